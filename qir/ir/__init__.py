@@ -1,0 +1,1 @@
+"""The language: types, values, ops, graphs, their text, their rules and their exact meaning."""

@@ -1,0 +1,151 @@
+"""Fixed-point arithmetic: exact, pure functions that define every integer result of qir."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qir.ir.data import Data
+from qir.ir.errors import VerifyError
+
+Array = npt.NDArray[Any]
+
+MANTISSA_BITS = 31
+MAX_SHIFT = 62
+
+
+class Rounding(Enum):
+    """How a real or a shifted-out remainder becomes an integer; always written, never a default."""
+
+    HALF_UP = "half_up"
+    HALF_EVEN = "half_even"
+    HALF_AWAY = "half_away"
+    FLOOR = "floor"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+def round_real(x: Array, rounding: Rounding) -> Array:
+    """The integers nearest to the reals `x`, ties broken as `rounding` says; floats in, floats out."""
+    match rounding:
+        case Rounding.HALF_EVEN:
+            return np.rint(x)
+        case Rounding.HALF_UP:
+            low = np.floor(x)
+            return low + (x - low >= 0.5)
+        case Rounding.HALF_AWAY:
+            whole = np.trunc(x)
+            return whole + np.sign(x) * (np.abs(x - whole) >= 0.5)
+        case Rounding.FLOOR:
+            return np.floor(x)
+
+
+def round_half_up(x: Fraction) -> int:
+    """floor(x + 1/2), exactly."""
+    return (2 * x.numerator + x.denominator) // (2 * x.denominator)
+
+
+def shift_right(x: Array, shift: Array, rounding: Rounding) -> Array:
+    """x / 2**shift rounded to an integer; int64 in, int64 out, shift >= 1.
+
+    half_up:   (x + 2**(shift-1)) >> shift
+    floor:     x >> shift
+    half_even: half_up, less 1 where the remainder is exactly half and the result odd
+    half_away: half_up, less 1 where the remainder is exactly half and x < 0
+
+    Needs: |x| + 2**(shift-1) < 2**63.
+    """
+    x, shift = np.asarray(x, np.int64), np.asarray(shift, np.int64)
+    if rounding is Rounding.FLOOR:
+        return x >> shift
+    half = np.int64(1) << (shift - 1)
+    up: Array = (x + half) >> shift
+    if rounding is Rounding.HALF_UP:
+        return up
+    tie = (x & ((half << 1) - 1)) == half
+    return up - (tie & ((up & 1 == 1) if rounding is Rounding.HALF_EVEN else (x < 0)))
+
+
+def dyadic_of(ratio: float | Fraction, bits: int = MANTISSA_BITS) -> tuple[int, int]:
+    """(mult, shift) with mult / 2**shift nearest to `ratio`, mult of at most `bits` bits; signed.
+
+    |ratio| = m * 2**e (frexp, m in [1/2, 1)); mult = round_half_up(m * 2**bits), shift = bits - e;
+    a mult of exactly 2**bits becomes 2**(bits-1), shift - 1. Shifts stay in [1, 62].
+    Errors: VerifyError when the ratio is zero's neighbour (shift > 62), too large (shift < 1), or not finite.
+    Source: HAWQ-V3, arXiv:2011.10680, batch_frexp; the corner case is this project's.
+    """
+    if not isinstance(ratio, Fraction):
+        if not np.isfinite(ratio):
+            raise VerifyError(f"dyadic: ratio is {ratio}, a finite number is needed")
+        ratio = Fraction(ratio)
+    if ratio == 0:
+        return 0, 1
+    size = abs(ratio)
+    exponent = size.numerator.bit_length() - size.denominator.bit_length()
+    if Fraction(2) ** exponent <= size:
+        exponent += 1  # now size = m * 2**exponent with m in [1/2, 1)
+    mult, shift = round_half_up(size * Fraction(2) ** (bits - exponent)), bits - exponent
+    if mult == 1 << bits:
+        mult, shift = mult >> 1, shift - 1
+    while shift > MAX_SHIFT:  # tiny ratios keep fewer mantissa bits, as long as one is left
+        mult, shift = round_half_up(Fraction(mult, 2)), shift - 1
+    if mult == 0:
+        raise VerifyError(f"dyadic: ratio {float(ratio):g} needs a shift over {MAX_SHIFT}")
+    if shift < 1:
+        raise VerifyError(f"dyadic: ratio {float(ratio):g} is 2**{exponent - 1} or more, under 2**{bits - 1} is needed")
+    return (mult if ratio > 0 else -mult), shift
+
+
+@dataclass(frozen=True)
+class Dyadic:
+    """One ratio, or one per channel: mult / 2**shift; both int64 of the same shape, |mult| < 2**31, 1 <= shift <= 62.
+
+    Source: HAWQ-V3, arXiv:2011.10680.
+    """
+
+    mult: Data
+    shift: Data
+
+    @staticmethod
+    def of(ratio: float | Fraction | Array, bits: int = MANTISSA_BITS) -> Dyadic:
+        """The nearest dyadic number to each of `ratio`."""
+        reals: list[float | Fraction]
+        if isinstance(ratio, (int, float, Fraction)):
+            shape, reals = (), [ratio]
+        else:
+            shape, reals = np.shape(ratio), [float(r) for r in np.ravel(ratio)]
+        pairs = np.array([dyadic_of(r, bits) for r in reals], np.int64).reshape(-1, 2)
+        return Dyadic(Data(pairs[:, 0].reshape(shape)), Data(pairs[:, 1].reshape(shape)))
+
+    @staticmethod
+    def with_common_shift(*ratios: Array | float, bits: int = MANTISSA_BITS) -> tuple[Dyadic, ...]:
+        """Dyadic numbers of `ratios` (broadcast together) that share one shift where they meet.
+
+        The shift is the one of the largest ratio; the others lose mantissa bits:
+        mult_i = round_half_up(ratio_i * 2**shift).
+        """
+        reals = np.broadcast_arrays(*[np.asarray(r, np.float64) for r in ratios])
+        largest = np.max(np.abs(np.stack(reals)), axis=0)
+        shift = Dyadic.of(np.atleast_1d(largest), bits).shift.array.reshape(largest.shape)
+        top = (1 << bits) - 1
+
+        def mult(real: Array) -> Data:
+            pairs = zip(np.ravel(real), np.ravel(shift), strict=True)
+            whole = [round_half_up(abs(Fraction(float(r))) * 2 ** int(s)) * (1 if r >= 0 else -1) for r, s in pairs]
+            return Data(np.clip(np.array(whole, np.int64), -top, top).reshape(real.shape))
+
+        return tuple(Dyadic(mult(r), Data(shift)) for r in reals)
+
+    @property
+    def real(self) -> Array:
+        """mult / 2**shift as float64 (exact)."""
+        return np.asarray(np.ldexp(self.mult.array.astype(np.float64), -self.shift.array))
+
+    def __str__(self) -> str:
+        return f"dyadic<{self.mult}, {self.shift}>"

@@ -1,0 +1,154 @@
+"""Graph: inputs, ops in order, outputs; immutable. A pass takes one and gives another."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import networkx as nx
+
+from qir.ir.errors import VerifyError
+from qir.ir.op import Loc, Op, Value
+from qir.ir.types import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STAGES = ("imported", "canonical", "transformed", "simulated", "integer")
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A program in SSA form: each value is defined once, before its uses.
+
+    `output_names` are the model's own names of `outputs`; inputs carry theirs. `stage` is one of STAGES.
+    """
+
+    name: str
+    inputs: tuple[Value, ...]
+    ops: tuple[Op, ...]
+    outputs: tuple[Value, ...]
+    output_names: tuple[str, ...]
+    stage: str
+
+    @cached_property
+    def producers(self) -> Mapping[str, Op]:
+        """The op that defines each value, by the value's name; inputs have none."""
+        return {name: op for op in self.ops for name in op.names}
+
+    @cached_property
+    def users(self) -> Mapping[str, tuple[Op, ...]]:
+        """The ops that read each value, in order, once for each reading; values nobody reads are absent."""
+        found: dict[str, list[Op]] = {}
+        for op in self.ops:
+            for value in op.operands:
+                found.setdefault(value.name, []).append(op)
+        return {name: tuple(ops) for name, ops in found.items()}
+
+    @property
+    def values(self) -> Iterator[Value]:
+        yield from self.inputs
+        for op in self.ops:
+            yield from op.results
+
+    def networkx(self) -> nx.MultiDiGraph[str]:
+        """A view for analyses: a node for each input and op (keyed by its first result), an edge for each reading."""
+        g: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+        for value in self.inputs:
+            g.add_node(value.name, op=None)
+        home = {name: op.names[0] for op in self.ops for name in op.names}
+        for op in self.ops:
+            g.add_node(op.names[0], op=op)
+            for value in op.operands:
+                g.add_edge(home.get(value.name, value.name), op.names[0], value=value.name)
+        return g
+
+    def at_stage(self, stage: str) -> Graph:
+        return replace(self, stage=stage)
+
+    def canonical(self) -> Graph:
+        """The same graph with values named in order and places forgotten: equal when the structure is."""
+        counter = itertools.count()
+        new: dict[str, Value] = {}
+        for value in self.inputs:
+            new[value.name] = Value(f"v{next(counter)}", value.type)
+        ops = []
+        for op in self.ops:
+            names = tuple(f"v{next(counter)}" for _ in op.names)
+            fresh = replace(op.rebind(lambda v: new[v.name]), names=names, loc=Loc())
+            new.update(zip(op.names, fresh.results, strict=True))
+            ops.append(fresh)
+        return replace(
+            self,
+            inputs=tuple(new[v.name] for v in self.inputs),
+            ops=tuple(ops),
+            outputs=tuple(new[v.name] for v in self.outputs),
+        )
+
+    def without_dead_code(self) -> Graph:
+        """The same graph without the ops that no output needs."""
+        needed = {v.name for v in self.outputs}
+        kept = []
+        for op in reversed(self.ops):
+            if needed.intersection(op.names):
+                needed.update(v.name for v in op.operands)
+                kept.append(op)
+        return self if len(kept) == len(self.ops) else replace(self, ops=tuple(reversed(kept)))
+
+
+class Builder:
+    """Collects ops into a graph and gives their results unique names; the only mutable thing around a graph."""
+
+    def __init__(self, name: str, stage: str) -> None:
+        self.name, self.stage = name, stage
+        self._inputs: list[Value] = []
+        self._ops: dict[str, Op] = {}  # by first result name, in order
+        self._taken: set[str] = set()
+        self._counts: dict[str, int] = {}
+
+    def input(self, name: str, type_: Tensor) -> Value:
+        value = Value(self.reserve(name), type_)
+        self._inputs.append(value)
+        return value
+
+    def add(self, op: Op, name: str | None = None) -> Value:
+        """Append an op with one result; its name is `name`, else the op's own, else the mnemonic and a number."""
+        (value,) = self.add_all(op, None if name is None else (name,))
+        return value
+
+    def add_all(self, op: Op, names: tuple[str, ...] | None = None) -> tuple[Value, ...]:
+        """Append an op with any number of results."""
+        if names is None:
+            out = op.infer() if not op.names else ()
+            count = len(op.names) or (len(out) if isinstance(out, tuple) else 1)
+            names = op.names or (op.mnemonic,) * count
+        unique = tuple(self.reserve(n) for n in names)
+        placed = op if op.names == unique else replace(op, names=unique)
+        self._ops[unique[0]] = placed
+        return placed.results
+
+    def reserve(self, name: str) -> str:
+        """`name`, or `name` and the first free number after it."""
+        if name not in self._taken:
+            self._taken.add(name)
+            return name
+        stem = name if name[-1:].isalpha() else f"{name}_"
+        while True:
+            self._counts[stem] = number = self._counts.get(stem, 0) + 1
+            if (fresh := f"{stem}{number}") not in self._taken:
+                self._taken.add(fresh)
+                return fresh
+
+    def producer(self, value: Value) -> Op | None:
+        """The op added so far that defines `value` (by its first result), None for an input."""
+        return self._ops.get(value.name)
+
+    def finish(self, outputs: Iterable[Value], output_names: Iterable[str] | None = None) -> Graph:
+        outs = tuple(outputs)
+        names = tuple(output_names) if output_names is not None else tuple(v.name for v in outs)
+        if len(names) != len(outs):
+            raise VerifyError(f"graph {self.name}: {len(names)} output names, {len(outs)} outputs")
+        return Graph(self.name, tuple(self._inputs), tuple(self._ops.values()), outs, names, self.stage)

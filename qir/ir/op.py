@@ -1,0 +1,214 @@
+"""Ops as declarations: a field typed Value is an operand, any other field an attribute."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property, lru_cache
+from typing import Any, ClassVar, NoReturn, TypeVar, Union, dataclass_transform, get_args, get_origin, get_type_hints
+
+import numpy as np
+import numpy.typing as npt
+
+from qir.ir.bounds import Bounds, Extreme
+from qir.ir.errors import VerifyError
+from qir.ir.types import Tensor
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Loc:
+    """Where an op came from ("model.onnx node /layer1/Conv") and the passes that touched it since."""
+
+    source: str = ""
+    passes: tuple[str, ...] = ()
+
+    def touched(self, by: str) -> Loc:
+        return self if by in self.passes[-1:] else Loc(self.source, (*self.passes, by))
+
+    @staticmethod
+    def merged(*locs: Loc) -> Loc:
+        """One place out of several: sources joined by ' + ', passes in order of first sight."""
+        sources = dict.fromkeys(part for loc in locs for part in loc.source.split(" + ") if part)
+        passes = dict.fromkeys(name for loc in locs for name in loc.passes)
+        return Loc(" + ".join(sources), tuple(passes))
+
+
+@dataclass(frozen=True)
+class Value:
+    """A named, typed result of an op or input of a graph. Text: %name."""
+
+    name: str
+    type: Tensor
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __str__(self) -> str:
+        return f"%{self.name}"
+
+
+class OperandKind:
+    ONE, OPTIONAL, MANY = "one", "optional", "many"
+
+
+@dataclass(frozen=True)
+class OpField:
+    """One field of an op class: an operand of some kind, or an attribute with its annotation."""
+
+    name: str
+    operand: str | None
+    annotation: Any
+
+
+@dataclass(frozen=True)
+class Op:
+    """What every op has: the names of its results and the place it came from.
+
+    A subclass says its formula in the docstring and gives
+      infer()            the type of the result (or a tuple of them), raising VerifyError on operands that do not fit;
+      faults()           other broken rules, one text each (optional);
+      compute(torch, *)  the meaning on reals, in torch, differentiable: for float stages;
+      evaluate(*)        the meaning on stored integers, in NumPy, exact: for the integer stage;
+      bound(*)           the least and greatest stored value, where they are not just the storage's;
+      extremes(*)        every intermediate sum or product with its bounds, for the overflow proof.
+    """
+
+    mnemonic: ClassVar[str] = ""
+
+    names: tuple[str, ...] = field(default=(), kw_only=True)
+    loc: Loc = field(default=Loc(), kw_only=True)
+
+    # -- to be given by subclasses
+
+    def infer(self) -> Tensor | tuple[Tensor, ...]:
+        raise NotImplementedError(type(self).__name__)
+
+    def faults(self) -> Iterator[str]:
+        yield from ()
+
+    def compute(self, torch: Any, *operands: Any) -> Any:
+        raise VerifyError(f"{self}: has no meaning on floats")
+
+    def evaluate(self, *operands: Any) -> Any:
+        raise VerifyError(f"{self}: has no meaning on stored integers")
+
+    def bound(self, *operands: Any) -> Bounds:
+        return Bounds.of_type(self.result.type)
+
+    def extremes(self, *operands: Any) -> Iterator[Extreme]:
+        yield from ()
+
+    # -- the same for all ops
+
+    @classmethod
+    def has_integers(cls) -> bool:
+        """Whether the op is defined on stored integers, and so may stand in the integer stage."""
+        return cls.evaluate is not Op.evaluate
+
+    @classmethod
+    def has_floats(cls) -> bool:
+        return cls.compute is not Op.compute
+
+    @cached_property
+    def results(self) -> tuple[Value, ...]:
+        out = self.infer()
+        types_ = out if isinstance(out, tuple) else (out,)
+        if len(types_) != len(self.names):
+            raise VerifyError(f"{self.mnemonic}: {len(self.names)} result names, {len(types_)} results")
+        return tuple(Value(n, t) for n, t in zip(self.names, types_, strict=True))
+
+    @property
+    def result(self) -> Value:
+        (only,) = self.results
+        return only
+
+    @cached_property
+    def operands(self) -> tuple[Value, ...]:
+        """All operands in the order of the fields, absent optional ones left out."""
+        return tuple(v for f in op_fields(type(self)) if f.operand for v in operands_of(getattr(self, f.name)))
+
+    def rebind(self, to: Callable[[Value], Value]) -> Op:
+        """The same op on other operands."""
+        new: dict[str, Any] = {}
+        for f in op_fields(type(self)):
+            if f.operand:
+                old = getattr(self, f.name)
+                if isinstance(old, tuple):
+                    new[f.name] = tuple(to(v) for v in old)
+                elif old is not None:
+                    new[f.name] = to(old)
+        if all(new[k] == getattr(self, k) for k in new):
+            return self
+        return replace(self, **new)
+
+    def unpack(self, flat: tuple[Any, ...]) -> list[Any]:
+        """Arguments for compute/evaluate/bound, one for each operand field: None for absent, a tuple for many."""
+        rest, args = iter(flat), []
+        for f in op_fields(type(self)):
+            if f.operand:
+                held = getattr(self, f.name)
+                if isinstance(held, tuple):
+                    args.append(tuple(next(rest) for _ in held))
+                else:
+                    args.append(None if held is None else next(rest))
+        return args
+
+    def fail(self, found: str, needed: str) -> NoReturn:
+        raise VerifyError(f"{self}: {found}, {needed}")
+
+    def __str__(self) -> str:
+        at = f" ({self.loc.source})" if self.loc.source else ""
+        return f"{self.mnemonic} {' '.join('%' + n for n in self.names) or '(unnamed)'}{at}"
+
+
+def operands_of(held: Value | tuple[Value, ...] | None) -> tuple[Value, ...]:
+    if held is None:
+        return ()
+    return held if isinstance(held, tuple) else (held,)
+
+
+OPS: dict[str, type[Op]] = {}
+C = TypeVar("C", bound=type[Op])
+
+
+@dataclass_transform(frozen_default=True)
+def op(mnemonic: str) -> Callable[[C], C]:
+    """Declare the class below as the op written `mnemonic`: frozen, compared by fields, known to the parser."""
+
+    def declare(cls: C) -> C:
+        made = dataclass(frozen=True, repr=False)(cls)
+        made.__hash__ = lambda self: hash((mnemonic, self.names))  # type: ignore[method-assign]
+        made.mnemonic = mnemonic
+        if mnemonic in OPS:
+            raise VerifyError(f"op {mnemonic}: declared twice, by {OPS[mnemonic].__name__} and {cls.__name__}")
+        OPS[mnemonic] = made
+        return made
+
+    return declare
+
+
+@lru_cache(maxsize=None)
+def op_fields(cls: type[Op]) -> tuple[OpField, ...]:
+    """The fields of an op class, operands told from attributes by their annotation."""
+    hints = get_type_hints(cls)
+    own = [f for f in fields(cls) if f.name not in ("names", "loc")]
+    return tuple(OpField(f.name, _operand_kind(hints[f.name]), hints[f.name]) for f in own)
+
+
+def _operand_kind(hint: Any) -> str | None:
+    if hint is Value:
+        return OperandKind.ONE
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is tuple and args == (Value, ...):
+        return OperandKind.MANY
+    if origin in (Union, types.UnionType) and set(args) == {Value, type(None)}:
+        return OperandKind.OPTIONAL
+    return None
+
+
+def stored(x: npt.ArrayLike, type_: Tensor) -> Array:
+    """`x` in the carrier of `type_`, after its clamp: no value is ever cut silently."""
+    return np.ascontiguousarray(np.asarray(x).astype(type_.elem.carrier))

@@ -1,0 +1,53 @@
+"""Constants."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from qir.ir.bounds import Bounds
+from qir.ir.data import Data
+from qir.ir.op import Op, op
+from qir.ir.types import Array, Elem, Quant, Tensor, elem_of
+
+
+@op("constant")
+class Constant(Op):
+    """A fixed tensor: `value` holds the stored elements, `elem` what they stand for.
+
+    Shapes: y has the shape of value.
+    """
+
+    value: Data
+    elem: Elem
+
+    @staticmethod
+    def of(array: Any, elem: Elem | None = None) -> Constant:
+        """`array` as a constant of `elem` (by default of its own dtype), in the carrier of it."""
+        a = np.asarray(array)
+        kind = elem_of(a.dtype) if elem is None else elem
+        return Constant(Data(a.astype(kind.carrier)), kind)
+
+    def infer(self) -> Tensor:
+        if self.value.array.dtype != self.elem.carrier:
+            self.fail(f"value holds {self.value.array.dtype}", f"{self.elem} is kept in {self.elem.carrier}")
+        if isinstance(self.elem, Quant) and self.value.array.size:
+            low, high = int(self.value.array.min()), int(self.value.array.max())
+            if low < self.elem.storage.min or high > self.elem.storage.max:
+                self.fail(f"value reaches [{low}, {high}]", f"{self.elem.storage} is needed")
+        return Tensor(self.value.shape, self.elem)
+
+    def compute(self, torch: Any) -> Any:
+        return torch.from_numpy(self.value.array.copy())
+
+    def evaluate(self) -> Array:
+        return self.value.array
+
+    def bound(self) -> Bounds:
+        a = self.value.array
+        if not a.size:
+            return Bounds.of(0, 0)
+        if a.ndim == 1:
+            return Bounds.of(a.astype(np.int64), a.astype(np.int64))
+        return Bounds.of(int(a.min()), int(a.max()))

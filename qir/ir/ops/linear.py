@@ -1,0 +1,111 @@
+"""Matrix products: by constant weights, and of two activations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from qir.ir.bounds import Bounds, Extreme
+from qir.ir.op import Op, Value, op
+from qir.ir.ops.accumulate import accumulator, contraction_bound, contraction_extremes, exact_matmul
+from qir.ir.types import Array, Tensor
+
+
+@op("linear")
+class Linear(Op):
+    """acc[..., o] = bias[o] + sum over i of (x[..., i] - zx) * (w[o, i] - zw); on floats zx = zw = 0.
+
+    On quantized operands the exact i32 accumulator, of scale sx * sw and zero point 0.
+    Shapes: x (..., I), w (O, I), bias (O,) -> (..., O).
+    Needs:  the accumulator fits i32; proven from the actual weights (bound).
+    """
+
+    x: Value
+    w: Value
+    bias: Value | None
+
+    def infer(self) -> Tensor:
+        x, w = self.x.type, self.w.type
+        if w.rank != 2 or x.rank < 1 or x.shape[-1] != w.shape[1]:
+            self.fail(f"x is {list(x.shape)}, w is {list(w.shape)}", "x (..., I) and w (O, I) are needed")
+        if self.bias is not None and self.bias.type.shape != w.shape[:1]:
+            self.fail(f"bias is {list(self.bias.type.shape)}", f"[{w.shape[0]}] is needed")
+        elem = accumulator(self, self.x, self.w, self.bias, out_axis=x.rank - 1)
+        return Tensor((*x.shape[:-1], w.shape[0]), elem)
+
+    def compute(self, torch: Any, x: Any, w: Any, bias: Any) -> Any:
+        return torch.nn.functional.linear(x, w, bias)
+
+    def evaluate(self, x: Array, w: Array, bias: Array | None) -> Array:
+        (_, zx), (_, zw) = (v.type.quant.spread(v.type.shape) for v in (self.x, self.w))
+        rows = (x.astype(np.int32) - zx.astype(np.int32)).reshape(-1, x.shape[-1])
+        columns = w.astype(np.int32) - zw.astype(np.int32)
+        acc = exact_matmul(rows, columns.T, _reach(self.x) * _reach(self.w) * x.shape[-1])
+        acc = acc.reshape(self.result.type.shape)
+        return acc if bias is None else acc + bias.astype(np.int32)
+
+    def bound(self, x: Any, w: Any, bias: Any) -> Bounds:
+        return contraction_bound(self.x, self.w, self.bias, x, w, bias, padded=False)
+
+    def extremes(self, x: Any, w: Any, bias: Any) -> Iterator[Extreme]:
+        yield from contraction_extremes(self.x, self.w, self.bias, x, w, bias, padded=False)
+
+
+def _reach(value: Value) -> int:
+    """A bound on |stored - zero_point| from the storage alone."""
+    kept = value.type.quant.storage
+    return 2 * max(abs(kept.min), kept.max)
+
+
+@op("matmul")
+class MatMul(Op):
+    """acc[..., m, n] = sum over k of (a[..., m, k] - za) * (b[..., k, n] - zb); on floats za = zb = 0.
+
+    On quantized operands (both per tensor) the exact i32 accumulator, of scale sa * sb and zero point 0.
+    Shapes: a (..., M, K), b (..., K, N), leading axes broadcast -> (..., M, N).
+    Needs:  K * max|a - za| * max|b - zb| < 2**31; proven from the operands' bounds.
+    """
+
+    a: Value
+    b: Value
+
+    def infer(self) -> Tensor:
+        a, b = self.a.type, self.b.type
+        if a.rank < 2 or b.rank < 2 or a.shape[-1] != b.shape[-2]:
+            self.fail(f"a has K = {a.shape[-1:]}, b has K = {b.shape[-2:-1]}", "one K, and ranks of at least 2, are needed")
+        try:
+            lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        except ValueError:
+            self.fail(f"a is {list(a.shape)}, b is {list(b.shape)}", "leading axes that broadcast are needed")
+        return Tensor((*lead, a.shape[-2], b.shape[-1]), accumulator(self, self.a, self.b, None, out_axis=0))
+
+    def faults(self) -> Iterator[str]:
+        if not self.b.type.is_float and not self.b.type.quant.is_per_tensor:
+            yield f"{self}: b is quantized along axis {self.b.type.quant.axis}, one scale is needed"
+
+    def compute(self, torch: Any, a: Any, b: Any) -> Any:
+        return torch.matmul(a, b)
+
+    def evaluate(self, a: Array, b: Array) -> Array:
+        za, zb = (int(v.type.quant.zero_point.array) for v in (self.a, self.b))
+        bound = _reach(self.a) * _reach(self.b) * a.shape[-1]
+        return exact_matmul(a.astype(np.int32) - za, b.astype(np.int32) - zb, bound)
+
+    def _products(self, a: Any, b: Any) -> Bounds:
+        bounds = [
+            (x if isinstance(x, Bounds) else Bounds.of(int(x.min()), int(x.max())))
+            .shifted(-int(v.type.quant.zero_point.array))
+            .whole
+            for x, v in ((a, self.a), (b, self.b))
+        ]
+        corners = [p * q for p in bounds[0] for q in bounds[1]]
+        depth = self.a.type.shape[-1]
+        return Bounds.of(min(*corners, 0) * depth, max(*corners, 0) * depth)
+
+    def bound(self, a: Any, b: Any) -> Bounds:
+        return self._products(a, b)
+
+    def extremes(self, a: Any, b: Any) -> Iterator[Extreme]:
+        yield Extreme("accumulator", self._products(a, b), 32)

@@ -1,0 +1,109 @@
+"""Reductions over whole axes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from qir.ir.bounds import Bounds, Extreme
+from qir.ir.op import Op, Value, op
+from qir.ir.ops.pool import averaged, summed
+from qir.ir.types import Array, Tensor
+
+
+class Reduce(Op):
+    """A reduction over `axes` (each 0 .. rank-1, once); they become 1 with keep, else go."""
+
+    x: Value
+    axes: tuple[int, ...]
+    keep: bool
+
+    def reduced(self) -> tuple[int, ...]:
+        x = self.x.type
+        if len(set(self.axes)) != len(self.axes) or not all(0 <= a < x.rank for a in self.axes):
+            self.fail(f"axes {list(self.axes)} of rank {x.rank}", "distinct axes of x are needed")
+        if self.keep:
+            return tuple(1 if i in self.axes else s for i, s in enumerate(x.shape))
+        return tuple(s for i, s in enumerate(x.shape) if i not in self.axes)
+
+    @property
+    def count(self) -> int:
+        return prod(self.x.type.shape[a] for a in self.axes)
+
+
+@op("reduce_mean")
+class ReduceMean(Reduce):
+    """y = sum over axes / count; on a quantized x the exact i32 sum of (x - zero_point), of scale s / count."""
+
+    x: Value
+    axes: tuple[int, ...]
+    keep: bool
+
+    def infer(self) -> Tensor:
+        shape = self.reduced()
+        return Tensor(shape, self.x.type.elem if self.x.type.is_float else averaged(self, self.x, max(self.count, 1)))
+
+    def compute(self, torch: Any, x: Any) -> Any:
+        return x.mean(dim=self.axes, keepdim=self.keep) if self.axes else x
+
+    def evaluate(self, x: Array) -> Array:
+        zero = np.int32(self.x.type.quant.zero_point.array)
+        return np.asarray((x.astype(np.int32) - zero).sum(axis=self.axes, keepdims=self.keep, dtype=np.int32))
+
+    def bound(self, x: Bounds) -> Bounds:
+        return summed(self.x, x, self.count)
+
+    def extremes(self, x: Bounds) -> Iterator[Extreme]:
+        yield Extreme("sum", self.bound(x), 32)
+
+
+@op("reduce_sum")
+class ReduceSum(Reduce):
+    """y = sum over axes; on a quantized x the exact i32 sum of (x - zero_point), of x's scale and zero point 0."""
+
+    x: Value
+    axes: tuple[int, ...]
+    keep: bool
+
+    def infer(self) -> Tensor:
+        shape = self.reduced()
+        return Tensor(shape, self.x.type.elem if self.x.type.is_float else averaged(self, self.x, 1))
+
+    def compute(self, torch: Any, x: Any) -> Any:
+        return x.sum(dim=self.axes, keepdim=self.keep) if self.axes else x
+
+    def evaluate(self, x: Array) -> Array:
+        zero = np.int32(self.x.type.quant.zero_point.array)
+        return np.asarray((x.astype(np.int32) - zero).sum(axis=self.axes, keepdims=self.keep, dtype=np.int32))
+
+    def bound(self, x: Bounds) -> Bounds:
+        return summed(self.x, x, self.count)
+
+    def extremes(self, x: Bounds) -> Iterator[Extreme]:
+        yield Extreme("sum", self.bound(x), 32)
+
+
+@op("reduce_max")
+class ReduceMax(Reduce):
+    """y = the greatest over axes; stored values keep their type."""
+
+    x: Value
+    axes: tuple[int, ...]
+    keep: bool
+
+    def infer(self) -> Tensor:
+        if any(self.x.type.shape[a] == 0 for a in self.axes if a < self.x.type.rank):
+            self.fail(f"x is {self.x.type}", "at least one element to reduce is needed")
+        return Tensor(self.reduced(), self.x.type.elem)
+
+    def compute(self, torch: Any, x: Any) -> Any:
+        return torch.amax(x, dim=self.axes, keepdim=self.keep) if self.axes else x
+
+    def evaluate(self, x: Array) -> Array:
+        return np.asarray(x.max(axis=self.axes, keepdims=self.keep))
+
+    def bound(self, x: Bounds) -> Bounds:
+        return Bounds.of(*x.whole)

@@ -1,0 +1,260 @@
+"""Ops that move elements and change none; the same on reals and on stored integers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import Enum
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from qir.ir.bounds import Bounds
+from qir.ir.data import Data
+from qir.ir.op import Op, Value, op
+from qir.ir.types import Array, Quant, Tensor
+
+
+class Move(Op):
+    """Elements in another order; a per-axis quantization cannot follow."""
+
+    x: Value
+
+    def moved(self, shape: tuple[int, ...]) -> Tensor:
+        if isinstance(self.x.type.elem, Quant) and not self.x.type.elem.is_per_tensor:
+            self.fail(f"x is quantized along axis {self.x.type.elem.axis}", "one scale is needed to move elements")
+        return self.x.type.with_shape(shape)
+
+    def bound(self, x: Any) -> Bounds:
+        return Bounds.of(*x.whole) if isinstance(x, Bounds) else Bounds.of(int(x.min()), int(x.max()))
+
+
+@op("reshape")
+class Reshape(Move):
+    """The elements of x, in order, in another shape. Shapes: x (...) -> y `shape`, as many elements."""
+
+    x: Value
+    shape: tuple[int, ...]
+
+    def infer(self) -> Tensor:
+        if prod(self.shape) != self.x.type.size or any(s < 0 for s in self.shape):
+            self.fail(f"shape {list(self.shape)} of {self.x.type.size} elements", "as many elements are needed")
+        return self.moved(self.shape)
+
+    def compute(self, torch: Any, x: Any) -> Any:
+        return x.reshape(self.shape)
+
+    def evaluate(self, x: Array) -> Array:
+        return x.reshape(self.shape)
+
+
+@op("transpose")
+class Transpose(Move):
+    """y[..., i_perm[k], ...] = x: axis k of y is axis perm[k] of x."""
+
+    x: Value
+    perm: tuple[int, ...]
+
+    def infer(self) -> Tensor:
+        if sorted(self.perm) != list(range(self.x.type.rank)):
+            self.fail(f"perm {list(self.perm)} of rank {self.x.type.rank}", "each axis once is needed")
+        return self.moved(tuple(self.x.type.shape[p] for p in self.perm))
+
+    def compute(self, torch: Any, x: Any) -> Any:
+        return x.permute(self.perm)
+
+    def evaluate(self, x: Array) -> Array:
+        return np.ascontiguousarray(x.transpose(self.perm))
+
+
+@op("concat")
+class Concat(Op):
+    """The xs one after another along `axis`; quantized ones must share one type, so it is exact."""
+
+    xs: tuple[Value, ...]
+    axis: int
+
+    def infer(self) -> Tensor:
+        if not self.xs or not 0 <= self.axis < self.xs[0].type.rank:
+            self.fail(f"{len(self.xs)} operands, axis {self.axis}", "at least one operand and an axis of it are needed")
+        first = self.xs[0].type
+        for x in self.xs:
+            if x.type.elem != first.elem:
+                self.fail(f"{x} is {x.type.elem}, {self.xs[0]} is {first.elem}", "one element type is needed")
+            if x.type.rank != first.rank or any(
+                a != b for i, (a, b) in enumerate(zip(x.type.shape, first.shape, strict=True)) if i != self.axis
+            ):
+                self.fail(f"{x} is {list(x.type.shape)}, {self.xs[0]} is {list(first.shape)}", "shapes must match")
+        if isinstance(first.elem, Quant) and not first.elem.is_per_tensor:
+            self.fail(f"operands are quantized along axis {first.elem.axis}", "one scale is needed")
+        length = sum(x.type.shape[self.axis] for x in self.xs)
+        return first.with_shape((*first.shape[: self.axis], length, *first.shape[self.axis + 1 :]))
+
+    def compute(self, torch: Any, xs: tuple[Any, ...]) -> Any:
+        return torch.cat(xs, dim=self.axis)
+
+    def evaluate(self, xs: tuple[Array, ...]) -> Array:
+        return np.concatenate(xs, axis=self.axis)
+
+    def bound(self, xs: tuple[Any, ...]) -> Bounds:
+        ends = [x.whole if isinstance(x, Bounds) else (int(x.min()), int(x.max())) for x in xs]
+        return Bounds.of(min(e[0] for e in ends), max(e[1] for e in ends))
+
+
+class PadMode(Enum):
+    """What padding holds: one value, the mirrored inside, the nearest element."""
+
+    CONSTANT = "constant"
+    REFLECT = "reflect"
+    EDGE = "edge"
+
+
+@op("pad")
+class Pad(Move):
+    """x with `before` and `after` more elements on each axis, and `between` of them between neighbours.
+
+    constant: they hold `value`, a real; on quantized x it must be 0, held as the zero point.
+    reflect, edge: copies of elements of x (between must be 0).
+    Shapes: size -> before + size + (size - 1) * between + after.
+    """
+
+    x: Value
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    between: tuple[int, ...]
+    mode: PadMode
+    value: float
+
+    def infer(self) -> Tensor:
+        x = self.x.type
+        if not len(self.before) == len(self.after) == len(self.between) == x.rank:
+            self.fail(f"pads for {len(self.before)} axes", f"{x.rank} are needed")
+        if min((*self.before, *self.after, *self.between, 0)) < 0:
+            self.fail(f"pads {self.before}, {self.after}, {self.between}", "at least 0 is needed")
+        sides = zip(x.shape, self.before, self.after, self.between, strict=True)
+        return self.moved(tuple(b + s + max(s - 1, 0) * i + a for s, b, a, i in sides))
+
+    def faults(self) -> Iterator[str]:
+        if self.mode is not PadMode.CONSTANT and any(self.between):
+            yield f"{self}: {self.mode.value} with {self.between} between, 0 is needed"
+        if not self.x.type.is_float and self.mode is PadMode.CONSTANT and self.value != 0:
+            yield f"{self}: value {self.value} on stored integers, 0 is needed"
+        if self.mode is PadMode.REFLECT and any(
+            max(b, a) >= s for s, b, a in zip(self.x.type.shape, self.before, self.after, strict=True) if b or a
+        ):
+            yield f"{self}: reflect by {self.before}, {self.after}, less than the size {self.x.type.shape} is needed"
+
+    def compute(self, torch: Any, x: Any) -> Any:
+        if self.mode is PadMode.CONSTANT:
+            y = torch.full(self.result.type.shape, self.value, dtype=x.dtype)
+            y[self._inside()] = x
+            return y
+        index = self._source()
+        for axis, source in enumerate(index):
+            x = x.index_select(axis, torch.from_numpy(source))
+        return x
+
+    def evaluate(self, x: Array) -> Array:
+        if self.mode is not PadMode.CONSTANT:
+            return np.ascontiguousarray(x[np.ix_(*self._source())])
+        fill = int(self.x.type.quant.zero_point.array) if isinstance(self.x.type.elem, Quant) else int(self.value)
+        y = np.full(self.result.type.shape, fill, x.dtype)
+        y[self._inside()] = x
+        return y
+
+    def _inside(self) -> tuple[slice, ...]:
+        sides = zip(self.x.type.shape, self.before, self.between, strict=True)
+        return tuple(slice(b, b + s + max(s - 1, 0) * i, i + 1) for s, b, i in sides)
+
+    def _source(self) -> list[Array]:
+        """For each axis, which element of x each element of y copies."""
+        mode = "reflect" if self.mode is PadMode.REFLECT else "edge"
+        sides = zip(self.x.type.shape, self.before, self.after, strict=True)
+        return [np.pad(np.arange(s), (b, a), mode=mode) for s, b, a in sides]  # type: ignore[call-overload]
+
+    def bound(self, x: Any) -> Bounds:
+        inside = super().bound(x)
+        if self.mode is not PadMode.CONSTANT:
+            return inside
+        return inside.join(Bounds.of(*([int(self.x.type.quant.zero_point.array)] * 2)))
+
+
+@op("slice")
+class Slice(Move):
+    """y = x[start : stop : step] on each axis; steps are positive, bounds already within the size."""
+
+    x: Value
+    start: tuple[int, ...]
+    stop: tuple[int, ...]
+    step: tuple[int, ...]
+
+    def infer(self) -> Tensor:
+        x = self.x.type
+        if not len(self.start) == len(self.stop) == len(self.step) == x.rank:
+            self.fail(f"bounds for {len(self.start)} axes", f"{x.rank} are needed")
+        for s, a, b, k in zip(x.shape, self.start, self.stop, self.step, strict=True):
+            if not (0 <= a <= b <= s and k > 0):
+                self.fail(f"slice {a}:{b}:{k} of {s}", "bounds within the size and a positive step are needed")
+        return self.moved(tuple(-(-(b - a) // k) for a, b, k in zip(self.start, self.stop, self.step, strict=True)))
+
+    @property
+    def _index(self) -> tuple[slice, ...]:
+        return tuple(slice(a, b, k) for a, b, k in zip(self.start, self.stop, self.step, strict=True))
+
+    def compute(self, torch: Any, x: Any) -> Any:
+        return x[self._index]
+
+    def evaluate(self, x: Array) -> Array:
+        return np.ascontiguousarray(x[self._index])
+
+
+@op("gather")
+class Gather(Move):
+    """y takes the slices `index` (each 0 .. size-1) of x along `axis`.
+
+    Shapes: x (..., size, ...), index (...) -> y with index's shape in place of the axis.
+    """
+
+    x: Value
+    index: Data
+    axis: int
+
+    def infer(self) -> Tensor:
+        x = self.x.type
+        if not 0 <= self.axis < x.rank or self.index.array.dtype.kind not in "iu":
+            self.fail(f"axis {self.axis}, index {self.index.array.dtype}", "an axis of x and integers are needed")
+        if self.index.array.size and not (
+            0 <= int(self.index.array.min()) and int(self.index.array.max()) < x.shape[self.axis]
+        ):
+            self.fail("an index outside the axis", f"0 to {x.shape[self.axis] - 1} are needed")
+        return self.moved((*x.shape[: self.axis], *self.index.shape, *x.shape[self.axis + 1 :]))
+
+    def compute(self, torch: Any, x: Any) -> Any:
+        flat = torch.from_numpy(self.index.array.reshape(-1).astype(np.int64))
+        return x.index_select(self.axis, flat).reshape(self.result.type.shape)
+
+    def evaluate(self, x: Array) -> Array:
+        return np.ascontiguousarray(np.take(x, self.index.array, axis=self.axis))
+
+
+@op("expand")
+class Expand(Move):
+    """x broadcast to `shape`, as NumPy does."""
+
+    x: Value
+    shape: tuple[int, ...]
+
+    def infer(self) -> Tensor:
+        try:
+            fits = np.broadcast_shapes(self.x.type.shape, self.shape) == tuple(self.shape)
+        except ValueError:
+            fits = False
+        if not fits:
+            self.fail(f"x is {list(self.x.type.shape)}", f"a shape that broadcasts to {list(self.shape)} is needed")
+        return self.moved(self.shape)
+
+    def compute(self, torch: Any, x: Any) -> Any:
+        return x.expand(self.shape)
+
+    def evaluate(self, x: Array) -> Array:
+        return np.ascontiguousarray(np.broadcast_to(x, self.shape))

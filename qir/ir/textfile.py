@@ -1,0 +1,71 @@
+"""Graphs as files: the text, and beside it the large constants by hash; written whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from qir.ir.data import Data
+from qir.ir.errors import ArtifactError, ParseError
+from qir.ir.graph import Graph
+from qir.ir.parser import parse
+from qir.ir.printer import blobs, text
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that it is either the old one or the new one, whatever happens meanwhile."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as f:
+            f.write(content)
+            f.flush()
+            os.fsync(f.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as e:
+        Path(temporary).unlink(missing_ok=True)
+        raise ArtifactError(f"{path}: cannot be written ({e.strerror}), room and permission are needed") from e
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def save_graph(graph: Graph, path: str | Path) -> None:
+    """Write `path` (text) and `path`.npz (constants over 16 elements, by SHA-256)."""
+    path = Path(path)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as z:  # fixed dates: equal graphs give equal bytes
+        for digest, data in sorted(blobs(graph).items()):
+            one = io.BytesIO()
+            np.save(one, data.array)
+            z.writestr(zipfile.ZipInfo(f"{digest}.npy", (1980, 1, 1, 0, 0, 0)), one.getvalue())
+    write_whole(path.with_name(path.name + ".npz"), packed.getvalue())
+    write_whole(path, text(graph).encode())
+
+
+def load_graph(path: str | Path) -> Graph:
+    """Read what save_graph wrote; every constant is held against its hash."""
+    path = Path(path)
+    try:
+        source = path.read_text()
+    except (OSError, UnicodeDecodeError) as e:
+        raise ParseError(f"{path}: cannot be read ({e}), a text file is needed") from e
+    beside = path.with_name(path.name + ".npz")
+    return parse(source, _read_blobs(beside) if beside.exists() else {})
+
+
+def _read_blobs(path: Path) -> dict[str, Data]:
+    try:
+        with np.load(path, allow_pickle=False) as z:
+            found = {name: Data(z[name]) for name in z.files}
+    except Exception as e:  # zip and npy readers raise many kinds on damage
+        raise ArtifactError(f"{path}: damaged ({e}), the file as it was written is needed") from e
+    for name, data in found.items():
+        if data.digest != name:
+            raise ArtifactError(f"{path}: array {name[:12]} has hash {data.digest[:12]}, the file is damaged")
+    return found

@@ -1,0 +1,75 @@
+"""Runs float and simulated graphs in torch: fast and differentiable. The only part of the language that uses torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from qir.ir.errors import DataError, QirError, VerifyError
+from qir.ir.graph import Graph
+from qir.ir.interpret import last_uses
+from qir.ir.op import Value
+from qir.ir.types import Array, integer_of
+
+Watch = Callable[[Value, Any], None]
+
+
+class FloatProgram:
+    """A graph made ready to run in torch: constants become tensors once."""
+
+    def __init__(self, graph: Graph) -> None:
+        missing = [str(op) for op in graph.ops if not op.has_floats()]
+        if missing:
+            raise VerifyError(f"graph @{graph.name}: no meaning on floats for {', '.join(missing[:5])}")
+        self.graph = graph
+        self._last = last_uses(graph)
+        self._constants = {op.names[0]: op.compute(torch) for op in graph.ops if not op.operands}
+
+    def __call__(self, *inputs: Any, watch: Watch | None = None) -> tuple[Any, ...]:
+        """Outputs, as tensors, of `inputs` (tensors or arrays); `watch` sees every value, inputs too."""
+        env = dict(self._constants)
+        for value, x in zip(self.graph.inputs, self._checked(inputs), strict=True):
+            env[value.name] = x
+            if watch is not None:
+                watch(value, x)
+        for at, op in enumerate(self.graph.ops):
+            if op.operands:
+                out = self._run(op, op.unpack(tuple(env[v.name] for v in op.operands)))
+                env.update(zip(op.names, out, strict=True))
+            if watch is not None:
+                for value in op.results:
+                    watch(value, env[value.name])
+            for name in self._last.get(at, ()):
+                env.pop(name, None)
+        return tuple(env[v.name] for v in self.graph.outputs)
+
+    @staticmethod
+    def _run(op: Any, args: list[Any]) -> tuple[Any, ...]:
+        try:
+            out = op.compute(torch, *args)
+        except QirError:
+            raise
+        except (RuntimeError, TypeError, ValueError, IndexError) as e:
+            raise VerifyError(f"{op}: {str(e).splitlines()[0]}, operands that fit are needed") from e
+        return out if isinstance(out, tuple) else (out,)
+
+    def _checked(self, inputs: Sequence[Any]) -> Iterator[Any]:
+        if len(inputs) != len(self.graph.inputs):
+            raise DataError(
+                f"graph @{self.graph.name}: {len(inputs)} inputs given, {len(self.graph.inputs)} are needed"
+            )
+        for value, x in zip(self.graph.inputs, inputs, strict=True):
+            tensor = x if isinstance(x, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(x))
+            if tuple(tensor.shape) != value.type.shape:
+                raise DataError(f"input {value}: shape {list(tensor.shape)} given, {list(value.type.shape)} is needed")
+            whole = integer_of(value.type.elem) is not None
+            yield tensor.long() if whole else tensor.to(getattr(torch, str(value.type.elem.carrier)))
+
+
+def run_float(graph: Graph, inputs: Sequence[Array]) -> tuple[Array, ...]:
+    """Outputs of a float graph as arrays, without gradients."""
+    with torch.no_grad():
+        return tuple(np.asarray(y.detach().numpy()) for y in FloatProgram(graph)(*inputs))
