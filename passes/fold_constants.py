@@ -1,0 +1,43 @@
+"""Ops whose operands are all constants become constants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from qir.ir.op import Op, Value
+from qir.ir.ops import Constant, Dequantize
+from qir.passes.manager import KEEPS_BITS, Claim, Miss, register
+from qir.passes.pattern import RewritePass, Site
+
+
+@register
+@dataclass(frozen=True)
+class FoldConstants(RewritePass):
+    """f(constant, ...) -> constant, for ops on floats.
+
+    A dequantized constant stays as it is: its stored integers and scales are the model's own.
+    Keeps: every bit.
+    """
+
+    name: ClassVar[str] = "fold-constants"
+    claim: ClassVar[Claim] = KEEPS_BITS
+
+    def rewrite(self, op: Op, at: Site) -> Value | Miss:
+        if not op.operands:
+            return Miss("no operands")
+        if isinstance(op, Dequantize):
+            return Miss("a quantized constant is kept as the model has it")
+        arrays = [at.constant(v) for v in op.operands]
+        if any(a is None for a in arrays):
+            return Miss("an operand is not a constant")
+        if not (op.has_floats() and op.result.type.is_float):
+            return Miss("the result is not a float")
+        import torch
+
+        with torch.no_grad():
+            args = op.unpack(tuple(torch.from_numpy(np.array(a)) for a in arrays))
+            y = op.compute(torch, *args).numpy()
+        return at.replace(Constant.of(y, op.result.type.elem))

@@ -1,0 +1,207 @@
+"""What a pass is, and the manager that verifies, times, records and checks each one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import ClassVar, TypeVar
+
+import numpy as np
+
+from qir.ir.errors import PassError, QirError, VerifyError
+from qir.ir.graph import Graph
+from qir.ir.interpret import interpret
+from qir.ir.op import Value
+from qir.ir.types import Array, Float, integer_of
+from qir.ir.verify import verify
+
+ENTRY_POINTS = "qir.passes"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a pass promises of its outputs: every bit, reals within a tolerance, or a named change.
+
+    `within` bounds max|after - before| / (1 + max|before|) of every output; None when nothing is promised.
+    """
+
+    text: str
+    within: float | None
+
+    def __str__(self) -> str:
+        return self.text
+
+
+KEEPS_BITS = Claim("Keeps: every bit", 0.0)
+
+
+def keeps_reals(within: float) -> Claim:
+    return Claim(f"Keeps: reals within {within:g}", within)
+
+
+def changes(what: str) -> Claim:
+    return Claim(f"Changes: {what}", None)
+
+
+@dataclass(frozen=True)
+class Miss:
+    """Why a pattern did not apply, and at which value."""
+
+    why: str
+    at: str = ""
+
+
+@dataclass
+class Record:
+    """What one run of one pass did."""
+
+    name: str
+    claim: Claim
+    seconds: float = 0.0
+    ops_before: int = 0
+    ops_after: int = 0
+    rewrites: int = 0
+    error: float | None = None  # measured against the claim, when checked
+    misses: list[Miss] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A graph in, a graph out; options are fields. Subclasses set `name` and `claim` and give run().
+
+    The docstring's first line is before -> after.
+    """
+
+    name: ClassVar[str] = ""
+    claim: ClassVar[Claim] = KEEPS_BITS
+
+    def run(self, graph: Graph, record: Record) -> Graph:
+        raise NotImplementedError(type(self).__name__)
+
+
+PASSES: dict[str, type[Pass]] = {}
+P = TypeVar("P", bound=type[Pass])
+
+
+def register(cls: P) -> P:
+    """Make the pass known by its name to `qir opt`, `qir passes` and the case files."""
+    if not cls.name or PASSES.get(cls.name, cls) is not cls:
+        raise PassError(f"pass {cls.__name__}: name {cls.name!r} is empty or taken, a name of its own is needed")
+    PASSES[cls.name] = cls
+    return cls
+
+
+def find(name: str) -> type[Pass]:
+    """The pass called `name`, ours or one that an installed package registers by entry point."""
+    if name not in PASSES:
+        for point in entry_points(group=ENTRY_POINTS):
+            if point.name == name:
+                register(point.load())
+    if name not in PASSES:
+        known = sorted({*PASSES, *(p.name for p in entry_points(group=ENTRY_POINTS))})
+        raise PassError(f"pass {name!r}: not known, one of {', '.join(known)} is needed")
+    return PASSES[name]
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Passes in order, under a name; `stage` is what the graph is when they are done."""
+
+    name: str
+    stage: str
+    passes: tuple[Pass, ...]
+
+
+@dataclass
+class Manager:
+    """Runs passes one by one; keeps a record of each.
+
+    check: hold every pass against its claim on `samples` (made at random when not given).
+    watch: called before each pass with its name, its place and their number.
+    """
+
+    check: bool = False
+    samples: Sequence[Array] | None = None
+    watch: Callable[[str, int, int], None] | None = None
+    records: list[Record] = field(default_factory=list)
+
+    def run(self, graph: Graph, passes: Pipeline | Iterable[Pass]) -> Graph:
+        """The graph after all of `passes`.
+
+        Errors: PassError when a pass breaks a rule of the language or its claim; it names the passes run so far.
+        """
+        todo = passes.passes if isinstance(passes, Pipeline) else tuple(passes)
+        for i, one in enumerate(todo):
+            if self.watch is not None:
+                self.watch(one.name, i, len(todo))
+            graph = self._run_one(graph, one)
+        if isinstance(passes, Pipeline):
+            graph = graph.at_stage(passes.stage)
+            verify(graph)
+        return graph
+
+    def _run_one(self, graph: Graph, one: Pass) -> Graph:
+        record = Record(one.name, one.claim, ops_before=len(graph.ops))
+        start = time.perf_counter()
+        after = one.run(graph, record)
+        record.seconds, record.ops_after = time.perf_counter() - start, len(after.ops)
+        self.records.append(record)
+        try:
+            verify(after)
+        except VerifyError as e:
+            raise PassError(f"pass {one.name}: {e.text}", hint=self._history()) from e
+        if self.check and one.claim.within is not None:
+            self._hold(graph, after, one, record)
+        return after
+
+    def _hold(self, before: Graph, after: Graph, one: Pass, record: Record) -> None:
+        samples = self.samples if self.samples is not None else sample_inputs(before)
+        try:
+            record.error = distance(evaluate(before, samples), evaluate(after, samples))
+        except QirError as e:
+            raise PassError(f"pass {one.name}: cannot be checked ({e.text})", hint=self._history()) from e
+        if not record.error <= (one.claim.within or 0.0):
+            raise PassError(
+                f"pass {one.name}: outputs differ by {record.error:g}, {one.claim} is claimed", hint=self._history()
+            )
+
+    def _history(self) -> str:
+        return f"passes run so far: {', '.join(r.name for r in self.records)}"
+
+
+def evaluate(graph: Graph, inputs: Sequence[Array]) -> tuple[Array, ...]:
+    """The outputs of a graph at any stage: exact for integers, in torch for floats."""
+    if graph.stage == "integer" or not any(v.type.is_float for v in graph.values):
+        return interpret(graph, inputs)
+    from qir.ir.torch_executor import run_float
+
+    return run_float(graph, inputs)
+
+
+def sample_inputs(graph: Graph, seed: int = 0) -> tuple[Array, ...]:
+    """Random inputs: normal floats, integers over the whole storage."""
+    rng = np.random.default_rng(seed)
+    return tuple(_sample(value, rng) for value in graph.inputs)
+
+
+def _sample(value: Value, rng: np.random.Generator) -> Array:
+    kept = integer_of(value.type.elem)
+    if kept is None:
+        assert isinstance(value.type.elem, Float)
+        return rng.standard_normal(value.type.shape).astype(value.type.elem.carrier)
+    return rng.integers(kept.min, kept.max, value.type.shape, endpoint=True).astype(kept.carrier)
+
+
+def distance(before: Sequence[Array], after: Sequence[Array]) -> float:
+    """max|after - before| / (1 + max|before|) over all outputs; infinite when shapes differ or NaN appears."""
+    worst = 0.0 if len(before) == len(after) else float("inf")
+    for a, b in zip(before, after, strict=False):
+        if a.shape != b.shape:
+            return float("inf")
+        if a.size and not np.array_equal(a, b):
+            wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)
+            error = float(np.max(np.abs(wide_a - wide_b)) / (1 + np.max(np.abs(wide_a))))
+            worst = max(worst, error if np.isfinite(error) else float("inf"))
+    return worst
