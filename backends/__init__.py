@@ -1,0 +1,1 @@
+"""An integer graph becomes an artifact: kernels, packed weights, buffers, files."""

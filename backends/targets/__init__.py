@@ -1,0 +1,1 @@
+"""The machines qir compiles for, as data."""

@@ -1,0 +1,1 @@
+"""Everything that knows TVM; no other folder imports it."""

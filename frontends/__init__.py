@@ -1,0 +1,1 @@
+"""Models from outside become imported graphs: one folder for each outside format."""

@@ -1,0 +1,49 @@
+"""The public names of qir, each loaded when first used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from qir.driver import compile, load
+    from qir.ir.errors import (
+        ArtifactError,
+        DataError,
+        FrontendError,
+        LowerError,
+        ParseError,
+        PassError,
+        QirError,
+        VerifyError,
+    )
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ArtifactError",
+    "DataError",
+    "FrontendError",
+    "LowerError",
+    "ParseError",
+    "PassError",
+    "QirError",
+    "VerifyError",
+    "compile",
+    "load",
+]
+
+_DRIVER = ("compile", "load")
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name from its home: `import qir` alone stays cheap."""
+    if name not in __all__:
+        raise AttributeError(f"module 'qir' has no attribute {name!r}")
+    home = import_module("qir.driver" if name in _DRIVER else "qir.ir.errors")
+    value = globals()[name] = getattr(home, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

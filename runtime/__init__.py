@@ -1,0 +1,1 @@
+"""Loads and runs an artifact, with the standard library and NumPy only."""

@@ -1,0 +1,1 @@
+"""The tests of qir; the folders mirror the source tree."""

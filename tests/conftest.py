@@ -1,0 +1,39 @@
+"""Markers, and the fixtures that many tests share."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "zoo: needs the zoo of trained models ($QIR_ZOO)")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "zoo" in getattr(item, "fixturenames", ()):
+            item.add_marker("zoo")
+
+
+@pytest.fixture(scope="session")
+def zoo() -> ModuleType:
+    """zoo.py of the model zoo: the folder $QIR_ZOO, or ../shared/zoo beside the checkout."""
+    named = os.environ.get("QIR_ZOO")
+    file = (Path(named) if named else ROOT.parent / "shared" / "zoo") / "zoo.py"
+    if not file.is_file():
+        if named:
+            pytest.fail(f"QIR_ZOO is {named}, which holds no zoo.py")
+        pytest.skip(f"the model zoo is absent: no {file} (set QIR_ZOO to its folder)")
+    spec = importlib.util.spec_from_file_location("zoo", file)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules["zoo"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
