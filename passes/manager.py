@@ -24,7 +24,8 @@ ENTRY_POINTS = "qir.passes"
 class Claim:
     """What a pass promises of its outputs: every bit, reals within a tolerance, or a named change.
 
-    `within` bounds max|after - before| / (1 + max|before|) of every output; None when nothing is promised.
+    `within` bounds max|after - before| / (1 + max|before|) of every output; None when nothing is
+    promised.
     """
 
     text: str
@@ -69,7 +70,8 @@ class Record:
 
 @dataclass(frozen=True)
 class Pass:
-    """A graph in, a graph out; options are fields. Subclasses set `name` and `claim` and give run().
+    """A graph in, a graph out; options are fields. Subclasses set `name` and `claim` and give
+    run().
 
     The docstring's first line is before -> after.
     """
@@ -88,7 +90,9 @@ P = TypeVar("P", bound=type[Pass])
 def register(cls: P) -> P:
     """Make the pass known by its name to `qir opt`, `qir passes` and the case files."""
     if not cls.name or PASSES.get(cls.name, cls) is not cls:
-        raise PassError(f"pass {cls.__name__}: name {cls.name!r} is empty or taken, a name of its own is needed")
+        raise PassError(
+            f"pass {cls.__name__}: name {cls.name!r} is empty or taken, a name of its own is needed"
+        )
     PASSES[cls.name] = cls
     return cls
 
@@ -130,7 +134,8 @@ class Manager:
     def run(self, graph: Graph, passes: Pipeline | Iterable[Pass]) -> Graph:
         """The graph after all of `passes`.
 
-        Errors: PassError when a pass breaks a rule of the language or its claim; it names the passes run so far.
+        Errors: PassError when a pass breaks a rule of the language or its claim; it names the
+                passes run so far.
         """
         todo = passes.passes if isinstance(passes, Pipeline) else tuple(passes)
         for i, one in enumerate(todo):
@@ -161,10 +166,13 @@ class Manager:
         try:
             record.error = distance(evaluate(before, samples), evaluate(after, samples))
         except QirError as e:
-            raise PassError(f"pass {one.name}: cannot be checked ({e.text})", hint=self._history()) from e
+            raise PassError(
+                f"pass {one.name}: cannot be checked ({e.text})", hint=self._history()
+            ) from e
         if not record.error <= (one.claim.within or 0.0):
             raise PassError(
-                f"pass {one.name}: outputs differ by {record.error:g}, {one.claim} is claimed", hint=self._history()
+                f"pass {one.name}: outputs differ by {record.error:g}, {one.claim} is claimed",
+                hint=self._history(),
             )
 
     def _history(self) -> str:
@@ -195,7 +203,9 @@ def _sample(value: Value, rng: np.random.Generator) -> Array:
 
 
 def distance(before: Sequence[Array], after: Sequence[Array]) -> float:
-    """max|after - before| / (1 + max|before|) over all outputs; infinite when shapes differ or NaN appears."""
+    """max|after - before| / (1 + max|before|) over all outputs; infinite when shapes differ or NaN
+    appears.
+    """
     worst = 0.0 if len(before) == len(after) else float("inf")
     for a, b in zip(before, after, strict=False):
         if a.shape != b.shape:

@@ -12,7 +12,9 @@ from qir.ir.ops import Constant
 from qir.ir.types import Array
 from qir.passes.manager import Miss, Pass, Record
 
-MAX_ROUNDS = 20  # a rule set that still changes the graph after this many walks is taken to run in circles
+MAX_ROUNDS = (
+    20  # a rule set that still changes the graph after this many walks is taken to run in circles
+)
 
 
 class Site:
@@ -44,13 +46,15 @@ class Site:
         return op.value.array if isinstance(op, Constant) else None
 
     def emit(self, op: Op) -> Value:
-        """Append an op; it inherits the place of the op at hand, marked with the name of the pass."""
+        """Append an op; it inherits the place of the op at hand, marked with the pass."""
         assert self._op is not None
         loc = (op.loc if op.loc != Loc() else self._op.loc).touched(self.by)
-        return self.builder.add(replace(op, loc=loc, names=op.names if op.names != self._op.names else ()))
+        return self.builder.add(
+            replace(op, loc=loc, names=op.names if op.names != self._op.names else ())
+        )
 
     def replace(self, op: Op, *merged: Op) -> Value:
-        """Append the op that stands for the one at hand, under its name; `merged` ops went into it."""
+        """Append what stands for the op at hand, under its name; `merged` ops went into it."""
         assert self._op is not None
         loc = Loc.merged(*(m.loc for m in merged), self._op.loc).touched(self.by)
         return self.builder.add(replace(op, loc=loc, names=()), name=self._op.names[0])
@@ -67,7 +71,9 @@ class Site:
     def map(self, old: Op, new: tuple[Value, ...]) -> None:
         for was, value in zip(old.results, new, strict=True):
             if was.type.shape != value.type.shape:
-                raise PassError(f"pass {self.by}: {old} gave {was.type}, its replacement gives {value.type}")
+                raise PassError(
+                    f"pass {self.by}: {old} gave {was.type}, its replacement gives {value.type}"
+                )
             self.now[was.name] = value
             self._uses[value.name] += self._old_uses[was.name]
 
@@ -79,9 +85,11 @@ class Site:
 
 @dataclass(frozen=True)
 class RewritePass(Pass):
-    """A pass of one rule, tried at every op in order; producers are already rewritten when a rule looks up.
+    """A pass of one rule, tried at every op in order; producers are already rewritten when a rule
+    looks up.
 
-    rewrite(op, at) gives the value that replaces the op's result (made by at.replace or at.emit, or an older one),
+    rewrite(op, at) gives the value that replaces the op's result (made by at.replace or at.emit, or
+        an older one),
     or a Miss. Walks repeat until none changes the graph.
     """
 
@@ -94,7 +102,10 @@ class RewritePass(Pass):
             graph = self._walk(graph, record)
             if record.rewrites == before:
                 return graph
-        raise PassError(f"pass {self.name}: still changes the graph after {MAX_ROUNDS} walks, a rule runs in circles")
+        raise PassError(
+            f"pass {self.name}: still changes the graph after {MAX_ROUNDS} walks, a rule runs in"
+            " circles"
+        )
 
     def _walk(self, graph: Graph, record: Record) -> Graph:
         site = Site(graph, self.name)

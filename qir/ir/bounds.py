@@ -16,7 +16,9 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Bounds:
-    """low <= every stored value <= high; Python integers in object arrays, () or (C,) over the last axis."""
+    """low <= every stored value <= high; Python integers in object arrays, () or (C,) over the last
+    axis.
+    """
 
     low: Array
     high: Array
@@ -58,7 +60,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Extreme:
-    """One intermediate of an op: what it is, the bounds it can reach, and the bits it is held in."""
+    """One intermediate of an op: what it is, its bounds, and the bits it is held in."""
 
     what: str
     bounds: Bounds

@@ -8,7 +8,8 @@ SHOWN = 20  # faults listed in one error; the rest are counted
 
 
 class QirError(Exception):
-    """Any error that qir raises on purpose: one line of what, where, found, needed; a hint on the next.
+    """Any error that qir raises on purpose: one line of what, where, found, needed; a hint on the
+    next.
 
     Source: this project (docs/errors.md).
     """

@@ -32,7 +32,7 @@ class Rounding(Enum):
 
 
 def round_real(x: Array, rounding: Rounding) -> Array:
-    """The integers nearest to the reals `x`, ties broken as `rounding` says; floats in, floats out."""
+    """The integers nearest to the reals `x`, ties as `rounding` says; floats in and out."""
     match rounding:
         case Rounding.HALF_EVEN:
             return np.rint(x)
@@ -77,7 +77,8 @@ def dyadic_of(ratio: float | Fraction, bits: int = MANTISSA_BITS) -> tuple[int, 
 
     |ratio| = m * 2**e (frexp, m in [1/2, 1)); mult = round_half_up(m * 2**bits), shift = bits - e;
     a mult of exactly 2**bits becomes 2**(bits-1), shift - 1. Shifts stay in [1, 62].
-    Errors: VerifyError when the ratio is zero's neighbour (shift > 62), too large (shift < 1), or not finite.
+    Errors: VerifyError when the ratio is zero's neighbour (shift > 62), too large (shift < 1), or
+            not finite.
     Source: HAWQ-V3, arXiv:2011.10680, batch_frexp; the corner case is this project's.
     """
     if not isinstance(ratio, Fraction):
@@ -98,13 +99,17 @@ def dyadic_of(ratio: float | Fraction, bits: int = MANTISSA_BITS) -> tuple[int, 
     if mult == 0:
         raise VerifyError(f"dyadic: ratio {float(ratio):g} needs a shift over {MAX_SHIFT}")
     if shift < 1:
-        raise VerifyError(f"dyadic: ratio {float(ratio):g} is 2**{exponent - 1} or more, under 2**{bits - 1} is needed")
+        raise VerifyError(
+            f"dyadic: ratio {float(ratio):g} is 2**{exponent - 1} or more, under 2**{bits - 1} is"
+            " needed"
+        )
     return (mult if ratio > 0 else -mult), shift
 
 
 @dataclass(frozen=True)
 class Dyadic:
-    """One ratio, or one per channel: mult / 2**shift; both int64 of the same shape, |mult| < 2**31, 1 <= shift <= 62.
+    """One ratio, or one per channel: mult / 2**shift; both int64 of the same shape, |mult| < 2**31,
+    1 <= shift <= 62.
 
     Source: HAWQ-V3, arXiv:2011.10680.
     """
@@ -137,7 +142,10 @@ class Dyadic:
 
         def mult(real: Array) -> Data:
             pairs = zip(np.ravel(real), np.ravel(shift), strict=True)
-            whole = [round_half_up(abs(Fraction(float(r))) * 2 ** int(s)) * (1 if r >= 0 else -1) for r, s in pairs]
+            whole = [
+                round_half_up(abs(Fraction(float(r))) * 2 ** int(s)) * (1 if r >= 0 else -1)
+                for r, s in pairs
+            ]
             return Data(np.clip(np.array(whole, np.int64), -top, top).reshape(real.shape))
 
         return tuple(Dyadic(mult(r), Data(shift)) for r in reals)

@@ -24,7 +24,8 @@ STAGES = ("imported", "canonical", "transformed", "simulated", "integer")
 class Graph:
     """A program in SSA form: each value is defined once, before its uses.
 
-    `output_names` are the model's own names of `outputs`; inputs carry theirs. `stage` is one of STAGES.
+    `output_names` are the model's own names of `outputs`; inputs carry theirs. `stage` is one of
+    STAGES.
     """
 
     name: str
@@ -41,7 +42,9 @@ class Graph:
 
     @cached_property
     def users(self) -> Mapping[str, tuple[Op, ...]]:
-        """The ops that read each value, in order, once for each reading; values nobody reads are absent."""
+        """The ops that read each value, in order, once for each reading; values nobody reads are
+        absent.
+        """
         found: dict[str, list[Op]] = {}
         for op in self.ops:
             for value in op.operands:
@@ -55,7 +58,9 @@ class Graph:
             yield from op.results
 
     def networkx(self) -> nx.MultiDiGraph[str]:
-        """A view for analyses: a node for each input and op (keyed by its first result), an edge for each reading."""
+        """A view for analyses: a node for each input and op (keyed by its first result), an edge
+        for each reading.
+        """
         g: nx.MultiDiGraph[str] = nx.MultiDiGraph()
         for value in self.inputs:
             g.add_node(value.name, op=None)
@@ -70,7 +75,9 @@ class Graph:
         return replace(self, stage=stage)
 
     def canonical(self) -> Graph:
-        """The same graph with values named in order and places forgotten: equal when the structure is."""
+        """The same graph with values named in order and places forgotten: equal when the structure
+        is.
+        """
         counter = itertools.count()
         new: dict[str, Value] = {}
         for value in self.inputs:
@@ -100,7 +107,9 @@ class Graph:
 
 
 class Builder:
-    """Collects ops into a graph and gives their results unique names; the only mutable thing around a graph."""
+    """Collects ops into a graph and gives their results unique names; the only mutable thing around
+    a graph.
+    """
 
     def __init__(self, name: str, stage: str) -> None:
         self.name, self.stage = name, stage
@@ -115,7 +124,9 @@ class Builder:
         return value
 
     def add(self, op: Op, name: str | None = None) -> Value:
-        """Append an op with one result; its name is `name`, else the op's own, else the mnemonic and a number."""
+        """Append an op with one result; its name is `name`, else the op's own, else the mnemonic
+        and a number.
+        """
         (value,) = self.add_all(op, None if name is None else (name,))
         return value
 
@@ -151,4 +162,6 @@ class Builder:
         names = tuple(output_names) if output_names is not None else tuple(v.name for v in outs)
         if len(names) != len(outs):
             raise VerifyError(f"graph {self.name}: {len(names)} output names, {len(outs)} outputs")
-        return Graph(self.name, tuple(self._inputs), tuple(self._ops.values()), outs, names, self.stage)
+        return Graph(
+            self.name, tuple(self._inputs), tuple(self._ops.values()), outs, names, self.stage
+        )

@@ -16,10 +16,13 @@ from qir.ir.types import Array, Quant, integer_of
 Watch = Callable[[Value, Array], None]
 
 
-def interpret(graph: Graph, inputs: Sequence[Array], watch: Watch | None = None) -> tuple[Array, ...]:
+def interpret(
+    graph: Graph, inputs: Sequence[Array], watch: Watch | None = None
+) -> tuple[Array, ...]:
     """Run an integer graph on stored integers, by each op's evaluate(); `watch` sees every result.
 
-    Errors: DataError for inputs of another number, shape or range; VerifyError for an op without integer meaning.
+    Errors: DataError for inputs of another number, shape or range; VerifyError for an op without
+            integer meaning.
     """
     env = dict(zip((v.name for v in graph.inputs), _checked(graph, inputs), strict=True))
     last = last_uses(graph)
@@ -50,9 +53,15 @@ def last_uses(graph: Graph) -> Mapping[int, tuple[str, ...]]:
 
 
 def quantize_inputs(graph: Graph, reals: Sequence[Array]) -> tuple[Array, ...]:
-    """The border in: reals to the stored integers of the graph's inputs, ties to even; integers pass."""
+    """The border in: reals to the stored integers of the graph's inputs, ties to even; integers
+    pass.
+    """
     return tuple(
-        quantized(np.asarray(x), v.type.elem, Rounding.HALF_EVEN) if isinstance(v.type.elem, Quant) else np.asarray(x)
+        (
+            quantized(np.asarray(x), v.type.elem, Rounding.HALF_EVEN)
+            if isinstance(v.type.elem, Quant)
+            else np.asarray(x)
+        )
         for v, x in zip(graph.inputs, reals, strict=True)
     )
 
@@ -67,7 +76,9 @@ def dequantize_outputs(graph: Graph, stored: Sequence[Array]) -> tuple[Array, ..
 
 def _checked(graph: Graph, inputs: Sequence[Array]) -> list[Array]:
     if len(inputs) != len(graph.inputs):
-        raise DataError(f"graph @{graph.name}: {len(inputs)} inputs given, {len(graph.inputs)} are needed")
+        raise DataError(
+            f"graph @{graph.name}: {len(inputs)} inputs given, {len(graph.inputs)} are needed"
+        )
     out = []
     for value, x in zip(graph.inputs, inputs, strict=True):
         kept = integer_of(value.type.elem)
@@ -75,9 +86,10 @@ def _checked(graph: Graph, inputs: Sequence[Array]) -> list[Array]:
             raise VerifyError(f"input {value}: {value.type}, an integer graph is needed")
         a = np.asarray(x)
         if a.shape != value.type.shape or a.dtype.kind not in "iu":
-            raise DataError(f"input {value}: {a.dtype}{list(a.shape)} given, {value.type} is needed")
+            raise DataError(
+                f"input {value}: {a.dtype}{list(a.shape)} given, {value.type} is needed"
+            )
         if a.size and (int(a.min()) < kept.min or int(a.max()) > kept.max):
             raise DataError(f"input {value}: values reach [{a.min()}, {a.max()}], {kept} is needed")
         out.append(a.astype(kept.carrier))
     return out
-

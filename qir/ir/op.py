@@ -5,8 +5,18 @@ from __future__ import annotations
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property, lru_cache
-from typing import Any, ClassVar, NoReturn, TypeVar, Union, dataclass_transform, get_args, get_origin, get_type_hints
+from functools import cache, cached_property
+from typing import (
+    Any,
+    ClassVar,
+    NoReturn,
+    TypeVar,
+    Union,
+    dataclass_transform,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +30,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Loc:
-    """Where an op came from ("model.onnx node /layer1/Conv") and the passes that touched it since."""
+    """Where an op came from ("model.onnx node /conv1") and the passes that touched it since."""
 
     source: str = ""
     passes: tuple[str, ...] = ()
@@ -68,7 +78,8 @@ class Op:
     """What every op has: the names of its results and the place it came from.
 
     A subclass says its formula in the docstring and gives
-      infer()            the type of the result (or a tuple of them), raising VerifyError on operands that do not fit;
+      infer()            the type of the result (or a tuple of them), raising VerifyError on
+          operands that do not fit;
       faults()           other broken rules, one text each (optional);
       compute(torch, *)  the meaning on reals, in torch, differentiable: for float stages;
       evaluate(*)        the meaning on stored integers, in NumPy, exact: for the integer stage;
@@ -117,7 +128,9 @@ class Op:
         out = self.infer()
         types_ = out if isinstance(out, tuple) else (out,)
         if len(types_) != len(self.names):
-            raise VerifyError(f"{self.mnemonic}: {len(self.names)} result names, {len(types_)} results")
+            raise VerifyError(
+                f"{self.mnemonic}: {len(self.names)} result names, {len(types_)} results"
+            )
         return tuple(Value(n, t) for n, t in zip(self.names, types_, strict=True))
 
     @property
@@ -128,7 +141,12 @@ class Op:
     @cached_property
     def operands(self) -> tuple[Value, ...]:
         """All operands in the order of the fields, absent optional ones left out."""
-        return tuple(v for f in op_fields(type(self)) if f.operand for v in operands_of(getattr(self, f.name)))
+        return tuple(
+            v
+            for f in op_fields(type(self))
+            if f.operand
+            for v in operands_of(getattr(self, f.name))
+        )
 
     def rebind(self, to: Callable[[Value], Value]) -> Op:
         """The same op on other operands."""
@@ -145,7 +163,9 @@ class Op:
         return replace(self, **new)
 
     def unpack(self, flat: tuple[Any, ...]) -> list[Any]:
-        """Arguments for compute/evaluate/bound, one for each operand field: None for absent, a tuple for many."""
+        """Arguments for compute/evaluate/bound, one for each operand field: None for absent, a
+        tuple for many.
+        """
         rest, args = iter(flat), []
         for f in op_fields(type(self)):
             if f.operand:
@@ -176,21 +196,25 @@ C = TypeVar("C", bound=type[Op])
 
 @dataclass_transform(frozen_default=True)
 def op(mnemonic: str) -> Callable[[C], C]:
-    """Declare the class below as the op written `mnemonic`: frozen, compared by fields, known to the parser."""
+    """Declare the class below as the op written `mnemonic`: frozen, compared by fields, known to
+    the parser.
+    """
 
     def declare(cls: C) -> C:
         made = dataclass(frozen=True, repr=False)(cls)
         made.__hash__ = lambda self: hash((mnemonic, self.names))  # type: ignore[method-assign]
         made.mnemonic = mnemonic
         if mnemonic in OPS:
-            raise VerifyError(f"op {mnemonic}: declared twice, by {OPS[mnemonic].__name__} and {cls.__name__}")
+            raise VerifyError(
+                f"op {mnemonic}: declared twice, by {OPS[mnemonic].__name__} and {cls.__name__}"
+            )
         OPS[mnemonic] = made
         return made
 
     return declare
 
 
-@lru_cache(maxsize=None)
+@cache
 def op_fields(cls: type[Op]) -> tuple[OpField, ...]:
     """The fields of an op class, operands told from attributes by their annotation."""
     hints = get_type_hints(cls)

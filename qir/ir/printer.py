@@ -27,7 +27,9 @@ def op_text(op: Op, locs: bool = True) -> str:
     """One op as one line of the text form."""
     own = op_fields(type(op))
     operands = ", ".join(_operand(getattr(op, f.name)) for f in own if f.operand)
-    attributes = ", ".join(f"{f.name} = {attribute(getattr(op, f.name))}" for f in own if not f.operand)
+    attributes = ", ".join(
+        f"{f.name} = {attribute(getattr(op, f.name))}" for f in own if not f.operand
+    )
     names = ", ".join(f"%{n}" for n in op.names)
     types = ", ".join(str(v.type) for v in op.results)
     braces = f" {{{attributes}}}" if attributes else ""

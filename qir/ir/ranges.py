@@ -35,11 +35,14 @@ class Claim:
     @property
     def text(self) -> str:
         low, high = self.extreme.bounds.whole
-        return f"{self.op}: {self.extreme.what} reaches [{low}, {high}], {self.extreme.bits} bits hold it"
+        return (
+            f"{self.op}: {self.extreme.what} reaches [{low}, {high}], {self.extreme.bits} bits"
+            " hold it"
+        )
 
 
 def ranges(graph: Graph) -> Iterator[OpRange]:
-    """The bounds of each op's result, from the inputs' storages and the actual constants, in order."""
+    """The bounds of each op's result, from inputs' storages and actual constants, in order."""
     known: dict[str, Known] = {v.name: Bounds.of_type(v.type) for v in graph.inputs}
     for op in graph.ops:
         args = op.unpack(tuple(known[v.name] for v in op.operands))
@@ -59,7 +62,8 @@ def prove_no_overflow(graph: Graph) -> tuple[Claim, ...]:
     """Every intermediate of every op stays within its bits, and every result within its storage.
 
     Errors: VerifyError that lists each op, the bound it can reach, and the limit.
-    Source: data-free accumulator ranges as in QONNX; per channel and per intermediate: this project.
+    Source: data-free accumulator ranges as in QONNX; per channel and per intermediate: this
+            project.
     """
     claims, faults = [], []
     for r in ranges(graph):
@@ -72,10 +76,15 @@ def prove_no_overflow(graph: Graph) -> tuple[Claim, ...]:
             if extreme.fits:
                 claims.append(Claim(r.op, extreme))
             else:
-                faults.append(f"{r.op}: {extreme.what} reaches [{low}, {high}], {extreme.bits} bits are there")
+                faults.append(
+                    f"{r.op}: {extreme.what} reaches [{low}, {high}], {extreme.bits} bits are there"
+                )
     if faults:
         raise VerifyError(
             listed(f"graph @{graph.name}: {len(faults)} intermediates can overflow", faults),
-            hint="fewer bits for weights or activations, or a smaller zero point, make the sums smaller",
+            hint=(
+                "fewer bits for weights or activations, or a smaller zero point, make the sums"
+                " smaller"
+            ),
         )
     return tuple(claims)

@@ -1,4 +1,6 @@
-"""Graphs as files: the text, and beside it the large constants by hash; written whole or not at all."""
+"""Graphs as files: the text, and beside it the large constants by hash; written whole or not at
+all.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +27,13 @@ def write_whole(path: Path, content: bytes) -> None:
             f.write(content)
             f.flush()
             os.fsync(f.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
     except OSError as e:
         Path(temporary).unlink(missing_ok=True)
-        raise ArtifactError(f"{path}: cannot be written ({e.strerror}), room and permission are needed") from e
+        raise ArtifactError(
+            f"{path}: cannot be written ({e.strerror}), room and permission are needed"
+        ) from e
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -67,5 +71,7 @@ def _read_blobs(path: Path) -> dict[str, Data]:
         raise ArtifactError(f"{path}: damaged ({e}), the file as it was written is needed") from e
     for name, data in found.items():
         if data.digest != name:
-            raise ArtifactError(f"{path}: array {name[:12]} has hash {data.digest[:12]}, the file is damaged")
+            raise ArtifactError(
+                f"{path}: array {name[:12]} has hash {data.digest[:12]}, the file is damaged"
+            )
     return found

@@ -1,4 +1,6 @@
-"""Runs float and simulated graphs in torch: fast and differentiable. The only part of the language that uses torch."""
+"""Runs float and simulated graphs in torch: fast and differentiable. The only part of the language
+that uses torch.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +25,17 @@ class FloatProgram:
     def __init__(self, graph: Graph) -> None:
         missing = [str(op) for op in graph.ops if not op.has_floats()]
         if missing:
-            raise VerifyError(f"graph @{graph.name}: no meaning on floats for {', '.join(missing[:5])}")
+            raise VerifyError(
+                f"graph @{graph.name}: no meaning on floats for {', '.join(missing[:5])}"
+            )
         self.graph = graph
         self._last = last_uses(graph)
         self._constants = {op.names[0]: op.compute(torch) for op in graph.ops if not op.operands}
 
     def __call__(self, *inputs: Any, watch: Watch | None = None) -> tuple[Any, ...]:
-        """Outputs, as tensors, of `inputs` (tensors or arrays); `watch` sees every value, inputs too."""
+        """Outputs, as tensors, of `inputs` (tensors or arrays); `watch` sees every value, inputs
+        too.
+        """
         env = dict(self._constants)
         for value, x in zip(self.graph.inputs, self._checked(inputs), strict=True):
             env[value.name] = x
@@ -53,20 +59,28 @@ class FloatProgram:
         except QirError:
             raise
         except (RuntimeError, TypeError, ValueError, IndexError) as e:
-            raise VerifyError(f"{op}: {str(e).splitlines()[0]}, operands that fit are needed") from e
+            raise VerifyError(
+                f"{op}: {str(e).splitlines()[0]}, operands that fit are needed"
+            ) from e
         return out if isinstance(out, tuple) else (out,)
 
     def _checked(self, inputs: Sequence[Any]) -> Iterator[Any]:
         if len(inputs) != len(self.graph.inputs):
             raise DataError(
-                f"graph @{self.graph.name}: {len(inputs)} inputs given, {len(self.graph.inputs)} are needed"
+                f"graph @{self.graph.name}: {len(inputs)} inputs given, {len(self.graph.inputs)}"
+                " are needed"
             )
         for value, x in zip(self.graph.inputs, inputs, strict=True):
             tensor = x if isinstance(x, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(x))
             if tuple(tensor.shape) != value.type.shape:
-                raise DataError(f"input {value}: shape {list(tensor.shape)} given, {list(value.type.shape)} is needed")
+                raise DataError(
+                    f"input {value}: shape {list(tensor.shape)} given, {list(value.type.shape)} is"
+                    " needed"
+                )
             whole = integer_of(value.type.elem) is not None
-            yield tensor.long() if whole else tensor.to(getattr(torch, str(value.type.elem.carrier)))
+            yield (
+                tensor.long() if whole else tensor.to(getattr(torch, str(value.type.elem.carrier)))
+            )
 
 
 def run_float(graph: Graph, inputs: Sequence[Array]) -> tuple[Array, ...]:

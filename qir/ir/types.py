@@ -59,10 +59,13 @@ class Float:
 class Quant:
     """Integers that stand for reals: real = scale * (stored - zero_point).
 
-    scale (float64, > 0) and zero_point (int64) have one shape: () per tensor; (C,) per slice of `axis`;
+    scale (float64, > 0) and zero_point (int64) have one shape: () per tensor; (C,) per slice of
+    `axis`;
     or, per block, the tensor's shape with size(axis) / block in place of size(axis).
-    Text: q<u8, 0.5:3>; q<i8, axis=0, scale=data<...>, zero_point=data<...>>; with block=32 after axis.
-    Source: Jacob et al. 2018, arXiv:1712.05877; storage and expressed types as in MLIR's quant dialect.
+    Text: q<u8, 0.5:3>; q<i8, axis=0, scale=data<...>, zero_point=data<...>>; with block=32 after
+          axis.
+    Source: Jacob et al. 2018, arXiv:1712.05877; storage and expressed types as in MLIR's quant
+            dialect.
     """
 
     storage: Int
@@ -78,7 +81,12 @@ class Quant:
     @staticmethod
     def per_axis(storage: Int, scale: npt.ArrayLike, zero_point: npt.ArrayLike, axis: int) -> Quant:
         wide = np.asarray(scale, np.float64)
-        return Quant(storage, Data(wide), Data(np.broadcast_to(np.asarray(zero_point, np.int64), wide.shape)), axis)
+        return Quant(
+            storage,
+            Data(wide),
+            Data(np.broadcast_to(np.asarray(zero_point, np.int64), wide.shape)),
+            axis,
+        )
 
     @property
     def is_per_tensor(self) -> bool:
@@ -96,21 +104,28 @@ class Quant:
             to = [1] * len(shape)
             to[self.axis] = -1
             return self.scale.array.reshape(to), self.zero_point.array.reshape(to)
-        repeat = [np.repeat(a.array, self.block, axis=self.axis) for a in (self.scale, self.zero_point)]
+        repeat = [
+            np.repeat(a.array, self.block, axis=self.axis) for a in (self.scale, self.zero_point)
+        ]
         return repeat[0], repeat[1]
 
     def __str__(self) -> str:
         if self.axis is None:
             return f"q<{self.storage}, {float(self.scale.array)!r}:{int(self.zero_point.array)}>"
         block = "" if self.block is None else f", block={self.block}"
-        return f"q<{self.storage}, axis={self.axis}{block}, scale={self.scale}, zero_point={self.zero_point}>"
+        return (
+            f"q<{self.storage}, axis={self.axis}{block}, scale={self.scale},"
+            f" zero_point={self.zero_point}>"
+        )
 
 
 @dataclass(frozen=True)
 class Bfp:
-    """Block floating point: `block` values along `axis` share one exponent, each keeps a signed mantissa.
+    """Block floating point: `block` values along `axis` share one exponent, each keeps a signed
+    mantissa.
 
-    E = floor(log2(max|x|)), u = 2**(E - mantissa_bits + 2), q = clip(round(x / u), -2**(p-1), 2**(p-1) - 1).
+    E = floor(log2(max|x|)), u = 2**(E - mantissa_bits + 2), q = clip(round(x / u), -2**(p-1),
+    2**(p-1) - 1).
     Text: bfp<4, 8, block=32, axis=3>.
     Source: Trukhanov & Soloveychik, arXiv:2403.20137; the formula is this project's.
     """
@@ -125,7 +140,9 @@ class Bfp:
         return np.dtype(np.int8 if self.mantissa_bits <= 8 else np.int16)
 
     def __str__(self) -> str:
-        return f"bfp<{self.mantissa_bits}, {self.exponent_bits}, block={self.block}, axis={self.axis}>"
+        return (
+            f"bfp<{self.mantissa_bits}, {self.exponent_bits}, block={self.block}, axis={self.axis}>"
+        )
 
 
 Elem = Int | Float | Quant | Bfp
@@ -133,7 +150,9 @@ Elem = Int | Float | Quant | Bfp
 
 @dataclass(frozen=True)
 class Tensor:
-    """A static shape and what its elements are. Text: tensor<1x32x32x3xf32>, tensor<q<u8, 0.5:3>> for a scalar."""
+    """A static shape and what its elements are. Text: tensor<1x32x32x3xf32>, tensor<q<u8, 0.5:3>>
+    for a scalar.
+    """
 
     shape: tuple[int, ...]
     elem: Elem

@@ -17,14 +17,22 @@ Rule = Callable[[Graph], Iterator[str]]
 
 
 def verify(graph: Graph) -> None:
-    """Check every rule; VerifyError lists all the faults of the first kind of rule that is broken."""
+    """Check every rule; VerifyError lists all faults of the first rule that is broken."""
     for rule in RULES:
         if faults := list(rule(graph)):
-            raise VerifyError(listed(f"graph @{graph.name}: {len(faults)} faults in {rule.__name__.replace('_', ' ')}", faults))
+            raise VerifyError(
+                listed(
+                    f"graph @{graph.name}: {len(faults)} faults in"
+                    f" {rule.__name__.replace('_', ' ')}",
+                    faults,
+                )
+            )
 
 
 def structure(graph: Graph) -> Iterator[str]:
-    """Each value is defined once and before its uses, with the type its users see; the stage is known."""
+    """Each value is defined once and before its uses, with the type its users see; the stage is
+    known.
+    """
     if graph.stage not in STAGES:
         yield f"stage {graph.stage!r}, one of {', '.join(STAGES)} is needed"
     defined = {}
@@ -35,8 +43,15 @@ def structure(graph: Graph) -> Iterator[str]:
     for op in graph.ops:
         for value in op.operands:
             if defined.get(value.name) != value:
-                found = "no definition" if value.name not in defined else f"defined as {defined[value.name].type}"
-                yield f"{op}: operand {value} of {value.type} has {found}, its definition before it is needed"
+                found = (
+                    "no definition"
+                    if value.name not in defined
+                    else f"defined as {defined[value.name].type}"
+                )
+                yield (
+                    f"{op}: operand {value} of {value.type} has {found}, its definition before it"
+                    " is needed"
+                )
         for name in op.names:
             if name in defined:
                 yield f"{op}: %{name} is defined twice, once is needed"
@@ -45,14 +60,19 @@ def structure(graph: Graph) -> Iterator[str]:
         except QirError as e:
             yield e.text
     if not graph.outputs or len(graph.outputs) != len(graph.output_names):
-        yield f"{len(graph.outputs)} outputs with {len(graph.output_names)} names, one or more, each named, are needed"
+        yield (
+            f"{len(graph.outputs)} outputs with {len(graph.output_names)} names, one or more, each"
+            " named, are needed"
+        )
     for value in graph.outputs:
         if defined.get(value.name) != value:
             yield f"output {value} of {value.type} has no definition"
 
 
 def types(graph: Graph) -> Iterator[str]:
-    """Every quantized type has positive finite scales, zero points within the storage, and an axis of the tensor."""
+    """Every quantized type has positive finite scales, zero points within the storage, and an axis
+    of the tensor.
+    """
     checked: set[Tensor] = set()
     for value in graph.values:
         if value.type in checked or not isinstance(value.type.elem, Quant):
@@ -65,7 +85,10 @@ def quant_faults(tensor: Tensor, q: Quant) -> Iterator[str]:
     """What is wrong with `q` as the element of `tensor`."""
     scale, zero = q.scale.array, q.zero_point.array
     if scale.dtype != np.float64 or zero.dtype != np.int64 or scale.shape != zero.shape:
-        yield f"scale {scale.dtype}{scale.shape}, zero point {zero.dtype}{zero.shape}: float64 and int64 of one shape needed"
+        yield (
+            f"scale {scale.dtype}{scale.shape}, zero point {zero.dtype}{zero.shape}: float64 and"
+            " int64 of one shape needed"
+        )
         return
     if not (np.all(np.isfinite(scale)) and np.all(scale > 0)):
         yield f"scale reaches {scale.min()}, finite scales over 0 are needed"
@@ -82,7 +105,11 @@ def quant_faults(tensor: Tensor, q: Quant) -> Iterator[str]:
     if q.block is not None and (q.block < 1 or size % q.block):
         yield f"block {q.block} of {size}, a divisor is needed"
         return
-    want = (size,) if q.block is None else (*tensor.shape[: q.axis], size // q.block, *tensor.shape[q.axis + 1 :])
+    want = (
+        (size,)
+        if q.block is None
+        else (*tensor.shape[: q.axis], size // q.block, *tensor.shape[q.axis + 1 :])
+    )
     if scale.shape != want:
         yield f"scale of shape {scale.shape}, {want} is needed"
 
@@ -94,21 +121,32 @@ def ops(graph: Graph) -> Iterator[str]:
 
 
 def numbers(graph: Graph) -> Iterator[str]:
-    """Every constant and attribute is finite: no NaN, no infinity (a clip may have infinite ends)."""
+    """Every constant and attribute is finite: no NaN, no infinity (but a clip's ends)."""
     for op in graph.ops:
         for f in op_fields(type(op)):
             held = getattr(op, f.name)
-            arrays = [held] if isinstance(held, Data) else [held.mult, held.shift] if isinstance(held, Dyadic) else []
+            arrays = (
+                [held]
+                if isinstance(held, Data)
+                else [held.mult, held.shift]
+                if isinstance(held, Dyadic)
+                else []
+            )
             for data in arrays:
                 if data.array.dtype.kind == "f" and not np.all(np.isfinite(data.array)):
                     wrong = int(np.count_nonzero(~np.isfinite(data.array)))
-                    yield f"{op}: {f.name} holds {wrong} NaN or infinite of {data.array.size} elements, finite ones are needed"
+                    yield (
+                        f"{op}: {f.name} holds {wrong} NaN or infinite of {data.array.size}"
+                        " elements, finite ones are needed"
+                    )
             if isinstance(held, float) and np.isnan(held):
                 yield f"{op}: {f.name} is NaN, a number is needed"
 
 
 def integer_only(graph: Graph) -> Iterator[str]:
-    """At the integer stage no op works on floats, and no value or constant is one: the integer-only proof."""
+    """At the integer stage no op works on floats, and no value or constant is one: the integer-only
+    proof.
+    """
     if graph.stage != "integer":
         return
     for value in graph.inputs:
@@ -123,4 +161,3 @@ def integer_only(graph: Graph) -> Iterator[str]:
 
 
 RULES: tuple[Rule, ...] = (structure, types, ops, numbers, integer_only)
-

@@ -14,15 +14,35 @@ from qir.ir.ops.resize import Bilinear
 from qir.ir.ops.shape import Concat, Expand, Gather, Pad, PadMode, Reshape, Slice, Transpose
 from qir.ir.ops.softmax import Softmax, SoftmaxFixed
 from qir.ir.ops.unary import (
-    Abs, Clip, Elu, Erf, Exp, Gelu, HardSigmoid, HardSwish, LeakyRelu, Log, Neg, PRelu, Reciprocal, Relu,
-    Rsqrt, Sigmoid, Silu, Softplus, Sqrt, Tanh, Unary,
+    Abs,
+    Clip,
+    Elu,
+    Erf,
+    Exp,
+    Gelu,
+    HardSigmoid,
+    HardSwish,
+    LeakyRelu,
+    Log,
+    Neg,
+    PRelu,
+    Reciprocal,
+    Relu,
+    Rsqrt,
+    Sigmoid,
+    Silu,
+    Softplus,
+    Sqrt,
+    Tanh,
+    Unary,
 )  # fmt: skip
 
 __all__ = [
-    "Abs", "Add", "AvgPool", "BatchNorm", "Bilinear", "Clip", "Concat", "Constant", "Conv", "ConvTranspose",
-    "Dequantize", "Div", "Elu", "Erf", "Exp", "Expand", "Gather", "Gelu", "HardSigmoid", "HardSwish", "LayerNorm",
-    "LeakyRelu", "Linear", "Log", "Lookup", "MatMul", "MaxPool", "Maximum", "Minimum", "Mul", "Neg", "PRelu", "Pad",
-    "PadMode", "Pow", "Quantize", "Reciprocal", "ReduceMax", "ReduceMean", "ReduceSum", "Relu", "Requantize",
-    "Reshape", "Rsqrt", "Sigmoid", "Silu", "Slice", "Softmax", "SoftmaxFixed", "Softplus", "Sqrt", "Sub", "Tanh",
+    "Abs", "Add", "AvgPool", "BatchNorm", "Bilinear", "Clip", "Concat", "Constant", "Conv",
+    "ConvTranspose", "Dequantize", "Div", "Elu", "Erf", "Exp", "Expand", "Gather", "Gelu",
+    "HardSigmoid", "HardSwish", "LayerNorm", "LeakyRelu", "Linear", "Log", "Lookup", "MatMul",
+    "MaxPool", "Maximum", "Minimum", "Mul", "Neg", "PRelu", "Pad", "PadMode", "Pow", "Quantize",
+    "Reciprocal", "ReduceMax", "ReduceMean", "ReduceSum", "Relu", "Requantize", "Reshape", "Rsqrt",
+    "Sigmoid", "Silu", "Slice", "Softmax", "SoftmaxFixed", "Softplus", "Sqrt", "Sub", "Tanh",
     "Transpose", "Unary",
 ]  # fmt: skip

@@ -19,12 +19,16 @@ def float_or_quantized(op: Op, *values: Value) -> bool:
     """Whether the operands are quantized; an error when they are mixed with floats."""
     kinds = {isinstance(v.type.elem, Quant) for v in values}
     if len(kinds) > 1 or not (kinds == {True} or all(v.type.is_float for v in values)):
-        op.fail(", ".join(f"{v} is {v.type.elem}" for v in values), "all floats or all quantized are needed")
+        op.fail(
+            ", ".join(f"{v} is {v.type.elem}" for v in values),
+            "all floats or all quantized are needed",
+        )
     return kinds == {True}
 
 
 def accumulator(op: Op, x: Value, w: Value, bias: Value | None, out_axis: int) -> Elem:
-    """The element of sum(x * w): x's own for floats; for quantized ones i32 of scale sx * sw, zero point 0.
+    """The element of sum(x * w): x's own for floats; for quantized ones i32 of scale sx * sw, zero
+    point 0.
 
     w may be quantized per tensor or per slice of axis 0, which becomes `out_axis` of the result.
     """
@@ -36,31 +40,49 @@ def accumulator(op: Op, x: Value, w: Value, bias: Value | None, out_axis: int) -
     if not qx.is_per_tensor:
         op.fail(f"x is quantized along axis {qx.axis}", "one scale is needed")
     if qw.axis not in (None, 0) or qw.block is not None:
-        op.fail(f"w is quantized along axis {qw.axis}", "one scale, or one for each output channel, is needed")
+        op.fail(
+            f"w is quantized along axis {qw.axis}",
+            "one scale, or one for each output channel, is needed",
+        )
     scale = qx.scale.array * qw.scale.array
-    acc = Quant.per_tensor(I32, float(scale), 0) if qw.axis is None else Quant.per_axis(I32, scale, 0, out_axis)
+    acc = (
+        Quant.per_tensor(I32, float(scale), 0)
+        if qw.axis is None
+        else Quant.per_axis(I32, scale, 0, out_axis)
+    )
     if bias is not None:
         qb = bias.type.elem
         if not isinstance(qb, Quant) or qb.storage != I32 or np.any(qb.zero_point.array != 0):
             op.fail(f"bias is {bias.type}", "i32 with zero point 0 is needed")
         if not np.array_equal(np.broadcast_to(qb.scale.array, scale.shape), scale):
-            op.fail("bias has its own scale", "the accumulator's scale, that of x times that of w, is needed")
+            op.fail(
+                "bias has its own scale",
+                "the accumulator's scale, that of x times that of w, is needed",
+            )
     return acc
 
 
 def exact_matmul(a: Array, b: Array, bound: int) -> Array:
-    """a @ b of integers, exactly, through the narrowest BLAS that holds sums up to `bound`; int64 beyond 2**53."""
+    """a @ b of integers, exactly, through the narrowest BLAS that holds sums up to `bound`; int64
+    beyond 2**53.
+    """
     if bound < EXACT_F32:
         return np.rint(a.astype(np.float32) @ b.astype(np.float32)).astype(np.int32)
     if bound < EXACT_F64:
-        return np.rint(a.astype(np.float64) @ b.astype(np.float64)).astype(np.int64).astype(np.int32)
+        return (
+            np.rint(a.astype(np.float64) @ b.astype(np.float64)).astype(np.int64).astype(np.int32)
+        )
     return (a.astype(np.int64) @ b.astype(np.int64)).astype(np.int32)
 
 
-def _terms(x: Value, w: Value, bx: Bounds, bw: Any, padded: bool, centre: bool) -> tuple[Array, Array]:
-    """(sum of least products, sum of greatest products) for each output channel, partial sums included.
+def _terms(
+    x: Value, w: Value, bx: Bounds, bw: Any, padded: bool, centre: bool
+) -> tuple[Array, Array]:
+    """(sum of least products, sum of greatest products) for each output channel, partial sums
+    included.
 
-    `bw` is the array of stored weights. With `centre` zero points are taken off x; without, sums are of stored x,
+    `bw` is the array of stored weights. With `centre` zero points are taken off x; without, sums
+    are of stored x,
     as kernels compute them before they fold the zero point into the bias.
     """
     low, high = bx.whole
@@ -92,7 +114,9 @@ def contraction_bound(
 def contraction_extremes(
     x: Value, w: Value, bias: Value | None, bx: Bounds, bw: Any, bb: Any, padded: bool
 ) -> Iterator[Extreme]:
-    """The accumulator over stored x, every partial sum of it in any order, and the sum with the bias."""
+    """The accumulator over stored x, every partial sum of it in any order, and the sum with the
+    bias.
+    """
     if isinstance(bw, Bounds):
         yield Extreme("accumulator", _unknown_weights(x, w, bias, bx, bw, bb), 32)
         return
@@ -109,7 +133,9 @@ def _bias(bias: Value | None, bb: Any) -> Bounds:
     return bb if isinstance(bb, Bounds) else Bounds.of(bb.astype(np.int64), bb.astype(np.int64))
 
 
-def _unknown_weights(x: Value, w: Value, bias: Value | None, bx: Bounds, bw: Bounds, bb: Any) -> Bounds:
+def _unknown_weights(
+    x: Value, w: Value, bias: Value | None, bx: Bounds, bw: Bounds, bb: Any
+) -> Bounds:
     """Bounds when both operands vary: K products of the widest values."""
     zx, zw = (int(v.type.quant.zero_point.array.max()) for v in (x, w))
     (a, b), (c, d) = bx.shifted(-zx).whole, bw.shifted(-zw).whole

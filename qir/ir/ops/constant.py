@@ -31,7 +31,10 @@ class Constant(Op):
 
     def infer(self) -> Tensor:
         if self.value.array.dtype != self.elem.carrier:
-            self.fail(f"value holds {self.value.array.dtype}", f"{self.elem} is kept in {self.elem.carrier}")
+            self.fail(
+                f"value holds {self.value.array.dtype}",
+                f"{self.elem} is kept in {self.elem.carrier}",
+            )
         if isinstance(self.elem, Quant) and self.value.array.size:
             low, high = int(self.value.array.min()), int(self.value.array.max())
             if low < self.elem.storage.min or high > self.elem.storage.max:

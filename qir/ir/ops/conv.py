@@ -10,7 +10,11 @@ import numpy as np
 from qir.ir.bounds import Bounds, Extreme
 from qir.ir.op import Op, Value, op
 from qir.ir.ops.accumulate import (
-    accumulator, contraction_bound, contraction_extremes, exact_matmul, float_or_quantized,
+    accumulator,
+    contraction_bound,
+    contraction_extremes,
+    exact_matmul,
+    float_or_quantized,
 )  # fmt: skip
 from qir.ir.ops.window import Pair, Sides, pad_torch, padded, window_fault, window_sizes, windows
 from qir.ir.types import Array, Tensor
@@ -18,11 +22,14 @@ from qir.ir.types import Array, Tensor
 
 @op("conv")
 class Conv(Op):
-    """acc[n,y,x,o] = bias[o] + sum over ky, kx, i of (x[n, y*s+ky*d-pad, x*s+kx*d-pad, g(o)*I+i] - zx) * (w[o,ky,kx,i] - zw)
+    """acc[n,y,x,o] = bias[o] + sum over ky, kx, i of (x[n, y*s+ky*d-pad, x*s+kx*d-pad, g(o)*I+i] -
+    zx) * (w[o,ky,kx,i] - zw)
 
-    On floats zx = zw = 0. On quantized operands the result is the exact i32 accumulator, of scale sx * sw and
+    On floats zx = zw = 0. On quantized operands the result is the exact i32 accumulator, of scale
+    sx * sw and
     zero point 0; bias is i32 of that same type. Padding adds nothing (it holds the real 0).
-    Shapes: x (N, H, W, C), w (O, kh, kw, C / groups), bias (O,) -> (N, OH, OW, O); pad is (top, left, bottom, right).
+    Shapes: x (N, H, W, C), w (O, kh, kw, C / groups), bias (O,) -> (N, OH, OW, O); pad is (top,
+            left, bottom, right).
     Needs:  the accumulator fits i32; proven from the actual weights (bound).
     """
 
@@ -46,13 +53,23 @@ class Conv(Op):
             self.fail(fault, "positive sizes and pads of at least 0 are needed")
         o, g = w.shape[0], self.groups
         if g < 1 or x.shape[3] != w.shape[3] * g or o % g:
-            self.fail(f"x has {x.shape[3]} channels, w is {list(w.shape)}, groups {g}", "C = I * groups, O % groups = 0")
-        oh, ow = window_sizes(x.shape[1], x.shape[2], self.kernel, self.stride, self.pad, self.dilation)
+            self.fail(
+                f"x has {x.shape[3]} channels, w is {list(w.shape)}, groups {g}",
+                "C = I * groups, O % groups = 0",
+            )
+        oh, ow = window_sizes(
+            x.shape[1], x.shape[2], self.kernel, self.stride, self.pad, self.dilation
+        )
         if min(oh, ow) < 1:
-            self.fail(f"kernel {self.kernel} on {x.shape[1]}x{x.shape[2]}", "a window inside the padded input is needed")
+            self.fail(
+                f"kernel {self.kernel} on {x.shape[1]}x{x.shape[2]}",
+                "a window inside the padded input is needed",
+            )
         if self.bias is not None and self.bias.type.shape != (o,):
             self.fail(f"bias is {self.bias.type}", f"({o},) is needed")
-        return Tensor((x.shape[0], oh, ow, o), accumulator(self, self.x, self.w, self.bias, out_axis=3))
+        return Tensor(
+            (x.shape[0], oh, ow, o), accumulator(self, self.x, self.w, self.bias, out_axis=3)
+        )
 
     @property
     def is_depthwise(self) -> bool:
@@ -81,8 +98,13 @@ class Conv(Op):
         return acc if bias is None else acc + bias.astype(np.int32)
 
     def _magnitude(self, w: Array) -> int:
-        """A bound on |sum of products| from the widths alone: picks the float that holds every product sum."""
-        reach = [max(abs(v.type.quant.storage.min), v.type.quant.storage.max) * 2 for v in (self.x, self.w)]
+        """A bound on |sum of products| from the widths alone: picks the float that holds every
+        product sum.
+        """
+        reach = [
+            max(abs(v.type.quant.storage.min), v.type.quant.storage.max) * 2
+            for v in (self.x, self.w)
+        ]
         return reach[0] * reach[1] * int(np.prod(w.shape[1:]))
 
     def _depthwise(self, x: Array, w: Array) -> Array:
@@ -92,7 +114,11 @@ class Conv(Op):
         acc = np.zeros((n, oh, ow, o), np.int32)
         for ky in range(self.kernel[0]):
             for kx in range(self.kernel[1]):
-                tap = np.repeat(view[:, :, :, ky, kx], each, axis=3) if each > 1 else view[:, :, :, ky, kx]
+                tap = (
+                    np.repeat(view[:, :, :, ky, kx], each, axis=3)
+                    if each > 1
+                    else view[:, :, :, ky, kx]
+                )
                 acc += tap * w[:, ky, kx, 0]
         return acc
 
@@ -105,9 +131,9 @@ class Conv(Op):
             for k in range(g):
                 rows = view[..., k * inner : (k + 1) * inner].reshape(oh * ow, -1)
                 columns = w[k * o // g : (k + 1) * o // g].reshape(o // g, -1)
-                acc[image, ..., k * o // g : (k + 1) * o // g] = exact_matmul(rows, columns.T, bound).reshape(
-                    oh, ow, o // g
-                )
+                acc[image, ..., k * o // g : (k + 1) * o // g] = exact_matmul(
+                    rows, columns.T, bound
+                ).reshape(oh, ow, o // g)
         return acc
 
     def bound(self, x: Any, w: Any, bias: Any) -> Bounds:
@@ -119,11 +145,14 @@ class Conv(Op):
 
 @op("conv_transpose")
 class ConvTranspose(Op):
-    """y[n, y*s+ky*d-top, x*s+kx*d-left, o] += x[n,y,x,i] * w[o,ky,kx,i], + bias[o]; summed over every y, x, ky, kx, i.
+    """y[n, y*s+ky*d-top, x*s+kx*d-left, o] += x[n,y,x,i] * w[o,ky,kx,i], + bias[o]; summed over
+    every y, x, ky, kx, i.
 
     Shapes: x (N, H, W, C), w (O, kh, kw, C / groups), bias (O,) -> (N, OH, OW, O),
-            OH = (H - 1) * stride + dilation * (kh - 1) + 1 + extra - pads; pad is (top, left, bottom, right).
-    Source: ONNX ConvTranspose; lowered to pad with stride-1 zeros between, then conv with the turned kernel.
+            OH = (H - 1) * stride + dilation * (kh - 1) + 1 + extra - pads; pad is (top, left,
+            bottom, right).
+    Source: ONNX ConvTranspose; lowered to pad with stride-1 zeros between, then conv with the
+            turned kernel.
     """
 
     x: Value
@@ -140,7 +169,10 @@ class ConvTranspose(Op):
         if x.rank != 4 or w.rank != 4:
             self.fail(f"x is {x}, w is {w}", "both of rank 4 are needed")
         if x.shape[3] != w.shape[3] * self.groups or w.shape[0] % self.groups:
-            self.fail(f"x has {x.shape[3]} channels, w is {list(w.shape)}, groups {self.groups}", "C = I * groups")
+            self.fail(
+                f"x has {x.shape[3]} channels, w is {list(w.shape)}, groups {self.groups}",
+                "C = I * groups",
+            )
         if self.bias is not None and self.bias.type.shape != (w.shape[0],):
             self.fail(f"bias is {self.bias.type}", f"({w.shape[0]},) is needed")
         float_or_quantized(self, self.x, self.w)
@@ -155,9 +187,13 @@ class ConvTranspose(Op):
         o, kh, kw, i = self.w.type.shape
         g = self.groups
         # torch wants (C, O / groups, kh, kw), C = groups * I
-        turned = w.reshape(g, o // g, kh, kw, i).permute(0, 4, 1, 2, 3).reshape(g * i, o // g, kh, kw)
+        turned = (
+            w.reshape(g, o // g, kh, kw, i).permute(0, 4, 1, 2, 3).reshape(g * i, o // g, kh, kw)
+        )
         f = torch.nn.functional
-        y = f.conv_transpose2d(x.permute(0, 3, 1, 2), turned, None, self.stride, 0, 0, g, self.dilation)
+        y = f.conv_transpose2d(
+            x.permute(0, 3, 1, 2), turned, None, self.stride, 0, 0, g, self.dilation
+        )
         y = f.pad(y, (0, self.extra[1], 0, self.extra[0]))
         top, left, bottom, right = self.pad
         y = y[:, :, top : y.shape[2] - bottom, left : y.shape[3] - right].permute(0, 2, 3, 1)

@@ -24,11 +24,16 @@ class Binary(Op):
         try:
             return np.broadcast_shapes(self.a.type.shape, self.b.type.shape)
         except ValueError:
-            self.fail(f"a is {list(self.a.type.shape)}, b is {list(self.b.type.shape)}", "shapes that broadcast are needed")
+            self.fail(
+                f"a is {list(self.a.type.shape)}, b is {list(self.b.type.shape)}",
+                "shapes that broadcast are needed",
+            )
 
     def infer(self) -> Tensor:
         if float_or_quantized(self, self.a, self.b):
-            self.fail("operands are quantized", "floats are needed (to-integer makes requantize of this)")
+            self.fail(
+                "operands are quantized", "floats are needed (to-integer makes requantize of this)"
+            )
         return Tensor(self.shape, self.a.type.elem)
 
 
@@ -56,7 +61,8 @@ class Sub(Binary):
 
 @op("mul")
 class Mul(Binary):
-    """y = a * b; on quantized operands the exact i32 product (a - za) * (b - zb), of scale sa * sb, zero point 0.
+    """y = a * b; on quantized operands the exact i32 product (a - za) * (b - zb), of scale sa * sb,
+    zero point 0.
 
     Shapes: a, b broadcast -> y. Quantized operands have one scale each.
     """
@@ -82,7 +88,9 @@ class Mul(Binary):
     def bound(self, a: Any, b: Any) -> Bounds:
         ranges = []
         for held, v in ((a, self.a), (b, self.b)):
-            known = held if isinstance(held, Bounds) else Bounds.of(int(held.min()), int(held.max()))
+            known = (
+                held if isinstance(held, Bounds) else Bounds.of(int(held.min()), int(held.max()))
+            )
             ranges.append(known.shifted(-int(v.type.quant.zero_point.array)).whole)
         corners = [p * q for p in ranges[0] for q in ranges[1]]
         return Bounds.of(min(corners), max(corners))
@@ -93,7 +101,7 @@ class Mul(Binary):
 
 @op("div")
 class Div(Binary):
-    """y = a / b. Shapes: a, b broadcast -> y. On integers only by constants, which become factors."""
+    """y = a / b. Shapes: a, b broadcast -> y. On integers only by constants."""
 
     a: Value
     b: Value

@@ -15,7 +15,8 @@ from qir.ir.types import Array, Tensor
 
 @op("linear")
 class Linear(Op):
-    """acc[..., o] = bias[o] + sum over i of (x[..., i] - zx) * (w[o, i] - zw); on floats zx = zw = 0.
+    """acc[..., o] = bias[o] + sum over i of (x[..., i] - zx) * (w[o, i] - zw); on floats zx = zw =
+    0.
 
     On quantized operands the exact i32 accumulator, of scale sx * sw and zero point 0.
     Shapes: x (..., I), w (O, I), bias (O,) -> (..., O).
@@ -29,7 +30,9 @@ class Linear(Op):
     def infer(self) -> Tensor:
         x, w = self.x.type, self.w.type
         if w.rank != 2 or x.rank < 1 or x.shape[-1] != w.shape[1]:
-            self.fail(f"x is {list(x.shape)}, w is {list(w.shape)}", "x (..., I) and w (O, I) are needed")
+            self.fail(
+                f"x is {list(x.shape)}, w is {list(w.shape)}", "x (..., I) and w (O, I) are needed"
+            )
         if self.bias is not None and self.bias.type.shape != w.shape[:1]:
             self.fail(f"bias is {list(self.bias.type.shape)}", f"[{w.shape[0]}] is needed")
         elem = accumulator(self, self.x, self.w, self.bias, out_axis=x.rank - 1)
@@ -61,9 +64,11 @@ def _reach(value: Value) -> int:
 
 @op("matmul")
 class MatMul(Op):
-    """acc[..., m, n] = sum over k of (a[..., m, k] - za) * (b[..., k, n] - zb); on floats za = zb = 0.
+    """acc[..., m, n] = sum over k of (a[..., m, k] - za) * (b[..., k, n] - zb); on floats za = zb =
+    0.
 
-    On quantized operands (both per tensor) the exact i32 accumulator, of scale sa * sb and zero point 0.
+    On quantized operands (both per tensor) the exact i32 accumulator, of scale sa * sb and zero
+    point 0.
     Shapes: a (..., M, K), b (..., K, N), leading axes broadcast -> (..., M, N).
     Needs:  K * max|a - za| * max|b - zb| < 2**31; proven from the operands' bounds.
     """
@@ -74,12 +79,20 @@ class MatMul(Op):
     def infer(self) -> Tensor:
         a, b = self.a.type, self.b.type
         if a.rank < 2 or b.rank < 2 or a.shape[-1] != b.shape[-2]:
-            self.fail(f"a has K = {a.shape[-1:]}, b has K = {b.shape[-2:-1]}", "one K, and ranks of at least 2, are needed")
+            self.fail(
+                f"a has K = {a.shape[-1:]}, b has K = {b.shape[-2:-1]}",
+                "one K, and ranks of at least 2, are needed",
+            )
         try:
             lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
         except ValueError:
-            self.fail(f"a is {list(a.shape)}, b is {list(b.shape)}", "leading axes that broadcast are needed")
-        return Tensor((*lead, a.shape[-2], b.shape[-1]), accumulator(self, self.a, self.b, None, out_axis=0))
+            self.fail(
+                f"a is {list(a.shape)}, b is {list(b.shape)}",
+                "leading axes that broadcast are needed",
+            )
+        return Tensor(
+            (*lead, a.shape[-2], b.shape[-1]), accumulator(self, self.a, self.b, None, out_axis=0)
+        )
 
     def faults(self) -> Iterator[str]:
         if not self.b.type.is_float and not self.b.type.quant.is_per_tensor:

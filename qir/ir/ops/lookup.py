@@ -15,9 +15,11 @@ from qir.ir.types import Array, Quant, Tensor
 
 @op("lookup")
 class Lookup(Op):
-    """y = table[x - storage.min]; with a table for each channel, y[..., c] = table[c, x[..., c] - storage.min].
+    """y = table[x - storage.min]; with a table for each channel, y[..., c] = table[c, x[..., c] -
+    storage.min].
 
-    Shapes: x (..., C) of at most 8 bits, table (2**bits,) or (C, 2**bits), stored elements of `to` -> y (..., C).
+    Shapes: x (..., C) of at most 8 bits, table (2**bits,) or (C, 2**bits), stored elements of `to`
+            -> y (..., C).
     """
 
     x: Value
@@ -30,13 +32,18 @@ class Lookup(Op):
             self.fail(f"x is {x.elem}", "a quantized tensor of at most 8 bits is needed")
         size = 1 << x.elem.storage.bits
         if self.table.shape not in ((size,), (x.shape[-1] if x.rank else 1, size)):
-            self.fail(f"table is {list(self.table.shape)}", f"[{size}], or [channels, {size}], is needed")
+            self.fail(
+                f"table is {list(self.table.shape)}", f"[{size}], or [channels, {size}], is needed"
+            )
         return Tensor(x.shape, self.to)
 
     def faults(self) -> Iterator[str]:
         low, high, kept = int(self.table.array.min()), int(self.table.array.max()), self.to.storage
         if low < kept.min or high > kept.max or self.table.array.dtype != self.to.carrier:
-            yield f"{self}: table holds {self.table.array.dtype} [{low}, {high}], {self.to.storage} is needed"
+            yield (
+                f"{self}: table holds {self.table.array.dtype} [{low}, {high}], {self.to.storage}"
+                " is needed"
+            )
 
     def evaluate(self, x: Array) -> Array:
         index = x.astype(np.int64) - self.x.type.quant.storage.min

@@ -12,7 +12,8 @@ from qir.ir.types import Tensor
 class BatchNorm(Op):
     """y[..., c] = (x[..., c] - mean[c]) / sqrt(variance[c] + epsilon) * gain[c] + offset[c]
 
-    Shapes: x (..., C), gain, offset, mean, variance (C,) -> y (..., C). Folded into a neighbour by canonicalization.
+    Shapes: x (..., C), gain, offset, mean, variance (C,) -> y (..., C). Folded into a neighbour by
+            canonicalization.
     """
 
     x: Value
@@ -25,7 +26,9 @@ class BatchNorm(Op):
     def infer(self) -> Tensor:
         for v in (self.gain, self.offset, self.mean, self.variance):
             if v.type.shape != self.x.type.shape[-1:]:
-                self.fail(f"{v} is {list(v.type.shape)}", f"{list(self.x.type.shape[-1:])} is needed")
+                self.fail(
+                    f"{v} is {list(v.type.shape)}", f"{list(self.x.type.shape[-1:])} is needed"
+                )
         return self.x.type
 
     def compute(self, torch: Any, x: Any, gain: Any, offset: Any, mean: Any, variance: Any) -> Any:
@@ -34,7 +37,8 @@ class BatchNorm(Op):
 
 @op("layer_norm")
 class LayerNorm(Op):
-    """y = (x - mean(x)) / sqrt(mean((x - mean(x))**2) + epsilon) * gain + offset, over the last axis.
+    """y = (x - mean(x)) / sqrt(mean((x - mean(x))**2) + epsilon) * gain + offset, over the last
+    axis.
 
     Shapes: x (..., C), gain, offset (C,) -> y (..., C).
     """
@@ -47,7 +51,9 @@ class LayerNorm(Op):
     def infer(self) -> Tensor:
         for v in (self.gain, self.offset):
             if v is not None and v.type.shape != self.x.type.shape[-1:]:
-                self.fail(f"{v} is {list(v.type.shape)}", f"{list(self.x.type.shape[-1:])} is needed")
+                self.fail(
+                    f"{v} is {list(v.type.shape)}", f"{list(self.x.type.shape[-1:])} is needed"
+                )
         return self.x.type
 
     def compute(self, torch: Any, x: Any, gain: Any, offset: Any) -> Any:

@@ -14,7 +14,9 @@ from qir.ir.types import I32, Array, Quant, Tensor, integer_of
 
 
 class Pool(Op):
-    """A reduction over each window. Shapes: x (N, H, W, C) -> (N, OH, OW, C); pad is (top, left, bottom, right)."""
+    """A reduction over each window. Shapes: x (N, H, W, C) -> (N, OH, OW, C); pad is (top, left,
+    bottom, right).
+    """
 
     x: Value
     kernel: Pair
@@ -28,15 +30,23 @@ class Pool(Op):
             self.fail(f"x is {x}", "rank 4 is needed")
         if fault := window_fault(self.kernel, self.stride, self.pad, self.dilation):
             self.fail(fault, "positive sizes and pads of at least 0 are needed")
-        oh, ow = window_sizes(x.shape[1], x.shape[2], self.kernel, self.stride, self.pad, self.dilation)
+        oh, ow = window_sizes(
+            x.shape[1], x.shape[2], self.kernel, self.stride, self.pad, self.dilation
+        )
         if min(oh, ow) < 1:
-            self.fail(f"kernel {self.kernel} on {x.shape[1]}x{x.shape[2]}", "a window inside the padded input is needed")
+            self.fail(
+                f"kernel {self.kernel} on {x.shape[1]}x{x.shape[2]}",
+                "a window inside the padded input is needed",
+            )
         return (x.shape[0], oh, ow, x.shape[3])
 
     def faults(self) -> Iterator[str]:
         reach = [d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True)]
         if max(self.pad[0], self.pad[2]) >= reach[0] or max(self.pad[1], self.pad[3]) >= reach[1]:
-            yield f"{self}: pad {self.pad}, less than the window {reach} is needed (a window must hold an element)"
+            yield (
+                f"{self}: pad {self.pad}, less than the window {reach} is needed (a window must"
+                " hold an element)"
+            )
 
 
 @op("max_pool")
@@ -72,9 +82,11 @@ class MaxPool(Pool):
 
 @op("avg_pool")
 class AvgPool(Pool):
-    """y = sum of the window / count; count is kh * kw, or with count_pad false the elements that are not padding.
+    """y = sum of the window / count; count is kh * kw, or with count_pad false the elements that
+    are not padding.
 
-    On a quantized x (which needs count_pad, or no padding) the exact i32 sum of (x - zero_point), of scale
+    On a quantized x (which needs count_pad, or no padding) the exact i32 sum of (x - zero_point),
+    of scale
     s / (kh * kw) and zero point 0: sum, then dyadic.
     Shapes: x (N, H, W, C) -> (N, OH, OW, C).
     """
@@ -95,23 +107,34 @@ class AvgPool(Pool):
     def faults(self) -> Iterator[str]:
         yield from super().faults()
         if not self.x.type.is_float and any(self.pad) and not self.count_pad:
-            yield f"{self}: quantized without its padding, count_pad is needed (to-integer writes counts as ratios)"
+            yield (
+                f"{self}: quantized without its padding, count_pad is needed (to-integer writes"
+                " counts as ratios)"
+            )
 
     def counts(self) -> Array:
         """(OH, OW, 1): how many elements that are not padding each window holds."""
         ones = padded(np.ones((1, *self.x.type.shape[1:3], 1), np.int64), self.pad, 0)
-        return np.asarray(windows(ones, self.kernel, self.stride, self.dilation).sum(axis=(3, 4)))[0]
+        return np.asarray(windows(ones, self.kernel, self.stride, self.dilation).sum(axis=(3, 4)))[
+            0
+        ]
 
     def compute(self, torch: Any, x: Any) -> Any:
         c = self.x.type.shape[3]
         ones = torch.ones((c, 1, *self.kernel), dtype=x.dtype)
         x = pad_torch(torch, x.permute(0, 3, 1, 2), self.pad, 0.0)
-        total = torch.nn.functional.conv2d(x, ones, None, self.stride, 0, self.dilation, c).permute(0, 2, 3, 1)
-        return total / (self.kernel[0] * self.kernel[1] if self.count_pad else torch.from_numpy(self.counts()))
+        total = torch.nn.functional.conv2d(x, ones, None, self.stride, 0, self.dilation, c).permute(
+            0, 2, 3, 1
+        )
+        return total / (
+            self.kernel[0] * self.kernel[1] if self.count_pad else torch.from_numpy(self.counts())
+        )
 
     def evaluate(self, x: Array) -> Array:
         zero = np.int32(self.x.type.quant.zero_point.array)
-        view = windows(padded(x.astype(np.int32) - zero, self.pad, 0), self.kernel, self.stride, self.dilation)
+        view = windows(
+            padded(x.astype(np.int32) - zero, self.pad, 0), self.kernel, self.stride, self.dilation
+        )
         return np.ascontiguousarray(view.sum(axis=(3, 4), dtype=np.int32))
 
     def bound(self, x: Bounds) -> Bounds:
@@ -122,7 +145,9 @@ class AvgPool(Pool):
 
 
 def averaged(op_: Op, x: Value, count: int) -> Quant:
-    """The type of an exact sum of `count` elements that stands for their mean: i32, scale / count, zero point 0."""
+    """The type of an exact sum of `count` elements that stands for their mean: i32, scale / count,
+    zero point 0.
+    """
     q = x.type.elem
     if not isinstance(q, Quant) or not q.is_per_tensor:
         op_.fail(f"x is {q}", "floats, or one scale, are needed")

@@ -13,7 +13,8 @@ from qir.ir.types import F32, Array, Quant, Tensor
 
 @op("quantize")
 class Quantize(Op):
-    """Real to stored: y = clamp(round(f32(x) / f32(scale)) + zero_point), in float32 with IEEE division.
+    """Real to stored: y = clamp(round(f32(x) / f32(scale)) + zero_point), in float32 with IEEE
+    division.
 
     Shapes: x (...) -> y (...), unchanged.
     Source: ONNX QuantizeLinear (rounding half_even there).
@@ -52,13 +53,17 @@ def quantized(x: Array, to: Quant, rounding: Rounding) -> Array:
     """clamp(round(f32(x) / f32(scale)) + zero_point) in the carrier of `to`."""
     scale, zero = to.spread(np.shape(x))
     whole = round_real(np.asarray(x, np.float32) / scale.astype(np.float32), rounding)
-    return np.clip(whole.astype(np.float64) + zero, to.storage.min, to.storage.max).astype(to.carrier)
+    return np.clip(whole.astype(np.float64) + zero, to.storage.min, to.storage.max).astype(
+        to.carrier
+    )
 
 
 def dequantized(stored: Array, of: Quant) -> Array:
     """f32(stored - zero_point) * f32(scale)."""
     scale, zero = of.spread(np.shape(stored))
-    return np.asarray((stored.astype(np.int64) - zero).astype(np.float32) * scale.astype(np.float32))
+    return np.asarray(
+        (stored.astype(np.int64) - zero).astype(np.float32) * scale.astype(np.float32)
+    )
 
 
 @op("dequantize")

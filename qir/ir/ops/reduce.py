@@ -36,7 +36,9 @@ class Reduce(Op):
 
 @op("reduce_mean")
 class ReduceMean(Reduce):
-    """y = sum over axes / count; on a quantized x the exact i32 sum of (x - zero_point), of scale s / count."""
+    """y = sum over axes / count; on a quantized x the exact i32 sum of (x - zero_point), of scale s
+    / count.
+    """
 
     x: Value
     axes: tuple[int, ...]
@@ -44,14 +46,23 @@ class ReduceMean(Reduce):
 
     def infer(self) -> Tensor:
         shape = self.reduced()
-        return Tensor(shape, self.x.type.elem if self.x.type.is_float else averaged(self, self.x, max(self.count, 1)))
+        return Tensor(
+            shape,
+            (
+                self.x.type.elem
+                if self.x.type.is_float
+                else averaged(self, self.x, max(self.count, 1))
+            ),
+        )
 
     def compute(self, torch: Any, x: Any) -> Any:
         return x.mean(dim=self.axes, keepdim=self.keep) if self.axes else x
 
     def evaluate(self, x: Array) -> Array:
         zero = np.int32(self.x.type.quant.zero_point.array)
-        return np.asarray((x.astype(np.int32) - zero).sum(axis=self.axes, keepdims=self.keep, dtype=np.int32))
+        return np.asarray(
+            (x.astype(np.int32) - zero).sum(axis=self.axes, keepdims=self.keep, dtype=np.int32)
+        )
 
     def bound(self, x: Bounds) -> Bounds:
         return summed(self.x, x, self.count)
@@ -62,7 +73,9 @@ class ReduceMean(Reduce):
 
 @op("reduce_sum")
 class ReduceSum(Reduce):
-    """y = sum over axes; on a quantized x the exact i32 sum of (x - zero_point), of x's scale and zero point 0."""
+    """y = sum over axes; on a quantized x the exact i32 sum of (x - zero_point), of x's scale and
+    zero point 0.
+    """
 
     x: Value
     axes: tuple[int, ...]
@@ -70,14 +83,18 @@ class ReduceSum(Reduce):
 
     def infer(self) -> Tensor:
         shape = self.reduced()
-        return Tensor(shape, self.x.type.elem if self.x.type.is_float else averaged(self, self.x, 1))
+        return Tensor(
+            shape, self.x.type.elem if self.x.type.is_float else averaged(self, self.x, 1)
+        )
 
     def compute(self, torch: Any, x: Any) -> Any:
         return x.sum(dim=self.axes, keepdim=self.keep) if self.axes else x
 
     def evaluate(self, x: Array) -> Array:
         zero = np.int32(self.x.type.quant.zero_point.array)
-        return np.asarray((x.astype(np.int32) - zero).sum(axis=self.axes, keepdims=self.keep, dtype=np.int32))
+        return np.asarray(
+            (x.astype(np.int32) - zero).sum(axis=self.axes, keepdims=self.keep, dtype=np.int32)
+        )
 
     def bound(self, x: Bounds) -> Bounds:
         return summed(self.x, x, self.count)

@@ -18,12 +18,16 @@ RATIO_BITS = 10  # a multiplier may be this many bits off before the scales are 
 
 @op("requantize")
 class Requantize(Op):
-    """y = clamp(((sum over i of (x_i - z_i) * mult_i + 2**(shift-1)) >> shift) + zero_point, low, high)
+    """y = clamp(((sum over i of (x_i - z_i) * mult_i + 2**(shift-1)) >> shift) + zero_point, low,
+    high)
 
-    One operand: a change of scale. Two: the add of quantized tensors, or of an accumulator and a residual, in one
+    One operand: a change of scale. Two: the add of quantized tensors, or of an accumulator and a
+    residual, in one
     rounding. Products and sum in int64; >> is arithmetic; `rounding` says what becomes of ties.
-    Shapes: xs broadcast together -> y; each mult, and shift, broadcasts to y (scalar, or (O,) on the last axis, or more).
-    Units:  x_i in steps of its scale, y in steps of to.scale; mult_i / 2**shift = scale_i / to.scale, signed.
+    Shapes: xs broadcast together -> y; each mult, and shift, broadcasts to y (scalar, or (O,) on
+            the last axis, or more).
+    Units:  x_i in steps of its scale, y in steps of to.scale; mult_i / 2**shift = scale_i /
+            to.scale, signed.
     Needs:  |sum| + 2**(shift-1) < 2**63, proven from bounds.
     Source: HAWQ-V3, arXiv:2011.10680; single rounding of sums: this project.
     """
@@ -38,22 +42,33 @@ class Requantize(Op):
 
     def infer(self) -> Tensor:
         if not self.xs or len(self.mult) != len(self.xs):
-            self.fail(f"{len(self.xs)} operands, {len(self.mult)} multipliers", "one multiplier for each is needed")
+            self.fail(
+                f"{len(self.xs)} operands, {len(self.mult)} multipliers",
+                "one multiplier for each is needed",
+            )
         for x in self.xs:
             if not isinstance(x.type.elem, Quant):
                 self.fail(f"{x} is {x.type.elem}", "quantized operands are needed")
         try:
             shape = np.broadcast_shapes(*(x.type.shape for x in self.xs))
             if np.broadcast_shapes(shape, self.shift.shape, *(m.shape for m in self.mult)) != shape:
-                self.fail(f"multipliers {[m.shape for m in self.mult]}", f"shapes that broadcast to {shape} are needed")
+                self.fail(
+                    f"multipliers {[m.shape for m in self.mult]}",
+                    f"shapes that broadcast to {shape} are needed",
+                )
         except ValueError:
-            self.fail(f"operands {[x.type.shape for x in self.xs]}", "shapes that broadcast are needed")
+            self.fail(
+                f"operands {[x.type.shape for x in self.xs]}", "shapes that broadcast are needed"
+            )
         return Tensor(shape, self.to)
 
     def faults(self) -> Iterator[str]:
         kept, shift = self.to.storage, self.shift.array
         if not kept.min <= self.low <= self.high <= kept.max:
-            yield f"{self}: clamp [{self.low}, {self.high}], within [{kept.min}, {kept.max}] is needed"
+            yield (
+                f"{self}: clamp [{self.low}, {self.high}], within [{kept.min}, {kept.max}] is"
+                " needed"
+            )
         if shift.min() < 1 or shift.max() > 62:
             yield f"{self}: shifts [{shift.min()}, {shift.max()}], 1 to 62 are needed"
         for x, mult in zip(self.xs, self.mult, strict=True):
@@ -106,18 +121,28 @@ class Requantize(Op):
         zero = self.to.zero_point.array.astype(object)
         half = 2 ** (shift - 1) if self.rounding is not Rounding.FLOOR else 0 * shift
         slack = 0 if self.rounding in (Rounding.HALF_UP, Rounding.FLOOR) else 1
-        low, high = (total.low + half) // 2**shift + zero - slack, (total.high + half) // 2**shift + zero
+        low, high = (
+            (total.low + half) // 2**shift + zero - slack,
+            (total.high + half) // 2**shift + zero,
+        )
         clip = np.frompyfunc(lambda v: min(max(v, self.low), self.high), 1, 1)
         if self.shift.array.ndim > 1:
             return Bounds.of(self.low, self.high)
         return Bounds.of(np.asarray(clip(low), object), np.asarray(clip(high), object))
 
     def extremes(self, xs: tuple[Any, ...]) -> Iterator[Extreme]:
-        total, terms = self._total(xs)
+        _, terms = self._total(xs)
         for x, t in zip(self.xs, terms, strict=True):
             yield Extreme(f"product of {x}", t, 64)
-        partial = Bounds.of(sum(np.minimum(t.low, 0) for t in terms), sum(np.maximum(t.high, 0) for t in terms))
-        half = 2 ** (np.asarray(self.shift.array if self.shift.array.ndim <= 1 else self.shift.array.max(), object) - 1)
+        partial = Bounds.of(
+            sum(np.minimum(t.low, 0) for t in terms), sum(np.maximum(t.high, 0) for t in terms)
+        )
+        half = 2 ** (
+            np.asarray(
+                self.shift.array if self.shift.array.ndim <= 1 else self.shift.array.max(), object
+            )
+            - 1
+        )
         yield Extreme("sum", Bounds.of(partial.low, partial.high + half), 64)
 
 

@@ -22,23 +22,33 @@ class Move(Op):
 
     def moved(self, shape: tuple[int, ...]) -> Tensor:
         if isinstance(self.x.type.elem, Quant) and not self.x.type.elem.is_per_tensor:
-            self.fail(f"x is quantized along axis {self.x.type.elem.axis}", "one scale is needed to move elements")
+            self.fail(
+                f"x is quantized along axis {self.x.type.elem.axis}",
+                "one scale is needed to move elements",
+            )
         return self.x.type.with_shape(shape)
 
     def bound(self, x: Any) -> Bounds:
-        return Bounds.of(*x.whole) if isinstance(x, Bounds) else Bounds.of(int(x.min()), int(x.max()))
+        return (
+            Bounds.of(*x.whole) if isinstance(x, Bounds) else Bounds.of(int(x.min()), int(x.max()))
+        )
 
 
 @op("reshape")
 class Reshape(Move):
-    """The elements of x, in order, in another shape. Shapes: x (...) -> y `shape`, as many elements."""
+    """The elements of x, in order, in another shape. Shapes: x (...) -> y `shape`, as many
+    elements.
+    """
 
     x: Value
     shape: tuple[int, ...]
 
     def infer(self) -> Tensor:
         if prod(self.shape) != self.x.type.size or any(s < 0 for s in self.shape):
-            self.fail(f"shape {list(self.shape)} of {self.x.type.size} elements", "as many elements are needed")
+            self.fail(
+                f"shape {list(self.shape)} of {self.x.type.size} elements",
+                "as many elements are needed",
+            )
         return self.moved(self.shape)
 
     def compute(self, torch: Any, x: Any) -> Any:
@@ -57,7 +67,9 @@ class Transpose(Move):
 
     def infer(self) -> Tensor:
         if sorted(self.perm) != list(range(self.x.type.rank)):
-            self.fail(f"perm {list(self.perm)} of rank {self.x.type.rank}", "each axis once is needed")
+            self.fail(
+                f"perm {list(self.perm)} of rank {self.x.type.rank}", "each axis once is needed"
+            )
         return self.moved(tuple(self.x.type.shape[p] for p in self.perm))
 
     def compute(self, torch: Any, x: Any) -> Any:
@@ -76,15 +88,26 @@ class Concat(Op):
 
     def infer(self) -> Tensor:
         if not self.xs or not 0 <= self.axis < self.xs[0].type.rank:
-            self.fail(f"{len(self.xs)} operands, axis {self.axis}", "at least one operand and an axis of it are needed")
+            self.fail(
+                f"{len(self.xs)} operands, axis {self.axis}",
+                "at least one operand and an axis of it are needed",
+            )
         first = self.xs[0].type
         for x in self.xs:
             if x.type.elem != first.elem:
-                self.fail(f"{x} is {x.type.elem}, {self.xs[0]} is {first.elem}", "one element type is needed")
+                self.fail(
+                    f"{x} is {x.type.elem}, {self.xs[0]} is {first.elem}",
+                    "one element type is needed",
+                )
             if x.type.rank != first.rank or any(
-                a != b for i, (a, b) in enumerate(zip(x.type.shape, first.shape, strict=True)) if i != self.axis
+                a != b
+                for i, (a, b) in enumerate(zip(x.type.shape, first.shape, strict=True))
+                if i != self.axis
             ):
-                self.fail(f"{x} is {list(x.type.shape)}, {self.xs[0]} is {list(first.shape)}", "shapes must match")
+                self.fail(
+                    f"{x} is {list(x.type.shape)}, {self.xs[0]} is {list(first.shape)}",
+                    "shapes must match",
+                )
         if isinstance(first.elem, Quant) and not first.elem.is_per_tensor:
             self.fail(f"operands are quantized along axis {first.elem.axis}", "one scale is needed")
         length = sum(x.type.shape[self.axis] for x in self.xs)
@@ -111,7 +134,8 @@ class PadMode(Enum):
 
 @op("pad")
 class Pad(Move):
-    """x with `before` and `after` more elements on each axis, and `between` of them between neighbours.
+    """x with `before` and `after` more elements on each axis, and `between` of them between
+    neighbours.
 
     constant: they hold `value`, a real; on quantized x it must be 0, held as the zero point.
     reflect, edge: copies of elements of x (between must be 0).
@@ -140,9 +164,14 @@ class Pad(Move):
         if not self.x.type.is_float and self.mode is PadMode.CONSTANT and self.value != 0:
             yield f"{self}: value {self.value} on stored integers, 0 is needed"
         if self.mode is PadMode.REFLECT and any(
-            max(b, a) >= s for s, b, a in zip(self.x.type.shape, self.before, self.after, strict=True) if b or a
+            max(b, a) >= s
+            for s, b, a in zip(self.x.type.shape, self.before, self.after, strict=True)
+            if b or a
         ):
-            yield f"{self}: reflect by {self.before}, {self.after}, less than the size {self.x.type.shape} is needed"
+            yield (
+                f"{self}: reflect by {self.before}, {self.after}, less than the size"
+                f" {self.x.type.shape} is needed"
+            )
 
     def compute(self, torch: Any, x: Any) -> Any:
         if self.mode is PadMode.CONSTANT:
@@ -157,7 +186,11 @@ class Pad(Move):
     def evaluate(self, x: Array) -> Array:
         if self.mode is not PadMode.CONSTANT:
             return np.ascontiguousarray(x[np.ix_(*self._source())])
-        fill = int(self.x.type.quant.zero_point.array) if isinstance(self.x.type.elem, Quant) else int(self.value)
+        fill = (
+            int(self.x.type.quant.zero_point.array)
+            if isinstance(self.x.type.elem, Quant)
+            else int(self.value)
+        )
         y = np.full(self.result.type.shape, fill, x.dtype)
         y[self._inside()] = x
         return y
@@ -181,7 +214,7 @@ class Pad(Move):
 
 @op("slice")
 class Slice(Move):
-    """y = x[start : stop : step] on each axis; steps are positive, bounds already within the size."""
+    """y = x[start : stop : step] on each axis; steps are positive, bounds within the size."""
 
     x: Value
     start: tuple[int, ...]
@@ -194,12 +227,21 @@ class Slice(Move):
             self.fail(f"bounds for {len(self.start)} axes", f"{x.rank} are needed")
         for s, a, b, k in zip(x.shape, self.start, self.stop, self.step, strict=True):
             if not (0 <= a <= b <= s and k > 0):
-                self.fail(f"slice {a}:{b}:{k} of {s}", "bounds within the size and a positive step are needed")
-        return self.moved(tuple(-(-(b - a) // k) for a, b, k in zip(self.start, self.stop, self.step, strict=True)))
+                self.fail(
+                    f"slice {a}:{b}:{k} of {s}",
+                    "bounds within the size and a positive step are needed",
+                )
+        return self.moved(
+            tuple(
+                -(-(b - a) // k) for a, b, k in zip(self.start, self.stop, self.step, strict=True)
+            )
+        )
 
     @property
     def _index(self) -> tuple[slice, ...]:
-        return tuple(slice(a, b, k) for a, b, k in zip(self.start, self.stop, self.step, strict=True))
+        return tuple(
+            slice(a, b, k) for a, b, k in zip(self.start, self.stop, self.step, strict=True)
+        )
 
     def compute(self, torch: Any, x: Any) -> Any:
         return x[self._index]
@@ -222,9 +264,12 @@ class Gather(Move):
     def infer(self) -> Tensor:
         x = self.x.type
         if not 0 <= self.axis < x.rank or self.index.array.dtype.kind not in "iu":
-            self.fail(f"axis {self.axis}, index {self.index.array.dtype}", "an axis of x and integers are needed")
+            self.fail(
+                f"axis {self.axis}, index {self.index.array.dtype}",
+                "an axis of x and integers are needed",
+            )
         if self.index.array.size and not (
-            0 <= int(self.index.array.min()) and int(self.index.array.max()) < x.shape[self.axis]
+            int(self.index.array.min()) >= 0 and int(self.index.array.max()) < x.shape[self.axis]
         ):
             self.fail("an index outside the axis", f"0 to {x.shape[self.axis] - 1} are needed")
         return self.moved((*x.shape[: self.axis], *self.index.shape, *x.shape[self.axis + 1 :]))
@@ -250,7 +295,10 @@ class Expand(Move):
         except ValueError:
             fits = False
         if not fits:
-            self.fail(f"x is {list(self.x.type.shape)}", f"a shape that broadcasts to {list(self.shape)} is needed")
+            self.fail(
+                f"x is {list(self.x.type.shape)}",
+                f"a shape that broadcasts to {list(self.shape)} is needed",
+            )
         return self.moved(self.shape)
 
     def compute(self, torch: Any, x: Any) -> Any:

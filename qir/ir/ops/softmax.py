@@ -20,13 +20,18 @@ SUM_BITS = 31  # sums of exponentials stay below 2**31
 
 @op("softmax")
 class Softmax(Op):
-    """y = exp(x - max(x)) / sum(exp(x - max(x))), over the last axis. Shapes: x (..., C) -> y (..., C)."""
+    """y = exp(x - max(x)) / sum(exp(x - max(x))), over the last axis. Shapes: x (..., C) -> y (...,
+    C).
+    """
 
     x: Value
 
     def infer(self) -> Tensor:
         if not self.x.type.is_float or not self.x.type.rank:
-            self.fail(f"x is {self.x.type}", "floats of rank 1 or more are needed (to-integer makes softmax_fixed)")
+            self.fail(
+                f"x is {self.x.type}",
+                "floats of rank 1 or more are needed (to-integer makes softmax_fixed)",
+            )
         return self.x.type
 
     def compute(self, torch: Any, x: Any) -> Any:
@@ -39,12 +44,16 @@ class SoftmaxFixed(Op):
 
         d   = max(x) - x                                     (0 .. 255)
         e   = exp_table[d]                                   (round_half_up(exp(-s * d) * 2**k))
-        S   = sum(e), 0 < S < 2**31;  n = 31 - bit_length(S);  m = S << n           (2**30 <= m < 2**31)
-        r   = seed[(m >> 23) - 128], then twice  r = (r * (2**31 - ((m * r) >> 31))) >> 30     (r ~ 2**61 / m)
+        S   = sum(e), 0 < S < 2**31;  n = 31 - bit_length(S);  m = S << n           (2**30 <= m <
+        2**31)
+        r   = seed[(m >> 23) - 128], then twice  r = (r * (2**31 - ((m * r) >> 31))) >> 30     (r ~
+        2**61 / m)
         p   = (e * r) >> (31 - n)                            (units of 2**-30)
-        y   = clamp(((p * mult + 2**(shift-1)) >> shift) + zero_point)              (ratio = 2**-30 / to.scale)
+        y   = clamp(((p * mult + 2**(shift-1)) >> shift) + zero_point)              (ratio = 2**-30
+        / to.scale)
 
-    seed[i] = floor(2**69 / ((2 * (i + 128) + 1) * 2**30)): the reciprocal of the middle of each of 128 intervals.
+    seed[i] = floor(2**69 / ((2 * (i + 128) + 1) * 2**30)): the reciprocal of the middle of each of
+    128 intervals.
     Shapes: x (..., C) of at most 8 bits -> y (..., C); exp_table int32 (2**bits,).
     Needs:  C * 2**k < 2**31, exp_table[0] = 2**k the greatest entry.
     Source: this project.
@@ -57,22 +66,35 @@ class SoftmaxFixed(Op):
 
     def infer(self) -> Tensor:
         x = self.x.type
-        if not isinstance(x.elem, Quant) or x.elem.storage.bits > 8 or not x.elem.is_per_tensor or not x.rank:
+        if (
+            not isinstance(x.elem, Quant)
+            or x.elem.storage.bits > 8
+            or not x.elem.is_per_tensor
+            or not x.rank
+        ):
             self.fail(f"x is {x}", "at most 8 bits, one scale and rank 1 or more are needed")
         if self.exp_table.shape != (1 << x.elem.storage.bits,) or not self.to.is_per_tensor:
-            self.fail(f"exp_table is {list(self.exp_table.shape)}", f"[{1 << x.elem.storage.bits}] is needed")
+            self.fail(
+                f"exp_table is {list(self.exp_table.shape)}",
+                f"[{1 << x.elem.storage.bits}] is needed",
+            )
         return Tensor(x.shape, self.to)
 
     def faults(self) -> Iterator[str]:
         table = self.exp_table.array
         if table.min() < 0 or table[0] < 1 or table.max() != table[0]:
-            yield f"{self}: exp_table reaches [{table.min()}, {table.max()}], 0 to its first entry is needed"
+            yield (
+                f"{self}: exp_table reaches [{table.min()}, {table.max()}], 0 to its first entry is"
+                " needed"
+            )
 
     def evaluate(self, x: Array) -> Array:
         wide = x.astype(np.int64)
         e = self.exp_table.array.astype(np.int64)[wide.max(-1, keepdims=True) - wide]
         total = e.sum(-1, keepdims=True)
-        n = SUM_BITS - np.frexp(total.astype(np.float64))[1].astype(np.int64)  # exact: total < 2**53
+        n = SUM_BITS - np.frexp(total.astype(np.float64))[1].astype(
+            np.int64
+        )  # exact: total < 2**53
         r = reciprocal(total << n)
         p = (e * r) >> (SUM_BITS - n)
         mult, shift = self.ratio.mult.array, self.ratio.shift.array
@@ -80,18 +102,27 @@ class SoftmaxFixed(Op):
         return stored(np.clip(y, self.to.storage.min, self.to.storage.max), self.result.type)
 
     def extremes(self, x: Any) -> Iterator[Extreme]:
-        yield Extreme("sum of exponentials", Bounds.of(0, int(self.exp_table.array.max()) * self.x.type.shape[-1]), 32)
-        top = int(self.ratio.mult.array.max()) * (1 << PROBABILITY_BITS) + (1 << int(self.ratio.shift.array.max()) - 1)
+        yield Extreme(
+            "sum of exponentials",
+            Bounds.of(0, int(self.exp_table.array.max()) * self.x.type.shape[-1]),
+            32,
+        )
+        top = int(self.ratio.mult.array.max()) * (1 << PROBABILITY_BITS) + (
+            1 << int(self.ratio.shift.array.max()) - 1
+        )
         yield Extreme("scaled probability", Bounds.of(0, top), 64)
 
 
 def seeds() -> Array:
     """First guesses of 2**61 / m for m in [2**30, 2**31), by the 7 bits below the leading one."""
-    return np.array([(1 << 69) // ((2 * (i + 128) + 1) << 30) for i in range(1 << SEED_BITS)], np.int64)
+    return np.array(
+        [(1 << 69) // ((2 * (i + 128) + 1) << 30) for i in range(1 << SEED_BITS)], np.int64
+    )
 
 
 def reciprocal(m: Array) -> Array:
-    """r ~ 2**61 / m for m in [2**30, 2**31), int64: a table and two Newton steps; relative error under 2**-28.
+    """r ~ 2**61 / m for m in [2**30, 2**31), int64: a table and two Newton steps; relative error
+    under 2**-28.
 
     r' = (r * (2**31 - ((m * r) >> 31))) >> 30
     Needs: r <= 2**31 and m * r < 2**62, so every product fits int64.

@@ -16,7 +16,9 @@ class Unary(Op):
 
     def infer(self) -> Tensor:
         if not self.x.type.is_float:
-            self.fail(f"x is {self.x.type.elem}", "floats are needed (to-integer makes a lookup of this)")
+            self.fail(
+                f"x is {self.x.type.elem}", "floats are needed (to-integer makes a lookup of this)"
+            )
         return self.x.type
 
 
@@ -62,7 +64,9 @@ class PRelu(Op):
 
     def infer(self) -> Tensor:
         if not (self.x.type.is_float and self.slope.type.is_float):
-            self.fail(f"x is {self.x.type.elem}, slope is {self.slope.type.elem}", "floats are needed")
+            self.fail(
+                f"x is {self.x.type.elem}, slope is {self.slope.type.elem}", "floats are needed"
+            )
         return self.x.type
 
     def compute(self, torch: Any, x: Any, slope: Any) -> Any:
@@ -134,7 +138,9 @@ class Gelu(Unary):
 
 @op("elu")
 class Elu(Unary):
-    """y = gamma * x where x > 0, else gamma * alpha * (exp(x) - 1); selu has its own alpha and gamma."""
+    """y = gamma * x where x > 0, else gamma * alpha * (exp(x) - 1); selu has its own alpha and
+    gamma.
+    """
 
     x: Value
     alpha: float

@@ -1,4 +1,6 @@
-"""Windows that slide over the height and width of (N, H, W, C): shapes, padding and the windows themselves."""
+"""Windows that slide over the height and width of (N, H, W, C): shapes, padding and the windows
+themselves.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,15 @@ Pair = tuple[int, int]
 Sides = tuple[int, int, int, int]
 
 
-def window_sizes(height: int, width: int, kernel: Pair, stride: Pair, pad: Sides, dilation: Pair) -> Pair:
-    """(OH, OW): out = floor((in + pads - dilation * (kernel - 1) - 1) / stride) + 1, pads (top, left, bottom, right)."""
-    sizes = zip((height, width), (pad[0] + pad[2], pad[1] + pad[3]), kernel, stride, dilation, strict=True)
+def window_sizes(
+    height: int, width: int, kernel: Pair, stride: Pair, pad: Sides, dilation: Pair
+) -> Pair:
+    """(OH, OW): out = floor((in + pads - dilation * (kernel - 1) - 1) / stride) + 1, pads (top,
+    left, bottom, right).
+    """
+    sizes = zip(
+        (height, width), (pad[0] + pad[2], pad[1] + pad[3]), kernel, stride, dilation, strict=True
+    )
     out = [(size + pads - d * (k - 1) - 1) // s + 1 for size, pads, k, s, d in sizes]
     return out[0], out[1]
 
