@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
 from qir.ir.op import Op, Value
 from qir.ir.ops import Constant, Dequantize
+from qir.ir.torch_executor import run_op
 from qir.passes.manager import KEEPS_BITS, Claim, Miss, register
 from qir.passes.pattern import RewritePass, Site
 
@@ -30,14 +29,9 @@ class FoldConstants(RewritePass):
             return Miss("no operands")
         if isinstance(op, Dequantize):
             return Miss("a quantized constant is kept as the model has it")
-        arrays = [at.constant(v) for v in op.operands]
-        if any(a is None for a in arrays):
+        arrays = [a for v in op.operands if (a := at.constant(v)) is not None]
+        if len(arrays) < len(op.operands):
             return Miss("an operand is not a constant")
         if not (op.has_floats() and op.result.type.is_float):
             return Miss("the result is not a float")
-        import torch
-
-        with torch.no_grad():
-            args = op.unpack(tuple(torch.from_numpy(np.array(a)) for a in arrays))
-            y = op.compute(torch, *args).numpy()
-        return at.replace(Constant.of(y, op.result.type.elem))
+        return at.replace(Constant.of(run_op(op, arrays), op.result.type.elem))

@@ -33,17 +33,19 @@ class Rounding(Enum):
 
 def round_real(x: Array, rounding: Rounding) -> Array:
     """The integers nearest to the reals `x`, ties as `rounding` says; floats in and out."""
+    whole: Array
     match rounding:
         case Rounding.HALF_EVEN:
-            return np.rint(x)
+            whole = np.rint(x)
         case Rounding.HALF_UP:
-            low = np.floor(x)
-            return low + (x - low >= 0.5)
+            whole = np.floor(x)
+            whole = whole + (x - whole >= 0.5)
         case Rounding.HALF_AWAY:
             whole = np.trunc(x)
-            return whole + np.sign(x) * (np.abs(x - whole) >= 0.5)
+            whole = whole + np.sign(x) * (np.abs(x - whole) >= 0.5)
         case Rounding.FLOOR:
-            return np.floor(x)
+            whole = np.floor(x)
+    return whole
 
 
 def round_half_up(x: Fraction) -> int:
@@ -63,13 +65,14 @@ def shift_right(x: Array, shift: Array, rounding: Rounding) -> Array:
     """
     x, shift = np.asarray(x, np.int64), np.asarray(shift, np.int64)
     if rounding is Rounding.FLOOR:
-        return x >> shift
+        return np.asarray(x >> shift)
     half = np.int64(1) << (shift - 1)
     up: Array = (x + half) >> shift
     if rounding is Rounding.HALF_UP:
         return up
     tie = (x & ((half << 1) - 1)) == half
-    return up - (tie & ((up & 1 == 1) if rounding is Rounding.HALF_EVEN else (x < 0)))
+    down = tie & ((up & 1 == 1) if rounding is Rounding.HALF_EVEN else (x < 0))
+    return np.asarray(up - down)
 
 
 def dyadic_of(ratio: float | Fraction, bits: int = MANTISSA_BITS) -> tuple[int, int]:

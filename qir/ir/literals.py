@@ -58,12 +58,10 @@ class Literals(Lexer):
         return held
 
     def member(self, kind: type[Enum]) -> Enum:
-        for m in kind:
-            if self.accept(str(m.value)):
-                return m
-        self.fail(
-            f"found {self.word!r}", f"one of {', '.join(str(m.value) for m in kind)} is needed"
-        )
+        texts = [str(m.value) for m in kind]
+        if self.word not in texts or self.kind == "string":
+            self.fail(f"found {self.word!r}", f"one of {', '.join(texts)} is needed")
+        return list(kind)[texts.index(self.advance())]
 
     def boolean(self) -> bool:
         if self.word not in ("true", "false"):

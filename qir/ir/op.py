@@ -5,13 +5,14 @@ from __future__ import annotations
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, replace
-from functools import cache, cached_property
+from functools import cached_property
 from typing import (
     Any,
     ClassVar,
     NoReturn,
     TypeVar,
     Union,
+    cast,
     dataclass_transform,
     get_args,
     get_origin,
@@ -166,7 +167,8 @@ class Op:
         """Arguments for compute/evaluate/bound, one for each operand field: None for absent, a
         tuple for many.
         """
-        rest, args = iter(flat), []
+        rest = iter(flat)
+        args: list[Any] = []
         for f in op_fields(type(self)):
             if f.operand:
                 held = getattr(self, f.name)
@@ -178,6 +180,9 @@ class Op:
 
     def fail(self, found: str, needed: str) -> NoReturn:
         raise VerifyError(f"{self}: {found}, {needed}")
+
+    def __hash__(self) -> int:
+        return hash((self.mnemonic, self.names))
 
     def __str__(self) -> str:
         at = f" ({self.loc.source})" if self.loc.source else ""
@@ -202,24 +207,29 @@ def op(mnemonic: str) -> Callable[[C], C]:
 
     def declare(cls: C) -> C:
         made = dataclass(frozen=True, repr=False)(cls)
-        made.__hash__ = lambda self: hash((mnemonic, self.names))  # type: ignore[method-assign]
+        setattr(made, "__hash__", Op.__hash__)  # noqa: B010 (dataclass has put one over all fields)
         made.mnemonic = mnemonic
         if mnemonic in OPS:
+            first = OPS[mnemonic].__name__
             raise VerifyError(
-                f"op {mnemonic}: declared twice, by {OPS[mnemonic].__name__} and {cls.__name__}"
+                f"op {mnemonic}: declared by {first} and {cls.__name__}, once is needed"
             )
         OPS[mnemonic] = made
-        return made
+        return cast(C, made)
 
     return declare
 
 
-@cache
+_FIELDS: dict[type[Op], tuple[OpField, ...]] = {}
+
+
 def op_fields(cls: type[Op]) -> tuple[OpField, ...]:
     """The fields of an op class, operands told from attributes by their annotation."""
-    hints = get_type_hints(cls)
-    own = [f for f in fields(cls) if f.name not in ("names", "loc")]
-    return tuple(OpField(f.name, _operand_kind(hints[f.name]), hints[f.name]) for f in own)
+    if cls not in _FIELDS:
+        hints = get_type_hints(cls)
+        own = [f.name for f in fields(cls) if f.name not in ("names", "loc")]
+        _FIELDS[cls] = tuple(OpField(n, _operand_kind(hints[n]), hints[n]) for n in own)
+    return _FIELDS[cls]
 
 
 def _operand_kind(hint: Any) -> str | None:

@@ -13,7 +13,7 @@ import torch
 from qir.ir.errors import DataError, QirError, VerifyError
 from qir.ir.graph import Graph
 from qir.ir.interpret import last_uses
-from qir.ir.op import Value
+from qir.ir.op import Op, Value
 from qir.ir.types import Array, integer_of
 
 Watch = Callable[[Value, Any], None]
@@ -81,6 +81,13 @@ class FloatProgram:
             yield (
                 tensor.long() if whole else tensor.to(getattr(torch, str(value.type.elem.carrier)))
             )
+
+
+def run_op(op: Op, operands: Sequence[Array]) -> Array:
+    """The result of one float op on arrays, without gradients."""
+    with torch.no_grad():
+        flat = tuple(torch.from_numpy(np.array(a)) for a in operands)
+        return np.asarray(op.compute(torch, *op.unpack(flat)).numpy())
 
 
 def run_float(graph: Graph, inputs: Sequence[Array]) -> tuple[Array, ...]:
