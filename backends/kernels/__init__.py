@@ -1,0 +1,7 @@
+"""Kernels as data: what they compute, their packed constants, and the choice of code. NumPy only."""
+
+from qir.backends.kernels.contraction import Constants, Contraction
+from qir.backends.kernels.plane import Plane
+from qir.backends.kernels.prepare import ALIGNMENT, SLACK, Kernel, prepare
+
+__all__ = ["ALIGNMENT", "SLACK", "Constants", "Contraction", "Kernel", "Plane", "prepare"]

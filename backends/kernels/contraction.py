@@ -1,0 +1,115 @@
+"""What a contraction kernel computes: the specification and its constants. Data only.
+
+A contraction is a convolution (dense, grouped or depthwise) or a fully connected layer with its integer epilogue:
+
+    acc[n,y,x,o] = sum_{ky,kx,c} X[n, y*sy + ky*dy, x*sx + kx*dx, g(o)*I + c] * W[o,ky,kx,c]
+
+X is u8 or i8 and already padded with its zero point (every window lies inside the plane); the zero point of X is
+folded into the bias by the caller. A fully connected layer is a 1x1 convolution on (N, 1, 1, C). Epilogues, with
+int64 products and arithmetic shifts, so ties go to +infinity:
+
+    requantize  Y = clamp((((acc + bias) * mult + 2**(shift-1)) >> shift) + zero_point)
+    add         Y = clamp((((acc + bias) * mult + (R - zr) * residual_mult + 2**(shift-1)) >> shift) + zero_point)
+    raw         Y = acc + bias                                          (Y is int32)
+
+Needs: acc and acc + bias fit in int32, mult and residual_mult in [0, 2**31), shift in [1, 62].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qir.backends.kernels.plane import RANGE, Plane
+
+Array = NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """Shapes, layout and clamp of one contraction; hashable, so equal kernels are built once.
+
+    `low`, `high` clamp the stored value; None stands for the range of Y's dtype. Y is u8, i8, i16 or, raw, i32.
+    Errors: ValueError naming every size that does not fit.
+    """
+
+    x: Plane
+    y: Plane
+    kernel: tuple[int, int] = (1, 1)
+    strides: tuple[int, int] = (1, 1)
+    dilations: tuple[int, int] = (1, 1)
+    groups: int = 1
+    residual: Plane | None = None
+    low: int | None = None
+    high: int | None = None
+
+    def __post_init__(self) -> None:
+        faults = list(self._faults())
+        if faults:
+            raise ValueError("contraction: " + "; ".join(faults))
+
+    def _faults(self):  # type: ignore[no-untyped-def]
+        x, y = self.x, self.y
+        if x.dtype not in ("uint8", "int8"):
+            yield f"x is {x.dtype}, uint8 or int8 is needed"
+        if x.batch != y.batch:
+            yield f"x has batch {x.batch}, y {y.batch}"
+        for name, size, out, axis in (
+            ("height", x.height, y.height, 0),
+            ("width", x.width, y.width, 1),
+        ):
+            need = (
+                (out - 1) * self.strides[axis] + (self.kernel[axis] - 1) * self.dilations[axis] + 1
+            )
+            if size < need:
+                yield f"x has {name} {size}, {need} needed for {out} outputs"
+        if x.channels % self.groups or y.channels % self.groups:
+            yield f"{x.channels} to {y.channels} channels do not divide into {self.groups} groups"
+        if self.residual is not None and self.residual.shape != y.shape:
+            yield f"residual has shape {self.residual.shape}, y {y.shape}"
+        if self.residual is not None and (self.is_raw or self.residual.dtype == "int32"):
+            yield f"residual {self.residual.dtype} into {y.dtype} is not defined"
+        low, high = self.clamp
+        if not RANGE[y.dtype][0] <= low <= high <= RANGE[y.dtype][1]:
+            yield f"clamp [{low}, {high}] is not a range of {y.dtype}"
+
+    @property
+    def clamp(self) -> tuple[int, int]:
+        low, high = RANGE[self.y.dtype]
+        return low if self.low is None else self.low, high if self.high is None else self.high
+
+    @property
+    def is_raw(self) -> bool:
+        return self.y.dtype == "int32"
+
+    @property
+    def is_depthwise(self) -> bool:
+        return self.groups > 1 and self.groups == self.x.channels == self.y.channels
+
+    @property
+    def weight_shape(self) -> tuple[int, int, int, int]:
+        return self.y.channels, *self.kernel, self.x.channels // self.groups
+
+    @property
+    def macs(self) -> int:
+        y = self.y
+        return y.batch * y.height * y.width * int(np.prod(self.weight_shape))
+
+
+@dataclass(frozen=True, eq=False)
+class Constants:
+    """The numbers of one contraction. `mult`, `shift`, `residual_mult`: one for all output channels or one for each.
+
+    `x_range` is the proven range of the stored input, when it is narrower than its dtype.
+    """
+
+    weights: Array
+    bias: Array
+    mult: Array | int = 1
+    shift: Array | int = 1
+    zero_point: int = 0
+    residual_mult: Array | int = 0
+    residual_zero_point: int = 0
+    x_range: tuple[int, int] | None = None

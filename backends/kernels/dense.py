@@ -1,0 +1,163 @@
+"""Dense and grouped contractions on a dot instruction: the code's parameters, and how its constants are packed.
+
+Channels are cut into panels of `tile.vectors` vectors, pixels of a row into tiles of `tile.pixels`; the last panel and
+the last tile of a row move back until they fit. One unit of work is one tile of one panel: unit = (panel * rows + row) * tiles + tile.
+The sum runs over `runs` stretches of adjacent bytes of X, each padded with zero weights to whole dots.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from qir.backends.kernels.contraction import Array, Contraction
+from qir.backends.kernels.dots import DOTS, Dot
+from qir.backends.kernels.epilogue import Channels, Epilogue, records
+from qir.backends.kernels.plane import Plane
+from qir.backends.kernels.tiling import Tile, choose_tile
+
+
+@dataclass(frozen=True)
+class Runs:
+    """`rows` x `columns` stretches of `length` adjacent elements of X, `pitch_y` and `pitch_x` elements apart."""
+
+    rows: int
+    columns: int
+    length: int
+    pitch_y: int
+    pitch_x: int
+
+
+@dataclass(frozen=True)
+class DenseCode:
+    """Everything the machine code of a dense contraction depends on."""
+
+    dot: str
+    x: Plane
+    y: Plane
+    residual: Plane | None
+    strides: tuple[int, int]
+    groups: int
+    runs: Runs
+    tile: Tile
+    epilogue: Epilogue
+
+    @property
+    def machine(self) -> Dot:
+        return DOTS[self.dot]
+
+    @property
+    def steps(self) -> int:
+        """Dots along one run."""
+        return -(-self.runs.length // self.machine.depth)
+
+    @property
+    def total_steps(self) -> int:
+        return self.steps * self.runs.rows * self.runs.columns
+
+    @property
+    def group_panels(self) -> int:
+        return -(-self.y.channels // self.groups // (self.tile.vectors * self.machine.lanes))
+
+    @property
+    def step_bytes(self) -> int:
+        return self.tile.vectors * self.machine.forms * self.machine.vector_bytes
+
+    @property
+    def panel_bytes(self) -> int:
+        return self.total_steps * self.step_bytes
+
+    @property
+    def record_bytes(self) -> int:
+        return len(self.epilogue.fields) * self.machine.vector_bytes
+
+    @property
+    def records_at(self) -> int:
+        return self.panel_bytes * self.group_panels * self.groups
+
+    @property
+    def row_tiles(self) -> int:
+        return -(-self.y.width // self.tile.pixels)
+
+    @property
+    def units(self) -> int:
+        return self.group_panels * self.groups * self.y.batch * self.y.height * self.row_tiles
+
+
+def joined(spec: Contraction) -> Contraction:
+    """The same contraction with images and rows run together where a pixel needs no neighbour."""
+    if spec.kernel != (1, 1) or spec.strides != (1, 1):
+        return spec
+    for adjoin, join in (
+        (lambda p: p.images_adjoin, Plane.images_joined),
+        (lambda p: p.rows_adjoin, Plane.rows_joined),
+    ):
+        planes = [p for p in (spec.x, spec.y, spec.residual) if p]
+        if spec.x.shape[:3] == spec.y.shape[:3] and all(adjoin(p) for p in planes):
+            residual = join(spec.residual) if spec.residual else None
+            spec = replace(spec, x=join(spec.x), y=join(spec.y), residual=residual)
+    return spec
+
+
+def runs_of(spec: Contraction) -> Runs:
+    """As few and as long runs as the layout of X allows."""
+    (ky, kx), (dy, dx), x = spec.kernel, spec.dilations, spec.x
+    inner = x.channels // spec.groups
+    if spec.groups > 1 or (kx > 1 and (dx > 1 or x.pitch_x != x.channels)):
+        return Runs(ky, kx, inner, dy * x.pitch_y, dx * x.pitch_x)
+    if ky > 1 and dy == 1 and x.pitch_y == kx * x.channels:
+        return Runs(1, 1, ky * kx * inner, 0, 0)
+    return Runs(ky, 1, kx * inner, dy * x.pitch_y, 0)
+
+
+def plan_dense(
+    spec: Contraction, epilogue: Epilogue, dot: Dot, tile: Tile | None = None
+) -> DenseCode:
+    """The code for a contraction, its tile chosen unless given."""
+    spec = joined(spec)
+    runs = runs_of(spec)
+    steps = -(-runs.length // dot.depth) * runs.rows * runs.columns
+    vectors = -(-spec.y.channels // spec.groups // dot.lanes)
+    rows = spec.y.batch * spec.y.height * spec.groups
+    tile = tile or choose_tile(dot, spec.y.width, rows, vectors, steps)
+    return DenseCode(
+        dot.name, spec.x, spec.y, spec.residual, spec.strides, spec.groups, runs, tile, epilogue
+    )
+
+
+def pack_dense(code: DenseCode, weights: Array, channels: Channels) -> bytes:
+    """The constants block: weight panels, then one epilogue record for each vector of channels."""
+    return _weights(code, weights) + records(
+        code.epilogue, channels, _order(code), code.machine.lanes
+    )
+
+
+def _order(code: DenseCode) -> Array:
+    """(vectors, lanes) -> output channel, or -1 past the channels of a group."""
+    share, width = code.y.channels // code.groups, code.tile.vectors * code.machine.lanes
+    starts = np.minimum(np.arange(code.group_panels) * width, max(share - width, 0))
+    local = (starts[:, None] + np.arange(width)).reshape(-1)
+    order = local + np.arange(code.groups)[:, None] * share
+    return np.where(local < share, order, -1).reshape(-1, code.machine.lanes)
+
+
+def _weights(code: DenseCode, weights: Array) -> bytes:
+    """[panel][run][step][vector][form][lane][k] from (O, ky, kx, I)."""
+    dot, runs = code.machine, code.runs
+    flat = np.asarray(weights, np.int8).reshape(
+        code.y.channels, runs.rows * runs.columns, runs.length
+    )
+    padded = np.zeros((*flat.shape[:2], code.steps * dot.depth), np.int8)
+    padded[:, :, : runs.length] = flat
+    order = _order(code).reshape(-1)
+    lanes = np.where(order[:, None, None] >= 0, padded[np.maximum(order, 0)], np.int8(0))
+    panels = code.group_panels * code.groups
+    blocked = lanes.reshape(
+        panels, code.tile.vectors, dot.lanes, flat.shape[1], code.steps, dot.depth
+    )
+    blocked = blocked.transpose(0, 3, 4, 1, 2, 5)
+    if dot.forms == 2:  # the first and the second pair of each four, as int16
+        pairs = blocked.reshape(*blocked.shape[:-1], 2, 2).astype("<i2")
+        return np.ascontiguousarray(np.moveaxis(pairs, -2, -3)).tobytes()
+    return np.ascontiguousarray(blocked).tobytes()

@@ -1,0 +1,51 @@
+"""The dot instructions a contraction can be blocked around, as data; `select` picks one by CPU features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One instruction (or short sequence) that adds `depth` products of u8 and i8 to each int32 lane.
+
+    `needs`: LLVM feature names. `registers`: vector registers of the machine; `temporaries`: those a step keeps
+    beside accumulators and weights. `forms`: weight vectors per step and accumulator. `latency`, `rate`: cycles
+    until an accumulator can be used again, and steps a cycle, for the choice of tiles. `pair_sums` says that the
+    instruction adds two products in int16, which must be proven to fit.
+    """
+
+    name: str
+    needs: frozenset[str]
+    vector_bytes: int
+    registers: int
+    temporaries: int
+    forms: int
+    latency: int
+    rate: float
+    pair_sums: bool = False
+    depth: int = 4
+
+    @property
+    def lanes(self) -> int:
+        return self.vector_bytes // 4
+
+
+_AVX512 = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq"})
+
+VNNI512 = Dot("vnni512", _AVX512 | {"avx512vnni"}, 64, 32, 1, 1, 5, 2.0)
+VNNI256 = Dot("vnni256", frozenset({"avx2", "avxvnni"}), 32, 16, 1, 1, 5, 2.0)
+AVX2_PAIRS = Dot("avx2_pairs", frozenset({"avx2"}), 32, 16, 3, 1, 1, 0.66, pair_sums=True)
+AVX2_WIDE = Dot("avx2_wide", frozenset({"avx2"}), 32, 16, 4, 2, 1, 0.5)
+PLAIN = Dot("plain", frozenset(), 4, 16, 1, 1, 1, 1.0, depth=1)
+
+DOTS = {dot.name: dot for dot in (VNNI512, VNNI256, AVX2_PAIRS, AVX2_WIDE, PLAIN)}
+"""Best first: `select` takes the first whose features the CPU has."""
+
+
+def select(features: frozenset[str], pairs_fit: bool) -> Dot:
+    """The best dot instruction for a CPU with these LLVM features; `pairs_fit`: int16 pair sums are proven."""
+    for dot in DOTS.values():
+        if dot.needs <= features and (pairs_fit or not dot.pair_sums):
+            return dot
+    raise AssertionError("plain needs nothing")

@@ -1,0 +1,197 @@
+"""Decides, exactly and at compile time, how an epilogue is computed, and lays out its constants.
+
+On vectors of int32 lanes the fast form of `(v*m + 2**(s-1)) >> s` is `hi32(v*m + c64) >> t` with t = s - 32: the
+rounding constant, the bias and the zero point are folded into the int64 c64. A shift below 32 is raised to 32 by
+shifting v left first, when the proven range of v allows. Where an int64 or int32 bound fails, the wide form shifts and
+clamps in 64-bit lanes. Both give the same bits as the definition in `contraction`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from qir.backends.kernels.contraction import Array, Constants, Contraction
+from qir.backends.kernels.plane import RANGE
+
+INT32, INT64 = RANGE["int32"], (-(2**63), 2**63 - 1)
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """How accumulators become stored values; part of a kernel's code.
+
+    `zero_point` is what is left to add after the shift (0 when folded). `before`, `after`: per-channel shifts of the
+    fast form are present. Constants of one vector of channels are a record of `fields`, each one vector wide.
+    """
+
+    dtype: str
+    low: int
+    high: int
+    raw: bool = False
+    wide: bool = False
+    before: bool = False
+    after: bool = False
+    zero_point: int = 0
+    residual: str | None = None
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        if self.raw:
+            return ("bias",)
+        names = ["mult_even", "mult_odd", "add_even", "add_odd"]
+        names += ["shift_even", "shift_odd"] if self.wide else []
+        names += ["before"] if self.before else []
+        names += ["after"] if self.after else []
+        names += ["residual_even", "residual_odd"] if self.residual else []
+        return tuple(names)
+
+    @property
+    def clamps(self) -> bool:
+        """The clamp is narrower than the storage."""
+        return (self.low, self.high) != RANGE[self.dtype]
+
+
+@dataclass(frozen=True, eq=False)
+class Channels:
+    """Per-channel numbers, in channel order, from which every layout takes its records."""
+
+    bias: Array
+    mult: Array
+    add: Array
+    shift: Array
+    before: Array
+    after: Array
+    residual: Array
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """One channel: v in [low, high] times mult, plus r in [r_low, r_high] times r_mult, plus add, shifted."""
+
+    low: int
+    high: int
+    mult: int
+    shift: int
+    add: int
+    r_low: int
+    r_high: int
+    r_mult: int
+
+    def fits(self, left: int, zero_point: int) -> bool:
+        """No int64 sum, in the order the kernels add, and no shifted int32 overflows."""
+        ends = [self.low << left, self.high << left, self.r_low << left, self.r_high << left]
+        add = (self.add + (zero_point << self.shift)) << left
+        products = [v * self.mult + add for v in ends[:2]]
+        sums = [p + r * self.r_mult for p in products for r in ends[2:]]
+        return all(_within(v, INT32) for v in ends) and all(
+            _within(s, INT64) for s in [add, *products, *sums]
+        )
+
+
+def _within(value: int, bounds: tuple[int, int]) -> bool:
+    return bounds[0] <= value <= bounds[1]
+
+
+def acc_range(weights: Array, x_range: tuple[int, int]) -> tuple[Array, Array]:
+    """The least and greatest acc of each output channel, attained."""
+    wide = np.asarray(weights, np.int64).reshape(len(weights), -1)
+    positive, negative = np.maximum(wide, 0).sum(1), np.minimum(wide, 0).sum(1)
+    low, high = x_range
+    return positive * low + negative * high, positive * high + negative * low
+
+
+def plan(
+    spec: Contraction, const: Constants, bias: Array, x_range: tuple[int, int]
+) -> tuple[Epilogue, Channels]:
+    """The cheapest exact form for all channels. `bias` and `x_range` are those of the input as the dot reads it."""
+    low, high = acc_range(const.weights, x_range)
+    count = spec.y.channels
+    residual = spec.residual.dtype if spec.residual else None
+    base = Epilogue(spec.y.dtype, *spec.clamp, raw=spec.is_raw, residual=residual)
+    terms = _terms(spec, const, bias, low, high)
+    shift = np.array([t.shift for t in terms], np.int64)
+    left = [0] * count
+    chosen = base
+    if not spec.is_raw:
+        left = [max(0, 32 - t.shift) for t in terms]
+        chosen = _cheapest(base, terms, left, const.zero_point)
+    if chosen.wide:
+        left = [0] * count
+    folded = 0 if spec.is_raw or chosen.wide else const.zero_point - chosen.zero_point
+    add = [(t.add + (folded << t.shift)) << k for t, k in zip(terms, left, strict=True)]
+    return chosen, Channels(
+        bias=np.asarray(bias, np.int64),
+        mult=np.array([t.mult for t in terms], np.int64),
+        add=np.array([0] * count if spec.is_raw else add, np.int64),
+        shift=shift,
+        before=np.array(left, np.int64),
+        after=np.maximum(shift - 32, 0),
+        residual=np.array([t.r_mult for t in terms], np.int64),
+    )
+
+
+def _terms(
+    spec: Contraction, const: Constants, bias: Array, low: Array, high: Array
+) -> list[_Terms]:
+    count = spec.y.channels
+    columns = [
+        np.broadcast_to(np.asarray(v, np.int64), (count,)).tolist()
+        for v in (low, high, const.mult, const.shift, bias, const.residual_mult)
+    ]
+    r_low, r_high = RANGE[spec.residual.dtype] if spec.residual else (0, 0)
+    terms = []
+    for lo, hi, mult, shift, b, r_mult in zip(*columns, strict=True):
+        if not spec.is_raw and not (0 <= mult < 2**31 and 1 <= shift <= 62 and 0 <= r_mult < 2**31):
+            raise ValueError(
+                f"contraction: mult {mult}, shift {shift}, residual mult {r_mult}; "
+                "mults in [0, 2**31) and a shift in [1, 62] are needed"
+            )
+        if not (_within(lo, INT32) and _within(hi, INT32)):
+            raise ValueError(f"contraction: the accumulator spans [{lo}, {hi}], 32 bits are needed")
+        half = 1 << (shift - 1)
+        r_mult = r_mult if spec.residual else 0
+        add = b * mult + half - const.residual_zero_point * r_mult
+        terms.append(_Terms(lo, hi, mult, shift, add, r_low, r_high, r_mult))
+    return terms
+
+
+def _cheapest(base: Epilogue, terms: list[_Terms], left: list[int], zero_point: int) -> Epilogue:
+    from dataclasses import replace
+
+    for late in (0, zero_point):
+        if all(t.fits(k, zero_point - late) for t, k in zip(terms, left, strict=True)):
+            return replace(
+                base, before=any(left), after=any(t.shift > 32 for t in terms), zero_point=late
+            )
+    return replace(base, wide=True, zero_point=zero_point)
+
+
+def records(epilogue: Epilogue, channels: Channels, order: Array, lanes: int) -> bytes:
+    """The constants of vectors whose lane (v, i) is channel `order[v, i]`; -1 is a lane without a channel."""
+    real = order >= 0
+    take = np.where(real, order, 0)
+
+    def lane(values: Array) -> Array:
+        return np.where(real, values[take], 0)
+
+    made = {
+        "bias": lambda: lane(channels.bias).astype("<i4"),
+        "before": lambda: lane(channels.before).astype("<i4"),
+        "after": lambda: lane(channels.after).astype("<i4"),
+    }
+    for name, values in (
+        ("mult", channels.mult),
+        ("add", channels.add),
+        ("shift", channels.shift),
+        ("residual", channels.residual),
+    ):
+        made[name + "_even"] = lambda v=values: lane(v)[:, 0::2].astype("<i8")
+        made[name + "_odd"] = lambda v=values: lane(v)[:, 1::2].astype("<i8")
+    rows = [
+        np.ascontiguousarray(made[field]()).view(np.uint8).reshape(len(order), -1)
+        for field in epilogue.fields
+    ]
+    assert all(row.shape[1] == lanes * 4 for row in rows)
+    return np.concatenate(rows, axis=1).tobytes()

@@ -1,0 +1,117 @@
+"""From a contraction and its numbers to the code to build and the constants block it reads.
+
+A built kernel is `void symbol(const x*, const void *constants, [const residual*,] y*, int32 begin, int32 end)`; it does
+the units of work [begin, end) of [0, `Kernel.units`). Different units write different elements, except that the last
+tile of a row may write elements of the one before it once more, with the same values.
+
+Needs: the constants block at a multiple of 64 bytes; SLACK readable bytes (of any content) after the last element
+of x and of the residual. Nothing but the elements of y is written. x, residual and y must not overlap.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from qir.backends.kernels.contraction import Array, Constants, Contraction
+from qir.backends.kernels.dense import DenseCode, joined, pack_dense, plan_dense, runs_of
+from qir.backends.kernels.dots import DOTS, PLAIN, Dot, select
+from qir.backends.kernels.epilogue import Channels, Epilogue, plan
+from qir.backends.kernels.plain import PlainCode, pack_plain
+from qir.backends.kernels.plane import RANGE
+from qir.backends.kernels.tiling import Tile
+
+SLACK = 128
+"""Bytes that must be readable after the end of every activation buffer."""
+
+ALIGNMENT = 64
+"""Of the constants block, in bytes."""
+
+Code = DenseCode | PlainCode
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """`code`: what to build (hashable: equal codes share one function). `constants`: what it reads."""
+
+    code: Code
+    constants: bytes
+
+    @property
+    def units(self) -> int:
+        return self.code.units
+
+
+def prepare(
+    spec: Contraction,
+    const: Constants,
+    features: frozenset[str],
+    dot: str | None = None,
+    tile: Tile | None = None,
+) -> Kernel:
+    """The best kernel of a CPU with these LLVM features; `dot` and `tile` overrule the choice."""
+    const = _checked(spec, const)
+    x_range = const.x_range or RANGE[spec.x.dtype]
+    as_u8 = _as_unsigned(spec, const, x_range)
+    chosen = DOTS[dot] if dot else select(features, _pairs_fit(spec, const.weights, as_u8[1]))
+    if chosen is PLAIN:
+        epilogue, channels = plan(spec, const, const.bias, x_range)
+        channels = replace(channels, add=_unfolded(spec, const))
+        code = PlainCode(spec, replace(epilogue, wide=True, zero_point=const.zero_point))
+        return Kernel(code, pack_plain(code, const.weights, channels))
+    epilogue, channels = plan(spec, const, *as_u8)
+    return _on_vectors(spec, const, epilogue, channels, chosen, tile)
+
+
+def _on_vectors(
+    spec: Contraction,
+    const: Constants,
+    epilogue: Epilogue,
+    channels: Channels,
+    dot: Dot,
+    tile: Tile | None,
+) -> Kernel:
+    code = plan_dense(spec, epilogue, dot, tile)
+    return Kernel(code, pack_dense(code, const.weights, channels))
+
+
+def _checked(spec: Contraction, const: Constants) -> Constants:
+    weights = np.asarray(const.weights)
+    if weights.shape != spec.weight_shape or weights.dtype != np.int8:
+        raise ValueError(
+            f"contraction: weights are {weights.dtype} {weights.shape}, int8 {spec.weight_shape} is needed"
+        )
+    bias = np.broadcast_to(np.asarray(const.bias, np.int64), (spec.y.channels,))
+    return replace(const, weights=weights, bias=bias)
+
+
+def _as_unsigned(
+    spec: Contraction, const: Constants, x_range: tuple[int, int]
+) -> tuple[Array, tuple[int, int]]:
+    """Bias and range of X as the dot reads it: an i8 X with its top bit flipped is X + 128."""
+    if spec.x.dtype == "uint8":
+        return const.bias, x_range
+    sums = const.weights.astype(np.int64).reshape(spec.y.channels, -1).sum(1)
+    return const.bias - 128 * sums, (x_range[0] + 128, x_range[1] + 128)
+
+
+def _pairs_fit(spec: Contraction, weights: Array, x_range: tuple[int, int]) -> bool:
+    """Sums of two adjacent products, as a run is cut into dots, fit in int16."""
+    runs = runs_of(joined(spec))
+    flat = weights.astype(np.int64).reshape(spec.y.channels, -1, runs.length)
+    if runs.length % 2:
+        flat = np.pad(flat, ((0, 0), (0, 0), (0, 1)))
+    ends = np.stack([flat * x_range[0], flat * x_range[1]]).reshape(2, -1, 2)
+    low, high = RANGE["int16"]
+    return bool(ends.min(0).sum(1).min() >= low and ends.max(0).sum(1).max() <= high)
+
+
+def _unfolded(spec: Contraction, const: Constants) -> Array:
+    """bias * mult + half - zr * residual_mult, without the zero point."""
+    mult, shift, r_mult = (
+        np.asarray(v, np.int64) for v in (const.mult, const.shift, const.residual_mult)
+    )
+    residual = const.residual_zero_point * r_mult if spec.residual else 0
+    add = const.bias * mult + (np.int64(1) << (shift - 1)) - residual
+    return np.broadcast_to(add, (spec.y.channels,))

@@ -1,0 +1,176 @@
+"""From TIR functions to an object file with a plain C interface: passes, code generation, the integer-only proof."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import tempfile
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from qir.backends.tvm.compat import (
+    GlobalVar,
+    IRModule,
+    PointerType,
+    PrimFunc,
+    PrimType,
+    Sequential,
+    Target,
+    Var,
+    get_global_func,
+    s_tir,
+    tirx,
+)
+
+_S, _X = s_tir.transform, tirx.transform
+
+
+@_X.prim_func_pass(opt_level=0)
+class PlainABI:
+    """A parameter of buffer type becomes a pointer: what `MakeUnpackedAPI` did before 0.27."""
+
+    def transform_function(self, func: PrimFunc, mod: IRModule, ctx: object) -> PrimFunc:
+        params, declarations = [], []
+        for param in func.params:
+            if type(param.ty).__name__ == "BufferType":
+                pointer = Var(
+                    f"{param.name}_p", PointerType(PrimType(str(param.ty.dtype)), "global")
+                )
+                declarations.append(tirx.DeclBuffer(param, data=pointer))
+                param = pointer
+            params.append(param)
+        if not declarations:
+            return func
+        return PrimFunc(params, tirx.SeqStmt([*declarations, func.body]), func.ret_type, func.attrs)
+
+
+def _passes() -> list[object]:
+    """Schedulable TIR to flat loops with raw pointers; written-out kernels go through unchanged."""
+    return [
+        _S.CanonicalizeLoop(),
+        _S.LowerInitBlock(),
+        _S.PlanAndUpdateBufferAllocationLocation(),
+        _S.ConvertBlocksToOpaque(),
+        _S.CompactBufferAllocation(),
+        _S.LowerMatchBuffer(),
+        _S.StmtSimplify(),
+        _S.AnnotateIrregularLoop(),
+        _S.LowerOpaqueBlock(),
+        _X.FlattenBuffer(),
+        _X.NarrowDataType(32),
+        _S.LoopPartition(),
+        _X.VectorizeLoop(True),
+        _X.StorageRewrite(),
+        _S.HoistIfThenElse(),
+        _X.UnrollLoop(),
+        _S.RenormalizeSplitPattern(),
+        _X.StmtSimplify(),
+        _X.RemoveNoOp(),
+        _S.RewriteUnsafeSelect(),
+        _X.CommonSubexprElim(),
+        _X.VerifyMemory(),
+        PlainABI(),
+    ]
+
+
+def lower(functions: Mapping[str, PrimFunc], target: Mapping[str, object]) -> IRModule:
+    """All passes up to code generation. A function with the attribute `qir.flat` needs only the last."""
+    machine = Target(dict(target))
+    machine = machine.with_host(machine)
+    flat = {name: f for name, f in functions.items() if f.attrs and "qir.flat" in f.attrs}
+    rest = {name: f for name, f in functions.items() if name not in flat}
+    lowered = {}
+    with machine:
+        for chosen, passes in ((rest, _passes()), (flat, [])):
+            if chosen:
+                mod = IRModule(
+                    {
+                        GlobalVar(name): f.with_attr("global_symbol", name)
+                        for name, f in chosen.items()
+                    }
+                )
+                mod = Sequential([_X.BindTarget(machine), *passes, _X.LowerIntrin()])(mod)
+                lowered.update(mod.functions)
+    return IRModule(dict(sorted(lowered.items(), key=lambda item: item[0].name_hint)))
+
+
+def generate(module: IRModule, target: Mapping[str, object]):  # type: ignore[no-untyped-def]
+    """TVM's code generator for the target's kind; holds the source and writes the object."""
+    machine = Target(dict(target))
+    return get_global_func(f"target.build.{machine.kind.name}")(module, machine)
+
+
+def guarded(target: Mapping[str, object]) -> dict[str, object]:
+    """The target without AVX512-VBMI, whose byte shuffles send LLVM 22 into endless loops on some kernels."""
+    plain = dict(target)
+    features = list(plain.get("mattr", []))  # type: ignore[call-overload]
+    if plain.get("kind") == "llvm" and str(plain.get("mtriple", "")).startswith("x86_64"):
+        plain["mattr"] = [f for f in features if f.lstrip("+-") not in _VBMI] + [
+            "-" + f for f in _VBMI
+        ]
+    return plain
+
+
+_VBMI = ("avx512vbmi", "avx512vbmi2")
+
+
+def build_object(
+    functions: Mapping[str, PrimFunc], target: Mapping[str, object], limit_seconds: float = 120.0
+) -> bytes:
+    """One relocatable object that defines each function under its name, and needs at most memset and memcpy.
+
+    Code generation runs in a forked process that is stopped after `limit_seconds`, because LLVM can loop for ever.
+    Errors: CodegenTimeout naming the functions; whatever TVM raises for a function it refuses.
+    """
+    target = guarded(target)
+    module = lower(functions, target)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kernels.o"
+        _within(
+            limit_seconds,
+            lambda: generate(module, target).write_to_file(str(path)),
+            sorted(functions),
+        )
+        return path.read_bytes()
+
+
+class CodegenTimeout(RuntimeError):
+    """LLVM did not finish."""
+
+
+def _within(seconds: float, work: Callable[[], object], names: list[str]) -> None:
+    """Do the work in a child process; pass its failure on."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _run_and_exit(work, writer)
+    os.close(writer)
+    try:
+        ready, _, _ = select.select([reader], [], [], seconds)
+        if not ready:
+            os.kill(child, signal.SIGKILL)
+            raise CodegenTimeout(
+                f"code generation of {', '.join(names)}: not done after {seconds:g} s"
+            )
+        message = b"".join(iter(lambda: os.read(reader, 65536), b""))
+    finally:
+        os.close(reader)
+        status = os.waitpid(child, 0)[1]
+    if message != b"done":
+        reason = message.decode(errors="replace") or f"the compiler died with status {status}"
+        raise RuntimeError(f"code generation of {', '.join(names)}: {reason}")
+
+
+def _run_and_exit(work: Callable[[], object], writer: int) -> None:
+    """In the child: never return to the parent's code, not even by an exception."""
+    try:
+        work()
+        message = b"done"
+    except BaseException:
+        message = traceback.format_exc().encode()
+    try:
+        os.write(writer, message)
+    finally:
+        os._exit(0)

@@ -1,0 +1,38 @@
+"""AVX2 without VNNI: vpmaddubsw where int16 pair sums are proven to fit, else vpmaddwd on widened numbers."""
+
+from __future__ import annotations
+
+from qir.backends.tvm.dots.vector import broadcast
+from qir.backends.tvm.dots.vnni import Vnni256
+from qir.backends.tvm.kernels.writer import call, cast_bits, shuffle, splat
+
+
+class Pairs(Vnni256):
+    """vpmaddubsw, vpmaddwd by one, vpaddd."""
+
+    name = "avx2_pairs"
+
+    def step(self, acc, spread: list, weights: list):  # type: ignore[no-untyped-def,type-arg]
+        pairs = call("llvm.x86.avx2.pmadd.ub.sw", "int16x16", spread[0], weights[0])
+        return acc + call("llvm.x86.avx2.pmadd.wd", "int32x8", pairs, splat(1, "int16", 16))
+
+
+class Wide(Vnni256):
+    """Two vpmaddwd and two vpaddd: the weights are int16 already, the word is widened once for all its uses."""
+
+    name = "avx2_wide"
+
+    def spread(self, word) -> list:  # type: ignore[no-untyped-def,type-arg]
+        spread, zero = broadcast(word, 8, "uint8"), splat(0, "uint8", 32)
+        forms = []
+        for first in (0, 2):
+            picks = [
+                p for lane in range(8) for p in (4 * lane + first, 32, 4 * lane + first + 1, 32)
+            ]
+            forms.append(cast_bits(shuffle([spread, zero], picks), "int16x16"))
+        return forms
+
+    def step(self, acc, spread: list, weights: list):  # type: ignore[no-untyped-def,type-arg]
+        for x, w in zip(spread, weights, strict=True):
+            acc = acc + call("llvm.x86.avx2.pmadd.wd", "int32x8", x, cast_bits(w, "int16x16"))
+        return acc

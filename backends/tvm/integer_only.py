@@ -1,0 +1,25 @@
+"""The part of the integer-only proof that reads TIR: no float type, constant or operation in a function."""
+
+from __future__ import annotations
+
+import tvm_ffi
+
+from qir.backends.tvm.compat import PrimFunc
+
+FLOATS = ("float", "bfloat")
+
+
+def integer_only(function: PrimFunc) -> list[str]:
+    """Every float type, constant and operation found, as text; an empty list is the proof."""
+    found: dict[str, None] = {}
+
+    def visit(node: object) -> None:
+        kind = str(getattr(node, "ty", ""))
+        if hasattr(node, "buffer"):
+            kind += f" in {node.buffer.dtype}"
+        if any(name in kind for name in FLOATS) or "FloatImm" in type(node).__name__:
+            text = " ".join(str(node).split())
+            found[f"{type(node).__name__} of type {kind}: {text[:80]}"] = None
+
+    tvm_ffi.structural_walk([*function.params, function.body], visit)
+    return list(found)

@@ -1,0 +1,113 @@
+"""Accumulators to stored values on vectors: the arithmetic of qir.backends.kernels.epilogue in TIR."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from qir.backends.kernels.epilogue import Epilogue
+from qir.backends.tvm.compat import tirx
+from qir.backends.tvm.dots import VectorDot
+from qir.backends.tvm.kernels.writer import Writer, cast_bits, shuffle, splat
+
+
+@dataclass(frozen=True)
+class VectorEpilogue:
+    """The epilogue of one kernel: `requantize` gives int32 lanes ready for the saturating packs."""
+
+    writer: Writer
+    dot: VectorDot
+    code: Epilogue
+    constants: object
+
+    def requantize(self, acc, record, residual=None):  # type: ignore[no-untyped-def]
+        """int32 lanes of the stored values, before storage saturation. `record`: byte offset of the constants."""
+        lanes = self.dot.lanes
+        if self.code.raw:
+            return acc + self._field(record, "bias", "int32", lanes)
+        if self.code.before:
+            left = self._field(record, "before", "int32", lanes)
+            acc = tirx.shift_left(acc, left)
+            residual = (
+                None if residual is None else self.writer.let(tirx.shift_left(residual, left))
+            )
+        acc = self.writer.let(acc, "acc")
+        even = self.writer.let(self._sum(record, "even", acc, residual), "even")
+        odd = self.writer.let(self._sum(record, "odd", acc, residual), "odd")
+        return self.writer.let(
+            self._wide(record, even, odd) if self.code.wide else self._fast(record, even, odd)
+        )
+
+    def _sum(self, record, half: str, acc, residual):  # type: ignore[no-untyped-def]
+        product = self._half(acc, half) * _signed_low(
+            self._long(record, "mult_" + half), self.dot.lanes
+        )
+        total = product + self._long(record, "add_" + half)
+        if residual is None:
+            return total
+        factor = _signed_low(self._long(record, "residual_" + half), self.dot.lanes)
+        return total + self._half(residual, half) * factor
+
+    def _half(self, vector, half: str):  # type: ignore[no-untyped-def]
+        """Even or odd int32 lanes as int64."""
+        longs = cast_bits(vector, f"int64x{self.dot.lanes // 2}")
+        if half == "odd":
+            return tirx.shift_right(longs, splat(32, "int64", self.dot.lanes // 2))
+        return _signed_low(longs, self.dot.lanes)
+
+    def _fast(self, record, even, odd):  # type: ignore[no-untyped-def]
+        """The high words, shifted by what is left of the shift."""
+        lanes = self.dot.lanes
+        value = self._merge(even, odd, high=True)
+        if self.code.after:
+            value = tirx.shift_right(value, self._field(record, "after", "int32", lanes))
+        if self.code.zero_point:
+            value = value + splat(self.code.zero_point, "int32", lanes)
+        return value
+
+    def _wide(self, record, even, odd):  # type: ignore[no-untyped-def]
+        """Shift and clamp in 64-bit lanes, then the low words."""
+        code, count, halves = self.code, self.dot.lanes // 2, []
+        for name, value in (("even", even), ("odd", odd)):
+            shifted = tirx.shift_right(value, self._long(record, "shift_" + name))
+            low = tirx.max(shifted, splat(code.low - code.zero_point, "int64", count))
+            high = tirx.min(low, splat(code.high - code.zero_point, "int64", count))
+            halves.append(high + splat(code.zero_point, "int64", count))
+        return self._merge(*halves, high=False)
+
+    def _merge(self, even, odd, high: bool):  # type: ignore[no-untyped-def]
+        lanes = self.dot.lanes
+        words = [cast_bits(v, f"int32x{lanes}") for v in (even, odd)]
+        picks = [p for i in range(0, lanes, 2) for p in (i + high, lanes + i + high)]
+        return shuffle(words, picks)
+
+    def _long(self, record, name: str):  # type: ignore[no-untyped-def]
+        return self._field(record, name, "int64", self.dot.lanes // 2)
+
+    def _field(self, record, name: str, dtype: str, lanes: int):  # type: ignore[no-untyped-def]
+        size = self.dot.lanes * 4
+        at = record + self.code.fields.index(name) * size
+        return cast_bits(self.writer.load(self.constants, at, size), f"{dtype}x{lanes}")
+
+    def pack(self, vectors: list):  # type: ignore[no-untyped-def,type-arg]
+        """Int32 vectors, two for i16, four for bytes -> one vector of the stored dtype, in the given order."""
+        dtype = self.code.dtype
+        words = [self.dot.pack_words(*vectors[i : i + 2]) for i in range(0, len(vectors), 2)]
+        if dtype == "int16":
+            return self.dot.unblock_words(self._clamp(words[0], 2))
+        return self.dot.unblock(self._clamp(self.dot.pack_bytes(*words, dtype), 4))
+
+    def _clamp(self, packed, together: int):  # type: ignore[no-untyped-def]
+        """Bounds narrower than the packs' own. Before the blocks are put in order: LLVM 22 loops for ever on the other way."""
+        if not self.code.clamps or self.code.wide:
+            return packed
+        low, high = (
+            splat(v, self.code.dtype, together * self.dot.lanes)
+            for v in (self.code.low, self.code.high)
+        )
+        return tirx.min(tirx.max(packed, low), high)
+
+
+def _signed_low(longs, lanes: int):  # type: ignore[no-untyped-def]
+    """The low words of int64 lanes, sign-extended: with a multiply LLVM makes it one vpmuldq."""
+    by = splat(32, "int64", lanes // 2)
+    return tirx.shift_right(tirx.shift_left(longs, by), by)

@@ -1,0 +1,69 @@
+"""Packs int32 vectors to the stored dtype, as many at once as fill a vector, and stores just their valid lanes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from qir.backends.tvm.kernels.epilogue import VectorEpilogue
+from qir.backends.tvm.kernels.writer import Writer, shuffle
+
+TOGETHER = {"uint8": 4, "int8": 4, "int16": 2, "int32": 1}
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """`count` elements, from element `lane` of a packed vector to element `offset` of memory."""
+
+    lane: int
+    offset: int
+    count: int
+
+
+class Stores:
+    """Collects vectors with their constant element offsets; writes a packed vector whenever one is full."""
+
+    def __init__(self, writer: Writer, buffer, base, dtype: str, epilogue: VectorEpilogue) -> None:  # type: ignore[no-untyped-def]
+        self._writer, self._buffer, self._base = writer, buffer, base
+        self._epilogue, self._together = epilogue, TOGETHER[dtype]
+        self._lanes = epilogue.dot.lanes
+        self._waiting: list[tuple[object, int, int]] = []
+
+    def add(self, value, offset: int, count: int) -> None:  # type: ignore[no-untyped-def]
+        """The first `count` lanes of `value` belong at `offset`."""
+        self._waiting.append((value, offset, count))
+        if len(self._waiting) == self._together:
+            self.flush()
+
+    def flush(self) -> None:
+        if not self._waiting:
+            return
+        values = [value for value, _, _ in self._waiting]
+        values += values[-1:] * (self._together - len(values))
+        packed = values[0] if self._together == 1 else self._epilogue.pack(values)
+        packed = self._writer.let(packed, "packed")
+        pieces = [_Piece(i * self._lanes, at, n) for i, (_, at, n) in enumerate(self._waiting)]
+        for piece in _merged(pieces):
+            self._store(packed, piece, self._lanes * self._together)
+        self._waiting = []
+
+    def _store(self, packed, piece: _Piece, total: int) -> None:  # type: ignore[no-untyped-def]
+        """In powers of two, so that no lane outside the piece is written."""
+        done = 0
+        while done < piece.count:
+            size = 1 << ((piece.count - done).bit_length() - 1)
+            first = piece.lane + done
+            part = packed if size == total else shuffle([packed], range(first, first + size))
+            self._writer.store(self._buffer, self._base + piece.offset + done, part, size)
+            done += size
+
+
+def _merged(pieces: list[_Piece]) -> list[_Piece]:
+    """Neighbours both in the vector and in memory become one."""
+    merged = pieces[:1]
+    for piece in pieces[1:]:
+        last = merged[-1]
+        if (last.lane + last.count, last.offset + last.count) == (piece.lane, piece.offset):
+            merged[-1] = _Piece(last.lane, last.offset, last.count + piece.count)
+        else:
+            merged.append(piece)
+    return merged

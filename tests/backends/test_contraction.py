@@ -1,0 +1,51 @@
+"""Contraction kernels equal their NumPy meaning, bit for bit, on every instruction set this machine has."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.backends.contraction_cases import features, link, random_case, run_case, target
+from qir.backends.kernels import prepare
+
+pytest.importorskip("tvm")
+
+FLAGS = {
+    "vnni512": {"avx512_vnni", "avx512vbmi"},
+    "vnni256": {"avx_vnni"},
+    "avx2": {"avx2"},
+    "plain": set(),
+}
+
+
+def _has(family: str) -> bool:
+    if platform.machine() != "x86_64":
+        return False
+    return FLAGS[family] <= set(Path("/proc/cpuinfo").read_text().split())
+
+
+@pytest.mark.parametrize("family", FLAGS)
+@pytest.mark.parametrize("seed", range(2))
+def test_random_contractions(family: str, seed: int, tmp_path: Path) -> None:
+    from qir.backends.tvm.build import build_object
+    from qir.backends.tvm.kernels import emit
+
+    if not _has(family):
+        pytest.skip(f"this CPU lacks {family}")
+    rng = np.random.default_rng([seed, *family.encode()])
+    cases = {f"k{i}": random_case(rng) for i in range(25)}
+    kernels = {name: prepare(c.spec, c.const, features(family)) for name, c in cases.items()}
+    objects = build_object(
+        {name: emit(k.code, name) for name, k in kernels.items()}, target(family)
+    )
+    library = link(objects, tmp_path)
+    faults = [run_case(rng, library, name, case, kernels[name]) for name, case in cases.items()]
+    assert not [f for f in faults if f]
+    undefined = subprocess.run(
+        ["nm", "-u", str(tmp_path / "k.o")], capture_output=True, text=True, check=True
+    )
+    assert set(undefined.stdout.split()) <= {"U", "memset", "memcpy"}
