@@ -14,9 +14,8 @@ def integer_only(function: PrimFunc) -> list[str]:
     found: dict[str, None] = {}
 
     def visit(node: object) -> None:
-        kind = str(getattr(node, "ty", ""))
-        if hasattr(node, "buffer"):
-            kind += f" in {node.buffer.dtype}"
+        own = getattr(node, "ty", "")
+        kind = str(getattr(own, "dtype", own) or getattr(getattr(node, "buffer", None), "dtype", ""))
         if any(name in kind for name in FLOATS) or "FloatImm" in type(node).__name__:
             text = " ".join(str(node).split())
             found[f"{type(node).__name__} of type {kind}: {text[:80]}"] = None
