@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from qir.ir.errors import PassError
 from qir.ir.graph import Builder, Graph
@@ -23,14 +24,15 @@ class Site:
     def __init__(self, graph: Graph, by: str) -> None:
         self.graph, self.by = graph, by
         self.builder = Builder(graph.name, graph.stage)
-        self.now: dict[str, Value] = {}
-        self._old_uses = Counter(v.name for op in graph.ops for v in op.operands)
-        self._old_uses.update(v.name for v in graph.outputs)
-        self._uses: Counter[str] = Counter()
+        self.now: dict[str, Value] = {}  # old values that are called otherwise in the new graph
+        self._uses = Counter(v.name for op in graph.ops for v in op.operands)
+        self._uses.update(v.name for v in graph.outputs)
         self._op: Op | None = None
+        self._emitted: list[Op] = []
+        self._count = 0
+        self._names = {v.name for v in graph.values}
         for value in graph.inputs:
-            self.now[value.name] = self.builder.input(value.name, value.type)
-            self._uses[value.name] = self._old_uses[value.name]
+            self.builder.input(value.name, value.type)
 
     def producer(self, value: Value | None) -> Op | None:
         """The op that defines `value` in the new graph; None for inputs and absent operands."""
@@ -46,41 +48,71 @@ class Site:
         return op.value.array if isinstance(op, Constant) else None
 
     def emit(self, op: Op) -> Value:
-        """Append an op; it inherits the place of the op at hand, marked with the pass."""
+        """Append an op; it inherits the place of the op at hand, marked with the name of the
+        pass.
+        """
         assert self._op is not None
         loc = (op.loc if op.loc != Loc() else self._op.loc).touched(self.by)
-        return self.builder.add(
-            replace(op, loc=loc, names=op.names if op.names != self._op.names else ())
+        return self._added(
+            self.builder.add(replace(op, loc=loc, names=()), self._fresh(op.mnemonic))
         )
 
     def replace(self, op: Op, *merged: Op) -> Value:
-        """Append what stands for the op at hand, under its name; `merged` ops went into it."""
+        """Append the op that stands for the one at hand, under its name; `merged` ops went into
+        it.
+        """
         assert self._op is not None
         loc = Loc.merged(*(m.loc for m in merged), self._op.loc).touched(self.by)
-        return self.builder.add(replace(op, loc=loc, names=()), name=self._op.names[0])
+        return self._added(self.builder.add(replace(op, loc=loc, names=()), name=self._op.names[0]))
 
     def step(self, op: Op) -> Op:
         """Turn to the next op of the old graph, seen with the new operands."""
-        self._op = op.rebind(lambda v: self.now[v.name])
-        return self._op
+        now = self.now
+        if now and any(v.name in now for v in op.operands):
+            op = op.rebind(lambda v: now.get(v.name, v))
+        self._op = op
+        self._emitted.clear()
+        return op
 
     def keep(self) -> tuple[Value, ...]:
         assert self._op is not None
         return self.builder.add_all(self._op)
 
     def map(self, old: Op, new: tuple[Value, ...]) -> None:
+        """Say what stands for the results of `old`."""
+        if self._op is not None and self._emitted:
+            self._uses.subtract(v.name for v in self._op.operands)
+            self._uses.update(v.name for op in self._emitted for v in op.operands)
         for was, value in zip(old.results, new, strict=True):
+            if value is was or (value.name == was.name and value.type == was.type):
+                continue
             if was.type.shape != value.type.shape:
                 raise PassError(
                     f"pass {self.by}: {old} gave {was.type}, its replacement gives {value.type}"
                 )
             self.now[was.name] = value
-            self._uses[value.name] += self._old_uses[was.name]
+            if value.name != was.name:
+                self._uses[value.name] += self._uses[was.name]
 
     def finish(self) -> Graph:
         g = self.graph
-        new = self.builder.finish([self.now[v.name] for v in g.outputs], g.output_names)
-        return new.without_dead_code()
+        outputs = [self.now.get(v.name, v) for v in g.outputs]
+        return self.builder.finish(outputs, g.output_names).without_dead_code()
+
+    def _fresh(self, stem: str) -> str:
+        """A name that no op of the old graph has, so that kept ops keep theirs."""
+        name = stem
+        while name in self._names:
+            self._count += 1
+            name = f"{stem}{self._count}"
+        self._names.add(name)
+        return name
+
+    def _added(self, value: Value) -> Value:
+        op = self.builder.producer(value)
+        assert op is not None
+        self._emitted.append(op)
+        return value
 
 
 @dataclass(frozen=True)
@@ -88,10 +120,12 @@ class RewritePass(Pass):
     """A pass of one rule, tried at every op in order; producers are already rewritten when a rule
     looks up.
 
-    rewrite(op, at) gives the value that replaces the op's result (made by at.replace or at.emit, or
-        an older one),
-    or a Miss. Walks repeat until none changes the graph.
+    rewrite(op, at) gives the value that replaces the op's result (made by at.replace or at.emit,
+    or an older one), or a Miss. Walks repeat until none changes the graph. `roots` are the classes
+    of ops that the rule begins at; others are passed by without asking.
     """
+
+    roots: ClassVar[tuple[type[Op], ...]] = (Op,)
 
     def rewrite(self, op: Op, at: Site) -> Value | Miss:
         raise NotImplementedError(type(self).__name__)
@@ -103,16 +137,21 @@ class RewritePass(Pass):
             if record.rewrites == before:
                 return graph
         raise PassError(
-            f"pass {self.name}: still changes the graph after {MAX_ROUNDS} walks, a rule runs in"
-            " circles"
+            f"pass {self.name}: still changes the graph after {MAX_ROUNDS} walks, "
+            "a rule runs in circles"
         )
 
     def _walk(self, graph: Graph, record: Record) -> Graph:
+        if not any(isinstance(op, self.roots) for op in graph.ops):
+            return graph
         site = Site(graph, self.name)
         misses: list[Miss] = []
         changed = 0
         for old in graph.ops:
             op = site.step(old)
+            if not isinstance(op, self.roots):
+                site.map(old, site.keep())
+                continue
             found = self.rewrite(op, site)
             if isinstance(found, Miss):
                 misses.append(Miss(found.why, found.at or old.names[0]))

@@ -1,0 +1,79 @@
+"""Batch normalization folds into the layer before it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from qir.ir.op import Op, Value
+from qir.ir.ops import Add, BatchNorm, Constant, Conv, ConvTranspose, Linear, Mul
+from qir.ir.types import Array
+from qir.passes.manager import Claim, Miss, keeps_reals, register
+from qir.passes.pattern import RewritePass, Site
+
+
+@register
+@dataclass(frozen=True)
+class FoldBatchNorm(RewritePass):
+    """batch_norm(conv(x, w, b)) -> conv(x, w * s, b * s + t);  batch_norm(x) -> x * s + t elsewhere
+
+    s = gain / sqrt(variance + epsilon), t = offset - mean * s, in float64, rounded once. Conv,
+    conv_transpose and linear alike, if nothing else reads them and their weights are float
+    constants.
+    Keeps: reals within 1e-5.
+    Source: HAWQ-V3, arXiv:2011.10680 (folding of batch normalization).
+    """
+
+    name: ClassVar[str] = "fold-batch-norm"
+    claim: ClassVar[Claim] = keeps_reals(1e-5)
+    roots: ClassVar[tuple[type[Op], ...]] = (BatchNorm,)
+
+    def rewrite(self, op: Op, at: Site) -> Value | Miss:
+        assert isinstance(op, BatchNorm)
+        found = [at.constant(v) for v in (op.gain, op.offset, op.mean, op.variance)]
+        if any(a is None for a in found):
+            return Miss("its parameters are not all constants")
+        gain, offset, mean, variance = (np.asarray(a, np.float64) for a in found)
+        if np.any(variance + op.epsilon <= 0):
+            least = float(np.min(variance + op.epsilon))
+            return Miss(f"variance + epsilon reaches {least:g}, over 0 is needed")
+        scale = gain / np.sqrt(variance + op.epsilon)
+        folded = fold_scale(at, op.x, scale, offset - mean * scale, op)
+        return plain(at, op, scale, offset - mean * scale) if isinstance(folded, Miss) else folded
+
+
+def plain(at: Site, op: BatchNorm, scale: Array, shift: Array) -> Value:
+    """x * scale + shift, with constants."""
+    elem = op.x.type.elem
+    scaled = at.emit(Mul(op.x, at.emit(Constant.of(scale, elem))))
+    return at.replace(Add(scaled, at.emit(Constant.of(shift, elem))))
+
+
+def fold_scale(at: Site, value: Value, scale: Array, shift: Array, *merged: Op) -> Value | Miss:
+    """value * scale + shift, per output channel (or one for all), inside the layer that makes
+    `value`.
+    """
+    layer = at.producer(value)
+    if not isinstance(layer, (Conv, ConvTranspose, Linear)):
+        return Miss("x does not come from a conv, conv_transpose or linear", value.name)
+    if at.uses(value) != 1:
+        return Miss(f"x is read {at.uses(value)} times", value.name)
+    weights, bias = at.constant(layer.w), at.constant(layer.bias)
+    if weights is None or not layer.w.type.is_float or (layer.bias is not None and bias is None):
+        return Miss("weights or bias are not float constants", value.name)
+    channels = len(weights)
+    scale, shift = (np.broadcast_to(a, (channels,)) for a in (scale, shift))
+    w = weights.astype(np.float64) * scale.reshape(-1, *[1] * (weights.ndim - 1))
+    b = (0 if bias is None else bias.astype(np.float64)) * scale + shift
+    elem = layer.w.type.elem
+    keep_bias = layer.bias is not None or bool(np.any(b != 0))
+    return at.replace(
+        replace(
+            layer,
+            w=at.emit(Constant.of(w, elem)) if np.any(scale != 1) else layer.w,
+            bias=at.emit(Constant.of(b, elem)) if keep_bias else None,
+        ),
+        layer,
+    )
