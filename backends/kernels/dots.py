@@ -1,4 +1,4 @@
-"""The dot instructions a contraction can be blocked around, as data; `select` picks one by CPU features."""
+"""The dot instructions a contraction can be blocked around, as data; which of them a CPU has."""
 
 from __future__ import annotations
 
@@ -40,12 +40,9 @@ AVX2_WIDE = Dot("avx2_wide", frozenset({"avx2"}), 32, 16, 4, 2, 1, 0.5)
 PLAIN = Dot("plain", frozenset(), 4, 16, 1, 1, 1, 1.0, depth=1)
 
 DOTS = {dot.name: dot for dot in (VNNI512, VNNI256, AVX2_PAIRS, AVX2_WIDE, PLAIN)}
-"""Best first: `select` takes the first whose features the CPU has."""
+"""Best first."""
 
 
-def select(features: frozenset[str], pairs_fit: bool) -> Dot:
-    """The best dot instruction for a CPU with these LLVM features; `pairs_fit`: int16 pair sums are proven."""
-    for dot in DOTS.values():
-        if dot.needs <= features and (pairs_fit or not dot.pair_sums):
-            return dot
-    raise AssertionError("plain needs nothing")
+def usable(features: frozenset[str]) -> list[Dot]:
+    """The dot instructions of a CPU with these LLVM features, best first; the last is plain loops."""
+    return [dot for dot in DOTS.values() if dot.needs <= features]

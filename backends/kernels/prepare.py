@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from qir.backends.kernels.contraction import Array, Constants, Contraction
-from qir.backends.kernels.dense import DenseCode, joined, pack_dense, plan_dense, runs_of
-from qir.backends.kernels.dots import DOTS, PLAIN, Dot, select
+from qir.backends.kernels.dense import DenseCode, pack_dense, plan_dense
+from qir.backends.kernels.depthwise import DepthwiseCode, pack_depthwise, plan_depthwise
+from qir.backends.kernels.dots import DOTS, PLAIN, Dot, usable
 from qir.backends.kernels.epilogue import Channels, Epilogue, plan
 from qir.backends.kernels.plain import PlainCode, pack_plain
 from qir.backends.kernels.plane import RANGE
@@ -28,7 +29,7 @@ SLACK = 128
 ALIGNMENT = 64
 """Of the constants block, in bytes."""
 
-Code = DenseCode | PlainCode
+Code = DenseCode | DepthwiseCode | PlainCode
 
 
 @dataclass(frozen=True)
@@ -52,16 +53,15 @@ def prepare(
 ) -> Kernel:
     """The best kernel of a CPU with these LLVM features; `dot` and `tile` overrule the choice."""
     const = _checked(spec, const)
-    x_range = const.x_range or RANGE[spec.x.dtype]
-    as_u8 = _as_unsigned(spec, const, x_range)
-    chosen = DOTS[dot] if dot else select(features, _pairs_fit(spec, const.weights, as_u8[1]))
-    if chosen is PLAIN:
-        epilogue, channels = plan(spec, const, const.bias, x_range)
-        channels = replace(channels, add=_unfolded(spec, const))
-        code = PlainCode(spec, replace(epilogue, wide=True, zero_point=const.zero_point))
-        return Kernel(code, pack_plain(code, const.weights, channels))
-    epilogue, channels = plan(spec, const, *as_u8)
-    return _on_vectors(spec, const, epilogue, channels, chosen, tile)
+    for candidate in [DOTS[dot]] if dot else usable(features):
+        if candidate is PLAIN:
+            break
+        bias, x_range = _as_unsigned(spec, const)
+        epilogue, channels = plan(spec, const, bias, x_range)
+        kernel = _on_vectors(spec, const, epilogue, channels, candidate, tile)
+        if not candidate.pair_sums or _pairs_fit(kernel, x_range):
+            return kernel
+    return _plain(spec, const)
 
 
 def _on_vectors(
@@ -72,8 +72,18 @@ def _on_vectors(
     dot: Dot,
     tile: Tile | None,
 ) -> Kernel:
+    if spec.is_depthwise:
+        sparse = plan_depthwise(spec, epilogue, dot)
+        return Kernel(sparse, pack_depthwise(sparse, const.weights, channels))
     code = plan_dense(spec, epilogue, dot, tile)
     return Kernel(code, pack_dense(code, const.weights, channels))
+
+
+def _plain(spec: Contraction, const: Constants) -> Kernel:
+    epilogue, channels = plan(spec, const, const.bias, const.x_range or RANGE[spec.x.dtype])
+    code = PlainCode(spec, replace(epilogue, wide=True, zero_point=const.zero_point))
+    channels = replace(channels, add=_unfolded(spec, const))
+    return Kernel(code, pack_plain(code, const.weights, channels))
 
 
 def _checked(spec: Contraction, const: Constants) -> Constants:
@@ -86,23 +96,20 @@ def _checked(spec: Contraction, const: Constants) -> Constants:
     return replace(const, weights=weights, bias=bias)
 
 
-def _as_unsigned(
-    spec: Contraction, const: Constants, x_range: tuple[int, int]
-) -> tuple[Array, tuple[int, int]]:
+def _as_unsigned(spec: Contraction, const: Constants) -> tuple[Array, tuple[int, int]]:
     """Bias and range of X as the dot reads it: an i8 X with its top bit flipped is X + 128."""
+    low, high = const.x_range or RANGE[spec.x.dtype]
     if spec.x.dtype == "uint8":
-        return const.bias, x_range
+        return const.bias, (low, high)
     sums = const.weights.astype(np.int64).reshape(spec.y.channels, -1).sum(1)
-    return const.bias - 128 * sums, (x_range[0] + 128, x_range[1] + 128)
+    return const.bias - 128 * sums, (low + 128, high + 128)
 
 
-def _pairs_fit(spec: Contraction, weights: Array, x_range: tuple[int, int]) -> bool:
-    """Sums of two adjacent products, as a run is cut into dots, fit in int16."""
-    runs = runs_of(joined(spec))
-    flat = weights.astype(np.int64).reshape(spec.y.channels, -1, runs.length)
-    if runs.length % 2:
-        flat = np.pad(flat, ((0, 0), (0, 0), (0, 1)))
-    ends = np.stack([flat * x_range[0], flat * x_range[1]]).reshape(2, -1, 2)
+def _pairs_fit(kernel: Kernel, x_range: tuple[int, int]) -> bool:
+    """Sums of two adjacent products fit in int16, for the weights as they are packed."""
+    assert not isinstance(kernel.code, PlainCode)
+    packed = np.frombuffer(kernel.constants, np.int8, kernel.code.records_at).astype(np.int32)
+    ends = np.stack([packed * x_range[0], packed * x_range[1]]).reshape(2, -1, 2)
     low, high = RANGE["int16"]
     return bool(ends.min(0).sum(1).min() >= low and ends.max(0).sum(1).max() <= high)
 

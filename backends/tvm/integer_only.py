@@ -15,7 +15,9 @@ def integer_only(function: PrimFunc) -> list[str]:
 
     def visit(node: object) -> None:
         own = getattr(node, "ty", "")
-        kind = str(getattr(own, "dtype", own) or getattr(getattr(node, "buffer", None), "dtype", ""))
+        kind = str(
+            getattr(own, "dtype", own) or getattr(getattr(node, "buffer", None), "dtype", "")
+        )
         if any(name in kind for name in FLOATS) or "FloatImm" in type(node).__name__:
             text = " ".join(str(node).split())
             found[f"{type(node).__name__} of type {kind}: {text[:80]}"] = None

@@ -39,8 +39,19 @@ double least(void *f, void *x, void *k, void *r, void *y, int32_t units, int inn
 """
 
 
-def conv(h: int, w: int, c: int, k: int, s: int, o: int, *, dw: bool = False, kw: int | None = None,
-         res: bool = False, pad: bool = True) -> Contraction:
+def conv(
+    h: int,
+    w: int,
+    c: int,
+    k: int,
+    s: int,
+    o: int,
+    *,
+    dw: bool = False,
+    kw: int | None = None,
+    res: bool = False,
+    pad: bool = True,
+) -> Contraction:
     """A layer of h x w outputs, its input padded; `pad`: its output goes into the interior of a padded plane."""
     kw = k if kw is None else kw
     x = Plane.packed("uint8", 1, (h - 1) * s + k, (w - 1) * s + kw, c)
@@ -113,9 +124,14 @@ def constants(rng: np.random.Generator, spec: Contraction) -> Constants:
     )
 
 
-def measure(timer: ctypes.CDLL, library: ctypes.CDLL, name: str, case: Case, kernel: Kernel) -> float:
+def measure(
+    timer: ctypes.CDLL, library: ctypes.CDLL, name: str, case: Case, kernel: Kernel
+) -> float:
     rng, spec = np.random.default_rng(0), case.spec
-    arrays = [buffer(rng, "uint8", n) for n in (spec.x.span, len(kernel.constants), spec.y.span, spec.y.span)]
+    arrays = [
+        buffer(rng, "uint8", n)
+        for n in (spec.x.span, len(kernel.constants), spec.y.span, spec.y.span)
+    ]
     arrays[1][: len(kernel.constants)] = np.frombuffer(kernel.constants, np.uint8)
     x, k, y, r = (ctypes.c_void_p(a.ctypes.data) for a in arrays)
     function = ctypes.cast(getattr(library, name), ctypes.c_void_p)
@@ -135,7 +151,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         (path / "t.c").write_text(TIMER)
-        subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", str(path / "t.so"), str(path / "t.c")], check=True)
+        subprocess.run(
+            ["gcc", "-O2", "-shared", "-fPIC", "-o", str(path / "t.so"), str(path / "t.c")],
+            check=True,
+        )
         timer = ctypes.CDLL(str(path / "t.so"))
         for name, spec in LAYERS.items():
             if wanted not in name:
@@ -149,8 +168,11 @@ def main() -> None:
             seconds = measure(timer, link(objects, own), "k", case, kernel)
             rate = spec.macs / seconds
             tile = getattr(kernel.code, "tile", "")
-            print(f"{name:28} {seconds * 1e6:8.2f} us {rate * 1e-9:7.1f} GMAC/s {rate / PEAK_MACS:6.1%}"
-                  f"  compile {spent:.2f} s  {tile}", flush=True)
+            print(
+                f"{name:28} {seconds * 1e6:8.2f} us {rate * 1e-9:7.1f} GMAC/s {rate / PEAK_MACS:6.1%}"
+                f"  compile {spent:.2f} s  {tile}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

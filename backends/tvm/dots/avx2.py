@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from qir.backends.tvm.dots.vector import broadcast
 from qir.backends.tvm.dots.vnni import Vnni256
-from qir.backends.tvm.kernels.writer import call, cast_bits, shuffle, splat
+from qir.backends.tvm.kernels.writer import Expr, call, cast_bits, shuffle, splat
 
 
 class Pairs(Vnni256):
@@ -12,7 +11,7 @@ class Pairs(Vnni256):
 
     name = "avx2_pairs"
 
-    def step(self, acc, spread: list, weights: list):  # type: ignore[no-untyped-def,type-arg]
+    def step(self, acc: Expr, spread: list[Expr], weights: list[Expr]) -> Expr:
         pairs = call("llvm.x86.avx2.pmadd.ub.sw", "int16x16", spread[0], weights[0])
         return acc + call("llvm.x86.avx2.pmadd.wd", "int32x8", pairs, splat(1, "int16", 16))
 
@@ -22,17 +21,17 @@ class Wide(Vnni256):
 
     name = "avx2_wide"
 
-    def spread(self, word) -> list:  # type: ignore[no-untyped-def,type-arg]
-        spread, zero = broadcast(word, 8, "uint8"), splat(0, "uint8", 32)
+    def widen(self, words: Expr) -> list[Expr]:
+        zero = splat(0, "uint8", 32)
         forms = []
         for first in (0, 2):
             picks = [
                 p for lane in range(8) for p in (4 * lane + first, 32, 4 * lane + first + 1, 32)
             ]
-            forms.append(cast_bits(shuffle([spread, zero], picks), "int16x16"))
+            forms.append(cast_bits(shuffle([words, zero], picks), "int16x16"))
         return forms
 
-    def step(self, acc, spread: list, weights: list):  # type: ignore[no-untyped-def,type-arg]
+    def step(self, acc: Expr, spread: list[Expr], weights: list[Expr]) -> Expr:
         for x, w in zip(spread, weights, strict=True):
             acc = acc + call("llvm.x86.avx2.pmadd.wd", "int32x8", x, cast_bits(w, "int16x16"))
         return acc

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from qir.backends.tvm.dots.vector import VectorDot, broadcast
-from qir.backends.tvm.kernels.writer import call
+from qir.backends.tvm.dots.vector import VectorDot
+from qir.backends.tvm.kernels.writer import Expr, call
 
 
 class Vnni512(VectorDot):
     name, lanes = "vnni512", 16
 
-    def spread(self, word) -> list:  # type: ignore[no-untyped-def,type-arg]
-        return [broadcast(word, 16, "uint8")]
-
-    def step(self, acc, spread: list, weights: list):  # type: ignore[no-untyped-def,type-arg]
+    def step(self, acc: Expr, spread: list[Expr], weights: list[Expr]) -> Expr:
         return call("llvm.x86.avx512.vpdpbusd.512", "int32x16", acc, spread[0], weights[0])
 
-    def pack_words(self, a, b):  # type: ignore[no-untyped-def]
+    def pack_words(self, a: Expr, b: Expr) -> Expr:
         return call("llvm.x86.avx512.packssdw.512", "int16x32", a, b)
 
-    def pack_bytes(self, a, b, dtype: str):  # type: ignore[no-untyped-def]
+    def pack_bytes(self, a: Expr, b: Expr, dtype: str) -> Expr:
         name = "packuswb" if dtype == "uint8" else "packsswb"
         return call(f"llvm.x86.avx512.{name}.512", f"{dtype}x64", a, b)
 
@@ -26,15 +23,12 @@ class Vnni512(VectorDot):
 class Vnni256(VectorDot):
     name, lanes = "vnni256", 8
 
-    def spread(self, word) -> list:  # type: ignore[no-untyped-def,type-arg]
-        return [broadcast(word, 8, "uint8")]
-
-    def step(self, acc, spread: list, weights: list):  # type: ignore[no-untyped-def,type-arg]
+    def step(self, acc: Expr, spread: list[Expr], weights: list[Expr]) -> Expr:
         return call("llvm.x86.avx512.vpdpbusd.256", "int32x8", acc, spread[0], weights[0])
 
-    def pack_words(self, a, b):  # type: ignore[no-untyped-def]
+    def pack_words(self, a: Expr, b: Expr) -> Expr:
         return call("llvm.x86.avx2.packssdw", "int16x16", a, b)
 
-    def pack_bytes(self, a, b, dtype: str):  # type: ignore[no-untyped-def]
+    def pack_bytes(self, a: Expr, b: Expr, dtype: str) -> Expr:
         name = "packuswb" if dtype == "uint8" else "packsswb"
         return call(f"llvm.x86.avx2.{name}", f"{dtype}x32", a, b)

@@ -47,15 +47,15 @@ class _Dense:
 
     def _locate(self, unit) -> _Unit:  # type: ignore[no-untyped-def]
         code, let = self.code, self.writer.let
-        rest, tile = self._split(unit, code.row_tiles)
-        rest, row = self._split(rest, code.y.height)
-        panel, image = self._split(rest, code.y.batch)
+        rest, tile = self.writer.split(unit, code.row_tiles)
+        rest, row = self.writer.split(rest, code.y.height)
+        panel, image = self.writer.split(rest, code.y.batch)
         first = (
             let(tirx.min(tile * code.tile.pixels, code.y.width - code.tile.pixels))
             if code.row_tiles > 1
             else 0
         )
-        group, local = self._split(panel, code.group_panels)
+        group, local = self.writer.split(panel, code.group_panels)
         share = code.y.channels // code.groups
         width = code.tile.vectors * self.dot.lanes
         start = let(tirx.min(local * width, share - width)) if code.group_panels > 1 else 0
@@ -71,16 +71,6 @@ class _Dense:
             weights=let(panel * code.panel_bytes, "w_at"),
             records=let(panel * (code.tile.vectors * code.record_bytes) + code.records_at, "k_at"),
         )
-
-    def _split(self, index, extent: int):  # type: ignore[no-untyped-def]
-        """Quotient and remainder; an extent of 1 costs nothing."""
-        if extent == 1:
-            return index, 0
-        if isinstance(index, int):
-            return divmod(index, extent)
-        by = tirx.IntImm("int32", extent)
-        let = self.writer.let
-        return let(tirx.truncdiv(index, by)), let(tirx.truncmod(index, by))
 
     @staticmethod
     def _offset(plane: Plane, image, row, column):  # type: ignore[no-untyped-def]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from qir.backends.kernels.dense import DenseCode
+from qir.backends.kernels.depthwise import DepthwiseCode
 from qir.backends.kernels.plain import PlainCode
 from qir.backends.kernels.prepare import Code
 from qir.backends.tvm.compat import PrimFunc
 from qir.backends.tvm.kernels.dense import emit_dense
+from qir.backends.tvm.kernels.depthwise import emit_depthwise
 from qir.backends.tvm.kernels.plain import emit_plain
 
 
@@ -15,5 +17,7 @@ def emit(code: Code, symbol: str) -> PrimFunc:
     match code:
         case DenseCode():
             return emit_dense(code, symbol)
+        case DepthwiseCode():
+            return emit_depthwise(code, symbol)
         case PlainCode():
             return emit_plain(code, symbol)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from qir.backends.kernels.epilogue import Epilogue
 from qir.backends.tvm.compat import tirx
 from qir.backends.tvm.dots import VectorDot
-from qir.backends.tvm.kernels.writer import Writer, cast_bits, shuffle, splat
+from qir.backends.tvm.kernels.writer import Expr, Writer, cast_bits, shuffle, splat
 
 
 @dataclass(frozen=True)
@@ -88,13 +88,20 @@ class VectorEpilogue:
         at = record + self.code.fields.index(name) * size
         return cast_bits(self.writer.load(self.constants, at, size), f"{dtype}x{lanes}")
 
-    def pack(self, vectors: list):  # type: ignore[no-untyped-def,type-arg]
+    def pack(self, vectors: list[Expr]) -> Expr:
         """Int32 vectors, two for i16, four for bytes -> one vector of the stored dtype, in the given order."""
-        dtype = self.code.dtype
-        words = [self.dot.pack_words(*vectors[i : i + 2]) for i in range(0, len(vectors), 2)]
-        if dtype == "int16":
-            return self.dot.unblock_words(self._clamp(words[0], 2))
-        return self.dot.unblock(self._clamp(self.dot.pack_bytes(*words, dtype), 4))
+        if self.code.dtype == "int16":
+            return self.dot.unblock_words(self.pack_words(vectors))
+        return self.dot.unblock(self.pack_chunk(vectors))
+
+    def pack_words(self, vectors: list[Expr]) -> Expr:
+        """Two int32 vectors -> i16, their blocks of 128 bits in turn."""
+        return self._clamp(self.dot.pack_words(*vectors), 2)
+
+    def pack_chunk(self, vectors: list[Expr]) -> Expr:
+        """Four int32 vectors -> bytes, their blocks of 128 bits in turn."""
+        words = [self.dot.pack_words(*vectors[i : i + 2]) for i in (0, 2)]
+        return self._clamp(self.dot.pack_bytes(*words, self.code.dtype), 4)
 
     def _clamp(self, packed, together: int):  # type: ignore[no-untyped-def]
         """Bounds narrower than the packs' own. Before the blocks are put in order: LLVM 22 loops for ever on the other way."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qir.backends.tvm.kernels.epilogue import VectorEpilogue
-from qir.backends.tvm.kernels.writer import Writer, shuffle
+from qir.backends.tvm.kernels.writer import Expr, Writer, shuffle
 
 TOGETHER = {"uint8": 4, "int8": 4, "int16": 2, "int32": 1}
 
@@ -43,18 +43,37 @@ class Stores:
         packed = self._writer.let(packed, "packed")
         pieces = [_Piece(i * self._lanes, at, n) for i, (_, at, n) in enumerate(self._waiting)]
         for piece in _merged(pieces):
-            self._store(packed, piece, self._lanes * self._together)
+            store_lanes(
+                self._writer,
+                self._buffer,
+                self._base,
+                packed,
+                self._lanes * self._together,
+                piece.lane,
+                piece.offset,
+                piece.count,
+            )
         self._waiting = []
 
-    def _store(self, packed, piece: _Piece, total: int) -> None:  # type: ignore[no-untyped-def]
-        """In powers of two, so that no lane outside the piece is written."""
-        done = 0
-        while done < piece.count:
-            size = 1 << ((piece.count - done).bit_length() - 1)
-            first = piece.lane + done
-            part = packed if size == total else shuffle([packed], range(first, first + size))
-            self._writer.store(self._buffer, self._base + piece.offset + done, part, size)
-            done += size
+
+def store_lanes(
+    writer: Writer,
+    buffer: Expr,
+    base: Expr,
+    packed: Expr,
+    total: int,
+    lane: int,
+    offset: int,
+    count: int,
+) -> None:
+    """Lanes [lane, lane + count) of a vector of `total`, in powers of two, so that no other lane is written."""
+    done = 0
+    while done < count:
+        size = 1 << ((count - done).bit_length() - 1)
+        first = lane + done
+        part = packed if size == total else shuffle([packed], range(first, first + size))
+        writer.store(buffer, base + offset + done, part, size)
+        done += size
 
 
 def _merged(pieces: list[_Piece]) -> list[_Piece]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from typing import Any, TypeAlias
 
 from qir.backends.tvm.compat import (
     PointerType,
@@ -15,6 +16,9 @@ from qir.backends.tvm.compat import (
     tirx,
 )
 
+Expr: TypeAlias = Any
+"""A TIR expression; TVM has no types to check against."""
+
 ELEMENTS = 1 << 30  # a pointer's extent is unknown; large enough for any index
 
 
@@ -23,22 +27,22 @@ def _intrinsic(name: str) -> int:
     return int(llvm_lookup_intrinsic_id(name))
 
 
-def call(name: str, dtype: str, *args):  # type: ignore[no-untyped-def]
+def call(name: str, dtype: str, *args: Expr) -> Expr:
     """A pure LLVM intrinsic."""
     return tirx.call_llvm_pure_intrin(dtype, tirx.const(_intrinsic(name), "uint32"), *args)
 
 
-def splat(value: int, dtype: str, lanes: int):  # type: ignore[no-untyped-def]
+def splat(value: int, dtype: str, lanes: int) -> Expr:
     scalar = tirx.const(value, dtype)
     return scalar if lanes == 1 else tirx.Broadcast(scalar, lanes)
 
 
-def shuffle(vectors: Sequence, picks: Sequence[int]):  # type: ignore[no-untyped-def,type-arg]
+def shuffle(vectors: Sequence[Expr], picks: Sequence[int]) -> Expr:
     """Lanes `picks` of the vectors laid end to end."""
     return tirx.Shuffle(list(vectors), [tirx.IntImm("int32", int(p)) for p in picks])
 
 
-def cast_bits(value, dtype: str):  # type: ignore[no-untyped-def]
+def cast_bits(value: Expr, dtype: str) -> Expr:
     return tirx.reinterpret(dtype, value)
 
 
@@ -51,19 +55,19 @@ class Writer:
         self._blocks: list[list[object]] = [self._head]
         self._names = 0
 
-    def pointer(self, name: str, dtype: str):  # type: ignore[no-untyped-def]
+    def pointer(self, name: str, dtype: str) -> Expr:
         var = Var(name, PointerType(PrimType(dtype), "global"))
         buffer = tirx.decl_buffer((ELEMENTS,), dtype, name, data=var)
         self._params.append(var)
         self._emit(tirx.DeclBuffer(buffer, data=var))
         return buffer
 
-    def scalar(self, name: str):  # type: ignore[no-untyped-def]
+    def scalar(self, name: str) -> Expr:
         var = Var(name, "int32")
         self._params.append(var)
         return var
 
-    def let(self, value, name: str = "v"):  # type: ignore[no-untyped-def]
+    def let(self, value: Expr, name: str = "v") -> Expr:
         """Evaluate once, use many times."""
         if isinstance(value, int | Var | tirx.IntImm):
             return value
@@ -72,11 +76,11 @@ class Writer:
         self._emit(tirx.Bind(var, value))
         return var
 
-    def load(self, buffer, at, lanes: int = 1):  # type: ignore[no-untyped-def]
+    def load(self, buffer: Expr, at: Expr, lanes: int = 1) -> Expr:
         index = at if lanes == 1 else tirx.Ramp(_expr(at), _expr(1), lanes)
         return tirx.BufferLoad(buffer, [_expr(index)])
 
-    def store(self, buffer, at, value, lanes: int = 1) -> None:  # type: ignore[no-untyped-def]
+    def store(self, buffer: Expr, at: Expr, value: Expr, lanes: int = 1) -> None:
         index = at if lanes == 1 else tirx.Ramp(_expr(at), _expr(1), lanes)
         self._emit(tirx.BufferStore(buffer, value, [_expr(index)]))
 
@@ -87,7 +91,7 @@ class Writer:
         return Registers(self, buffer, lanes)
 
     @contextmanager
-    def loop(self, begin, end, name: str = "i") -> Iterator:  # type: ignore[no-untyped-def,type-arg]
+    def loop(self, begin: Expr, end: Expr, name: str = "i") -> Iterator[Expr]:
         self._names += 1
         var = Var(f"{name}{self._names}", "int32")
         self._blocks.append([])
@@ -97,13 +101,22 @@ class Writer:
         self._emit(tirx.For(var, _expr(begin), extent, tirx.ForKind.SERIAL, body))
 
     @contextmanager
-    def steps(self, count: int, name: str = "i") -> Iterator:  # type: ignore[no-untyped-def,type-arg]
+    def steps(self, count: int, name: str = "i") -> Iterator[Expr]:
         """A loop from 0 to a constant; no loop at all when it is 1."""
         if count == 1:
             yield 0
             return
         with self.loop(0, count, name) as var:
             yield var
+
+    def split(self, index: Expr, extent: int) -> tuple[Expr, Expr]:
+        """Quotient and remainder by a constant; an extent of 1 costs nothing."""
+        if extent == 1:
+            return index, 0
+        if isinstance(index, int):
+            return divmod(index, extent)
+        by = tirx.IntImm("int32", extent)
+        return self.let(tirx.truncdiv(index, by)), self.let(tirx.truncmod(index, by))
 
     def finish(self, symbol: str) -> PrimFunc:
         function = PrimFunc(self._params, _sequence(self._head))
@@ -119,19 +132,19 @@ class Writer:
 class Registers:
     """`registers[i]` reads, `registers[i] = value` assigns."""
 
-    def __init__(self, writer: Writer, buffer, lanes: int) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, writer: Writer, buffer: Expr, lanes: int) -> None:
         self._writer, self._buffer, self._lanes = writer, buffer, lanes
 
-    def __getitem__(self, index: int):  # type: ignore[no-untyped-def]
+    def __getitem__(self, index: int) -> Expr:
         return self._writer.load(self._buffer, index * self._lanes, self._lanes)
 
-    def __setitem__(self, index: int, value) -> None:  # type: ignore[no-untyped-def]
+    def __setitem__(self, index: int, value: Expr) -> None:
         self._writer.store(self._buffer, index * self._lanes, value, self._lanes)
 
 
-def _expr(value):  # type: ignore[no-untyped-def]
+def _expr(value: Expr) -> Expr:
     return tirx.IntImm("int32", value) if isinstance(value, int) else value
 
 
-def _sequence(statements: list):  # type: ignore[no-untyped-def,type-arg]
+def _sequence(statements: list[object]) -> Expr:
     return statements[0] if len(statements) == 1 else tirx.SeqStmt(statements)

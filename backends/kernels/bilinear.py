@@ -1,0 +1,102 @@
+"""The kernel of bilinear resizing of (N, H, W, C) planes.
+
+    bilinear(x: Plane, y: Plane, rows, columns, u, v, zero_point, features, scale=None)
+        y[n, p, q, c] = sum over a, b of u[p, a] * v[q, b] * (x[n, rows[p, a], columns[q, b], c] - zero_point)
+
+Arguments ("x", "constants", "y"). rows, u (OH, 2), columns, v (OW, 2); weights are integers in units
+of 2**-11, each pair summing to 2**11. y is i32, or requantized by a Scale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from qir.backends.kernels.contraction import Array
+from qir.backends.kernels.fields import Fields
+from qir.backends.kernels.kernel import Kernel, vector_bytes
+from qir.backends.kernels.plane import Plane
+from qir.backends.kernels.scaling import Scale, Scaling, Term, plan_scaling
+from qir.backends.kernels.view import LIMITS
+
+UNIT = 1 << 11
+
+
+@dataclass(frozen=True)
+class BilinearCode:
+    """One unit is one row of y. `params`: strides of the scaling's arrays along (n, p, q, c)."""
+
+    x: Plane
+    y: Plane
+    scaling: Scaling | None
+    params: tuple[int, ...]
+    vector_bytes: int
+
+    @property
+    def units(self) -> int:
+        return self.y.batch * self.y.height
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        return ("x", "constants", "y")
+
+    @property
+    def fields(self) -> Fields:
+        h, w = 2 * self.y.height, 2 * self.y.width
+        own = (("rows", "int32", h), ("columns", "int32", w), ("u", "int16", h), ("v", "int16", w))
+        fields = Fields((("center", "int32", 1), *own))
+        return fields + self.scaling.fields if self.scaling else fields
+
+
+def bilinear(
+    x: Plane,
+    y: Plane,
+    rows: Array,
+    columns: Array,
+    u: Array,
+    v: Array,
+    zero_point: int,
+    features: frozenset[str],
+    scale: Scale | None = None,
+) -> Kernel:
+    """Weighted means of four neighbours."""
+    _check(x, y, (rows, columns), (u, v))
+    values: dict[str, Array] = {
+        "center": np.asarray(zero_point * UNIT),
+        "rows": rows.astype(np.int64) * x.pitch_y,
+        "columns": columns.astype(np.int64) * x.pitch_x,
+        "u": u,
+        "v": v,
+    }
+    params, scaling = (0, 0, 0, 0), None
+    if scale is not None:
+        low, high = (
+            max(min((e - zero_point) * UNIT * UNIT, 2**31 - 1), -(2**31)) for e in LIMITS[x.dtype]
+        )
+        scaled = plan_scaling(scale, [Term.of("int32", 0, (low, high))], y.dtype, y.shape)
+        params, scaling = scaled.view.strides, scaled.code
+        values |= scaled.values
+    elif y.dtype != "int32":
+        raise ValueError(f"bilinear: y is {y.dtype}, int32 is needed without a scale")
+    code = BilinearCode(x, y, scaling, params, vector_bytes(features))
+    return Kernel(code, code.fields.pack(values))
+
+
+def _check(x: Plane, y: Plane, indices: tuple[Array, ...], weights: tuple[Array, ...]) -> None:
+    if (x.batch, x.channels) != (y.batch, y.channels):
+        raise ValueError(
+            f"bilinear: x is {list(x.shape)}, y {list(y.shape)}; one batch and channels are needed"
+        )
+    sizes = ((x.height, y.height), (x.width, y.width))
+    for index, weight, (size, out) in zip(indices, weights, sizes, strict=True):
+        if index.shape != (out, 2) or weight.shape != (out, 2):
+            raise ValueError(
+                f"bilinear: index {list(index.shape)}, weight {list(weight.shape)}; [{out}, 2] is needed"
+            )
+        if index.min() < 0 or index.max() >= size:
+            raise ValueError(
+                f"bilinear: index [{index.min()}, {index.max()}], 0 to {size - 1} is needed"
+            )
+        if np.any(weight.sum(1) != UNIT) or weight.min() < 0:
+            raise ValueError(f"bilinear: weights, pairs that sum to {UNIT} are needed")

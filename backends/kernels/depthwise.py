@@ -1,0 +1,188 @@
+"""Depthwise convolutions on a dot instruction: the taps of a channel are brought together four by four.
+
+A chunk is as many adjacent channels as a vector has bytes. Unpacking four vectors of bytes, one for each tap, gives
+four vectors whose int32 lanes hold four taps of one channel: lane (q, e) of vector j is channel 16 q + 4 j + e of the
+chunk, the order from which two packs restore the channels. Where rows of X and Y have no gaps and the
+stride along x is 1, chunks run over pixels; else a chunk is inside one pixel, or spans `pixels` of them.
+One unit of work is `rows` rows of Y; the last unit moves up until it fits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from qir.backends.kernels.contraction import Array, Contraction
+from qir.backends.kernels.dots import DOTS, Dot
+from qir.backends.kernels.epilogue import Channels, Epilogue, records
+from qir.backends.kernels.plane import Plane
+
+Tap = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class DepthwiseCode:
+    """Everything the machine code of a depthwise convolution depends on.
+
+    `along_row`: chunks run over pixels. `rows`: rows of Y made from the same unpacked vectors.
+    """
+
+    dot: str
+    x: Plane
+    y: Plane
+    residual: Plane | None
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    dilations: tuple[int, int]
+    epilogue: Epilogue
+    along_row: bool
+    pixels: int
+    rows: int
+
+    @property
+    def machine(self) -> Dot:
+        return DOTS[self.dot]
+
+    @property
+    def row_units(self) -> int:
+        return -(-self.y.height // self.rows)
+
+    @property
+    def units(self) -> int:
+        return self.y.batch * self.row_units
+
+    @property
+    def stretch(self) -> int:
+        """Adjacent elements of Y that chunks are cut from."""
+        if self.along_row:
+            return self.y.width * self.y.channels
+        return self.pixels * self.y.channels
+
+    @property
+    def chunks(self) -> int:
+        """Chunks of a stretch; the last one moves back until it fits."""
+        return -(-self.stretch // self.machine.vector_bytes)
+
+    @property
+    def count(self) -> int:
+        """Elements of a chunk that exist."""
+        return min(self.stretch, self.machine.vector_bytes)
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """The first element in its stretch of one chunk for each set of constants."""
+        size = self.machine.vector_bytes
+        period = math.lcm(self.y.channels, size) // size
+        last = self.stretch - self.count
+        starts = [min(i * size, last) for i in range(min(self.chunks, period))]
+        if self.chunks > period and last % self.y.channels not in [
+            s % self.y.channels for s in starts
+        ]:
+            starts.append(last)
+        return tuple(starts)
+
+    @property
+    def period(self) -> int:
+        """Chunk i uses set i mod `period`, but the last chunk `last_set`."""
+        return min(
+            self.chunks,
+            math.lcm(self.y.channels, self.machine.vector_bytes) // self.machine.vector_bytes,
+        )
+
+    @property
+    def last_set(self) -> int:
+        phases = [start % self.y.channels for start in self.starts]
+        return phases.index((self.stretch - self.count) % self.y.channels)
+
+    @property
+    def groups(self) -> tuple[tuple[Tap, ...], ...]:
+        """The taps of X, relative to the first row of the unit, unpacked together; at most four each."""
+        (ky, kx), deep = self.kernel, self.machine.depth
+        if self.rows > 1:
+            return tuple(tuple((y, x) for y in range(ky + self.rows - 1)) for x in range(kx))
+        taps = [(y, x) for y in range(ky) for x in range(kx)]
+        return tuple(tuple(taps[i : i + deep]) for i in range(0, len(taps), deep))
+
+    @property
+    def set_bytes(self) -> int:
+        """Weights of one set: [group][row][vector][form]."""
+        return len(self.groups) * self.rows * 4 * self.machine.forms * self.machine.vector_bytes
+
+    @property
+    def record_bytes(self) -> int:
+        return len(self.epilogue.fields) * self.machine.vector_bytes
+
+    @property
+    def records_at(self) -> int:
+        return len(self.starts) * self.set_bytes
+
+
+def plan_depthwise(spec: Contraction, epilogue: Epilogue, dot: Dot) -> DepthwiseCode:
+    """The code for a depthwise contraction: along rows if their layout allows, two rows at once if that is less work."""
+    x, y, sx = spec.x, spec.y, spec.strides[1]
+    gapless = all(p.pitch_x == p.channels for p in (x, y, spec.residual) if p)
+    pixels = dot.vector_bytes // y.channels if y.channels * 2 <= dot.vector_bytes else 1
+    if sx != 2 or not gapless or dot.vector_bytes % y.channels or y.width < pixels:
+        pixels = 1
+    along = gapless and sx == 1
+    ky = spec.kernel[0]
+    paired = 1 < ky < dot.depth and spec.strides[0] == 1 and y.height > 1
+    return DepthwiseCode(
+        dot.name,
+        x,
+        y,
+        spec.residual,
+        spec.kernel,
+        spec.strides,
+        spec.dilations,
+        epilogue,
+        along_row=along,
+        pixels=1 if along else pixels,
+        rows=2 if paired and spec.dilations[0] == 1 else 1,
+    )
+
+
+def pack_depthwise(code: DepthwiseCode, weights: Array, channels: Channels) -> bytes:
+    """The constants block: the weights of each set, then four epilogue records for each set."""
+    order = _order(code)
+    head = b"".join(_weights(code, weights, chunk) for chunk in order)
+    return head + records(
+        code.epilogue, channels, order.reshape(-1, code.machine.lanes), code.machine.lanes
+    )
+
+
+def _order(code: DepthwiseCode) -> Array:
+    """(sets, 4, lanes) -> channel, or -1 past the end of a short chunk."""
+    size = code.machine.vector_bytes
+    inside = np.arange(size).reshape(size // 16, 4, 4).transpose(1, 0, 2).reshape(4, -1)
+    channel = (np.array(code.starts)[:, None, None] + inside) % code.y.channels
+    return np.where(inside < code.count, channel, -1)
+
+
+def _weights(code: DepthwiseCode, weights: Array, order: Array) -> bytes:
+    """[group][row][vector][form][lane][tap] for one set; weights are (C, ky, kx, 1)."""
+    taken = np.where(
+        order[..., None, None] >= 0, weights[np.maximum(order, 0), :, :, 0], np.int8(0)
+    )
+    blocks = []
+    for group in code.groups:
+        for row in range(code.rows):
+            block = np.zeros((*order.shape, code.machine.depth), np.int8)
+            for k, tap in _own_taps(code, group, row):
+                block[..., k] = taken[..., *tap]
+            blocks.append(block)
+    packed = np.stack(blocks)
+    if code.machine.forms == 2:
+        pairs = packed.reshape(*packed.shape[:-1], 2, 2).astype("<i2")
+        return np.ascontiguousarray(np.moveaxis(pairs, -2, -3)).tobytes()
+    return packed.tobytes()
+
+
+def _own_taps(code: DepthwiseCode, group: tuple[Tap, ...], row: int) -> Iterator[tuple[int, Tap]]:
+    """Places in the group, and the kernel's tap there, that belong to this row of the unit."""
+    for k, (y, x) in enumerate(group):
+        if 0 <= y - row < code.kernel[0]:
+            yield k, (y - row, x)

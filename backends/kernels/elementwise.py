@@ -1,0 +1,107 @@
+"""Elementwise kernels: sums and products of broadcast operands, requantized in one rounding.
+
+    requantize(xs: [View], zero_points: [int], scale: Scale, y: View, features, ranges=None)
+        y = clamp(((sum over i of (x_i - z_i) * mult_i + 2**(shift-1)) >> shift) + zero_point)
+    multiply(a: View, b: View, (za, zb), y: View, features, scale: Scale | None = None)
+        y = (a - za) * (b - zb), i32; or, with a scale, requantized.
+
+Both have arguments ("x0", "x1", ..., "constants", "y"). Operands broadcast to y's shape as NumPy
+does; mult, shift and zero_point of a Scale are ints or arrays that broadcast to it too. `ranges`:
+proven (low, high) of each stored operand, where narrower than its dtype.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from qir.backends.kernels.contraction import Array
+from qir.backends.kernels.fields import Fields
+from qir.backends.kernels.kernel import Kernel, vector_bytes
+from qir.backends.kernels.nest import Nest, nest
+from qir.backends.kernels.scaling import Scale, Scaling, Term, plan_scaling
+from qir.backends.kernels.view import View
+
+
+@dataclass(frozen=True)
+class ElementwiseCode:
+    """The nest's operands: each x, the arrays of the scaling, y.
+
+    With `product` the one term is the product of two x less their zero points, else every x is a
+    term, less its zero point in the scaling. Without a scaling the product is y.
+    """
+
+    dtypes: tuple[str, ...]
+    product: bool
+    scaling: Scaling | None
+    nest: Nest
+    vector_bytes: int
+
+    @property
+    def units(self) -> int:
+        return self.nest.units
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        return (*(f"x{i}" for i in range(len(self.dtypes))), "constants", "y")
+
+    @property
+    def fields(self) -> Fields:
+        zeros = Fields((("zero_a", "int32", 1), ("zero_b", "int32", 1)) if self.product else ())
+        return zeros + self.scaling.fields if self.scaling else zeros
+
+
+def requantize(
+    xs: Sequence[View],
+    zero_points: Sequence[int],
+    scale: Scale,
+    y: View,
+    features: frozenset[str],
+    ranges: Sequence[tuple[int, int] | None] | None = None,
+) -> Kernel:
+    """The sum of all x, each in its own scale, in the scale of y."""
+    known = ranges or [None] * len(xs)
+    terms = [Term.of(x.dtype, z, r) for x, z, r in zip(xs, zero_points, known, strict=True)]
+    scaled = plan_scaling(scale, terms, y.dtype, y.shape)
+    operands = [x.expanded(y.shape).strides for x in xs]
+    loops = nest(y.shape, [*operands, scaled.view.strides, y.strides])
+    dtypes = tuple(x.dtype for x in xs)
+    code = ElementwiseCode(dtypes, False, scaled.code, loops, vector_bytes(features))
+    return Kernel(code, code.fields.pack(scaled.values))
+
+
+def multiply(
+    a: View,
+    b: View,
+    zero_points: tuple[int, int],
+    y: View,
+    features: frozenset[str],
+    scale: Scale | None = None,
+) -> Kernel:
+    """The product of two tensors, exact in 32 bits, or requantized. Needs: the product fits i32."""
+    values: dict[str, Array] = {
+        "zero_a": np.int64(zero_points[0]),
+        "zero_b": np.int64(zero_points[1]),
+    }  # type: ignore[dict-item]
+    params, scaling = (0,) * len(y.shape), None
+    if scale is not None:
+        bounds = _product_range((a, b), zero_points)
+        scaled = plan_scaling(scale, [Term.of("int32", 0, bounds)], y.dtype, y.shape)
+        params, scaling = scaled.view.strides, scaled.code
+        values |= scaled.values
+    elif y.dtype != "int32":
+        raise ValueError(f"multiply: y is {y.dtype}, int32 is needed without a scale")
+    operands = [x.expanded(y.shape).strides for x in (a, b)]
+    loops = nest(y.shape, [*operands, params, y.strides])
+    code = ElementwiseCode((a.dtype, b.dtype), True, scaling, loops, vector_bytes(features))
+    return Kernel(code, code.fields.pack(values))
+
+
+def _product_range(views: Sequence[View], zeros: Sequence[int]) -> tuple[int, int]:
+    """Bounds of the product of whole dtypes less their zero points, within i32 as the caller proved."""
+    terms = [Term.of(v.dtype, z) for v, z in zip(views, zeros, strict=True)]
+    ends = [(t.low - t.zero_point, t.high - t.zero_point) for t in terms]
+    corners = [p * q for p in ends[0] for q in ends[1]]
+    return max(min(corners), -(2**31)), min(max(corners), 2**31 - 1)

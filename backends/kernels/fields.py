@@ -1,0 +1,57 @@
+"""The layout of a constants block: named arrays, each at a multiple of 64 bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from qir.backends.kernels.contraction import Array
+
+ALIGNMENT = 64
+TAIL = 128  # bytes that may be read, and are there, after the last array
+
+
+@dataclass(frozen=True)
+class Fields:
+    """(name, dtype, count) of each array, in order; little endian."""
+
+    entries: tuple[tuple[str, str, int], ...] = ()
+
+    def __add__(self, other: Fields) -> Fields:
+        return Fields(self.entries + other.entries)
+
+    def dtype(self, name: str) -> str:
+        return next(dtype for n, dtype, _ in self.entries if n == name)
+
+    def __contains__(self, name: str) -> bool:
+        return any(n == name for n, _, _ in self.entries)
+
+    def at(self, name: str) -> int:
+        """The byte offset of an array."""
+        offset = 0
+        for entry, dtype, count in self.entries:
+            if entry == name:
+                return offset
+            offset += _padded(np.dtype(dtype).itemsize * count)
+        raise KeyError(name)
+
+    def pack(self, values: Mapping[str, Array]) -> bytes:
+        """The block; every array must have the count its entry says."""
+        parts = []
+        for name, dtype, count in self.entries:
+            array = np.ascontiguousarray(
+                np.broadcast_to(values[name], (count,))
+                if count == 1
+                else np.asarray(values[name]).reshape(-1)
+            )
+            kind = np.dtype(dtype)
+            assert array.size == count and np.array_equal(array.astype(kind), array), name
+            data = array.astype(kind.newbyteorder("<")).tobytes()
+            parts.append(data.ljust(_padded(len(data)), b"\0"))
+        return b"".join(parts) + bytes(TAIL) if parts else b""
+
+
+def _padded(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT

@@ -1,0 +1,50 @@
+"""What a kernel is to all above it: code to build, the constants it reads, units of work, arguments.
+
+A built kernel is `void symbol(pointers..., int32 begin, int32 end)`: the pointers in the order of
+`arguments`, each to the first element of its tensor ("constants" to the constants block), then the
+units of work [begin, end) of [0, `units`) to do. Units may be done in any order and by several
+threads: two of them never write different values to one element.
+
+Needs: the constants block at a multiple of 64 bytes; 128 readable bytes (of any content) after the
+last element of every input; outputs overlap neither inputs nor each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class Code(Protocol):
+    """Everything the machine code depends on; frozen and hashable, so equal kernels are built once."""
+
+    @property
+    def units(self) -> int: ...
+
+    @property
+    def arguments(self) -> tuple[str, ...]: ...
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """`code`: what to build. `constants`: what it reads; empty when "constants" is no argument."""
+
+    code: Code
+    constants: bytes = b""
+
+    @property
+    def units(self) -> int:
+        return self.code.units
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        return self.code.arguments
+
+
+def vector_bytes(features: frozenset[str]) -> int:
+    """The widest vectors of a machine with these LLVM features; 0: plain loops, for any machine."""
+    if {"avx512f", "avx512bw", "avx512vl", "avx512dq"} <= features:
+        return 64
+    if "avx2" in features:
+        return 32
+    return 16 if features & {"sse4.1", "neon"} else 0

@@ -1,0 +1,73 @@
+"""The kernel of tables: any function of an 8-bit tensor.
+
+    lookup(x: View, table, first, y: View, features)         arguments ("x", "constants", "y")
+        y[..., c] = table[x[..., c] - first], or with a table for each channel (the last axis)
+        table[c, x[..., c] - first].
+
+`first` is the least stored value of x's storage (-128 for i8, 0 for u4, ...); tables hold stored
+values of y's dtype for every value of the storage.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from qir.backends.kernels.contraction import Array
+from qir.backends.kernels.fields import Fields
+from qir.backends.kernels.kernel import Kernel, vector_bytes
+from qir.backends.kernels.nest import Nest, nest
+from qir.backends.kernels.view import View
+
+ENTRIES = 256
+
+
+@dataclass(frozen=True)
+class LookupCode:
+    """The nest's operands: x, the index of the table, y. Tables are in the order of x as a u8.
+
+    `permutes`: the machine looks 64 bytes up at once (AVX512-VBMI); for one table of bytes.
+    """
+
+    dtype: str
+    tables: int
+    nest: Nest
+    permutes: bool
+
+    @property
+    def units(self) -> int:
+        return self.nest.units
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        return ("x", "constants", "y")
+
+    @property
+    def fields(self) -> Fields:
+        return Fields((("table", self.dtype, self.tables * ENTRIES),))
+
+
+def lookup(x: View, table: Array, first: int, y: View, features: frozenset[str]) -> Kernel:
+    """Y = table[X - first]."""
+    if x.item != 1 or x.shape != y.shape:
+        raise ValueError(
+            f"lookup: x is {x.dtype} {list(x.shape)}, y {list(y.shape)}; 8 bits and one shape are needed"
+        )
+    channels = y.shape[-1] if y.shape else 1
+    whole = np.atleast_2d(table)
+    if table.dtype != y.dtype or len(whole) not in (1, channels) or table.ndim > 2:
+        raise ValueError(
+            f"lookup: table is {table.dtype} {list(table.shape)}, {y.dtype} for 1 or {channels}"
+            " channels is needed"
+        )
+    spread = np.zeros((len(whole), ENTRIES), table.dtype)
+    spread[:, (np.arange(whole.shape[1]) + first) % ENTRIES] = whole
+    index = [0] * len(y.shape)
+    if len(whole) > 1:
+        index[-1] = 1
+    loops = nest(y.shape, (x.strides, index, y.strides))
+    permutes = len(whole) == 1 and y.item == 1 and vector_bytes(features) == 64
+    permutes = permutes and "avx512vbmi" in features and loops.steps[0] == loops.steps[-1] == 1
+    code = LookupCode(y.dtype, len(whole), loops, permutes)
+    return Kernel(code, code.fields.pack({"table": spread}))

@@ -1,0 +1,91 @@
+"""The kernel of a product of two activations.
+
+    matmul(a: View, b: View, (za, zb), y: View, features, scale=None)     arguments ("a", "b", "constants", "y")
+        y[..., m, n] = sum over k of (a[..., m, k] - za) * (b[..., k, n] - zb)
+
+a (..., M, K), b (..., K, N), y (..., M, N), leading axes broadcast; any strides, so either may be a
+transposed view. y is i32, or requantized by a Scale whose arrays broadcast to y's shape.
+Needs: the sum, and every part of it, fits i32.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from qir.backends.kernels.contraction import Array
+from qir.backends.kernels.fields import Fields
+from qir.backends.kernels.kernel import Kernel, vector_bytes
+from qir.backends.kernels.nest import Nest, nest
+from qir.backends.kernels.scaling import Scale, Scaling, Term, plan_scaling
+from qir.backends.kernels.view import LIMITS, View
+
+
+@dataclass(frozen=True)
+class MatMulCode:
+    """The nest's operands: a, b, the arrays of the scaling, y; its last two axes are M and N.
+
+    `depth`: K, and the strides of a and b along it.
+    """
+
+    dtypes: tuple[str, str]
+    y: str
+    depth: tuple[int, int, int]
+    scaling: Scaling | None
+    nest: Nest
+    vector_bytes: int
+
+    @property
+    def units(self) -> int:
+        return self.nest.units
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        return ("a", "b", "constants", "y")
+
+    @property
+    def fields(self) -> Fields:
+        zeros = Fields((("zero_a", "int32", 1), ("zero_b", "int32", 1)))
+        return zeros + self.scaling.fields if self.scaling else zeros
+
+
+def matmul(
+    a: View,
+    b: View,
+    zero_points: tuple[int, int],
+    y: View,
+    features: frozenset[str],
+    scale: Scale | None = None,
+) -> Kernel:
+    """The exact product of two tensors, or that product requantized."""
+    lead = y.shape[:-2]
+    (m, k), n = a.shape[-2:], b.shape[-1]
+    if b.shape[-2] != k or y.shape[-2:] != (m, n):
+        raise ValueError(
+            f"matmul: a is {list(a.shape)}, b {list(b.shape)}, y {list(y.shape)};"
+            " [M, K], [K, N] and [M, N] are needed"
+        )
+    values: dict[str, Array] = {
+        "zero_a": np.asarray(zero_points[0]),
+        "zero_b": np.asarray(zero_points[1]),
+    }
+    params, scaling = (0,) * len(y.shape), None
+    if scale is not None:
+        scaled = plan_scaling(scale, [_term(a, b, zero_points, k)], y.dtype, y.shape)
+        params, scaling = scaled.view.strides, scaled.code
+        values |= scaled.values
+    elif y.dtype != "int32":
+        raise ValueError(f"matmul: y is {y.dtype}, int32 is needed without a scale")
+    whole_a, whole_b = a.expanded((*lead, m, k)).strides, b.expanded((*lead, k, n)).strides
+    walked = ((*whole_a[:-1], 0), (*whole_b[:-2], 0, whole_b[-1]), params, y.strides)
+    loops = nest(y.shape, walked, whole=2)
+    depth = k, whole_a[-1], whole_b[-2]
+    code = MatMulCode((a.dtype, b.dtype), y.dtype, depth, scaling, loops, vector_bytes(features))
+    return Kernel(code, code.fields.pack(values))
+
+
+def _term(a: View, b: View, zero_points: tuple[int, int], k: int) -> Term:
+    ends = [[e - z for e in LIMITS[v.dtype]] for v, z in zip((a, b), zero_points, strict=True)]
+    corners = [p * q * k for p in ends[0] for q in ends[1]]
+    return Term.of("int32", 0, (max(min(*corners, 0), -(2**31)), min(max(*corners, 0), 2**31 - 1)))

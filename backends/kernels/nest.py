@@ -1,0 +1,90 @@
+"""Loop nests over several strided tensors, simplified, and cut into units of work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+GRAIN = 4096  # elements of a unit: about a microsecond, so that starting it costs little
+
+
+@dataclass(frozen=True)
+class Nest:
+    """Axes outermost first; strides[k] are operand k's, in elements.
+
+    Axes before `cut` count units; axis `cut` is taken in pieces of `piece` elements, the last of
+    which moves back until it fits; the axes after it are loops.
+    """
+
+    shape: tuple[int, ...]
+    strides: tuple[tuple[int, ...], ...]
+    cut: int
+    piece: int
+
+    @property
+    def pieces(self) -> int:
+        return -(-self.shape[self.cut] // self.piece)
+
+    @property
+    def units(self) -> int:
+        return prod(self.shape[: self.cut]) * self.pieces
+
+    @property
+    def row(self) -> int:
+        """Elements of the innermost loop."""
+        return self.piece if self.cut == len(self.shape) - 1 else self.shape[-1]
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Every operand's stride in the innermost loop."""
+        return tuple(s[-1] for s in self.strides)
+
+
+def nest(
+    shape: Sequence[int], strides: Sequence[Sequence[int]], grain: int = GRAIN, whole: int = 0
+) -> Nest:
+    """The simplest nest that visits the same elements, ordered by the strides of the last operand.
+
+    The last `whole` axes keep their places and are never cut or merged with others.
+    """
+    free = len(shape) - whole
+    axes = [(size, tuple(s[i] for s in strides)) for i, size in enumerate(shape[:free]) if size > 1]
+    axes.sort(key=lambda axis: -abs(axis[1][-1]))
+    fixed = [(size, tuple(s[free + i] for s in strides)) for i, size in enumerate(shape[free:])]
+    axes = [*_merged(axes), *fixed]
+    if not axes or (whole and len(axes) == whole):
+        axes = [(1, (1,) * len(strides) if not whole else (0,) * len(strides)), *axes]
+    cut, piece = _cut([size for size, _ in axes], grain, len(axes) - whole)
+    return Nest(
+        tuple(size for size, _ in axes),
+        tuple(tuple(steps[k] for _, steps in axes) for k in range(len(strides))),
+        cut,
+        piece,
+    )
+
+
+def _merged(axes: list[tuple[int, tuple[int, ...]]]) -> list[tuple[int, tuple[int, ...]]]:
+    """Neighbours that every operand walks like one axis become one."""
+    merged: list[tuple[int, tuple[int, ...]]] = []
+    for size, steps in axes:
+        if merged:
+            outer, outer_steps = merged[-1]
+            if all(o == s * size for o, s in zip(outer_steps, steps, strict=True)):
+                merged[-1] = (outer * size, steps)
+                continue
+        merged.append((size, steps))
+    return merged
+
+
+def _cut(shape: list[int], grain: int, limit: int) -> tuple[int, int]:
+    """The outermost axis such that what is inside it is at most `grain`, and how much of it to take."""
+    work = prod(shape[limit:])
+    for axis in range(limit - 1, -1, -1):
+        if work * shape[axis] > grain or axis == 0:
+            piece = max(1, min(shape[axis], grain // work))
+            if piece == 1 and axis < limit - 1:
+                return axis + 1, shape[axis + 1]
+            return axis, piece
+        work *= shape[axis]
+    raise AssertionError("a nest has an axis")

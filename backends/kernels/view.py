@@ -1,0 +1,75 @@
+"""A tensor as a kernel walks it: shape and strides in elements, from a pointer to the first one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from qir.backends.kernels.plane import Plane
+
+ITEM = {"uint8": 1, "int8": 1, "uint16": 2, "int16": 2, "int32": 4}
+LIMITS = {
+    "uint8": (0, 255),
+    "int8": (-128, 127),
+    "uint16": (0, 65535),
+    "int16": (-(2**15), 2**15 - 1),
+    "int32": (-(2**31), 2**31 - 1),
+}
+
+
+@dataclass(frozen=True)
+class View:
+    """Element (i, j, ...) lies at i * strides[0] + j * strides[1] + ...; strides may be 0 or negative.
+
+    Errors: ValueError when dtype, shape and strides do not make a tensor.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if self.dtype not in ITEM:
+            raise ValueError(f"view: dtype is {self.dtype}, one of {', '.join(ITEM)} is needed")
+        if len(self.shape) != len(self.strides):
+            raise ValueError(
+                f"view: {len(self.strides)} strides for shape {list(self.shape)},"
+                f" {len(self.shape)} are needed"
+            )
+        if min(self.shape, default=1) < 1:
+            raise ValueError(f"view: shape is {list(self.shape)}, at least 1 each is needed")
+
+    @staticmethod
+    def packed(dtype: str, shape: tuple[int, ...]) -> View:
+        """Row by row, without gaps."""
+        strides = tuple(prod(shape[i + 1 :]) for i in range(len(shape)))
+        return View(dtype, tuple(shape), strides)
+
+    @staticmethod
+    def of(plane: Plane) -> View:
+        """A plane as (N, H, W, C)."""
+        return View(plane.dtype, plane.shape, (plane.pitch_n, plane.pitch_y, plane.pitch_x, 1))
+
+    def expanded(self, shape: tuple[int, ...]) -> View:
+        """Broadcast to `shape` as NumPy does: axes that repeat get stride 0."""
+        if np.broadcast_shapes(self.shape, shape) != tuple(shape):
+            raise ValueError(f"view: {list(self.shape)} does not broadcast to {list(shape)}")
+        new = len(shape) - len(self.shape)
+        kept = [t if s > 1 else 0 for s, t in zip(self.shape, self.strides, strict=True)]
+        return View(self.dtype, tuple(shape), (*[0] * new, *kept))
+
+    def transposed(self, perm: tuple[int, ...]) -> View:
+        """Axis k is axis perm[k] of this view."""
+        shape, strides = (tuple(v[p] for p in perm) for v in (self.shape, self.strides))
+        return View(self.dtype, shape, strides)
+
+    @property
+    def size(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def item(self) -> int:
+        """Bytes of one element."""
+        return ITEM[self.dtype]

@@ -1,0 +1,174 @@
+"""Depthwise convolutions as TIR: unpack the taps, dot, epilogue in registers."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from collections.abc import Iterator
+from typing import Any
+
+from qir.backends.kernels.depthwise import DepthwiseCode
+from qir.backends.tvm.compat import PrimFunc, tirx
+from qir.backends.tvm.dots import DOTS
+from qir.backends.tvm.kernels.epilogue import VectorEpilogue
+from qir.backends.tvm.kernels.stores import store_lanes
+from qir.backends.tvm.kernels.writer import Expr, Writer, cast_bits, shuffle, splat
+
+
+class _Depthwise:
+    def __init__(self, code: DepthwiseCode) -> None:
+        self.code, self.dot, self.writer = code, DOTS[code.dot], Writer()
+        self.size = code.machine.vector_bytes
+        w = self.writer
+        self.x = w.pointer("x", code.x.dtype)
+        self.constants = w.pointer("constants", "int8")
+        self.residual = w.pointer("residual", code.residual.dtype) if code.residual else None
+        self.y = w.pointer("y", code.y.dtype)
+        self.begin, self.end = w.scalar("begin"), w.scalar("end")
+        self.epilogue = VectorEpilogue(w, self.dot, code.epilogue, self.constants)
+
+    def build(self, symbol: str) -> PrimFunc:
+        code, w = self.code, self.writer
+        with w.loop(self.begin, self.end, "unit") as unit:
+            image, turn = w.split(unit, code.row_units)
+            row = turn
+            if code.rows > 1:
+                row = w.let(tirx.min(turn * code.rows, code.y.height - code.rows))
+            x = w.let(image * code.x.pitch_n + row * (code.strides[0] * code.x.pitch_y))
+            y = w.let(image * code.y.pitch_n + row * code.y.pitch_y)
+            r = 0
+            if code.residual:
+                r = w.let(image * code.residual.pitch_n + row * code.residual.pitch_y)
+            with self._chunks() as (column, inside, chosen):
+                sx = code.strides[1]
+                self._chunk(
+                    w.let(x + column * (sx * code.x.pitch_x) + inside),
+                    w.let(y + column * code.y.pitch_x + inside),
+                    w.let(r + column * code.residual.pitch_x + inside) if code.residual else 0,
+                    chosen,
+                )
+        return w.finish(symbol)
+
+    @contextmanager
+    def _chunks(self) -> Iterator[tuple[Expr, Expr, Expr]]:
+        """Loops over a row: the first pixel, the first element in it, and the set of constants of each chunk."""
+        code, w = self.code, self.writer
+        with w.steps(code.chunks, "chunk") as chunk:
+            inside, chosen = chunk * self.size, chunk
+            if code.chunks > 1:
+                last = code.stretch - code.count
+                inside = w.let(tirx.min(inside, last))
+                if code.chunks > code.period:
+                    turn = chunk % code.period if code.period > 1 else 0
+                    chosen = w.let(
+                        tirx.Select(chunk == code.chunks - 1, _int(code.last_set), _int(turn))
+                    )
+            if code.along_row:
+                yield 0, inside, chosen
+                return
+            with w.steps(-(-code.y.width // code.pixels), "column") as turn:
+                column = turn
+                if code.pixels > 1:
+                    column = w.let(tirx.min(_int(turn * code.pixels), code.y.width - code.pixels))
+                yield column, inside, chosen
+
+    def _chunk(self, x: Expr, y: Expr, r: Expr, chosen: Expr) -> None:
+        code, w = self.code, self.writer
+        weights = w.let(chosen * code.set_bytes)
+        acc: list[list[Expr]] = [[splat(0, "int32", self.dot.lanes)] * 4 for _ in range(code.rows)]
+        forms = code.machine.forms
+        for g, group in enumerate(code.groups):
+            unpacked = [
+                self.dot.widen(v) for v in self._unpack([self._tap(x, tap) for tap in group])
+            ]
+            for row in range(code.rows):
+                for j in range(4):
+                    first = ((g * code.rows + row) * 4 + j) * forms
+                    loaded = [
+                        w.load(self.constants, weights + (first + f) * self.size, self.size)
+                        for f in range(forms)
+                    ]
+                    acc[row][j] = w.let(self.dot.step(acc[row][j], unpacked[j], loaded), "acc")
+        record = w.let(chosen * (4 * code.record_bytes) + code.records_at)
+        for row in range(code.rows):
+            values = []
+            for j in range(4):
+                residual = self._residual(r, row, j)
+                at = record + j * code.record_bytes
+                values.append(self.epilogue.requantize(acc[row][j], at, residual))
+            self._store(w.let(y + row * code.y.pitch_y), values)
+
+    def _tap(self, x: Expr, tap: tuple[int, int]) -> Expr:
+        """The elements of X that meet one tap, as u8."""
+        code, w = self.code, self.writer
+        at = (
+            x
+            + tap[0] * code.dilations[0] * code.x.pitch_y
+            + tap[1] * code.dilations[1] * code.x.pitch_x
+        )
+        value = w.load(self.x, at, self.size)
+        if code.pixels > 1:  # every second pixel of two vectors
+            c = code.y.channels
+            picks = [2 * c * p + i for p in range(code.pixels) for i in range(c)]
+            value = shuffle([w.let(value), w.let(w.load(self.x, at + self.size, self.size))], picks)
+        if code.x.dtype == "int8":
+            value = tirx.bitwise_xor(
+                cast_bits(value, f"uint8x{self.size}"), splat(128, "uint8", self.size)
+            )
+        return w.let(value, "tap")
+
+    def _unpack(self, taps: list[Expr]) -> list[Expr]:
+        """Four vectors of bytes -> four vectors of lanes of four bytes; missing taps have zero weights."""
+        let = self.writer.let
+        t = [taps[min(i, len(taps) - 1)] for i in range(4)]
+        pairs = [let(_interleave(t[a], t[a + 1], 1, half)) for half in (0, 1) for a in (0, 2)]
+        return [
+            let(_interleave(pairs[h], pairs[h + 1], 2, half)) for h in (0, 2) for half in (0, 1)
+        ]
+
+    def _residual(self, r: Expr, row: int, j: int) -> Expr | None:
+        code = self.code
+        if self.residual is None or code.residual is None:
+            return None
+        whole = self.writer.load(self.residual, r + row * code.residual.pitch_y, self.size)
+        picks = [q * 16 + j * 4 + e for q in range(self.size // 16) for e in range(4)]
+        return self.writer.let(tirx.Cast(f"int32x{self.dot.lanes}", shuffle([whole], picks)), "r")
+
+    def _store(self, y: Expr, values: list[Expr]) -> None:
+        """Bytes are in order after the packs; wider results go out in blocks of 16 bytes."""
+        code, w = self.code, self.writer
+        if code.y.dtype in ("uint8", "int8"):
+            packed = w.let(self.epilogue.pack_chunk(values))
+            store_lanes(w, self.y, y, packed, self.size, 0, 0, code.count)
+            return
+        wide = values
+        if code.y.dtype == "int16":
+            wide = [self.epilogue.pack_words(values[i : i + 2]) for i in (0, 2)]
+        total = self.size // (2 if code.y.dtype == "int16" else 4)
+        block = 16 // len(wide)
+        for v, value in enumerate(wide):
+            packed = w.let(value)
+            for q in range(self.size // 16):
+                offset = q * 16 + v * block
+                store_lanes(
+                    w, self.y, y, packed, total, q * block, offset, min(block, code.count - offset)
+                )
+
+
+def _interleave(a: Expr, b: Expr, unit: int, half: int) -> Expr:
+    """vpunpck: units of bytes of a and b in turn, from the low or high half of each 16-byte block."""
+    size = int(str(a.ty).rsplit("x", 1)[1])
+    picks = []
+    for block in range(0, size, 16):
+        for i in range(0, 8, unit):
+            first = block + 8 * half + i
+            picks += [*range(first, first + unit), *range(size + first, size + first + unit)]
+    return shuffle([a, b], picks)
+
+
+def _int(value: Any) -> Expr:
+    return tirx.IntImm("int32", value) if isinstance(value, int) else value
+
+
+def emit_depthwise(code: DepthwiseCode, symbol: str) -> PrimFunc:
+    """`void symbol(x, constants, [residual,] y, begin, end)`; units as in qir.backends.kernels.depthwise."""
+    return _Depthwise(code).build(symbol)
