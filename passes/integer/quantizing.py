@@ -1,0 +1,129 @@
+"""Where a form becomes stored integers: constants, requantize, lookup, softmax_fixed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qir.ir.data import Data
+from qir.ir.errors import VerifyError
+from qir.ir.fixed import Dyadic, Rounding
+from qir.ir.op import Loc, Value
+from qir.ir.ops import Constant, Dequantize, Lookup, Quantize, Requantize, SoftmaxFixed
+from qir.ir.ops.quantize import quantized
+from qir.ir.types import I32, Array, Quant
+from qir.passes.integer.forms import (
+    NOWHERE,
+    Fixed,
+    Form,
+    Lowering,
+    NoInteger,
+    Probabilities,
+    Stored,
+    Sum,
+    Table,
+    Term,
+    rule,
+)  # fmt: skip
+
+SUM_BITS = 30  # mantissas where several products are added in 64 bits
+TERM_STEPS = 1 << 24  # a constant term is held in steps of at most 2**-16 of the result's
+
+
+@rule(Constant)
+def constant(op: Constant, at: Lowering) -> Form:
+    if op.result.type.is_float:
+        return Fixed(op.value.array.astype(np.float64))
+    return Stored(at.emit(op, op.names[0], op.loc))
+
+
+@rule(Dequantize)
+def dequantize(op: Dequantize, at: Lowering) -> Form:
+    return at.forms[op.x.name]
+
+
+@rule(Quantize)
+def quantize(op: Quantize, at: Lowering) -> Form:
+    """quantize(form) -> the stored value, by whatever op stores such a form in one rounding"""
+    return store(at.forms[op.x.name], op, at)
+
+
+def store(form: Form, op: Quantize, at: Lowering) -> Stored:
+    to, loc = op.to, op.loc
+    name = op.x.name if op.x.name not in at.stored_names else op.names[0]
+    if isinstance(form, Stored) and form.value.type.elem == to:
+        return form
+    at.stored_names.add(name)
+    if isinstance(form, Fixed):
+        kept = quantized(form.reals.reshape(op.x.type.shape), to, Rounding.HALF_EVEN)
+        return Stored(at.emit(Constant.of(kept, to), name, loc))
+    if not to.is_per_tensor:
+        raise NoInteger(f"quantized along axis {to.axis}, one scale is needed for activations")
+    match form:
+        case Stored(value):
+            return requantized(Sum((Term(value),), loc=loc), op, name, at)
+        case Sum():
+            return requantized(form, op, name, at)
+        case Table(source, _, (low, high)):
+            return requantized(Sum((Term(source),), None, low, high, form.loc), op, name, at)
+        case Table():
+            table = quantized(form.reals.T, to, Rounding.HALF_EVEN)
+            if table.shape[0] == 1:
+                table = table[0]
+            return Stored(at.emit(Lookup(form.source, Data(table), to), name, form.loc))
+        case Probabilities(source, at_loc):
+            return Stored(at.emit(fixed_softmax(source, to), name, at_loc))
+    raise NoInteger(f"{type(form).__name__} cannot be stored")
+
+
+def requantized(form: Sum, op: Quantize, name: str, at: Lowering) -> Stored:
+    """sum -> requantize with one dyadic number for each term, all of one shift"""
+    to = op.to
+    loc = form.loc if form.loc != NOWHERE else op.loc
+    terms = list(form.terms)
+    if form.offset is not None:
+        terms.append(Term(offset_constant(form.offset, to, f"{name}_offset", loc, at)))
+    xs = tuple(t.value for t in terms)
+    try:
+        mult, shift = multipliers(terms, to, op.x.type.shape)
+    except VerifyError as e:
+        raise NoInteger(f"scales of {', '.join(map(str, xs))} against {to}: {e.text}") from e
+    ends = quantized(np.array([form.low, form.high]), to, Rounding.HALF_EVEN)
+    low, high = int(ends[0]), int(ends[1])
+    new = Requantize(xs, to, mult, shift, low, high, Rounding.HALF_UP)
+    return Stored(at.emit(new, name, loc))
+
+
+def multipliers(
+    terms: list[Term], to: Quant, shape: tuple[int, ...]
+) -> tuple[tuple[Data, ...], Data]:
+    ratios = []
+    for t in terms:
+        scale = t.value.type.quant.scale.array
+        axis = t.value.type.quant.axis
+        if axis is not None and axis != t.value.type.rank - 1:
+            raise NoInteger(f"{t.value} is quantized along axis {axis}, the last is needed")
+        ratio = t.sign * scale / float(to.scale.array)
+        ratios.append(ratio if t.factor is None else ratio * t.factor)
+    if len(ratios) == 1:
+        one = Dyadic.of(ratios[0])
+        return (one.mult,), one.shift
+    every = Dyadic.with_common_shift(*ratios, bits=SUM_BITS)
+    return tuple(d.mult for d in every), every[0].shift
+
+
+def offset_constant(reals: Array, to: Quant, name: str, loc: Loc, at: Lowering) -> Value:
+    """Constant reals as i32 in steps so fine that their rounding does not show."""
+    largest = float(np.abs(reals).max(initial=0))
+    step = max(float(to.scale.array) / TERM_STEPS * 256, largest / (1 << 30))
+    quant = Quant.per_tensor(I32, float(np.float32(step)), 0)
+    whole = np.rint(reals / float(quant.scale.array)).astype(np.int32)
+    return at.emit(Constant.of(whole, quant), name, loc)
+
+
+def fixed_softmax(x: Value, to: Quant) -> SoftmaxFixed:
+    """softmax -> softmax_fixed; k is the largest with C * 2**k < 2**31."""
+    k = 31 - x.type.shape[-1].bit_length()
+    scale = float(x.type.quant.scale.array)
+    steps = np.arange(1 << x.type.quant.storage.bits)
+    table = np.floor(np.exp(-scale * steps) * 2.0**k + 0.5).astype(np.int32)
+    return SoftmaxFixed(x, Data(table), to, Dyadic.of(2.0**-30 / float(to.scale.array)))

@@ -1,0 +1,70 @@
+"""Weights as stored integers: symmetric, one scale for each output channel or one for all."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qir.ir.errors import PassError
+from qir.ir.ops import Constant
+from qir.ir.types import STORAGES, Array, Int, Quant
+
+SHRINKS = np.linspace(1.0, 0.3, 36)  # parts of the full range tried for clipped weights
+LARGEST_BIAS = 1 << 29  # bias / (sx * sw) stays below, which leaves room for the sum
+SMALLEST_SCALE = 2.0**-24  # of the tensor's largest scale: nothing smaller can matter
+
+
+def storage_of(bits: int, is_signed: bool) -> Int:
+    """The narrowest storage that holds `bits` bits."""
+    fits = [s for s in STORAGES if s.is_signed == is_signed and s.bits >= bits]
+    if not 2 <= bits <= 8:
+        raise PassError(f"quantize: {bits} bits, 2 to 8 are supported")
+    return min(fits, key=lambda s: s.bits)
+
+
+def quantize_weights(
+    w: Array, bits: int, per_channel: bool, clip: bool, bias: Array | None, x_scale: float
+) -> Constant:
+    """w (O, ...) as a constant of q<iN>: stored = clamp(half_even(w / scale), -top - 1, top)
+
+    top = 2**(bits-1) - 1. The scale of a channel is the one with less squared error of
+    max|w| / top and the full range's max(max(w) / top, -min(w) / (top + 1)); with `clip` also of
+    shrunken ones, which pays at few bits. A channel that is almost zero gets a scale that keeps
+    its bias within i32.
+    Source: symmetric per channel as in HAWQ-V3, arXiv:2011.10680; the choice: this project.
+    """
+    rows = np.asarray(w, np.float64).reshape(len(w), -1) if per_channel else np.ravel(w)[None]
+    rows = rows.astype(np.float64)
+    top = (1 << (bits - 1)) - 1
+    reach = np.abs(rows).max(1)
+    full = np.maximum(rows.max(1) / top, -rows.min(1) / (top + 1))
+    floor = smallest_scales(rows, reach, top, bias, x_scale)
+    best, least = np.ones(len(rows)), np.full(len(rows), np.inf)
+    for base in (reach / top, full):
+        for shrink in SHRINKS if clip else SHRINKS[:1]:
+            scale = np.maximum(base * shrink, floor).astype(np.float32).astype(np.float64)
+            error = ((rows - stored_weights(rows, scale, top) * scale[:, None]) ** 2).sum(1)
+            better = error < least
+            best, least = np.where(better, scale, best), np.where(better, error, least)
+    kept = storage_of(bits, is_signed=True)
+    stored = stored_weights(rows, best, top).reshape(np.shape(w))
+    if per_channel:
+        return Constant.of(stored, Quant.per_axis(kept, best, 0, axis=0))
+    return Constant.of(stored, Quant.per_tensor(kept, float(best[0]), 0))
+
+
+def stored_weights(rows: Array, scale: Array, top: int) -> Array:
+    """clamp(half_even(rows / scale)) in float64; rows (O, K), scale (O,)."""
+    return np.clip(np.rint(rows / scale[:, None]), -top - 1, top)
+
+
+def smallest_scales(
+    rows: Array, reach: Array, top: int, bias: Array | None, x_scale: float
+) -> Array:
+    """The least scale of each row that keeps bias / (x_scale * scale) below LARGEST_BIAS."""
+    widest = float(reach.max()) / top or 1.0
+    floor = np.full(len(rows), widest * SMALLEST_SCALE)
+    if bias is not None:
+        size = np.abs(bias) if len(rows) == len(bias) else np.abs(bias).max()
+        floor = np.maximum(floor, size / (x_scale * LARGEST_BIAS))
+    floor[reach == 0] = np.maximum(floor, widest)[reach == 0]
+    return floor
