@@ -1,1 +1,5 @@
 """PyTorch modules and exported programs become imported graphs."""
+
+from qir.frontends.torch.importer import import_torch
+
+__all__ = ["import_torch"]

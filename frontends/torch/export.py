@@ -1,0 +1,311 @@
+"""From a module or an exported program to one graph of ATen operators with its constants."""
+
+from __future__ import annotations
+
+import contextlib
+import operator
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, OutputKind
+from torch.fx import GraphModule, Node
+from torch.utils import _pytree as pytree
+
+from qir.frontends.torch.table import RULES, is_known
+from qir.ir.errors import FrontendError, listed
+
+Shape = tuple[int, ...]
+CONSTANT = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
+
+
+@dataclass(frozen=True)
+class Program:
+    """A torch graph with all that its placeholders and attributes stand for."""
+
+    name: str
+    nodes: tuple[Node, ...]
+    inputs: Mapping[str, Shape]  # placeholder -> shape
+    constants: Mapping[
+        str, tuple[str, torch.Tensor]
+    ]  # placeholder or attribute -> name in the model, tensor
+    outputs: tuple[Node, ...]
+    output_names: tuple[str, ...]
+
+
+def to_program(model: Any, example_inputs: Sequence[Any] | torch.Tensor | None) -> Program:
+    """`model` as a program of functional ATen operators, as whole as the table knows them.
+
+    Errors: FrontendError for a model of another kind, inputs that do not fit, and all that
+            torch.export refuses.
+    """
+    examples = checked_examples(example_inputs)
+    if isinstance(model, ExportedProgram):
+        return of_exported(model, examples)
+    if isinstance(model, GraphModule) and is_functional(model):
+        return of_graph_module(model, examples)
+    if not isinstance(model, torch.nn.Module):
+        raise FrontendError(
+            f"import_torch: model is {type(model).__name__}, "
+            "nn.Module, ExportedProgram or torch.fx.GraphModule is needed"
+        )
+    if examples is None:
+        raise FrontendError(
+            f"import_torch {type(model).__name__}: no example inputs, "
+            "one tensor for each input is needed",
+            hint="import_torch(model, (torch.zeros(1, 3, 224, 224),))",
+        )
+    return of_exported(exported(model, examples), examples, type(model).__name__)
+
+
+def exported(model: torch.nn.Module, examples: tuple[torch.Tensor, ...]) -> ExportedProgram:
+    """torch.export of the module in inference; its own training flags come back."""
+    check_tensors(dict(_tensors(model)))
+    with in_inference(model), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return torch.export.export(model, examples)
+        except Exception as e:  # torch.export and the module's own code raise every kind there is
+            raise FrontendError(
+                f"torch.export {type(model).__name__}: {type(e).__name__} {first_line(e)}, "
+                "a module whose operators do not depend on the data is needed",
+                hint="torch.export.export(model, inputs) shows the whole reason; usual ones are "
+                "branches on values of tensors, and inputs of another shape than the module takes",
+            ) from e
+
+
+@contextlib.contextmanager
+def in_inference(model: torch.nn.Module) -> Iterator[None]:
+    """Every submodule in inference mode, and after it in the mode it was."""
+    before = [(module, module.training) for module in model.modules()]
+    for module, _ in before:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, mode in before:
+            module.training = mode
+
+
+def of_exported(
+    program: ExportedProgram, examples: tuple[torch.Tensor, ...] | None, name: str | None = None
+) -> Program:
+    """The program, made functional; operators without a rule are decomposed to core ATen."""
+    signature = program.graph_signature
+    changed = [
+        s.target for s in signature.output_specs
+        if s.kind in (OutputKind.BUFFER_MUTATION, OutputKind.USER_INPUT_MUTATION)
+    ]  # fmt: skip
+    if changed:
+        raise FrontendError(
+            f"torch.export {name or 'program'}: it changes {', '.join(map(str, changed))}, "
+            "a program without state is needed",
+            hint="export the module after model.eval(), or return the state as an output",
+        )
+    core = decomposed(program)
+    signature = core.graph_signature
+    nodes = tuple(core.graph.nodes)
+    placeholders = {n.name: n for n in nodes if n.op == "placeholder"}
+    constants, inputs = {}, []
+    for spec in signature.input_specs:
+        if spec.kind in CONSTANT:
+            held = core.state_dict.get(spec.target, core.constants.get(spec.target))
+            if placeholders[spec.arg.name].users:
+                constants[spec.arg.name] = (str(spec.target), held)
+        elif spec.kind is InputKind.USER_INPUT:
+            inputs.append(placeholders[spec.arg.name])
+    check_tensors(dict(constants.values()))
+    if examples is None and core.example_inputs is not None:
+        given, keywords = core.example_inputs
+        examples = tuple(t for t in pytree.tree_leaves((given, keywords)))
+    returned = [s.arg for s in signature.output_specs if s.kind is OutputKind.USER_OUTPUT]
+    by_name = {n.name: n for n in nodes}
+    outputs = [by_name.get(getattr(a, "name", ""), a) for a in returned]
+    return Program(
+        name or module_name(nodes),
+        nodes,
+        input_shapes(inputs, examples),
+        constants,
+        checked_outputs(outputs),
+        output_names(core.call_spec.out_spec),
+    )
+
+
+def decomposed(program: ExportedProgram) -> ExportedProgram:
+    """Functional form, with every operator decomposed that the table does not know."""
+    table = torch.export.default_decompositions()
+    for op in list(table):
+        if is_known(str(op)):
+            del table[op]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            core: ExportedProgram = program.run_decompositions(table)
+            return core
+        except Exception as e:  # the decompositions are torch's own code
+            raise FrontendError(
+                f"torch.export decompositions: {type(e).__name__} {first_line(e)}, "
+                "a program that torch can decompose is needed"
+            ) from e
+
+
+def of_graph_module(model: GraphModule, examples: tuple[torch.Tensor, ...] | None) -> Program:
+    """A graph of functional ATen operators, as it is."""
+    nodes = tuple(model.graph.nodes)
+    constants = {}
+    for node in nodes:
+        if node.op == "get_attr":
+            constants[node.name] = (str(node.target), operator.attrgetter(str(node.target))(model))
+    check_tensors(dict(constants.values()))
+    leaves, spec = pytree.tree_flatten(nodes[-1].args[0])
+    return Program(
+        type(model).__name__,
+        nodes,
+        input_shapes([n for n in nodes if n.op == "placeholder"], examples),
+        constants,
+        checked_outputs(leaves),
+        output_names(spec),
+    )
+
+
+def is_functional(model: GraphModule) -> bool:
+    """Whether the graph is of operators with a rule alone, so that it needs no export."""
+    return all(
+        node.op in ("placeholder", "get_attr", "output")
+        or (
+            node.op == "call_function"
+            and (node.target is operator.getitem or str(node.target) in RULES)
+        )
+        for node in model.graph.nodes
+    )
+
+
+# -- inputs and outputs
+
+
+def checked_examples(
+    examples: Sequence[Any] | torch.Tensor | None,
+) -> tuple[torch.Tensor, ...] | None:
+    """The example inputs as dense real tensors; one tensor stands for a sequence of one."""
+    if examples is None:
+        return None
+    every = (examples,) if isinstance(examples, torch.Tensor) else tuple(examples)
+    for k, x in enumerate(every):
+        if not isinstance(x, torch.Tensor):
+            raise FrontendError(f"example input {k}: {type(x).__name__}, a torch.Tensor is needed")
+    check_tensors({f"example input {k}": x for k, x in enumerate(every)})
+    for k, x in enumerate(every):
+        if x.dtype != torch.float32:
+            raise FrontendError(
+                f"example input {k}: {x.dtype}, torch.float32 is needed",
+                hint="model.float() and x.float(); integers enter a program by quantization",
+            )
+    return every
+
+
+def check_tensors(tensors: Mapping[str, Any]) -> None:
+    """Every tensor is dense, real and on a device."""
+    faults = [f"{name}: {fault}" for name, t in tensors.items() if (fault := tensor_fault(t))]
+    if faults:
+        raise FrontendError(listed("torch model: tensors that have no counterpart", faults))
+
+
+def tensor_fault(t: Any) -> str | None:
+    if not isinstance(t, torch.Tensor):
+        return f"{type(t).__name__}, a tensor is needed"
+    if t.is_complex():
+        return f"complex ({t.dtype}), real numbers are needed"
+    if t.layout != torch.strided:
+        return f"sparse ({t.layout}), a dense tensor is needed (tensor.to_dense())"
+    if t.is_quantized:
+        return (
+            f"a quantized tensor ({t.dtype}), quantized_decomposed operators on floats are needed"
+        )
+    if t.is_meta:
+        return "on the meta device, a tensor with data is needed"
+    return None
+
+
+def input_shapes(nodes: Sequence[Node], examples: Sequence[Any] | None) -> dict[str, Shape]:
+    """The shape of each input: the example's, which must fit the sizes that the program fixed."""
+    if examples is not None and len(examples) != len(nodes):
+        raise FrontendError(
+            f"import_torch: {len(examples)} example inputs, {len(nodes)} are needed"
+        )
+    shapes = {}
+    for k, node in enumerate(nodes):
+        declared = node.meta.get("val", None if examples is None else examples[k])
+        if not isinstance(declared, torch.Tensor):
+            found = "no known shape" if declared is None else type(declared).__name__
+            raise FrontendError(f"input {node.name}: {found}, a tensor as example input is needed")
+        if declared.dtype != torch.float32:
+            raise FrontendError(
+                f"input {node.name}: {declared.dtype}, torch.float32 is needed",
+                hint="model.float() and x.float(); integers enter a program by quantization",
+            )
+        shapes[node.name] = fixed_shape(
+            node.name, declared, None if examples is None else examples[k]
+        )
+    return shapes
+
+
+def fixed_shape(name: str, declared: torch.Tensor, example: torch.Tensor | None) -> Shape:
+    """The declared shape, free sizes fixed to the example's."""
+    free = [not isinstance(s, int) for s in declared.shape]
+    if example is None:
+        if any(free):
+            raise FrontendError(
+                f"input {name}: dimension {free.index(True)} is free, "
+                "an example input is needed to fix it"
+            )
+        return tuple(int(s) for s in declared.shape)
+    shape = tuple(int(s) for s in example.shape)
+    needed = [None if f else int(s) for f, s in zip(free, declared.shape, strict=True)]
+    fits = len(shape) == len(needed) and all(
+        n in (None, s) for s, n in zip(shape, needed, strict=True)
+    )
+    if not fits:
+        wanted = ", ".join("any" if n is None else str(n) for n in needed)
+        raise FrontendError(f"input {name}: example has shape {list(shape)}, [{wanted}] is needed")
+    return shape
+
+
+def checked_outputs(outputs: Sequence[Any]) -> tuple[Node, ...]:
+    for k, node in enumerate(outputs):
+        if not isinstance(node, Node):
+            raise FrontendError(f"output {k}: {getattr(node, 'value', node)!r}, a tensor is needed")
+    return tuple(outputs)
+
+
+def output_names(spec: Any) -> tuple[str, ...]:
+    """ "output" for one tensor, output_0, output_1 for a tuple, the keys of a dictionary."""
+    numbered = pytree.tree_unflatten(list(range(spec.num_leaves)), spec)
+    names = []
+    for path, _ in pytree.tree_flatten_with_path(numbered)[0]:
+        parts = [str(getattr(p, "idx", getattr(p, "key", getattr(p, "name", p)))) for p in path]
+        label = "_".join(parts)
+        names.append(label if label[:1].isalpha() else f"output_{label}" if label else "output")
+    return ("output",) if names == ["output_0"] else tuple(names)
+
+
+def module_name(nodes: Sequence[Node]) -> str:
+    """The class of the module that was exported, by the first node that knows it."""
+    for node in nodes:
+        for _, kind in (node.meta.get("nn_module_stack") or {}).values():
+            named = kind if isinstance(kind, str) else kind.__name__
+            return str(named).rsplit(".", 1)[-1]
+    return "program"
+
+
+def first_line(e: Exception) -> str:
+    """The first line of a foreign error, without the rest that torch adds."""
+    lines = [line.strip() for line in str(e).splitlines() if line.strip()]
+    return lines[0][:200].rstrip(".") if lines else "(no reason given)"
+
+
+def _tensors(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    yield from model.named_parameters()
+    yield from model.named_buffers()

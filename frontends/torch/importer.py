@@ -1,0 +1,223 @@
+"""import_torch: walks the torch graph once, each node by its rule in the table."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.fx import Node
+
+from qir.frontends.torch import (
+    activation,
+    conv,
+    elementwise,
+    indexing,
+    linear,
+    norm,
+    pool,
+    quantize,
+    reduce,
+    resize,
+    shape,
+)
+from qir.frontends.torch.export import Program, first_line, to_program
+from qir.frontends.torch.site import Missing, Site, Stored
+from qir.frontends.torch.table import RULES, Unsupported, nearest
+from qir.ir.errors import FrontendError, QirError, listed
+from qir.ir.graph import Builder, Graph
+from qir.ir.op import Loc, Value
+from qir.ir.types import F32, Tensor
+from qir.ir.verify import verify
+
+FAMILIES = (
+    activation,
+    conv,
+    elementwise,
+    indexing,
+    linear,
+    norm,
+    pool,
+    quantize,
+    reduce,
+    resize,
+    shape,
+)
+FRAME = re.compile(r'File "([^"]+)", line (\d+)')
+TORCH = str(Path(torch.__file__).parent)
+CHECKS = ("aten._assert_", "aten.sym_constrain_range", "aten._assert_tensor_metadata")
+UNKNOWN = object()  # a result of a node that is at fault already
+
+
+def import_torch(
+    model: Any, example_inputs: Sequence[torch.Tensor] | torch.Tensor | None = None
+) -> Graph:
+    """A torch.nn.Module, ExportedProgram or torch.fx.GraphModule as a graph of stage "imported".
+
+    A module is exported by torch.export with `example_inputs`, in inference mode, and left as it
+    was. Operators that the table knows stay whole, others are decomposed to core ATen first; what
+    depends on constants alone is computed now. A free batch size is fixed to the example's.
+    Activations between ops keep torch's (N, C, H, W); convolutions and poolings work on
+    (N, H, W, C) between transposes.
+    Errors: FrontendError, which lists every node that cannot be imported, with its line and the
+            nearest form that can.
+    """
+    program = to_program(model, example_inputs)
+    return Walk(program).graph()
+
+
+class Walk:
+    """One pass over a program: what each node has become, and what was wrong."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.builder = Builder(symbol(program.name), "imported")
+        self.held: dict[Node, Any] = {}
+        self.faults: list[str] = []
+        self.names = {id(tensor): label for label, tensor in program.constants.values()}
+        self.cache: dict[Any, Value] = {}
+
+    def graph(self) -> Graph:
+        for node in self.program.nodes:
+            if node.op == "placeholder" and node.name in self.program.inputs:
+                kind = Tensor(self.program.inputs[node.name], F32)
+                self.held[node] = self.builder.input(node.name, kind)
+            elif node.name in self.program.constants:
+                self.held[node] = self.program.constants[node.name][1]
+            elif node.op == "call_function":
+                self.held[node] = self.imported(node)
+        outputs = [self.output(node) for node in self.program.outputs]
+        if self.faults:
+            head = f"torch {self.program.name}: {len(self.faults)} nodes cannot be imported"
+            raise FrontendError(listed(head, self.faults))
+        graph = self.builder.finish(outputs, self.program.output_names).without_dead_code()
+        try:
+            verify(graph)
+        except QirError as e:
+            raise FrontendError(f"torch {self.program.name}: {e.text}") from e
+        return graph
+
+    def output(self, node: Node) -> Value:
+        held = self.held.get(node, UNKNOWN)
+        if held is UNKNOWN:
+            return Value("unknown", Tensor((), F32))
+        try:
+            return Site(self.builder, node.name, loc_of(node), self.names, self.cache).value(held)
+        except Unsupported as e:
+            self.faults.append(f"output {node.name}: {e}")
+            return Value("unknown", Tensor((), F32))
+
+    def imported(self, node: Node) -> Any:
+        """What the node becomes; a fault is noted, and its results stand in by their types."""
+        args, kwargs = torch.fx.node.map_aggregate((node.args, dict(node.kwargs)), self.resolved)
+        operands = [
+            held for held in flat((args, kwargs)) if isinstance(held, (Value, Stored, Missing))
+        ]
+        if any(held is UNKNOWN for held in flat((args, kwargs))):
+            return UNKNOWN
+        try:
+            return self.result(node, args, kwargs, bool(operands))
+        except Unsupported as e:
+            fault = str(e)
+        except QirError as e:
+            fault = e.text
+        self.faults.append(f"{node.target} {node.name}{at(loc_of(node))}: {fault}")
+        return stand_in(node)
+
+    def resolved(self, held: Any) -> Any:
+        return self.held.get(held, UNKNOWN) if isinstance(held, Node) else held
+
+    def result(self, node: Node, args: Any, kwargs: Any, has_values: bool) -> Any:
+        name = str(node.target)
+        rule = RULES.get(name)
+        if name.startswith(CHECKS):
+            return None
+        if node.target is operator.getitem:
+            return (
+                args[0][args[1]] if isinstance(args[0], (tuple, list)) else whole(args[0], args[1])
+            )
+        if name == "aten.sym_size.int" and has_values:
+            return args[0].type.shape[args[1]]
+        if isinstance(node.target, torch._ops.HigherOrderOperator):
+            raise Unsupported(
+                "control flow or a region of its own", "one path through the model is needed"
+            )
+        if not has_values and (rule is None or rule.folds):
+            return folded(node, args, kwargs)
+        if rule is None:
+            raise Unsupported("not supported", f"nearest is {nearest(name)}")
+        site = Site(self.builder, label(node), loc_of(node), self.names, self.cache)
+        return rule.apply(site, *args, **kwargs)
+
+
+def folded(node: Node, args: Any, kwargs: Any) -> Any:
+    """The result of a node all of whose operands are constants, by torch itself."""
+    tags = getattr(node.target, "tags", ())
+    if torch.Tag.nondeterministic_seeded in tags:
+        raise Unsupported("random numbers", "a constant or an input is needed")
+    settings = {k: torch.device("cpu") if k == "device" else v for k, v in kwargs.items()}
+    assert callable(node.target)
+    try:
+        with torch.no_grad():
+            return node.target(*args, **settings)
+    except Exception as e:  # torch's own code on the model's own constants
+        raise Unsupported(
+            f"{type(e).__name__} {first_line(e)}", "constants that can be computed are needed"
+        ) from e
+
+
+def whole(held: Any, index: Any) -> Any:
+    """`held[0]` of a node that has one result here and several in torch (dropout's mask)."""
+    if index == 0:
+        return held
+    raise Unsupported(f"result {index}", "the first result alone is needed")
+
+
+def stand_in(node: Node) -> Any:
+    """Values of the types torch gives the results, so that the nodes after it are seen too."""
+    made = node.meta.get("val")
+    if isinstance(made, (tuple, list)):
+        return tuple(stand_in_value(node, k, one) for k, one in enumerate(made))
+    return stand_in_value(node, 0, made)
+
+
+def stand_in_value(node: Node, k: int, made: Any) -> Any:
+    if not isinstance(made, torch.Tensor) or any(not isinstance(s, int) for s in made.shape):
+        return UNKNOWN
+    return Value(f"{node.name}.fault{k}", Tensor(tuple(made.shape), F32))
+
+
+def loc_of(node: Node) -> Loc:
+    """ "torch <path of the module> <file>:<line>": the innermost line outside torch itself."""
+    frames = FRAME.findall(node.meta.get("stack_trace") or "")
+    own = [f for f in frames if not f[0].startswith(TORCH)]
+    modules = list((node.meta.get("nn_module_stack") or {}).values())
+    path = str(modules[-1][0]) if modules else ""
+    line = f"{Path(own[-1][0]).name}:{own[-1][1]}" if own else ""
+    return Loc(" ".join(part for part in ("torch", path or node.name, line) if part))
+
+
+def label(node: Node) -> str:
+    """The node's name for its values: `_native_batch_norm_legit_no_training_1` is batch_norm_1."""
+    return node.name.replace("_legit_no_training", "").replace("_native_", "").lstrip("_")
+
+
+def at(loc: Loc) -> str:
+    return f" ({loc.source})" if loc.source else ""
+
+
+def symbol(name: str) -> str:
+    """`name` as the text form writes names."""
+    return re.sub(r"[^\w.$-]", "_", name) or "torch"
+
+
+def flat(held: Any) -> list[Any]:
+    """The leaves of nested tuples, lists and dictionaries."""
+    if isinstance(held, (tuple, list)):
+        return [leaf for h in held for leaf in flat(h)]
+    if isinstance(held, Mapping):
+        return flat(list(held.values()))
+    return [held]

@@ -1,0 +1,158 @@
+"""The node being imported: where its ops go, and what its operands are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from qir.frontends.torch.table import Unsupported
+from qir.ir.graph import Builder
+from qir.ir.op import Loc, Op, Value
+from qir.ir.ops import Constant, Dequantize, Reshape, Transpose
+from qir.ir.ops.shape import Move
+from qir.ir.types import F32, I64, Quant
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A result that no op gives (the indices of a max pool); an error only where it is read."""
+
+    what: str
+    needed: str
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A constant of quantized weights: integers, and the reals they stand for."""
+
+    integers: torch.Tensor
+    quant: Quant
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.integers.shape)
+
+    def permuted(self, perm: Sequence[int]) -> Stored:
+        axis = self.quant.axis
+        moved = None if axis is None else list(perm).index(axis)
+        return Stored(self.integers.permute(*perm), replace(self.quant, axis=moved))
+
+
+Held = Value | torch.Tensor | Stored | Missing  # what a torch tensor is at import
+Number = int | float | bool
+
+
+class Site:
+    """One node of the torch graph: rules add ops through it; names and places come unasked."""
+
+    def __init__(
+        self,
+        builder: Builder,
+        name: str,
+        loc: Loc,
+        names: Mapping[int, str],
+        cache: dict[Any, Value],
+    ) -> None:
+        self.builder, self.name, self.loc = builder, name, loc
+        self._names, self._cache = names, cache  # parameters: id -> name; constants already emitted
+
+    def add(self, op: Op) -> Value:
+        """Append `op`, named after the node; a move after node and mnemonic."""
+        name = f"{self.name}.{op.mnemonic}" if isinstance(op, Move) else self.name
+        return self.builder.add(replace(op, loc=self.loc), name)
+
+    # -- operands
+
+    def value(self, held: Held | Number) -> Value:
+        """`held` as a value of the graph; constants and numbers become f32 constants."""
+        match held:
+            case Value():
+                return held
+            case Missing(what, needed):
+                raise Unsupported(what, needed)
+            case Stored():
+                return self._stored(held)
+            case torch.Tensor():
+                return self._constant(held, held, ())
+            case _:
+                return self._scalar(float(held))
+
+    def weight(self, held: Held, *perm: int) -> Value:
+        """The operand with its axes permuted: now when it is constant, else by a transpose."""
+        match held:
+            case torch.Tensor():
+                return self._constant(held, held.permute(*perm), perm)
+            case Stored():
+                return self._stored(held.permuted(perm))
+            case _:
+                return self.transpose(self.value(held), *perm)
+
+    def optional(self, held: Held | None) -> Value | None:
+        return None if held is None else self.value(held)
+
+    def constant(self, held: Held | Number, what: str) -> torch.Tensor:
+        """The operand as a tensor known now; Unsupported when it is computed from the inputs."""
+        if isinstance(held, torch.Tensor):
+            return held
+        if isinstance(held, (int, float)):
+            return torch.tensor(held)
+        raise Unsupported(f"{what} depends on the inputs", "a constant is needed")
+
+    def label(self, tensor: torch.Tensor) -> str | None:
+        """The name of the parameter or buffer that `tensor` is."""
+        return self._names.get(id(tensor))
+
+    def _constant(self, source: torch.Tensor, array: torch.Tensor, perm: tuple[int, ...]) -> Value:
+        key = (id(source), perm)
+        if (name := self.label(source)) is not None and key in self._cache:
+            return self._cache[key]
+        reals = array.detach().to("cpu", torch.float32).contiguous().numpy()
+        if wrong := int(np.count_nonzero(~np.isfinite(reals))):
+            raise Unsupported(
+                f"{name or 'a constant'} holds {wrong} NaN or infinite of {reals.size} elements",
+                "finite ones are needed",
+            )
+        value = self._emit(Constant.of(reals, F32), name)
+        if name is not None:
+            self._cache[key] = value
+        return value
+
+    def _scalar(self, x: float) -> Value:
+        if not np.isfinite(x):
+            raise Unsupported(f"the number {x}", "a finite one is needed")
+        if (x, "f32") not in self._cache:
+            self._cache[x, "f32"] = self._emit(Constant.of(np.float32(x), F32), None)
+        return self._cache[x, "f32"]
+
+    def _stored(self, held: Stored) -> Value:
+        integers = held.integers.detach().to("cpu", torch.int64).contiguous().numpy()
+        label = self.label(held.integers)
+        return self.add(Dequantize(self._emit(Constant.of(integers, held.quant), label)))
+
+    def _emit(self, op: Constant, name: str | None) -> Value:
+        loc = self.loc if name is None else Loc(f"torch {name}")
+        return self.builder.add(replace(op, loc=loc), name or f"{self.name}.constant")
+
+    # -- moves that many rules need
+
+    def reshape(self, x: Value, *shape: int) -> Value:
+        return x if x.type.shape == shape else self.add(Reshape(x, shape))
+
+    def transpose(self, x: Value, *perm: int) -> Value:
+        return x if perm == tuple(range(len(perm))) else self.add(Transpose(x, perm))
+
+
+def axis_of(dim: int, rank: int) -> int:
+    """A torch dimension, negative ones counted from the end, as an axis 0 .. rank-1."""
+    if not -max(rank, 1) <= dim < max(rank, 1):
+        raise Unsupported(f"dimension {dim} of rank {rank}", f"{-rank} to {rank - 1} are needed")
+    return dim % max(rank, 1)
+
+
+def indices(tensor: torch.Tensor) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """A constant of integers as a NumPy array."""
+    return tensor.detach().cpu().numpy().astype(I64.carrier)

@@ -1,0 +1,106 @@
+"""The table from a torch operator to the rule that imports it, and what to use for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+Apply = Callable[..., Any]
+A = TypeVar("A", bound=Apply)
+
+
+class Unsupported(Exception):
+    """A node that cannot be imported: what was found and needed. The importer collects them."""
+
+    def __init__(self, found: str, needed: str) -> None:
+        self.found, self.needed = found, needed
+        super().__init__(f"{found}, {needed}")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How one operator imports: `apply(site, *args, **kwargs)`, parameters as in its ATen schema.
+
+    With `folds`, a node whose operands are all constants is run by torch at import instead.
+    """
+
+    apply: Apply
+    folds: bool
+
+
+RULES: dict[str, Rule] = {}
+
+
+def imports(*names: str, folds: bool = True) -> Callable[[A], A]:
+    """Declare the function below as the rule of the operators `names`, as torch prints them."""
+
+    def declare(apply: A) -> A:
+        for name in names:
+            assert name not in RULES, f"{name} has two rules"
+            RULES[name] = Rule(apply, folds)
+        return apply
+
+    return declare
+
+
+# Operators people meet and qir has no counterpart of: the nearest form that imports.
+NEAREST = {
+    "aten.conv3d": "conv2d",
+    "aten.conv_transpose3d": "conv_transpose2d",
+    "aten.max_pool3d": "max_pool2d",
+    "aten.max_pool3d_with_indices": "max_pool2d",
+    "aten.avg_pool3d": "avg_pool2d",
+    "aten.adaptive_avg_pool3d": "adaptive_avg_pool2d",
+    "aten.upsample_bicubic2d": "interpolate(mode='bilinear')",
+    "aten.upsample_trilinear3d": "interpolate(mode='bilinear')",
+    "aten.upsample_nearest3d": "interpolate(mode='nearest')",
+    "aten._upsample_bicubic2d_aa": "interpolate(mode='bilinear', antialias=False)",
+    "aten._upsample_bilinear2d_aa": "interpolate(mode='bilinear', antialias=False)",
+    "aten.grid_sampler": "interpolate to a fixed size",
+    "aten.grid_sampler_2d": "interpolate to a fixed size",
+    "aten.lstm": "conv1d, or linear layers over a fixed window",
+    "aten.gru": "conv1d, or linear layers over a fixed window",
+    "aten.rnn_tanh": "conv1d, or linear layers over a fixed window",
+    "aten.rnn_relu": "conv1d, or linear layers over a fixed window",
+    "aten.embedding": "an embedding by constant indices",
+    "aten.gather": "index_select by constant indices",
+    "aten.scatter": "cat of slices",
+    "aten.slice_scatter": "cat of slices instead of assignment to a slice",
+    "aten.select_scatter": "cat of slices instead of assignment to an element",
+    "aten.index_put": "cat of slices instead of assignment by index",
+    "aten.where": "relu, clamp, maximum or minimum",
+    "aten.masked_fill": "adding a finite constant mask",
+    "aten.topk": "the output before topk",
+    "aten.sort": "the output before sort",
+    "aten.argmax": "the output before argmax",
+    "aten.argmin": "the output before argmin",
+    "aten.nonzero": "a fixed number of elements",
+    "aten.gt": "relu, clamp, maximum or minimum",
+    "aten.ge": "relu, clamp, maximum or minimum",
+    "aten.lt": "relu, clamp, maximum or minimum",
+    "aten.le": "relu, clamp, maximum or minimum",
+    "aten.eq": "relu, clamp, maximum or minimum",
+    "aten.sin": "tanh or sigmoid",
+    "aten.cos": "tanh or sigmoid",
+    "aten.cumsum": "sum over a whole axis",
+    "aten._fft_r2c": "a conv1d by the constant Fourier basis",
+    "torchvision.nms": "the boxes before nms",
+    "torchvision.deform_conv2d": "conv2d",
+    "torchvision.roi_align": "interpolate of a fixed slice",
+}
+
+
+def nearest(name: str) -> str:
+    """What to use instead of the operator `name`, which has no rule."""
+    stem = name.rsplit(".", 1)[0]
+    if stem in NEAREST:
+        return NEAREST[stem]
+    close = get_close_matches(stem, sorted({known.rsplit(".", 1)[0] for known in RULES}), n=1)
+    return close[0].removeprefix("aten.") if close else "a composition of the ops in docs/ops.md"
+
+
+def is_known(name: str) -> bool:
+    """Whether the table has a rule for the operator, or a hint that says it has none."""
+    return name in RULES or name.rsplit(".", 1)[0] in NEAREST
