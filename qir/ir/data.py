@@ -14,13 +14,14 @@ INLINE = 16  # elements that are still printed in the text; more go beside it, b
 class Data:
     """An array that nobody can change, equal to another when dtype, shape and bits are equal."""
 
-    __slots__ = ("_digest", "array")
+    __slots__ = ("_digest", "_finite", "array")
 
     def __init__(self, array: npt.ArrayLike) -> None:
         own = np.array(array, order="C", copy=True)
         own.setflags(write=False)
         self.array: npt.NDArray[Any] = own
         self._digest: str | None = None
+        self._finite: bool | None = None
 
     @property
     def digest(self) -> str:
@@ -29,6 +30,13 @@ class Data:
             head = f"{self.array.dtype.str}{self.array.shape}".encode()
             self._digest = hashlib.sha256(head + self.array.tobytes()).hexdigest()
         return self._digest
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether it holds no NaN and no infinity."""
+        if self._finite is None:
+            self._finite = self.array.dtype.kind != "f" or bool(np.all(np.isfinite(self.array)))
+        return self._finite
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -132,12 +132,13 @@ class Builder:
 
     def add_all(self, op: Op, names: tuple[str, ...] | None = None) -> tuple[Value, ...]:
         """Append an op with any number of results."""
-        if names is None:
-            out = op.infer() if not op.names else ()
-            count = len(op.names) or (len(out) if isinstance(out, tuple) else 1)
-            names = op.names or (op.mnemonic,) * count
+        types: tuple[Tensor, ...] | None = None
+        if not op.names:
+            out = op.infer()
+            types = out if isinstance(out, tuple) else (out,)
+        names = names or op.names or (op.mnemonic,) * len(types or ())
         unique = tuple(self.reserve(n) for n in names)
-        placed = op if op.names == unique else replace(op, names=unique)
+        placed = op if op.names == unique else op.named(unique, types)
         self._ops[unique[0]] = placed
         return placed.results
 

@@ -117,7 +117,7 @@ def quant_faults(tensor: Tensor, q: Quant) -> Iterator[str]:
 def ops(graph: Graph) -> Iterator[str]:
     """Every op's own rules hold."""
     for op in graph.ops:
-        yield from op.faults()
+        yield from op.broken
 
 
 def numbers(graph: Graph) -> Iterator[str]:
@@ -133,7 +133,7 @@ def numbers(graph: Graph) -> Iterator[str]:
                 else []
             )
             for data in arrays:
-                if data.array.dtype.kind == "f" and not np.all(np.isfinite(data.array)):
+                if not data.is_finite:
                     wrong = int(np.count_nonzero(~np.isfinite(data.array)))
                     yield (
                         f"{op}: {f.name} holds {wrong} NaN or infinite of {data.array.size}"
