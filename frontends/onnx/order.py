@@ -1,0 +1,64 @@
+"""The nodes of a graph in an order in which every value is defined before it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from graphlib import CycleError, TopologicalSorter
+
+from onnx import AttributeProto, NodeProto
+
+from qir.ir.errors import FrontendError, listed
+
+
+def ordered(nodes: Sequence[NodeProto], defined: Collection[str], where: str) -> list[NodeProto]:
+    """`nodes`, in their own order when that is one.
+
+    Errors: FrontendError for a name defined twice or never, or a cycle.
+    """
+    home: dict[str, int] = {}
+    faults = []
+    for at, node in enumerate(nodes):
+        for name in filter(None, node.output):
+            if name in defined or name in home:
+                faults.append(f"{shown(node)}: {name!r} is defined twice, once is needed")
+            home[name] = at
+    reads = [reads_of(node) for node in nodes]
+    for node, names in zip(nodes, reads, strict=True):
+        for name in names:
+            if name not in home and name not in defined:
+                faults.append(
+                    f"{shown(node)}: input {name!r} is defined nowhere, a definition is needed"
+                )
+    if faults:
+        raise FrontendError(listed(f"{where}: {len(faults)} faults in names", faults))
+    needs = {at: {home[n] for n in names if n in home} for at, names in enumerate(reads)}
+    if all(max(before, default=-1) < at for at, before in needs.items()):
+        return list(nodes)
+    try:
+        return [nodes[at] for at in TopologicalSorter(needs).static_order()]
+    except CycleError as e:
+        cycle = " -> ".join(shown(nodes[at]) for at in reversed(e.args[1]))
+        raise FrontendError(f"{where}: nodes in a cycle ({cycle}), an order is needed") from e
+
+
+def reads_of(node: NodeProto) -> set[str]:
+    """The names that a node reads, those that its subgraphs take from outside included."""
+    found = set(filter(None, node.input))
+    for attribute in node.attribute:
+        graphs = list(attribute.graphs)
+        if attribute.type == AttributeProto.GRAPH:
+            graphs.append(attribute.g)
+        for graph in graphs:
+            own = {t.name for t in graph.initializer} | {i.name for i in graph.input}
+            own.update(name for inner in graph.node for name in inner.output)
+            for inner in graph.node:
+                found |= reads_of(inner) - own
+            found |= {o.name for o in graph.output} - own
+    return found - {""}
+
+
+def shown(node: NodeProto) -> str:
+    """A node in a message: its op, domain when it is not the default, and its name in the model."""
+    domain = f"{node.domain}." if node.domain not in ("", "ai.onnx") else ""
+    name = node.name or next(filter(None, node.output), "")
+    return f"{domain}{node.op_type} {name!r}"

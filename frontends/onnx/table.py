@@ -1,0 +1,121 @@
+"""Which op of a model is imported by which function, and what to do about the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from qir.frontends.onnx import (
+    cast,
+    convolution,
+    elementwise,
+    matrix,
+    normalization,
+    padding,
+    pooling,
+    reduce,
+    shapes,
+    softmax,
+)  # fmt: skip
+from qir.frontends.onnx.elementwise import binary, many, unary
+from qir.frontends.onnx.operands import Operand
+from qir.frontends.onnx.site import Site
+from qir.ir import ops
+
+Converter = Callable[[Site], Operand | tuple[Operand, ...]]
+
+DEFAULT: dict[str, Converter] = {
+    "Abs": unary(ops.Abs),
+    "Add": binary(ops.Add),
+    "AveragePool": pooling.average_pool,
+    "BatchNormalization": normalization.batch_norm,
+    "Cast": cast.cast,
+    "CastLike": cast.cast_like,
+    "Celu": elementwise.celu,
+    "Clip": elementwise.clip,
+    "Concat": shapes.concat,
+    "Conv": convolution.conv,
+    "ConvTranspose": convolution.conv_transpose,
+    "DepthToSpace": shapes.depth_to_space,
+    "Div": binary(ops.Div),
+    "Dropout": shapes.dropout,
+    "Elu": elementwise.elu,
+    "Erf": unary(ops.Erf),
+    "Exp": unary(ops.Exp),
+    "Expand": shapes.expand,
+    "Flatten": shapes.flatten,
+    "Gather": shapes.gather,
+    "Gelu": elementwise.gelu,
+    "Gemm": matrix.gemm,
+    "GlobalAveragePool": pooling.global_average_pool,
+    "GlobalLpPool": pooling.global_lp_pool,
+    "GlobalMaxPool": pooling.global_max_pool,
+    "GroupNormalization": normalization.group_norm,
+    "HardSigmoid": elementwise.hard_sigmoid,
+    "HardSwish": elementwise.hard_swish,
+    "Identity": shapes.identity,
+    "InstanceNormalization": normalization.instance_norm,
+    "LRN": normalization.lrn,
+    "LayerNormalization": normalization.layer_norm,
+    "LeakyRelu": elementwise.leaky_relu,
+    "Log": unary(ops.Log),
+    "LogSoftmax": softmax.log_softmax,
+    "LpNormalization": normalization.lp_norm,
+    "LpPool": pooling.lp_pool,
+    "MatMul": matrix.matmul,
+    "Max": many(ops.Maximum),
+    "MaxPool": pooling.max_pool,
+    "Mean": elementwise.mean,
+    "MeanVarianceNormalization": normalization.mean_variance_norm,
+    "Min": many(ops.Minimum),
+    "Mish": elementwise.mish,
+    "Mul": binary(ops.Mul),
+    "Neg": unary(ops.Neg),
+    "PRelu": elementwise.prelu,
+    "Pad": padding.pad,
+    "Pow": binary(ops.Pow),
+    "RMSNormalization": normalization.rms_norm,
+    "Reciprocal": unary(ops.Reciprocal),
+    "ReduceL1": reduce.reduce_l1,
+    "ReduceL2": reduce.reduce_l2,
+    "ReduceLogSum": reduce.reduce_log_sum,
+    "ReduceLogSumExp": reduce.reduce_log_sum_exp,
+    "ReduceMax": reduce.reduce_max,
+    "ReduceMean": reduce.reduce_mean,
+    "ReduceMin": reduce.reduce_min,
+    "ReduceSum": reduce.reduce_sum,
+    "ReduceSumSquare": reduce.reduce_sum_square,
+    "Relu": unary(ops.Relu),
+    "Reshape": shapes.reshape,
+    "Selu": elementwise.selu,
+    "Shape": shapes.shape,
+    "Sigmoid": unary(ops.Sigmoid),
+    "Size": shapes.size,
+    "Slice": shapes.slice_,
+    "Softmax": softmax.softmax,
+    "Softplus": unary(ops.Softplus),
+    "Softsign": elementwise.softsign,
+    "SpaceToDepth": shapes.space_to_depth,
+    "Split": shapes.split,
+    "Sqrt": unary(ops.Sqrt),
+    "Squeeze": shapes.squeeze,
+    "Sub": binary(ops.Sub),
+    "Sum": many(ops.Add),
+    "Swish": elementwise.swish,
+    "Tanh": unary(ops.Tanh),
+    "Tile": shapes.tile,
+    "Transpose": shapes.transpose,
+    "Unsqueeze": shapes.unsqueeze,
+}
+
+TABLE: dict[str, dict[str, Converter]] = {"": DEFAULT}
+
+HINTS: dict[str, str] = {}
+
+
+def lookup(domain: str, op_type: str) -> Converter | None:
+    return TABLE.get(domain, {}).get(op_type)
+
+
+def hint_for(domain: str, op_type: str) -> str | None:
+    """The nearest supported form of an op that is not in the table."""
+    return HINTS.get(op_type)
