@@ -32,7 +32,7 @@ class _Dense:
         self.code, self.dot, self.writer = code, DOTS[code.dot], Writer()
         w = self.writer
         self.x = w.pointer("x", code.x.dtype)
-        self.constants = w.pointer("constants", "int8")
+        self.pointer = self.constants = w.pointer("constants", "int8")
         self.residual = w.pointer("residual", code.residual.dtype) if code.residual else None
         self.y = w.pointer("y", code.y.dtype)
         self.begin, self.end = w.scalar("begin"), w.scalar("end")
@@ -40,6 +40,8 @@ class _Dense:
 
     def build(self, symbol: str) -> PrimFunc:
         with self.writer.loop(self.begin, self.end, "unit") as unit:
+            self.constants = self.writer.anew(self.pointer)
+            self.epilogue = VectorEpilogue(self.writer, self.dot, self.code.epilogue, self.constants)
             at = self._locate(unit)
             acc = self._accumulate(at)
             self._finish(at, acc)

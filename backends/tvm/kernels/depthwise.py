@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from collections.abc import Iterator
 from typing import Any
 
@@ -74,6 +75,8 @@ class _Depthwise:
     def _chunk(self, x: Expr, y: Expr, r: Expr, chosen: Expr) -> None:
         code, w = self.code, self.writer
         weights = w.let(chosen * code.set_bytes)
+        constants = w.anew(self.constants)
+        epilogue = replace(self.epilogue, constants=constants)
         acc: list[list[Expr]] = [[splat(0, "int32", self.dot.lanes)] * 4 for _ in range(code.rows)]
         forms = code.machine.forms
         for g, group in enumerate(code.groups):
@@ -84,7 +87,7 @@ class _Depthwise:
                 for j in range(4):
                     first = ((g * code.rows + row) * 4 + j) * forms
                     loaded = [
-                        w.load(self.constants, weights + (first + f) * self.size, self.size)
+                        w.load(constants, weights + (first + f) * self.size, self.size)
                         for f in range(forms)
                     ]
                     acc[row][j] = w.let(self.dot.step(acc[row][j], unpacked[j], loaded), "acc")
@@ -94,7 +97,7 @@ class _Depthwise:
             for j in range(4):
                 residual = self._residual(r, row, j)
                 at = record + j * code.record_bytes
-                values.append(self.epilogue.requantize(acc[row][j], at, residual))
+                values.append(epilogue.requantize(acc[row][j], at, residual))
             self._store(w.let(y + row * code.y.pitch_y), values)
 
     def _tap(self, x: Expr, tap: tuple[int, int]) -> Expr:

@@ -84,6 +84,21 @@ class Writer:
         index = at if lanes == 1 else tirx.Ramp(_expr(at), _expr(1), lanes)
         self._emit(tirx.BufferStore(buffer, value, [_expr(index)]))
 
+    def anew(self, buffer: Expr) -> Expr:
+        """The same buffer, but LLVM may not carry what it loads from it out of the present loop.
+
+        Without this, loads of loop constants that are one memory operand each become spilled registers.
+        """
+        launder = "llvm.launder.invariant.group"
+        id_ = tirx.const(_intrinsic(launder), "uint32")
+        self._names += 1
+        kind = PointerType(PrimType(str(buffer.dtype)), "global")
+        pointer = Var(f"{buffer.name}{self._names}", kind)
+        self._emit(tirx.Bind(pointer, tirx.call_llvm_intrin(kind, id_, buffer.data)))
+        again = tirx.decl_buffer((ELEMENTS,), buffer.dtype, pointer.name, data=pointer)
+        self._emit(tirx.DeclBuffer(again, data=pointer))
+        return again
+
     def registers(self, count: int, dtype: str, lanes: int) -> Registers:
         """Vectors that can be assigned again; LLVM keeps them in registers."""
         buffer = tirx.decl_buffer((count * lanes,), dtype, "acc", scope="local")

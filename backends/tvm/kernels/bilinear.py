@@ -1,0 +1,49 @@
+"""Bilinear resizing in TIR: channels side by side in vectors."""
+
+from __future__ import annotations
+
+from qir.backends.kernels.bilinear import BilinearCode
+from qir.backends.tvm.compat import PrimFunc, tirx
+from qir.backends.tvm.kernels.pool import place
+from qir.backends.tvm.kernels.scaling import Scaler
+from qir.backends.tvm.kernels.script import Constants, Script, cast, width_of
+from qir.backends.tvm.kernels.writer import Expr
+
+
+def emit_bilinear(code: BilinearCode, symbol: str) -> PrimFunc:
+    """`void symbol(x, constants, y, begin, end)`."""
+    w = Script()
+    x = w.pointer("x", code.x.dtype)
+    constants = Constants(w, code.fields)
+    y = w.pointer("y", code.y.dtype)
+    lanes = width_of(code.vector_bytes, "int32") if code.params[3] in (0, 1) else 1
+
+    def spread(value: Expr, width: int) -> Expr:
+        return value if width == 1 else tirx.Broadcast(value, width)
+
+    with w.units() as unit:
+        image, row = w.split(unit, code.y.height)
+        above = [w.let(image * code.x.pitch_n + constants.take("rows", row * 2 + a)) for a in (0, 1)]
+        u = [w.let(cast(constants.take("u", row * 2 + a), "int32", 1)) for a in (0, 1)]
+        center = w.let(constants.take("center"))
+        with w.steps(code.y.width, "column") as column:
+            across = [w.let(constants.take("columns", column * 2 + b)) for b in (0, 1)]
+            v = [w.let(cast(constants.take("v", column * 2 + b), "int32", 1)) for b in (0, 1)]
+            y_at = w.let(place(code.y, image, row, column))
+            param = sum(i * s for i, s in zip((image, row, column), code.params, strict=False))
+
+            def channels(at: Expr, width: int) -> None:
+                total = None
+                for b in (0, 1):
+                    taps = [cast(w.load(x, above[a] + across[b] + at, width), "int32", width) for a in (0, 1)]
+                    down = taps[0] * spread(u[0], width) + taps[1] * spread(u[1], width)
+                    side = (down - spread(center, width)) * spread(v[b], width)
+                    total = side if total is None else total + side
+                value = w.let(total)
+                if code.scaling:
+                    scaler = Scaler(w, code.scaling, constants)
+                    value = scaler.stored([value], param + at * code.params[3], code.params[3], width)
+                w.store(y, y_at + at, value, width)
+
+            w.spans(code.y.channels, lanes, channels)
+    return w.finish(symbol)

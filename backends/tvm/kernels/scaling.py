@@ -1,0 +1,76 @@
+"""Sums to stored values: the arithmetic of qir.backends.kernels.scaling in TIR."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qir.backends.kernels.scaling import Form, Rounding, Scaling
+from qir.backends.tvm.compat import tirx
+from qir.backends.tvm.kernels.script import Constants, Script, cast, clamp
+from qir.backends.tvm.kernels.writer import splat
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """One scaling in one function."""
+
+    script: Script
+    code: Scaling
+    constants: Constants
+
+    def stored(self, terms: Sequence, at, step: int, lanes: int):
+        """Values of Y's dtype from int32 lanes of every term; their constants begin at index `at`."""
+        code = self.code
+        if code.count == 1:
+            at, step = 0, 0
+
+        def field(name: str):
+            return self.constants.take(name, at, step, lanes)
+
+        forms = {Form.NARROW: self._narrow, Form.HIGH: self._high, Form.WIDE: self._wide}
+        value, dtype = forms[code.form](terms, field, lanes)
+        if code.zero:
+            value = value + cast(field("zero"), dtype, lanes)
+        if code.clamps or dtype == "int64":
+            value = clamp(self.script.let(value), code.low, code.high, dtype, lanes)
+        return cast(value, code.dtype, lanes)
+
+    def _narrow(self, terms, field, lanes: int):
+        low, high = field("add_low"), field("add_high")
+        for i, x in enumerate(terms):
+            x = self.script.let(x)
+            low = low + x * cast(field(f"low{i}"), "int32", lanes)
+            high = high + x * cast(field(f"high{i}"), "int32", lanes)
+        carried = high + tirx.shift_right(low, splat(16, "int32", lanes))
+        return tirx.shift_right(carried, field("after")), "int32"
+
+    def _high(self, terms, field, lanes: int):
+        total = None
+        for i, x in enumerate(terms):
+            product = cast(x, "int64", lanes) * cast(field(f"mult{i}"), "int64", lanes)
+            total = product if total is None else total + product
+        total = total + field("add")
+        top = cast(tirx.shift_right(total, splat(32, "int64", lanes)), "int32", lanes)
+        return tirx.shift_right(top, field("after")), "int32"
+
+    def _wide(self, terms, field, lanes: int):
+        total, let = None, self.script.let
+        for i, x in enumerate(terms):
+            centred = cast(x, "int64", lanes) - cast(field(f"center{i}"), "int64", lanes)
+            product = centred * cast(field(f"mult{i}"), "int64", lanes)
+            total = product if total is None else total + product
+        shift, total, one = let(field("shift")), let(total), splat(1, "int64", lanes)
+        if self.code.rounding is Rounding.FLOOR:
+            return tirx.shift_right(total, shift), "int64"
+        half = let(tirx.shift_left(one, shift - one))
+        up = let(tirx.shift_right(total + half, shift))
+        if self.code.rounding is Rounding.HALF_UP:
+            return up, "int64"
+        rest = tirx.bitwise_and(total, half + half - one)
+        if self.code.rounding is Rounding.HALF_EVEN:
+            odd = tirx.bitwise_and(up, one)
+        else:  # the sign bit
+            odd = tirx.bitwise_and(tirx.shift_right(total, splat(63, "int64", lanes)), one)
+        tie = tirx.Select(tirx.EQ(rest, half), odd, splat(0, "int64", lanes))
+        return up - tie, "int64"

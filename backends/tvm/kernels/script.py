@@ -1,0 +1,136 @@
+"""Rows of elements as vectors with scalar ends, casts of either, and constants by name: what loop kernels share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from qir.backends.kernels.fields import Fields
+from qir.backends.kernels.nest import Nest
+from qir.backends.kernels.view import ITEM
+from qir.backends.tvm.compat import tirx
+from qir.backends.tvm.kernels.writer import ELEMENTS, Writer, splat
+
+
+def kind(dtype: str, lanes: int) -> str:
+    """TVM's name of a vector, or of a scalar when lanes is 1."""
+    return dtype if lanes == 1 else f"{dtype}x{lanes}"
+
+
+def cast(value, dtype: str, lanes: int):
+    """The same integers in another width."""
+    return tirx.Cast(kind(dtype, lanes), value)
+
+
+def clamp(value, low: int, high: int, dtype: str, lanes: int):
+    """min(max(value, low), high) in the dtype of the value."""
+    return tirx.min(tirx.max(value, splat(low, dtype, lanes)), splat(high, dtype, lanes))
+
+
+class Script(Writer):
+    """A function with one loop over its units of work."""
+
+    def view(self, buffer, dtype: str):
+        """The memory of a pointer as elements of another dtype."""
+        other = tirx.decl_buffer((ELEMENTS,), dtype, f"{buffer.name}_{dtype}", data=buffer.data)
+        self._emit(tirx.DeclBuffer(other, data=buffer.data))
+        return other
+
+    @contextmanager
+    def when(self, condition) -> Iterator[None]:
+        """What is written inside happens only if the condition holds."""
+        self._blocks.append([])
+        yield
+        body = self._blocks.pop()
+        self._emit(tirx.IfThenElse(condition, body[0] if len(body) == 1 else tirx.SeqStmt(body), None))
+
+    @contextmanager
+    def units(self) -> Iterator:
+        """The loop over [begin, end): the last two parameters."""
+        begin, end = self.scalar("begin"), self.scalar("end")
+        with self.loop(begin, end, "unit") as unit:
+            yield unit
+
+    def split(self, index, extent: int):
+        """Quotient and remainder of a non-negative index; an extent of 1 costs nothing."""
+        if extent == 1:
+            return index, 0
+        if isinstance(index, int):
+            return divmod(index, extent)
+        by = tirx.IntImm("int32", extent)
+        return self.let(tirx.truncdiv(index, by)), self.let(tirx.truncmod(index, by))
+
+    @contextmanager
+    def rows(self, nest: Nest, unit, inner: int = 1) -> Iterator:
+        """The nest's loops without the last `inner` axes: every operand's offset of the first element."""
+        rest, piece = self.split(unit, nest.pieces)
+        where = []
+        for size in reversed(nest.shape[: nest.cut]):
+            rest, index = self.split(rest, size)
+            where.append(index)
+        where.reverse()
+        start = piece if isinstance(piece, int) and piece == 0 else self.let(
+            tirx.min(piece * nest.piece, nest.shape[nest.cut] - nest.piece)
+        )
+        offsets = [
+            self.let(sum((i * s for i, s in zip(where, steps, strict=False) if s), 0) + start * steps[nest.cut])
+            if steps[nest.cut] or any(steps[: nest.cut]) else 0
+            for steps in nest.strides
+        ]
+        loops = [(nest.piece, nest.cut)] + [(nest.shape[a], a) for a in range(nest.cut + 1, len(nest.shape))]
+        with self._nested(loops[: len(loops) - inner] if inner else loops, nest.strides, offsets) as found:
+            yield found
+
+    @contextmanager
+    def _nested(self, loops: Sequence[tuple[int, int]], strides, offsets) -> Iterator:
+        if not loops:
+            yield offsets
+            return
+        size, axis = loops[0]
+        with self.steps(size, "i") as i:
+            moved = [o if not s[axis] else self.let(o + i * s[axis]) for o, s in zip(offsets, strides, strict=True)]
+            with self._nested(loops[1:], strides, moved) as found:
+                yield found
+
+    def spans(self, length: int, lanes: int, body) -> None:
+        """body(at, width) for vectors that cover 0 .. length; the last moves back, so some elements come twice."""
+        width = 1 << (min(lanes, length).bit_length() - 1)
+        with self.steps(length // width, "at") as i:
+            body(i * width, width)
+        if length % width:
+            body(length - width, width)
+
+    def take(self, buffer, at, step: int, lanes: int):
+        """Elements at, at + step, ...; a step of 0 or 1 makes vectors."""
+        if lanes == 1 or step == 1:
+            return self.load(buffer, at, lanes)
+        assert step == 0
+        return tirx.Broadcast(self.load(buffer, at), lanes)
+
+
+class Constants:
+    """The constants block by the names of its fields."""
+
+    def __init__(self, script: Script, fields: Fields) -> None:
+        self._script, self._fields = script, fields
+        pointer = script.pointer("constants", "int8")
+        self._views = {d: script.view(pointer, d) for d in sorted({d for _, d, _ in fields.entries})}
+
+    def take(self, name: str, at=0, step: int = 0, lanes: int = 1):
+        """Elements of a field, from index `at`."""
+        dtype = self._fields.dtype(name)
+        base = self._fields.at(name) // ITEM_BYTES[dtype]
+        return self._script.take(self._views[dtype], base + at, step, lanes)
+
+
+ITEM_BYTES = {**ITEM, "int64": 8}
+
+
+def width_of(vector_bytes: int, dtype: str) -> int:
+    """Lanes of one vector of this dtype; 1 where kernels are plain loops."""
+    return max(1, vector_bytes // ITEM_BYTES[dtype])
+
+
+def straight(steps: Sequence[int], lanes: int) -> int:
+    """Lanes that operands with these inner strides allow: vectors need every stride to be 0 or 1."""
+    return lanes if all(s in (0, 1) for s in steps) and steps[-1] == 1 else 1

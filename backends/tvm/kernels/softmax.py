@@ -1,0 +1,67 @@
+"""Softmax in fixed point in TIR: three passes over each row, no scratch memory."""
+
+from __future__ import annotations
+
+from qir.backends.kernels.softmax import SEEDS, SoftmaxCode
+from qir.backends.tvm.compat import PrimFunc, tirx
+from qir.backends.tvm.kernels.script import Constants, Script, cast, clamp
+from qir.backends.tvm.kernels.writer import Expr, Registers
+
+
+class _Softmax:
+    def __init__(self, code: SoftmaxCode) -> None:
+        self.code, self.script = code, Script()
+        self.x = self.script.pointer("x", code.x)
+        self.constants = Constants(self.script, code.fields)
+        self.y = self.script.pointer("y", code.y)
+        self.size, (self.x_step, self.y_step) = code.nest.shape[-1], code.nest.steps
+
+    def build(self, symbol: str) -> PrimFunc:
+        w = self.script
+        with w.units() as unit, w.rows(self.code.nest, unit) as (x_at, y_at):
+            most = w.registers(1, "int32", 1)
+            most[0] = self._x(x_at, 0)
+            with w.steps(self.size) as i:
+                most[0] = tirx.max(most[0], self._x(x_at, i))
+            top = w.let(most[0])
+            total = w.registers(1, "int32", 1)
+            total[0] = tirx.const(0, "int32")
+            with w.steps(self.size) as i:
+                total[0] = total[0] + self._exp(x_at, i, top)
+            reciprocal, n = self._reciprocal(total)
+            with w.steps(self.size) as i:
+                self._store(self._exp(x_at, i, top), reciprocal, n, y_at + i * self.y_step)
+        return w.finish(symbol)
+
+    def _x(self, at: Expr, i: Expr) -> Expr:
+        return cast(self.script.load(self.x, at + i * self.x_step), "int32", 1)
+
+    def _exp(self, at: Expr, i: Expr, top: Expr) -> Expr:
+        return self.constants.take("exp", top - self._x(at, i))
+
+    def _reciprocal(self, total: Registers) -> tuple[Expr, Expr]:
+        """(r ~ 2**61 / m, n): m = S << n has 31 bits; n is found by halves, as no target lacks compares."""
+        w = self.script
+        m, n = w.let(cast(total[0], "int64", 1)), tirx.const(0, "int64")
+        for step in (16, 8, 4, 2, 1):
+            small = tirx.LT(m, tirx.const(1 << (31 - step), "int64"))
+            shift = w.let(tirx.Select(small, tirx.const(step, "int64"), tirx.const(0, "int64")))
+            m, n = w.let(tirx.shift_left(m, shift)), w.let(n + shift)
+        guess = cast(tirx.shift_right(m, tirx.const(23, "int64")), "int32", 1) - SEEDS
+        r = w.let(self.constants.take("seed", guess))
+        for _ in range(2):
+            product = tirx.shift_right(m * r, tirx.const(31, "int64"))
+            r = w.let(tirx.shift_right(r * (tirx.const(1 << 31, "int64") - product), tirx.const(30, "int64")))
+        return r, n
+
+    def _store(self, e: Expr, reciprocal: Expr, n: Expr, at: Expr) -> None:
+        w, code = self.script, self.code
+        mult, half, shift, zero = (self.constants.take(f) for f in ("mult", "half", "shift", "zero"))
+        p = tirx.shift_right(cast(e, "int64", 1) * reciprocal, tirx.const(31, "int64") - n)
+        value = w.let(tirx.shift_right(p * mult + half, shift) + zero)
+        w.store(self.y, at, cast(clamp(value, code.low, code.high, "int64", 1), code.y, 1))
+
+
+def emit_softmax(code: SoftmaxCode, symbol: str) -> PrimFunc:
+    """`void symbol(x, constants, y, begin, end)`."""
+    return _Softmax(code).build(symbol)
