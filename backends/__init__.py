@@ -1,1 +1,7 @@
-"""An integer graph becomes an artifact: kernels, packed weights, buffers, files."""
+"""Integer graphs become artifacts: lower, compile, link, describe."""
+
+from qir.backends.artifact import Artifact, build
+from qir.backends.lower import lower
+from qir.backends.targets import find
+
+__all__ = ["Artifact", "build", "find", "lower"]

@@ -178,14 +178,14 @@ class Pad(Move):
             y = torch.full(self.result.type.shape, self.value, dtype=x.dtype)
             y[self._inside()] = x
             return y
-        index = self._source()
+        index = self.sources()
         for axis, source in enumerate(index):
             x = x.index_select(axis, torch.from_numpy(source))
         return x
 
     def evaluate(self, x: Array) -> Array:
         if self.mode is not PadMode.CONSTANT:
-            return np.ascontiguousarray(x[np.ix_(*self._source())])
+            return np.ascontiguousarray(x[np.ix_(*self.sources())])
         fill = (
             int(self.x.type.quant.zero_point.array)
             if isinstance(self.x.type.elem, Quant)
@@ -199,7 +199,7 @@ class Pad(Move):
         sides = zip(self.x.type.shape, self.before, self.between, strict=True)
         return tuple(slice(b, b + s + max(s - 1, 0) * i, i + 1) for s, b, i in sides)
 
-    def _source(self) -> list[Array]:
+    def sources(self) -> list[Array]:
         """For each axis, which element of x each element of y copies."""
         mode = "reflect" if self.mode is PadMode.REFLECT else "edge"
         sides = zip(self.x.type.shape, self.before, self.after, strict=True)

@@ -1,0 +1,211 @@
+"""From an integer graph to an artifact: lowered, compiled, linked, described; and written whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qir.backends import border, entry
+from qir.backends.compile import Compiled, compile_kernels
+from qir.backends.folder import write_folder
+from qir.backends.kernels import SLACK
+from qir.backends.link import Linked, link
+from qir.backends.lower import lower
+from qir.backends.memory import ALIGNMENT
+from qir.backends.program import Program
+from qir.backends.proofs import proven
+from qir.backends.targets import find
+from qir.ir.graph import Graph
+from qir.ir.interpret import interpret
+from qir.ir.op import Value
+from qir.ir.printer import blobs, text
+from qir.ir.target import Target
+from qir.ir.types import Array, Quant, integer_of
+from qir.runtime import format
+
+GOLDEN_CASES = 2
+WEIGHTS, GOLDEN, GRAPH, PROGRAM = "weights.bin", "golden.bin", "graph.qir", "program.txt"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """All files of an artifact, in memory, manifest.json among them."""
+
+    name: str
+    target: Target
+    program: Program
+    manifest: Mapping[str, Any]
+    files: Mapping[str, bytes]
+
+    def save(self, path: str | Path) -> Path:
+        """Write the folder `path`, whole or not at all; an artifact already there is replaced.
+
+        Errors: ArtifactError when it cannot be written, or when something else is in the way.
+        """
+        return write_folder(Path(path), self.files)
+
+
+def build(
+    graph: Graph, target: str | Target = "cpu", name: str | None = None, golden: Sequence[Sequence[Array]] | None = None
+) -> Artifact:
+    """The artifact of an integer graph. The same graph, target and compilers give the same bytes.
+
+    `golden`: stored integers for each input, case by case; by default random ones, the extremes among them.
+    Errors: LowerError for what the target cannot do or a compiler that is missing, VerifyError for a proof that fails.
+    """
+    machine = find(target)
+    program = lower(graph, machine, entry.identifier(name or graph.name))
+    sources, stored_bytes = _sources(program, machine)
+    codes = {entry.symbol(program, s): code for s, code in program.codes.items()}
+    compiled = compile_kernels(codes, machine)
+    proofs = proven(graph, compiled.checked)
+    linked = link(machine, program.name, sources, compiled.objects, entry.exports(program, machine))
+    cases = list(golden) if golden is not None else list(_examples(graph))
+    files = _files(graph, program, sources, linked, cases)
+    manifest = _manifest(program, machine, files, linked, compiled, proofs, stored_bytes, len(cases))
+    return Artifact(program.name, machine, program, manifest, {**files, format.MANIFEST: format.sealed(manifest)})
+
+
+def _sources(program: Program, target: Target) -> tuple[dict[str, str], int]:
+    """Every C file and header, and the bytes of scratch that the border needs."""
+    _, stored_bytes = border.stored_offsets(program)
+    name = program.name
+    sources = {
+        f"{name}.h": entry.header(program, target, _version("qir"), border.prototypes(program), stored_bytes),
+        f"{name}.c": entry.entry(program, target),
+        f"{name}_border.c": border.source(program),
+    }
+    if target.is_hosted:
+        sources[f"{name}_pool.c"] = entry.pool(program)
+    return sources, stored_bytes
+
+
+def _files(
+    graph: Graph, program: Program, sources: Mapping[str, str], linked: Linked, cases: Sequence[Sequence[Array]]
+) -> dict[str, bytes]:
+    name = program.name
+    return {
+        **{file: source.encode() for file, source in sources.items()},
+        f"{name}_test.c": entry.selftest(program, len(cases)).encode(),
+        f"{name}.o": linked.object,
+        f"lib{name}.a": linked.archive,
+        f"lib{name}.so": linked.library,
+        WEIGHTS: program.weights,
+        GOLDEN: b"".join(_golden(graph, cases)),
+        GRAPH: text(graph).encode(),
+        f"{GRAPH}.npz": _packed(graph),
+        PROGRAM: program.text.encode(),
+    }
+
+
+def _manifest(
+    program: Program,
+    target: Target,
+    files: Mapping[str, bytes],
+    linked: Linked,
+    compiled: Compiled,
+    proofs: Mapping[str, Any],
+    stored_bytes: int,
+    cases: int,
+) -> dict[str, Any]:
+    return {
+        "format": format.FORMAT,
+        "abi": format.ABI,
+        "name": program.name,
+        "target": {
+            "name": target.name, "triple": target.triple, "cpu": target.cpu, "features": list(target.features),
+            "needs": list(target.needs), "machine": target.machine, "system": target.system,
+            "pointer_bits": target.pointer_bits,
+        },
+        "inputs": [_tensor(v, v.name) for v in program.inputs],
+        "outputs": [_tensor(v, n) for v, n in zip(program.outputs, program.output_names, strict=True)],
+        "steps": [
+            {"title": s.title, "kernel": s.symbol, "ops": list(s.ops), "units": s.units, "macs": s.macs,
+             "bytes": s.bytes_moved, "source": s.loc.source}
+            for s in program.steps
+        ],
+        "files": {n: {"bytes": len(c), "sha256": format.digest(c)} for n, c in sorted(files.items())},
+        "library": f"lib{program.name}.so",
+        "weights": WEIGHTS,
+        "graph": GRAPH,
+        "golden": {"file": GOLDEN, "cases": cases},
+        "workspace_bytes": program.workspace_bytes,
+        "workspace_bound": program.workspace_bound,
+        "weights_bytes": len(program.weights),
+        "stored_bytes": stored_bytes,
+        "alignment": ALIGNMENT,
+        "input_slack": SLACK,
+        "macs": program.macs,
+        "versions": {"qir": _version("qir"), "tvm": compiled.version, "compiler": linked.compiler},
+        "proofs": {**proofs, "undefined_symbols": list(linked.undefined)},
+    }  # fmt: skip
+
+
+def _tensor(value: Value, name: str) -> dict[str, Any]:
+    kept = integer_of(value.type.elem)
+    assert kept is not None  # verified: the graph is integer
+    q = value.type.elem if isinstance(value.type.elem, Quant) else None
+    return {
+        "name": name,
+        "dtype": str(value.type.elem.carrier),
+        "shape": list(value.type.shape),
+        "low": kept.min,
+        "high": kept.max,
+        "quantization": None
+        if q is None
+        else {
+            "scale": [float(s) for s in q.scale.array.reshape(-1)],
+            "zero_point": [int(z) for z in q.zero_point.array.reshape(-1)],
+            "axis": q.axis,
+        },
+    }
+
+
+def _examples(graph: Graph) -> Iterator[list[Array]]:
+    """Golden inputs: first random ones, then the least and greatest values mixed; the same each time."""
+    rng = np.random.default_rng(0)
+    for case in range(GOLDEN_CASES):
+        arrays = []
+        for value in graph.inputs:
+            kept = integer_of(value.type.elem)
+            assert kept is not None
+            choices = np.array([kept.min, kept.max]) if case % 2 else None
+            drawn = (
+                rng.integers(kept.min, kept.max, value.type.shape, endpoint=True)
+                if choices is None
+                else rng.choice(choices, value.type.shape)
+            )
+            arrays.append(np.asarray(drawn, kept.carrier))
+        yield arrays
+
+
+def _golden(graph: Graph, cases: Sequence[Sequence[Array]]) -> Iterator[bytes]:
+    """For each case the inputs and what the interpreter makes of them, little endian."""
+    for inputs in cases:
+        for array, value in zip((*inputs, *interpret(graph, inputs)), (*graph.inputs, *graph.outputs), strict=True):
+            yield np.ascontiguousarray(array, value.type.elem.carrier.newbyteorder("<")).tobytes()
+
+
+def _packed(graph: Graph) -> bytes:
+    """The graph's large constants, as qir.ir.textfile writes them: fixed dates, sorted by hash."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as z:
+        for name, data in sorted(blobs(graph).items()):
+            one = io.BytesIO()
+            np.save(one, data.array)
+            z.writestr(zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), one.getvalue())
+    return out.getvalue()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,77 @@
+"""Reads the symbols of ELF objects and libraries: what they define, and what they need from elsewhere."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from qir.ir.errors import LowerError
+
+SYMTAB, DYNSYM = 2, 11
+GLOBAL, WEAK = 1, 2
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """One global or weak symbol."""
+
+    name: str
+    is_defined: bool
+    is_weak: bool
+
+
+@dataclass(frozen=True)
+class _Section:
+    kind: int
+    offset: int
+    size: int
+    link: int
+    entry: int
+
+
+def symbols(content: bytes) -> tuple[Symbol, ...]:
+    """The global symbols: of the dynamic table where there is one, else of the full one.
+
+    Errors: LowerError when the bytes are no ELF file.
+    """
+    if content[:4] != b"\x7fELF" or content[4] not in (1, 2) or content[5] not in (1, 2):
+        raise LowerError(f"object: starts with {content[:6]!r}, an ELF file is needed")
+    wide, order = content[4] == 2, "<" if content[5] == 1 else ">"
+    try:
+        sections = list(_sections(content, wide, order))
+        tables = {s.kind: s for s in sections if s.kind in (SYMTAB, DYNSYM)}
+        table = tables.get(DYNSYM) or tables.get(SYMTAB)
+        return () if table is None else tuple(_symbols(content, wide, order, table, sections[table.link]))
+    except (struct.error, IndexError) as e:
+        raise LowerError(f"object: its tables are cut off ({e}), a whole ELF file is needed") from e
+
+
+def undefined(content: bytes) -> tuple[str, ...]:
+    """Names that must come from elsewhere, sorted; weak ones may stay absent and are left out."""
+    return tuple(sorted({s.name for s in symbols(content) if not s.is_defined and not s.is_weak}))
+
+
+def _sections(content: bytes, wide: bool, order: str) -> Iterator[_Section]:
+    if wide:
+        (start,) = struct.unpack_from(order + "Q", content, 0x28)
+        size, count = struct.unpack_from(order + "HH", content, 0x3A)
+    else:
+        (start,) = struct.unpack_from(order + "I", content, 0x20)
+        size, count = struct.unpack_from(order + "HH", content, 0x2E)
+    form = order + ("IIQQQQIIQQ" if wide else "IIIIIIIIII")
+    for i in range(count):
+        f = struct.unpack_from(form, content, start + i * size)
+        yield _Section(kind=f[1], offset=f[4], size=f[5], link=f[6], entry=f[9])
+
+
+def _symbols(content: bytes, wide: bool, order: str, table: _Section, strings: _Section) -> Iterator[Symbol]:
+    for at in range(table.offset, table.offset + table.size, table.entry):
+        if wide:
+            name, info, _, section, _, _ = struct.unpack_from(order + "IBBHQQ", content, at)
+        else:
+            name, _, _, info, _, section = struct.unpack_from(order + "IIIBBH", content, at)
+        if info >> 4 in (GLOBAL, WEAK) and name:
+            start = strings.offset + name
+            text = content[start : content.index(b"\0", start)].decode()
+            yield Symbol(text, section != 0, info >> 4 == WEAK)

@@ -1,0 +1,111 @@
+"""Groups of ops that one kernel computes: an anchor and the requantize that takes its accumulator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from qir.ir.fixed import Rounding
+from qir.ir.graph import Graph
+from qir.ir.op import Op, Value
+from qir.ir.ops import AvgPool, Bilinear, Constant, Conv, Linear, MatMul, Mul, ReduceMean, ReduceSum, Requantize
+from qir.ir.types import Quant
+
+ANCHORS = (Conv, Linear, MatMul, Mul, AvgPool, ReduceMean, ReduceSum, Bilinear)
+"""Ops whose kernels end in an epilogue, so an accumulator is never stored."""
+
+CONTRACTIONS = (Conv, Linear)
+"""Those whose epilogue can add a second tensor, and takes its numbers by channel."""
+
+NARROW = ("uint8", "int8", "int16")
+"""What an epilogue stores, and reads as a residual."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """`anchor` alone, or followed by `tail`, the only reader of its result; `residual` is the tail's other operand."""
+
+    anchor: Op
+    tail: Requantize | None = None
+    residual: Value | None = None
+
+    @property
+    def ops(self) -> tuple[Op, ...]:
+        return (self.anchor,) if self.tail is None else (self.anchor, self.tail)
+
+    @property
+    def result(self) -> Value:
+        return self.ops[-1].result
+
+    @property
+    def operands(self) -> tuple[Value, ...]:
+        """What the kernel reads, without the constants it was built with."""
+        return self.anchor.operands + (() if self.residual is None else (self.residual,))
+
+    @property
+    def residual_at(self) -> int:
+        """Which operand of the tail the residual is."""
+        assert self.tail is not None
+        return 1 if self.tail.xs[0] == self.anchor.result else 0
+
+    def __str__(self) -> str:
+        return " + ".join(f"{op.mnemonic} %{op.names[0]}" for op in self.ops)
+
+
+def fuse(graph: Graph) -> tuple[Group, ...]:
+    """Every op but the constants in one group; groups in an order in which they can run."""
+    tails: dict[str, Group] = {}  # by the tail's result
+    fused: set[str] = set()
+    outputs = {v.name for v in graph.outputs}
+    for op in graph.ops:
+        if isinstance(op, Requantize):
+            for at in range(len(op.xs)):
+                group = _with_tail(graph, op, at, outputs)
+                if group is not None:
+                    tails[op.names[0]] = group
+                    fused.add(group.anchor.names[0])
+                    break
+    groups = []
+    for op in graph.ops:
+        if op.names[0] not in fused and not isinstance(op, Constant):
+            groups.append(tails.get(op.names[0], Group(op)))
+    return tuple(groups)
+
+
+def _with_tail(graph: Graph, tail: Requantize, at: int, outputs: set[str]) -> Group | None:
+    """The group of the producer of operand `at` and `tail`, if one kernel can do both exactly."""
+    acc = tail.xs[at]
+    anchor = graph.producers.get(acc.name)
+    if not isinstance(anchor, ANCHORS) or acc.name in outputs or len(graph.users[acc.name]) != 1:
+        return None
+    if not tail.to.is_per_tensor or tail.result.type.shape != acc.type.shape:
+        return None
+    if isinstance(anchor, CONTRACTIONS) and not _suits_contraction(tail):
+        return None
+    others = [x for i, x in enumerate(tail.xs) if i != at]
+    if not others:
+        return Group(anchor, tail)
+    if len(others) > 1 or not isinstance(anchor, CONTRACTIONS) or not _can_be_residual(others[0], acc):
+        return None
+    return Group(anchor, tail, others[0])
+
+
+def _suits_contraction(tail: Requantize) -> bool:
+    """Half up, to at most 16 bits, by one multiplier or one for each channel, none negative."""
+    numbers = [data.array for data in (*tail.mult, tail.shift)]
+    by_channel = all(a.ndim <= 1 and bool(np.all(a >= 0)) for a in numbers)
+    return tail.rounding is Rounding.HALF_UP and str(tail.to.carrier) in NARROW and by_channel
+
+
+def _can_be_residual(value: Value, acc: Value) -> bool:
+    q = value.type.elem
+    return (
+        isinstance(q, Quant) and q.is_per_tensor and str(q.carrier) in NARROW and value.type.shape == acc.type.shape
+    )
+
+
+def constants(graph: Graph) -> Mapping[str, Constant]:
+    """The constants of a graph by the name of their value."""
+    return {op.names[0]: op for op in graph.ops if isinstance(op, Constant)}

@@ -1,0 +1,134 @@
+"""From objects and C sources to what a program links: one object, a static and a shared library."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+
+from qir.backends import elf
+from qir.ir.errors import LowerError, listed
+from qir.ir.target import PYTHON, Target, Toolchain
+
+FLAGS = ("-std=c11", "-O3", "-fPIC", "-ffp-contract=off", "-fno-math-errno", "-fno-ident",
+         "-fno-asynchronous-unwind-tables", "-fno-stack-protector", "-U_FORTIFY_SOURCE", "-Wall", "-Wextra",
+         "-Werror", "-frandom-seed=qir")  # fmt: skip
+"""Of every C file: nothing of the machine that compiles gets into the object."""
+
+LIBC = re.compile(
+    r"mem(set|cpy|move|cmp)|calloc|malloc|free|abort|clock_gettime|rintf?|lrintf?|sched_yield|sysconf"
+    r"|pthread_\w+|__cxa_finalize|__gmon_start__|_ITM_\w+|__stack_chk_fail|__memcpy_chk"
+)
+"""What a library may ask of its surroundings."""
+
+SECONDS = 300  # a compiler that takes longer hangs
+
+
+@dataclass(frozen=True)
+class Linked:
+    """What linking gives: the bytes of each file, and the compiler that made them."""
+
+    object: bytes
+    archive: bytes
+    library: bytes
+    compiler: str
+    undefined: tuple[str, ...]
+
+
+def toolchain(target: Target) -> Toolchain:
+    """The first toolchain of the target that this machine has; $CC goes first.
+
+    Errors: LowerError that says what to install.
+    """
+    candidates = list(target.toolchains)
+    if named := os.environ.get("CC"):
+        first = candidates[0]
+        candidates.insert(0, replace(first, name=f"$CC = {named}", compiler=tuple(shlex.split(named))))
+    for candidate in candidates:
+        if _is_there(candidate.compiler):
+            return candidate
+    tried = [f"{c.name}: not found; {c.install}" for c in candidates]
+    raise LowerError(listed(f"target {target}: no C compiler found, one of these is needed", tried))
+
+
+def _is_there(command: Sequence[str]) -> bool:
+    if command[0] == PYTHON:
+        return find_spec(command[2]) is not None
+    return shutil.which(command[0]) is not None
+
+
+def _run(command: Sequence[str], folder: Path, what: str) -> str:
+    """Run in `folder`, with nothing of the caller's language or place in the output."""
+    whole = [sys.executable if part == PYTHON else part for part in command]
+    environment = {**os.environ, "LC_ALL": "C", "SOURCE_DATE_EPOCH": "0", "ZERO_AR_DATE": "1"}
+    try:
+        done = subprocess.run(whole, cwd=folder, env=environment, capture_output=True, text=True,
+                              errors="replace", timeout=SECONDS)  # fmt: skip
+    except subprocess.TimeoutExpired as e:
+        raise LowerError(f"{what}: {whole[0]} ran over {SECONDS} s, an end is needed") from e
+    except OSError as e:
+        raise LowerError(f"{what}: {whole[0]} cannot run ({e.strerror}), a working compiler is needed") from e
+    if done.returncode != 0:
+        said = [line for line in done.stderr.splitlines() if line.strip()]
+        raise LowerError(listed(f"{what}: {whole[0]} ended with {done.returncode}, 0 is needed", said or ["(silent)"]))
+    return done.stdout
+
+
+def version(tools: Toolchain) -> str:
+    """The compiler's first line about itself."""
+    said = _run((*tools.compiler, "--version"), Path.cwd(), "compiler version")
+    return said.splitlines()[0].strip() if said.strip() else tools.name
+
+
+def link(
+    target: Target, name: str, sources: Mapping[str, str], objects: Mapping[str, bytes], exports: Iterable[str]
+) -> Linked:
+    """Compile the .c among `sources` (headers lie beside them), and link them with `objects`.
+
+    The same input and compiler give the same bytes. Only `exports` are visible in the shared library.
+    Errors: LowerError without a compiler, with its words when it refuses, or when the library needs more than libc.
+    """
+    tools = toolchain(target)
+    with tempfile.TemporaryDirectory(prefix="qir-") as temporary:
+        folder = Path(temporary)
+        for file, content in objects.items():
+            (folder / file).write_bytes(content)
+        for file, source in sources.items():
+            (folder / file).write_text(source)
+        compiled = [_compile(tools, target, folder, file) for file in sources if file.endswith(".c")]
+        inputs = [*compiled, *objects]
+        whole, archive = f"{name}.o", f"lib{name}.a"
+        cc = (*tools.compiler, *tools.flags)
+        _run((*cc, "-r", "-nostdlib", "-Wl,--build-id=none", "-o", whole, *inputs), folder, f"link {whole}")
+        _run((*tools.archiver, "rcsD", archive, whole), folder, f"archive {archive}")
+        library = _shared(cc, folder, name, whole, exports)
+        foreign = elf.undefined(library)
+        if wrong := [s for s in foreign if not LIBC.fullmatch(s.split("@")[0])]:
+            raise LowerError(listed(f"library {name}: needs symbols that libc does not have", wrong))
+        read = [(folder / file).read_bytes() for file in (whole, archive)]
+        return Linked(read[0], read[1], library, version(tools), foreign)
+
+
+def _compile(tools: Toolchain, target: Target, folder: Path, file: str) -> str:
+    out = f"{Path(file).stem}.c.o"
+    command = (*tools.compiler, *tools.flags, *FLAGS, *target.c_flags, "-c", file, "-o", out)
+    _run(command, folder, f"compile {file}")
+    return out
+
+
+def _shared(cc: Sequence[str], folder: Path, name: str, whole: str, exports: Iterable[str]) -> bytes:
+    visible = "".join(f" {symbol};" for symbol in sorted(exports))
+    (folder / "exports").write_text(f"{{ global:{visible} local: *; }};\n")
+    file = f"lib{name}.so"
+    flags = ("-shared", "-pthread", "-Wl,--build-id=none", "-Wl,--version-script=exports", "-Wl,-z,noexecstack",
+             "-Wl,-z,relro,-z,now", f"-Wl,-soname,{file}", "-s")  # fmt: skip
+    _run((*cc, *flags, "-o", file, whole), folder, f"link {file}")
+    return (folder / file).read_bytes()

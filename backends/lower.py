@@ -1,0 +1,221 @@
+"""Integer graph -> program: groups of ops become kernel calls on planned memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from qir.backends import memory
+from qir.backends.fuse import Group, constants, fuse
+from qir.backends.kernels import SLACK
+from qir.backends.kernels.view import ITEM
+from qir.backends.layout import BUFFER, CONSTANT, INPUT, OUTPUT, Layout, Root, lay_out
+from qir.backends.moves import copied, framed, moves
+from qir.backends.place import Place
+from qir.backends.program import WEIGHTS, WORKSPACE, Address, Argument, Buffer, Program, Step
+from qir.backends.select import Call, Context, Missing, Unit, choose
+from qir.ir.errors import LowerError, listed
+from qir.ir.graph import Graph
+from qir.ir.op import Loc, Op, Value
+from qir.ir.ranges import value_bounds
+from qir.ir.target import Target
+
+
+def lower(graph: Graph, target: Target, name: str | None = None) -> Program:
+    """The program of an integer graph on `target`.
+
+    Errors: LowerError that lists every op the target has no integer kernel for, and why.
+    """
+    if graph.stage != "integer":
+        raise LowerError(
+            f"graph @{graph.name}: stage is {graph.stage}, integer is needed", "run the passes to-integer first"
+        )
+    graph = graph.without_dead_code()
+    groups = fuse(graph)
+    context = Context(target, {}, constants(graph), value_bounds(graph))
+    layout = lay_out(graph, groups)
+    return _Lowering(graph, replace(context, places=layout.places), layout, name or graph.name).run(groups)
+
+
+@dataclass
+class _Pending:
+    """A call with its place in the order of steps."""
+
+    call: Call
+    ops: tuple[Op, ...]
+    title: str
+
+
+@dataclass
+class _Weights:
+    """The blob of all constants; equal blocks are kept once."""
+
+    parts: list[bytes] = field(default_factory=list)
+    offsets: dict[bytes, int] = field(default_factory=dict)
+    size: int = 0
+
+    def add(self, block: bytes) -> int:
+        """The offset of `block`, a multiple of the alignment."""
+        if block not in self.offsets:
+            self.offsets[block] = self.size
+            padded = block.ljust(memory.aligned(len(block)), b"\0")
+            self.parts.append(padded)
+            self.size += len(padded)
+        return self.offsets[block]
+
+    @property
+    def blob(self) -> bytes:
+        return b"".join([*self.parts, bytes(SLACK)])
+
+
+class _Lowering:
+    def __init__(self, graph: Graph, context: Context, layout: Layout, name: str) -> None:
+        self.graph, self.context, self.layout, self.name = graph, context, layout, name
+        self.pending: list[_Pending] = []
+        self.framed: set[str] = set()
+        self.faults: list[str] = []
+        self.weights = _Weights()
+        self.symbols: dict[Unit, str] = {}
+
+    def run(self, groups: tuple[Group, ...]) -> Program:
+        self._enter()
+        for group in groups:
+            try:
+                self._lower(group)
+            except Missing as e:
+                where = f" ({group.ops[-1].loc.source})" if group.ops[-1].loc.source else ""
+                self.faults.append(f"{group}{where}: {e}")
+        if self.faults:
+            head = f"graph @{self.graph.name}: {len(self.faults)} ops have no kernel on {self.context.target}"
+            raise LowerError(listed(head, self.faults))
+        self._leave()
+        return self._finish()
+
+    # -- steps
+
+    def _enter(self) -> None:
+        """Inputs that must lie elsewhere than the caller gives them."""
+        for index, value in enumerate(self.graph.inputs):
+            place = self.context.place(value)
+            if self.layout.roots[place.root].kind != INPUT:
+                given = self._external(value, INPUT, index)
+                self._copy(given, place, (), f"input {value}")
+
+    def _leave(self) -> None:
+        """Outputs that do not already lie where the caller wants them."""
+        for index, value in enumerate(self.graph.outputs):
+            place = self.context.place(value)
+            root = self.layout.roots[place.root]
+            if not (root.kind == OUTPUT and root.index == index and place.is_packed and place.offset == 0):
+                wanted = self._external(value, OUTPUT, index)
+                self._copy(place, wanted, (), f"output {value}")
+
+    def _external(self, value: Value, kind: str, index: int) -> Place:
+        place = Place.packed(f"{kind} {index}", str(value.type.elem.carrier), value.type.shape)
+        self.layout.roots[place.root] = Root(place.root, kind, place.dtype, max(place.size, 1), index)
+        return place
+
+    def _lower(self, group: Group) -> None:
+        moved = moves(group.anchor, self.context.place)
+        if moved is None:
+            self._add(choose(group, self.context), group.ops, str(group))
+            return
+        for x, y in moved:
+            if not x.is_same(y):
+                self._copy(x, y, group.ops, str(group))
+            else:
+                self._frame(y)
+
+    def _copy(self, x: Place, y: Place, ops: tuple[Op, ...], title: str) -> None:
+        self._add(copied(x, y, self.context), ops, title)
+
+    def _add(self, call: Call, ops: tuple[Op, ...], title: str) -> None:
+        written = call.places["y"]
+        if written is not None:
+            self._frame(written)
+        about = f": {call.about}" if call.about else ""
+        self.pending.append(_Pending(call, ops, title + about))
+
+    def _frame(self, place: Place) -> None:
+        """Before the first write into a root with a frame, fill the frame."""
+        root = self.layout.roots[place.root]
+        if root.fill is None or root.name in self.framed:
+            return
+        self.framed.add(root.name)
+        self._add(framed(root, self.context), (), f"frame of {root.name} = {root.fill}")
+
+    # -- memory
+
+    def _finish(self) -> Program:
+        buffers = self._buffers()
+        offsets = {b.name: b.offset for b in buffers}
+        steps = tuple(self._step(p, offsets) for p in self.pending)
+        plan_bytes = max((b.offset + memory.aligned(b.size_bytes) for b in buffers), default=0)
+        lifetimes = [memory.Lifetime(b.name, b.size_bytes, b.first, b.last) for b in buffers]
+        slack = SLACK if buffers else 0
+        graph = self.graph
+        return Program(
+            self.name, graph.inputs, graph.outputs, graph.output_names, steps, buffers,
+            {symbol: code for code, symbol in self.symbols.items()}, self.weights.blob,
+            plan_bytes + slack, memory.max_live(lifetimes) + slack,
+        )  # fmt: skip
+
+    def _buffers(self) -> tuple[Buffer, ...]:
+        """The roots of the workspace, alive from their first use to their last, with offsets."""
+        used: dict[str, list[int]] = {}
+        for i, p in enumerate(self.pending):
+            for place in p.call.places.values():
+                if place is not None:
+                    used.setdefault(place.root, []).append(i)
+        lives = []
+        for name, at in used.items():
+            root = self.layout.roots[name]
+            if root.kind == BUFFER:
+                lives.append(memory.Lifetime(name, root.size * ITEM[root.dtype], min(at), max(at)))
+        plan = memory.plan(lives)
+        return tuple(
+            Buffer(b.name, self._about(b.name), b.size_bytes, offset, b.first, b.last)
+            for b, offset in zip(lives, plan.offsets, strict=True)
+        )
+
+    def _about(self, name: str) -> str:
+        root = self.layout.roots[name]
+        shape = "x".join(map(str, root.whole.shape)) if root.whole is not None else str(root.size)
+        return f"{root.dtype}[{shape}]"
+
+    def _step(self, pending: _Pending, offsets: Mapping[str, int]) -> Step:
+        call = pending.call
+        code = call.kernel.code
+        symbol = self.symbols.setdefault(code, f"{_kind(code)}{len(self.symbols)}")
+        arguments = tuple(self._arguments(call, offsets))
+        moved = sum(p.size * ITEM[p.dtype] for p in call.places.values() if p) + len(call.kernel.constants)
+        names = tuple(op.names[0] for op in pending.ops)
+        loc = Loc.merged(*(op.loc for op in pending.ops))
+        return Step(symbol, pending.title, arguments, code.units, names, loc, call.macs, moved)
+
+    def _arguments(self, call: Call, offsets: Mapping[str, int]) -> Iterator[Argument]:
+        for name, place in call.places.items():
+            if place is None:
+                at = self.weights.add(call.kernel.constants)
+                yield Argument(name, Address(WEIGHTS, at), f"{len(call.kernel.constants)} bytes")
+                continue
+            about = f"{place.dtype}[{'x'.join(map(str, place.shape))}] of {place.root}"
+            yield Argument(name, self._address(place, offsets), about)
+
+    def _address(self, place: Place, offsets: Mapping[str, int]) -> Address:
+        root = self.layout.roots[place.root]
+        at = place.offset * ITEM[place.dtype]
+        if root.kind == BUFFER:
+            return Address(WORKSPACE, offsets[root.name] + at)
+        if root.kind == CONSTANT:
+            held = self.context.constants[root.name.removeprefix("%")].value.array
+            little = np.ascontiguousarray(held, held.dtype.newbyteorder("<"))
+            return Address(WEIGHTS, self.weights.add(little.tobytes() + bytes(SLACK)) + at)
+        return Address(root.kind, at, root.index)
+
+
+def _kind(code: Unit) -> str:
+    """What a code is, in one lower-case word: DenseCode -> dense."""
+    return type(code).__name__.removesuffix("Code").lower()

@@ -1,0 +1,65 @@
+"""Ops that only move elements: what goes where, and the kernels that copy and fill."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from qir.backends.kernels import move
+from qir.backends.layout import Root, interior, part, through
+from qir.backends.place import Place
+from qir.backends.select import Call, Context, Missing, call
+from qir.ir.op import Op, Value
+from qir.ir.ops import Concat, Expand, Pad, PadMode, Reshape, Slice, Transpose
+
+Move = tuple[Place, Place]
+
+
+def moves(op: Op, place: Callable[[Value], Place]) -> list[Move] | None:
+    """The (from, to) of an op that only moves elements, equal where nothing has to move; None for other ops."""
+    match op:
+        case Concat():
+            whole = place(op.result)
+            return [(place(x), part(op, at, whole)) for at, x in enumerate(op.xs)]
+        case Pad() if op.mode is PadMode.CONSTANT:
+            return [(place(op.x), interior(op, place(op.result)))]
+        case Reshape():
+            return [_reshaped(op, place(op.x), place(op.result))]
+        case Slice() | Transpose():
+            view = through(op, place(op.x))
+            assert view is not None
+            return [(view, place(op.result))]
+        case Expand():
+            return [(place(op.x).broadcast(op.shape), place(op.result))]
+    return None
+
+
+def _reshaped(op: Reshape, x: Place, y: Place) -> Move:
+    there = x.reshaped(op.result.type.shape)
+    if there is not None:
+        return there, y
+    back = y.reshaped(op.x.type.shape)
+    if back is None:
+        raise Missing(f"strides {list(x.strides)} to {list(y.strides)}, one side without gaps is needed")
+    return x, back
+
+
+def copied(x: Place, y: Place, context: Context) -> Call:
+    """Every element of `x` to `y`."""
+    return call(move.copy(x.view, y.view, context.features), "copy", x=x, y=y)
+
+
+def framed(root: Root, context: Context) -> Call:
+    """What lies around the inside of a root gets its fill; all of it where the inside is no plane."""
+    whole, inner = root.whole, root.inner
+    assert whole is not None and inner is not None and root.fill is not None
+    plane = inner.plane()
+    if len(whole.shape) == 4 and inner.strides == whole.strides and whole.shape[3] == inner.shape[3] and plane:
+        _, height, width, _ = whole.shape
+        _, h, w, _ = inner.shape
+        top, rest = divmod(inner.offset, whole.strides[1])
+        left = rest // whole.strides[2]
+        pad = (top, left, height - h - top, width - w - left)
+        if whole.shape[0] == inner.shape[0]:
+            kernel = move.frame(plane, pad, root.fill, context.features)
+            return call(kernel, f"pad {list(pad)}", y=whole)
+    return call(move.fill(whole.view, root.fill, context.features), "all", y=whole)

@@ -1,0 +1,129 @@
+"""Where a tensor lies in memory: a root, an offset and a stride for each axis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+from qir.backends.kernels.plane import Plane
+from qir.backends.kernels.view import View
+
+Shape = tuple[int, ...]
+
+
+def packed_strides(shape: Sequence[int]) -> Shape:
+    """Strides of a tensor without gaps, last axis fastest."""
+    strides, step = [], 1
+    for size in reversed(shape):
+        strides.append(step)
+        step *= size
+    return tuple(reversed(strides))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Element (i, j, ...) lies `offset + i * strides[0] + j * strides[1] + ...` elements after the root's first."""
+
+    root: str
+    dtype: str
+    shape: Shape
+    strides: Shape
+    offset: int = 0
+
+    @classmethod
+    def packed(cls, root: str, dtype: str, shape: Sequence[int]) -> Place:
+        return cls(root, dtype, tuple(shape), packed_strides(shape))
+
+    @property
+    def size(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def is_packed(self) -> bool:
+        return self.normal.strides == packed_strides(self.shape)
+
+    @property
+    def normal(self) -> Place:
+        """The same elements; strides that never count (axes of size 1) are those of a packed tensor."""
+        sizes = zip(self.shape, self.strides, packed_strides(self.shape), strict=True)
+        return replace(self, strides=tuple(p if n == 1 else s for n, s, p in sizes))
+
+    def is_same(self, other: Place) -> bool:
+        return self.normal == other.normal
+
+    def permuted(self, perm: Sequence[int]) -> Place:
+        return replace(self, shape=tuple(self.shape[p] for p in perm), strides=tuple(self.strides[p] for p in perm))
+
+    def sliced(self, start: Sequence[int], shape: Sequence[int], step: Sequence[int] | None = None) -> Place:
+        """Elements start, start + step, ... of each axis, `shape` of them."""
+        every = step or (1,) * len(self.shape)
+        offset = self.offset + sum(a * s for a, s in zip(start, self.strides, strict=True))
+        strides = tuple(k * s for k, s in zip(every, self.strides, strict=True))
+        return replace(self, shape=tuple(shape), strides=strides, offset=offset)
+
+    def broadcast(self, shape: Sequence[int]) -> Place:
+        """As NumPy does: strides of 0 along what is repeated."""
+        lead = len(shape) - len(self.shape)
+        own = (1,) * lead + self.shape
+        strides = (0,) * lead + self.strides
+        spread = tuple(0 if o == 1 and n != 1 else s for o, n, s in zip(own, shape, strides, strict=True))
+        return replace(self, shape=tuple(shape), strides=spread)
+
+    def reshaped(self, shape: Sequence[int]) -> Place | None:
+        """The same memory under another shape, or None where only a copy can do that."""
+        if prod(shape) != self.size or self.size == 0:
+            return None
+        strides = _reshaped_strides(self.shape, self.strides, tuple(shape))
+        return None if strides is None else replace(self, shape=tuple(shape), strides=strides)
+
+    @property
+    def view(self) -> View:
+        """How a kernel walks it, from a pointer to its first element."""
+        normal = self.normal
+        return View(self.dtype, normal.shape, normal.strides)
+
+    @property
+    def span(self) -> int:
+        """Elements from the first to just past the last."""
+        return 1 + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True)) if self.size else 0
+
+    def plane(self) -> Plane | None:
+        """This tensor as (N, H, W, C) with adjacent channels; more axes are joined where they adjoin."""
+        place: Place | None = self
+        if len(self.shape) > 4:
+            place = self.reshaped((prod(self.shape[:-3]), *self.shape[-3:]))
+        if place is None:
+            return None
+        lead = 4 - len(place.shape)
+        full = replace(place, shape=(1,) * lead + place.shape, strides=(0,) * lead + place.strides)
+        (n, h, w, c), (sn, sh, sw, sc) = full.normal.shape, full.normal.strides
+        if (c > 1 and sc != 1) or sw < c or min(sn, sh) < 0:
+            return None
+        return Plane(self.dtype, n, h, w, c, sn, sh, sw)
+
+
+def _reshaped_strides(shape: Shape, strides: Shape, new: Shape) -> Shape | None:
+    """Strides under `new`: runs of axes that adjoin are cut anew; None when a cut crosses a gap."""
+    old = [(n, s) for n, s in zip(shape, strides, strict=True) if n != 1]
+    out: list[int] = []
+    i = j = 0
+    while i < len(old) or j < len(new):
+        count_old, count_new, i0, j0 = 1, 1, i, j
+        if i < len(old):
+            count_old, i = old[i][0], i + 1
+        while count_new != count_old or (j < len(new) and new[j] == 1 and i >= len(old)):
+            if count_new <= count_old and j < len(new):
+                count_new, j = count_new * new[j], j + 1
+            else:
+                count_old, i = count_old * old[i][0], i + 1
+        run = old[i0:i]
+        if any(a[1] != b[0] * b[1] for a, b in zip(run, run[1:], strict=False)):
+            return None
+        step = run[-1][1] if run else 1
+        cut = []
+        for size in reversed(new[j0:j]):
+            cut.append(step)
+            step *= size
+        out.extend(reversed(cut))
+    return tuple(out)

@@ -1,0 +1,46 @@
+"""What is proven of a program, as the manifest keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from qir.ir.graph import Graph
+from qir.ir.ranges import Claim, prove_no_overflow
+from qir.ir.verify import verify
+
+TIGHTEST = 10  # claims written out; the rest are counted
+
+
+def proven(graph: Graph, kernels: Sequence[str]) -> dict[str, Any]:
+    """Integer-only and no overflow, for the graph; `kernels`: those whose TIR was searched for floats.
+
+    Errors: VerifyError when one of the proofs fails.
+    """
+    verify(graph)
+    claims = prove_no_overflow(graph)
+    return {
+        "integer_only": {"graph_ops": len(graph.ops), "kernels": sorted(kernels)},
+        "no_overflow": {
+            "claims": len(claims),
+            "tightest": [_claim(c) for c in sorted(claims, key=_room)[:TIGHTEST]],
+        },
+    }
+
+
+def _room(claim: Claim) -> float:
+    """Unused bits: 0 when the limit is reached."""
+    low, high = claim.extreme.bounds.whole
+    return claim.extreme.bits - 1 - max(max(high, -low - 1, 0).bit_length(), 0)
+
+
+def _claim(claim: Claim) -> dict[str, Any]:
+    low, high = claim.extreme.bounds.whole
+    return {
+        "op": str(claim.op),
+        "what": claim.extreme.what,
+        "low": low,
+        "high": high,
+        "bits": claim.extreme.bits,
+        "unused_bits": _room(claim),
+    }

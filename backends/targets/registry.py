@@ -1,0 +1,35 @@
+"""All targets by name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+
+from qir.backends.targets import cpu
+from qir.ir.errors import LowerError
+from qir.ir.target import Target
+
+TARGETS: tuple[Callable[[], Target], ...] = (
+    cpu.host,
+    lambda: cpu.AVX512_VNNI,
+    lambda: cpu.AVX_VNNI,
+    lambda: cpu.AVX2,
+    lambda: cpu.BASELINE,
+)
+"""Every target there is; functions, because one depends on the machine."""
+
+
+def find(name: str | Target) -> Target:
+    """The target of this name or alias; a Target passes through.
+
+    Errors: LowerError that lists the targets there are.
+    """
+    if isinstance(name, Target):
+        return name
+    known = [make() for make in TARGETS]
+    for target in known:
+        if name in target.names:
+            return target
+    near = difflib.get_close_matches(name, [n for t in known for n in t.names], 1)
+    hint = f"did you mean {near[0]}?" if near else None
+    raise LowerError(f"target {name}: unknown, one of {', '.join(t.name for t in known)} is needed", hint)

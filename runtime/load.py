@@ -1,0 +1,156 @@
+"""Opens an artifact: everything is checked before any native code is touched."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import format
+from .errors import ArtifactError, listed
+
+RUN = {
+    "run": ("inputs", "outputs", "workspace", "weights", "threads"),
+    "profile": ("inputs", "outputs", "workspace", "weights", "threads", "nanoseconds"),
+    "run_float": ("inputs", "outputs", "stored", "workspace", "weights", "threads"),
+}
+"""The entry points every artifact has, and their arguments: pointers all; each gives an int."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An artifact whose manifest, files and machine are right. `files`: the bytes of each file by name."""
+
+    manifest: format.Manifest
+    files: Mapping[str, bytes]
+
+    @property
+    def name(self) -> str:
+        return str(self.manifest["name"])
+
+
+def read(path: str | os.PathLike[str]) -> Loaded:
+    """The artifact in the folder `path`.
+
+    Errors: ArtifactError for anything missing, changed, or of another version.
+    """
+    folder = Path(path)
+    content = _file(folder, format.MANIFEST)
+    manifest = _manifest(str(folder), content)
+    files = {name: _file(folder, name, entry["bytes"]) for name, entry in manifest["files"].items()}
+    return _checked(str(folder), manifest, files)
+
+
+def from_files(files: Mapping[str, bytes]) -> Loaded:
+    """The artifact of these files, manifest.json among them: what is in memory and not yet on disk."""
+    if format.MANIFEST not in files:
+        raise ArtifactError(f"artifact: no {format.MANIFEST} among {len(files)} files, one is needed")
+    manifest = _manifest("artifact", files[format.MANIFEST])
+    if missing := [name for name in manifest["files"] if name not in files]:
+        raise ArtifactError(listed("artifact: files are missing", missing))
+    return _checked("artifact", manifest, {name: files[name] for name in manifest["files"]})
+
+
+def _manifest(where: str, content: bytes) -> format.Manifest:
+    try:
+        manifest = format.unsealed(content)
+    except ValueError as e:
+        raise ArtifactError(f"{where}: {format.MANIFEST} is unusable: {e}") from e
+    if found := list(format.faults(manifest)):
+        raise ArtifactError(listed(f"{where}: {format.MANIFEST} describes no artifact", found))
+    return manifest
+
+
+def _file(folder: Path, name: str, size: int | None = None) -> bytes:
+    """The whole content, at most one byte more than `size`."""
+    limit = format.MOST_MANIFEST_BYTES if size is None else size
+    try:
+        with (folder / name).open("rb") as f:
+            return f.read(limit + 1)
+    except OSError as e:
+        raise ArtifactError(f"{folder / name}: cannot be read ({e.strerror}), the whole artifact is needed") from e
+
+
+def _checked(where: str, manifest: format.Manifest, files: Mapping[str, bytes]) -> Loaded:
+    wrong = []
+    for name, entry in manifest["files"].items():
+        content = files[name]
+        if len(content) != entry["bytes"]:
+            wrong.append(f"{name}: {len(content)} bytes or more, {entry['bytes']} are needed")
+        elif (found := format.digest(content)) != entry["sha256"]:
+            wrong.append(f"{name}: hash {found[:12]}, {entry['sha256'][:12]} is needed: it was changed")
+    if len(files[manifest["weights"]]) != manifest["weights_bytes"]:
+        wrong.append(f"{manifest['weights']}: {len(files[manifest['weights']])} bytes, "
+                     f"{manifest['weights_bytes']} are needed")  # fmt: skip
+    if wrong:
+        raise ArtifactError(listed(f"{where}: files are damaged", wrong))
+    return Loaded(manifest, files)
+
+
+def cpu_flags() -> frozenset[str]:
+    """The CPU features the system reports."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return frozenset()
+    heads = ("flags", "Features", "isa")
+    return next((frozenset(line.split(":", 1)[1].split()) for line in lines if line.startswith(heads)), frozenset())
+
+
+def check_machine(loaded: Loaded) -> None:
+    """Errors: ArtifactError that says what the artifact needs and this machine lacks."""
+    target, where = loaded.manifest["target"], f"artifact {loaded.name}"
+    here = (platform.machine(), sys.platform)
+    if (target["machine"], target["system"]) != here:
+        raise ArtifactError(
+            f"{where}: made for {target['machine']} on {target['system']}, this is {here[0]} on {here[1]}",
+            "compile for target cpu on this machine",
+        )
+    bits = ctypes.sizeof(ctypes.c_void_p) * 8
+    if target["pointer_bits"] != bits:
+        raise ArtifactError(f"{where}: made for {target['pointer_bits']}-bit pointers, this process has {bits}")
+    have = cpu_flags()
+    if missing := [str(feature) for feature in target["needs"] if feature not in have]:
+        raise ArtifactError(
+            f"{where}: made for CPUs with {', '.join(missing)}, which this one lacks",
+            f"compile for target cpu on this machine, or for one that needs less than {target['name']}",
+        )
+
+
+def open_library(loaded: Loaded) -> ctypes.CDLL:
+    """The native code, from the very bytes that were checked; its entry points typed."""
+    check_machine(loaded)
+    content = loaded.files[loaded.manifest["library"]]
+    try:
+        library = _dlopen(loaded.manifest["library"], content)
+    except OSError as e:
+        raise ArtifactError(f"artifact {loaded.name}: its library cannot be loaded ({e})") from e
+    for entry, arguments in RUN.items():
+        try:
+            function = getattr(library, f"{loaded.name}_{entry}")
+        except AttributeError as e:
+            raise ArtifactError(f"artifact {loaded.name}: its library has no {loaded.name}_{entry}") from e
+        function.argtypes = [ctypes.c_void_p] * len(arguments)
+        function.restype = ctypes.c_int
+    return library
+
+
+def _dlopen(name: str, content: bytes) -> ctypes.CDLL:
+    """From memory where the system can, else from a file of our own: no one can change it in between."""
+    if hasattr(os, "memfd_create"):
+        handle = os.memfd_create(name)
+        try:
+            with os.fdopen(handle, "wb", closefd=False) as f:
+                f.write(content)
+            return ctypes.CDLL(f"/proc/self/fd/{handle}", mode=os.RTLD_NOW | os.RTLD_LOCAL)
+        finally:
+            os.close(handle)
+    with tempfile.TemporaryDirectory(prefix="qir-") as folder:
+        path = Path(folder) / name
+        path.write_bytes(content)
+        return ctypes.CDLL(str(path), mode=os.RTLD_NOW | os.RTLD_LOCAL)

@@ -1,0 +1,250 @@
+"""Runs an artifact: floats or stored integers in and out, from any number of threads at once."""
+
+from __future__ import annotations
+
+import ctypes
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import ArtifactError, DataError
+from .load import Loaded, open_library
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Port:
+    """One input or output. `low`, `high`: the stored integers there can be; real = scale * (stored - zero_point)."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    low: int
+    high: int
+    scale: tuple[float, ...] | None
+    zero_point: tuple[int, ...] | None
+    axis: int | None
+
+    @staticmethod
+    def of(entry: dict[str, Any]) -> Port:
+        q = entry["quantization"]
+        return Port(
+            entry["name"],
+            np.dtype(entry["dtype"]),
+            tuple(entry["shape"]),
+            entry["low"],
+            entry["high"],
+            None if q is None else tuple(q["scale"]),
+            None if q is None else tuple(q["zero_point"]),
+            None if q is None else q["axis"],
+        )
+
+    @property
+    def size_bytes(self) -> int:
+        return prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def real_dtype(self) -> np.dtype[Any]:
+        """What the float border takes and gives: float32, or the integers themselves when they stand for no reals."""
+        return self.dtype if self.scale is None else np.dtype(np.float32)
+
+
+def aligned(size: int, alignment: int) -> Array:
+    """`size` bytes of zeros at a multiple of `alignment`."""
+    raw = np.zeros(size + alignment, np.uint8)
+    start = -raw.ctypes.data % alignment
+    return raw[start : start + size]
+
+
+class _Box:
+    """What one call at a time needs: workspace, scratch, and arrays at fixed addresses."""
+
+    def __init__(self, session: Session) -> None:
+        m, align = session.manifest, session.manifest["alignment"]
+        slack = m["input_slack"]
+        self.workspace = aligned(max(m["workspace_bytes"], 1), align)
+        self.stored = aligned(max(m["stored_bytes"], 1), align)
+        self.held = [aligned(p.size_bytes + slack, align) for p in session.inputs]
+        self.inputs = [
+            h[: p.size_bytes].view(p.dtype).reshape(p.shape) for h, p in zip(self.held, session.inputs, strict=True)
+        ]
+        self.reals = [np.zeros(p.shape, p.real_dtype) for p in session.outputs]
+        self.outputs = [np.zeros(p.shape, p.dtype) for p in session.outputs]
+        self.input_addresses = [h.ctypes.data for h in self.held]
+        self.input_pointers = _pointers(self.input_addresses)
+        self.given = _pointers(self.input_addresses)
+        self.real_pointers = _pointers([y.ctypes.data for y in self.reals])
+        self.output_pointers = _pointers([y.ctypes.data for y in self.outputs])
+        tail = (self.workspace.ctypes.data, session.weights.ctypes.data, session.threads)
+        self.float_arguments = (_at(self.given), _at(self.real_pointers), self.stored.ctypes.data, *tail)
+        self.integer_arguments = (_at(self.input_pointers), _at(self.output_pointers), *tail)
+
+
+def _pointers(addresses: Sequence[int]) -> ctypes.Array[ctypes.c_void_p]:
+    return (ctypes.c_void_p * len(addresses))(*addresses)
+
+
+def _at(array: ctypes.Array[ctypes.c_void_p]) -> int:
+    return ctypes.addressof(array)
+
+
+class Session:
+    """A loaded artifact, ready to run.
+
+    Calls may come from several threads: each uses a box of its own. `threads` more than 1 starts the artifact's
+    own pool, which splits the work of one call at a time.
+    """
+
+    def __init__(self, loaded: Loaded, threads: int = 1) -> None:
+        self.loaded, self.manifest = loaded, loaded.manifest
+        self.inputs = tuple(Port.of(entry) for entry in self.manifest["inputs"])
+        self.outputs = tuple(Port.of(entry) for entry in self.manifest["outputs"])
+        self._library = open_library(loaded)
+        self._run_float = getattr(self._library, f"{loaded.name}_run_float")
+        self._run = getattr(self._library, f"{loaded.name}_run")
+        self._profile = getattr(self._library, f"{loaded.name}_profile")
+        content = loaded.files[self.manifest["weights"]]
+        self.weights = aligned(max(len(content), 1), self.manifest["alignment"])
+        self.weights[: len(content)] = np.frombuffer(content, np.uint8)
+        self.weights.setflags(write=False)
+        self.threads: int | None = None
+        if threads != 1:
+            self.threads = self._start_pool(threads)
+        self._boxes: deque[_Box] = deque([_Box(self)])
+        self._shapes = tuple((i, p.shape, p.scale is not None) for i, p in enumerate(self.inputs))
+        self._single = len(self.outputs) == 1
+
+    def __call__(self, *reals: npt.ArrayLike) -> Any:
+        """Reals in, reals out: one array, or a tuple when there are several outputs."""
+        if len(reals) != len(self.inputs):
+            raise DataError(f"artifact {self.loaded.name}: {len(reals)} inputs given, {len(self.inputs)} are needed")
+        try:
+            box = self._boxes.pop()
+        except IndexError:
+            box = _Box(self)
+        kept = []  # converted copies stay alive until the call is over
+        for (i, shape, is_real), x in zip(self._shapes, reals, strict=True):
+            if not (is_real and type(x) is np.ndarray and x.shape == shape and x.dtype == np.float32):
+                x = self._converted(i, x, box)
+                kept.append(x)
+            elif not x.flags.c_contiguous:
+                x = np.ascontiguousarray(x)
+                kept.append(x)
+            box.given[i] = x.__array_interface__["data"][0]
+        self._check(self._run_float(*box.float_arguments))
+        if self._single:
+            y: Any = box.reals[0].copy()
+        else:
+            y = tuple(r.copy() for r in box.reals)
+        self._boxes.append(box)
+        return y
+
+    def run_integer(self, *stored: npt.ArrayLike) -> tuple[Array, ...]:
+        """Stored integers in, stored integers out."""
+        return self._with_integers(stored, lambda box: self._run(*box.integer_arguments))
+
+    def profile(self, *stored: npt.ArrayLike) -> list[tuple[dict[str, Any], int]]:
+        """Each step's manifest entry, and the nanoseconds it took on these stored integers."""
+        times = (ctypes.c_uint64 * max(len(self.manifest["steps"]), 1))()
+        address = ctypes.addressof(times)
+        self._with_integers(stored, lambda box: self._profile(*box.integer_arguments, address))
+        return list(zip(self.manifest["steps"], times, strict=False))
+
+    def golden(self) -> list[tuple[list[Array], list[Array]]]:
+        """The artifact's golden (inputs, outputs), stored integers."""
+        entry = self.manifest["golden"]
+        content, at, cases = self.loaded.files[entry["file"]], 0, []
+        for _ in range(entry["cases"]):
+            arrays = []
+            for port in (*self.inputs, *self.outputs):
+                flat = np.frombuffer(content, port.dtype.newbyteorder("<"), prod(port.shape), at)
+                arrays.append(flat.reshape(port.shape).astype(port.dtype))
+                at += port.size_bytes
+            cases.append((arrays[: len(self.inputs)], arrays[len(self.inputs) :]))
+        return cases
+
+    def selftest(self) -> int:
+        """Run the golden inputs; the number of cases. Errors: ArtifactError when an output differs."""
+        cases = self.golden()
+        for number, (inputs, wanted) in enumerate(cases):
+            for port, y, want in zip(self.outputs, self.run_integer(*inputs), wanted, strict=True):
+                if not np.array_equal(y, want):
+                    wrong = int(np.count_nonzero(y != want))
+                    raise ArtifactError(
+                        f"artifact {self.loaded.name}: golden case {number}, output {port.name}:"
+                        f" {wrong} of {y.size} elements differ, 0 are needed"
+                    )
+        return len(cases)
+
+    def _with_integers(self, stored: Sequence[npt.ArrayLike], call: Any) -> tuple[Array, ...]:
+        if len(stored) != len(self.inputs):
+            raise DataError(f"artifact {self.loaded.name}: {len(stored)} inputs given, {len(self.inputs)} are needed")
+        arrays = [self._stored(port, x) for port, x in zip(self.inputs, stored, strict=True)]
+        try:
+            box = self._boxes.pop()
+        except IndexError:
+            box = _Box(self)
+        for held, x in zip(box.inputs, arrays, strict=True):
+            np.copyto(held, x, casting="unsafe")  # the range was checked
+        self._check(call(box))
+        y = tuple(o.copy() for o in box.outputs)
+        self._boxes.append(box)
+        return y
+
+    @staticmethod
+    def _stored(port: Port, x: npt.ArrayLike) -> Array:
+        a = np.asarray(x)
+        if a.shape != port.shape or a.dtype.kind not in "iu":
+            raise DataError(f"input {port.name}: {a.dtype}{list(a.shape)} given, {port.dtype}{list(port.shape)} is needed")
+        kept = np.iinfo(port.dtype)
+        if a.dtype != port.dtype or (kept.min, kept.max) != (port.low, port.high):
+            low, high = int(a.min()), int(a.max())
+            if low < port.low or high > port.high:
+                raise DataError(f"input {port.name}: values reach [{low}, {high}], [{port.low}, {port.high}] is needed")
+        return a
+
+    def _converted(self, i: int, x: npt.ArrayLike, box: _Box) -> Array:
+        """Input `i` as contiguous float32; integers that stand for no reals go where slack follows them."""
+        port = self.inputs[i]
+        if port.scale is None:
+            np.copyto(box.inputs[i], self._stored(port, x), casting="unsafe")
+            return box.inputs[i]
+        a = np.asarray(x)
+        if a.shape != port.shape or a.dtype.kind != "f":
+            raise DataError(f"input {port.name}: {a.dtype}{list(a.shape)} given, float32{list(port.shape)} is needed")
+        return np.ascontiguousarray(a, np.float32)
+
+    def _check(self, status: int) -> None:
+        if status:
+            raise ArtifactError(f"artifact {self.loaded.name}: its code gave status {status}, 0 is needed")
+
+    def _start_pool(self, threads: int) -> int:
+        if threads < 1:
+            raise DataError(f"artifact {self.loaded.name}: {threads} threads, at least 1 is needed")
+        start = getattr(self._library, f"{self.loaded.name}_pool_start", None)
+        if start is None:
+            raise ArtifactError(f"artifact {self.loaded.name}: its library has no pool of threads")
+        start.argtypes, start.restype = [ctypes.c_int], ctypes.c_void_p
+        pool = start(threads)
+        if not pool:
+            raise ArtifactError(f"artifact {self.loaded.name}: {threads} threads cannot be started")
+        return int(pool)
+
+    def close(self) -> None:
+        """Stop the pool; calls after this run on the caller's thread alone."""
+        if self.threads is not None:
+            stop = getattr(self._library, f"{self.loaded.name}_pool_stop")
+            stop.argtypes, stop.restype = [ctypes.c_void_p], None
+            pool, self.threads = self.threads, None
+            self._boxes.clear()
+            stop(pool)
+
+    def __del__(self) -> None:
+        if getattr(self, "threads", None) is not None:
+            self.close()
