@@ -1,0 +1,177 @@
+"""What the report says of an integer graph: its rows, ports and proofs, read off the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import prod
+from statistics import median
+from typing import Any
+
+from qir.backends.fuse import Group, fuse
+from qir.ir.graph import Graph
+from qir.ir.op import Op, Value
+from qir.ir.ops import Constant, Conv, Linear, Lookup, MatMul
+from qir.ir.ranges import Claim
+from qir.ir.types import Quant, integer_of
+from qir.passes.manager import Record
+from qir.report import Margin, OpRow, PassRow, Port, Proofs
+
+IN_PLACE = "in place"
+TIGHTEST = 8  # margins that the report shows; the proof holds them all
+
+
+def rows(
+    graph: Graph,
+    kernels: Mapping[str, str] | None = None,
+    sqnr_db: Mapping[str, float] | None = None,
+    micros: Mapping[str, float] | None = None,
+) -> tuple[OpRow, ...]:
+    """A row for each group of ops that one kernel computes, in order; mappings go by its result.
+
+    Without `kernels` the op's mnemonic stands for its kernel; with them, an op that none computes
+    is a view of memory, IN_PLACE.
+    """
+    fixed = {op.names[0]: op for op in graph.ops if isinstance(op, Constant)}
+    found = []
+    for group in fuse(graph):
+        name = group.result.name
+        found.append(
+            OpRow(
+                name=name,
+                op=title(group),
+                loc=" + ".join(dict.fromkeys(op.loc.source for op in group.ops if op.loc.source)),
+                kernel=(group.anchor.mnemonic if kernels is None else kernels.get(name, IN_PLACE)),
+                bits=bits(group, fixed),
+                shape=group.result.type.shape,
+                macs=macs(group.anchor),
+                weight_bytes=weight_bytes(group, fixed),
+                sqnr_db=(sqnr_db or {}).get(name),
+                micros=(micros or {}).get(name),
+                reads=tuple(dict.fromkeys(v.name for v in group.operands if v.name not in fixed)),
+            )
+        )
+    return tuple(found)
+
+
+def kernels_by_op(steps: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """The kernel that computes each op, of the steps in an artifact's manifest."""
+    return {name: str(step["kernel"]) for step in steps for name in step["ops"]}
+
+
+def micros_by_op(runs: Iterable[Iterable[tuple[Mapping[str, Any], int]]]) -> dict[str, float]:
+    """The median microseconds of each row, of profiles: lists of (step, nanoseconds).
+
+    Steps that only move inputs and outputs belong to no op and are left out.
+    """
+    spent: dict[str, list[int]] = {}
+    for run in runs:
+        once: dict[str, int] = {}
+        for step, nanoseconds in run:
+            if step["ops"]:
+                last = str(step["ops"][-1])
+                once[last] = once.get(last, 0) + nanoseconds
+        for name, total in once.items():
+            spent.setdefault(name, []).append(total)
+    return {name: median(times) / 1000 for name, times in spent.items()}
+
+
+def title(group: Group) -> str:
+    """What the group computes, in a word or two: "conv 3x3 /2", "conv 1x1 + add"."""
+    op = group.anchor
+    text = op.mnemonic
+    if isinstance(op, Conv):
+        kind = "depthwise" if op.is_depthwise else "conv"
+        text = f"{kind} {op.kernel[0]}x{op.kernel[1]}"
+        if op.stride != (1, 1):
+            text += f" /{op.stride[0]}" if op.stride[0] == op.stride[1] else f" /{op.stride}"
+    elif op.mnemonic == "requantize" and len(op.operands) > 1:
+        text = "add"
+    return text if group.residual is None else f"{text} + add"
+
+
+def macs(op: Op) -> int:
+    """Multiply-accumulates of one run: result elements times products in each; 0 for other ops."""
+    match op:
+        case Conv() | Linear():
+            return op.result.type.size * prod(op.w.type.shape[1:])
+        case MatMul():
+            return op.result.type.size * op.a.type.shape[-1]
+        case _:
+            return 0
+
+
+def bits(group: Group, fixed: Mapping[str, Constant]) -> str:
+    """The stored types: products joined by x, what is added by +, then the result."""
+    op = group.anchor
+    match op:
+        case Conv() | Linear():
+            text = f"{_storage(op.x)} x {_storage(op.w)}"
+        case MatMul():
+            text = f"{_storage(op.a)} x {_storage(op.b)}"
+        case _:
+            read = [_storage(v) for v in op.operands if v.name not in fixed]
+            joined = " + ".join(read), ", ".join(dict.fromkeys(read))
+            text = joined[0] if op.mnemonic == "requantize" else joined[1]
+    if group.residual is not None:
+        text += f" + {_storage(group.residual)}"
+    return f"{text} -> {_storage(group.result)}"
+
+
+def weight_bytes(group: Group, fixed: Mapping[str, Constant]) -> int:
+    """Bytes of the constants and tables that the group reads, at their true widths."""
+    read = [v for op in group.ops for v in op.operands if v.name in fixed]
+    total = sum(size_bytes(v) for v in {v.name: v for v in read}.values())
+    if isinstance(group.anchor, Lookup):
+        total += group.anchor.table.array.nbytes
+    return total
+
+
+def size_bytes(value: Value) -> int:
+    kept = integer_of(value.type.elem)
+    width = kept.bits if kept is not None else 8 * value.type.elem.carrier.itemsize
+    return -(-value.type.size * width // 8)
+
+
+def ports(values: Iterable[Value], names: Iterable[str] | None = None) -> tuple[Port, ...]:
+    """Inputs or outputs with their quantization; `names` are the model's own."""
+    every = tuple(values)
+    labels = tuple(names) if names is not None else tuple(v.name for v in every)
+    return tuple(_port(v, label) for v, label in zip(every, labels, strict=True))
+
+
+def _port(value: Value, name: str) -> Port:
+    elem = value.type.elem
+    if isinstance(elem, Quant) and elem.is_per_tensor:
+        scale, zero = float(elem.scale.array), int(elem.zero_point.array)
+        return Port(name, value.name, value.type.shape, str(elem.storage), scale, zero)
+    return Port(name, value.name, value.type.shape, _storage(value))
+
+
+def _storage(value: Value) -> str:
+    kept = integer_of(value.type.elem)
+    return str(kept if kept is not None else value.type.elem)
+
+
+def pass_rows(records: Iterable[Record]) -> tuple[PassRow, ...]:
+    return tuple(
+        PassRow(r.name, str(r.claim), r.seconds, r.rewrites, r.ops_before, r.ops_after, r.error)
+        for r in records
+    )
+
+
+def proofs(graph: Graph, claims: Iterable[Claim], kernels: str) -> Proofs:
+    """The proofs of a graph that passed verify() and prove_no_overflow(), which gave `claims`.
+
+    Results are left out of the tightest: a clamp fills its storage on purpose.
+    """
+    every = tuple(claims)
+    constants = sum(isinstance(op, Constant) for op in graph.ops)
+    ops = len(graph.ops) - constants
+    margins = [
+        Margin(c.op.names[0], c.extreme.what, *c.extreme.bounds.whole, c.extreme.bits)
+        for c in every
+        if c.extreme.what != "result"
+    ]
+    margins.sort(key=lambda m: -m.used)
+    text = f"{ops} ops and {constants} constants, no float among them"
+    return Proofs(text, len(every), tuple(margins[:TIGHTEST]), kernels)
