@@ -2,35 +2,63 @@
 
 from __future__ import annotations
 
-from qir.passes.calibrate import Ranges
+from qir.passes.drop_identities import DropIdentities
+from qir.passes.fold_affine import FoldAffine
 from qir.passes.fold_batch_norm import FoldBatchNorm
 from qir.passes.fold_constants import FoldConstants
+from qir.passes.fold_pad import FoldPad
+from qir.passes.lower_conv_transpose import LowerConvTranspose
 from qir.passes.manager import Pipeline
+from qir.passes.matmul_to_linear import MatmulToLinear
+from qir.passes.merge_equal_ops import MergeEqualOps
+from qir.passes.merge_moves import MergeMoves
+from qir.passes.move_dequantize import MoveDequantize
 from qir.passes.move_transposes import MoveTransposes
 from qir.passes.permute_columns import PermuteColumns
-from qir.passes.quantize_graph import QuantizeGraph
-from qir.passes.to_integer import ToInteger
+from qir.passes.pool_to_reduce import PoolToReduce
+from qir.passes.recognize_clip import RecognizeClip
+from qir.passes.recognize_gelu import RecognizeGelu
+from qir.passes.recognize_layer_norm import RecognizeLayerNorm
+from qir.passes.recognize_leaky_relu import RecognizeLeakyRelu
+from qir.passes.recognize_sigmoid import RecognizeSigmoid
+from qir.passes.recognize_softmax import RecognizeSoftmax
+from qir.passes.recognize_swish import RecognizeSwish
+from qir.passes.remove_dead_code import RemoveDeadCode
 
 CANONICALIZE = Pipeline(
     "canonicalize",
     "canonical",
     (
+        # one graph, whatever the model's author or exporter wrote
         FoldConstants(),
+        DropIdentities(),
+        MergeEqualOps(),
+        MatmulToLinear(),
+        # channels last: before the patterns below, which look along the last axis
         MoveTransposes(),
+        MergeMoves(),
         FoldBatchNorm(),
+        # names for functions that were written out: before their constants are folded away
+        RecognizeClip(),
+        RecognizeSigmoid(),
+        RecognizeSwish(),
+        RecognizeGelu(),
+        RecognizeLayerNorm(),
+        RecognizeSoftmax(),
+        RecognizeLeakyRelu(),
+        # fewer ops around the layers that do the work
+        LowerConvTranspose(),
+        FoldPad(),
+        PoolToReduce(),
+        FoldAffine(),
+        MoveDequantize(),
+        # what the passes above left over
+        MoveTransposes(),
+        MergeMoves(),
+        DropIdentities(),
         PermuteColumns(),
+        FoldConstants(),
+        MergeEqualOps(),
+        RemoveDeadCode(),
     ),
 )
-
-TO_INTEGER = Pipeline("to-integer", "integer", (ToInteger(),))
-
-
-def transform() -> Pipeline:
-    """Float passes that make a canonical graph kinder to quantization, before calibration."""
-    return Pipeline("transform", "transformed", ())
-
-
-def quantize(ranges: Ranges | None, weight_bits: int = 8, activation_bits: int = 8) -> Pipeline:
-    """Pairs on the edges of a float graph, by what calibration saw of it."""
-    pairs = QuantizeGraph(ranges, weight_bits, activation_bits)
-    return Pipeline("quantize", "simulated", (pairs,))
