@@ -41,11 +41,7 @@ class Fields:
         """The block; every array must have the count its entry says."""
         parts = []
         for name, dtype, count in self.entries:
-            array = np.ascontiguousarray(
-                np.broadcast_to(values[name], (count,))
-                if count == 1
-                else np.asarray(values[name]).reshape(-1)
-            )
+            array = np.asarray(values[name]).reshape(-1)
             kind = np.dtype(dtype)
             assert array.size == count and np.array_equal(array.astype(kind), array), name
             data = array.astype(kind.newbyteorder("<")).tobytes()

@@ -21,13 +21,14 @@ from qir.backends.kernels.nest import Nest, nest
 from qir.backends.kernels.view import View
 
 ENTRIES = 256
+TOGETHER = 64  # bytes of x that permuting code takes at once
 
 
 @dataclass(frozen=True)
 class LookupCode:
     """The nest's operands: x, the index of the table, y. Tables are in the order of x as a u8.
 
-    `permutes`: the machine looks 64 bytes up at once (AVX512-VBMI); for one table of bytes.
+    `permutes`: one table of bytes in vector registers (AVX512BW), read as 128 words.
     """
 
     dtype: str
@@ -45,6 +46,8 @@ class LookupCode:
 
     @property
     def fields(self) -> Fields:
+        if self.permutes:
+            return Fields((("words", "uint16", ENTRIES // 2),))
         return Fields((("table", self.dtype, self.tables * ENTRIES),))
 
 
@@ -67,7 +70,8 @@ def lookup(x: View, table: Array, first: int, y: View, features: frozenset[str])
     if len(whole) > 1:
         index[-1] = 1
     loops = nest(y.shape, (x.strides, index, y.strides))
-    permutes = len(whole) == 1 and y.item == 1 and vector_bytes(features) == 64
-    permutes = permutes and "avx512vbmi" in features and loops.steps[0] == loops.steps[-1] == 1
+    permutes = len(whole) == 1 and y.item == 1 and vector_bytes(features) == TOGETHER
+    permutes = permutes and loops.steps[0] == loops.steps[-1] == 1 and loops.row >= TOGETHER
     code = LookupCode(y.dtype, len(whole), loops, permutes)
-    return Kernel(code, code.fields.pack({"table": spread}))
+    words = spread.view("<u2") if y.item == 1 else spread
+    return Kernel(code, code.fields.pack({"table": spread, "words": words}))

@@ -1,5 +1,5 @@
 """TIR functions for the kernels of qir.backends.kernels."""
 
-from qir.backends.tvm.kernels.emit import emit
+from qir.backends.tvm.kernels.registry import emit
 
 __all__ = ["emit"]

@@ -23,7 +23,9 @@ def emit_bilinear(code: BilinearCode, symbol: str) -> PrimFunc:
 
     with w.units() as unit:
         image, row = w.split(unit, code.y.height)
-        above = [w.let(image * code.x.pitch_n + constants.take("rows", row * 2 + a)) for a in (0, 1)]
+        above = [
+            w.let(image * code.x.pitch_n + constants.take("rows", row * 2 + a)) for a in (0, 1)
+        ]
         u = [w.let(cast(constants.take("u", row * 2 + a), "int32", 1)) for a in (0, 1)]
         center = w.let(constants.take("center"))
         with w.steps(code.y.width, "column") as column:
@@ -35,14 +37,19 @@ def emit_bilinear(code: BilinearCode, symbol: str) -> PrimFunc:
             def channels(at: Expr, width: int) -> None:
                 total = None
                 for b in (0, 1):
-                    taps = [cast(w.load(x, above[a] + across[b] + at, width), "int32", width) for a in (0, 1)]
+                    taps = [
+                        cast(w.load(x, above[a] + across[b] + at, width), "int32", width)
+                        for a in (0, 1)
+                    ]
                     down = taps[0] * spread(u[0], width) + taps[1] * spread(u[1], width)
                     side = (down - spread(center, width)) * spread(v[b], width)
                     total = side if total is None else total + side
                 value = w.let(total)
                 if code.scaling:
                     scaler = Scaler(w, code.scaling, constants)
-                    value = scaler.stored([value], param + at * code.params[3], code.params[3], width)
+                    value = scaler.stored(
+                        [value], param + at * code.params[3], code.params[3], width
+                    )
                 w.store(y, y_at + at, value, width)
 
             w.spans(code.y.channels, lanes, channels)

@@ -42,16 +42,23 @@ class _MatMul:
         for i in range(rows):
             acc[i] = self._spread(tirx.const(0, "int32"), width)
         with w.steps(k, "k") as depth:
-            right = cast(w.load(self.b, offsets[1] + at * b_side + depth * b_step, width), "int32", width)
+            right = cast(
+                w.load(self.b, offsets[1] + at * b_side + depth * b_step, width), "int32", width
+            )
             right = w.let(right - self._spread(zero_b, width))
             for i in range(rows):
-                left = cast(w.load(self.a, offsets[0] + i * down[0] + depth * a_step), "int32", 1) - zero_a
+                left = (
+                    cast(w.load(self.a, offsets[0] + i * down[0] + depth * a_step), "int32", 1)
+                    - zero_a
+                )
                 acc[i] = acc[i] + self._spread(left, width) * right
         for i in range(rows):
             value = w.let(acc[i])
             if code.scaling:
                 scaler = Scaler(w, code.scaling, self.constants)
-                value = scaler.stored([value], offsets[2] + i * down[2] + at * p_side, p_side, width)
+                value = scaler.stored(
+                    [value], offsets[2] + i * down[2] + at * p_side, p_side, width
+                )
             w.store(self.y, offsets[3] + i * down[3] + at * y_side, value, width)
 
     @staticmethod

@@ -79,7 +79,9 @@ def emit_frame(code: FrameCode, symbol: str) -> PrimFunc:
     def run(start, length: int) -> None:
         if length:
             w.spans(
-                length, lanes, lambda at, width: w.store(y, start + at, splat(value, dtype, width), width)
+                length,
+                lanes,
+                lambda at, width: w.store(y, start + at, splat(value, dtype, width), width),
             )
 
     with w.units() as unit:

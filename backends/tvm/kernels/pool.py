@@ -82,7 +82,9 @@ def emit_sum_pool(code: SumPoolCode, symbol: str) -> PrimFunc:
                 value = acc[0] - (count if width == 1 else tirx.Broadcast(count, width))
                 if code.scaling:
                     scaler = Scaler(w, code.scaling, constants)
-                    value = scaler.stored([w.let(value)], param + at * code.params[3], code.params[3], width)
+                    value = scaler.stored(
+                        [w.let(value)], param + at * code.params[3], code.params[3], width
+                    )
                 w.store(y, y_at + at, value, width)
 
             w.spans(code.y.channels, lanes, channels)

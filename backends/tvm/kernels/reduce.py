@@ -20,7 +20,11 @@ class _Reduce:
     def build(self, symbol: str) -> PrimFunc:
         w, code = self.script, self.code
         steps = code.nest.steps
-        kept = (*steps, 2 * (steps[0] != 1), steps[-1])  # vectors need x side by side, never repeated
+        kept = (
+            *steps,
+            2 * (steps[0] != 1),
+            steps[-1],
+        )  # vectors need x side by side, never repeated
         wide = width_of(code.vector_bytes, code.dtype)
         lanes = straight(kept, wide if code.maximum else min(wide, 64))
         with w.units() as unit, w.rows(code.nest, unit) as offsets:
@@ -59,7 +63,7 @@ class _Reduce:
 
     def _each(self, at: Expr, axis: int, body: object) -> None:
         if axis == len(self.code.inner):
-            body(at)  # type: ignore[operator]
+            body(at)
             return
         size, stride = self.code.inner[axis]
         with self.script.steps(size, "r") as i:

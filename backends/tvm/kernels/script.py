@@ -42,7 +42,9 @@ class Script(Writer):
         self._blocks.append([])
         yield
         body = self._blocks.pop()
-        self._emit(tirx.IfThenElse(condition, body[0] if len(body) == 1 else tirx.SeqStmt(body), None))
+        self._emit(
+            tirx.IfThenElse(condition, body[0] if len(body) == 1 else tirx.SeqStmt(body), None)
+        )
 
     @contextmanager
     def units(self) -> Iterator:
@@ -69,16 +71,26 @@ class Script(Writer):
             rest, index = self.split(rest, size)
             where.append(index)
         where.reverse()
-        start = piece if isinstance(piece, int) and piece == 0 else self.let(
-            tirx.min(piece * nest.piece, nest.shape[nest.cut] - nest.piece)
+        start = (
+            piece
+            if isinstance(piece, int) and piece == 0
+            else self.let(tirx.min(piece * nest.piece, nest.shape[nest.cut] - nest.piece))
         )
         offsets = [
-            self.let(sum((i * s for i, s in zip(where, steps, strict=False) if s), 0) + start * steps[nest.cut])
-            if steps[nest.cut] or any(steps[: nest.cut]) else 0
+            self.let(
+                sum((i * s for i, s in zip(where, steps, strict=False) if s), 0)
+                + start * steps[nest.cut]
+            )
+            if steps[nest.cut] or any(steps[: nest.cut])
+            else 0
             for steps in nest.strides
         ]
-        loops = [(nest.piece, nest.cut)] + [(nest.shape[a], a) for a in range(nest.cut + 1, len(nest.shape))]
-        with self._nested(loops[: len(loops) - inner] if inner else loops, nest.strides, offsets) as found:
+        loops = [(nest.piece, nest.cut)] + [
+            (nest.shape[a], a) for a in range(nest.cut + 1, len(nest.shape))
+        ]
+        with self._nested(
+            loops[: len(loops) - inner] if inner else loops, nest.strides, offsets
+        ) as found:
             yield found
 
     @contextmanager
@@ -88,7 +100,10 @@ class Script(Writer):
             return
         size, axis = loops[0]
         with self.steps(size, "i") as i:
-            moved = [o if not s[axis] else self.let(o + i * s[axis]) for o, s in zip(offsets, strides, strict=True)]
+            moved = [
+                o if not s[axis] else self.let(o + i * s[axis])
+                for o, s in zip(offsets, strides, strict=True)
+            ]
             with self._nested(loops[1:], strides, moved) as found:
                 yield found
 
@@ -114,7 +129,9 @@ class Constants:
     def __init__(self, script: Script, fields: Fields) -> None:
         self._script, self._fields = script, fields
         pointer = script.pointer("constants", "int8")
-        self._views = {d: script.view(pointer, d) for d in sorted({d for _, d, _ in fields.entries})}
+        self._views = {
+            d: script.view(pointer, d) for d in sorted({d for _, d, _ in fields.entries})
+        }
 
     def take(self, name: str, at=0, step: int = 0, lanes: int = 1):
         """Elements of a field, from index `at`."""

@@ -42,21 +42,28 @@ class _Softmax:
     def _reciprocal(self, total: Registers) -> tuple[Expr, Expr]:
         """(r ~ 2**61 / m, n): m = S << n has 31 bits; n is found by halves, as no target lacks compares."""
         w = self.script
-        m, n = w.let(cast(total[0], "int64", 1)), tirx.const(0, "int64")
+        # Held in memory (LLVM makes registers of it): TVM would analyze nested lets without end.
+        state = w.registers(2, "int64", 1)
+        state[0], state[1] = cast(total[0], "int64", 1), tirx.const(0, "int64")
         for step in (16, 8, 4, 2, 1):
-            small = tirx.LT(m, tirx.const(1 << (31 - step), "int64"))
-            shift = w.let(tirx.Select(small, tirx.const(step, "int64"), tirx.const(0, "int64")))
-            m, n = w.let(tirx.shift_left(m, shift)), w.let(n + shift)
+            small = tirx.LT(state[0], tirx.const(1 << (31 - step), "int64"))
+            with w.when(small):
+                state[0] = tirx.shift_left(state[0], tirx.const(step, "int64"))
+                state[1] = state[1] + tirx.const(step, "int64")
+        m, n = w.let(state[0]), w.let(state[1])
         guess = cast(tirx.shift_right(m, tirx.const(23, "int64")), "int32", 1) - SEEDS
-        r = w.let(self.constants.take("seed", guess))
+        state[0] = self.constants.take("seed", guess)
         for _ in range(2):
-            product = tirx.shift_right(m * r, tirx.const(31, "int64"))
-            r = w.let(tirx.shift_right(r * (tirx.const(1 << 31, "int64") - product), tirx.const(30, "int64")))
-        return r, n
+            product = tirx.shift_right(m * state[0], tirx.const(31, "int64"))
+            rest = tirx.const(1 << 31, "int64") - product
+            state[0] = tirx.shift_right(state[0] * rest, tirx.const(30, "int64"))
+        return w.let(state[0]), n
 
     def _store(self, e: Expr, reciprocal: Expr, n: Expr, at: Expr) -> None:
         w, code = self.script, self.code
-        mult, half, shift, zero = (self.constants.take(f) for f in ("mult", "half", "shift", "zero"))
+        mult, half, shift, zero = (
+            self.constants.take(f) for f in ("mult", "half", "shift", "zero")
+        )
         p = tirx.shift_right(cast(e, "int64", 1) * reciprocal, tirx.const(31, "int64") - n)
         value = w.let(tirx.shift_right(p * mult + half, shift) + zero)
         w.store(self.y, at, cast(clamp(value, code.low, code.high, "int64", 1), code.y, 1))

@@ -47,7 +47,9 @@ class _Wide:
                 lambda o, n: self._tile(at, pixels, g * outputs + o, g * inputs, 0, n),
             )
 
-    def _tile(self, at: tuple[Expr, ...], pixels: int, o: Expr, c: Expr, side: int, width: int) -> None:
+    def _tile(
+        self, at: tuple[Expr, ...], pixels: int, o: Expr, c: Expr, side: int, width: int
+    ) -> None:
         """`pixels` outputs of `width` channels from o on; x of channel c, and with `side` 1 of those beside it."""
         w, code = self.script, self.code
         image, row, first = at
@@ -76,7 +78,9 @@ class _Wide:
                 loaded = w.load(self.residual, place(code.residual, *at) + o, width)
                 terms.append(w.let(cast(loaded, "int32", width)))
             param = sum(i * s for i, s in zip((*at, o), code.params, strict=True))
-            value = Scaler(w, code.scaling, self.constants).stored(terms, param, code.params[3], width)
+            value = Scaler(w, code.scaling, self.constants).stored(
+                terms, param, code.params[3], width
+            )
         w.store(self.y, place(code.y, *at) + o, value, width)
 
 

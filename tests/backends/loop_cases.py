@@ -1,0 +1,532 @@
+"""Random calls of every kernel that is no contraction of constants, with their meaning in NumPy."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+
+from qir.backends.kernels.bilinear import bilinear
+from qir.backends.kernels.elementwise import multiply, requantize
+from qir.backends.kernels.kernel import Kernel
+from qir.backends.kernels.lookup import lookup
+from qir.backends.kernels.matmul import matmul
+from qir.backends.kernels.move import copy, fill, frame, gather
+from qir.backends.kernels.plane import Plane
+from qir.backends.kernels.pool import Window, max_pool, sum_pool
+from qir.backends.kernels.prepare import SLACK
+from qir.backends.kernels.reduce import reduce_max, reduce_sum
+from qir.backends.kernels.scaling import Rounding, Scale
+from qir.backends.kernels.softmax import softmax
+from qir.backends.kernels.view import LIMITS, View
+from qir.backends.kernels.wide import wide
+from qir.ir import fixed
+from qir.ir.ops.softmax import reciprocal
+from qir.ir.ops.window import padded, window_sizes, windows
+
+Array = np.ndarray[Any, Any]
+BYTES = ("uint8", "int8")
+ALL = ("uint8", "int8", "uint16", "int16", "int32")
+
+
+@dataclass
+class Held:
+    """A tensor in a buffer of its own, with slack after it; `items` shows its elements."""
+
+    buffer: Array
+    items: Array
+
+    @property
+    def address(self) -> int:
+        return int(self.items.__array_interface__["data"][0])
+
+
+@dataclass
+class Case:
+    """A kernel, what it reads by argument name, what it writes, and what must then be there."""
+
+    kernel: Kernel
+    inputs: dict[str, Held]
+    y: Held
+    want: Array
+
+
+Make = Callable[[Generator, frozenset[str]], Case]
+
+
+def held(rng: Generator, view: View, slack: int = SLACK) -> Held:
+    """Random elements, now and then only the extremes of the dtype, around a view."""
+    reach = [(s - 1) * t for s, t in zip(view.shape, view.strides, strict=True)]
+    first = sum(-r for r in reach if r < 0)
+    count = first + sum(r for r in reach if r > 0) + 1
+    item = view.item
+    raw = rng.integers(0, 256, count * item + slack + 64 + item, dtype=np.uint8)
+    start = -raw.ctypes.data % 64 + item * int(rng.integers(0, 3))
+    whole = raw[start : start + (raw.size - start) // item * item].view(view.dtype)
+    if rng.random() < 0.3:
+        whole[:] = rng.choice(LIMITS[view.dtype], whole.size)
+    strides = [item * t for t in view.strides]
+    items = np.lib.stride_tricks.as_strided(whole[first:], view.shape, strides)
+    return Held(whole, items)
+
+
+def spread(rng: Generator, dtype: str, shape: tuple[int, ...], near: bool = False) -> View:
+    """A view of this shape: packed, or with gaps, other orders of axes and flips; `near` keeps the last axis."""
+    kind = rng.random()
+    if kind < 0.4:
+        return View.packed(dtype, shape)
+    order = list(range(len(shape)))
+    if not near and kind < 0.7:
+        rng.shuffle(order)
+    strides, step = [0] * len(shape), 1
+    for k, axis in enumerate(reversed(order)):
+        gap = int(rng.integers(0, 3)) if (k or not near) and rng.random() < 0.4 else 0
+        strides[axis] = step + gap
+        step = strides[axis] * shape[axis]
+        if not near and rng.random() < 0.1:
+            strides[axis] = -strides[axis]
+    return View(dtype, shape, tuple(strides))
+
+
+def pick(rng: Generator, *values: Any) -> Any:
+    return values[int(rng.integers(0, len(values)))]
+
+
+def sizes(rng: Generator, rank: int, limit: int = 3000) -> tuple[int, ...]:
+    shape = tuple(int(pick(rng, 1, 2, 3, 5, 8, 16, 17, 33, 64, 70, 130)) for _ in range(rank))
+    return shape if prod(shape) <= limit else sizes(rng, rank, limit)
+
+
+def plane(rng: Generator, dtype: str, shape: tuple[int, int, int, int]) -> Plane:
+    packed = Plane.packed(dtype, *shape)
+    if rng.random() < 0.5:
+        return packed
+    x = shape[3] + int(pick(rng, 0, 0, 5))
+    y = shape[2] * x + int(pick(rng, 0, 7))
+    return replace(packed, pitch_x=x, pitch_y=y, pitch_n=y * shape[1] + int(pick(rng, 0, 9)))
+
+
+def zero(rng: Generator, dtype: str) -> int:
+    low, high = LIMITS[dtype]
+    return int(rng.integers(max(low, -40000), min(high, 40000) + 1))
+
+
+def scale_for(rng: Generator, shape: tuple[int, ...], dtype: str, bits: list[int]) -> Scale:
+    """Multipliers that fill the range of the result, or are wild within what the language allows.
+
+    `bits` holds the size of each term: |sum| + 2**(shift-1) must stay below 2**63.
+    """
+    low, high = LIMITS[dtype]
+    out_bits = {1: 8, 2: 16, 4: 31}[np.dtype(dtype).itemsize]
+    common = [s if rng.random() < 0.5 else 1 for s in shape]
+    arrays = pick(rng, (), (), tuple(shape[-1:]), tuple(common))
+    room = 62 - max(bits) - (len(bits) > 1)
+    width = min(31, room)
+    mult = [rng.integers(2 ** (width - 1), 2**width, arrays) for _ in bits]
+    shift = np.clip(max(bits) + width - out_bits + rng.integers(-3, 2, arrays), 1, 62)
+    kind = rng.random()
+    if kind < 0.1:
+        mult = [rng.integers(-(2**width) + 1, 2**width, arrays) for _ in bits]
+    elif kind < 0.2:
+        mult = [np.asarray(pick(rng, 0, 1, 2**width - 1, -(2**width) + 1)) for _ in bits]
+    if rng.random() < 0.25:
+        shift = rng.integers(1, 62, arrays)
+    if rng.random() < 0.2:
+        mult[0] = mult[0] + np.zeros(shape, np.int64)
+    z = int(rng.integers(low, high + 1)) if dtype != "int32" or rng.random() < 0.2 else 0
+    ends = (
+        sorted(int(v) for v in rng.integers(low, high + 1, 2))
+        if rng.random() < 0.3
+        else [low, high]
+    )
+    rounding = pick(rng, *[Rounding.HALF_UP] * 6, *Rounding)
+    return Scale(tuple(mult), shift, z, ends[0], ends[1], rounding)
+
+
+def scaled(scale: Scale, terms: list[Array], dtype: str) -> Array:
+    """The definition: qir.ir.fixed on int64."""
+    total = sum(
+        (t.astype(np.int64) * m for t, m in zip(terms, scale.mult, strict=True)), np.int64(0)
+    )
+    y = fixed.shift_right(total, np.asarray(scale.shift), fixed.Rounding(scale.rounding.value))
+    return np.clip(y + scale.zero_point, scale.low, scale.high).astype(dtype)
+
+
+def out(rng: Generator, view: View) -> Held:
+    return held(rng, view)
+
+
+def copy_case(rng: Generator, features: frozenset[str]) -> Case:
+    shape = sizes(rng, int(rng.integers(0, 5)))
+    dtype = pick(rng, *ALL)
+    x, y = spread(rng, dtype, shape), spread(rng, dtype, shape)
+    if rng.random() < 0.2 and shape:
+        x = View.packed(dtype, tuple(1 if rng.random() < 0.5 else s for s in shape)).expanded(shape)
+    a = held(rng, x)
+    return Case(copy(x, y, features), {"x": a}, out(rng, y), a.items.copy())
+
+
+def transpose_case(rng: Generator, features: frozenset[str]) -> Case:
+    """Two axes change places: planes of a few channels, and large squares."""
+    dtype = pick(rng, *ALL)
+    n, h, w, c = pick(
+        rng,
+        (2, 9, 33, 3),
+        (1, 32, 32, 3),
+        (1, 5, 7, 40),
+        (2, 1, 50, 70),
+        (1, 24, 24, 1),
+        (1, 9, 70, 4),
+    )
+    wide, flat = (
+        View.packed(dtype, (n, h, w, c)),
+        View.packed(dtype, (n, c, h, w)).transposed((0, 2, 3, 1)),
+    )
+    x, y = (wide, flat) if rng.random() < 0.5 else (flat, wide)
+    a = held(rng, x)
+    return Case(copy(x, y, features), {"x": a}, out(rng, y), a.items.copy())
+
+
+def fill_case(rng: Generator, features: frozenset[str]) -> Case:
+    y = spread(rng, pick(rng, *ALL), sizes(rng, int(rng.integers(0, 4))))
+    value = zero(rng, y.dtype)
+    return Case(fill(y, value, features), {}, out(rng, y), np.full(y.shape, value, y.dtype))
+
+
+def frame_case(rng: Generator, features: frozenset[str]) -> Case:
+    n, h, w, c = pick(rng, (1, 1, 1, 1), (2, 5, 4, 3), (1, 8, 8, 40), (3, 3, 9, 16))
+    pad = tuple(int(v) for v in rng.integers(0, 4, 4))
+    dtype = pick(rng, *BYTES, "int16", "int32")
+    whole = View.packed(dtype, (n, pad[0] + h + pad[2], pad[1] + w + pad[3], c))
+    inside = Plane(dtype, n, h, w, c, *whole.strides[:3])
+    value = zero(rng, dtype)
+    y = out(rng, whole)
+    want = np.full(whole.shape, value, dtype)
+    rows, columns = slice(pad[0], pad[0] + h), slice(pad[1], pad[1] + w)
+    want[:, rows, columns] = y.items[:, rows, columns]
+    return Case(frame(inside, pad, value, features), {}, y, want)  # type: ignore[arg-type]
+
+
+def gather_case(rng: Generator, features: frozenset[str]) -> Case:
+    dtype, shape = pick(rng, *ALL), sizes(rng, int(rng.integers(1, 4)), 600)
+    x = held(rng, view := spread(rng, dtype, shape))
+    offsets: list[Any] = []
+    index: list[Array] = []
+    for size, stride in zip(shape, view.strides, strict=True):
+        own = pick(
+            rng, np.arange(size), np.arange(size)[::-1], np.sort(rng.integers(0, size, 9)),
+            np.pad(np.arange(size), min(2, size - 1), mode="reflect"), rng.integers(0, size, size),
+        )  # fmt: skip
+        index.append(own)
+        offsets.append(
+            stride if np.array_equal(own, np.arange(size)) and rng.random() < 0.5 else own * stride
+        )
+    y = spread(rng, dtype, tuple(len(i) for i in index))
+    return Case(gather(offsets, dtype, y, features), {"x": x}, out(rng, y), x.items[np.ix_(*index)])
+
+
+def broadcast(rng: Generator, dtype: str, shape: tuple[int, ...]) -> View:
+    part = tuple(1 if rng.random() < 0.15 else s for s in shape)
+    if rng.random() < 0.1:
+        part = part[int(rng.integers(0, len(part) + 1)) :]
+    return spread(rng, dtype, part)
+
+
+def requantize_case(rng: Generator, features: frozenset[str]) -> Case:
+    shape = sizes(rng, int(rng.integers(1, 5)))
+    count = int(pick(rng, 1, 1, 2, 2, 3))
+    dtypes = [pick(rng, *BYTES, "int16", "int32")] * count
+    if rng.random() < 0.5:
+        dtypes = [pick(rng, *BYTES, *BYTES, *ALL) for _ in range(count)]
+    views = [
+        broadcast(rng, d, shape) if rng.random() < 0.4 else spread(rng, d, shape) for d in dtypes
+    ]
+    xs = [held(rng, v) for v in views]
+    zeros = [zero(rng, d) if d != "int32" else 0 for d in dtypes]
+    y = spread(
+        rng, pick(rng, "uint8", "uint8", "int8", "int16", "int32"), shape, near=rng.random() < 0.7
+    )
+    bits = [{1: 9, 2: 17, 4: 32}[np.dtype(d).itemsize] for d in dtypes]
+    scale = scale_for(rng, shape, y.dtype, [max(bits) + (count > 2)] * count)
+    kernel = requantize(views, zeros, scale, y, features)
+    terms = [x.items.astype(np.int64) - z for x, z in zip(xs, zeros, strict=True)]
+    want = np.broadcast_to(scaled(scale, terms, y.dtype), shape)
+    return Case(kernel, {f"x{i}": x for i, x in enumerate(xs)}, out(rng, y), want)
+
+
+def add_case(rng: Generator, features: frozenset[str]) -> Case:
+    """The sum of two byte tensors as residual networks have it."""
+    shape = (1, 8, int(pick(rng, 8, 9)), int(pick(rng, 16, 20, 64)))
+    dtypes = [pick(rng, *BYTES) for _ in range(2)]
+    views = [View.of(plane(rng, d, shape)) for d in dtypes]
+    xs, zeros = [held(rng, v) for v in views], [zero(rng, d) for d in dtypes]
+    y = View.of(plane(rng, pick(rng, *BYTES), shape))
+    mult = tuple(int(v) for v in rng.integers(2**28, 2**31, 2))
+    scale = Scale(mult, int(rng.integers(29, 36)), zero(rng, y.dtype), *LIMITS[y.dtype])
+    kernel = requantize(views, zeros, scale, y, features)
+    want = scaled(
+        scale, [x.items.astype(np.int64) - z for x, z in zip(xs, zeros, strict=True)], y.dtype
+    )
+    return Case(kernel, {"x0": xs[0], "x1": xs[1]}, out(rng, y), want)
+
+
+def product_case(rng: Generator, features: frozenset[str]) -> Case:
+    shape = sizes(rng, int(rng.integers(1, 4)))
+    dtypes = [pick(rng, *BYTES), pick(rng, *BYTES, "int16")]
+    views = [
+        broadcast(rng, d, shape) if rng.random() < 0.4 else spread(rng, d, shape) for d in dtypes
+    ]
+    xs = [held(rng, v) for v in views]
+    zeros = zero(rng, dtypes[0]), zero(rng, dtypes[1])
+    wide_product = (xs[0].items.astype(np.int64) - zeros[0]) * (
+        xs[1].items.astype(np.int64) - zeros[1]
+    )
+    product = np.broadcast_to(wide_product, shape)
+    scale, dtype = None, "int32"
+    if rng.random() < 0.7:
+        dtype = pick(rng, "uint8", "int8", "int16")
+        scale = scale_for(rng, shape, dtype, [27])
+    y = spread(rng, dtype, shape, near=True)
+    want = scaled(scale, [product], dtype) if scale else product.astype(np.int32)
+    return Case(
+        multiply(views[0], views[1], zeros, y, features, scale),
+        {"x0": xs[0], "x1": xs[1]},
+        out(rng, y),
+        want,
+    )
+
+
+def lookup_case(rng: Generator, features: frozenset[str]) -> Case:
+    shape = sizes(rng, int(rng.integers(1, 4)))
+    x = spread(rng, pick(rng, *BYTES), shape)
+    y = spread(rng, pick(rng, *BYTES, *ALL), shape)
+    per_channel = rng.random() < 0.4
+    table = rng.integers(
+        *LIMITS[y.dtype], (shape[-1], 256) if per_channel else 256, endpoint=True
+    ).astype(y.dtype)
+    a, first = held(rng, x), LIMITS[x.dtype][0]
+    index = a.items.astype(np.int64) - first
+    want = table[np.arange(shape[-1]), index] if per_channel else table[index]
+    return Case(lookup(x, table, first, y, features), {"x": a}, out(rng, y), want)
+
+
+def window(rng: Generator) -> tuple[Window, int, int]:
+    """A window, and a height and width that it fits into."""
+    kernel = tuple(int(pick(rng, 1, 2, 3, 3, 5, 7)) for _ in range(2))
+    stride, dilation = (tuple(int(pick(rng, 1, 1, 2, 3)) for _ in range(2)) for _ in range(2))
+    reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+    size = [r + int(rng.integers(0, 7)) for r in reach]
+    pad = tuple(
+        int(rng.integers(0, min(r, s))) if rng.random() < 0.5 else 0
+        for r, s in zip(reach * 2, size * 2, strict=True)
+    )
+    return Window(kernel, stride, pad, dilation), size[0], size[1]  # type: ignore[arg-type]
+
+
+def pool_case(rng: Generator, features: frozenset[str]) -> Case:
+    w, height, width = window(rng)
+    out_size = window_sizes(height, width, w.kernel, w.stride, w.pad, w.dilation)
+    n, c = int(pick(rng, 1, 2)), int(pick(rng, 1, 3, 8, 16, 24, 64, 70))
+    shape = (n, *out_size, c)
+    x = plane(rng, pick(rng, *BYTES, *BYTES, "int16"), (n, height, width, c))
+    a = held(rng, View.of(x))
+    taps = windows(padded(a.items, w.pad, LIMITS[x.dtype][0]), w.kernel, w.stride, w.dilation)
+    if any(
+        (t >= 0).sum(1).min() < 1 for t in (w.taps(0, height, shape[1]), w.taps(1, width, shape[2]))
+    ):
+        return pool_case(rng, features)
+    if rng.random() < 0.5:
+        y = plane(rng, x.dtype, shape)
+        return Case(
+            max_pool(x, y, w, features), {"x": a}, out(rng, View.of(y)), taps.max(axis=(3, 4))
+        )
+    z, scale, dtype = zero(rng, x.dtype), None, "int32"
+    if rng.random() < 0.7:
+        dtype = pick(rng, *BYTES)
+        scale = scale_for(rng, shape, dtype, [24])
+    y = plane(rng, dtype, shape)
+    total = windows(
+        padded(a.items.astype(np.int64) - z, w.pad, 0), w.kernel, w.stride, w.dilation
+    ).sum(axis=(3, 4))
+    want = scaled(scale, [total], dtype) if scale else total.astype(np.int32)
+    return Case(sum_pool(x, y, w, z, features, scale), {"x": a}, out(rng, View.of(y)), want)
+
+
+def reduce_case(rng: Generator, features: frozenset[str]) -> Case:
+    shape = sizes(rng, int(rng.integers(1, 5)))
+    axes = tuple(i for i in range(len(shape)) if rng.random() < 0.5)
+    if rng.random() < 0.3:
+        shape, axes = (
+            (int(pick(rng, 1, 2)), 7, int(pick(rng, 3, 7)), int(pick(rng, 10, 64, 100))),
+            (1, 2),
+        )
+    x = spread(rng, pick(rng, *BYTES, *BYTES, "int16"), shape)
+    a, kept = held(rng, x), tuple(1 if i in axes else s for i, s in enumerate(shape))
+    if rng.random() < 0.3:
+        y = spread(rng, x.dtype, kept)
+        return Case(
+            reduce_max(x, axes, y, features),
+            {"x": a},
+            out(rng, y),
+            a.items.max(axes, keepdims=True),
+        )
+    z, scale, dtype = zero(rng, x.dtype), None, "int32"
+    if rng.random() < 0.7:
+        dtype = pick(rng, *BYTES)
+        scale = scale_for(rng, kept, dtype, [29])
+    y = spread(rng, dtype, kept)
+    total = (a.items.astype(np.int64) - z).sum(axes, keepdims=True)
+    want = scaled(scale, [total], dtype) if scale else total.astype(np.int32)
+    return Case(reduce_sum(x, axes, z, y, features, scale), {"x": a}, out(rng, y), want)
+
+
+def softmax_case(rng: Generator, features: frozenset[str]) -> Case:
+    shape = (*sizes(rng, int(rng.integers(0, 3)), 40), int(pick(rng, 1, 2, 10, 33, 200)))
+    x, y = (
+        spread(rng, pick(rng, *BYTES), shape),
+        spread(rng, pick(rng, "uint8", "int8", "int16"), shape),
+    )
+    bits = 30 - shape[-1].bit_length()
+    steps = float(pick(rng, 0.0, 0.001, 0.05, 0.3, 5.0))
+    table = np.floor(np.exp(-steps * np.arange(256)) * 2**bits + 0.5).astype(np.int32)
+    low, high = LIMITS[y.dtype]
+    mult, shift, z = int(rng.integers(2**30, 2**31)), int(rng.integers(48, 62)), zero(rng, y.dtype)
+    a = held(rng, x)
+    wide_x = a.items.astype(np.int64)
+    e = table.astype(np.int64)[wide_x.max(-1, keepdims=True) - wide_x]
+    total = e.sum(-1, keepdims=True)
+    n = 31 - np.frexp(total.astype(np.float64))[1].astype(np.int64)
+    p = (e * reciprocal(total << n)) >> (31 - n)
+    want = np.clip(((p * mult + (1 << (shift - 1))) >> shift) + z, low, high).astype(y.dtype)
+    return Case(
+        softmax(x, table, z, mult, shift, low, high, y, features), {"x": a}, out(rng, y), want
+    )
+
+
+def bilinear_case(rng: Generator, features: frozenset[str]) -> Case:
+    n, h, w, c = (int(pick(rng, 1, 2, 3, 5)) for _ in range(4))
+    c = int(pick(rng, 1, 3, 16, 40))
+    oh, ow = int(rng.integers(1, 8)), int(rng.integers(1, 8))
+    x = plane(rng, pick(rng, *BYTES, "int16"), (n, h, w, c))
+    a, z = held(rng, View.of(x)), zero(rng, x.dtype)
+    if x.dtype == "int16":  # the language allows what fits 32 bits
+        a.items[:] = a.items // 256
+        z //= 256
+    tables = [
+        (rng.integers(0, size, (k, 2)), rng.integers(0, 2049, k)) for size, k in ((h, oh), (w, ow))
+    ]
+    (rows, u), (columns, v) = [(t, np.stack([p, 2048 - p], 1)) for t, p in tables]
+    centred = a.items.astype(np.int64) - z
+    total = sum(
+        u[:, i][:, None, None] * v[:, j][:, None] * centred[:, rows[:, i]][:, :, columns[:, j]]
+        for i in (0, 1)
+        for j in (0, 1)
+    )
+    scale, dtype = None, "int32"
+    if rng.random() < 0.6:
+        dtype = pick(rng, *BYTES)
+        scale = scale_for(rng, total.shape, dtype, [31])
+    y = plane(rng, dtype, total.shape)
+    want = scaled(scale, [total], dtype) if scale else total.astype(np.int32)
+    return Case(
+        bilinear(x, y, rows, columns, u, v, z, features, scale),
+        {"x": a},
+        out(rng, View.of(y)),
+        want,
+    )
+
+
+def matmul_case(rng: Generator, features: frozenset[str]) -> Case:
+    m, k, n = (int(pick(rng, 1, 3, 4, 10, 17, 33, 64)) for _ in range(3))
+    lead = pick(rng, (), (2,), (3, 2))
+    a_lead, b_lead = (tuple(1 if rng.random() < 0.2 else s for s in lead) for _ in range(2))
+    a = spread(rng, pick(rng, *BYTES), (*a_lead, m, k))
+    b = spread(rng, pick(rng, *BYTES), (*b_lead, k, n), near=rng.random() < 0.5)
+    x, w = held(rng, a), held(rng, b)
+    zeros = zero(rng, a.dtype), zero(rng, b.dtype)
+    shape = (*np.broadcast_shapes(a_lead, b_lead), m, n)
+    total = (x.items.astype(np.int64) - zeros[0]) @ (w.items.astype(np.int64) - zeros[1])
+    scale, dtype = None, "int32"
+    if rng.random() < 0.6:
+        dtype = pick(rng, *BYTES)
+        scale = scale_for(rng, shape, dtype, [24])
+    y = spread(rng, dtype, shape, near=rng.random() < 0.7)
+    want = scaled(scale, [total], dtype) if scale else total.astype(np.int32)
+    return Case(matmul(a, b, zeros, y, features, scale), {"a": x, "b": w}, out(rng, y), want)
+
+
+def wide_case(rng: Generator, features: frozenset[str]) -> Case:
+    groups = int(pick(rng, 1, 1, 2, 3, 12))
+    i, o = (1, 1) if groups == 12 else (int(pick(rng, 1, 3, 8)), int(pick(rng, 1, 5, 16, 20)))
+    kernel, strides, dilations = (
+        tuple(int(pick(rng, 1, 1, 2, 3)) for _ in range(2)) for _ in range(3)
+    )
+    n, oh, ow = int(pick(rng, 1, 2)), int(rng.integers(1, 5)), int(rng.integers(1, 8))
+    h, w = (
+        (s - 1) * st + (k - 1) * d + 1
+        for s, st, k, d in zip((oh, ow), strides, kernel, dilations, strict=True)
+    )
+    x = plane(rng, pick(rng, *BYTES, "int16"), (n, h, w, groups * i))
+    limit = {1: 2**15 - 1, 2: 400}[np.dtype(x.dtype).itemsize]
+    weights = rng.integers(-limit, limit + 1, (groups * o, *kernel, i))
+    bias = rng.integers(-(2**20), 2**20, groups * o)
+    a, shape = held(rng, View.of(x)), (n, oh, ow, groups * o)
+    taps = windows(a.items.astype(np.int64), kernel, strides, dilations).reshape(
+        n, oh, ow, *kernel, groups, i
+    )
+    acc = (
+        np.einsum("nyxabgi,goabi->nyxgo", taps, weights.reshape(groups, o, *kernel, i)).reshape(
+            shape
+        )
+        + bias
+    )
+    scale, dtype, residual, terms, inputs = None, "int32", None, [acc], {"x": a}
+    z = 0
+    if rng.random() < 0.7:
+        dtype = pick(rng, "uint8", "int8", "int16")
+        if rng.random() < 0.5:
+            residual = plane(rng, pick(rng, *BYTES), shape)
+            z = zero(rng, residual.dtype)
+            inputs["residual"] = held(rng, View.of(residual))
+            terms.append(inputs["residual"].items.astype(np.int64) - z)
+        scale = scale_for(rng, shape, dtype, [31] * len(terms))
+    y = plane(rng, dtype, shape)
+    k = wide(x, y, weights, bias, features, strides, dilations, groups, scale, residual, z)
+    want = scaled(scale, terms, dtype) if scale else acc.astype(np.int32)
+    return Case(k, inputs, out(rng, View.of(y)), want)
+
+
+CASES: dict[str, Make] = {
+    "add": add_case, "bilinear": bilinear_case, "copy": copy_case, "fill": fill_case, "frame": frame_case,
+    "gather": gather_case, "lookup": lookup_case, "matmul": matmul_case, "pool": pool_case,
+    "product": product_case, "reduce": reduce_case, "requantize": requantize_case, "softmax": softmax_case,
+    "transpose": transpose_case, "wide": wide_case,
+}  # fmt: skip
+
+
+def run_case(rng: Generator, library: ctypes.CDLL, symbol: str, case: Case) -> str:
+    """Empty when every element is right and nothing else was written."""
+    kernel = case.kernel
+    constants = held(rng, View.packed("uint8", (max(len(kernel.constants), 1),)), slack=256)
+    block = constants.buffer[-constants.buffer.ctypes.data % 64 :]
+    block[: len(kernel.constants)] = np.frombuffer(kernel.constants, np.uint8)
+    addresses = {name: x.address for name, x in case.inputs.items()}
+    addresses |= {"constants": block.ctypes.data, "y": case.y.address}
+    pointers = [ctypes.c_void_p(addresses[name]) for name in kernel.arguments]
+    want = case.y.buffer.copy()
+    offset = (case.y.address - case.y.buffer.ctypes.data) // case.y.buffer.itemsize
+    np.lib.stride_tricks.as_strided(want[offset:], case.y.items.shape, case.y.items.strides)[
+        ...
+    ] = case.want
+    cut = int(rng.integers(0, kernel.units + 1))
+    for begin, end in ((cut, kernel.units), (0, cut)):
+        getattr(library, symbol)(*pointers, begin, end)
+    if np.array_equal(case.y.buffer, want):
+        return ""
+    wrong = case.y.buffer != want
+    return f"{symbol}: {int(wrong.sum())} of {wrong.size} differ, first {np.argmax(wrong) - offset}: {kernel.code}"
