@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from qir.frontends.torch.layout import on_last_axis
 from qir.frontends.torch.site import Held, Number, Site, axis_of
@@ -214,5 +214,21 @@ def log_softmax(site: Site, x: Held, dim: int, dtype: object = None) -> Value:
     at = site.value(x)
     axes = (axis_of(dim, at.type.rank),)
     d = site.add(Sub(at, site.add(ReduceMax(at, axes, True))))
-    total = site.add(Log(site.add(ReduceSum(site.add(Exp(d)), axes, True))))
-    return site.add(Sub(d, total))
+    return site.add(Sub(d, log_sum_exp(site, d, axes)))
+
+
+@imports("aten.logsumexp.default")
+def logsumexp(site: Site, x: Held, dim: int | Sequence[int], keepdim: bool = False) -> Value:
+    """max(x) + log(sum(exp(x - max(x))))."""
+    at = site.value(x)
+    dims = [dim] if isinstance(dim, int) else dim
+    axes = tuple(sorted(axis_of(d, at.type.rank) for d in dims))
+    top = site.add(ReduceMax(at, axes, True))
+    y = site.add(Add(top, log_sum_exp(site, site.add(Sub(at, top)), axes)))
+    shape = at.type.shape
+    return y if keepdim else site.reshape(y, *(s for i, s in enumerate(shape) if i not in axes))
+
+
+def log_sum_exp(site: Site, d: Value, axes: tuple[int, ...]) -> Value:
+    """log(sum(exp(d))), the axes kept."""
+    return site.add(Log(site.add(ReduceSum(site.add(Exp(d)), axes, True))))

@@ -98,6 +98,24 @@ def addcmul(site: Site, x: Held, a: Held, b: Held, *, value: Number = 1) -> Valu
     return add(site, x, mul(site, a, b), value)
 
 
+@imports("aten.lerp.Scalar", "aten.lerp.Tensor")
+def lerp(site: Site, a: Held, b: Held, weight: Operand) -> Value:
+    """a + weight * (b - a)."""
+    return add(site, a, mul(site, sub(site, b, a), weight))
+
+
+@imports("aten.where.self", "aten.where.ScalarOther", "aten.where.ScalarSelf")
+def where(site: Site, condition: Held, a: Operand, b: Operand) -> Value:
+    """a * mask + b * (1 - mask), for a constant condition: exact, as both are finite."""
+    mask = site.constant(condition, "the condition of a where").float()
+    return add(site, mul(site, a, mask), mul(site, b, 1 - mask))
+
+
+@imports("aten.masked_fill.Scalar", "aten.masked_fill.Tensor")
+def masked_fill(site: Site, x: Held, mask: Held, value: Operand) -> Value:
+    return where(site, mask, value, x)
+
+
 def scaled(site: Site, x: Operand, alpha: Number) -> Value:
     """alpha * x, without an op for 1 or for numbers."""
     if alpha == 1:

@@ -1,8 +1,8 @@
-"""The law of the torch frontend: the imported graph computes what the module computes, and reads back from text."""
+"""The law of the torch frontend: an imported graph computes what the module computes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ class Function(torch.nn.Module):
 
 
 def inputs(*shapes: tuple[int, ...], seed: int = 0) -> tuple[torch.Tensor, ...]:
-    """Standard normal tensors, times 3: wide enough for the ends of relu6, hard-swish and the like."""
+    """Standard normal tensors, times 3: wide enough for the ends of relu6 and hard-swish."""
     random = torch.Generator().manual_seed(seed)
     return tuple(torch.randn(shape, generator=random) * 3 for shape in shapes)
 
@@ -43,22 +43,61 @@ def randomize(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
     return module.eval()
 
 
+class Many(torch.nn.Module):
+    """Modules side by side, each on its own input: one export for a whole family."""
+
+    def __init__(self, modules: Iterable[torch.nn.Module]) -> None:
+        super().__init__()
+        self.all = torch.nn.ModuleList(modules)
+
+    def forward(self, *xs: torch.Tensor) -> Any:
+        return [module(x) for module, x in zip(self.all, xs, strict=True)]
+
+
 def agree(
     module: Any, xs: tuple[torch.Tensor, ...], tolerance: float = 1e-4, imported: Any = None
 ) -> Graph:
     """Import, verify, print and parse, run; hold every output against the module's own."""
-    graph = import_torch(module if imported is None else imported, xs)
+    graph = checked(import_torch(module if imported is None else imported, xs))
+    compare(graph, xs, outputs_of(module, xs), tolerance)
+    return graph
+
+
+def agree_all(modules: Mapping[str, torch.nn.Module], xs: tuple[torch.Tensor, ...]) -> None:
+    """`agree` for many modules of one input each; says every one that differs."""
+    graph = checked(import_torch(Many(modules.values()), xs))
+    found = iter(run_float(graph, [x.numpy() for x in xs]))
+    wrong = []
+    for (name, module), x in zip(modules.items(), xs, strict=True):
+        for want in outputs_of(module, (x,)):
+            got = next(found)
+            if got.shape != want.shape or not np.allclose(got, want, rtol=1e-4, atol=1e-4):
+                wrong.append(f"{name}: {got.shape} for {want.shape}, {np.abs(got - want).max()}")
+    assert not wrong
+
+
+def outputs_of(module: Any, xs: tuple[torch.Tensor, ...]) -> list[Any]:
+    with torch.no_grad():
+        made = torch.utils._pytree.tree_leaves(module(*(x.clone() for x in xs)))
+    return [y.numpy() for y in made]
+
+
+def checked(graph: Graph) -> Graph:
+    """The graph keeps the rules, and its text reads back to it."""
     assert graph.stage == "imported"
     verify(graph)
     assert parse(text(graph), blobs(graph)) == graph
-    with torch.no_grad():
-        wanted = torch.utils._pytree.tree_leaves(module(*(x.clone() for x in xs)))
+    return graph
+
+
+def compare(
+    graph: Graph, xs: tuple[torch.Tensor, ...], wanted: list[Any], tolerance: float = 1e-4
+) -> None:
     found = run_float(graph, [x.numpy() for x in xs])
     assert len(found) == len(wanted) == len(graph.output_names)
     for got, want in zip(found, wanted, strict=True):
-        assert got.shape == tuple(want.shape)
-        np.testing.assert_allclose(got, want.numpy(), rtol=tolerance, atol=tolerance)
-    return graph
+        assert got.shape == want.shape
+        np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance)
 
 
 def mnemonics(graph: Graph) -> list[str]:
