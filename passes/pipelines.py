@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qir.passes.calibrate import Ranges
 from qir.passes.drop_identities import DropIdentities
 from qir.passes.fold_affine import FoldAffine
 from qir.passes.fold_batch_norm import FoldBatchNorm
@@ -16,6 +17,7 @@ from qir.passes.move_dequantize import MoveDequantize
 from qir.passes.move_transposes import MoveTransposes
 from qir.passes.permute_columns import PermuteColumns
 from qir.passes.pool_to_reduce import PoolToReduce
+from qir.passes.quantize_graph import QuantizeGraph
 from qir.passes.recognize_clip import RecognizeClip
 from qir.passes.recognize_gelu import RecognizeGelu
 from qir.passes.recognize_layer_norm import RecognizeLayerNorm
@@ -24,6 +26,7 @@ from qir.passes.recognize_sigmoid import RecognizeSigmoid
 from qir.passes.recognize_softmax import RecognizeSoftmax
 from qir.passes.recognize_swish import RecognizeSwish
 from qir.passes.remove_dead_code import RemoveDeadCode
+from qir.passes.to_integer import ToInteger
 
 CANONICALIZE = Pipeline(
     "canonicalize",
@@ -62,3 +65,16 @@ CANONICALIZE = Pipeline(
         RemoveDeadCode(),
     ),
 )
+
+TO_INTEGER = Pipeline("to-integer", "integer", (ToInteger(),))
+
+
+def transform() -> Pipeline:
+    """Float passes that make a canonical graph kinder to quantization, before calibration."""
+    return Pipeline("transform", "transformed", ())
+
+
+def quantize(ranges: Ranges | None, weight_bits: int = 8, activation_bits: int = 8) -> Pipeline:
+    """Pairs on the edges of a float graph, by what calibration saw of it."""
+    pairs = QuantizeGraph(ranges, weight_bits, activation_bits)
+    return Pipeline("quantize", "simulated", (pairs,))
