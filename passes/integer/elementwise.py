@@ -39,6 +39,7 @@ from qir.ir.ops import (
     Sub,
     Tanh,
 )  # fmt: skip
+from qir.ir.torch_executor import run_op
 from qir.ir.types import Array, Quant
 from qir.passes.integer.forms import (
     Fixed,
@@ -131,8 +132,6 @@ def softmax(op: Softmax, at: Lowering) -> Form:
 
 def tabulated(op: Op, at: Lowering) -> Table | None:
     """The op as a table of one stored value; None when its operands are not functions of one."""
-    import torch
-
     source: Value | None = None
     clamps: list[tuple[float, float] | None] = []
     args, locs = [], [op.loc]
@@ -141,7 +140,7 @@ def tabulated(op: Op, at: Lowering) -> Table | None:
         if isinstance(form, Fixed):
             if any(s != 1 for s in shape[:-1]):
                 return None
-            args.append(torch.from_numpy(form.reals.reshape(-1)))
+            args.append(form.reals.reshape(-1))
             continue
         if isinstance(form, Stored) and is_narrow(form.value) and shape == op.results[0].type.shape:
             found, reals, clamp_ = form.value, reals_of(form.value)[:, None], (-np.inf, np.inf)
@@ -154,14 +153,12 @@ def tabulated(op: Op, at: Lowering) -> Table | None:
             return None
         source = found
         clamps.append(clamp_)
-        args.append(torch.from_numpy(reals))
+        args.append(reals)
     if source is None:
         return None
-    with torch.no_grad(), np.errstate(all="ignore"):
-        reals = op.compute(torch, *op.unpack(tuple(args))).numpy()
-    return Table(
-        source, filled(np.asarray(reals, np.float64)), clamp_of(op, clamps), Loc.merged(*locs)
-    )
+    with np.errstate(all="ignore"):
+        computed = run_op(op, args)
+    return Table(source, filled(computed), clamp_of(op, clamps), Loc.merged(*locs))
 
 
 def clamp_of(op: Op, before: list[tuple[float, float] | None]) -> tuple[float, float] | None:

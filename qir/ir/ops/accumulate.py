@@ -62,17 +62,19 @@ def accumulator(op: Op, x: Value, w: Value, bias: Value | None, out_axis: int) -
     return acc
 
 
-def exact_matmul(a: Array, b: Array, bound: int) -> Array:
-    """a @ b of integers, exactly, through the narrowest BLAS that holds sums up to `bound`; int64
-    beyond 2**53.
+def exact_float(bound: int) -> np.dtype[Any]:
+    """The narrowest float in which every sum up to `bound` is exact, so that BLAS may compute it;
+    int64 beyond 2**53.
     """
     if bound < EXACT_F32:
-        return np.rint(a.astype(np.float32) @ b.astype(np.float32)).astype(np.int32)
-    if bound < EXACT_F64:
-        return (
-            np.rint(a.astype(np.float64) @ b.astype(np.float64)).astype(np.int64).astype(np.int32)
-        )
-    return (a.astype(np.int64) @ b.astype(np.int64)).astype(np.int32)
+        return np.dtype(np.float32)
+    return np.dtype(np.float64 if bound < EXACT_F64 else np.int64)
+
+
+def exact_matmul(a: Array, b: Array, bound: int) -> Array:
+    """a @ b of integers, exactly, where |every partial sum| <= bound < 2**63."""
+    kind = exact_float(bound)
+    return np.asarray(a.astype(kind) @ b.astype(kind)).astype(np.int64).astype(np.int32)
 
 
 def _terms(

@@ -13,11 +13,13 @@ from qir.ir.ops.accumulate import (
     accumulator,
     contraction_bound,
     contraction_extremes,
-    exact_matmul,
+    exact_float,
     float_or_quantized,
 )  # fmt: skip
 from qir.ir.ops.window import Pair, Sides, pad_torch, padded, window_fault, window_sizes, windows
 from qir.ir.types import Array, Tensor
+
+UNFOLDED = 1 << 18  # elements of unfolded windows at a time: what a cache holds
 
 
 @op("conv")
@@ -89,51 +91,43 @@ class Conv(Op):
 
     def evaluate(self, x: Array, w: Array, bias: Array | None) -> Array:
         zx, zw = (v.type.quant.spread(v.type.shape)[1] for v in (self.x, self.w))
-        centred = padded(x.astype(np.int32) - zx.astype(np.int32), self.pad, 0)
-        weights = w.astype(np.int32) - zw.astype(np.int32)
-        if self.is_depthwise:
-            acc = self._depthwise(centred, weights)
-        else:
-            acc = self._grouped(centred, weights, self._magnitude(w))
+        weights = w.astype(np.int64) - zw
+        reach = max(int(zx) - int(x.min(initial=0)), int(x.max(initial=0)) - int(zx), 0)
+        sums = np.abs(weights).reshape(len(w), -1).sum(1)
+        exact = exact_float(reach * int(sums.max(initial=0)))
+        centred = padded(x.astype(exact) - exact.type(zx), self.pad, 0)
+        work = self._depthwise if self.is_depthwise else self._grouped
+        acc = work(centred, weights.astype(exact))
         return acc if bias is None else acc + bias.astype(np.int32)
-
-    def _magnitude(self, w: Array) -> int:
-        """A bound on |sum of products| from the widths alone: picks the float that holds every
-        product sum.
-        """
-        reach = [
-            max(abs(v.type.quant.storage.min), v.type.quant.storage.max) * 2
-            for v in (self.x, self.w)
-        ]
-        return reach[0] * reach[1] * int(np.prod(w.shape[1:]))
 
     def _depthwise(self, x: Array, w: Array) -> Array:
         n, oh, ow, o = self.result.type.shape
-        view = windows(x, self.kernel, self.stride, self.dilation)
         each = o // self.groups
-        acc = np.zeros((n, oh, ow, o), np.int32)
-        for ky in range(self.kernel[0]):
-            for kx in range(self.kernel[1]):
-                tap = (
-                    np.repeat(view[:, :, :, ky, kx], each, axis=3)
-                    if each > 1
-                    else view[:, :, :, ky, kx]
-                )
-                acc += tap * w[:, ky, kx, 0]
+        acc = np.empty((n, oh, ow, o), np.int32)
+        total, product = (np.empty((oh, ow, o), x.dtype) for _ in range(2))
+        for image in range(n):  # one image at a time stays in the cache
+            view = windows(x[image : image + 1], self.kernel, self.stride, self.dilation)[0]
+            total[...] = 0
+            for ky in range(self.kernel[0]):
+                for kx in range(self.kernel[1]):
+                    tap = view[:, :, ky, kx]
+                    np.multiply(tap.repeat(each, 2) if each > 1 else tap, w[:, ky, kx, 0], product)
+                    total += product
+            acc[image] = total
         return acc
 
-    def _grouped(self, x: Array, w: Array, bound: int) -> Array:
+    def _grouped(self, x: Array, w: Array) -> Array:
         n, oh, ow, o = self.result.type.shape
         g, inner = self.groups, w.shape[3]
         acc = np.empty((n, oh, ow, o), np.int32)
-        for image in range(n):  # one image at a time keeps the unfolded windows small
-            view = windows(x[image : image + 1], self.kernel, self.stride, self.dilation)
+        step = max(1, UNFOLDED // max(1, oh * ow * w[0].size))
+        for i in range(0, n, step):  # a few images at a time keep the unfolded windows small
+            view = windows(x[i : i + step], self.kernel, self.stride, self.dilation)
             for k in range(g):
-                rows = view[..., k * inner : (k + 1) * inner].reshape(oh * ow, -1)
-                columns = w[k * o // g : (k + 1) * o // g].reshape(o // g, -1)
-                acc[image, ..., k * o // g : (k + 1) * o // g] = exact_matmul(
-                    rows, columns.T, bound
-                ).reshape(oh, ow, o // g)
+                here = slice(k * o // g, (k + 1) * o // g)
+                rows = view[..., k * inner : (k + 1) * inner].reshape(-1, w[0].size)
+                sums = rows @ w[here].reshape(o // g, -1).T
+                acc[i : i + step, ..., here] = sums.reshape(-1, oh, ow, o // g)
         return acc
 
     def bound(self, x: Any, w: Any, bias: Any) -> Bounds:
