@@ -1,10 +1,11 @@
 """The kernel of bilinear resizing of (N, H, W, C) planes.
 
     bilinear(x: Plane, y: Plane, rows, columns, u, v, zero_point, features, scale=None)
-        y[n, p, q, c] = sum over a, b of u[p, a] * v[q, b] * (x[n, rows[p, a], columns[q, b], c] - zero_point)
+        y[n, p, q, c] = sum over a, b of u[p, a] * v[q, b] * X(rows[p, a], columns[q, b])
+        where X(i, j) = x[n, i, j, c] - zero_point
 
-Arguments ("x", "constants", "y"). rows, u (OH, 2), columns, v (OW, 2); weights are integers in units
-of 2**-11, each pair summing to 2**11. y is i32, or requantized by a Scale.
+Arguments ("x", "constants", "y"). rows, u (OH, 2), columns, v (OW, 2); weights are integers in
+units of 2**-11, each pair summing to 2**11. y is i32, or requantized by a Scale.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ def bilinear(
         "u": u,
         "v": v,
     }
-    params, scaling = (0, 0, 0, 0), None
+    params: tuple[int, ...] = (0, 0, 0, 0)
+    scaling = None
     if scale is not None:
         low, high = (
             max(min((e - zero_point) * UNIT * UNIT, 2**31 - 1), -(2**31)) for e in LIMITS[x.dtype]
@@ -92,7 +94,8 @@ def _check(x: Plane, y: Plane, indices: tuple[Array, ...], weights: tuple[Array,
     for index, weight, (size, out) in zip(indices, weights, sizes, strict=True):
         if index.shape != (out, 2) or weight.shape != (out, 2):
             raise ValueError(
-                f"bilinear: index {list(index.shape)}, weight {list(weight.shape)}; [{out}, 2] is needed"
+                f"bilinear: index {list(index.shape)}, weight {list(weight.shape)};"
+                f" [{out}, 2] is needed"
             )
         if index.min() < 0 or index.max() >= size:
             raise ValueError(

@@ -82,9 +82,9 @@ def multiply(
 ) -> Kernel:
     """The product of two tensors, exact in 32 bits, or requantized. Needs: the product fits i32."""
     values: dict[str, Array] = {
-        "zero_a": np.int64(zero_points[0]),
-        "zero_b": np.int64(zero_points[1]),
-    }  # type: ignore[dict-item]
+        "zero_a": np.asarray(zero_points[0]),
+        "zero_b": np.asarray(zero_points[1]),
+    }
     params, scaling = (0,) * len(y.shape), None
     if scale is not None:
         bounds = _product_range((a, b), zero_points)
@@ -100,7 +100,7 @@ def multiply(
 
 
 def _product_range(views: Sequence[View], zeros: Sequence[int]) -> tuple[int, int]:
-    """Bounds of the product of whole dtypes less their zero points, within i32 as the caller proved."""
+    """Bounds of the product of whole dtypes less their zero points, within the proven i32."""
     terms = [Term.of(v.dtype, z) for v, z in zip(views, zeros, strict=True)]
     ends = [(t.low - t.zero_point, t.high - t.zero_point) for t in terms]
     corners = [p * q for p in ends[0] for q in ends[1]]

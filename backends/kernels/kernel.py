@@ -1,4 +1,4 @@
-"""What a kernel is to all above it: code to build, the constants it reads, units of work, arguments.
+"""What a kernel is to all above it: code to build, constants, units of work, arguments.
 
 A built kernel is `void symbol(pointers..., int32 begin, int32 end)`: the pointers in the order of
 `arguments`, each to the first element of its tensor ("constants" to the constants block), then the
@@ -16,13 +16,15 @@ from typing import Protocol
 
 
 class Code(Protocol):
-    """Everything the machine code depends on; frozen and hashable, so equal kernels are built once."""
+    """Everything the machine code depends on; frozen and hashable: equal ones are built once."""
 
     @property
     def units(self) -> int: ...
 
     @property
     def arguments(self) -> tuple[str, ...]: ...
+
+    def __hash__(self) -> int: ...
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,8 @@ def lookup(x: View, table: Array, first: int, y: View, features: frozenset[str])
     """Y = table[X - first]."""
     if x.item != 1 or x.shape != y.shape:
         raise ValueError(
-            f"lookup: x is {x.dtype} {list(x.shape)}, y {list(y.shape)}; 8 bits and one shape are needed"
+            f"lookup: x is {x.dtype} {list(x.shape)}, y {list(y.shape)};"
+            " 8 bits and one shape are needed"
         )
     channels = y.shape[-1] if y.shape else 1
     whole = np.atleast_2d(table)

@@ -1,10 +1,11 @@
 """The kernel of a product of two activations.
 
-    matmul(a: View, b: View, (za, zb), y: View, features, scale=None)     arguments ("a", "b", "constants", "y")
+    matmul(a: View, b: View, (za, zb), y: View, features, scale=None)
         y[..., m, n] = sum over k of (a[..., m, k] - za) * (b[..., k, n] - zb)
 
-a (..., M, K), b (..., K, N), y (..., M, N), leading axes broadcast; any strides, so either may be a
-transposed view. y is i32, or requantized by a Scale whose arrays broadcast to y's shape.
+Arguments ("a", "b", "constants", "y"). a (..., M, K), b (..., K, N), y (..., M, N), leading axes
+broadcast; any strides, so either may be a transposed view. y is i32, or requantized by a Scale
+whose arrays broadcast to y's shape.
 Needs: the sum, and every part of it, fits i32.
 """
 

@@ -1,4 +1,4 @@
-"""Kernels that move elements: strided copies, gathers by tables, fills. Elements are 8, 16 or 32 bits.
+"""Kernels that move elements of 8, 16 or 32 bits: strided copies, gathers by tables, fills.
 
 copy(x: View, y: View, features)              arguments ("x", "y")
     y[i, j, ...] = x[i, j, ...]; one shape, any strides: transpose, slice, flip, expand, concat
@@ -139,7 +139,7 @@ def fill(y: View, value: int, features: frozenset[str]) -> Kernel:
 def frame(
     inside: Plane, pad: tuple[int, int, int, int], value: int, features: frozenset[str]
 ) -> Kernel:
-    """`value` in the pad (top, left, bottom, right) around the inside of a plane, which stays as it is."""
+    """`value` in the pad (top, left, bottom, right) around the inside of a plane, which stays."""
     _check_value("frame", value, inside.dtype)
     top, left, bottom, right = pad
     p = inside

@@ -78,7 +78,7 @@ def _merged(axes: list[tuple[int, tuple[int, ...]]]) -> list[tuple[int, tuple[in
 
 
 def _cut(shape: list[int], grain: int, limit: int) -> tuple[int, int]:
-    """The outermost axis such that what is inside it is at most `grain`, and how much of it to take."""
+    """The outermost axis whose inside is at most `grain`, and how much of it to take."""
     work = prod(shape[limit:])
     for axis in range(limit - 1, -1, -1):
         if work * shape[axis] > grain or axis == 0:

@@ -1,13 +1,13 @@
 """Pooling over windows of (N, H, W, C) planes.
 
-    max_pool(x: Plane, y: Plane, window: Window, features)                 arguments ("x", "y") + constants
+    max_pool(x: Plane, y: Plane, window: Window, features)
     sum_pool(x: Plane, y: Plane, window: Window, zero_point, features, scale=None)
 
         y[n, p, q, c] = max, or sum of (x - zero_point), over the elements of x in window (p, q)
 
 Both have arguments ("x", "constants", "y"). x is the plane without its padding: what surrounds it
-in memory is never read (but for the SLACK), so a halo may hold anything. sum_pool gives i32, or with
-a Scale (whose arrays broadcast to y's shape) requantized values: average pooling.
+in memory is never read, so a halo may hold anything. sum_pool gives i32, or with a Scale (whose
+arrays broadcast to y's shape) requantized values: average pooling.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from qir.backends.kernels.view import LIMITS
 
 @dataclass(frozen=True)
 class Window:
-    """Sizes of a sliding window; pad is (top, left, bottom, right), of which top and left say where it starts."""
+    """Sizes of a sliding window; pad is (top, left, bottom, right): where the first one starts."""
 
     kernel: tuple[int, int]
     stride: tuple[int, int] = (1, 1)
@@ -65,9 +65,10 @@ class MaxPoolCode:
 
 @dataclass(frozen=True)
 class SumPoolCode:
-    """One unit is one row of y. The constants hold where the taps inside x begin, and how many they are.
+    """One unit is one row of y. The constants hold where the taps inside x begin, and their counts.
 
-    `params`: strides of the scaling's arrays along (n, p, q, c). `clips`: some window reaches outside.
+    `params`: strides of the scaling's arrays along (n, p, q, c). `pitch`: elements between taps.
+    `clips`: some window reaches outside.
     """
 
     x: Plane
@@ -136,7 +137,8 @@ def sum_pool(
         "pool_column": first[1] * x.pitch_x,
         "pool_columns": counts[1],
     }
-    params, scaling = (0, 0, 0, 0), None
+    params: tuple[int, ...] = (0, 0, 0, 0)
+    scaling = None
     if scale is not None:
         most, (low, high) = int(np.prod(window.kernel)), LIMITS[x.dtype]
         bounds = min(low - zero_point, 0) * most, max(high - zero_point, 0) * most

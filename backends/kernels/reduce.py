@@ -1,12 +1,12 @@
 """Reductions over whole axes.
 
     reduce_sum(x: View, axes, zero_point, y: View, features, scale=None)
-    reduce_max(x: View, axes, y: View, features)                      arguments ("x", "constants", "y")
+    reduce_max(x: View, axes, y: View, features)
 
         y = sum of (x - zero_point), or the greatest x, over `axes`
 
-y has the shape of x with the axes kept as 1. reduce_sum gives i32, or with a Scale (whose arrays
-broadcast to y's shape) requantized values: the mean.
+Both have arguments ("x", "constants", "y"). y has the shape of x with the axes kept as 1.
+reduce_sum gives i32, or with a Scale (whose arrays broadcast to y's shape) requantized values.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from qir.backends.kernels.view import LIMITS, View
 
 @dataclass(frozen=True)
 class ReduceCode:
-    """The nest's operands: x, the arrays of the scaling, y; `inner`: (size, stride of x) of reduced axes.
+    """The nest's operands: x, the arrays of the scaling, y.
 
-    Without a scaling: a maximum when y has x's dtype and `maximum`, else the sum.
+    `inner`: (size, stride of x) of the reduced axes. `maximum`, else the sum.
     """
 
     dtype: str

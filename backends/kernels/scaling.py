@@ -1,6 +1,6 @@
 """Sums of products become stored values: the exact form is chosen here, and its constants computed.
 
-    Y = clamp(((sum over i of (X_i - z_i) * mult_i + 2**(shift-1)) >> shift) + zero_point, low, high)
+    Y = clamp(((sum over i of (X_i - z_i) * mult_i + 2**(shift-1)) >> shift) + zero_point)
 
 with 64-bit products and an arithmetic shift; other roundings than half_up change what becomes of
 ties. Three forms give the same bits:
@@ -10,7 +10,8 @@ ties. Three forms give the same bits:
     high    (hi32(sum(X_i * mult_i) + add) >> after) + zero_point; after = shift - 32
     wide    the definition, in 64 bits; every rounding
 
-add holds 2**(shift-1) - sum(z_i * mult_i). Which one: by bounds on every sum, from the ranges of X_i.
+add holds 2**(shift-1) - sum(z_i * mult_i). Which one: by bounds on every sum, from the ranges of
+X_i.
 """
 
 from __future__ import annotations
@@ -168,7 +169,9 @@ def _form(
         total = size + centred + half.astype(float)
         stays = np.all(np.ldexp(total, -shift) + np.abs(zero) + 1 < INT32)
         if stays and np.all(total < INT64):
-            add = half - sum(np.int64(t.zero_point) * m for t, m in zip(terms, mults, strict=True))
+            add = np.asarray(half) - sum(
+                np.int64(t.zero_point) * m for t, m in zip(terms, mults, strict=True)
+            )
             for attempt in (_narrow, _high):
                 found = attempt(terms, mults, shift, add, total)
                 if found:

@@ -5,8 +5,8 @@
         r = seed[(m >> 23) - 128], then twice  r = (r * (2**31 - ((m * r) >> 31))) >> 30
         p = (e * r) >> (31 - n);  y = clamp(((p * mult + 2**(shift-1)) >> shift) + zero_point)
 
-Arguments ("x", "constants", "y"). All of one scale; seed[i] = floor(2**69 / ((2 * (i + 128) + 1) * 2**30)).
-Needs: S < 2**31, exp_table non-negative, its first entry the greatest and positive; mult in [0, 2**31).
+Arguments ("x", "constants", "y"). seed[i] = floor(2**69 / ((2 * (i + 128) + 1) * 2**30)).
+Needs: S < 2**31; exp_table non-negative, its first entry the greatest; mult in [0, 2**31).
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ LIMITS = {
 
 @dataclass(frozen=True)
 class View:
-    """Element (i, j, ...) lies at i * strides[0] + j * strides[1] + ...; strides may be 0 or negative.
+    """Element (i, j, ...) lies at i * strides[0] + j * strides[1] + ...; any strides, 0 too.
 
     Errors: ValueError when dtype, shape and strides do not make a tensor.
     """

@@ -1,14 +1,16 @@
-"""Contractions that the dot instructions cannot do: 16-bit weights (a stored w less its zero point) or inputs.
+"""Contractions that the dot instructions cannot do: of 16-bit weights or inputs.
 
     wide(x: Plane, y: Plane, weights, bias, features, strides, dilations, groups, scale=None,
          residual=None: Plane, residual_zero_point=0)
 
-        acc[n,y,x,o] = bias[o] + sum over ky, kx, c of X[n, y*sy + ky*dy, x*sx + kx*dx, g(o)*I + c] * W[o,ky,kx,c]
+        acc[n,y,x,o] = bias[o] + sum over ky, kx, c of
+                       X[n, y*sy + ky*dy, x*sx + kx*dx, g(o)*I + c] * W[o,ky,kx,c]
 
 Arguments ("x", "constants", ["residual",] "y"). X is u8, i8 or i16, already padded with its zero
-point, which the caller folds into the bias; W (O, ky, kx, I) fits i16. y is i32 (acc), or requantized
-by a Scale: one mult, or with a residual two, the second for the residual; arrays broadcast to (N, H, W, O).
-A fully connected layer is a 1x1 convolution on (N, 1, 1, C).
+point, which the caller folds into the bias; W (O, ky, kx, I), a stored w less its zero point, fits
+i16. y is i32 (acc), or requantized by a Scale: one mult, or with a residual two, the second for the
+residual; arrays broadcast to (N, H, W, O). A fully connected layer is a 1x1 convolution on
+(N, 1, 1, C).
 Needs: acc, and every partial sum of stored X, fit i32.
 """
 
@@ -84,7 +86,8 @@ def wide(
         "weights": np.moveaxis(np.asarray(weights, np.int64), 0, -1),
         "bias": np.broadcast_to(np.asarray(bias, np.int64), (y.channels,)),
     }
-    params, scaling = (0, 0, 0, 0), None
+    params: tuple[int, ...] = (0, 0, 0, 0)
+    scaling = None
     if scale is not None:
         terms = [Term.of("int32")]
         if residual is not None:

@@ -76,7 +76,7 @@ def held(rng: Generator, view: View, slack: int = SLACK) -> Held:
 
 
 def spread(rng: Generator, dtype: str, shape: tuple[int, ...], near: bool = False) -> View:
-    """A view of this shape: packed, or with gaps, other orders of axes and flips; `near` keeps the last axis."""
+    """Packed, or with gaps, other orders of axes and flips; `near` keeps the last axis."""
     kind = rng.random()
     if kind < 0.4:
         return View.packed(dtype, shape)
@@ -502,10 +502,11 @@ def wide_case(rng: Generator, features: frozenset[str]) -> Case:
 
 
 CASES: dict[str, Make] = {
-    "add": add_case, "bilinear": bilinear_case, "copy": copy_case, "fill": fill_case, "frame": frame_case,
-    "gather": gather_case, "lookup": lookup_case, "matmul": matmul_case, "pool": pool_case,
-    "product": product_case, "reduce": reduce_case, "requantize": requantize_case, "softmax": softmax_case,
-    "transpose": transpose_case, "wide": wide_case,
+    "add": add_case, "bilinear": bilinear_case, "copy": copy_case, "fill": fill_case,
+    "frame": frame_case, "gather": gather_case, "lookup": lookup_case, "matmul": matmul_case,
+    "pool": pool_case, "product": product_case, "reduce": reduce_case,
+    "requantize": requantize_case, "softmax": softmax_case, "transpose": transpose_case,
+    "wide": wide_case,
 }  # fmt: skip
 
 
@@ -529,4 +530,5 @@ def run_case(rng: Generator, library: ctypes.CDLL, symbol: str, case: Case) -> s
     if np.array_equal(case.y.buffer, want):
         return ""
     wrong = case.y.buffer != want
-    return f"{symbol}: {int(wrong.sum())} of {wrong.size} differ, first {np.argmax(wrong) - offset}: {kernel.code}"
+    first = int(np.argmax(wrong)) - offset
+    return f"{symbol}: {int(wrong.sum())} of {wrong.size} differ, first {first}: {kernel.code}"

@@ -1,4 +1,4 @@
-"""Every kernel that is no contraction of constants equals its meaning in NumPy, bit for bit, on every kind of machine."""
+"""Kernels other than contractions equal their meaning in NumPy, bit for bit, on every machine."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ from qir.backends.kernels.elementwise import ElementwiseCode
 from qir.backends.tvm.compat import PrimFunc
 from qir.backends.tvm.kernels.scaling import Scaler
 from qir.backends.tvm.kernels.script import Constants, Script, cast, straight, width_of
+from qir.backends.tvm.kernels.writer import Expr
 
 
 def emit_elementwise(code: ElementwiseCode, symbol: str) -> PrimFunc:
@@ -17,7 +18,7 @@ def emit_elementwise(code: ElementwiseCode, symbol: str) -> PrimFunc:
     steps = code.nest.steps
     lanes = straight(steps, width_of(code.vector_bytes, "int32"))
 
-    def row(offsets, at, width: int) -> None:
+    def row(offsets: list[Expr], at: Expr, width: int) -> None:
         loaded = [
             w.let(cast(w.take(x, o + at * s, s, width), "int32", width))
             for x, o, s in zip(xs, offsets, steps, strict=False)

@@ -48,7 +48,7 @@ def _permuted(w: Script, value: Expr, quarters: list[Expr], dtype: str) -> Expr:
 
 
 def _looked_up(w: Script, index: Expr, quarters: list[Expr]) -> Expr:
-    """table[index] in words: vpermi2w takes six bits of the word's index, a select the seventh, a shift the byte."""
+    """table[index]: vpermi2w takes six bits of its word's index, a select one, a shift the last."""
     index = w.let(index)
     place = w.let(tirx.shift_right(index, _word(1)))
     name, lanes = "llvm.x86.avx512.vpermi2var.hi.512", f"uint16x{LANES}"

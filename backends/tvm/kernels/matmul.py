@@ -1,4 +1,4 @@
-"""Products of two activations in TIR: columns of b side by side in vectors, several rows of a at once."""
+"""Products of two activations in TIR: columns of b in vectors, several rows of a at once."""
 
 from __future__ import annotations
 
@@ -25,12 +25,16 @@ class _MatMul:
         steps = code.nest.steps
         rows = min(ROWS, m)
         lanes = straight(steps[1:], width_of(code.vector_bytes, "int32")) if steps[1] == 1 else 1
-        with w.units() as unit, w.rows(code.nest, unit, inner=2) as offsets:
-            with w.steps(-(-m // rows), "m") as block:
-                first = w.let(tirx.min(block * rows, m - rows)) if m % rows else block * rows
-                moved = [o + first * s[-2] for o, s in zip(offsets, code.nest.strides, strict=True)]
-                moved = [w.let(o) for o in moved]
-                w.spans(n, lanes, lambda at, width: self._tile(moved, rows, at, width))
+        blocks = -(-m // rows)
+        with (
+            w.units() as unit,
+            w.rows(code.nest, unit, inner=2) as offsets,
+            w.steps(blocks, "m") as block,
+        ):
+            first = w.let(tirx.min(block * rows, m - rows)) if m % rows else block * rows
+            moved = [o + first * s[-2] for o, s in zip(offsets, code.nest.strides, strict=True)]
+            moved = [w.let(o) for o in moved]
+            w.spans(n, lanes, lambda at, width: self._tile(moved, rows, at, width))
         return w.finish(symbol)
 
     def _tile(self, offsets: list[Expr], rows: int, at: Expr, width: int) -> None:

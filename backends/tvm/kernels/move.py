@@ -5,7 +5,7 @@ from __future__ import annotations
 from qir.backends.kernels.move import CopyCode, FillCode, FrameCode, GatherCode
 from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.kernels.script import Constants, Script, straight, width_of
-from qir.backends.tvm.kernels.writer import splat
+from qir.backends.tvm.kernels.writer import Expr, splat
 
 CARRIER = {1: "int8", 2: "int16", 4: "int32"}
 """What stands for elements of so many bytes: moving does not look at them."""
@@ -20,7 +20,7 @@ def emit_copy(code: CopyCode, symbol: str) -> PrimFunc:
 
     with w.units() as unit, w.rows(code.nest, unit) as (x_at, y_at):
 
-        def row(at, width: int) -> None:
+        def row(at: Expr, width: int) -> None:
             value = w.take(x, x_at + at * steps[0], steps[0], width)
             w.store(y, y_at + at * steps[1], value, width)
 
@@ -38,14 +38,14 @@ def emit_gather(code: GatherCode, symbol: str) -> PrimFunc:
     by_table = any(index_steps)
     lanes = straight((2 if by_table else x_step, y_step), width_of(code.vector_bytes, dtype))
 
-    def place(index, table: int):
+    def place(index: Expr, table: int) -> Expr:
         return constants.take("offsets", index + code.starts[table])
 
     with w.units() as unit, w.rows(code.nest, unit) as (*index, x_at, y_at):
         fixed = [place(at, k) for k, at in enumerate(index) if not index_steps[k]]
         base = w.let(sum(fixed, x_at + code.base))
 
-        def row(at, width: int) -> None:
+        def row(at: Expr, width: int) -> None:
             inner = [place(i + at, k) for k, i in enumerate(index) if index_steps[k]]
             value = w.take(x, sum(inner, base + at * x_step), x_step, width)
             w.store(y, y_at + at * y_step, value, width)
@@ -76,7 +76,7 @@ def emit_frame(code: FrameCode, symbol: str) -> PrimFunc:
     y = w.pointer("y", dtype)
     value, lanes = _carried(code.value, code.item), width_of(code.vector_bytes, dtype)
 
-    def run(start, length: int) -> None:
+    def run(start: Expr, length: int) -> None:
         if length:
             w.spans(
                 length,

@@ -1,6 +1,8 @@
-"""Reductions over whole axes in TIR: what is kept lies side by side in vectors, if it does in memory."""
+"""Reductions over whole axes in TIR: vectors of what is kept, if it is side by side."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from qir.backends.kernels.reduce import ReduceCode
 from qir.backends.tvm.compat import PrimFunc, tirx
@@ -61,7 +63,7 @@ class _Reduce:
         self._each(x_at, 0, greater)
         return most[0]
 
-    def _each(self, at: Expr, axis: int, body: object) -> None:
+    def _each(self, at: Expr, axis: int, body: Callable[[Expr], None]) -> None:
         if axis == len(self.code.inner):
             body(at)
             return

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from qir.backends.kernels.scaling import Form, Rounding, Scaling
 from qir.backends.tvm.compat import tirx
 from qir.backends.tvm.kernels.script import Constants, Script, cast, clamp
-from qir.backends.tvm.kernels.writer import splat
+from qir.backends.tvm.kernels.writer import Expr, splat
+
+Field = Callable[[str], Expr]
 
 
 @dataclass(frozen=True)
@@ -19,13 +21,13 @@ class Scaler:
     code: Scaling
     constants: Constants
 
-    def stored(self, terms: Sequence, at, step: int, lanes: int):
-        """Values of Y's dtype from int32 lanes of every term; their constants begin at index `at`."""
+    def stored(self, terms: Sequence[Expr], at: Expr, step: int, lanes: int) -> Expr:
+        """Values of Y's dtype from int32 lanes of every term; their constants begin at `at`."""
         code = self.code
         if code.count == 1:
             at, step = 0, 0
 
-        def field(name: str):
+        def field(name: str) -> Expr:
             return self.constants.take(name, at, step, lanes)
 
         forms = {Form.NARROW: self._narrow, Form.HIGH: self._high, Form.WIDE: self._wide}
@@ -36,7 +38,7 @@ class Scaler:
             value = clamp(self.script.let(value), code.low, code.high, dtype, lanes)
         return cast(value, code.dtype, lanes)
 
-    def _narrow(self, terms, field, lanes: int):
+    def _narrow(self, terms: Sequence[Expr], field: Field, lanes: int) -> tuple[Expr, str]:
         low, high = field("add_low"), field("add_high")
         for i, x in enumerate(terms):
             x = self.script.let(x)
@@ -45,7 +47,7 @@ class Scaler:
         carried = high + tirx.shift_right(low, splat(16, "int32", lanes))
         return tirx.shift_right(carried, field("after")), "int32"
 
-    def _high(self, terms, field, lanes: int):
+    def _high(self, terms: Sequence[Expr], field: Field, lanes: int) -> tuple[Expr, str]:
         total = None
         for i, x in enumerate(terms):
             product = cast(x, "int64", lanes) * cast(field(f"mult{i}"), "int64", lanes)
@@ -54,7 +56,7 @@ class Scaler:
         top = cast(tirx.shift_right(total, splat(32, "int64", lanes)), "int32", lanes)
         return tirx.shift_right(top, field("after")), "int32"
 
-    def _wide(self, terms, field, lanes: int):
+    def _wide(self, terms: Sequence[Expr], field: Field, lanes: int) -> tuple[Expr, str]:
         total, let = None, self.script.let
         for i, x in enumerate(terms):
             centred = cast(x, "int64", lanes) - cast(field(f"center{i}"), "int64", lanes)

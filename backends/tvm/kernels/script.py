@@ -1,15 +1,15 @@
-"""Rows of elements as vectors with scalar ends, casts of either, and constants by name: what loop kernels share."""
+"""What loop kernels share: nests, rows cut into vectors, casts, constants by name."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.nest import Nest
 from qir.backends.kernels.view import ITEM
 from qir.backends.tvm.compat import tirx
-from qir.backends.tvm.kernels.writer import ELEMENTS, Writer, splat
+from qir.backends.tvm.kernels.writer import ELEMENTS, Expr, Writer, splat
 
 
 def kind(dtype: str, lanes: int) -> str:
@@ -17,12 +17,12 @@ def kind(dtype: str, lanes: int) -> str:
     return dtype if lanes == 1 else f"{dtype}x{lanes}"
 
 
-def cast(value, dtype: str, lanes: int):
+def cast(value: Expr, dtype: str, lanes: int) -> Expr:
     """The same integers in another width."""
     return tirx.Cast(kind(dtype, lanes), value)
 
 
-def clamp(value, low: int, high: int, dtype: str, lanes: int):
+def clamp(value: Expr, low: int, high: int, dtype: str, lanes: int) -> Expr:
     """min(max(value, low), high) in the dtype of the value."""
     return tirx.min(tirx.max(value, splat(low, dtype, lanes)), splat(high, dtype, lanes))
 
@@ -30,14 +30,14 @@ def clamp(value, low: int, high: int, dtype: str, lanes: int):
 class Script(Writer):
     """A function with one loop over its units of work."""
 
-    def view(self, buffer, dtype: str):
+    def view(self, buffer: Expr, dtype: str) -> Expr:
         """The memory of a pointer as elements of another dtype."""
         other = tirx.decl_buffer((ELEMENTS,), dtype, f"{buffer.name}_{dtype}", data=buffer.data)
         self._emit(tirx.DeclBuffer(other, data=buffer.data))
         return other
 
     @contextmanager
-    def when(self, condition) -> Iterator[None]:
+    def when(self, condition: Expr) -> Iterator[None]:
         """What is written inside happens only if the condition holds."""
         self._blocks.append([])
         yield
@@ -47,13 +47,13 @@ class Script(Writer):
         )
 
     @contextmanager
-    def units(self) -> Iterator:
+    def units(self) -> Iterator[Expr]:
         """The loop over [begin, end): the last two parameters."""
         begin, end = self.scalar("begin"), self.scalar("end")
         with self.loop(begin, end, "unit") as unit:
             yield unit
 
-    def split(self, index, extent: int):
+    def split(self, index: Expr, extent: int) -> tuple[Expr, Expr]:
         """Quotient and remainder of a non-negative index; an extent of 1 costs nothing."""
         if extent == 1:
             return index, 0
@@ -63,8 +63,8 @@ class Script(Writer):
         return self.let(tirx.truncdiv(index, by)), self.let(tirx.truncmod(index, by))
 
     @contextmanager
-    def rows(self, nest: Nest, unit, inner: int = 1) -> Iterator:
-        """The nest's loops without the last `inner` axes: every operand's offset of the first element."""
+    def rows(self, nest: Nest, unit: Expr, inner: int = 1) -> Iterator[list[Expr]]:
+        """The nest's loops without the last `inner` axes: the offset of each operand."""
         rest, piece = self.split(unit, nest.pieces)
         where = []
         for size in reversed(nest.shape[: nest.cut]):
@@ -94,7 +94,12 @@ class Script(Writer):
             yield found
 
     @contextmanager
-    def _nested(self, loops: Sequence[tuple[int, int]], strides, offsets) -> Iterator:
+    def _nested(
+        self,
+        loops: Sequence[tuple[int, int]],
+        strides: Sequence[Sequence[int]],
+        offsets: list[Expr],
+    ) -> Iterator[list[Expr]]:
         if not loops:
             yield offsets
             return
@@ -107,15 +112,15 @@ class Script(Writer):
             with self._nested(loops[1:], strides, moved) as found:
                 yield found
 
-    def spans(self, length: int, lanes: int, body) -> None:
-        """body(at, width) for vectors that cover 0 .. length; the last moves back, so some elements come twice."""
+    def spans(self, length: int, lanes: int, body: Callable[[Expr, int], None]) -> None:
+        """body(at, width) for vectors that cover 0 .. length; the last moves back until it fits."""
         width = 1 << (min(lanes, length).bit_length() - 1)
         with self.steps(length // width, "at") as i:
             body(i * width, width)
         if length % width:
             body(length - width, width)
 
-    def take(self, buffer, at, step: int, lanes: int):
+    def take(self, buffer: Expr, at: Expr, step: int, lanes: int) -> Expr:
         """Elements at, at + step, ...; a step of 0 or 1 makes vectors."""
         if lanes == 1 or step == 1:
             return self.load(buffer, at, lanes)
@@ -133,7 +138,7 @@ class Constants:
             d: script.view(pointer, d) for d in sorted({d for _, d, _ in fields.entries})
         }
 
-    def take(self, name: str, at=0, step: int = 0, lanes: int = 1):
+    def take(self, name: str, at: Expr = 0, step: int = 0, lanes: int = 1) -> Expr:
         """Elements of a field, from index `at`."""
         dtype = self._fields.dtype(name)
         base = self._fields.at(name) // ITEM_BYTES[dtype]
@@ -149,5 +154,5 @@ def width_of(vector_bytes: int, dtype: str) -> int:
 
 
 def straight(steps: Sequence[int], lanes: int) -> int:
-    """Lanes that operands with these inner strides allow: vectors need every stride to be 0 or 1."""
+    """Lanes that operands with these inner strides allow: vectors need strides of 0 or 1."""
     return lanes if all(s in (0, 1) for s in steps) and steps[-1] == 1 else 1

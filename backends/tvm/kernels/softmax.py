@@ -40,7 +40,7 @@ class _Softmax:
         return self.constants.take("exp", top - self._x(at, i))
 
     def _reciprocal(self, total: Registers) -> tuple[Expr, Expr]:
-        """(r ~ 2**61 / m, n): m = S << n has 31 bits; n is found by halves, as no target lacks compares."""
+        """(r ~ 2**61 / m, n): m = S << n has 31 bits; n by halves, as every target compares."""
         w = self.script
         # Held in memory (LLVM makes registers of it): TVM would analyze nested lets without end.
         state = w.registers(2, "int64", 1)

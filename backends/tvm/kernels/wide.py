@@ -1,4 +1,4 @@
-"""Contractions of 16-bit integers in TIR: outputs side by side in vectors, several pixels at once."""
+"""Contractions of 16-bit integers in TIR: outputs in vectors, several pixels at once."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class _Wide:
     def _tile(
         self, at: tuple[Expr, ...], pixels: int, o: Expr, c: Expr, side: int, width: int
     ) -> None:
-        """`pixels` outputs of `width` channels from o on; x of channel c, and with `side` 1 of those beside it."""
+        """`pixels` x `width` outputs from channel o on; x from channel c, and on if `side`."""
         w, code = self.script, self.code
         image, row, first = at
         sy, sx = code.strides
