@@ -1,37 +1,42 @@
 """What a contraction kernel computes: the specification and its constants. Data only.
 
-A contraction is a convolution (dense, grouped or depthwise) or a fully connected layer with its integer epilogue:
+A contraction is a convolution (dense, grouped or depthwise) or a fully connected layer, with its
+integer epilogue:
 
     acc[n,y,x,o] = sum_{ky,kx,c} X[n, y*sy + ky*dy, x*sx + kx*dx, g(o)*I + c] * W[o,ky,kx,c]
 
-X is u8 or i8 and already padded with its zero point (every window lies inside the plane); the zero point of X is
-folded into the bias by the caller. A fully connected layer is a 1x1 convolution on (N, 1, 1, C). Epilogues, with
-int64 products and arithmetic shifts, so ties go to +infinity:
+X is u8 or i8 and already padded with its zero point (every window lies inside the plane); the zero
+point of X is folded into the bias by the caller. A fully connected layer is a 1x1 convolution on
+(N, 1, 1, C). Epilogues, with int64 products and arithmetic shifts, so ties go to +infinity:
 
-    requantize  Y = clamp((((acc + bias) * mult + 2**(shift-1)) >> shift) + zero_point)
-    add         Y = clamp((((acc + bias) * mult + (R - zr) * residual_mult + 2**(shift-1)) >> shift) + zero_point)
-    raw         Y = acc + bias                                          (Y is int32)
+    requantize  Y = clamp(((total + 2**(shift-1)) >> shift) + zero_point)
+                total = (acc + bias) * mult
+    add         the same, total = (acc + bias) * mult + (R - zr) * residual_mult
+    raw         Y = acc + bias                                           (Y is int32)
 
 Needs: acc and acc + bias fit in int32, mult and residual_mult in [0, 2**31), shift in [1, 62].
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qir.backends.kernels.plane import RANGE, Plane
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Contraction:
     """Shapes, layout and clamp of one contraction; hashable, so equal kernels are built once.
 
-    `low`, `high` clamp the stored value; None stands for the range of Y's dtype. Y is u8, i8, i16 or, raw, i32.
+    `low`, `high` clamp the stored value; None stands for the range of Y's dtype. Y is u8, i8, i16
+    or, raw, i32.
     Errors: ValueError naming every size that does not fit.
     """
 
@@ -50,7 +55,7 @@ class Contraction:
         if faults:
             raise ValueError("contraction: " + "; ".join(faults))
 
-    def _faults(self):  # type: ignore[no-untyped-def]
+    def _faults(self) -> Iterator[str]:
         x, y = self.x, self.y
         if x.dtype not in ("uint8", "int8"):
             yield f"x is {x.dtype}, uint8 or int8 is needed"
@@ -100,9 +105,10 @@ class Contraction:
 
 @dataclass(frozen=True, eq=False)
 class Constants:
-    """The numbers of one contraction. `mult`, `shift`, `residual_mult`: one for all output channels or one for each.
+    """The numbers of one contraction.
 
-    `x_range` is the proven range of the stored input, when it is narrower than its dtype.
+    `mult`, `shift`, `residual_mult`: one for all output channels or one for each. `x_range` is the
+    proven range of the stored input, when it is narrower than its dtype.
     """
 
     weights: Array
@@ -113,3 +119,8 @@ class Constants:
     residual_mult: Array | int = 0
     residual_zero_point: int = 0
     x_range: tuple[int, int] | None = None
+
+
+def arguments(residual: bool) -> tuple[str, ...]:
+    """The pointers of a contraction kernel, in order."""
+    return ("x", "constants", "residual", "y") if residual else ("x", "constants", "y")

@@ -1,26 +1,28 @@
-"""Dense and grouped contractions on a dot instruction: the code's parameters, and how its constants are packed.
+"""Dense and grouped contractions on a dot instruction: the code, and how its constants are packed.
 
-Channels are cut into panels of `tile.vectors` vectors, pixels of a row into tiles of `tile.pixels`; the last panel and
-the last tile of a row move back until they fit. One unit of work is one tile of one panel: unit = (panel * rows + row) * tiles + tile.
-The sum runs over `runs` stretches of adjacent bytes of X, each padded with zero weights to whole dots.
+Channels are cut into panels of `tile.vectors` vectors, pixels into tiles of `tile.rows` x
+`tile.pixels`; the last panel, and the last tile across and down, move back until they fit. One unit
+of work is one tile of one panel. The sum runs over `runs` stretches of adjacent bytes of X, each
+padded with zero weights to whole dots.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from qir.backends.kernels.contraction import Array, Contraction
+from qir.backends.kernels.contraction import Array, Contraction, arguments
 from qir.backends.kernels.dots import DOTS, Dot
 from qir.backends.kernels.epilogue import Channels, Epilogue, records
 from qir.backends.kernels.plane import Plane
-from qir.backends.kernels.tiling import Tile, choose_tile
+from qir.backends.kernels.tiling import Tile, Work, choose_tile
 
 
 @dataclass(frozen=True)
 class Runs:
-    """`rows` x `columns` stretches of `length` adjacent elements of X, `pitch_y` and `pitch_x` elements apart."""
+    """`rows` x `columns` stretches of `length` adjacent elements of X, a pitch apart."""
 
     rows: int
     columns: int
@@ -42,6 +44,10 @@ class DenseCode:
     runs: Runs
     tile: Tile
     epilogue: Epilogue
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        return arguments(self.residual is not None)
 
     @property
     def machine(self) -> Dot:
@@ -81,23 +87,31 @@ class DenseCode:
         return -(-self.y.width // self.tile.pixels)
 
     @property
+    def column_tiles(self) -> int:
+        return -(-self.y.height // self.tile.rows)
+
+    @property
     def units(self) -> int:
-        return self.group_panels * self.groups * self.y.batch * self.y.height * self.row_tiles
+        panels = self.group_panels * self.groups
+        return panels * self.y.batch * self.column_tiles * self.row_tiles
 
 
 def joined(spec: Contraction) -> Contraction:
     """The same contraction with images and rows run together where a pixel needs no neighbour."""
     if spec.kernel != (1, 1) or spec.strides != (1, 1):
         return spec
-    for adjoin, join in (
-        (lambda p: p.images_adjoin, Plane.images_joined),
-        (lambda p: p.rows_adjoin, Plane.rows_joined),
-    ):
-        planes = [p for p in (spec.x, spec.y, spec.residual) if p]
-        if spec.x.shape[:3] == spec.y.shape[:3] and all(adjoin(p) for p in planes):
-            residual = join(spec.residual) if spec.residual else None
-            spec = replace(spec, x=join(spec.x), y=join(spec.y), residual=residual)
-    return spec
+    spec = _join(spec, lambda p: p.images_adjoin, Plane.images_joined)
+    return _join(spec, lambda p: p.rows_adjoin, Plane.rows_joined)
+
+
+def _join(
+    spec: Contraction, adjoin: Callable[[Plane], bool], join: Callable[[Plane], Plane]
+) -> Contraction:
+    planes = [p for p in (spec.x, spec.y, spec.residual) if p]
+    if spec.x.shape[:3] != spec.y.shape[:3] or not all(adjoin(p) for p in planes):
+        return spec
+    residual = join(spec.residual) if spec.residual else None
+    return replace(spec, x=join(spec.x), y=join(spec.y), residual=residual)
 
 
 def runs_of(spec: Contraction) -> Runs:
@@ -117,10 +131,11 @@ def plan_dense(
     """The code for a contraction, its tile chosen unless given."""
     spec = joined(spec)
     runs = runs_of(spec)
-    steps = -(-runs.length // dot.depth) * runs.rows * runs.columns
     vectors = -(-spec.y.channels // spec.groups // dot.lanes)
-    rows = spec.y.batch * spec.y.height * spec.groups
-    tile = tile or choose_tile(dot, spec.y.width, rows, vectors, steps)
+    run = -(-runs.length // dot.depth)
+    images = spec.y.batch * spec.groups
+    work = Work(images, spec.y.height, spec.y.width, vectors, run * runs.rows * runs.columns, run)
+    tile = tile or choose_tile(dot, work)
     return DenseCode(
         dot.name, spec.x, spec.y, spec.residual, spec.strides, spec.groups, runs, tile, epilogue
     )

@@ -1,10 +1,11 @@
-"""Depthwise convolutions on a dot instruction: the taps of a channel are brought together four by four.
+"""Depthwise convolutions on a dot instruction: taps of a channel are brought together four by four.
 
-A chunk is as many adjacent channels as a vector has bytes. Unpacking four vectors of bytes, one for each tap, gives
-four vectors whose int32 lanes hold four taps of one channel: lane (q, e) of vector j is channel 16 q + 4 j + e of the
-chunk, the order from which two packs restore the channels. Where rows of X and Y have no gaps and the
-stride along x is 1, chunks run over pixels; else a chunk is inside one pixel, or spans `pixels` of them.
-One unit of work is `rows` rows of Y; the last unit moves up until it fits.
+A chunk is as many adjacent channels as a vector has bytes. Unpacking four vectors of bytes, one for
+each tap, gives four vectors whose int32 lanes hold four taps of one channel: lane (q, e) of vector
+j is channel 16 q + 4 j + e of the chunk, the order from which two packs restore the channels. Where
+rows of X and Y have no gaps and the stride along x is 1, chunks run over pixels; else a chunk is
+inside one pixel, or spans `pixels` of them. One unit of work is `rows` rows of Y; the last unit
+moves up until it fits.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qir.backends.kernels.contraction import Array, Contraction
+from qir.backends.kernels.contraction import Array, Contraction, arguments
 from qir.backends.kernels.dots import DOTS, Dot
 from qir.backends.kernels.epilogue import Channels, Epilogue, records
 from qir.backends.kernels.plane import Plane
@@ -41,6 +42,10 @@ class DepthwiseCode:
     along_row: bool
     pixels: int
     rows: int
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        return arguments(self.residual is not None)
 
     @property
     def machine(self) -> Dot:
@@ -99,7 +104,7 @@ class DepthwiseCode:
 
     @property
     def groups(self) -> tuple[tuple[Tap, ...], ...]:
-        """The taps of X, relative to the first row of the unit, unpacked together; at most four each."""
+        """Taps of X unpacked together, from the first row of the unit; at most four each."""
         (ky, kx), deep = self.kernel, self.machine.depth
         if self.rows > 1:
             return tuple(tuple((y, x) for y in range(ky + self.rows - 1)) for x in range(kx))
@@ -121,7 +126,7 @@ class DepthwiseCode:
 
 
 def plan_depthwise(spec: Contraction, epilogue: Epilogue, dot: Dot) -> DepthwiseCode:
-    """The code for a depthwise contraction: along rows if their layout allows, two rows at once if that is less work."""
+    """Along rows if their layout allows, two rows at once if that is less work."""
     x, y, sx = spec.x, spec.y, spec.strides[1]
     gapless = all(p.pitch_x == p.channels for p in (x, y, spec.residual) if p)
     pixels = dot.vector_bytes // y.channels if y.channels * 2 <= dot.vector_bytes else 1
@@ -172,7 +177,7 @@ def _weights(code: DepthwiseCode, weights: Array, order: Array) -> bytes:
         for row in range(code.rows):
             block = np.zeros((*order.shape, code.machine.depth), np.int8)
             for k, tap in _own_taps(code, group, row):
-                block[..., k] = taken[..., *tap]
+                block[..., k] = taken[..., tap[0], tap[1]]
             blocks.append(block)
     packed = np.stack(blocks)
     if code.machine.forms == 2:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Dot:
-    """One instruction (or short sequence) that adds `depth` products of u8 and i8 to each int32 lane.
+    """An instruction (or short sequence) that adds `depth` products u8 x i8 to each int32 lane.
 
-    `needs`: LLVM feature names. `registers`: vector registers of the machine; `temporaries`: those a step keeps
-    beside accumulators and weights. `forms`: weight vectors per step and accumulator. `latency`, `rate`: cycles
-    until an accumulator can be used again, and steps a cycle, for the choice of tiles. `pair_sums` says that the
-    instruction adds two products in int16, which must be proven to fit.
+    `needs`: LLVM feature names. `registers`: vector registers of the machine; `temporaries`: what a
+    step keeps beside accumulators and weights. `forms`: weight vectors per step and accumulator.
+    `latency`, `rate`: cycles until an accumulator can be used again, and steps a cycle, for the
+    choice of tiles. `pair_sums`: two products are added in int16, which must be proven to fit.
     """
 
     name: str
@@ -44,5 +44,5 @@ DOTS = {dot.name: dot for dot in (VNNI512, VNNI256, AVX2_PAIRS, AVX2_WIDE, PLAIN
 
 
 def usable(features: frozenset[str]) -> list[Dot]:
-    """The dot instructions of a CPU with these LLVM features, best first; the last is plain loops."""
+    """The dots of a CPU with these LLVM features, best first; the last is plain loops."""
     return [dot for dot in DOTS.values() if dot.needs <= features]

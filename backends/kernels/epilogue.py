@@ -1,14 +1,15 @@
 """Decides, exactly and at compile time, how an epilogue is computed, and lays out its constants.
 
-On vectors of int32 lanes the fast form of `(v*m + 2**(s-1)) >> s` is `hi32(v*m + c64) >> t` with t = s - 32: the
-rounding constant, the bias and the zero point are folded into the int64 c64. A shift below 32 is raised to 32 by
-shifting v left first, when the proven range of v allows. Where an int64 or int32 bound fails, the wide form shifts and
-clamps in 64-bit lanes. Both give the same bits as the definition in `contraction`.
+On vectors of int32 lanes the fast form of `(v*m + 2**(s-1)) >> s` is `hi32(v*m + c64) >> t` with
+t = s - 32: the rounding constant, the bias and the zero point are folded into the int64 c64. A
+shift below 32 is raised to 32 by shifting v left first, when the proven range of v allows. Where an
+int64 or int32 bound fails, the wide form shifts and clamps in 64-bit lanes. Both give the same bits
+as the definition in `contraction`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,8 +23,9 @@ INT32, INT64 = RANGE["int32"], (-(2**63), 2**63 - 1)
 class Epilogue:
     """How accumulators become stored values; part of a kernel's code.
 
-    `zero_point` is what is left to add after the shift (0 when folded). `before`, `after`: per-channel shifts of the
-    fast form are present. Constants of one vector of channels are a record of `fields`, each one vector wide.
+    `zero_point` is what is left to add after the shift (0 when folded). `before`, `after`:
+    per-channel shifts of the fast form are present. Constants of one vector of channels are a
+    record of `fields`, each one vector wide.
     """
 
     dtype: str
@@ -68,7 +70,7 @@ class Channels:
 
 @dataclass(frozen=True)
 class _Terms:
-    """One channel: v in [low, high] times mult, plus r in [r_low, r_high] times r_mult, plus add, shifted."""
+    """One channel: v in [low, high] times mult, plus r times r_mult, plus add, shifted."""
 
     low: int
     high: int
@@ -105,7 +107,7 @@ def acc_range(weights: Array, x_range: tuple[int, int]) -> tuple[Array, Array]:
 def plan(
     spec: Contraction, const: Constants, bias: Array, x_range: tuple[int, int]
 ) -> tuple[Epilogue, Channels]:
-    """The cheapest exact form for all channels. `bias` and `x_range` are those of the input as the dot reads it."""
+    """The cheapest exact form for all channels; `bias`, `x_range` as the dot reads the input."""
     low, high = acc_range(const.weights, x_range)
     count = spec.y.channels
     residual = spec.residual.dtype if spec.residual else None
@@ -158,8 +160,6 @@ def _terms(
 
 
 def _cheapest(base: Epilogue, terms: list[_Terms], left: list[int], zero_point: int) -> Epilogue:
-    from dataclasses import replace
-
     for late in (0, zero_point):
         if all(t.fits(k, zero_point - late) for t, k in zip(terms, left, strict=True)):
             return replace(
@@ -169,28 +169,21 @@ def _cheapest(base: Epilogue, terms: list[_Terms], left: list[int], zero_point: 
 
 
 def records(epilogue: Epilogue, channels: Channels, order: Array, lanes: int) -> bytes:
-    """The constants of vectors whose lane (v, i) is channel `order[v, i]`; -1 is a lane without a channel."""
+    """The constants of vectors whose lane (v, i) is channel `order[v, i]`; -1: no channel."""
     real = order >= 0
     take = np.where(real, order, 0)
 
     def lane(values: Array) -> Array:
         return np.where(real, values[take], 0)
 
-    made = {
-        "bias": lambda: lane(channels.bias).astype("<i4"),
-        "before": lambda: lane(channels.before).astype("<i4"),
-        "after": lambda: lane(channels.after).astype("<i4"),
-    }
-    for name, values in (
-        ("mult", channels.mult),
-        ("add", channels.add),
-        ("shift", channels.shift),
-        ("residual", channels.residual),
-    ):
-        made[name + "_even"] = lambda v=values: lane(v)[:, 0::2].astype("<i8")
-        made[name + "_odd"] = lambda v=values: lane(v)[:, 1::2].astype("<i8")
+    made: dict[str, Array] = {}
+    for name in ("bias", "before", "after"):
+        made[name] = lane(getattr(channels, name)).astype("<i4")
+    for name in ("mult", "add", "shift", "residual"):
+        values = lane(getattr(channels, name)).astype("<i8")
+        made[name + "_even"], made[name + "_odd"] = values[:, 0::2], values[:, 1::2]
     rows = [
-        np.ascontiguousarray(made[field]()).view(np.uint8).reshape(len(order), -1)
+        np.ascontiguousarray(made[field]).view(np.uint8).reshape(len(order), -1)
         for field in epilogue.fields
     ]
     assert all(row.shape[1] == lanes * 4 for row in rows)

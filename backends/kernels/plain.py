@@ -1,4 +1,4 @@
-"""Contractions as plain loops, for any machine: weights stay in their own order, epilogues are 64-bit scalars."""
+"""Contractions as plain loops, for any machine: weights in their own order, 64-bit epilogues."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qir.backends.kernels.contraction import Array, Contraction
+from qir.backends.kernels.contraction import Array, Contraction, arguments
 from qir.backends.kernels.epilogue import Channels, Epilogue
 
 
@@ -16,6 +16,10 @@ class PlainCode:
 
     spec: Contraction
     epilogue: Epilogue
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        return arguments(self.spec.residual is not None)
 
     @property
     def units(self) -> int:

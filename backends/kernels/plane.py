@@ -17,8 +17,8 @@ RANGE = {
 class Plane:
     """An (N, H, W, C) activation whose channels are adjacent; pitches count elements.
 
-    Element (n, y, x, c) is at `n * pitch_n + y * pitch_y + x * pitch_x + c` from the pointer a kernel is given,
-    so the interior of a larger, zero-point-padded plane is a Plane with larger pitches.
+    Element (n, y, x, c) is at `n * pitch_n + y * pitch_y + x * pitch_x + c` from the pointer that a
+    kernel is given: the inside of a larger, padded plane is a Plane with larger pitches.
     """
 
     dtype: str

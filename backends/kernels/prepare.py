@@ -1,16 +1,17 @@
 """From a contraction and its numbers to the code to build and the constants block it reads.
 
-A built kernel is `void symbol(const x*, const void *constants, [const residual*,] y*, int32 begin, int32 end)`; it does
-the units of work [begin, end) of [0, `Kernel.units`). Different units write different elements, except that the last
-tile of a row may write elements of the one before it once more, with the same values.
+A built kernel is `void symbol(x, constants, [residual,] y, int32 begin, int32 end)`; it does the
+units of work [begin, end) of [0, `Kernel.units`). Different units write different elements, except
+that tiles and rows which moved back to fit write some once more, with the same values.
 
-Needs: the constants block at a multiple of 64 bytes; SLACK readable bytes (of any content) after the last element
-of x and of the residual. Nothing but the elements of y is written. x, residual and y must not overlap.
+Needs: the constants block at a multiple of 64 bytes; SLACK readable bytes (of any content) after
+the last element of x and of the residual. Only the elements of y are written. x, residual and y
+must not overlap.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from qir.backends.kernels.dense import DenseCode, pack_dense, plan_dense
 from qir.backends.kernels.depthwise import DepthwiseCode, pack_depthwise, plan_depthwise
 from qir.backends.kernels.dots import DOTS, PLAIN, Dot, usable
 from qir.backends.kernels.epilogue import Channels, Epilogue, plan
+from qir.backends.kernels.kernel import Kernel
 from qir.backends.kernels.plain import PlainCode, pack_plain
 from qir.backends.kernels.plane import RANGE
 from qir.backends.kernels.tiling import Tile
@@ -29,20 +31,6 @@ SLACK = 128
 ALIGNMENT = 64
 """Of the constants block, in bytes."""
 
-Code = DenseCode | DepthwiseCode | PlainCode
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """`code`: what to build (hashable: equal codes share one function). `constants`: what it reads."""
-
-    code: Code
-    constants: bytes
-
-    @property
-    def units(self) -> int:
-        return self.code.units
-
 
 def prepare(
     spec: Contraction,
@@ -51,7 +39,10 @@ def prepare(
     dot: str | None = None,
     tile: Tile | None = None,
 ) -> Kernel:
-    """The best kernel of a CPU with these LLVM features; `dot` and `tile` overrule the choice."""
+    """The best kernel of a CPU with these LLVM features; `dot` and `tile` overrule the choice.
+
+    Errors: ValueError where the contract of `contraction` is broken: the acc, a mult or a shift.
+    """
     const = _checked(spec, const)
     for candidate in [DOTS[dot]] if dot else usable(features):
         if candidate is PLAIN:
@@ -90,7 +81,8 @@ def _checked(spec: Contraction, const: Constants) -> Constants:
     weights = np.asarray(const.weights)
     if weights.shape != spec.weight_shape or weights.dtype != np.int8:
         raise ValueError(
-            f"contraction: weights are {weights.dtype} {weights.shape}, int8 {spec.weight_shape} is needed"
+            f"contraction: weights are {weights.dtype} {weights.shape}, "
+            f"int8 {spec.weight_shape} is needed"
         )
     bias = np.broadcast_to(np.asarray(const.bias, np.int64), (spec.y.channels,))
     return replace(const, weights=weights, bias=bias)
@@ -107,8 +99,9 @@ def _as_unsigned(spec: Contraction, const: Constants) -> tuple[Array, tuple[int,
 
 def _pairs_fit(kernel: Kernel, x_range: tuple[int, int]) -> bool:
     """Sums of two adjacent products fit in int16, for the weights as they are packed."""
-    assert not isinstance(kernel.code, PlainCode)
-    packed = np.frombuffer(kernel.constants, np.int8, kernel.code.records_at).astype(np.int32)
+    code = kernel.code
+    assert isinstance(code, DenseCode | DepthwiseCode)
+    packed = np.frombuffer(kernel.constants, np.int8, code.records_at).astype(np.int32)
     ends = np.stack([packed * x_range[0], packed * x_range[1]]).reshape(2, -1, 2)
     low, high = RANGE["int16"]
     return bool(ends.min(0).sum(1).min() >= low and ends.max(0).sum(1).max() <= high)

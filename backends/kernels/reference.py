@@ -1,4 +1,4 @@
-"""The meaning of a contraction in NumPy int64: slow, and the definition the kernels are tested against."""
+"""The meaning of a contraction in NumPy int64: slow, and what the kernels are tested against."""
 
 from __future__ import annotations
 
@@ -43,4 +43,5 @@ def evaluate(spec: Contraction, const: Constants, x: Array, residual: Array | No
         wide += (residual.astype(np.int64) - const.residual_zero_point) * np.asarray(
             const.residual_mult, np.int64
         )
-    return np.clip((wide >> shift) + const.zero_point, *spec.clamp).astype(spec.y.dtype)
+    stored: Array = np.clip((wide >> shift) + const.zero_point, *spec.clamp).astype(spec.y.dtype)
+    return stored

@@ -1,67 +1,96 @@
-"""Chooses how many pixels and channel vectors one tile of a dense contraction holds, by counting cycles."""
+"""Chooses how many pixels and channel vectors one tile of a contraction holds, counting cycles."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qir.backends.kernels.dots import Dot
 
 LOADS_PER_CYCLE = 2.0
-EPILOGUE_CYCLES = 4.0  # per accumulator vector: two multiplies, two adds, shifts, a merge, packs
+EPILOGUE_CYCLES = 4.6  # per accumulator vector: two multiplies, two adds, shifts, a merge, packs
 TILE_CYCLES = 16.0  # entering and leaving a tile
 FIRST_LEVEL_BYTES = 28 * 1024  # weights beyond this come from the second-level cache
-SECOND_LEVEL_BYTES_PER_CYCLE = 24.0
+SECOND_LEVEL_BYTES_PER_CYCLE = 16.0
+UNROLLED_STEPS = 8  # runs this short have no loop
+UNROLLED_SPARE = 5  # registers LLVM fills with loads of later steps where there is no loop
 
 
 @dataclass(frozen=True)
 class Tile:
-    """`pixels` x `vectors` accumulators, each split `splits` ways along the sum to hide the dot's latency."""
+    """`rows` x `pixels` x `vectors` accumulators, each in `splits` parts to hide latency."""
 
     pixels: int
     vectors: int
     splits: int = 1
+    rows: int = 1
+
+    @property
+    def places(self) -> int:
+        return self.rows * self.pixels
 
 
-def choose_tile(dot: Dot, width: int, rows: int, vectors: int, steps: int) -> Tile:
-    """The cheapest tile for `rows` rows of `width` pixels, `vectors` vectors of channels, `steps` dots a sum."""
-    best: tuple[float, int, Tile] | None = None
-    for count in range(1, min(vectors, 6) + 1):
-        for pixels in range(1, min(width, 28) + 1):
-            tile = Tile(pixels, count, _splits(dot, pixels, count, steps))
-            if _registers(dot, tile) > dot.registers:
-                continue
-            tiles = rows * -(-width // pixels) * -(-vectors // count)
-            key = (tiles * _cycles(dot, tile, steps), -pixels * count, tile)
-            if best is None or key[:2] < best[:2]:
-                best = key
-    assert best is not None
-    return best[2]
+@dataclass(frozen=True)
+class Work:
+    """Images of height x width pixels, vectors of channels, dots of a sum and of one run."""
+
+    images: int
+    height: int
+    width: int
+    vectors: int
+    steps: int
+    run: int
 
 
-def _splits(dot: Dot, pixels: int, vectors: int, steps: int) -> int:
-    for splits in (1, 2, 4):
-        enough = pixels * vectors * splits >= dot.latency * dot.rate
-        if (
-            enough
-            or 2 * splits * 2 > steps
-            or _registers(dot, Tile(pixels, vectors, 2 * splits)) > dot.registers
-        ):
-            return splits
-    return 4
+def choose_tile(dot: Dot, work: Work) -> Tile:
+    """The cheapest tile; several rows only where a tile holds whole rows."""
+    best: tuple[float, int] | None = None
+    chosen = Tile(1, 1)
+    for vectors in range(1, min(work.vectors, 6) + 1):
+        for pixels in range(1, min(work.width, 28) + 1):
+            for rows in range(1, min(work.height, 28 // pixels) + 1 if pixels == work.width else 2):
+                tile = _with_splits(dot, Tile(pixels, vectors, 1, rows), work)
+                if _registers(dot, tile, work) > dot.registers:
+                    continue
+                key = (_tiles(tile, work) * _cycles(dot, tile, work), -tile.places * vectors)
+                if best is None or key < best:
+                    best, chosen = key, tile
+    return chosen
 
 
-def _registers(dot: Dot, tile: Tile) -> int:
-    weights = tile.vectors * dot.forms if tile.pixels > 1 else 0
-    return tile.pixels * tile.vectors * tile.splits + weights + dot.forms + dot.temporaries
+def _tiles(tile: Tile, work: Work) -> int:
+    across = -(-work.height // tile.rows) * -(-work.width // tile.pixels)
+    return work.images * across * -(-work.vectors // tile.vectors)
 
 
-def _cycles(dot: Dot, tile: Tile, steps: int) -> float:
-    panel = steps * tile.vectors * dot.forms * dot.vector_bytes
-    far = panel / steps / SECOND_LEVEL_BYTES_PER_CYCLE if panel > FIRST_LEVEL_BYTES else 0.0
+def _with_splits(dot: Dot, tile: Tile, work: Work) -> Tile:
+    while tile.splits < 4:
+        wider = replace(tile, splits=2 * tile.splits)
+        enough = tile.places * tile.vectors * tile.splits >= dot.latency * dot.rate
+        if enough or 2 * wider.splits > work.run or _registers(dot, wider, work) > dot.registers:
+            break
+        tile = wider
+    return tile
+
+
+def _registers(dot: Dot, tile: Tile, work: Work) -> int:
+    weights = tile.vectors * dot.forms if tile.places > 1 else 0
+    spare = (
+        UNROLLED_SPARE if work.run <= UNROLLED_STEPS < dot.registers // 2 and tile.places > 1 else 0
+    )
+    return tile.places * tile.vectors * tile.splits + weights + dot.forms + dot.temporaries + spare
+
+
+def _cycles(dot: Dot, tile: Tile, work: Work) -> float:
+    step_bytes = tile.vectors * dot.forms * dot.vector_bytes
+    far = (
+        step_bytes / SECOND_LEVEL_BYTES_PER_CYCLE
+        if step_bytes * work.steps > FIRST_LEVEL_BYTES
+        else 0.0
+    )
     step = max(
-        tile.pixels * tile.vectors / dot.rate,
-        (tile.pixels + tile.vectors * dot.forms) / LOADS_PER_CYCLE,
+        tile.places * tile.vectors / dot.rate,
+        (tile.places + tile.vectors * dot.forms) / LOADS_PER_CYCLE,
         dot.latency / tile.splits,
         far,
     )
-    return steps * step + tile.pixels * tile.vectors * EPILOGUE_CYCLES + TILE_CYCLES
+    return work.steps * step + tile.places * tile.vectors * EPILOGUE_CYCLES + TILE_CYCLES

@@ -1,4 +1,4 @@
-"""From TIR functions to an object file with a plain C interface: passes, code generation, the integer-only proof."""
+"""From TIR functions to an object file with a plain C interface: passes and code generation."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from qir.backends.tvm.compat import (
     GlobalVar,
@@ -76,7 +77,7 @@ def _passes() -> list[object]:
 
 
 def lower(functions: Mapping[str, PrimFunc], target: Mapping[str, object]) -> IRModule:
-    """All passes up to code generation. A function with the attribute `qir.flat` needs only the last."""
+    """All passes up to code generation; a function marked `qir.flat` needs only the last."""
     machine = Target(dict(target))
     machine = machine.with_host(machine)
     flat = {name: f for name, f in functions.items() if f.attrs and "qir.flat" in f.attrs}
@@ -96,16 +97,17 @@ def lower(functions: Mapping[str, PrimFunc], target: Mapping[str, object]) -> IR
     return IRModule(dict(sorted(lowered.items(), key=lambda item: item[0].name_hint)))
 
 
-def generate(module: IRModule, target: Mapping[str, object]):  # type: ignore[no-untyped-def]
+def generate(module: IRModule, target: Mapping[str, object]) -> Any:
     """TVM's code generator for the target's kind; holds the source and writes the object."""
     machine = Target(dict(target))
     return get_global_func(f"target.build.{machine.kind.name}")(module, machine)
 
 
 def guarded(target: Mapping[str, object]) -> dict[str, object]:
-    """The target without AVX512-VBMI, whose byte shuffles send LLVM 22 into endless loops on some kernels."""
+    """The target without AVX512-VBMI: its byte shuffles send LLVM 22 into endless loops."""
     plain = dict(target)
-    features = list(plain.get("mattr", []))  # type: ignore[call-overload]
+    given: Any = plain.get("mattr", [])
+    features = list(given)
     if plain.get("kind") == "llvm" and str(plain.get("mtriple", "")).startswith("x86_64"):
         plain["mattr"] = [f for f in features if f.lstrip("+-") not in _VBMI] + [
             "-" + f for f in _VBMI
@@ -119,9 +121,10 @@ _VBMI = ("avx512vbmi", "avx512vbmi2")
 def build_object(
     functions: Mapping[str, PrimFunc], target: Mapping[str, object], limit_seconds: float = 120.0
 ) -> bytes:
-    """One relocatable object that defines each function under its name, and needs at most memset and memcpy.
+    """One relocatable object that defines the functions, and needs at most memset and memcpy.
 
-    Code generation runs in a forked process that is stopped after `limit_seconds`, because LLVM can loop for ever.
+    Code generation runs in a forked process that is stopped after `limit_seconds`, because LLVM can
+    loop for ever.
     Errors: CodegenTimeout naming the functions; whatever TVM raises for a function it refuses.
     """
     target = guarded(target)

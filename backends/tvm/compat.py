@@ -1,4 +1,4 @@
-"""The names of TVM 0.27 that kernels are written with; the one place that follows TVM's renamings."""
+"""The names of TVM 0.27 that kernels are written with: one place that follows its renamings."""
 
 from __future__ import annotations
 

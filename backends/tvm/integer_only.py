@@ -1,4 +1,4 @@
-"""The part of the integer-only proof that reads TIR: no float type, constant or operation in a function."""
+"""The part of the integer-only proof that reads TIR: no float type, constant or operation."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def spread_plane(
 
 
 def random_case(rng: Generator, depthwise: bool | None = None) -> Case:
-    """Any legal contraction: the accumulator fits in 32 bits, everything else is as wild as the contract allows."""
+    """Any legal contraction: everything is as wild as the contract allows."""
     groups = int(rng.choice([1, 1, 1, 1, 2, 3]))
     share_in, share_out = (
         int(rng.choice([1, 2, 3, 4, 8, 13, 16, 40])),

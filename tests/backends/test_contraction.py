@@ -1,4 +1,4 @@
-"""Contraction kernels equal their NumPy meaning, bit for bit, on every instruction set this machine has."""
+"""Contraction kernels equal their NumPy meaning on every instruction set this machine has."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.backends.contraction_cases import features, link, random_case, run_case, target
 from qir.backends.kernels import prepare
+from tests.backends.contraction_cases import features, link, random_case, run_case, target
 
 pytest.importorskip("tvm")
 
@@ -32,7 +32,7 @@ def _has(family: str) -> bool:
 @pytest.mark.parametrize("seed", range(2))
 def test_random_contractions(family: str, seed: int, tmp_path: Path) -> None:
     from qir.backends.tvm.build import build_object
-    from qir.backends.tvm.kernels import emit
+    from qir.backends.tvm.kernels.registry import emit
 
     if not _has(family):
         pytest.skip(f"this CPU lacks {family}")

@@ -1,7 +1,7 @@
-"""Speed of the contraction kernels on the layers of small networks: `python -m tests.bench.contraction [family] [name]`.
+"""Speed of the contraction kernels: `python -m tests.bench.contraction [family] [name]`.
 
-Prints microseconds (the least of many short runs on one core) and the share of the dot instruction's peak,
-which is measured first by a kernel that is nothing but dots.
+Layers of small networks. Prints microseconds (the least of many short runs on one core) and the
+share of the peak of vpdpbusd.
 """
 
 from __future__ import annotations
@@ -21,7 +21,11 @@ from tests.backends.contraction_cases import Case, buffer, features, link, targe
 TIMER = r"""
 #include <stdint.h>
 #include <time.h>
-static double now(void) { struct timespec t; clock_gettime(CLOCK_MONOTONIC, &t); return t.tv_sec + 1e-9 * t.tv_nsec; }
+static double now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return t.tv_sec + 1e-9 * t.tv_nsec;
+}
 typedef void (*plain)(void *, void *, void *, int32_t, int32_t);
 typedef void (*added)(void *, void *, void *, void *, int32_t, int32_t);
 double least(void *f, void *x, void *k, void *r, void *y, int32_t units, int inner, int runs) {
@@ -52,7 +56,7 @@ def conv(
     res: bool = False,
     pad: bool = True,
 ) -> Contraction:
-    """A layer of h x w outputs, its input padded; `pad`: its output goes into the interior of a padded plane."""
+    """A layer of h x w outputs, its input padded; `pad`: the output is inside a padded plane."""
     kw = k if kw is None else kw
     x = Plane.packed("uint8", 1, (h - 1) * s + k, (w - 1) * s + kw, c)
     whole = Plane.packed("uint8", 1, h + 2, w + 2, o) if pad else Plane.packed("uint8", 1, h, w, o)
@@ -143,7 +147,7 @@ def measure(
 
 def main() -> None:
     from qir.backends.tvm.build import build_object
-    from qir.backends.tvm.kernels import emit
+    from qir.backends.tvm.kernels.registry import emit
 
     family = sys.argv[1] if len(sys.argv) > 1 else "vnni512"
     wanted = sys.argv[2] if len(sys.argv) > 2 else ""
@@ -169,7 +173,8 @@ def main() -> None:
             rate = spec.macs / seconds
             tile = getattr(kernel.code, "tile", "")
             print(
-                f"{name:28} {seconds * 1e6:8.2f} us {rate * 1e-9:7.1f} GMAC/s {rate / PEAK_MACS:6.1%}"
+                f"{name:28} {seconds * 1e6:8.2f} us {rate * 1e-9:7.1f} GMAC/s"
+                f" {rate / PEAK_MACS:6.1%}"
                 f"  compile {spent:.2f} s  {tile}",
                 flush=True,
             )

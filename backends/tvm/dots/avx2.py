@@ -1,4 +1,4 @@
-"""AVX2 without VNNI: vpmaddubsw where int16 pair sums are proven to fit, else vpmaddwd on widened numbers."""
+"""AVX2 without VNNI: vpmaddubsw where int16 pair sums are proven to fit, else vpmaddwd."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Pairs(Vnni256):
 
 
 class Wide(Vnni256):
-    """Two vpmaddwd and two vpaddd: the weights are int16 already, the word is widened once for all its uses."""
+    """Two vpmaddwd and two vpaddd; weights are int16, a word is widened once for all its uses."""
 
     name = "avx2_wide"
 

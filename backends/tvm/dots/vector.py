@@ -9,7 +9,7 @@ from qir.backends.tvm.kernels.writer import Expr, cast_bits, shuffle
 
 
 class VectorDot(ABC):
-    """One dot instruction and the packs of its vector width. Values are TIR expressions of whole vectors."""
+    """One dot instruction and the packs of its vector width. Values are whole vectors."""
 
     name: str
     lanes: int

@@ -1,4 +1,4 @@
-"""vpdpbusd: u8 x i8, four products into each int32 lane; AVX512-VNNI in 512 bits, AVX-VNNI in 256."""
+"""vpdpbusd: four products u8 x i8 into each int32 lane; 512 bits, or 256 with AVX-VNNI."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dense and grouped contractions as TIR: one blocked loop nest around a dot instruction, epilogue in registers."""
+"""Dense and grouped contractions as TIR: one blocked nest around a dot, epilogue in registers."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from dataclasses import dataclass
 
 from qir.backends.kernels.dense import DenseCode
 from qir.backends.kernels.plane import Plane
+from qir.backends.kernels.tiling import UNROLLED_STEPS
 from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.dots import DOTS
 from qir.backends.tvm.kernels.epilogue import VectorEpilogue
 from qir.backends.tvm.kernels.stores import Stores
-from qir.backends.tvm.kernels.writer import Registers, Writer, cast_bits, splat
+from qir.backends.tvm.kernels.writer import Expr, Registers, Writer, cast_bits, splat
 
 FLIP = -0x7F7F7F80  # 0x80808080: turns four i8 into four u8, each 128 larger
-UNROLLED_STEPS = 8  # runs this short have no loop
 
 
 @dataclass(frozen=True)
 class _Unit:
-    """Where one unit of work reads and writes: element offsets, and byte offsets of its constants."""
+    """Where one unit of work reads and writes: element offsets, byte offsets of constants."""
 
-    x: object
-    y: object
-    residual: object
-    weights: object
-    records: object
+    x: Expr
+    y: Expr
+    residual: Expr
+    weights: Expr
+    records: Expr
 
 
 class _Dense:
@@ -41,22 +41,26 @@ class _Dense:
     def build(self, symbol: str) -> PrimFunc:
         with self.writer.loop(self.begin, self.end, "unit") as unit:
             self.constants = self.writer.anew(self.pointer)
-            self.epilogue = VectorEpilogue(self.writer, self.dot, self.code.epilogue, self.constants)
+            self.epilogue = VectorEpilogue(
+                self.writer, self.dot, self.code.epilogue, self.constants
+            )
             at = self._locate(unit)
             acc = self._accumulate(at)
             self._finish(at, acc)
         return self.writer.finish(symbol)
 
-    def _locate(self, unit) -> _Unit:  # type: ignore[no-untyped-def]
+    def _locate(self, unit: Expr) -> _Unit:
         code, let = self.code, self.writer.let
         rest, tile = self.writer.split(unit, code.row_tiles)
-        rest, row = self.writer.split(rest, code.y.height)
+        rest, row = self.writer.split(rest, code.column_tiles)
         panel, image = self.writer.split(rest, code.y.batch)
         first = (
             let(tirx.min(tile * code.tile.pixels, code.y.width - code.tile.pixels))
             if code.row_tiles > 1
             else 0
         )
+        if code.column_tiles > 1 and code.tile.rows > 1:
+            row = let(tirx.min(row * code.tile.rows, code.y.height - code.tile.rows))
         group, local = self.writer.split(panel, code.group_panels)
         share = code.y.channels // code.groups
         width = code.tile.vectors * self.dot.lanes
@@ -75,13 +79,18 @@ class _Dense:
         )
 
     @staticmethod
-    def _offset(plane: Plane, image, row, column):  # type: ignore[no-untyped-def]
+    def _offset(plane: Plane, image: Expr, row: Expr, column: Expr) -> Expr:
         return image * plane.pitch_n + row * plane.pitch_y + column * plane.pitch_x
 
-    def _accumulate(self, at: _Unit) -> list:  # type: ignore[type-arg]
+    def _place(self, plane: Plane, index: int, strides: tuple[int, int] = (1, 1)) -> int:
+        """Offset of one pixel of a tile from its first."""
+        row, column = divmod(index, self.code.tile.pixels)
+        return row * strides[0] * plane.pitch_y + column * strides[1] * plane.pitch_x
+
+    def _accumulate(self, at: _Unit) -> list[Expr]:
         """The tile's accumulators, [pixel][vector]."""
         code, w, tile = self.code, self.writer, self.code.tile
-        count = tile.pixels * tile.vectors
+        count = tile.places * tile.vectors
         acc = w.registers(count * tile.splits, "int32", self.dot.lanes)
         for i in range(count * tile.splits):
             acc[i] = splat(0, "int32", self.dot.lanes)
@@ -97,7 +106,7 @@ class _Dense:
             ]
         return [acc[i] for i in range(count)]
 
-    def _run(self, acc: Registers, x, weights) -> None:  # type: ignore[no-untyped-def]
+    def _run(self, acc: Registers, x: Expr, weights: Expr) -> None:
         """All dots of one run, splits in turn."""
         code = self.code
         splits, steps = code.tile.splits, code.steps
@@ -114,7 +123,7 @@ class _Dense:
         for step in range(looped * splits, steps):
             self._step(acc, step % splits, x + 4 * step, weights + step * code.step_bytes)
 
-    def _step(self, acc: Registers, split: int, x, weights) -> None:  # type: ignore[no-untyped-def]
+    def _step(self, acc: Registers, split: int, x: Expr, weights: Expr) -> None:
         code, w, dot = self.code, self.writer, self.dot
         tile, size, forms = code.tile, self.dot.lanes * 4, code.machine.forms
         loaded = [
@@ -124,37 +133,39 @@ class _Dense:
             ]
             for v in range(tile.vectors)
         ]
-        for p in range(tile.pixels):
-            word = cast_bits(w.load(self.x, x + p * code.strides[1] * code.x.pitch_x, 4), "int32")
+        for p in range(tile.places):
+            place = self._place(code.x, p, code.strides)
+            word = cast_bits(w.load(self.x, x + place, 4), "int32")
             if code.x.dtype == "int8":
                 word = tirx.bitwise_xor(word, tirx.const(FLIP, "int32"))
             spread = [w.let(form, "x") for form in dot.spread(w.let(word))]
             for v in range(tile.vectors):
-                i = (split * tile.pixels + p) * tile.vectors + v
+                i = (split * tile.places + p) * tile.vectors + v
                 acc[i] = dot.step(acc[i], spread, loaded[v])
 
-    def _finish(self, at: _Unit, acc: list) -> None:  # type: ignore[type-arg]
+    def _finish(self, at: _Unit, acc: list[Expr]) -> None:
         code, lanes = self.code, self.dot.lanes
         stores = Stores(self.writer, self.y, at.y, code.y.dtype, self.epilogue)
         share = code.y.channels // code.groups
-        for p in range(code.tile.pixels):
+        for p in range(code.tile.places):
             for v in range(code.tile.vectors):
-                offset = p * code.y.pitch_x + v * lanes
+                offset = self._place(code.y, p) + v * lanes
                 residual = self._residual(at, p, v)
                 record = at.records + v * code.record_bytes
                 value = self.epilogue.requantize(acc[p * code.tile.vectors + v], record, residual)
                 stores.add(value, offset, min(lanes, share - v * lanes))
         stores.flush()
 
-    def _residual(self, at: _Unit, p: int, v: int):  # type: ignore[no-untyped-def]
+    def _residual(self, at: _Unit, p: int, v: int) -> Expr:
         if self.residual is None:
             return None
         lanes = self.dot.lanes
-        at_pixel = at.residual + p * self.code.residual.pitch_x + v * lanes
+        assert self.code.residual is not None
+        at_pixel = at.residual + self._place(self.code.residual, p) + v * lanes
         loaded = self.writer.load(self.residual, at_pixel, lanes)
         return self.writer.let(tirx.Cast(f"int32x{lanes}", loaded), "r")
 
 
 def emit_dense(code: DenseCode, symbol: str) -> PrimFunc:
-    """`void symbol(x, constants, [residual,] y, begin, end)`; units as in qir.backends.kernels.dense."""
+    """`void symbol(x, constants, [residual,] y, begin, end)`; units: qir.backends.kernels.dense."""
     return _Dense(code).build(symbol)

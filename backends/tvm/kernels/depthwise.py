@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from collections.abc import Iterator
 from typing import Any
 
 from qir.backends.kernels.depthwise import DepthwiseCode
@@ -51,7 +51,7 @@ class _Depthwise:
 
     @contextmanager
     def _chunks(self) -> Iterator[tuple[Expr, Expr, Expr]]:
-        """Loops over a row: the first pixel, the first element in it, and the set of constants of each chunk."""
+        """Loops over a row: first pixel of a chunk, first element in it, its set of constants."""
         code, w = self.code, self.writer
         with w.steps(code.chunks, "chunk") as chunk:
             inside, chosen = chunk * self.size, chunk
@@ -120,7 +120,7 @@ class _Depthwise:
         return w.let(value, "tap")
 
     def _unpack(self, taps: list[Expr]) -> list[Expr]:
-        """Four vectors of bytes -> four vectors of lanes of four bytes; missing taps have zero weights."""
+        """Four vectors of bytes -> four of lanes of four bytes; missing taps have zero weights."""
         let = self.writer.let
         t = [taps[min(i, len(taps) - 1)] for i in range(4)]
         pairs = [let(_interleave(t[a], t[a + 1], 1, half)) for half in (0, 1) for a in (0, 2)]
@@ -158,7 +158,7 @@ class _Depthwise:
 
 
 def _interleave(a: Expr, b: Expr, unit: int, half: int) -> Expr:
-    """vpunpck: units of bytes of a and b in turn, from the low or high half of each 16-byte block."""
+    """vpunpck: units of bytes of a and b in turn, from one half of each 16-byte block."""
     size = int(str(a.ty).rsplit("x", 1)[1])
     picks = []
     for block in range(0, size, 16):
@@ -173,5 +173,5 @@ def _int(value: Any) -> Expr:
 
 
 def emit_depthwise(code: DepthwiseCode, symbol: str) -> PrimFunc:
-    """`void symbol(x, constants, [residual,] y, begin, end)`; units as in qir.backends.kernels.depthwise."""
+    """`void symbol(x, constants, [residual,] y, begin, end)`."""
     return _Depthwise(code).build(symbol)

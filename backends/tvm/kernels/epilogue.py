@@ -1,4 +1,4 @@
-"""Accumulators to stored values on vectors: the arithmetic of qir.backends.kernels.epilogue in TIR."""
+"""Accumulators to stored values on vectors: qir.backends.kernels.epilogue in TIR."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from qir.backends.tvm.kernels.writer import Expr, Writer, cast_bits, shuffle, sp
 
 @dataclass(frozen=True)
 class VectorEpilogue:
-    """The epilogue of one kernel: `requantize` gives int32 lanes ready for the saturating packs."""
+    """The epilogue of one kernel: `requantize` gives int32 lanes ready for the packs."""
 
     writer: Writer
     dot: VectorDot
     code: Epilogue
-    constants: object
+    constants: Expr
 
-    def requantize(self, acc, record, residual=None):  # type: ignore[no-untyped-def]
-        """int32 lanes of the stored values, before storage saturation. `record`: byte offset of the constants."""
+    def requantize(self, acc: Expr, record: Expr, residual: Expr = None) -> Expr:
+        """int32 lanes, before storage saturation; `record`: byte offset of the constants."""
         lanes = self.dot.lanes
         if self.code.raw:
             return acc + self._field(record, "bias", "int32", lanes)
@@ -37,7 +37,7 @@ class VectorEpilogue:
             self._wide(record, even, odd) if self.code.wide else self._fast(record, even, odd)
         )
 
-    def _sum(self, record, half: str, acc, residual):  # type: ignore[no-untyped-def]
+    def _sum(self, record: Expr, half: str, acc: Expr, residual: Expr) -> Expr:
         product = self._half(acc, half) * _signed_low(
             self._long(record, "mult_" + half), self.dot.lanes
         )
@@ -47,14 +47,14 @@ class VectorEpilogue:
         factor = _signed_low(self._long(record, "residual_" + half), self.dot.lanes)
         return total + self._half(residual, half) * factor
 
-    def _half(self, vector, half: str):  # type: ignore[no-untyped-def]
+    def _half(self, vector: Expr, half: str) -> Expr:
         """Even or odd int32 lanes as int64."""
         longs = cast_bits(vector, f"int64x{self.dot.lanes // 2}")
         if half == "odd":
             return tirx.shift_right(longs, splat(32, "int64", self.dot.lanes // 2))
         return _signed_low(longs, self.dot.lanes)
 
-    def _fast(self, record, even, odd):  # type: ignore[no-untyped-def]
+    def _fast(self, record: Expr, even: Expr, odd: Expr) -> Expr:
         """The high words, shifted by what is left of the shift."""
         lanes = self.dot.lanes
         value = self._merge(even, odd, high=True)
@@ -64,7 +64,7 @@ class VectorEpilogue:
             value = value + splat(self.code.zero_point, "int32", lanes)
         return value
 
-    def _wide(self, record, even, odd):  # type: ignore[no-untyped-def]
+    def _wide(self, record: Expr, even: Expr, odd: Expr) -> Expr:
         """Shift and clamp in 64-bit lanes, then the low words."""
         code, count, halves = self.code, self.dot.lanes // 2, []
         for name, value in (("even", even), ("odd", odd)):
@@ -72,24 +72,24 @@ class VectorEpilogue:
             low = tirx.max(shifted, splat(code.low - code.zero_point, "int64", count))
             high = tirx.min(low, splat(code.high - code.zero_point, "int64", count))
             halves.append(high + splat(code.zero_point, "int64", count))
-        return self._merge(*halves, high=False)
+        return self._merge(halves[0], halves[1], high=False)
 
-    def _merge(self, even, odd, high: bool):  # type: ignore[no-untyped-def]
+    def _merge(self, even: Expr, odd: Expr, high: bool) -> Expr:
         lanes = self.dot.lanes
         words = [cast_bits(v, f"int32x{lanes}") for v in (even, odd)]
         picks = [p for i in range(0, lanes, 2) for p in (i + high, lanes + i + high)]
         return shuffle(words, picks)
 
-    def _long(self, record, name: str):  # type: ignore[no-untyped-def]
+    def _long(self, record: Expr, name: str) -> Expr:
         return self._field(record, name, "int64", self.dot.lanes // 2)
 
-    def _field(self, record, name: str, dtype: str, lanes: int):  # type: ignore[no-untyped-def]
+    def _field(self, record: Expr, name: str, dtype: str, lanes: int) -> Expr:
         size = self.dot.lanes * 4
         at = record + self.code.fields.index(name) * size
         return cast_bits(self.writer.load(self.constants, at, size), f"{dtype}x{lanes}")
 
     def pack(self, vectors: list[Expr]) -> Expr:
-        """Int32 vectors, two for i16, four for bytes -> one vector of the stored dtype, in the given order."""
+        """Int32 vectors, two for i16, four for bytes -> one stored vector, in the given order."""
         if self.code.dtype == "int16":
             return self.dot.unblock_words(self.pack_words(vectors))
         return self.dot.unblock(self.pack_chunk(vectors))
@@ -101,10 +101,13 @@ class VectorEpilogue:
     def pack_chunk(self, vectors: list[Expr]) -> Expr:
         """Four int32 vectors -> bytes, their blocks of 128 bits in turn."""
         words = [self.dot.pack_words(*vectors[i : i + 2]) for i in (0, 2)]
-        return self._clamp(self.dot.pack_bytes(*words, self.code.dtype), 4)
+        return self._clamp(self.dot.pack_bytes(words[0], words[1], self.code.dtype), 4)
 
-    def _clamp(self, packed, together: int):  # type: ignore[no-untyped-def]
-        """Bounds narrower than the packs' own. Before the blocks are put in order: LLVM 22 loops for ever on the other way."""
+    def _clamp(self, packed: Expr, together: int) -> Expr:
+        """Bounds narrower than the packs' own.
+
+        Before the blocks are put in order: with VBMI, LLVM 22 loops for ever on the other way.
+        """
         if not self.code.clamps or self.code.wide:
             return packed
         low, high = (
@@ -114,7 +117,7 @@ class VectorEpilogue:
         return tirx.min(tirx.max(packed, low), high)
 
 
-def _signed_low(longs, lanes: int):  # type: ignore[no-untyped-def]
+def _signed_low(longs: Expr, lanes: int) -> Expr:
     """The low words of int64 lanes, sign-extended: with a multiply LLVM makes it one vpmuldq."""
     by = splat(32, "int64", lanes // 2)
     return tirx.shift_right(tirx.shift_left(longs, by), by)

@@ -7,7 +7,7 @@ import numpy as np
 from qir.backends.kernels.plain import PlainCode
 from qir.backends.kernels.plane import Plane
 from qir.backends.tvm.compat import PrimFunc, tirx
-from qir.backends.tvm.kernels.writer import Writer, cast_bits
+from qir.backends.tvm.kernels.writer import Expr, Writer, cast_bits
 
 
 class _Plain:
@@ -28,7 +28,7 @@ class _Plain:
             with w.steps(y.width, "column") as column, w.steps(y.channels, "o") as o:
                 acc = self._sum(image, row, column, o)
                 residual = None
-                if self.residual is not None:
+                if self.spec.residual is not None:
                     residual = w.load(
                         self.residual, self._at(self.spec.residual, image, row, column) + o
                     )
@@ -37,10 +37,10 @@ class _Plain:
         return w.finish(symbol)
 
     @staticmethod
-    def _at(plane: Plane, image, row, column):  # type: ignore[no-untyped-def]
+    def _at(plane: Plane, image: Expr, row: Expr, column: Expr) -> Expr:
         return image * plane.pitch_n + row * plane.pitch_y + column * plane.pitch_x
 
-    def _sum(self, image, row, column, o):  # type: ignore[no-untyped-def]
+    def _sum(self, image: Expr, row: Expr, column: Expr, o: Expr) -> Expr:
         spec, w = self.spec, self.writer
         _, ky, kx, inner = spec.weight_shape
         share = spec.y.channels // spec.groups
@@ -63,7 +63,7 @@ class _Plain:
             acc[0] = acc[0] + product
         return acc[0]
 
-    def _stored(self, acc, o, residual):  # type: ignore[no-untyped-def]
+    def _stored(self, acc: Expr, o: Expr, residual: Expr) -> Expr:
         code = self.code.epilogue
         if code.raw:
             return acc + self._field("bias", o).astype("int32")
@@ -76,7 +76,7 @@ class _Plain:
         low, high = (tirx.const(v, "int64") for v in (code.low, code.high))
         return tirx.min(tirx.max(self.writer.let(shifted), low), high).astype(self.spec.y.dtype)
 
-    def _field(self, name: str, o):  # type: ignore[no-untyped-def]
+    def _field(self, name: str, o: Expr) -> Expr:
         at = self.code.records_at + 8 * self.spec.y.channels * self.code.fields.index(name)
         return cast_bits(self.writer.load(self.constants, at + o * 8, 8), "int64")
 

@@ -1,4 +1,4 @@
-"""Packs int32 vectors to the stored dtype, as many at once as fill a vector, and stores just their valid lanes."""
+"""Packs int32 vectors to the stored dtype and stores just their valid lanes."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ class _Piece:
 
 
 class Stores:
-    """Collects vectors with their constant element offsets; writes a packed vector whenever one is full."""
+    """Collects vectors with their element offsets; writes a packed vector whenever one is full."""
 
-    def __init__(self, writer: Writer, buffer, base, dtype: str, epilogue: VectorEpilogue) -> None:  # type: ignore[no-untyped-def]
+    def __init__(
+        self, writer: Writer, buffer: Expr, base: Expr, dtype: str, epilogue: VectorEpilogue
+    ) -> None:
         self._writer, self._buffer, self._base = writer, buffer, base
         self._epilogue, self._together = epilogue, TOGETHER[dtype]
         self._lanes = epilogue.dot.lanes
         self._waiting: list[tuple[object, int, int]] = []
 
-    def add(self, value, offset: int, count: int) -> None:  # type: ignore[no-untyped-def]
+    def add(self, value: Expr, offset: int, count: int) -> None:
         """The first `count` lanes of `value` belong at `offset`."""
         self._waiting.append((value, offset, count))
         if len(self._waiting) == self._together:
@@ -66,7 +68,7 @@ def store_lanes(
     offset: int,
     count: int,
 ) -> None:
-    """Lanes [lane, lane + count) of a vector of `total`, in powers of two, so that no other lane is written."""
+    """Lanes [lane, lane + count) of a vector of `total`, in powers of two: no other is written."""
     done = 0
     while done < count:
         size = 1 << ((count - done).bit_length() - 1)

@@ -1,4 +1,4 @@
-"""Writes a TIR function statement by statement: vectors of lanes, loads and stores at byte offsets, loops."""
+"""Writes a TIR function statement by statement: vectors, loads, stores, loops."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def cast_bits(value: Expr, dtype: str) -> Expr:
 
 
 class Writer:
-    """One function under construction. Parameters are pointers and int32 scalars, in the order they are asked for."""
+    """One function under construction; parameters are in the order they are asked for."""
 
     def __init__(self) -> None:
         self._params: list[Var] = []
@@ -85,9 +85,9 @@ class Writer:
         self._emit(tirx.BufferStore(buffer, value, [_expr(index)]))
 
     def anew(self, buffer: Expr) -> Expr:
-        """The same buffer, but LLVM may not carry what it loads from it out of the present loop.
+        """The same buffer, but LLVM may not carry loads from it out of the present loop.
 
-        Without this, loads of loop constants that are one memory operand each become spilled registers.
+        Without this, loop constants that cost one memory operand each become spilled registers.
         """
         launder = "llvm.launder.invariant.group"
         id_ = tirx.const(_intrinsic(launder), "uint32")
