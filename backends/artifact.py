@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -25,8 +23,9 @@ from qir.backends.targets import find
 from qir.ir.graph import Graph
 from qir.ir.interpret import interpret
 from qir.ir.op import Value
-from qir.ir.printer import blobs, text
+from qir.ir.printer import text
 from qir.ir.target import Target
+from qir.ir.textfile import packed
 from qir.ir.types import Array, Quant, integer_of
 from qir.runtime import format
 
@@ -50,6 +49,14 @@ class Artifact:
         Errors: ArtifactError when it cannot be written, or when something else is in the way.
         """
         return write_folder(Path(path), self.files)
+
+    def with_file(self, name: str, content: bytes) -> Artifact:
+        """The same artifact with one file more, in the manifest as the others are."""
+        entry = {"bytes": len(content), "sha256": format.digest(content)}
+        listed = dict(sorted({**self.manifest["files"], name: entry}.items()))
+        manifest = {**self.manifest, "files": listed}
+        files = {**self.files, name: content, format.MANIFEST: format.sealed(manifest)}
+        return replace(self, manifest=manifest, files=files)
 
 
 def build(
@@ -100,7 +107,7 @@ def _files(
         WEIGHTS: program.weights,
         GOLDEN: b"".join(_golden(graph, cases)),
         GRAPH: text(graph).encode(),
-        f"{GRAPH}.npz": _packed(graph),
+        f"{GRAPH}.npz": packed(graph),
         PROGRAM: program.text.encode(),
     }
 
@@ -191,17 +198,6 @@ def _golden(graph: Graph, cases: Sequence[Sequence[Array]]) -> Iterator[bytes]:
     for inputs in cases:
         for array, value in zip((*inputs, *interpret(graph, inputs)), (*graph.inputs, *graph.outputs), strict=True):
             yield np.ascontiguousarray(array, value.type.elem.carrier.newbyteorder("<")).tobytes()
-
-
-def _packed(graph: Graph) -> bytes:
-    """The graph's large constants, as qir.ir.textfile writes them: fixed dates, sorted by hash."""
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as z:
-        for name, data in sorted(blobs(graph).items()):
-            one = io.BytesIO()
-            np.save(one, data.array)
-            z.writestr(zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), one.getvalue())
-    return out.getvalue()
 
 
 def _version(package: str) -> str:

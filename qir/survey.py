@@ -7,6 +7,7 @@ from math import prod
 from statistics import median
 from typing import Any
 
+from qir.backends.artifact import Artifact
 from qir.backends.fuse import Group, fuse
 from qir.ir.graph import Graph
 from qir.ir.op import Op, Value
@@ -14,10 +15,42 @@ from qir.ir.ops import Constant, Conv, Linear, Lookup, MatMul
 from qir.ir.ranges import Claim
 from qir.ir.types import Quant, integer_of
 from qir.passes.manager import Record
-from qir.report import Margin, OpRow, PassRow, Port, Proofs
+from qir.report import Margin, OpRow, PassRow, Port, Proofs, Report, Sizes
 
 IN_PLACE = "in place"
 TIGHTEST = 8  # margins that the report shows; the proof holds them all
+
+
+def survey(
+    built: Artifact,
+    graph: Graph,
+    records: Iterable[Record],
+    claims: Iterable[Claim],
+    sqnr_db: Mapping[str, float] | None = None,
+) -> Report:
+    """The report of an artifact and the integer graph it was built from.
+
+    `records` and `claims` are what the passes and the overflow proof left; sizes are those of the
+    files, the report itself not counted.
+    """
+    manifest, files = built.manifest, built.files
+    checked = manifest["proofs"]["integer_only"]["kernels"]
+    return Report(
+        name=built.name,
+        target=built.target.name,
+        rows=rows(graph, kernels_by_op(manifest["steps"]), sqnr_db),
+        passes=pass_rows(records),
+        proofs=proofs(graph, claims, f"{len(checked)} kernels, no float in the code of any"),
+        sizes=Sizes(
+            weights=len(built.program.weights),
+            code=len(files[manifest["library"]]),
+            workspace=built.program.workspace_bytes,
+            total=sum(map(len, files.values())),
+        ),
+        inputs=ports(graph.inputs),
+        outputs=ports(graph.outputs, graph.output_names),
+        created_by=tuple(sorted((str(k), str(v)) for k, v in manifest["versions"].items())),
+    )
 
 
 def rows(
@@ -54,8 +87,11 @@ def rows(
 
 
 def kernels_by_op(steps: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """The kernel that computes each op, of the steps in an artifact's manifest."""
-    return {name: str(step["kernel"]) for step in steps for name in step["ops"]}
+    """The kind of kernel that computes each op, of the steps in an artifact's manifest.
+
+    Steps name kernels by kind and number; the number says nothing to a reader.
+    """
+    return {n: str(step["kernel"]).rstrip("0123456789") for step in steps for n in step["ops"]}
 
 
 def micros_by_op(runs: Iterable[Iterable[tuple[Mapping[str, Any], int]]]) -> dict[str, float]:

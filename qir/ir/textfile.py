@@ -39,16 +39,39 @@ def write_whole(path: Path, content: bytes) -> None:
         raise
 
 
-def save_graph(graph: Graph, path: str | Path) -> None:
-    """Write `path` (text) and `path`.npz (constants over 16 elements, by SHA-256)."""
-    path = Path(path)
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as z:  # fixed dates: equal graphs give equal bytes
+def packed(graph: Graph) -> bytes:
+    """The graph's constants over 16 elements as an npz by SHA-256; equal graphs give equal bytes."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as z:
         for digest, data in sorted(blobs(graph).items()):
             one = io.BytesIO()
             np.save(one, data.array)
             z.writestr(zipfile.ZipInfo(f"{digest}.npy", (1980, 1, 1, 0, 0, 0)), one.getvalue())
-    write_whole(path.with_name(path.name + ".npz"), packed.getvalue())
+    return out.getvalue()
+
+
+def unpacked(content: bytes, where: str) -> dict[str, Data]:
+    """What `packed` wrote, every array held against its hash.
+
+    Errors: ArtifactError for damage.
+    """
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as z:
+            found = {name: Data(z[name]) for name in z.files}
+    except Exception as e:  # zip and npy readers raise many kinds on damage
+        raise ArtifactError(f"{where}: damaged ({e}), the file as it was written is needed") from e
+    for name, data in found.items():
+        if data.digest != name:
+            raise ArtifactError(
+                f"{where}: array {name[:12]} has hash {data.digest[:12]}, the file is damaged"
+            )
+    return found
+
+
+def save_graph(graph: Graph, path: str | Path) -> None:
+    """Write `path` (text) and `path`.npz (constants over 16 elements, by SHA-256)."""
+    path = Path(path)
+    write_whole(path.with_name(path.name + ".npz"), packed(graph))
     write_whole(path, text(graph).encode())
 
 
@@ -60,18 +83,4 @@ def load_graph(path: str | Path) -> Graph:
     except (OSError, UnicodeDecodeError) as e:
         raise ParseError(f"{path}: cannot be read ({e}), a text file is needed") from e
     beside = path.with_name(path.name + ".npz")
-    return parse(source, _read_blobs(beside) if beside.exists() else {})
-
-
-def _read_blobs(path: Path) -> dict[str, Data]:
-    try:
-        with np.load(path, allow_pickle=False) as z:
-            found = {name: Data(z[name]) for name in z.files}
-    except Exception as e:  # zip and npy readers raise many kinds on damage
-        raise ArtifactError(f"{path}: damaged ({e}), the file as it was written is needed") from e
-    for name, data in found.items():
-        if data.digest != name:
-            raise ArtifactError(
-                f"{path}: array {name[:12]} has hash {data.digest[:12]}, the file is damaged"
-            )
-    return found
+    return parse(source, unpacked(beside.read_bytes(), str(beside)) if beside.exists() else {})

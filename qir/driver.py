@@ -1,0 +1,188 @@
+"""compile and load: frontend -> passes -> backend -> artifact, and nothing else."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qir import runtime
+from qir.backends import artifact, targets
+from qir.ir.errors import ArtifactError, DataError, FrontendError
+from qir.ir.graph import Graph
+from qir.ir.parser import parse
+from qir.ir.ranges import prove_no_overflow
+from qir.ir.target import Target
+from qir.ir.textfile import load_graph, unpacked
+from qir.net import Net, translated
+from qir.passes import pipelines
+from qir.passes.calibrate import calibrate
+from qir.passes.manager import Manager, Pass
+from qir.passes.observers import Observer
+from qir.report import Report
+from qir.survey import survey
+
+Progress = Callable[[str, int, int], None]
+
+REPORT = "report.json"
+SQNR_SAMPLES = 16  # calibration samples on which every value is held against the float graph
+
+
+def compile(
+    model: Any,
+    *,
+    calibration: Iterable[Any] | None = None,
+    target: str | Target = "cpu",
+    bits: int | tuple[int, int] = 8,
+    inputs: Sequence[Any] | None = None,
+    batch: int | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    name: str | None = None,
+    observer: str | Observer = "mse",
+    state: str | Path | None = None,
+    passes: Sequence[Pass] = (),
+    check: bool = False,
+    progress: Progress | None = None,
+) -> Net:
+    """A model as an integer-only program on `target`, ready to run and to save.
+
+    model:        torch.nn.Module, ExportedProgram, torch.fx.GraphModule, an ONNX file's path, its
+                  bytes or ModelProto, or a Graph of any stage.
+    calibration:  inputs on which the ranges of activations are seen: an array, or an iterable of
+                  batches (arrays, or tuples of one for each input). A model that is quantized
+                  already keeps its own ranges and needs none.
+    bits:         of weights and activations, or (weights, activations).
+    inputs:       example inputs of a torch module; the first calibration sample when not given.
+    batch:        what a free batch size becomes (1); `shapes` fixes other free sizes, by input.
+    observer:     how a range is chosen: min-max, percentile, mse, entropy.
+    state:        a file from which an interrupted calibration goes on.
+    passes:       run on the canonical graph, before calibration.
+    check:        hold every pass against its claim (slower).
+    progress:     called with what is being done, how much is done, and of how much (0: unknown).
+
+    Errors: FrontendError (the model cannot be imported), DataError (calibration data), LowerError
+    (the target cannot run it as integers, or is unknown), VerifyError (a proof fails).
+    """
+    machine = targets.find(target)
+    tell = progress or (lambda what, done, of: None)
+    samples, batches = _peek(calibration)
+    graph = imported(model, inputs or _examples(samples, batch), batch, shapes)
+    manager = Manager(check=check, watch=lambda what, i, of: tell(f"pass {what}", i, of))
+    stages = {graph.stage: graph}
+    if graph.stage == "imported":
+        graph = stages["canonical"] = manager.run(graph, pipelines.CANONICALIZE)
+    if graph.stage == "canonical":
+        kinder = manager.run(manager.run(graph, passes), pipelines.transform())
+        graph = stages["transformed"] = kinder
+    if graph.stage == "transformed":
+        ranges = batches and calibrate(
+            graph, batches, observer, state, lambda done: tell("calibration", done, 0)
+        )
+        widths = (bits, bits) if isinstance(bits, int) else bits
+        graph = stages["simulated"] = manager.run(graph, pipelines.quantize(ranges, *widths))
+    if graph.stage == "simulated":
+        graph = stages["integer"] = manager.run(graph, pipelines.TO_INTEGER)
+    claims = prove_no_overflow(graph)
+    tell("kernels", 0, 1)
+    built = artifact.build(graph, machine, name or _name_of(model, graph))
+    tell("kernels", 1, 1)
+    noise: dict[str, float] = {}
+    report = survey(built, graph, manager.records, claims, noise)
+    home = tempfile.TemporaryDirectory(prefix="qir-")
+    folder = Path(home.name) / f"{built.name}.qir"
+    built.with_file(REPORT, report.without_times().to_json().encode()).save(folder)
+    return _opened(folder, stages, report, 1, home)
+
+
+def load(path: str | Path, threads: int = 1) -> Net:
+    """The artifact in the folder `path`, every file of it checked, ready to run.
+
+    Errors: ArtifactError when it is damaged, incomplete, or not for this machine.
+    """
+    with translated():
+        loaded = runtime.read(path)
+    try:
+        source = loaded.files[loaded.manifest["graph"]].decode()
+        packed = loaded.files[loaded.manifest["graph"] + ".npz"]
+        graph = parse(source, unpacked(packed, str(path)))
+        report = Report.from_json(loaded.files[REPORT].decode())
+    except (KeyError, UnicodeDecodeError) as e:
+        raise ArtifactError(
+            f"artifact {path}: {e} is missing or damaged, a whole one is needed"
+        ) from e
+    return _opened(Path(path), {graph.stage: graph}, report, threads, None)
+
+
+def _opened(
+    folder: Path,
+    stages: Mapping[str, Graph],
+    report: Report,
+    threads: int,
+    home: tempfile.TemporaryDirectory[str] | None,
+) -> Net:
+    with translated():
+        session = runtime.load(folder, threads)
+    return Net(session, folder, stages, report, home)
+
+
+def imported(
+    model: Any,
+    inputs: Sequence[Any] | None = None,
+    batch: int | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+) -> Graph:
+    """Any model that `compile` takes, as a graph.
+
+    Errors: FrontendError.
+    """
+    if isinstance(model, Graph):
+        return model
+    if isinstance(model, (str, Path)) and Path(model).suffix == ".qir":
+        return load_graph(model)
+    home = type(model).__module__.split(".")[0]
+    if isinstance(model, (str, Path, bytes)) or home == "onnx":
+        from qir.frontends.onnx import import_onnx
+
+        return import_onnx(model, batch=batch, shapes=shapes)
+    if _is_torch(model):
+        from qir.frontends.torch import import_torch
+
+        return import_torch(model, inputs)
+    raise FrontendError(
+        f"model: a {type(model).__name__} was given, a torch module, an exported program, an ONNX"
+        " file, its bytes, a ModelProto or a graph is needed"
+    )
+
+
+def _is_torch(model: Any) -> bool:
+    """Whether a class of the model's ancestry comes from torch; torch is not imported to find out."""
+    return any(kind.__module__.split(".")[0] == "torch" for kind in type(model).__mro__)
+
+
+def _peek(calibration: Iterable[Any] | None) -> tuple[list[Any] | None, Iterable[Any] | None]:
+    """The first samples, one for each input, batched by up to SQNR_SAMPLES; and all the batches."""
+    if calibration is None:
+        return None, None
+    whole = isinstance(calibration, np.ndarray) or hasattr(calibration, "detach")
+    batches = iter([calibration] if whole else calibration)
+    first = next(batches, None)
+    if first is None:
+        raise DataError("calibration: no batch, at least one is needed")
+    arrays = first if isinstance(first, (tuple, list)) else (first,)
+    return [a[:SQNR_SAMPLES] for a in arrays], itertools.chain([first], batches)
+
+
+def _examples(samples: Sequence[Any] | None, batch: int | None) -> list[Any] | None:
+    """Example inputs of the batch size to compile for."""
+    return None if samples is None else [a[: batch or 1] for a in samples]
+
+
+def _name_of(model: Any, graph: Graph) -> str:
+    """What to call the program: the file's name, the module's class, else the graph's name."""
+    if isinstance(model, (str, Path)):
+        return Path(model).stem
+    return type(model).__name__ if _is_torch(model) else graph.name

@@ -1,0 +1,89 @@
+"""Net: a compiled model, ready to run, to look into and to save."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from qir import runtime
+from qir.backends.folder import write_folder
+from qir.ir.errors import ArtifactError, DataError
+from qir.ir.graph import Graph
+from qir.ir.types import Array
+from qir.report import Report
+from qir.runtime import format
+from qir.runtime.session import Session
+
+
+class Net:
+    """An integer-only program with its history: float in, float out, or integers both ways.
+
+    `stages` holds the graph after each stage of the compiler ("imported", "canonical",
+    "transformed", "simulated", "integer"); of a loaded artifact there is "integer" alone.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        folder: Path,
+        stages: Mapping[str, Graph],
+        report: Report,
+        keep: tempfile.TemporaryDirectory[str] | None = None,
+    ) -> None:
+        self.session, self.folder, self.stages = session, folder, MappingProxyType(dict(stages))
+        self._report = report
+        self._keep = keep  # an artifact that is not saved yet lives as long as the net
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Outputs as float32 of float inputs (arrays or tensors), quantized at the border.
+
+        One output comes as an array, several as a tuple.
+        Errors: DataError for inputs of another number, shape or kind.
+        """
+        with translated():
+            return self.session(*(_array(x) for x in inputs))
+
+    def run_integer(self, *inputs: Any) -> Any:
+        """Stored integers of the outputs, of stored integers of the inputs: the core alone."""
+        with translated():
+            outputs = self.session.run_integer(*(_array(x) for x in inputs))
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def report(self) -> Report:
+        """What was compiled, and how well: per op, worst SQNR first."""
+        return self._report
+
+    def save(self, path: str | Path) -> Path:
+        """Write the whole artifact to the folder `path`, whole or not at all.
+
+        Errors: ArtifactError when it cannot be written.
+        """
+        with translated():
+            loaded = runtime.read(self.folder)  # checked once more before it is handed on
+        manifest = {format.MANIFEST: format.sealed(loaded.manifest)}
+        return write_folder(Path(path), {**loaded.files, **manifest})
+
+    def __repr__(self) -> str:
+        return f"<qir.Net {self._report.name} for {self._report.target}>"
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """The runtime stands alone and has errors of its own; here they become qir's."""
+    try:
+        yield
+    except runtime.ArtifactError as e:
+        raise ArtifactError(e.text, e.hint) from e
+    except runtime.DataError as e:
+        raise DataError(e.text, e.hint) from e
+
+
+def _array(x: Any) -> Array:
+    """An array of what was given: torch tensors leave their graph."""
+    return np.asarray(x.detach().numpy() if hasattr(x, "detach") else x)
