@@ -54,21 +54,22 @@ def read_cases(file: Path) -> tuple[Case, ...]:
 
     Errors: ParseError for a case without a verdict, or with an option its pass does not have.
     """
-    source = file.read_text()
     cases: list[Case] = []
     passes: tuple[Pass, ...] = ()
     keeps = ""
-    for name, part in parts(source):
+    for name, part in parts(file.read_text()):
         found = VERDICT.search(part)
-        if found is None:
-            raise ParseError(
-                f"{file.name} {name!r}: no verdict, '// ---- becomes' or its like is needed"
-            )
-        headers = HEADER.findall(part[: found.start()])
+        headers = HEADER.findall(part[: found.start() if found else len(part)])
         if any(key == "pass" for key, _ in headers):
             passes = tuple(read_pass(value, file) for key, value in headers if key == "pass")
             keeps = ""
         keeps = next((value.strip() for key, value in headers if key == "keeps"), keeps)
+        if found is None:
+            if not name:
+                continue  # what stands before the first case holds for all
+            raise ParseError(
+                f"{file.name} {name!r}: no verdict, '// ---- becomes' or its like is needed"
+            )
         kind, rest = found["kind"], part[found.end() :].strip("\n")
         expected = f"{rest}\n" if kind == "becomes" else found["text"].strip()
         cases.append(Case(file, name, passes, keeps, part[: found.start()], kind, expected))
@@ -76,13 +77,12 @@ def read_cases(file: Path) -> tuple[Case, ...]:
 
 
 def parts(source: str) -> list[tuple[str, str]]:
-    """(name, text) of each case; the first has its name from a comment line at the top."""
+    """(name, text) of what stands before the first "// ====" line (no name), and of each case."""
     dividers = list(DIVIDER.finditer(source))
     starts = [0, *(d.end() for d in dividers)]
     ends = [*(d.start() for d in dividers), len(source)]
-    names = ["first", *(d["name"].strip() for d in dividers)]
-    cut = [(n, source[s:e]) for n, s, e in zip(names, starts, ends, strict=True)]
-    return cut if VERDICT.search(cut[0][1]) or len(cut) == 1 else cut[1:]
+    names = ["", *(d["name"].strip() for d in dividers)]
+    return [(n, source[s:e]) for n, s, e in zip(names, starts, ends, strict=True)]
 
 
 def read_pass(written: str, file: Path) -> Pass:
@@ -225,13 +225,13 @@ def golden(graph: Graph) -> str:
 
 def update(file: Path) -> None:
     """Rewrite what stands after each "becomes" of a case file to what the passes give now."""
-    source = file.read_text()
-    for case in read_cases(file):
-        if case.verdict == "becomes":
-            new = golden(run(case, read_graph(case.before))[0])
-            source = source.replace(
-                f"{case.before}// ---- becomes\n{case.expected.rstrip()}",
-                f"{case.before}// ---- becomes\n{new.rstrip()}",
-                1,
-            )
-    file.write_text(source)
+    cases = {case.name: case for case in read_cases(file)}
+    written: list[str] = []
+    for name, part in parts(file.read_text()):
+        written += [f"// ==== {name}"] if name else []
+        case = cases.get(name)
+        if case is not None and case.verdict == "becomes":
+            after = golden(run(case, read_graph(case.before))[0])
+            part = f"{case.before}// ---- becomes\n{after}"
+        written.append(part.strip("\n") if name else part.rstrip("\n"))
+    file.write_text("\n".join(w for w in written if w) + "\n")

@@ -15,7 +15,7 @@ from qir.passes.pattern import RewritePass, Site
 @register
 @dataclass(frozen=True)
 class FoldConstants(RewritePass):
-    """f(constant, ...) -> constant, for ops on floats.
+    """f(constant, ...) -> constant, for ops on floats, and for ops on stored integers
 
     A dequantized constant stays as it is: its stored integers and scales are the model's own.
     Keeps: every bit.
@@ -32,6 +32,9 @@ class FoldConstants(RewritePass):
         arrays = [a for v in op.operands if (a := at.constant(v)) is not None]
         if len(arrays) < len(op.operands):
             return Miss("an operand is not a constant")
-        if not (op.has_floats() and op.result.type.is_float):
-            return Miss("the result is not a float")
-        return at.replace(Constant.of(run_op(op, arrays), op.result.type.elem))
+        held = op.result.type.elem
+        if op.has_floats() and op.result.type.is_float:
+            return at.replace(Constant.of(run_op(op, arrays), held))
+        if op.has_integers() and not any(v.type.is_float for v in op.operands):
+            return at.replace(Constant.of(op.evaluate(*op.unpack(tuple(arrays))), held))
+        return Miss("floats become integers: the model's own rounding stays to be seen")
