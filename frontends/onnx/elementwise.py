@@ -115,11 +115,6 @@ def swish(at: Site) -> Value:
     return swished(at, at.number("alpha", 1.0))
 
 
-def quick_gelu(at: Site) -> Value:
-    """QuickGelu: x * sigmoid(alpha * x), alpha 1.702 by default."""
-    return swished(at, at.number("alpha", 1.702))
-
-
 def swished(at: Site, alpha: float) -> Value:
     x = at.real(0)
     if alpha == 1:

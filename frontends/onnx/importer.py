@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,15 @@ from onnx import NodeProto
 
 from qir.frontends.onnx.constants import constant
 from qir.frontends.onnx.fold import FOLDED, fold
+from qir.frontends.onnx.functions import Library
 from qir.frontends.onnx.inputs import input_types
-from qir.frontends.onnx.load import DEFAULT_DOMAINS, Model, load
+from qir.frontends.onnx.load import DEFAULT_DOMAINS, Model, load, versions
 from qir.frontends.onnx.names import sanitized
 from qir.frontends.onnx.operands import Known, Operand
 from qir.frontends.onnx.order import ordered, reads_of, shown
 from qir.frontends.onnx.pool import Pool
 from qir.frontends.onnx.site import Site
+from qir.frontends.onnx.stored_inputs import with_scales
 from qir.frontends.onnx.table import hint_for, lookup
 from qir.ir.errors import FrontendError, QirError, listed
 from qir.ir.graph import Builder, Graph
@@ -30,6 +32,7 @@ DAMAGE = (
     RuntimeError, TypeError, ValueError,
 )  # fmt: skip
 Scope = dict[str, Operand | None]  # None: a result of a node that was refused
+Opsets = Mapping[str, int]
 
 
 def import_onnx(
@@ -65,6 +68,7 @@ class _Importer:
         self.model = model
         stem = Path(model.file).stem if model.folder is not None else model.proto.graph.name
         self.pool = Pool(model.file, Builder(sanitized(stem or "model"), "imported"))
+        self.library = Library(model.proto.functions, model.file)
         self.faults: list[str] = []
         self.read: set[str] = set()  # every name that a node or an output reads
 
@@ -73,13 +77,9 @@ class _Importer:
         scope = self.constants(proto, {})
         infos = [i for i in proto.input if i.name not in scope]
         types = input_types(infos, batch, shapes, self.model.file)
-        if len(types) != len(infos):
-            raise FrontendError(
-                f"{self.model.file}: two inputs of one name, distinct ones are needed"
-            )
-        for name, type_ in types.items():
+        for name, type_ in with_scales(types, proto.node, scope).items():
             scope[name] = self.pool.builder.input(sanitized(name), type_)
-        self.nodes(proto, scope)
+        self.nodes(proto.node, scope, [o.name for o in proto.output], self.model.opsets)
         outputs = [self.output(o.name, scope) for o in proto.output]
         if self.faults:
             head = f"{self.model.file}: {len(self.faults)} nodes cannot be imported"
@@ -90,69 +90,110 @@ class _Importer:
         verify(graph)
         return graph
 
+    def output(self, name: str, scope: Scope) -> Value | None:
+        if name not in scope:
+            where = f"{self.model.file} output {name!r}"
+            raise FrontendError(f"{where}: defined nowhere, a definition is needed")
+        found = scope[name]
+        return self.pool.constant(found) if isinstance(found, Known) else found
+
     def constants(self, proto: Any, outer: Scope) -> Scope:
         """A new scope inside `outer` with the initializers of `proto`."""
         scope = dict(outer)
         own: set[str] = set()
         for tensor in proto.initializer:
             if tensor.name in own:
-                raise FrontendError(
-                    f"{self.model.file} initializer {tensor.name!r}: defined twice, once is needed"
-                )
+                where = f"{self.model.file} initializer {tensor.name!r}"
+                raise FrontendError(f"{where}: defined twice, once is needed")
             own.add(tensor.name)
             scope[tensor.name] = Known(self.model.array(tensor), tensor.name)
         return scope
 
-    def nodes(self, proto: Any, scope: Scope) -> None:
-        in_order = ordered(proto.node, scope, self.model.file)
-        self.read.update(*(reads_of(n) for n in in_order), (o.name for o in proto.output))
+    def nodes(
+        self, nodes: Sequence[NodeProto], scope: Scope, outputs: Iterable[str], opsets: Opsets
+    ) -> None:
+        """Import `nodes` in order, each result into `scope`."""
+        in_order = ordered(nodes, scope, self.model.file)
+        self.read.update(*(reads_of(n) for n in in_order), outputs)
         for node in in_order:
-            results = [*self.node(node, scope), *[None] * len(node.output)]
+            results = [*self.node(node, scope, opsets), *[None] * len(node.output)]
             scope.update((n, r) for n, r in zip(node.output, results, strict=False) if n)
 
-    def node(self, node: NodeProto, scope: Scope) -> Sequence[Operand | None]:
+    def node(self, node: NodeProto, scope: Scope, opsets: Opsets) -> Sequence[Operand | None]:
         """The results of one node; a refusal is kept, and gives unknown results."""
-        operands = [scope[name] if name else None for name in node.input]
-        unknown = any(name and o is None for name, o in zip(node.input, operands, strict=True))
         try:
-            return self._results(node, operands, unknown)
+            return self._results(node, scope, opsets)
         except QirError as e:
             hint = f" (hint: {e.hint})" if e.hint else ""
             self.faults.append(f"{shown(node)}: {e.text}{hint}")
         except DAMAGE as e:
             self.faults.append(f"{shown(node)}: {type(e).__name__}: {e}, a valid node is needed")
-        return [None] * len(node.output)
+        return []
 
-    def _results(
-        self, node: NodeProto, operands: Sequence[Operand | None], unknown: bool
-    ) -> Sequence[Operand | None]:
+    def _results(self, node: NodeProto, scope: Scope, opsets: Opsets) -> Sequence[Operand | None]:
+        """The results of a constant, a branch, a function, a fold, or an op of the table."""
+        operands = [scope[name] if name else None for name in node.input]
         domain = "" if node.domain in DEFAULT_DOMAINS else node.domain
-        opset = self.model.opsets.get(domain, 1)
-        if node.op_type == "Constant" and not domain:
+        version = opsets.get(domain, 1)
+        if function := self.library.get(domain, node.op_type):
+            return self.call(node, function, operands)
+        if not domain and node.op_type == "Constant":
             return [constant(node, self.model)]
+        if not domain and node.op_type == "If":
+            return self.branch(node, operands, scope, opsets)
+        refused = any(o is None for o, name in zip(operands, node.input, strict=True) if name)
         arrays = [o.array if isinstance(o, Known) and o.quant is None else None for o in operands]
-        all_known = all(a is not None or o is None for a, o in zip(arrays, operands, strict=True))
-        if not unknown and all_known and not domain and node.op_type in FOLDED:
-            folded = fold(node, arrays, opset)
+        is_constant = all(a is not None or not n for a, n in zip(arrays, node.input, strict=True))
+        can_fold = not domain and node.op_type in FOLDED
+        if can_fold and is_constant:
+            folded = fold(node, arrays, version)
             return [Known(a, name) for a, name in zip(folded, node.output, strict=True)]
         convert = lookup(domain, node.op_type)
-        if convert is None and not (unknown and not domain and node.op_type in FOLDED):
+        if convert is None and not (refused and can_fold):
             raise FrontendError("no such op in qir", hint_for(domain, node.op_type))
-        if convert is None or unknown:
-            return [None] * len(node.output)
-        found = convert(Site(node, operands, opset, self.pool))
+        if convert is None or refused:
+            return []
+        found = convert(Site(node, operands, version, self.pool))
         results = found if isinstance(found, tuple) else (found,)
         for at, name in enumerate(node.output):
             if at >= len(results) and name in self.read:
-                raise FrontendError(
-                    f"output {at} ({name!r}) is used, only the first {len(results)} can be"
-                )
+                raise FrontendError(f"output {at} ({name!r}) is used, only the first can be")
         return results
 
-    def output(self, name: str, scope: Scope) -> Value | None:
-        if name not in scope:
+    def branch(
+        self, node: NodeProto, operands: Sequence[Operand | None], scope: Scope, opsets: Opsets
+    ) -> Sequence[Operand | None]:
+        """The results of the branch that a constant condition takes; the other is not looked at."""
+        if not operands or operands[0] is None:
+            return []
+        if not isinstance(operands[0], Known) or operands[0].array.size != 1:
             raise FrontendError(
-                f"{self.model.file} output {name!r}: defined nowhere, a definition is needed"
+                "the condition is computed at run time, a constant is needed",
+                "give all dimensions of the inputs (batch, shapes), so that it can be folded",
             )
-        found = scope[name]
-        return self.pool.constant(found) if isinstance(found, Known) else found
+        taken = "then_branch" if operands[0].array.reshape(-1)[0] else "else_branch"
+        graphs = [a.g for a in node.attribute if a.name == taken and a.HasField("g")]
+        if len(graphs) != 1:
+            raise FrontendError(f"{len(graphs)} graphs {taken}, one is needed")
+        inner = self.constants(graphs[0], scope)
+        names = [o.name for o in graphs[0].output]
+        self.nodes(graphs[0].node, inner, names, opsets)
+        if missing := [n for n in names if n not in inner]:
+            raise FrontendError(
+                f"output {missing[0]!r} of {taken} is defined nowhere, one is needed"
+            )
+        return [inner[n] for n in names]
+
+    def call(
+        self, node: NodeProto, function: Any, operands: Sequence[Operand | None]
+    ) -> Sequence[Operand | None]:
+        """The results of a function of the model's own, its body imported in place."""
+        with self.library.inside(function):
+            padded = [*operands, *[None] * len(function.input)]
+            scope: Scope = dict(zip(function.input, padded, strict=False))
+            body = self.library.body(function, node)
+            opsets = versions(function.opset_import)
+            self.nodes(body, scope, function.output, opsets)
+        if missing := [n for n in function.output if n not in scope]:
+            raise FrontendError(f"output {missing[0]!r} is defined nowhere, one is needed")
+        return [scope[n] for n in function.output]

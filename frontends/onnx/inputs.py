@@ -11,13 +11,14 @@ from onnx import TensorProto
 from qir.frontends.onnx.load import type_name
 from qir.frontends.onnx.site import MAX_ELEMENTS
 from qir.ir.errors import FrontendError, listed
-from qir.ir.types import F32, I4, I8, I16, I32, I64, U1, U4, U8, U16, Elem, Tensor
+from qir.ir.types import F32, I2, I4, I8, I16, I32, I64, U1, U2, U4, U8, U16, Elem, Tensor
 
 REALS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 INTEGERS = {
     TensorProto.UINT8: U8, TensorProto.INT8: I8, TensorProto.UINT16: U16, TensorProto.INT16: I16,
     TensorProto.INT32: I32, TensorProto.INT64: I64, TensorProto.BOOL: U1,
     TensorProto.UINT4: U4, TensorProto.INT4: I4,
+    getattr(TensorProto, "UINT2", -1): U2, getattr(TensorProto, "INT2", -2): I2,  # newer onnx
 }  # fmt: skip
 
 
@@ -35,6 +36,9 @@ def input_types(
             f"shapes: {', '.join(unknown)} given, inputs of the model are needed"
             f" ({', '.join(i.name for i in infos)})"
         )
+    names = [i.name for i in infos]
+    if twice := sorted({n for n in names if names.count(n) > 1}):
+        raise FrontendError(f"{file}: inputs {', '.join(twice)} defined twice, once is needed")
     if batch is not None and batch < 1:
         raise FrontendError(f"batch: {batch}, at least 1 is needed")
     symbols = _symbols(infos, batch, given)

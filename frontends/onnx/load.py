@@ -151,8 +151,8 @@ def _parsed(content: bytes, file: str) -> Any:
 
 
 def _opsets(imports: Iterable[Any], file: str) -> dict[str, int]:
-    """Domain -> version; the default domain is ''."""
-    found = {"" if o.domain in DEFAULT_DOMAINS else o.domain: int(o.version) for o in imports}
+    """Domain -> version, that of the default domain ('') held against what is known."""
+    found = versions(imports)
     newest = onnx.defs.onnx_opset_version()
     version = found.setdefault("", 1)
     if not OLDEST_OPSET <= version <= newest:
@@ -163,6 +163,10 @@ def _opsets(imports: Iterable[Any], file: str) -> dict[str, int]:
             else "install a newer onnx",
         )
     return found
+
+
+def versions(imports: Iterable[Any]) -> dict[str, int]:
+    return {"" if o.domain in DEFAULT_DOMAINS else o.domain: int(o.version) for o in imports}
 
 
 def type_name(data_type: int) -> str:

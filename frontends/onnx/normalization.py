@@ -10,6 +10,8 @@ from qir.frontends.onnx.site import Site
 from qir.ir import ops
 from qir.ir.op import Value
 
+LEAST = 1e-38  # the smallest normal float32, about: what divides a zero vector
+
 
 def batch_norm(at: Site) -> Value:
     """BatchNormalization at inference: x (N, C, ...), scale, B, mean, var (C,)."""
@@ -144,10 +146,12 @@ def lrn(at: Site) -> Value:
 
 
 def lp_norm(at: Site) -> Value:
-    """LpNormalization: x / (sum of |x|**p)**(1/p) along `axis`, for p = 2."""
+    """LpNormalization: x / (sum of |x|**p)**(1/p) along `axis`, p 1 or 2; 0 where that is 0 / 0."""
     x, p = at.real(0), at.integer("p", 2)
-    if p != 2:
-        at.refuse(f"p = {p}", "2 is needed")
+    if p not in (1, 2):
+        at.refuse(f"p = {p}", "1 or 2 is needed")
     axis = (at.axis(at.integer("axis", -1), x.type.rank),)
-    norm = at.emit(ops.Sqrt(at.emit(ops.ReduceSum(at.emit(ops.Mul(x, x)), axis, True))))
-    return at.result(ops.Div(x, at.emit(ops.Maximum(norm, at.constant(1e-38, "least")))))
+    terms = at.emit(ops.Mul(x, x) if p == 2 else ops.Abs(x))
+    total = at.emit(ops.ReduceSum(terms, axis, True))
+    norm = total if p == 1 else at.emit(ops.Sqrt(total))
+    return at.result(ops.Div(x, at.emit(ops.Maximum(norm, at.constant(LEAST, "least")))))

@@ -267,11 +267,15 @@ def depth_to_space(at: Site) -> Value:
 
 
 def space_to_depth(at: Site) -> Value:
-    """SpaceToDepth: the inverse of DepthToSpace in DCR order."""
+    """SpaceToDepth: the inverse of DepthToSpace in the same order; DCR where there is no mode."""
     x, b = at.value(0), at.integer("blocksize")
     n, c, h, w = _blocks(at, x, b, b)
+    mode = at.text("mode", "DCR")
+    if mode not in ("DCR", "CRD"):
+        at.refuse(f"mode {mode!r}", "DCR or CRD is needed")
     apart = at.emit(ops.Reshape(x, (n, c, h // b, b, w // b, b)))
-    turned = at.emit(ops.Transpose(apart, (0, 3, 5, 1, 2, 4)))
+    perm = (0, 3, 5, 1, 2, 4) if mode == "DCR" else (0, 1, 3, 5, 2, 4)
+    turned = at.emit(ops.Transpose(apart, perm))
     return at.result(ops.Reshape(turned, (n, c * b * b, h // b, w // b)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
 from typing import Any, NoReturn
 
@@ -35,6 +36,12 @@ class Site:
         self.outputs = tuple(node.output)
         self._attributes = {a.name: a for a in node.attribute}
         self.loc = Loc(f"{pool.file} node {node.name or next(filter(None, self.outputs), '')}")
+
+    def before(self, suffix: str) -> Site:
+        """The same node, whose results are a step on the way to its own."""
+        inner = copy(self)
+        inner.outputs = tuple(f"{name}.{suffix}" if name else "" for name in self.outputs)
+        return inner
 
     def refuse(self, found: str, needed: str, hint: str | None = None) -> NoReturn:
         raise FrontendError(f"{found}, {needed}", hint)

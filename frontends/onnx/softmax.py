@@ -11,7 +11,7 @@ from qir.ir.op import Op, Value
 
 
 def softmax(at: Site) -> Value:
-    return _along(at, lambda x: ops.Softmax(x))
+    return along(at, at.real(0), ops.Softmax)
 
 
 def log_softmax(at: Site) -> Value:
@@ -23,15 +23,14 @@ def log_softmax(at: Site) -> Value:
         total = at.emit(ops.ReduceSum(at.emit(ops.Exp(d)), axis, True))
         return ops.Sub(d, at.emit(ops.Log(total)))
 
-    return _along(at, last)
+    return along(at, at.real(0), last)
 
 
-def _along(at: Site, last: Callable[[Value], Op]) -> Value:
-    """`last`, a function along the last axis, along the node's own.
+def along(at: Site, x: Value, last: Callable[[Value], Op]) -> Value:
+    """`last`, a function along the last axis, of x along the node's own.
 
     Before opset 13 the node sees x as a matrix: the axes from `axis` on (1 by default) are one.
     """
-    x = at.real(0)
     rank = x.type.rank
     if rank == 0:
         at.refuse("x is a scalar", "rank 1 or more is needed")

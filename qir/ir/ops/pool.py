@@ -66,7 +66,9 @@ class MaxPool(Pool):
         return Tensor(self.pooled(), self.x.type.elem)
 
     def compute(self, torch: Any, x: Any) -> Any:
-        x = pad_torch(torch, x.permute(0, 3, 1, 2), self.pad, float("-inf"))
+        kept = integer_of(self.x.type.elem)
+        least = float("-inf") if kept is None else kept.min
+        x = pad_torch(torch, x.permute(0, 3, 1, 2), self.pad, least)
         y = torch.nn.functional.max_pool2d(x, self.kernel, self.stride, 0, self.dilation)
         return y.permute(0, 2, 3, 1)
 

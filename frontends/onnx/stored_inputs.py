@@ -1,0 +1,64 @@
+"""Integer inputs of the model: the scale and zero point with which its own nodes read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from onnx import NodeProto
+
+from qir.frontends.onnx.operands import Known, Operand, as_float
+from qir.ir.types import STORAGES, Int, Quant, Tensor
+
+# Op -> the inputs that hold stored integers, each followed by its scale and zero point.
+READERS = {
+    "DequantizeLinear": (0,),
+    "QGemm": (0,),
+    "QLinearAdd": (0, 3),
+    "QLinearAveragePool": (0,),
+    "QLinearConv": (0,),
+    "QLinearGlobalAveragePool": (0,),
+    "QLinearLeakyRelu": (0,),
+    "QLinearMatMul": (0, 3),
+    "QLinearMul": (0, 3),
+    "QLinearReduceMean": (0,),
+    "QLinearSigmoid": (0,),
+    "QLinearSoftmax": (0,),
+}
+
+
+def with_scales(
+    types: Mapping[str, Tensor], nodes: Iterable[NodeProto], scope: Mapping[str, Operand | None]
+) -> dict[str, Tensor]:
+    """`types` with integer inputs quantized as their first reader says, else by scale 1, zero 0."""
+    found = dict(types)
+    read: set[str] = set()
+    for node in nodes:
+        for place in READERS.get(node.op_type, ()):
+            if len(node.input) < place + 2 or node.input[place] not in types:
+                continue
+            name, held = node.input[place], types[node.input[place]].elem
+            quant = _read(held, node, place, scope) if isinstance(held, Int) else None
+            if quant is not None and name not in read:
+                found[name] = Tensor(types[name].shape, quant)
+                read.add(name)
+    for name, type_ in types.items():
+        if name not in read and isinstance(type_.elem, Int) and type_.elem in STORAGES:
+            found[name] = Tensor(type_.shape, Quant.per_tensor(type_.elem, 1.0, 0))
+    return found
+
+
+def _read(
+    storage: Int, node: NodeProto, place: int, scope: Mapping[str, Operand | None]
+) -> Quant | None:
+    """The quantization of one tensor that the node reads it with, None where it is no constant."""
+    names = node.input[place + 1 : place + 3]
+    held = [scope.get(name) for name in names if name]
+    arrays = [o.array for o in held if isinstance(o, Known) and o.array.size == 1]
+    if storage not in STORAGES or len(arrays) != len(held) or not arrays:
+        return None
+    scale = float(as_float(arrays[0]).reshape(-1)[0])
+    zero = int(arrays[1].astype(np.int64).reshape(-1)[0]) if len(arrays) > 1 else 0
+    if not (np.isfinite(scale) and scale > 0 and storage.min <= zero <= storage.max):
+        return None
+    return Quant.per_tensor(storage, scale, zero)
