@@ -175,7 +175,7 @@ class Pad(Move):
 
     def compute(self, torch: Any, x: Any) -> Any:
         if self.mode is PadMode.CONSTANT:
-            y = torch.full(self.result.type.shape, self.value, dtype=x.dtype)
+            y = torch.full(self.result.type.shape, self._fill(), dtype=x.dtype)
             y[self._inside()] = x
             return y
         index = self.sources()
@@ -186,14 +186,15 @@ class Pad(Move):
     def evaluate(self, x: Array) -> Array:
         if self.mode is not PadMode.CONSTANT:
             return np.ascontiguousarray(x[np.ix_(*self.sources())])
-        fill = (
-            int(self.x.type.quant.zero_point.array)
-            if isinstance(self.x.type.elem, Quant)
-            else int(self.value)
-        )
-        y = np.full(self.result.type.shape, fill, x.dtype)
+        y = np.full(self.result.type.shape, self._fill(), x.dtype)
         y[self._inside()] = x
         return y
+
+    def _fill(self) -> int | float:
+        """What stands for `value` in memory."""
+        if isinstance(self.x.type.elem, Quant):
+            return int(self.x.type.quant.zero_point.array)
+        return self.value if self.x.type.is_float else int(self.value)
 
     def _inside(self) -> tuple[slice, ...]:
         sides = zip(self.x.type.shape, self.before, self.between, strict=True)
