@@ -272,4 +272,4 @@ def _operand_kind(hint: Any) -> str | None:
 
 def stored(x: npt.ArrayLike, type_: Tensor) -> Array:
     """`x` in the carrier of `type_`, after its clamp: no value is ever cut silently."""
-    return np.ascontiguousarray(np.asarray(x).astype(type_.elem.carrier))
+    return np.asarray(np.asarray(x).astype(type_.elem.carrier), order="C")

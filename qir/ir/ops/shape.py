@@ -76,7 +76,7 @@ class Transpose(Move):
         return x.permute(self.perm)
 
     def evaluate(self, x: Array) -> Array:
-        return np.ascontiguousarray(x.transpose(self.perm))
+        return np.asarray(x.transpose(self.perm), order="C")
 
 
 @op("concat")
@@ -185,7 +185,7 @@ class Pad(Move):
 
     def evaluate(self, x: Array) -> Array:
         if self.mode is not PadMode.CONSTANT:
-            return np.ascontiguousarray(x[np.ix_(*self.sources())])
+            return np.asarray(x[np.ix_(*self.sources())], order="C")
         y = np.full(self.result.type.shape, self._fill(), x.dtype)
         y[self._inside()] = x
         return y
@@ -248,7 +248,7 @@ class Slice(Move):
         return x[self._index]
 
     def evaluate(self, x: Array) -> Array:
-        return np.ascontiguousarray(x[self._index])
+        return np.asarray(x[self._index], order="C")
 
 
 @op("gather")
@@ -280,7 +280,7 @@ class Gather(Move):
         return x.index_select(self.axis, flat).reshape(self.result.type.shape)
 
     def evaluate(self, x: Array) -> Array:
-        return np.ascontiguousarray(np.take(x, self.index.array, axis=self.axis))
+        return np.asarray(np.take(x, self.index.array, axis=self.axis), order="C")
 
 
 @op("expand")
@@ -306,4 +306,4 @@ class Expand(Move):
         return x.expand(self.shape)
 
     def evaluate(self, x: Array) -> Array:
-        return np.ascontiguousarray(np.broadcast_to(x, self.shape))
+        return np.asarray(np.broadcast_to(x, self.shape), order="C")
