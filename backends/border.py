@@ -155,7 +155,7 @@ def _function(name: str, template: str, verb: str, i: int, value: Value, tables:
     outer, channels, inner = (
         (1, 1, prod(shape)) if axis is None else (prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :]))
     )
-    scale, zero = _number(q.scale.array), str(int(q.zero_point.array.reshape(-1)[0]))
+    scale, zero = _number(q.scale.array.reshape(-1)[0]), str(int(q.zero_point.array.reshape(-1)[0]))
     if axis is not None:
         table = f"{verb}_{i}"
         scale, zero = f"{table}_scale[c]", f"{table}_zero[c]"

@@ -2,20 +2,51 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from qir.backends.choose_elementwise import scale_of
 from qir.backends.fuse import Group
 from qir.backends.kernels import Constants, Contraction, Plane, prepare
+from qir.backends.kernels.plane import RANGE
+from qir.backends.kernels.scaling import Scale
+from qir.backends.kernels.wide import wide
 from qir.backends.layout import Sides
 from qir.backends.place import Place
-from qir.backends.select import CONSTANTS, Call, Context, Missing, chooses
+from qir.backends.select import Call, Context, Missing, call, chooses
 from qir.ir.op import Value
 from qir.ir.ops import Conv, Linear
+from qir.ir.types import Array
 
-INT8 = (-128, 127)
+FAST_INPUTS = ("uint8", "int8")
+"""What the dot instructions read; other inputs, and weights beyond int8, go to the wide kernel."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Numbers:
+    """acc = sum(x * weights) + bias over stored x: zero points folded. `x_range`: of stored x, padding included."""
+
+    weights: Array
+    bias: Array
+    x_range: tuple[int, int]
+
+    @property
+    def are_narrow(self) -> bool:
+        low, high = RANGE["int8"]
+        return bool(self.weights.min() >= low and self.weights.max() <= high)
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """The geometry of a contraction; `x` is where its input lies, the frame included."""
+
+    x: Place
+    strides: tuple[int, int] = (1, 1)
+    dilations: tuple[int, int] = (1, 1)
+    groups: int = 1
+    is_padded: bool = False
 
 
 @chooses(Conv)
@@ -24,10 +55,8 @@ def choose_conv(group: Group, context: Context) -> Call:
     op = group.anchor
     assert isinstance(op, Conv)
     x = _surrounded(context.place(op.x), op.pad)
-    y = _plane(context.place(group.result), group.result)
-    spec = _spec(group, context, _plane(x, op.x), y)
-    spec = replace(spec, kernel=op.kernel, strides=op.stride, dilations=op.dilation, groups=op.groups)
-    return _call(group, context, spec, x, context.array(op.w, "w"), any(op.pad))
+    shape = _Shape(x, op.stride, op.dilation, op.groups, any(op.pad))
+    return _contract(group, context, shape, context.array(op.w, "w"))
 
 
 @chooses(Linear)
@@ -35,10 +64,34 @@ def choose_linear(group: Group, context: Context) -> Call:
     """linear [+ requantize [+ residual]] -> a 1x1 contraction on rows of channels."""
     op = group.anchor
     assert isinstance(op, Linear)
-    x, y = context.place(op.x), context.place(group.result)
-    spec = _spec(group, context, _plane(x, op.x), _plane(y, group.result))
     weights = context.array(op.w, "w")
-    return _call(group, context, spec, x, weights[:, None, None, :], False)
+    return _contract(group, context, _Shape(context.place(op.x)), weights[:, None, None, :])
+
+
+def _surrounded(place: Place, pad: Sides) -> Place:
+    """The plane that also holds the frame a padded window reads."""
+    top, left, bottom, right = pad
+    n, h, w, c = place.shape
+    return place.sliced((0, -top, -left, 0), (n, top + h + bottom, left + w + right, c))
+
+
+def _contract(group: Group, context: Context, shape: _Shape, stored: Array) -> Call:
+    numbers = _folded(group, context, stored, shape.is_padded)
+    x, y = _plane(shape.x, group.anchor.operands[0]), _plane(context.place(group.result), group.result)
+    places = {"x": shape.x, "y": context.place(group.result)}
+    residual = None
+    if group.residual is not None:
+        places["residual"] = context.place(group.residual)
+        residual = _plane(places["residual"], group.residual)
+    kernel: Any
+    if x.dtype in FAST_INPUTS and numbers.are_narrow:
+        kernel = _fast(group, context, shape, numbers, x, y, residual)
+    else:
+        kernel = _wide(group, context, shape, numbers, x, y, residual)
+    out, kh, kw, inner = numbers.weights.shape
+    macs = y.batch * y.height * y.width * out * kh * kw * inner
+    about = f"{kh}x{kw} {x.channels}->{out} on {y.height}x{y.width}"
+    return call(kernel, about, macs, **places)
 
 
 def _plane(place: Place, value: Value) -> Plane:
@@ -48,56 +101,58 @@ def _plane(place: Place, value: Value) -> Plane:
     return plane
 
 
-def _surrounded(place: Place, pad: Sides) -> Place:
-    """The plane that also holds the frame a padded window reads."""
-    top, left, bottom, right = pad
-    n, h, w, c = place.shape
-    back = (0, -top, -left, 0)
-    return place.sliced(back, (n, top + h + bottom, left + w + right, c))
-
-
-def _spec(group: Group, context: Context, x: Plane, y: Plane) -> Contraction:
-    residual = None if group.residual is None else _plane(context.place(group.residual), group.residual)
-    low, high = (None, None) if group.tail is None else (group.tail.low, group.tail.high)
-    # A kernel of 1x1 fits any x; the caller puts in the real one.
-    return Contraction(x, y, residual=residual, low=low, high=high)
-
-
-def _call(group: Group, context: Context, spec: Contraction, x: Place, weights: Any, padded: bool) -> Call:
-    kernel = prepare(spec, _constants(group, context, weights, padded), context.features)
-    places: dict[str, Place | None] = {"x": x, CONSTANTS: None}
-    if group.residual is not None:
-        places["residual"] = context.place(group.residual)
-    places["y"] = context.place(group.result)
-    (kh, kw), y = spec.kernel, spec.y
-    about = f"{kh}x{kw} {spec.x.channels}->{y.channels} on {y.height}x{y.width}, {type(kernel.code).__name__}"
-    return Call(kernel, places, spec.macs, about)
-
-
-def _constants(group: Group, context: Context, weights: Any, padded: bool) -> Constants:
-    """Zero points of x and w folded: acc = sum(x * (w - zw)) + (bias - zx * sum(w - zw))."""
+def _folded(group: Group, context: Context, stored: Array, is_padded: bool) -> _Numbers:
+    """sum((x - zx) * (w - zw)) + b = sum(x * (w - zw)) + (b - zx * sum(w - zw))."""
     op: Any = group.anchor
     zero_x = int(op.x.type.quant.zero_point.array)
     zero_w = op.w.type.quant.spread(op.w.type.shape)[1]
-    wide = weights.astype(np.int64) - (zero_w if zero_w.ndim == 0 else zero_w.reshape(-1, 1, 1, 1))
-    if wide.min() < INT8[0] or wide.max() > INT8[1]:
-        raise Missing(f"weights less their zero point reach [{wide.min()}, {wide.max()}], 8 bits are needed")
+    weights = stored.astype(np.int64) - (zero_w if zero_w.ndim == 0 else zero_w.reshape(-1, 1, 1, 1))
     bias = 0 if op.bias is None else context.array(op.bias, "bias").astype(np.int64)
     low, high = context.range_of(op.x)
-    constants = Constants(
-        wide.astype(np.int8),
-        bias - zero_x * wide.reshape(len(wide), -1).sum(1),
-        x_range=(min(low, zero_x), max(high, zero_x)) if padded else (low, high),
-    )
+    reach = (min(low, zero_x), max(high, zero_x)) if is_padded else (low, high)
+    return _Numbers(weights, bias - zero_x * weights.reshape(len(weights), -1).sum(1), reach)
+
+
+def _fast(
+    group: Group, context: Context, shape: _Shape, numbers: _Numbers, x: Plane, y: Plane, residual: Plane | None
+) -> Any:
+    """The kernel around the machine's dot instruction."""
     tail = group.tail
-    if tail is None:
-        return constants
-    residual: dict[str, Any] = {}
+    low, high = (None, None) if tail is None else (tail.low, tail.high)
+    _, kh, kw, _ = numbers.weights.shape
+    spec = Contraction(
+        x, y, (kh, kw), shape.strides, shape.dilations, shape.groups, residual=residual, low=low, high=high
+    )
+    constants = Constants(numbers.weights.astype(np.int8), numbers.bias, x_range=numbers.x_range)
+    if tail is not None:
+        zero = int(tail.to.zero_point.array)
+        mult = tail.mult[group.accumulator_at].array
+        constants = replace(constants, mult=mult, shift=tail.shift.array, zero_point=zero)
+    if tail is not None and group.residual is not None:
+        constants = replace(
+            constants,
+            residual_mult=tail.mult[1 - group.accumulator_at].array,
+            residual_zero_point=int(group.residual.type.quant.zero_point.array),
+        )
+    return prepare(spec, constants, context.features)
+
+
+def _wide(
+    group: Group, context: Context, shape: _Shape, numbers: _Numbers, x: Plane, y: Plane, residual: Plane | None
+) -> Any:
+    """The kernel for inputs or weights of 16 bits."""
+    low, high = RANGE["int32"]
+    if numbers.bias.min() < low or numbers.bias.max() > high:
+        raise Missing(f"the bias with zero points folded reaches {np.abs(numbers.bias).max()}, 32 bits are needed")
+    scale: Scale | None = None
+    zero = 0
+    if group.tail is not None:
+        scale = scale_of(group.tail)
+        mults = scale.mult if group.accumulator_at == 0 else scale.mult[::-1]
+        scale = replace(scale, mult=mults)
     if group.residual is not None:
-        residual = {
-            "residual_mult": tail.mult[group.residual_at].array,
-            "residual_zero_point": int(group.residual.type.quant.zero_point.array),
-        }
-    mult = tail.mult[1 - group.residual_at if group.residual is not None else 0].array
-    zero = int(tail.to.zero_point.array)
-    return replace(constants, mult=mult, shift=tail.shift.array, zero_point=zero, **residual)
+        zero = int(group.residual.type.quant.zero_point.array)
+    return wide(
+        x, y, numbers.weights, numbers.bias, context.features, shape.strides, shape.dilations, shape.groups,
+        scale, residual, zero,
+    )  # fmt: skip

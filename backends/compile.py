@@ -60,7 +60,7 @@ def compile_kernels(codes: Mapping[str, Unit], target: Target) -> Compiled:
 
 
 def _start(target: Target, codes: Mapping[str, Unit]) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "qir.backends.tvm.worker"]
+    command = [sys.executable, "-c", "from qir.backends.tvm.worker import main; main()"]
     pipe = subprocess.PIPE
     worker = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)
     assert worker.stdin is not None

@@ -45,10 +45,10 @@ class Group:
         return self.anchor.operands + (() if self.residual is None else (self.residual,))
 
     @property
-    def residual_at(self) -> int:
-        """Which operand of the tail the residual is."""
+    def accumulator_at(self) -> int:
+        """Which operand of the tail the anchor's result is."""
         assert self.tail is not None
-        return 1 if self.tail.xs[0] == self.anchor.result else 0
+        return self.tail.xs.index(self.anchor.result)
 
     def __str__(self) -> str:
         return " + ".join(f"{op.mnemonic} %{op.names[0]}" for op in self.ops)

@@ -18,7 +18,7 @@ from qir.backends import elf
 from qir.ir.errors import LowerError, listed
 from qir.ir.target import PYTHON, Target, Toolchain
 
-FLAGS = ("-std=c11", "-O3", "-fPIC", "-ffp-contract=off", "-fno-math-errno", "-fno-ident",
+FLAGS = ("-std=c11", "-O3", "-fPIC", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fno-ident",
          "-fno-asynchronous-unwind-tables", "-fno-stack-protector", "-U_FORTIFY_SOURCE", "-Wall", "-Wextra",
          "-Werror", "-frandom-seed=qir")  # fmt: skip
 """Of every C file: nothing of the machine that compiles gets into the object."""

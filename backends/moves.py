@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qir.backends.kernels import move
+from qir.backends.kernels.plane import Plane
 from qir.backends.layout import Root, interior, part, through
 from qir.backends.place import Place
 from qir.backends.select import Call, Context, Missing, call
@@ -52,14 +53,17 @@ def framed(root: Root, context: Context) -> Call:
     """What lies around the inside of a root gets its fill; all of it where the inside is no plane."""
     whole, inner = root.whole, root.inner
     assert whole is not None and inner is not None and root.fill is not None
-    plane = inner.plane()
-    if len(whole.shape) == 4 and inner.strides == whole.strides and whole.shape[3] == inner.shape[3] and plane:
-        _, height, width, _ = whole.shape
-        _, h, w, _ = inner.shape
-        top, rest = divmod(inner.offset, whole.strides[1])
-        left = rest // whole.strides[2]
-        pad = (top, left, height - h - top, width - w - left)
-        if whole.shape[0] == inner.shape[0]:
-            kernel = move.frame(plane, pad, root.fill, context.features)
-            return call(kernel, f"pad {list(pad)}", y=whole)
+    if len(whole.shape) == 4 and inner.strides == whole.strides and _same_ends(inner.shape, whole.shape):
+        (n, h, w, c), (pitch_n, pitch_y, pitch_x, _) = inner.shape, whole.strides
+        top, rest = divmod(inner.offset, pitch_y)
+        left = rest // pitch_x
+        pad = (top, left, whole.shape[1] - h - top, whole.shape[2] - w - left)
+        plane = Plane(inner.dtype, n, h, w, c, pitch_n, pitch_y, pitch_x)
+        kernel = move.frame(plane, pad, root.fill, context.features)
+        return call(kernel, f"pad {list(pad)}", y=whole)
     return call(move.fill(whole.view, root.fill, context.features), "all", y=whole)
+
+
+def _same_ends(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    """As many images and channels."""
+    return (a[0], a[-1]) == (b[0], b[-1])

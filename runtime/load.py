@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import _ctypes
 import ctypes
 import os
 import platform
 import sys
 import tempfile
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,16 +143,28 @@ def open_library(loaded: Loaded) -> ctypes.CDLL:
 
 
 def _dlopen(name: str, content: bytes) -> ctypes.CDLL:
-    """From memory where the system can, else from a file of our own: no one can change it in between."""
-    if hasattr(os, "memfd_create"):
-        handle = os.memfd_create(name)
-        try:
-            with os.fdopen(handle, "wb", closefd=False) as f:
-                f.write(content)
-            return ctypes.CDLL(f"/proc/self/fd/{handle}", mode=os.RTLD_NOW | os.RTLD_LOCAL)
-        finally:
-            os.close(handle)
-    with tempfile.TemporaryDirectory(prefix="qir-") as folder:
-        path = Path(folder) / name
-        path.write_bytes(content)
-        return ctypes.CDLL(str(path), mode=os.RTLD_NOW | os.RTLD_LOCAL)
+    """From memory where the system can, else from a file of our own: no one can change it in between.
+
+    The library goes when nothing refers to it any more. Until then its handle stays open: the loader knows libraries
+    by path, and a number used again would find the old one.
+    """
+    if not hasattr(os, "memfd_create"):
+        with tempfile.TemporaryDirectory(prefix="qir-") as folder:
+            path = Path(folder) / name
+            path.write_bytes(content)
+            return ctypes.CDLL(str(path), mode=os.RTLD_NOW | os.RTLD_LOCAL)
+    handle = os.memfd_create(name)
+    try:
+        with os.fdopen(handle, "wb", closefd=False) as f:
+            f.write(content)
+        library = ctypes.CDLL(f"/proc/self/fd/{handle}", mode=os.RTLD_NOW | os.RTLD_LOCAL)
+    except BaseException:
+        os.close(handle)
+        raise
+    weakref.finalize(library, _unload, library._handle, handle).atexit = False
+    return library
+
+
+def _unload(library: int, handle: int) -> None:
+    _ctypes.dlclose(library)
+    os.close(handle)

@@ -1,7 +1,4 @@
-"""Builds one batch of kernels; alone it is a process of its own: `python -m qir.backends.tvm.worker`.
-
-Reads a pickled (target, {symbol: code}) from standard input and writes a pickled Built to standard output.
-"""
+"""Builds one batch of kernels: here, or as a process of its own that runs `main`."""
 
 from __future__ import annotations
 
@@ -35,7 +32,9 @@ def build(target: Mapping[str, object], codes: Mapping[str, Any]) -> Built:
         try:
             functions[symbol] = emit(code, symbol)
         except Exception as e:  # TVM raises many kinds; all mean that this kernel cannot be built
-            faults.append(f"{symbol}: TIR cannot be made ({type(e).__name__}: {str(e).splitlines()[0]})")
+            faults.append(
+                f"{symbol}: TIR cannot be made ({type(e).__name__}: {str(e).splitlines()[0]})"
+            )
             continue
         floats = integer_only(functions[symbol])
         faults += [f"{symbol}: {text}" for text in floats]
@@ -50,7 +49,7 @@ def build(target: Mapping[str, object], codes: Mapping[str, Any]) -> Built:
 
 
 def main() -> None:
-    """One batch, from standard input to standard output."""
+    """A pickled (target, {symbol: code}) from standard input; a pickled Built to standard output."""
     out = sys.stdout.buffer
     sys.stdout = sys.stderr  # nothing else may mix with the answer
     try:
@@ -60,7 +59,3 @@ def main() -> None:
         answer = Built(b"", (), (traceback.format_exc(),), "")
     pickle.dump(answer, out)
     out.flush()
-
-
-if __name__ == "__main__":
-    main()
