@@ -184,13 +184,6 @@ def log_sigmoid(site: Site, x: Held) -> Value:
     return site.add(Neg(site.add(Softplus(site.add(Neg(site.value(x)))))))
 
 
-@imports("aten.softsign.default")
-def softsign(site: Site, x: Held) -> Value:
-    """x / (1 + |x|)."""
-    at = site.value(x)
-    return site.add(Div(at, site.add(Add(site.add(Abs(at)), site.value(1.0)))))
-
-
 @imports("aten.log1p.default")
 def log1p(site: Site, x: Held) -> Value:
     return site.add(Log(site.add(Add(site.value(x), site.value(1.0)))))

@@ -94,18 +94,8 @@ def of_exported(
     program: ExportedProgram, examples: tuple[torch.Tensor, ...] | None, name: str | None = None
 ) -> Program:
     """The program, made functional; operators without a rule are decomposed to core ATen."""
-    signature = program.graph_signature
-    changed = [
-        s.target for s in signature.output_specs
-        if s.kind in (OutputKind.BUFFER_MUTATION, OutputKind.USER_INPUT_MUTATION)
-    ]  # fmt: skip
-    if changed:
-        raise FrontendError(
-            f"torch.export {name or 'program'}: it changes {', '.join(map(str, changed))}, "
-            "a program without state is needed",
-            hint="export the module after model.eval(), or return the state as an output",
-        )
     core = decomposed(program)
+    check_stateless(core, name or "program")
     signature = core.graph_signature
     nodes = tuple(core.graph.nodes)
     placeholders = {n.name: n for n in nodes if n.op == "placeholder"}
@@ -132,6 +122,18 @@ def of_exported(
         checked_outputs(outputs),
         output_names(core.call_spec.out_spec),
     )
+
+
+def check_stateless(program: ExportedProgram, name: str) -> None:
+    """The program changes no buffer and no input."""
+    kinds = (OutputKind.BUFFER_MUTATION, OutputKind.USER_INPUT_MUTATION)
+    changed = [str(s.target) for s in program.graph_signature.output_specs if s.kind in kinds]
+    if changed:
+        raise FrontendError(
+            f"torch.export {name}: it changes {', '.join(changed)}, "
+            "a program without state is needed",
+            hint="export after model.eval(), or return the state as an output",
+        )
 
 
 def decomposed(program: ExportedProgram) -> ExportedProgram:
@@ -192,6 +194,9 @@ def checked_examples(
     """The example inputs as dense real tensors; one tensor stands for a sequence of one."""
     if examples is None:
         return None
+    if not isinstance(examples, (torch.Tensor, Sequence)):
+        found = type(examples).__name__
+        raise FrontendError(f"example inputs: {found}, a sequence of tensors is needed")
     every = (examples,) if isinstance(examples, torch.Tensor) else tuple(examples)
     for k, x in enumerate(every):
         if not isinstance(x, torch.Tensor):

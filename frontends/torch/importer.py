@@ -116,7 +116,8 @@ class Walk:
         operands = [
             held for held in flat((args, kwargs)) if isinstance(held, (Value, Stored, Missing))
         ]
-        if any(held is UNKNOWN for held in flat((args, kwargs))):
+        is_region = isinstance(node.target, torch._ops.HigherOrderOperator)
+        if not is_region and any(held is UNKNOWN for held in flat((args, kwargs))):
             return UNKNOWN
         try:
             return self.result(node, args, kwargs, bool(operands))
@@ -124,6 +125,8 @@ class Walk:
             fault = str(e)
         except QirError as e:
             fault = e.text
+        except Exception as e:  # an operator in a form that its rule was not written for
+            fault = f"{type(e).__name__} {first_line(e)}, a form that its rule takes is needed"
         self.faults.append(f"{node.target} {node.name}{at(loc_of(node))}: {fault}")
         return stand_in(node)
 

@@ -99,7 +99,7 @@ class Site:
         if isinstance(held, torch.Tensor):
             return held
         if isinstance(held, (int, float)):
-            return torch.tensor(held)
+            return torch.tensor(held, dtype=torch.float64 if isinstance(held, float) else None)
         raise Unsupported(f"{what} depends on the inputs", "a constant is needed")
 
     def label(self, tensor: torch.Tensor) -> str | None:
