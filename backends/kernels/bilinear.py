@@ -18,7 +18,7 @@ from qir.backends.kernels.contraction import Array
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, vector_bytes
 from qir.backends.kernels.plane import Plane
-from qir.backends.kernels.scaling import Scale, Scaling, Term, plan_scaling
+from qir.backends.kernels.scaling import Scale, Scaling, Term, scaled_or_raw
 from qir.backends.kernels.view import LIMITS
 
 UNIT = 1 << 11
@@ -70,19 +70,11 @@ def bilinear(
         "u": u,
         "v": v,
     }
-    params: tuple[int, ...] = (0, 0, 0, 0)
-    scaling = None
-    if scale is not None:
-        low, high = (
-            max(min((e - zero_point) * UNIT * UNIT, 2**31 - 1), -(2**31)) for e in LIMITS[x.dtype]
-        )
-        scaled = plan_scaling(scale, [Term.of("int32", 0, (low, high))], y.dtype, y.shape)
-        params, scaling = scaled.view.strides, scaled.code
-        values |= scaled.values
-    elif y.dtype != "int32":
-        raise ValueError(f"bilinear: y is {y.dtype}, int32 is needed without a scale")
+    ends = [(end - zero_point) * UNIT * UNIT for end in LIMITS[x.dtype]]
+    term = Term.total(min(ends), max(ends))
+    scaling, params, own = scaled_or_raw("bilinear", scale, [term], y.dtype, y.shape)
     code = BilinearCode(x, y, scaling, params, vector_bytes(features))
-    return Kernel(code, code.fields.pack(values))
+    return Kernel(code, code.fields.pack(values | own))
 
 
 def _check(x: Plane, y: Plane, indices: tuple[Array, ...], weights: tuple[Array, ...]) -> None:
@@ -102,4 +94,7 @@ def _check(x: Plane, y: Plane, indices: tuple[Array, ...], weights: tuple[Array,
                 f"bilinear: index [{index.min()}, {index.max()}], 0 to {size - 1} is needed"
             )
         if np.any(weight.sum(1) != UNIT) or weight.min() < 0:
-            raise ValueError(f"bilinear: weights, pairs that sum to {UNIT} are needed")
+            sums = weight.sum(1)
+            raise ValueError(
+                f"bilinear: weights of sums {sums.min()} to {sums.max()}, {UNIT} is needed"
+            )

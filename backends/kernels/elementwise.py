@@ -21,8 +21,8 @@ from qir.backends.kernels.contraction import Array
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, vector_bytes
 from qir.backends.kernels.nest import Nest, nest
-from qir.backends.kernels.scaling import Scale, Scaling, Term, plan_scaling
-from qir.backends.kernels.view import View
+from qir.backends.kernels.scaling import Scale, Scaling, Term, plan_scaling, scaled_or_raw
+from qir.backends.kernels.view import LIMITS, View
 
 
 @dataclass(frozen=True)
@@ -85,23 +85,16 @@ def multiply(
         "zero_a": np.asarray(zero_points[0]),
         "zero_b": np.asarray(zero_points[1]),
     }
-    params, scaling = (0,) * len(y.shape), None
-    if scale is not None:
-        bounds = _product_range((a, b), zero_points)
-        scaled = plan_scaling(scale, [Term.of("int32", 0, bounds)], y.dtype, y.shape)
-        params, scaling = scaled.view.strides, scaled.code
-        values |= scaled.values
-    elif y.dtype != "int32":
-        raise ValueError(f"multiply: y is {y.dtype}, int32 is needed without a scale")
+    term = _product(a, b, zero_points)
+    scaling, params, own = scaled_or_raw("multiply", scale, [term], y.dtype, y.shape)
     operands = [x.expanded(y.shape).strides for x in (a, b)]
     loops = nest(y.shape, [*operands, params, y.strides])
     code = ElementwiseCode((a.dtype, b.dtype), True, scaling, loops, vector_bytes(features))
-    return Kernel(code, code.fields.pack(values))
+    return Kernel(code, code.fields.pack(values | own))
 
 
-def _product_range(views: Sequence[View], zeros: Sequence[int]) -> tuple[int, int]:
-    """Bounds of the product of whole dtypes less their zero points, within the proven i32."""
-    terms = [Term.of(v.dtype, z) for v, z in zip(views, zeros, strict=True)]
-    ends = [(t.low - t.zero_point, t.high - t.zero_point) for t in terms]
+def _product(a: View, b: View, zeros: tuple[int, int]) -> Term:
+    """Bounds of the product of whole dtypes less their zero points."""
+    ends = [[end - z for end in LIMITS[v.dtype]] for v, z in zip((a, b), zeros, strict=True)]
     corners = [p * q for p in ends[0] for q in ends[1]]
-    return max(min(corners), -(2**31)), min(max(corners), 2**31 - 1)
+    return Term.total(min(corners), max(corners))

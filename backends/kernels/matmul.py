@@ -19,7 +19,7 @@ from qir.backends.kernels.contraction import Array
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, vector_bytes
 from qir.backends.kernels.nest import Nest, nest
-from qir.backends.kernels.scaling import Scale, Scaling, Term, plan_scaling
+from qir.backends.kernels.scaling import Scale, Scaling, Term, scaled_or_raw
 from qir.backends.kernels.view import LIMITS, View
 
 
@@ -71,22 +71,17 @@ def matmul(
         "zero_a": np.asarray(zero_points[0]),
         "zero_b": np.asarray(zero_points[1]),
     }
-    params, scaling = (0,) * len(y.shape), None
-    if scale is not None:
-        scaled = plan_scaling(scale, [_term(a, b, zero_points, k)], y.dtype, y.shape)
-        params, scaling = scaled.view.strides, scaled.code
-        values |= scaled.values
-    elif y.dtype != "int32":
-        raise ValueError(f"matmul: y is {y.dtype}, int32 is needed without a scale")
+    term = _term(a, b, zero_points, k)
+    scaling, params, own = scaled_or_raw("matmul", scale, [term], y.dtype, y.shape)
     whole_a, whole_b = a.expanded((*lead, m, k)).strides, b.expanded((*lead, k, n)).strides
     walked = ((*whole_a[:-1], 0), (*whole_b[:-2], 0, whole_b[-1]), params, y.strides)
     loops = nest(y.shape, walked, whole=2)
     depth = k, whole_a[-1], whole_b[-2]
     code = MatMulCode((a.dtype, b.dtype), y.dtype, depth, scaling, loops, vector_bytes(features))
-    return Kernel(code, code.fields.pack(values))
+    return Kernel(code, code.fields.pack(values | own))
 
 
 def _term(a: View, b: View, zero_points: tuple[int, int], k: int) -> Term:
     ends = [[e - z for e in LIMITS[v.dtype]] for v, z in zip((a, b), zero_points, strict=True)]
     corners = [p * q * k for p in ends[0] for q in ends[1]]
-    return Term.of("int32", 0, (max(min(*corners, 0), -(2**31)), min(max(*corners, 0), 2**31 - 1)))
+    return Term.total(min(corners), max(corners))

@@ -20,7 +20,7 @@ from qir.backends.kernels.contraction import Array
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, vector_bytes
 from qir.backends.kernels.plane import Plane
-from qir.backends.kernels.scaling import Scale, Scaling, Term, plan_scaling
+from qir.backends.kernels.scaling import Scale, Scaling, Term, scaled_or_raw
 from qir.backends.kernels.view import LIMITS
 
 
@@ -137,21 +137,14 @@ def sum_pool(
         "pool_column": first[1] * x.pitch_x,
         "pool_columns": counts[1],
     }
-    params: tuple[int, ...] = (0, 0, 0, 0)
-    scaling = None
-    if scale is not None:
-        most, (low, high) = int(np.prod(window.kernel)), LIMITS[x.dtype]
-        bounds = min(low - zero_point, 0) * most, max(high - zero_point, 0) * most
-        scaled = plan_scaling(scale, [Term.of("int32", 0, bounds)], y.dtype, y.shape)
-        params, scaling = scaled.view.strides, scaled.code
-        values |= scaled.values
-    elif y.dtype != "int32":
-        raise ValueError(f"sum_pool: y is {y.dtype}, int32 is needed without a scale")
+    most, (low, high) = int(np.prod(window.kernel)), LIMITS[x.dtype]
+    term = Term.total((low - zero_point) * most, (high - zero_point) * most)
+    scaling, params, own = scaled_or_raw("sum_pool", scale, [term], y.dtype, y.shape)
     clips = any(int(c.min()) < k for c, k in zip(counts, window.kernel, strict=True))
     pitch = window.dilation[0] * x.pitch_y, window.dilation[1] * x.pitch_x
     width = vector_bytes(features)
     code = SumPoolCode(x, y, window.kernel, pitch, clips, scaling, params, width)
-    return Kernel(code, code.fields.pack(values))
+    return Kernel(code, code.fields.pack(values | own))
 
 
 def _checked(what: str, x: Plane, y: Plane, window: Window) -> tuple[Array, Array]:

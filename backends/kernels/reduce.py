@@ -20,7 +20,7 @@ from qir.backends.kernels.contraction import Array
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, vector_bytes
 from qir.backends.kernels.nest import Nest, nest
-from qir.backends.kernels.scaling import Scale, Scaling, Term, plan_scaling
+from qir.backends.kernels.scaling import Scale, Scaling, Term, scaled_or_raw
 from qir.backends.kernels.view import LIMITS, View
 
 
@@ -84,20 +84,11 @@ def reduce_sum(
             f"reduce_sum: {count} zero points of {zero_point}, a sum of 32 bits is needed"
         )
     values: dict[str, Array] = {"offset": np.asarray(offset)}
-    params, scaling = (0,) * len(y.shape), None
-    if scale is not None:
-        ends = (
-            max((low - zero_point) * count, -(2**31)),
-            min((high - zero_point) * count, 2**31 - 1),
-        )
-        scaled = plan_scaling(scale, [Term.of("int32", 0, ends)], y.dtype, y.shape)
-        params, scaling = scaled.view.strides, scaled.code
-        values |= scaled.values
-    elif y.dtype != "int32":
-        raise ValueError(f"reduce_sum: y is {y.dtype}, int32 is needed without a scale")
+    term = Term.total((low - zero_point) * count, (high - zero_point) * count)
+    scaling, params, own = scaled_or_raw("reduce_sum", scale, [term], y.dtype, y.shape)
     loops = nest(y.shape, (kept, params, y.strides), _grain(inner))
     code = ReduceCode(x.dtype, y.dtype, False, inner, scaling, loops, vector_bytes(features))
-    return Kernel(code, code.fields.pack(values))
+    return Kernel(code, code.fields.pack(values | own))
 
 
 def _grain(inner: tuple[tuple[int, int], ...]) -> int:

@@ -25,7 +25,7 @@ import numpy as np
 
 from qir.backends.kernels.contraction import Array
 from qir.backends.kernels.fields import Fields
-from qir.backends.kernels.view import LIMITS, View
+from qir.backends.kernels.view import LIMITS, View, broadcasts
 
 INT32, INT64 = 2.0**31 * (1 - 2.0**-30), 2.0**63 * (1 - 2.0**-30)
 
@@ -117,6 +117,12 @@ class Term:
     def of(dtype: str, zero_point: int = 0, bounds: tuple[int, int] | None = None) -> Term:
         return Term(dtype, zero_point, *(bounds or LIMITS[dtype]))
 
+    @staticmethod
+    def total(low: int, high: int) -> Term:
+        """A sum proven to fit i32, whatever these bounds of it say."""
+        least, most = LIMITS["int32"]
+        return Term("int32", 0, max(min(low, 0), least), min(max(high, 0), most))
+
 
 def plan_scaling(scale: Scale, terms: Sequence[Term], dtype: str, shape: tuple[int, ...]) -> Scaled:
     """The cheapest exact form for Y of this dtype and shape."""
@@ -134,6 +140,18 @@ def plan_scaling(scale: Scale, terms: Sequence[Term], dtype: str, shape: tuple[i
     return Scaled(code, values, View.packed("int32", common).expanded(shape))
 
 
+def scaled_or_raw(
+    what: str, scale: Scale | None, terms: Sequence[Term], dtype: str, shape: tuple[int, ...]
+) -> tuple[Scaling | None, tuple[int, ...], dict[str, Array]]:
+    """(code, strides of its arrays along Y, values of its fields); kernels may store sums too."""
+    if scale is not None:
+        found = plan_scaling(scale, terms, dtype, shape)
+        return found.code, found.view.strides, found.values
+    if dtype != "int32":
+        raise ValueError(f"{what}: y is {dtype}, int32 is needed without a scale")
+    return None, (0,) * len(shape), {}
+
+
 def _check(
     scale: Scale, terms: Sequence[Term], dtype: str, shape: tuple[int, ...], arrays: list[Array]
 ) -> None:
@@ -147,7 +165,7 @@ def _check(
         raise ValueError(f"scale: multiplier {largest}, under 2**31 is needed")
     if not LIMITS[dtype][0] <= scale.low <= scale.high <= LIMITS[dtype][1]:
         raise ValueError(f"scale: clamp [{scale.low}, {scale.high}] is not a range of {dtype}")
-    if np.broadcast_shapes(shape, *(a.shape for a in arrays)) != shape:
+    if not all(broadcasts(a.shape, shape) for a in arrays):
         raise ValueError(f"scale: {[a.shape for a in arrays]} do not broadcast to {list(shape)}")
 
 

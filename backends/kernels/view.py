@@ -19,6 +19,14 @@ LIMITS = {
 }
 
 
+def broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
+    """Whether `shape` broadcasts to exactly `to`, as NumPy does."""
+    try:
+        return np.broadcast_shapes(shape, to) == tuple(to)
+    except ValueError:
+        return False
+
+
 @dataclass(frozen=True)
 class View:
     """Element (i, j, ...) lies at i * strides[0] + j * strides[1] + ...; any strides, 0 too.
@@ -54,7 +62,7 @@ class View:
 
     def expanded(self, shape: tuple[int, ...]) -> View:
         """Broadcast to `shape` as NumPy does: axes that repeat get stride 0."""
-        if np.broadcast_shapes(self.shape, shape) != tuple(shape):
+        if not broadcasts(self.shape, shape):
             raise ValueError(f"view: {list(self.shape)} does not broadcast to {list(shape)}")
         new = len(shape) - len(self.shape)
         kept = [t if s > 1 else 0 for s, t in zip(self.shape, self.strides, strict=True)]

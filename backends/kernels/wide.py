@@ -25,7 +25,7 @@ from qir.backends.kernels.contraction import Array
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, vector_bytes
 from qir.backends.kernels.plane import Plane
-from qir.backends.kernels.scaling import Scale, Scaling, Term, plan_scaling
+from qir.backends.kernels.scaling import Scale, Scaling, Term, scaled_or_raw
 
 
 @dataclass(frozen=True)
@@ -86,21 +86,16 @@ def wide(
         "weights": np.moveaxis(np.asarray(weights, np.int64), 0, -1),
         "bias": np.broadcast_to(np.asarray(bias, np.int64), (y.channels,)),
     }
-    params: tuple[int, ...] = (0, 0, 0, 0)
-    scaling = None
-    if scale is not None:
-        terms = [Term.of("int32")]
-        if residual is not None:
-            terms.append(Term.of(residual.dtype, residual_zero_point))
-        scaled = plan_scaling(scale, terms, y.dtype, y.shape)
-        params, scaling = scaled.view.strides, scaled.code
-        values |= scaled.values
-    elif y.dtype != "int32" or residual is not None:
-        raise ValueError(f"wide: y is {y.dtype}, int32 and no residual are needed without a scale")
+    terms = [Term.of("int32")]
+    if residual is not None:
+        if scale is None:
+            raise ValueError("wide: a residual without a scale, one is needed to add it")
+        terms.append(Term.of(residual.dtype, residual_zero_point))
+    scaling, params, own = scaled_or_raw("wide", scale, terms, y.dtype, y.shape)
     code = WideCode(
         x, y, residual, kernel, strides, dilations, groups, scaling, params, vector_bytes(features)
     )
-    return Kernel(code, code.fields.pack(values))
+    return Kernel(code, code.fields.pack(values | own))
 
 
 def _check(
@@ -120,7 +115,10 @@ def _check(
             f"wide: x is {x.dtype}, weights [{weights.min()}, {weights.max()}]; 16 bits are needed"
         )
     if x.batch != y.batch or (residual is not None and residual.shape != y.shape):
-        raise ValueError(f"wide: x is {list(x.shape)}, residual {residual}, y {list(y.shape)}")
+        raise ValueError(
+            f"wide: x is {list(x.shape)}, residual {residual and list(residual.shape)},"
+            f" y {list(y.shape)}; one batch, and the shape of y, are needed"
+        )
     for axis, name in enumerate(("height", "width")):
         size, out = (x.height, x.width)[axis], (y.height, y.width)[axis]
         reach = (out - 1) * strides[axis] + (weights.shape[1 + axis] - 1) * dilations[axis] + 1
