@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from qir.ir.graph import Graph
@@ -26,6 +26,7 @@ from qir.passes.layout import (
     through_reshape,
 )  # fmt: skip
 
+MAX_CARRIED = 64  # regions that move together at most
 MAX_VISITS = 8  # a region is looked at again when a neighbour moves, at most this often
 FAR = 1 << 62  # elements: the cost of a layout that cannot be
 
@@ -127,22 +128,30 @@ class Layouts:
 
     # -- costs
 
-    def _cost(self, region: Region, perm: Perm) -> Cost:
-        total = interior = entering = 0
-        for value in region.mixed:
-            elements = self._transposed(value, perm)
-            total += elements
-            interior += 0 if value.name in self._border else elements
-        for links, enters in ((region.entering, True), (region.leaving, False)):
-            for op in links:
-                x, y = op.operands[0], op.result
-                elements = self._link_cost(
-                    op, self.of(x) if enters else perm, perm if enters else self.of(y)
-                )
+    def _cost(self, moved: Mapping[int, Perm]) -> Cost:
+        """What the regions in `moved` (by id) and the links at them cost in those layouts."""
+        total = interior = late = 0
+        links: dict[int, Op] = {}
+        for key, perm in moved.items():
+            region = self._by_id[key]
+            for value in region.mixed:
+                elements = self._transposed(value, perm)
                 total += elements
-                interior += 0 if x.name in self._border or y.name in self._border else elements
-                entering += elements if enters else 0
-        return total, interior, entering
+                interior += 0 if value.name in self._border else elements
+            links.update((id(op), op) for op in (*region.entering, *region.leaving))
+        for op in links.values():
+            x, y = op.operands[0], op.result
+            before = identity(x.type.rank)
+            if x.name not in self._constants:
+                before = moved.get(id(source := self._region(x)), source.perm)
+            target = self._region(y)
+            after = moved.get(id(target), target.perm)
+            if not (elements := self._link_cost(op, before, after)):
+                continue
+            total += elements
+            interior += 0 if x.name in self._border or y.name in self._border else elements
+            late += elements if id(target) in moved else 0
+        return total, interior, late
 
     @staticmethod
     def _transposed(value: Value, perm: Perm) -> int:
@@ -191,25 +200,80 @@ class Layouts:
     # -- the search
 
     def _settle(self) -> None:
+        self._by_id = {id(r): r for r in self._regions.values()}
         queue = deque(r for r in self._regions.values() if r.entering or r.leaving)
         while queue:
             region = queue.popleft()
             if region.visits >= MAX_VISITS:
                 continue
             region.visits += 1
-            best, cost = region.perm, self._cost(region, region.perm)
+            best, cost = region.perm, self._cost({id(region): region.perm})
             for perm in dict.fromkeys(self._candidates(region)):
-                if perm != region.perm and (found := self._cost(region, perm)) < cost:
+                if perm != region.perm and (found := self._cost({id(region): perm})) < cost:
                     best, cost = perm, found
             if best != region.perm:
                 region.perm = best
                 queue.extend(self._neighbours(region))
+        for region, perm in self._unsettled():
+            self._move_together(region, perm)
+
+    def _unsettled(self) -> Iterator[tuple[Region, Perm]]:
+        """Regions at a link that costs something, or that cost themselves, and what would free
+        it.
+        """
+        for op in self.graph.ops:
+            if not is_link(op) or op.operands[0].name in self._constants:
+                continue
+            x, y = self._region(op.operands[0]), self._region(op.result)
+            if self._link_cost(op, x.perm, y.perm):
+                starts = ((y, through(op, x.perm)), (x, back_through(op, y.perm)))
+                yield from ((r, p) for r, p in starts if p is not None and fits(r, p))
+        for region in self._regions.values():
+            if any(self._transposed(value, region.perm) for value in region.mixed):
+                yield region, identity(region.rank)
+
+    def _move_together(self, region: Region, perm: Perm) -> None:
+        """Put a region into a layout, and as many of the regions that then follow through links as
+        lower the cost most; none, if nothing lowers it.
+        """
+        moved = {id(region): perm}
+        queue = deque([region])
+        least, best = (0, 0), dict[int, Perm]()
+        while queue and len(moved) <= MAX_CARRIED:
+            now = self._cost(moved)
+            before = self._cost({key: self._by_id[key].perm for key in moved})
+            change = (now[0] - before[0], now[1] - before[1])
+            if change < least:
+                least, best = change, dict(moved)
+            self._carry(queue, moved)
+        for key, new in best.items():
+            self._by_id[key].perm = new
+
+    def _carry(self, queue: deque[Region], moved: dict[int, Perm]) -> None:
+        """Add to `moved` the neighbours of the next region that can follow it."""
+        here = queue.popleft()
+        perm = moved[id(here)]
+        found = [(self._region(op.result), through(op, perm)) for op in here.leaving]
+        found += [
+            (self._region(op.operands[0]), back_through(op, perm))
+            for op in here.entering
+            if op.operands[0].name not in self._constants
+        ]
+        for there, new in found:
+            if id(there) in moved or there.mixed or new is None or not fits(there, new):
+                continue
+            moved[id(there)] = new
+            queue.append(there)
+
+    def _neighbours(self, region: Region) -> Iterable[Region]:
+        for op in region.entering:
+            if op.operands[0].name not in self._constants:
+                yield self._region(op.operands[0])
+        for op in region.leaving:
+            yield self._region(op.result)
 
     def _candidates(self, region: Region) -> Iterator[Perm]:
-        for perm in self._suggested(region):
-            stays = region.rank - region.tail
-            if perm is not None and perm[stays:] == identity(region.rank)[stays:]:
-                yield perm
+        yield from (p for p in self._suggested(region) if p is not None and fits(region, p))
 
     def _suggested(self, region: Region) -> Iterator[Perm | None]:
         yield identity(region.rank)
@@ -218,13 +282,11 @@ class Layouts:
         for op in region.leaving:
             yield back_through(op, self.of(op.result))
 
-    def _neighbours(self, region: Region) -> Iterable[Region]:
-        yield from (
-            self._region(op.operands[0])
-            for op in region.entering
-            if op.operands[0].name not in self._constants
-        )
-        yield from (self._region(op.result) for op in region.leaving)
+
+def fits(region: Region, perm: Perm) -> bool:
+    """Whether the layout keeps the last axes of the region where its ops need them."""
+    stays = region.rank - region.tail
+    return perm[stays:] == identity(region.rank)[stays:]
 
 
 def is_link(op: Op) -> bool:

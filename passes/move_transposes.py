@@ -89,15 +89,14 @@ class Mover:
         return kept[want]
 
     def _made(self, kept: dict[Perm, Value], shape: tuple[int, ...], want: Perm, loc: Loc) -> Value:
-        for have, value in kept.items():
-            if order(shape, have) == order(shape, want):
-                return self.builder.add(Reshape(value, permuted(shape, want), loc=loc))
         have, value = next(iter(kept.items()))
         move = compose(inverse(have), want)
         if isinstance(constant := self.builder.producer(value), Constant):
-            return self.builder.add(
-                replace(moved_constant(constant, move), loc=loc), name=value.name
-            )
+            moved = replace(moved_constant(constant, move), loc=loc)
+            return self.builder.add(moved, name=value.name)
+        for held, other in kept.items():
+            if order(shape, held) == order(shape, want):
+                return self.builder.add(Reshape(other, permuted(shape, want), loc=loc))
         return self.builder.add(Transpose(value, move, loc=loc))
 
     def _write(self, op: Op) -> None:
