@@ -60,7 +60,10 @@ class Artifact:
 
 
 def build(
-    graph: Graph, target: str | Target = "cpu", name: str | None = None, golden: Sequence[Sequence[Array]] | None = None
+    graph: Graph,
+    target: str | Target = "cpu",
+    name: str | None = None,
+    golden: Sequence[Sequence[Array]] | None = None,
 ) -> Artifact:
     """The artifact of an integer graph. The same graph, target and compilers give the same bytes.
 
@@ -69,33 +72,42 @@ def build(
     """
     machine = find(target)
     program = lower(graph, machine, entry.identifier(name or graph.name))
-    sources, stored_bytes = _sources(program, machine)
+    sources = _sources(program, machine)
     codes = {entry.symbol(program, s): code for s, code in program.codes.items()}
     compiled = compile_kernels(codes, machine)
     proofs = proven(graph, compiled.checked)
     linked = link(machine, program.name, sources, compiled.objects, entry.exports(program, machine))
     cases = list(golden) if golden is not None else list(_examples(graph))
     files = _files(graph, program, sources, linked, cases)
-    manifest = _manifest(program, machine, files, linked, compiled, proofs, stored_bytes, len(cases))
-    return Artifact(program.name, machine, program, manifest, {**files, format.MANIFEST: format.sealed(manifest)})
+    manifest = _manifest(program, machine, files, linked, compiled, proofs, len(cases))
+    return Artifact(
+        program.name,
+        machine,
+        program,
+        manifest,
+        {**files, format.MANIFEST: format.sealed(manifest)},
+    )
 
 
-def _sources(program: Program, target: Target) -> tuple[dict[str, str], int]:
-    """Every C file and header, and the bytes of scratch that the border needs."""
-    _, stored_bytes = border.stored_offsets(program)
+def _sources(program: Program, target: Target) -> dict[str, str]:
+    """Every C file and header that is linked."""
     name = program.name
     sources = {
-        f"{name}.h": entry.header(program, target, _version("qir"), border.prototypes(program), stored_bytes),
-        f"{name}.c": entry.entry(program, target),
+        f"{name}.h": entry.header(program, target, _version("qir")),
+        f"{name}.c": entry.entry(program),
         f"{name}_border.c": border.source(program),
     }
     if target.is_hosted:
         sources[f"{name}_pool.c"] = entry.pool(program)
-    return sources, stored_bytes
+    return sources
 
 
 def _files(
-    graph: Graph, program: Program, sources: Mapping[str, str], linked: Linked, cases: Sequence[Sequence[Array]]
+    graph: Graph,
+    program: Program,
+    sources: Mapping[str, str],
+    linked: Linked,
+    cases: Sequence[Sequence[Array]],
 ) -> dict[str, bytes]:
     name = program.name
     return {
@@ -119,7 +131,6 @@ def _manifest(
     linked: Linked,
     compiled: Compiled,
     proofs: Mapping[str, Any],
-    stored_bytes: int,
     cases: int,
 ) -> dict[str, Any]:
     return {
@@ -146,7 +157,7 @@ def _manifest(
         "workspace_bytes": program.workspace_bytes,
         "workspace_bound": program.workspace_bound,
         "weights_bytes": len(program.weights),
-        "stored_bytes": stored_bytes,
+        "stored_bytes": border.scratch(program)[1],
         "alignment": ALIGNMENT,
         "input_slack": SLACK,
         "macs": program.macs,
@@ -196,7 +207,9 @@ def _examples(graph: Graph) -> Iterator[list[Array]]:
 def _golden(graph: Graph, cases: Sequence[Sequence[Array]]) -> Iterator[bytes]:
     """For each case the inputs and what the interpreter makes of them, little endian."""
     for inputs in cases:
-        for array, value in zip((*inputs, *interpret(graph, inputs)), (*graph.inputs, *graph.outputs), strict=True):
+        for array, value in zip(
+            (*inputs, *interpret(graph, inputs)), (*graph.inputs, *graph.outputs), strict=True
+        ):
             yield np.ascontiguousarray(array, value.type.elem.carrier.newbyteorder("<")).tobytes()
 
 

@@ -77,7 +77,10 @@ def _surrounded(place: Place, pad: Sides) -> Place:
 
 def _contract(group: Group, context: Context, shape: _Shape, stored: Array) -> Call:
     numbers = _folded(group, context, stored, shape.is_padded)
-    x, y = _plane(shape.x, group.anchor.operands[0]), _plane(context.place(group.result), group.result)
+    x, y = (
+        _plane(shape.x, group.anchor.operands[0]),
+        _plane(context.place(group.result), group.result),
+    )
     places = {"x": shape.x, "y": context.place(group.result)}
     residual = None
     if group.residual is not None:
@@ -106,7 +109,9 @@ def _folded(group: Group, context: Context, stored: Array, is_padded: bool) -> _
     op: Any = group.anchor
     zero_x = int(op.x.type.quant.zero_point.array)
     zero_w = op.w.type.quant.spread(op.w.type.shape)[1]
-    weights = stored.astype(np.int64) - (zero_w if zero_w.ndim == 0 else zero_w.reshape(-1, 1, 1, 1))
+    weights = stored.astype(np.int64) - (
+        zero_w if zero_w.ndim == 0 else zero_w.reshape(-1, 1, 1, 1)
+    )
     bias = 0 if op.bias is None else context.array(op.bias, "bias").astype(np.int64)
     low, high = context.range_of(op.x)
     reach = (min(low, zero_x), max(high, zero_x)) if is_padded else (low, high)
@@ -114,14 +119,28 @@ def _folded(group: Group, context: Context, stored: Array, is_padded: bool) -> _
 
 
 def _fast(
-    group: Group, context: Context, shape: _Shape, numbers: _Numbers, x: Plane, y: Plane, residual: Plane | None
+    group: Group,
+    context: Context,
+    shape: _Shape,
+    numbers: _Numbers,
+    x: Plane,
+    y: Plane,
+    residual: Plane | None,
 ) -> Any:
     """The kernel around the machine's dot instruction."""
     tail = group.tail
     low, high = (None, None) if tail is None else (tail.low, tail.high)
     _, kh, kw, _ = numbers.weights.shape
     spec = Contraction(
-        x, y, (kh, kw), shape.strides, shape.dilations, shape.groups, residual=residual, low=low, high=high
+        x,
+        y,
+        (kh, kw),
+        shape.strides,
+        shape.dilations,
+        shape.groups,
+        residual=residual,
+        low=low,
+        high=high,
     )
     constants = Constants(numbers.weights.astype(np.int8), numbers.bias, x_range=numbers.x_range)
     if tail is not None:
@@ -138,12 +157,20 @@ def _fast(
 
 
 def _wide(
-    group: Group, context: Context, shape: _Shape, numbers: _Numbers, x: Plane, y: Plane, residual: Plane | None
+    group: Group,
+    context: Context,
+    shape: _Shape,
+    numbers: _Numbers,
+    x: Plane,
+    y: Plane,
+    residual: Plane | None,
 ) -> Any:
     """The kernel for inputs or weights of 16 bits."""
     low, high = RANGE["int32"]
     if numbers.bias.min() < low or numbers.bias.max() > high:
-        raise Missing(f"the bias with zero points folded reaches {np.abs(numbers.bias).max()}, 32 bits are needed")
+        raise Missing(
+            f"the bias with zero points folded reaches {np.abs(numbers.bias).max()}, 32 bits are needed"
+        )
     scale: Scale | None = None
     zero = 0
     if group.tail is not None:

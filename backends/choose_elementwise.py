@@ -81,7 +81,9 @@ def choose_gather(group: Group, context: Context) -> Call:
     x, y = context.place(op.x).normal, context.place(op.result)
     flat = y.reshaped((*shape[: op.axis], op.index.array.size, *shape[op.axis + 1 :]))
     if flat is None:
-        raise Missing(f"the result has strides {list(y.strides)}, index axes that adjoin are needed")
+        raise Missing(
+            f"the result has strides {list(y.strides)}, index axes that adjoin are needed"
+        )
     offsets: list[Array | int] = list(x.strides)
     offsets[op.axis] = op.index.array.reshape(-1).astype(np.int64) * x.strides[op.axis]
     return call(move.gather(offsets, x.dtype, flat.view, context.features), x=x, y=flat)

@@ -76,10 +76,16 @@ def _finish(worker: subprocess.Popen[bytes]) -> Built:
     try:
         out, said = worker.communicate(timeout=SECONDS)
     except subprocess.TimeoutExpired as e:
-        raise LowerError(f"kernels: the compiler beside ran over {SECONDS} s, an end is needed") from e
+        raise LowerError(
+            f"kernels: the compiler beside ran over {SECONDS} s, an end is needed"
+        ) from e
     if worker.returncode != 0 or not out:
         lines = said.decode(errors="replace").strip().splitlines()[-5:]
-        raise LowerError(listed(f"kernels: the compiler beside ended with {worker.returncode}, 0 is needed", lines))
+        raise LowerError(
+            listed(
+                f"kernels: the compiler beside ended with {worker.returncode}, 0 is needed", lines
+            )
+        )
     built: Built = pickle.loads(out)
     return built
 

@@ -42,7 +42,11 @@ def symbols(content: bytes) -> tuple[Symbol, ...]:
         sections = list(_sections(content, wide, order))
         tables = {s.kind: s for s in sections if s.kind in (SYMTAB, DYNSYM)}
         table = tables.get(DYNSYM) or tables.get(SYMTAB)
-        return () if table is None else tuple(_symbols(content, wide, order, table, sections[table.link]))
+        return (
+            ()
+            if table is None
+            else tuple(_symbols(content, wide, order, table, sections[table.link]))
+        )
     except (struct.error, IndexError) as e:
         raise LowerError(f"object: its tables are cut off ({e}), a whole ELF file is needed") from e
 
@@ -65,7 +69,9 @@ def _sections(content: bytes, wide: bool, order: str) -> Iterator[_Section]:
         yield _Section(kind=f[1], offset=f[4], size=f[5], link=f[6], entry=f[9])
 
 
-def _symbols(content: bytes, wide: bool, order: str, table: _Section, strings: _Section) -> Iterator[Symbol]:
+def _symbols(
+    content: bytes, wide: bool, order: str, table: _Section, strings: _Section
+) -> Iterator[Symbol]:
     for at in range(table.offset, table.offset + table.size, table.entry):
         if wide:
             name, info, _, section, _, _ = struct.unpack_from(order + "IBBHQQ", content, at)

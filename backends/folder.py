@@ -25,14 +25,18 @@ def write_folder(path: Path, files: Mapping[str, bytes]) -> Path:
     """
     path = Path(os.path.abspath(path))
     if path.exists() and not (path / MANIFEST).is_file():
-        raise ArtifactError(f"{path}: exists and is no artifact, a free path or an artifact to replace is needed")
+        raise ArtifactError(
+            f"{path}: exists and is no artifact, a free path or an artifact to replace is needed"
+        )
     prefix = f".{path.name}.saving-"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale(path.parent, prefix)
         temporary = Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=path.parent))
     except OSError as e:
-        raise ArtifactError(f"{path}: cannot be written ({e.strerror}), room and permission are needed") from e
+        raise ArtifactError(
+            f"{path}: cannot be written ({e.strerror}), room and permission are needed"
+        ) from e
     try:
         for name, content in files.items():
             _write(temporary / name, content)
@@ -41,9 +45,13 @@ def write_folder(path: Path, files: Mapping[str, bytes]) -> Path:
         _put(temporary, path)
         _sync(path.parent)
     except OSError as e:
-        raise ArtifactError(f"{path}: cannot be written ({e.strerror}), room and permission are needed") from e
+        raise ArtifactError(
+            f"{path}: cannot be written ({e.strerror}), room and permission are needed"
+        ) from e
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)  # what is left there: nothing, or the old artifact
+        shutil.rmtree(
+            temporary, ignore_errors=True
+        )  # what is left there: nothing, or the old artifact
     return path
 
 
@@ -69,7 +77,10 @@ def _put(temporary: Path, path: Path) -> None:
         return
     libc = ctypes.CDLL(None, use_errno=True)
     exchange = getattr(libc, "renameat2", None)
-    if exchange is not None and exchange(HERE, os.fsencode(temporary), HERE, os.fsencode(path), EXCHANGE) == 0:
+    if (
+        exchange is not None
+        and exchange(HERE, os.fsencode(temporary), HERE, os.fsencode(path), EXCHANGE) == 0
+    ):
         return
     old = temporary.with_name(temporary.name + "-old")
     path.rename(old)

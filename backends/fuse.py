@@ -10,7 +10,18 @@ import numpy as np
 from qir.ir.fixed import Rounding
 from qir.ir.graph import Graph
 from qir.ir.op import Op, Value
-from qir.ir.ops import AvgPool, Bilinear, Constant, Conv, Linear, MatMul, Mul, ReduceMean, ReduceSum, Requantize
+from qir.ir.ops import (
+    AvgPool,
+    Bilinear,
+    Constant,
+    Conv,
+    Linear,
+    MatMul,
+    Mul,
+    ReduceMean,
+    ReduceSum,
+    Requantize,
+)
 from qir.ir.types import Quant
 
 ANCHORS = (Conv, Linear, MatMul, Mul, AvgPool, ReduceMean, ReduceSum, Bilinear)
@@ -87,7 +98,11 @@ def _with_tail(graph: Graph, tail: Requantize, at: int, outputs: set[str]) -> Gr
     others = [x for i, x in enumerate(tail.xs) if i != at]
     if not others:
         return Group(anchor, tail)
-    if len(others) > 1 or not isinstance(anchor, CONTRACTIONS) or not _can_be_residual(others[0], acc):
+    if (
+        len(others) > 1
+        or not isinstance(anchor, CONTRACTIONS)
+        or not _can_be_residual(others[0], acc)
+    ):
         return None
     return Group(anchor, tail, others[0])
 
@@ -102,7 +117,10 @@ def _suits_contraction(tail: Requantize) -> bool:
 def _can_be_residual(value: Value, acc: Value) -> bool:
     q = value.type.elem
     return (
-        isinstance(q, Quant) and q.is_per_tensor and str(q.carrier) in NARROW and value.type.shape == acc.type.shape
+        isinstance(q, Quant)
+        and q.is_per_tensor
+        and str(q.carrier) in NARROW
+        and value.type.shape == acc.type.shape
     )
 
 

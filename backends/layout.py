@@ -156,7 +156,9 @@ class _Placer:
     def _place(self, value: Value) -> Place:
         found = self.layout.places.get(value.name)
         if found is None:
-            found = self.layout.places[value.name] = self._inside(value) or self._alias(value) or self._own(value)
+            found = self.layout.places[value.name] = (
+                self._inside(value) or self._alias(value) or self._own(value)
+            )
         return found
 
     def _inside(self, value: Value) -> Place | None:
@@ -175,7 +177,11 @@ class _Placer:
     def _alias(self, value: Value) -> Place | None:
         """The operand's own memory, where every reader can use it as it lies."""
         maker = self.makers.get(value.name)
-        if not isinstance(maker, VIEWS) or value.name in self.outputs or self.halo.get(value.name, NO_HALO) != NO_HALO:
+        if (
+            not isinstance(maker, VIEWS)
+            or value.name in self.outputs
+            or self.halo.get(value.name, NO_HALO) != NO_HALO
+        ):
             return None
         place = through(maker, self._place(maker.operands[0]))
         return None if place is None or place.plane() is None else place
@@ -201,7 +207,9 @@ class _Placer:
         """Inside a larger plane of zero points."""
         n, h, w, c = value.type.shape
         top, left, bottom, right = halo
-        whole = Place.packed(f"%{value.name}", carrier(value), (n, top + h + bottom, left + w + right, c))
+        whole = Place.packed(
+            f"%{value.name}", carrier(value), (n, top + h + bottom, left + w + right, c)
+        )
         inner = whole.sliced((0, top, left, 0), value.type.shape)
         self._root(value, BUFFER, 0, whole, inner)
         return inner

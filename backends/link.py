@@ -51,7 +51,9 @@ def toolchain(target: Target) -> Toolchain:
     candidates = list(target.toolchains)
     if named := os.environ.get("CC"):
         first = candidates[0]
-        candidates.insert(0, replace(first, name=f"$CC = {named}", compiler=tuple(shlex.split(named))))
+        candidates.insert(
+            0, replace(first, name=f"$CC = {named}", compiler=tuple(shlex.split(named)))
+        )
     for candidate in candidates:
         if _is_there(candidate.compiler):
             return candidate
@@ -75,10 +77,17 @@ def _run(command: Sequence[str], folder: Path, what: str) -> str:
     except subprocess.TimeoutExpired as e:
         raise LowerError(f"{what}: {whole[0]} ran over {SECONDS} s, an end is needed") from e
     except OSError as e:
-        raise LowerError(f"{what}: {whole[0]} cannot run ({e.strerror}), a working compiler is needed") from e
+        raise LowerError(
+            f"{what}: {whole[0]} cannot run ({e.strerror}), a working compiler is needed"
+        ) from e
     if done.returncode != 0:
         said = [line for line in done.stderr.splitlines() if line.strip()]
-        raise LowerError(listed(f"{what}: {whole[0]} ended with {done.returncode}, 0 is needed", said or ["(silent)"]))
+        raise LowerError(
+            listed(
+                f"{what}: {whole[0]} ended with {done.returncode}, 0 is needed",
+                said or ["(silent)"],
+            )
+        )
     return done.stdout
 
 
@@ -89,7 +98,11 @@ def version(tools: Toolchain) -> str:
 
 
 def link(
-    target: Target, name: str, sources: Mapping[str, str], objects: Mapping[str, bytes], exports: Iterable[str]
+    target: Target,
+    name: str,
+    sources: Mapping[str, str],
+    objects: Mapping[str, bytes],
+    exports: Iterable[str],
 ) -> Linked:
     """Compile the .c among `sources` (headers lie beside them), and link them with `objects`.
 
@@ -103,16 +116,24 @@ def link(
             (folder / file).write_bytes(content)
         for file, source in sources.items():
             (folder / file).write_text(source)
-        compiled = [_compile(tools, target, folder, file) for file in sources if file.endswith(".c")]
+        compiled = [
+            _compile(tools, target, folder, file) for file in sources if file.endswith(".c")
+        ]
         inputs = [*compiled, *objects]
         whole, archive = f"{name}.o", f"lib{name}.a"
         cc = (*tools.compiler, *tools.flags)
-        _run((*cc, "-r", "-nostdlib", "-Wl,--build-id=none", "-o", whole, *inputs), folder, f"link {whole}")
+        _run(
+            (*cc, "-r", "-nostdlib", "-Wl,--build-id=none", "-o", whole, *inputs),
+            folder,
+            f"link {whole}",
+        )
         _run((*tools.archiver, "rcsD", archive, whole), folder, f"archive {archive}")
         library = _shared(cc, folder, name, whole, exports)
         foreign = elf.undefined(library)
         if wrong := [s for s in foreign if not LIBC.fullmatch(s.split("@")[0])]:
-            raise LowerError(listed(f"library {name}: needs symbols that libc does not have", wrong))
+            raise LowerError(
+                listed(f"library {name}: needs symbols that libc does not have", wrong)
+            )
         read = [(folder / file).read_bytes() for file in (whole, archive)]
         return Linked(read[0], read[1], library, version(tools), foreign)
 
@@ -124,7 +145,9 @@ def _compile(tools: Toolchain, target: Target, folder: Path, file: str) -> str:
     return out
 
 
-def _shared(cc: Sequence[str], folder: Path, name: str, whole: str, exports: Iterable[str]) -> bytes:
+def _shared(
+    cc: Sequence[str], folder: Path, name: str, whole: str, exports: Iterable[str]
+) -> bytes:
     visible = "".join(f" {symbol};" for symbol in sorted(exports))
     (folder / "exports").write_text(f"{{ global:{visible} local: *; }};\n")
     file = f"lib{name}.so"

@@ -30,13 +30,16 @@ def lower(graph: Graph, target: Target, name: str | None = None) -> Program:
     """
     if graph.stage != "integer":
         raise LowerError(
-            f"graph @{graph.name}: stage is {graph.stage}, integer is needed", "run the passes to-integer first"
+            f"graph @{graph.name}: stage is {graph.stage}, integer is needed",
+            "run the passes to-integer first",
         )
     graph = graph.without_dead_code()
     groups = fuse(graph)
     context = Context(target, {}, constants(graph), value_bounds(graph))
     layout = lay_out(graph, groups)
-    return _Lowering(graph, replace(context, places=layout.places), layout, name or graph.name).run(groups)
+    return _Lowering(graph, replace(context, places=layout.places), layout, name or graph.name).run(
+        groups
+    )
 
 
 @dataclass
@@ -108,13 +111,20 @@ class _Lowering:
         for index, value in enumerate(self.graph.outputs):
             place = self.context.place(value)
             root = self.layout.roots[place.root]
-            if not (root.kind == OUTPUT and root.index == index and place.is_packed and place.offset == 0):
+            if not (
+                root.kind == OUTPUT
+                and root.index == index
+                and place.is_packed
+                and place.offset == 0
+            ):
                 wanted = self._external(value, OUTPUT, index)
                 self._copy(place, wanted, (), f"output {value}")
 
     def _external(self, value: Value, kind: str, index: int) -> Place:
         place = Place.packed(f"{kind} {index}", str(value.type.elem.carrier), value.type.shape)
-        self.layout.roots[place.root] = Root(place.root, kind, place.dtype, max(place.size, 1), index)
+        self.layout.roots[place.root] = Root(
+            place.root, kind, place.dtype, max(place.size, 1), index
+        )
         return place
 
     def _lower(self, group: Group) -> None:
@@ -190,7 +200,9 @@ class _Lowering:
         code = call.kernel.code
         symbol = self.symbols.setdefault(code, f"{_kind(code)}{len(self.symbols)}")
         arguments = tuple(self._arguments(call, offsets))
-        moved = sum(p.size * ITEM[p.dtype] for p in call.places.values() if p) + len(call.kernel.constants)
+        moved = sum(p.size * ITEM[p.dtype] for p in call.places.values() if p) + len(
+            call.kernel.constants
+        )
         names = tuple(op.names[0] for op in pending.ops)
         loc = Loc.merged(*(op.loc for op in pending.ops))
         return Step(symbol, pending.title, arguments, code.units, names, loc, call.macs, moved)

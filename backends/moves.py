@@ -40,7 +40,9 @@ def _reshaped(op: Reshape, x: Place, y: Place) -> Move:
         return there, y
     back = y.reshaped(op.x.type.shape)
     if back is None:
-        raise Missing(f"strides {list(x.strides)} to {list(y.strides)}, one side without gaps is needed")
+        raise Missing(
+            f"strides {list(x.strides)} to {list(y.strides)}, one side without gaps is needed"
+        )
     return x, back
 
 
@@ -53,7 +55,11 @@ def framed(root: Root, context: Context) -> Call:
     """What lies around the inside of a root gets its fill; all of it where the inside is no plane."""
     whole, inner = root.whole, root.inner
     assert whole is not None and inner is not None and root.fill is not None
-    if len(whole.shape) == 4 and inner.strides == whole.strides and _same_ends(inner.shape, whole.shape):
+    if (
+        len(whole.shape) == 4
+        and inner.strides == whole.strides
+        and _same_ends(inner.shape, whole.shape)
+    ):
         (n, h, w, c), (pitch_n, pitch_y, pitch_x, _) = inner.shape, whole.strides
         top, rest = divmod(inner.offset, pitch_y)
         left = rest // pitch_x

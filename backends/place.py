@@ -53,9 +53,15 @@ class Place:
         return self.normal == other.normal
 
     def permuted(self, perm: Sequence[int]) -> Place:
-        return replace(self, shape=tuple(self.shape[p] for p in perm), strides=tuple(self.strides[p] for p in perm))
+        return replace(
+            self,
+            shape=tuple(self.shape[p] for p in perm),
+            strides=tuple(self.strides[p] for p in perm),
+        )
 
-    def sliced(self, start: Sequence[int], shape: Sequence[int], step: Sequence[int] | None = None) -> Place:
+    def sliced(
+        self, start: Sequence[int], shape: Sequence[int], step: Sequence[int] | None = None
+    ) -> Place:
         """Elements start, start + step, ... of each axis, `shape` of them."""
         every = step or (1,) * len(self.shape)
         offset = self.offset + sum(a * s for a, s in zip(start, self.strides, strict=True))
@@ -67,7 +73,9 @@ class Place:
         lead = len(shape) - len(self.shape)
         own = (1,) * lead + self.shape
         strides = (0,) * lead + self.strides
-        spread = tuple(0 if o == 1 and n != 1 else s for o, n, s in zip(own, shape, strides, strict=True))
+        spread = tuple(
+            0 if o == 1 and n != 1 else s for o, n, s in zip(own, shape, strides, strict=True)
+        )
         return replace(self, shape=tuple(shape), strides=spread)
 
     def reshaped(self, shape: Sequence[int]) -> Place | None:
@@ -86,7 +94,11 @@ class Place:
     @property
     def span(self) -> int:
         """Elements from the first to just past the last."""
-        return 1 + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True)) if self.size else 0
+        return (
+            1 + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
+            if self.size
+            else 0
+        )
 
     def plane(self) -> Plane | None:
         """This tensor as (N, H, W, C) with adjacent channels; more axes are joined where they adjoin."""

@@ -90,9 +90,13 @@ class Program:
         outputs = enumerate(zip(self.outputs, self.output_names, strict=True))
         lines += [f"  output {i} {v} as {name}: {v.type}" for i, (v, name) in outputs]
         lines.append(f"  weights {len(self.weights)} bytes")
-        lines.append(f"  workspace {self.workspace_bytes} bytes, at least {self.workspace_bound} needed")
+        lines.append(
+            f"  workspace {self.workspace_bytes} bytes, at least {self.workspace_bound} needed"
+        )
         for b in self.buffers:
-            lines.append(f"  buffer {b.name}: {b.about}, {b.size_bytes} bytes at {b.offset}, steps {b.first}-{b.last}")
+            lines.append(
+                f"  buffer {b.name}: {b.about}, {b.size_bytes} bytes at {b.offset}, steps {b.first}-{b.last}"
+            )
         for i, step in enumerate(self.steps):
             arguments = ", ".join(f"{a.name}={a.address}" for a in step.arguments)
             lines.append(f"  {i}: {step.symbol}({arguments}) units={step.units}  // {step.title}")

@@ -57,7 +57,9 @@ def unsealed(content: bytes) -> Manifest:
         raise ValueError(f"ABI version is {manifest.get('abi')!r}, {ABI} is needed")
     found = digest(canonical(manifest))
     if manifest.get("sha256") != found:
-        raise ValueError(f"its hash is {found[:12]}, {str(manifest.get('sha256'))[:12]} is written in it: it was changed")
+        raise ValueError(
+            f"its hash is {found[:12]}, {str(manifest.get('sha256'))[:12]} is written in it: it was changed"
+        )
     return manifest
 
 
@@ -89,7 +91,13 @@ SCHEMA: Mapping[str, type | tuple[type, ...]] = {
 }
 """Entries that every manifest has."""
 
-TARGET: Mapping[str, type] = {"name": str, "machine": str, "system": str, "needs": list, "pointer_bits": int}
+TARGET: Mapping[str, type] = {
+    "name": str,
+    "machine": str,
+    "system": str,
+    "needs": list,
+    "pointer_bits": int,
+}
 TENSOR: Mapping[str, type | tuple[type, ...]] = {
     "name": str,
     "dtype": str,
@@ -98,7 +106,11 @@ TENSOR: Mapping[str, type | tuple[type, ...]] = {
     "high": int,
     "quantization": (dict, type(None)),
 }
-QUANTIZATION: Mapping[str, type | tuple[type, ...]] = {"scale": list, "zero_point": list, "axis": (int, type(None))}
+QUANTIZATION: Mapping[str, type | tuple[type, ...]] = {
+    "scale": list,
+    "zero_point": list,
+    "axis": (int, type(None)),
+}
 STEP: Mapping[str, type] = {"title": str, "kernel": str, "ops": list, "macs": int, "bytes": int}
 FILE: Mapping[str, type] = {"bytes": int, "sha256": str}
 SIZES = ("workspace_bytes", "weights_bytes", "stored_bytes", "alignment", "input_slack")

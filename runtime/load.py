@@ -51,7 +51,9 @@ def read(path: str | os.PathLike[str]) -> Loaded:
 def from_files(files: Mapping[str, bytes]) -> Loaded:
     """The artifact of these files, manifest.json among them: what is in memory and not yet on disk."""
     if format.MANIFEST not in files:
-        raise ArtifactError(f"artifact: no {format.MANIFEST} among {len(files)} files, one is needed")
+        raise ArtifactError(
+            f"artifact: no {format.MANIFEST} among {len(files)} files, one is needed"
+        )
     manifest = _manifest("artifact", files[format.MANIFEST])
     if missing := [name for name in manifest["files"] if name not in files]:
         raise ArtifactError(listed("artifact: files are missing", missing))
@@ -75,7 +77,9 @@ def _file(folder: Path, name: str, size: int | None = None) -> bytes:
         with (folder / name).open("rb") as f:
             return f.read(limit + 1)
     except OSError as e:
-        raise ArtifactError(f"{folder / name}: cannot be read ({e.strerror}), the whole artifact is needed") from e
+        raise ArtifactError(
+            f"{folder / name}: cannot be read ({e.strerror}), the whole artifact is needed"
+        ) from e
 
 
 def _checked(where: str, manifest: format.Manifest, files: Mapping[str, bytes]) -> Loaded:
@@ -85,7 +89,9 @@ def _checked(where: str, manifest: format.Manifest, files: Mapping[str, bytes]) 
         if len(content) != entry["bytes"]:
             wrong.append(f"{name}: {len(content)} bytes or more, {entry['bytes']} are needed")
         elif (found := format.digest(content)) != entry["sha256"]:
-            wrong.append(f"{name}: hash {found[:12]}, {entry['sha256'][:12]} is needed: it was changed")
+            wrong.append(
+                f"{name}: hash {found[:12]}, {entry['sha256'][:12]} is needed: it was changed"
+            )
     if len(files[manifest["weights"]]) != manifest["weights_bytes"]:
         wrong.append(f"{manifest['weights']}: {len(files[manifest['weights']])} bytes, "
                      f"{manifest['weights_bytes']} are needed")  # fmt: skip
@@ -101,7 +107,10 @@ def cpu_flags() -> frozenset[str]:
     except OSError:
         return frozenset()
     heads = ("flags", "Features", "isa")
-    return next((frozenset(line.split(":", 1)[1].split()) for line in lines if line.startswith(heads)), frozenset())
+    return next(
+        (frozenset(line.split(":", 1)[1].split()) for line in lines if line.startswith(heads)),
+        frozenset(),
+    )
 
 
 def check_machine(loaded: Loaded) -> None:
@@ -115,7 +124,9 @@ def check_machine(loaded: Loaded) -> None:
         )
     bits = ctypes.sizeof(ctypes.c_void_p) * 8
     if target["pointer_bits"] != bits:
-        raise ArtifactError(f"{where}: made for {target['pointer_bits']}-bit pointers, this process has {bits}")
+        raise ArtifactError(
+            f"{where}: made for {target['pointer_bits']}-bit pointers, this process has {bits}"
+        )
     have = cpu_flags()
     if missing := [str(feature) for feature in target["needs"] if feature not in have]:
         raise ArtifactError(
@@ -136,7 +147,9 @@ def open_library(loaded: Loaded) -> ctypes.CDLL:
         try:
             function = getattr(library, f"{loaded.name}_{entry}")
         except AttributeError as e:
-            raise ArtifactError(f"artifact {loaded.name}: its library has no {loaded.name}_{entry}") from e
+            raise ArtifactError(
+                f"artifact {loaded.name}: its library has no {loaded.name}_{entry}"
+            ) from e
         function.argtypes = [ctypes.c_void_p] * len(arguments)
         function.restype = ctypes.c_int
     return library

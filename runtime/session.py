@@ -72,7 +72,8 @@ class _Box:
         self.stored = aligned(max(m["stored_bytes"], 1), align)
         self.held = [aligned(p.size_bytes + slack, align) for p in session.inputs]
         self.inputs = [
-            h[: p.size_bytes].view(p.dtype).reshape(p.shape) for h, p in zip(self.held, session.inputs, strict=True)
+            h[: p.size_bytes].view(p.dtype).reshape(p.shape)
+            for h, p in zip(self.held, session.inputs, strict=True)
         ]
         self.reals = [np.zeros(p.shape, p.real_dtype) for p in session.outputs]
         self.outputs = [np.zeros(p.shape, p.dtype) for p in session.outputs]
@@ -82,7 +83,12 @@ class _Box:
         self.real_pointers = _pointers([y.ctypes.data for y in self.reals])
         self.output_pointers = _pointers([y.ctypes.data for y in self.outputs])
         tail = (self.workspace.ctypes.data, session.weights.ctypes.data, session.threads)
-        self.float_arguments = (_at(self.given), _at(self.real_pointers), self.stored.ctypes.data, *tail)
+        self.float_arguments = (
+            _at(self.given),
+            _at(self.real_pointers),
+            self.stored.ctypes.data,
+            *tail,
+        )
         self.integer_arguments = (_at(self.input_pointers), _at(self.output_pointers), *tail)
 
 
@@ -123,14 +129,18 @@ class Session:
     def __call__(self, *reals: npt.ArrayLike) -> Any:
         """Reals in, reals out: one array, or a tuple when there are several outputs."""
         if len(reals) != len(self.inputs):
-            raise DataError(f"artifact {self.loaded.name}: {len(reals)} inputs given, {len(self.inputs)} are needed")
+            raise DataError(
+                f"artifact {self.loaded.name}: {len(reals)} inputs given, {len(self.inputs)} are needed"
+            )
         try:
             box = self._boxes.pop()
         except IndexError:
             box = _Box(self)
         kept = []  # converted copies stay alive until the call is over
         for (i, shape, is_real), x in zip(self._shapes, reals, strict=True):
-            if not (is_real and type(x) is np.ndarray and x.shape == shape and x.dtype == np.float32):
+            if not (
+                is_real and type(x) is np.ndarray and x.shape == shape and x.dtype == np.float32
+            ):
                 x = self._converted(i, x, box)
                 kept.append(x)
             elif not x.flags.c_contiguous:
@@ -184,7 +194,9 @@ class Session:
 
     def _with_integers(self, stored: Sequence[npt.ArrayLike], call: Any) -> tuple[Array, ...]:
         if len(stored) != len(self.inputs):
-            raise DataError(f"artifact {self.loaded.name}: {len(stored)} inputs given, {len(self.inputs)} are needed")
+            raise DataError(
+                f"artifact {self.loaded.name}: {len(stored)} inputs given, {len(self.inputs)} are needed"
+            )
         arrays = [self._stored(port, x) for port, x in zip(self.inputs, stored, strict=True)]
         try:
             box = self._boxes.pop()
@@ -201,12 +213,16 @@ class Session:
     def _stored(port: Port, x: npt.ArrayLike) -> Array:
         a = np.asarray(x)
         if a.shape != port.shape or a.dtype.kind not in "iu":
-            raise DataError(f"input {port.name}: {a.dtype}{list(a.shape)} given, {port.dtype}{list(port.shape)} is needed")
+            raise DataError(
+                f"input {port.name}: {a.dtype}{list(a.shape)} given, {port.dtype}{list(port.shape)} is needed"
+            )
         kept = np.iinfo(port.dtype)
         if a.dtype != port.dtype or (kept.min, kept.max) != (port.low, port.high):
             low, high = int(a.min()), int(a.max())
             if low < port.low or high > port.high:
-                raise DataError(f"input {port.name}: values reach [{low}, {high}], [{port.low}, {port.high}] is needed")
+                raise DataError(
+                    f"input {port.name}: values reach [{low}, {high}], [{port.low}, {port.high}] is needed"
+                )
         return a
 
     def _converted(self, i: int, x: npt.ArrayLike, box: _Box) -> Array:
@@ -217,12 +233,16 @@ class Session:
             return box.inputs[i]
         a = np.asarray(x)
         if a.shape != port.shape or a.dtype.kind != "f":
-            raise DataError(f"input {port.name}: {a.dtype}{list(a.shape)} given, float32{list(port.shape)} is needed")
+            raise DataError(
+                f"input {port.name}: {a.dtype}{list(a.shape)} given, float32{list(port.shape)} is needed"
+            )
         return np.ascontiguousarray(a, np.float32)
 
     def _check(self, status: int) -> None:
         if status:
-            raise ArtifactError(f"artifact {self.loaded.name}: its code gave status {status}, 0 is needed")
+            raise ArtifactError(
+                f"artifact {self.loaded.name}: its code gave status {status}, 0 is needed"
+            )
 
     def _start_pool(self, threads: int) -> int:
         if threads < 1:

@@ -10,7 +10,7 @@ import numpy as np
 
 from qir.ir.bounds import Bounds
 from qir.ir.data import Data
-from qir.ir.errors import QirError
+from qir.ir.errors import QirError, VerifyError
 from qir.ir.fixed import Dyadic, Rounding
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Op, Value
@@ -123,18 +123,29 @@ class Grower:
     def constant(self, array: Array, elem: Quant) -> Value:
         return self.add(Constant.of(array, elem))
 
-    def requantize(self, xs: Sequence[Value], to: Quant | None = None, plain: bool = False) -> Value:
+    def requantize(
+        self, xs: Sequence[Value], to: Quant | None = None, plain: bool = False
+    ) -> Value:
         """The xs in a scale that suits, saturates or wipes out; `plain`: as a fused tail would have it."""
         if to is None:
             largest = max(float(np.max(x.type.quant.scale.array)) for x in xs)
             spread = [self.known[x.name] for x in xs]
-            reach = max((max(abs(s.whole[0]), abs(s.whole[1])) for s in spread if isinstance(s, Bounds)), default=1)
+            reach = max(
+                (max(abs(s.whole[0]), abs(s.whole[1])) for s in spread if isinstance(s, Bounds)),
+                default=1,
+            )
             q = self.quant((U8, I8, I8, U8, I16) if plain else (U8, I8, U8, I16, I4, I32))
             fit = largest * max(reach, 1) / 2 ** min(q.storage.bits, 16)
-            factor = 2.0 ** self.rng.uniform(-3, 3) if self.chance(0.8) else 2.0 ** self.rng.uniform(-12, 12)
+            factor = (
+                2.0 ** self.rng.uniform(-3, 3)
+                if self.chance(0.8)
+                else 2.0 ** self.rng.uniform(-12, 12)
+            )
             to = Quant.per_tensor(q.storage, fit * factor, int(q.zero_point.array))
         signs = [1 if plain or self.chance(0.8) else -1 for _ in xs]
-        ratios = [x.type.quant.scale.array / to.scale.array * s for x, s in zip(xs, signs, strict=True)]
+        ratios = [
+            x.type.quant.scale.array / to.scale.array * s for x, s in zip(xs, signs, strict=True)
+        ]
         try:
             dyadics = Dyadic.with_common_shift(*ratios)
         except QirError as e:
@@ -150,7 +161,11 @@ class Grower:
         """What follows an accumulator: mostly a tail to fuse, sometimes with a residual, sometimes nothing."""
         if self.chance(0.1):
             return
-        same = [v for v in self.values if v.type.shape == acc.type.shape and v != acc and v.type.quant.is_per_tensor]
+        same = [
+            v
+            for v in self.values
+            if v.type.shape == acc.type.shape and v != acc and v.type.quant.is_per_tensor
+        ]
         others = [self.pick(same)] if same and self.chance(0.7) else []
         xs = [acc, *others] if self.chance(0.7) else [*others, acc]
         self.requantize(xs, plain=self.chance(0.85))
@@ -173,23 +188,33 @@ def contraction_weights(g: Grower, x: Value, shape: tuple[int, ...]) -> tuple[Va
     if storage is U8 or g.chance(0.07):
         zero = g.rng.integers(storage.min, storage.max + 1, count if per_axis else ())
     elem = (
-        Quant.per_axis(storage, scale, zero, 0) if per_axis else Quant.per_tensor(storage, float(scale[0]), int(zero))
+        Quant.per_axis(storage, scale, zero, 0)
+        if per_axis
+        else Quant.per_tensor(storage, float(scale[0]), int(zero))
     )
     weights = g.constant(w, elem)
     if g.chance(0.2):
         return weights, None
     scales = elem.scale.array * x.type.quant.scale.array
-    bias_elem = Quant.per_axis(I32, scales, 0, 0) if per_axis else Quant.per_tensor(I32, float(scales), 0)
+    bias_elem = (
+        Quant.per_axis(I32, scales, 0, 0) if per_axis else Quant.per_tensor(I32, float(scales), 0)
+    )
     size = g.pick([0, 100, 10_000, 1 << 20])
     return weights, g.constant(g.rng.integers(-size, size + 1, count), bias_elem)
 
 
-def window(g: Grower, pads: bool = True) -> tuple[tuple[int, int], tuple[int, int], tuple[int, ...], tuple[int, int]]:
+def window(
+    g: Grower, pads: bool = True
+) -> tuple[tuple[int, int], tuple[int, int], tuple[int, ...], tuple[int, int]]:
     kernel, stride, dilation = (
         (g.pick(c), g.pick(c)) for c in ([1, 2, 3, 3, 5], [1, 1, 2, 3], [1, 1, 1, 2])
     )  # fmt: skip
     most = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
-    pad = tuple(g.between(0, min(most[i % 2], 4)) for i in range(4)) if pads and g.chance(0.7) else (0,) * 4
+    pad = (
+        tuple(g.between(0, min(most[i % 2], 4)) for i in range(4))
+        if pads and g.chance(0.7)
+        else (0,) * 4
+    )
     return kernel, stride, pad, dilation
 
 
@@ -219,7 +244,11 @@ def grow_requantize(g: Grower) -> None:
     x = g.pick(g.values)
     if not x.type.quant.is_per_tensor and np.any(x.type.quant.zero_point.array):
         raise Unfit
-    others = [v for v in g.values if v.type.rank <= x.type.rank and _broadcasts(v, x) and v.type.quant.is_per_tensor]
+    others = [
+        v
+        for v in g.values
+        if v.type.rank <= x.type.rank and _broadcasts(v, x) and v.type.quant.is_per_tensor
+    ]
     g.requantize([x, *(g.pick(others) for _ in range(g.between(0, 2)) if others)])
 
 
@@ -249,14 +278,21 @@ def grow_lookup(g: Grower) -> None:
     g.add(Lookup(x, Data(table), to))
 
 
+def pool_of(g: Grower) -> AvgPool:
+    """An average pool none of whose windows lies all in the padding."""
+    op = AvgPool(g.image(), *window(g), True)
+    if min(op.infer().shape[1:3]) < 1 or op.counts().min() < 1:
+        raise Unfit
+    return op
+
+
 def grow_max_pool(g: Grower) -> None:
-    kernel, stride, pad, dilation = window(g)
-    g.add(MaxPool(g.image(), kernel, stride, pad, dilation))
+    op = pool_of(g)
+    g.add(MaxPool(op.x, op.kernel, op.stride, op.pad, op.dilation))
 
 
 def grow_avg_pool(g: Grower) -> None:
-    kernel, stride, pad, dilation = window(g)
-    g.finish_sum(g.add(AvgPool(g.image(), kernel, stride, pad, dilation, True)))
+    g.finish_sum(g.add(pool_of(g)))
 
 
 def grow_reduce(g: Grower) -> None:
@@ -274,16 +310,25 @@ def grow_bilinear(g: Grower) -> None:
     for size in x.type.shape[1:3]:
         out = g.between(1, 12)
         near = g.rng.integers(0, 1 + (1 << WEIGHT_BITS), out)
-        tables.append((g.rng.integers(0, size, (out, 2)), np.stack([near, (1 << WEIGHT_BITS) - near], 1)))
+        tables.append(
+            (g.rng.integers(0, size, (out, 2)), np.stack([near, (1 << WEIGHT_BITS) - near], 1))
+        )
     (rows, u), (columns, v) = tables
-    data = [Data(a.astype(t)) for a, t in ((rows, np.int64), (columns, np.int64), (u, np.int16), (v, np.int16))]
+    data = [
+        Data(a.astype(t))
+        for a, t in ((rows, np.int64), (columns, np.int64), (u, np.int16), (v, np.int16))
+    ]
     g.finish_sum(g.add(Bilinear(x, *data)))
 
 
 def grow_matmul(g: Grower) -> None:
     a = g.value(lambda v: v.type.rank >= 2 and v.type.quant.storage.bits <= 8)
     k = a.type.shape[-1]
-    found = [v for v in g.values if v.type.rank >= 2 and v.type.shape[-2] == k and integer_of(v.type.elem) != I32]
+    found = [
+        v
+        for v in g.values
+        if v.type.rank >= 2 and v.type.shape[-2] == k and integer_of(v.type.elem) != I32
+    ]
     if found and g.chance(0.7):
         b = g.pick(found)
     else:
@@ -296,8 +341,12 @@ def grow_softmax(g: Grower) -> None:
     x = g.value(lambda v: v.type.rank >= 1 and v.type.quant.storage.bits <= 8)
     size = 1 << x.type.quant.storage.bits
     bits = min(23, 30 - int(np.ceil(np.log2(max(x.type.shape[-1], 2)))))
-    table = np.floor(np.exp(-g.pick([0.0, 0.001, 0.05, 1.0, 20.0]) * np.arange(size)) * 2**bits).astype(np.int32)
-    to = Quant.per_tensor(*g.pick([(U8, 1 / 256, 0), (I8, 1 / 256, -128), (I16, 2.0**-15, 0), (U8, 0.5, 3)]))
+    table = np.floor(
+        np.exp(-g.pick([0.0, 0.001, 0.05, 1.0, 20.0]) * np.arange(size)) * 2**bits
+    ).astype(np.int32)
+    to = Quant.per_tensor(
+        *g.pick([(U8, 1 / 256, 0), (I8, 1 / 256, -128), (I16, 2.0**-15, 0), (U8, 0.5, 3)])
+    )
     g.add(SoftmaxFixed(x, Data(table), to, Dyadic.of(2.0**-30 / float(to.scale.array))))
 
 
@@ -307,20 +356,26 @@ def grow_concat(g: Grower) -> None:
 
     def fits(v: Value) -> bool:
         return v.type.rank == x.type.rank and all(
-            i == axis or p == q for i, (p, q) in enumerate(zip(v.type.shape, x.type.shape, strict=True))
+            i == axis or p == q
+            for i, (p, q) in enumerate(zip(v.type.shape, x.type.shape, strict=True))
         )
 
     parts = []
     for _ in range(g.between(1, 3)):
         v = g.pick([v for v in g.values if fits(v) and v.type.quant.is_per_tensor] or [x])
-        parts.append(v if v.type.elem == x.type.elem and g.chance(0.5) else g.requantize([v], x.type.quant))
+        parts.append(
+            v if v.type.elem == x.type.elem and g.chance(0.5) else g.requantize([v], x.type.quant)
+        )
     g.add(Concat(tuple([x, *parts] if g.chance(0.7) else [*parts, x]), axis))
 
 
 def grow_slice(g: Grower) -> None:
     x = g.value()
     start = [g.between(0, s - 1) if g.chance(0.4) else 0 for s in x.type.shape]
-    stop = [g.between(a + 1, s) if g.chance(0.4) else s for a, s in zip(start, x.type.shape, strict=True)]
+    stop = [
+        g.between(a + 1, s) if g.chance(0.4) else s
+        for a, s in zip(start, x.type.shape, strict=True)
+    ]
     step = [g.pick([1, 1, 1, 2, 3]) for _ in start]
     g.add(Slice(x, tuple(start), tuple(stop), tuple(step)))
 
@@ -382,7 +437,7 @@ def grow(builder: Builder, seed: int, ops: int = 8) -> list[Value]:
         kind = KINDS[int(rng.choice(len(KINDS), p=weights / weights.sum()))][0]
         try:
             kind(g)
-        except Unfit:
+        except (Unfit, VerifyError):
             continue
     made = g.values[first:] or g.values
     read = {v.name for op in builder.finish(made).ops for v in op.operands}
@@ -397,7 +452,9 @@ def random_graph(seed: int, ops: int = 8) -> Graph:
 def batch(seeds: Sequence[int], ops: int = 8) -> Graph:
     """Several random graphs side by side in one, so that one library holds them all."""
     builder = Builder(f"random_{seeds[0]}", "integer")
-    outputs = [(f"g{seed}_y{i}", v) for seed in seeds for i, v in enumerate(grow(builder, seed, ops))]
+    outputs = [
+        (f"g{seed}_y{i}", v) for seed in seeds for i, v in enumerate(grow(builder, seed, ops))
+    ]
     return builder.finish([v for _, v in outputs], [n for n, _ in outputs])
 
 
@@ -408,7 +465,9 @@ def random_inputs(graph: Graph, rng: np.random.Generator, extreme: bool) -> list
         kept = integer_of(value.type.elem)
         assert kept is not None
         if extreme:
-            drawn = rng.choice([kept.min, kept.max, int(value.type.quant.zero_point.array)], value.type.shape)
+            drawn = rng.choice(
+                [kept.min, kept.max, int(value.type.quant.zero_point.array)], value.type.shape
+            )
         else:
             drawn = rng.integers(kept.min, kept.max + 1, value.type.shape)
         arrays.append(drawn.astype(kept.carrier))

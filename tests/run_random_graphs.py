@@ -1,6 +1,6 @@
 """Compares artifacts of random integer graphs with the interpreter, bit for bit.
 
-    python -m tests.run_random_graphs --count 2000 [--start 0] [--target cpu] [--batch 20]
+python -m tests.run_random_graphs --count 2000 [--start 0] [--target cpu] [--batch 20]
 """
 
 from __future__ import annotations
@@ -61,7 +61,10 @@ def main() -> int:
         seeds = range(first, min(first + options.batch, options.start + options.count))
         ops.update(op.mnemonic for op in batch(seeds).ops)
         faults += check(seeds, options.target)
-        print(f"{seeds[-1] + 1 - options.start} graphs, {len(faults)} faults, {time.time() - begin:.0f} s", flush=True)
+        print(
+            f"{seeds[-1] + 1 - options.start} graphs, {len(faults)} faults, {time.time() - begin:.0f} s",
+            flush=True,
+        )
         for fault in faults[-5:]:
             print(f"  {fault}")
     print(", ".join(f"{name} {count}" for name, count in sorted(ops.items())))

@@ -17,7 +17,7 @@ static const long cases = @CASES@;
 
 static void *room(long bytes) {
     void *p = NULL;
-    return posix_memalign(&p, @NAME_UPPER@_ALIGNMENT, (size_t)bytes + @NAME_UPPER@_INPUT_SLACK) ? NULL : p;
+    return posix_memalign(&p, @UPPER@_ALIGNMENT, (size_t)bytes + @UPPER@_INPUT_SLACK) ? NULL : p;
 }
 
 static unsigned char *load(const char *folder, const char *file, long bytes) {
@@ -46,16 +46,16 @@ static long compare(long which, int output, const unsigned char *got, const unsi
 int main(int count, char **arguments) {
     const char *folder = count > 1 ? arguments[1] : ".";
     long total = 0, wrong = 0, at = 0, checked = 0;
-    for (int i = 0; i < @NAME_UPPER@_INPUTS; i++) total += input_bytes[i];
-    for (int i = 0; i < @NAME_UPPER@_OUTPUTS; i++) total += output_bytes[i];
-    unsigned char *weights = load(folder, "weights.bin", @NAME_UPPER@_WEIGHTS_BYTES);
+    for (int i = 0; i < @UPPER@_INPUTS; i++) total += input_bytes[i];
+    for (int i = 0; i < @UPPER@_OUTPUTS; i++) total += output_bytes[i];
+    unsigned char *weights = load(folder, "weights.bin", @UPPER@_WEIGHTS_BYTES);
     unsigned char *golden = load(folder, "golden.bin", total * cases);
-    unsigned char *workspace = room(@NAME_UPPER@_WORKSPACE_BYTES);
-    void *inputs[@NAME_UPPER@_INPUTS], *outputs[@NAME_UPPER@_OUTPUTS];
-    for (int i = 0; i < @NAME_UPPER@_INPUTS; i++) inputs[i] = room(input_bytes[i]);
-    for (int i = 0; i < @NAME_UPPER@_OUTPUTS; i++) outputs[i] = room(output_bytes[i]);
+    unsigned char *workspace = room(@UPPER@_WORKSPACE_BYTES);
+    void *inputs[@UPPER@_INPUTS], *outputs[@UPPER@_OUTPUTS];
+    for (int i = 0; i < @UPPER@_INPUTS; i++) inputs[i] = room(input_bytes[i]);
+    for (int i = 0; i < @UPPER@_OUTPUTS; i++) outputs[i] = room(output_bytes[i]);
     for (long c = 0; c < cases; c++) {
-        for (int i = 0; i < @NAME_UPPER@_INPUTS; at += input_bytes[i++]) {
+        for (int i = 0; i < @UPPER@_INPUTS; at += input_bytes[i++]) {
             memcpy(inputs[i], golden + at, (size_t)input_bytes[i]);
         }
         const int status = @NAME@_run((const void *const *)inputs, outputs, workspace, weights, NULL);
@@ -63,7 +63,7 @@ int main(int count, char **arguments) {
             fprintf(stderr, "@NAME@_run gave %d, 0 is needed\n", status);
             return 2;
         }
-        for (int i = 0; i < @NAME_UPPER@_OUTPUTS; at += output_bytes[i++]) {
+        for (int i = 0; i < @UPPER@_OUTPUTS; at += output_bytes[i++]) {
             wrong += compare(c, i, outputs[i], golden + at, output_bytes[i]);
             checked += output_bytes[i];
         }

@@ -35,7 +35,20 @@ LINUX_NAMES = {
 }
 """LLVM's name of each feature -> the name in /proc/cpuinfo."""
 
-_V3 = ("avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe", "popcnt", "sse4.1", "sse4.2", "ssse3")
+_V3 = (
+    "avx",
+    "avx2",
+    "bmi",
+    "bmi2",
+    "f16c",
+    "fma",
+    "lzcnt",
+    "movbe",
+    "popcnt",
+    "sse4.1",
+    "sse4.2",
+    "ssse3",
+)
 _V4 = (*_V3, "avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl")
 
 
@@ -65,7 +78,10 @@ def host_flags() -> frozenset[str]:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return frozenset()
-    return next((frozenset(line.split(":", 1)[1].split()) for line in lines if line.startswith("flags")), frozenset())
+    return next(
+        (frozenset(line.split(":", 1)[1].split()) for line in lines if line.startswith("flags")),
+        frozenset(),
+    )
 
 
 def host_features() -> tuple[str, ...]:
@@ -83,7 +99,11 @@ def host_features() -> tuple[str, ...]:
 BASELINE = x86("x86-64", (), "any x86-64 machine", ("x86", "x86_64"))
 AVX2 = x86("x86-avx2", _V3, "x86-64 with AVX2 (Haswell, Zen and newer)")
 AVX_VNNI = x86("x86-avxvnni", (*_V3, "avxvnni"), "x86-64 with AVX-VNNI (Alder Lake and newer)")
-AVX512_VNNI = x86("x86-avx512vnni", (*_V4, "avx512vnni"), "x86-64 with AVX512-VNNI (Cascade Lake, Zen 4 and newer)")
+AVX512_VNNI = x86(
+    "x86-avx512vnni",
+    (*_V4, "avx512vnni"),
+    "x86-64 with AVX512-VNNI (Cascade Lake, Zen 4 and newer)",
+)
 
 
 @cache

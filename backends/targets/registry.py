@@ -32,4 +32,6 @@ def find(name: str | Target) -> Target:
             return target
     near = difflib.get_close_matches(name, [n for t in known for n in t.names], 1)
     hint = f"did you mean {near[0]}?" if near else None
-    raise LowerError(f"target {name}: unknown, one of {', '.join(t.name for t in known)} is needed", hint)
+    raise LowerError(
+        f"target {name}: unknown, one of {', '.join(t.name for t in known)} is needed", hint
+    )

@@ -14,4 +14,6 @@ HOST = tuple(
 def zig(triple: str) -> Toolchain:
     """The cross compiler that comes by pip alone, for `triple` in zig's spelling."""
     run = (PYTHON, "-m", "ziglang")
-    return Toolchain("ziglang", (*run, "cc"), (*run, "ar"), "pip install ziglang", ("-target", triple))
+    return Toolchain(
+        "ziglang", (*run, "cc"), (*run, "ar"), "pip install ziglang", ("-target", triple)
+    )

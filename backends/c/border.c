@@ -1,0 +1,25 @@
+/* @NAME@: the border between reals and stored integers. Needs IEEE floats, and no -ffast-math. */
+#include "@NAME@.h"
+
+/* Added and taken away again, these round to an integer, ties to even: |v| < 2**22 and 2**51. */
+#define ROUND 12582912.0f
+#define ROUND_WIDE 6755399441055744.0
+
+@FUNCTIONS@
+int @NAME@_run_float(const void *const inputs[], void *const outputs[], void *stored,
+    void *workspace, const void *weights, const struct qir_threads *threads) {
+    if (!inputs || !outputs || !stored) return 1;
+    if ((uintptr_t)stored % @UPPER@_ALIGNMENT) return 2;
+    for (int i = 0; i < @UPPER@_INPUTS; i++) {
+        if (!inputs[i]) return 1;
+    }
+    for (int i = 0; i < @UPPER@_OUTPUTS; i++) {
+        if (!outputs[i]) return 1;
+    }
+    unsigned char *s = stored;
+    const void *const whole_inputs[] = {@WHOLE_INPUTS@};
+    void *const whole_outputs[] = {@WHOLE_OUTPUTS@};
+@BEFORE@    const int fault = @NAME@_run(whole_inputs, whole_outputs, workspace, weights, threads);
+    if (fault) return fault;
+@AFTER@    return 0;
+}

@@ -1,0 +1,62 @@
+/* @NAME@: an integer-only program for @TARGET@, made by qir @VERSION@. */
+#ifndef @UPPER@_H
+#define @UPPER@_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define @UPPER@_INPUTS @INPUTS@
+#define @UPPER@_OUTPUTS @OUTPUTS@
+#define @UPPER@_STEPS @STEPS@
+#define @UPPER@_HOSTED @HOSTED@ /* there is an operating system: threads and a clock */
+
+/* Bytes. Workspace and weights lie at multiples of ALIGNMENT. INPUT_SLACK bytes after each input
+ * may be read; they may hold anything. STORED_BYTES: scratch of @NAME@_run_float. */
+#define @UPPER@_ALIGNMENT @ALIGNMENT@
+#define @UPPER@_INPUT_SLACK @SLACK@
+#define @UPPER@_WORKSPACE_BYTES @WORKSPACE@
+#define @UPPER@_WEIGHTS_BYTES @WEIGHTS@
+#define @UPPER@_STORED_BYTES @STORED@
+
+#ifndef QIR_THREADS
+#define QIR_THREADS
+typedef void (*qir_task)(const void *context, int32_t begin, int32_t end);
+
+/* Does task(context, b, e) for pieces [b, e) that make up [0, units), on any threads, and returns
+ * when all are done. Pieces under `grain` units are not worth a thread. */
+struct qir_threads {
+    void (*run)(void *pool, qir_task task, const void *context, int32_t units, int32_t grain);
+    void *pool;
+};
+#endif
+
+/* Stored integers in, stored integers out. Allocates nothing; several threads may call it, each
+ * with its own workspace. `threads` may be null.
+@VALUES@
+ * Gives 0; 1 when a pointer is null; 2 when workspace or weights are not aligned. */
+int @NAME@_run(const void *const inputs[], void *const outputs[], void *workspace,
+    const void *weights, const struct qir_threads *threads);
+
+/* The border: reals (float) in and out, for those that stand for reals. `stored` is scratch of
+ * STORED_BYTES, aligned like the workspace. */
+int @NAME@_run_float(const void *const inputs[], void *const outputs[], void *stored,
+    void *workspace, const void *weights, const struct qir_threads *threads);
+@BORDER@
+#if @UPPER@_HOSTED
+/* @NAME@_run, and the nanoseconds that each step took. */
+int @NAME@_profile(const void *const inputs[], void *const outputs[], void *workspace,
+    const void *weights, const struct qir_threads *threads, uint64_t nanoseconds[@UPPER@_STEPS]);
+
+/* `count` threads, the caller's included; null when they cannot be had. */
+const struct qir_threads *@NAME@_pool_start(int count);
+void @NAME@_pool_stop(const struct qir_threads *threads);
+#endif
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

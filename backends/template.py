@@ -1,0 +1,17 @@
+"""C files with holes: @NAME@ and the like, in backends/c/."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+FOLDER = Path(__file__).parent / "c"
+HOLE = re.compile(r"@([A-Z_]+)@")
+
+
+def fill(template: str, **holes: object) -> str:
+    """The file backends/c/`template` with each @KEY@ replaced; every hole must have its key, and the reverse."""
+    text = (FOLDER / template).read_text()
+    found = set(HOLE.findall(text))
+    assert found == set(holes), (template, found ^ set(holes))
+    return HOLE.sub(lambda m: str(holes[m.group(1)]), text)
