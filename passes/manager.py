@@ -203,15 +203,17 @@ def _sample(value: Value, rng: np.random.Generator) -> Array:
 
 
 def distance(before: Sequence[Array], after: Sequence[Array]) -> float:
-    """max|after - before| / (1 + max|before|) over all outputs; infinite when shapes differ or NaN
-    appears.
+    """max|after - before| / (1 + max|before|) over all outputs; infinite when shapes differ, or
+    when one has a NaN or infinity that the other has not.
     """
     worst = 0.0 if len(before) == len(after) else float("inf")
     for a, b in zip(before, after, strict=False):
         if a.shape != b.shape:
             return float("inf")
-        if a.size and not np.array_equal(a, b):
-            wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)
-            error = float(np.max(np.abs(wide_a - wide_b)) / (1 + np.max(np.abs(wide_a))))
+        wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)
+        differ = ~((wide_a == wide_b) | (np.isnan(wide_a) & np.isnan(wide_b)))
+        if np.any(differ):
+            size = np.max(np.abs(wide_a), where=np.isfinite(wide_a), initial=0.0)
+            error = float(np.max(np.abs(wide_a - wide_b)[differ]) / (1 + size))
             worst = max(worst, error if np.isfinite(error) else float("inf"))
     return worst

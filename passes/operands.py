@@ -16,6 +16,7 @@ from qir.passes.pattern import Site
 
 CLOSE = 1e-5  # relative: how far a constant may be off the one a formula has
 MAX_DEGREE = 4
+LINES = (Add, Sub, Mul, Div, Neg)
 
 
 def real_constant(at: Site, value: Value | None) -> Array | None:
@@ -89,6 +90,20 @@ def polynomial(at: Site, value: Value, x: Value, depth: int = 8) -> tuple[float,
     if len(known) != len(parts) or op.result.type.shape != x.type.shape:
         return None
     return _combined(op, known)
+
+
+def line(at: Site, value: Value) -> tuple[Value, tuple[float, float]]:
+    """(x, (b, a)) with value = a * x + b, x as far up as that holds."""
+    x, b, a = value, 0.0, 1.0
+    while True:
+        op = at.producer(x)
+        for inner in op.operands if isinstance(op, LINES) else ():
+            found = polynomial(at, x, inner, depth=1)
+            if found is not None and len(found) == 2 and uniform(at, inner) is None and found[1]:
+                x, b, a = inner, b + a * found[0], a * found[1]
+                break
+        else:
+            return x, (b, a)
 
 
 def _combined(op: Op, parts: Sequence[tuple[float, ...]]) -> tuple[float, ...] | None:

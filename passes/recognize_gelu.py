@@ -9,9 +9,9 @@ from typing import ClassVar
 from qir.ir.op import Op, Value
 from qir.ir.ops import Div, Erf, Gelu, Mul, Tanh
 from qir.passes.manager import Claim, Miss, keeps_reals, register
-from qir.passes.operands import is_close, matches, polynomial, uniform
+from qir.passes.operands import is_close, line, matches, polynomial, uniform
 from qir.passes.pattern import RewritePass, Site
-from qir.passes.recognize_swish import line, scaled
+from qir.passes.recognize_swish import scaled
 
 TANH_INSIDE = (0.0, math.sqrt(2 / math.pi), 0.0, math.sqrt(2 / math.pi) * 0.044715)
 ERF_INSIDE = (0.0, math.sqrt(0.5))

@@ -8,9 +8,8 @@ from typing import ClassVar
 from qir.ir.op import Op, Value
 from qir.ir.ops import Add, Clip, Elu, Exp, LeakyRelu, Maximum, PRelu, Relu
 from qir.passes.manager import Claim, Miss, keeps_reals, register
-from qir.passes.operands import is_close, polynomial, uniform
+from qir.passes.operands import is_close, line, polynomial, uniform
 from qir.passes.pattern import RewritePass, Site
-from qir.passes.recognize_swish import line
 
 
 @register

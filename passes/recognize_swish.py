@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from qir.ir.op import Op, Value
-from qir.ir.ops import Add, Clip, Constant, Div, HardSigmoid, HardSwish, Mul, Sigmoid, Silu
+from qir.ir.ops import Clip, Constant, Div, HardSigmoid, HardSwish, Mul, Sigmoid, Silu
 from qir.passes.manager import Claim, Miss, keeps_reals, register
-from qir.passes.operands import is_close, polynomial, split_constant, uniform
+from qir.passes.operands import is_close, line, polynomial, split_constant, uniform
 from qir.passes.pattern import RewritePass, Site
 
 
@@ -60,20 +60,6 @@ def hard_sigmoid(op: Op, clip: Clip, scale: float, at: Site) -> Value | Miss:
     if beta == 0:
         return Miss("no line a * x + b is clipped")
     return at.replace(HardSigmoid(x, alpha * scale, beta * scale), clip)
-
-
-def line(at: Site, value: Value) -> tuple[Value, tuple[float, float]]:
-    """(x, (b, a)) with value = a * x + b, x as far up as that holds."""
-    x, b, a = value, 0.0, 1.0
-    while True:
-        op = at.producer(x)
-        for inner in op.operands if isinstance(op, (Add, Mul, Div)) else ():
-            found = polynomial(at, x, inner, depth=1)
-            if found is not None and len(found) == 2 and uniform(at, inner) is None and found[1]:
-                x, b, a = inner, b + a * found[0], a * found[1]
-                break
-        else:
-            return x, (b, a)
 
 
 def gated(op: Mul, gate: Value, other: Value, at: Site) -> Value | Miss:
