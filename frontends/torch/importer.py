@@ -25,7 +25,7 @@ from qir.frontends.torch import (
     shape,
 )
 from qir.frontends.torch.export import Program, first_line, to_program
-from qir.frontends.torch.site import Missing, Site, Stored
+from qir.frontends.torch.site import Missing, Site, Stored, symbol
 from qir.frontends.torch.table import RULES, Unsupported, nearest
 from qir.ir.errors import FrontendError, QirError, listed
 from qir.ir.graph import Builder, Graph
@@ -210,11 +210,6 @@ def label(node: Node) -> str:
 
 def at(loc: Loc) -> str:
     return f" ({loc.source})" if loc.source else ""
-
-
-def symbol(name: str) -> str:
-    """`name` as the text form writes names."""
-    return re.sub(r"[^\w.$-]", "_", name) or "torch"
 
 
 def flat(held: Any) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -135,7 +136,7 @@ class Site:
 
     def _emit(self, op: Constant, name: str | None) -> Value:
         loc = self.loc if name is None else Loc(f"torch {name}")
-        return self.builder.add(replace(op, loc=loc), name or f"{self.name}.constant")
+        return self.builder.add(replace(op, loc=loc), symbol(name or f"{self.name}.constant"))
 
     # -- moves that many rules need
 
@@ -144,6 +145,11 @@ class Site:
 
     def transpose(self, x: Value, *perm: int) -> Value:
         return x if perm == tuple(range(len(perm))) else self.add(Transpose(x, perm))
+
+
+def symbol(name: str) -> str:
+    """`name` as the text form writes names: what it has no letter for becomes _."""
+    return re.sub(r"[^\w.$-]", "_", name) or "torch"
 
 
 def axis_of(dim: int, rank: int) -> int:

@@ -121,6 +121,23 @@ def test_output_names_of_a_tuple_and_of_one() -> None:
     assert import_torch(nn.ReLU(), inputs((2, 3))[0]).output_names == ("output",)
 
 
+def test_names_that_the_text_form_does_not_have() -> None:
+    """Names of parameters may hold any character; values of a graph may not."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = nn.ModuleDict({"a b/c": nn.Linear(3, 2)})
+
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"y of x": self.parts["a b/c"](x)}
+
+    graph = agree(Net(), inputs((2, 3)))
+    assert "parts.a_b_c.weight" in graph.producers
+    assert graph.producers["parts.a_b_c.weight"].loc.source == "torch parts.a b/c.weight"
+    assert graph.output_names == ("y of x",)
+
+
 def test_a_constant_output() -> None:
     class Half(nn.Module):
         def __init__(self) -> None:
