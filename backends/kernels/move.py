@@ -16,24 +16,42 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 
 from qir.backends.kernels.contraction import Array
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, vector_bytes
-from qir.backends.kernels.nest import GRAIN, Nest, nest
+from qir.backends.kernels.nest import GRAIN, Nest, nest, turned
 from qir.backends.kernels.plane import Plane
 from qir.backends.kernels.view import ITEM, LIMITS, View
+
+SHUFFLED = 16  # bytes of the vectors that are shuffled: every machine does that in registers
+WOVEN = 4  # elements that weaving takes together at most
+
+
+class Route(Enum):
+    """How a copy goes. All but ROWS have an axis along which x is contiguous before y's own.
+
+    WEAVE: a few of y's elements come from as many places of x, and y's next axis continues them.
+    UNWEAVE: the other way about. TILES: squares are turned in registers.
+    """
+
+    ROWS = "rows"
+    WEAVE = "weave"
+    UNWEAVE = "unweave"
+    TILES = "tiles"
 
 
 @dataclass(frozen=True)
 class CopyCode:
-    """Operands of the nest: x, y. `item`: bytes of an element."""
+    """Operands of the nest: x, y. `item`: bytes of an element. `lanes`: elements of a vector."""
 
     item: int
     nest: Nest
-    vector_bytes: int
+    route: Route
+    lanes: int
 
     @property
     def units(self) -> int:
@@ -126,7 +144,25 @@ def copy(x: View, y: View, features: frozenset[str]) -> Kernel:
             f"copy: x is {x.dtype} {list(x.shape)}, y {y.dtype} {list(y.shape)}; one type is needed"
         )
     loops = nest(x.shape, (x.strides, y.strides), grain=4 * GRAIN // x.item)
-    return Kernel(CopyCode(x.item, loops, vector_bytes(features)))
+    return Kernel(_route(x.item, loops, vector_bytes(features)))
+
+
+def _route(item: int, loops: Nest, width: int) -> CopyCode:
+    """`value` in the pad (top, left, bottom, right) around the inside of a plane."""
+    (*outer, x_step), y_step = loops.strides[0], loops.steps[1]
+    lanes = SHUFFLED // item
+    if not width or y_step != 1 or x_step in (0, 1) or 1 not in outer:
+        return CopyCode(item, loops, Route.ROWS, max(1, width // item))
+    turn = turned(loops, outer.index(1), lanes, 4 * GRAIN // item)
+    many, few = turn.shape[-2:] if turn.cut < len(turn.shape) - 2 else (turn.piece, turn.shape[-1])
+    y_near = turn.strides[1][-2]
+    if few <= WOVEN and y_near == few and many >= lanes:
+        return CopyCode(item, turn, Route.WEAVE, lanes)
+    if many == turn.shape[-2] <= WOVEN and x_step == many and few >= lanes:
+        return CopyCode(item, turn, Route.UNWEAVE, lanes)
+    if min(many, few) >= lanes:
+        return CopyCode(item, turn, Route.TILES, lanes)
+    return CopyCode(item, loops, Route.ROWS, max(1, width // item))
 
 
 def fill(y: View, value: int, features: frozenset[str]) -> Kernel:

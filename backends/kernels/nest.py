@@ -64,6 +64,17 @@ def nest(
     )
 
 
+def turned(whole: Nest, near: int, least: int, grain: int = GRAIN) -> Nest:
+    """The nest with axis `near` moved to just before the last; pieces of it are `least` or more."""
+    last = len(whole.shape) - 1
+    order = [a for a in range(last) if a != near] + [near, last]
+    shape = tuple(whole.shape[a] for a in order)
+    cut, piece = _cut(list(shape), grain, last)
+    if cut == last - 1:
+        piece = max(piece, min(least, shape[cut]))
+    return Nest(shape, tuple(tuple(s[a] for a in order) for s in whole.strides), cut, piece)
+
+
 def _merged(axes: list[tuple[int, tuple[int, ...]]]) -> list[tuple[int, tuple[int, ...]]]:
     """Neighbours that every operand walks like one axis become one."""
     merged: list[tuple[int, tuple[int, ...]]] = []

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from qir.backends.kernels.bilinear import BilinearCode
-from qir.backends.tvm.compat import PrimFunc, tirx
+from qir.backends.tvm.compat import PrimFunc
 from qir.backends.tvm.kernels.pool import place
 from qir.backends.tvm.kernels.scaling import Scaler
 from qir.backends.tvm.kernels.script import Constants, Script, cast, width_of
+from qir.backends.tvm.kernels.sums import dot, spread
 from qir.backends.tvm.kernels.writer import Expr
 
 
@@ -17,9 +18,6 @@ def emit_bilinear(code: BilinearCode, symbol: str) -> PrimFunc:
     constants = Constants(w, code.fields)
     y = w.pointer("y", code.y.dtype)
     lanes = width_of(code.vector_bytes, "int32") if code.params[3] in (0, 1) else 1
-
-    def spread(value: Expr, width: int) -> Expr:
-        return value if width == 1 else tirx.Broadcast(value, width)
 
     with w.units() as unit:
         image, row = w.split(unit, code.y.height)
@@ -32,7 +30,7 @@ def emit_bilinear(code: BilinearCode, symbol: str) -> PrimFunc:
             across = [w.let(constants.take("columns", column * 2 + b)) for b in (0, 1)]
             v = [w.let(cast(constants.take("v", column * 2 + b), "int32", 1)) for b in (0, 1)]
             y_at = w.let(place(code.y, image, row, column))
-            param = sum(i * s for i, s in zip((image, row, column), code.params, strict=False))
+            param = dot((image, row, column), code.params)
 
             def channels(at: Expr, width: int) -> None:
                 total = None

@@ -6,6 +6,7 @@ from qir.backends.kernels.matmul import MatMulCode
 from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.kernels.scaling import Scaler
 from qir.backends.tvm.kernels.script import Constants, Script, cast, straight, width_of
+from qir.backends.tvm.kernels.sums import spread
 from qir.backends.tvm.kernels.writer import Expr
 
 ROWS = 4  # of a, that one load of b serves
@@ -44,18 +45,18 @@ class _MatMul:
         zero_a, zero_b = (w.let(self.constants.take(f"zero_{name}")) for name in "ab")
         acc = w.registers(rows, "int32", width)
         for i in range(rows):
-            acc[i] = self._spread(tirx.const(0, "int32"), width)
+            acc[i] = spread(tirx.const(0, "int32"), width)
         with w.steps(k, "k") as depth:
             right = cast(
                 w.load(self.b, offsets[1] + at * b_side + depth * b_step, width), "int32", width
             )
-            right = w.let(right - self._spread(zero_b, width))
+            right = w.let(right - spread(zero_b, width))
             for i in range(rows):
                 left = (
                     cast(w.load(self.a, offsets[0] + i * down[0] + depth * a_step), "int32", 1)
                     - zero_a
                 )
-                acc[i] = acc[i] + self._spread(left, width) * right
+                acc[i] = acc[i] + spread(left, width) * right
         for i in range(rows):
             value = w.let(acc[i])
             if code.scaling:
@@ -64,10 +65,6 @@ class _MatMul:
                     [value], offsets[2] + i * down[2] + at * p_side, p_side, width
                 )
             w.store(self.y, offsets[3] + i * down[3] + at * y_side, value, width)
-
-    @staticmethod
-    def _spread(value: Expr, width: int) -> Expr:
-        return value if width == 1 else tirx.Broadcast(value, width)
 
 
 def emit_matmul(code: MatMulCode, symbol: str) -> PrimFunc:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from qir.backends.kernels.move import CopyCode, FillCode, FrameCode, GatherCode
+from qir.backends.kernels.move import CopyCode, FillCode, FrameCode, GatherCode, Route
 from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.kernels.script import Constants, Script, straight, width_of
-from qir.backends.tvm.kernels.writer import Expr, splat
+from qir.backends.tvm.kernels.writer import Expr, shuffle, splat
 
 CARRIER = {1: "int8", 2: "int16", 4: "int32"}
 """What stands for elements of so many bytes: moving does not look at them."""
@@ -13,19 +13,95 @@ CARRIER = {1: "int8", 2: "int16", 4: "int32"}
 
 def emit_copy(code: CopyCode, symbol: str) -> PrimFunc:
     """`void symbol(x, y, begin, end)`."""
-    w, dtype = Script(), CARRIER[code.item]
-    x, y = w.pointer("x", dtype), w.pointer("y", dtype)
-    steps = code.nest.steps
-    lanes = straight(steps, width_of(code.vector_bytes, dtype))
+    return _Copy(code).build(symbol)
 
-    with w.units() as unit, w.rows(code.nest, unit) as (x_at, y_at):
 
-        def row(at: Expr, width: int) -> None:
-            value = w.take(x, x_at + at * steps[0], steps[0], width)
-            w.store(y, y_at + at * steps[1], value, width)
+class _Copy:
+    def __init__(self, code: CopyCode) -> None:
+        self.code, self.script = code, Script()
+        dtype = CARRIER[code.item]
+        self.x, self.y = self.script.pointer("x", dtype), self.script.pointer("y", dtype)
 
-        w.spans(code.nest.row, lanes, row)
-    return w.finish(symbol)
+    def build(self, symbol: str) -> PrimFunc:
+        w, code = self.script, self.code
+        routes = {Route.WEAVE: self._weave, Route.UNWEAVE: self._unweave, Route.TILES: self._tiles}
+        if code.route is Route.ROWS:
+            with w.units() as unit, w.rows(code.nest, unit) as (x_at, y_at):
+                self._row(x_at, y_at)
+            return w.finish(symbol)
+        with w.units() as unit, w.rows(code.nest, unit, inner=2) as (x_at, y_at):
+            routes[code.route](x_at, y_at)
+        return w.finish(symbol)
+
+    @property
+    def _near(self) -> int:
+        """How many elements of the axis before the last to take."""
+        nest = self.code.nest
+        return nest.piece if nest.cut == len(nest.shape) - 2 else nest.shape[-2]
+
+    def _row(self, x_at: Expr, y_at: Expr) -> None:
+        w, (x_step, y_step) = self.script, self.code.nest.steps
+
+        def piece(at: Expr, width: int) -> None:
+            value = w.take(self.x, x_at + at * x_step, x_step, width)
+            w.store(self.y, y_at + at * y_step, value, width)
+
+        w.spans(self.code.nest.row, straight((x_step, y_step), self.code.lanes), piece)
+
+    def _weave(self, x_at: Expr, y_at: Expr) -> None:
+        """Vectors from each of a few places of x become as many vectors of y."""
+        w, count, step = self.script, self.code.nest.shape[-1], self.code.nest.steps[0]
+
+        def piece(at: Expr, width: int) -> None:
+            parts = [w.let(w.load(self.x, x_at + at + k * step, width)) for k in range(count)]
+            for v in range(count):
+                places = range(v * width, (v + 1) * width)
+                picks = [e % count * width + e // count for e in places]
+                w.store(self.y, y_at + at * count + v * width, shuffle(parts, picks), width)
+
+        w.spans(self._near, self.code.lanes, piece)
+
+    def _unweave(self, x_at: Expr, y_at: Expr) -> None:
+        """A few vectors of x become one for each of as many places of y."""
+        w, count, near = self.script, self._near, self.code.nest.strides[1][-2]
+
+        def piece(at: Expr, width: int) -> None:
+            parts = [
+                w.let(w.load(self.x, x_at + at * count + k * width, width)) for k in range(count)
+            ]
+            for v in range(count):
+                picks = [e * count + v for e in range(width)]
+                w.store(self.y, y_at + at + v * near, shuffle(parts, picks), width)
+
+        w.spans(self.code.nest.shape[-1], self.code.lanes, piece)
+
+    def _tiles(self, x_at: Expr, y_at: Expr) -> None:
+        """Squares of lanes x lanes: rows of x become columns of y."""
+        w, code = self.script, self.code
+        x_far, y_near = code.nest.steps[0], code.nest.strides[1][-2]
+
+        def tile(near: Expr, far: Expr, lanes: int) -> None:
+            from_x, to_y = w.let(x_at + near + far * x_far), w.let(y_at + near * y_near + far)
+            rows = [w.load(self.x, from_x + i * x_far, lanes) for i in range(lanes)]
+            for i, row in enumerate(_turned(w, [w.let(r) for r in rows])):
+                w.store(self.y, to_y + i * y_near, row, lanes)
+
+        def column(near: Expr, lanes: int) -> None:
+            w.spans(code.nest.shape[-1], lanes, lambda far, _: tile(near, far, lanes))
+
+        w.spans(self._near, code.lanes, column)
+
+
+def _turned(w: Script, rows: list[Expr]) -> list[Expr]:
+    """The transpose of a square: log2(n) rounds of interleaving rows i and i + n / 2."""
+    half = len(rows) // 2
+    size = len(rows)
+    low = [p for lane in range(half) for p in (lane, size + lane)]
+    high = [p + half for p in low]
+    for _ in range(size.bit_length() - 1):
+        pairs = [(rows[i], rows[i + half]) for i in range(half)]
+        rows = [w.let(shuffle(pair, picks)) for pair in pairs for picks in (low, high)]
+    return rows
 
 
 def emit_gather(code: GatherCode, symbol: str) -> PrimFunc:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import dataclass
+
 from qir.backends.kernels.plane import Plane
 from qir.backends.kernels.pool import MaxPoolCode, SumPoolCode
 from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.kernels.scaling import Scaler
-from qir.backends.tvm.kernels.script import Constants, Script, cast, width_of
-from qir.backends.tvm.kernels.writer import Expr, splat
+from qir.backends.tvm.kernels.script import Constants, Script, width_of
+from qir.backends.tvm.kernels.sums import Sums, dot, spread
+from qir.backends.tvm.kernels.writer import Expr
 
 UNROLLED_TAPS = 32  # windows this small have no loop
 
@@ -56,36 +60,79 @@ def emit_max_pool(code: MaxPoolCode, symbol: str) -> PrimFunc:
 
 def emit_sum_pool(code: SumPoolCode, symbol: str) -> PrimFunc:
     """`void symbol(x, constants, y, begin, end)`."""
-    w = Script()
-    x = w.pointer("x", code.x.dtype)
-    constants = Constants(w, code.fields)
-    y = w.pointer("y", code.y.dtype)
-    lanes = width_of(code.vector_bytes, "int32")
-    lanes = lanes if code.params[3] in (0, 1) else 1
-    with w.units() as unit:
-        image, row = w.split(unit, code.y.height)
-        rows = constants.take("pool_rows", row) if code.clips else code.kernel[0]
-        above = w.let(image * code.x.pitch_n + constants.take("pool_row", row))
-        with w.steps(code.y.width, "column") as column:
-            columns = constants.take("pool_columns", column) if code.clips else code.kernel[1]
-            corner = w.let(above + constants.take("pool_column", column))
-            count = w.let(constants.take("pool_zero") * rows * columns)
-            y_at = w.let(place(code.y, image, row, column))
-            param = sum(i * s for i, s in zip((image, row, column), code.params, strict=False))
+    return _SumPool(code).build(symbol)
 
-            def channels(at: Expr, width: int) -> None:
-                acc = w.registers(1, "int32", width)
-                acc[0] = splat(0, "int32", width)
-                with w.loop(0, w.let(rows), "ky") as a, w.loop(0, w.let(columns), "kx") as b:
-                    from_x = corner + a * code.pitch[0] + b * code.pitch[1] + at
-                    acc[0] = acc[0] + cast(w.load(x, from_x, width), "int32", width)
-                value = acc[0] - (count if width == 1 else tirx.Broadcast(count, width))
-                if code.scaling:
-                    scaler = Scaler(w, code.scaling, constants)
-                    value = scaler.stored(
-                        [w.let(value)], param + at * code.params[3], code.params[3], width
-                    )
-                w.store(y, y_at + at, value, width)
 
-            w.spans(code.y.channels, lanes, channels)
-    return w.finish(symbol)
+@dataclass(frozen=True)
+class _Window:
+    """Where one output's taps begin in x and how many they are; where its constants and y are."""
+
+    corner: Expr
+    rows: Expr
+    columns: Expr
+    zeros: Expr
+    param: Expr
+    y_at: Expr
+
+
+class _SumPool:
+    def __init__(self, code: SumPoolCode) -> None:
+        self.code, self.script = code, Script()
+        w = self.script
+        self.x = w.pointer("x", code.x.dtype)
+        self.constants = Constants(w, code.fields)
+        self.y = w.pointer("y", code.y.dtype)
+
+    def build(self, symbol: str) -> PrimFunc:
+        w, code, take = self.script, self.code, self.constants.take
+        lanes = width_of(code.vector_bytes, code.x.dtype) if code.params[3] in (0, 1) else 1
+        with w.units() as unit:
+            image, row = w.split(unit, code.y.height)
+            rows = w.let(take("pool_rows", row)) if code.clips else code.kernel[0]
+            above = w.let(image * code.x.pitch_n + take("pool_row", row))
+            with w.steps(code.y.width, "column") as column:
+                columns = w.let(take("pool_columns", column)) if code.clips else code.kernel[1]
+                window = _Window(
+                    w.let(above + take("pool_column", column)),
+                    rows,
+                    columns,
+                    w.let(take("pool_zero") * rows * columns),
+                    dot((image, row, column), code.params),
+                    w.let(place(code.y, image, row, column)),
+                )
+                w.spans(code.y.channels, lanes, lambda at, n, to=window: self._channels(to, at, n))
+        return w.finish(symbol)
+
+    def _channels(self, window: _Window, at: Expr, width: int) -> None:
+        w, code, (ky, kx) = self.script, self.code, self.code.kernel
+        sums = Sums(w, code.x.dtype, ky * kx, width)
+        if ky * kx > UNROLLED_TAPS:
+            self._loop(sums, window, at, width)
+        else:
+            full = tirx.And(tirx.EQ(window.rows, ky), tirx.EQ(window.columns, kx))
+            with w.when(full) if code.clips else nullcontext():
+                for a in range(ky):
+                    for b in range(kx):
+                        sums.add(self._tap(window, at, a, b, width))
+            if code.clips:
+                with w.when(tirx.Not(full)):
+                    self._loop(sums, window, at, width)
+        lanes = width_of(code.vector_bytes, "int32")
+        sums.each(lanes, lambda value, o, n: self._store(window, value, at + o, n))
+
+    def _loop(self, sums: Sums, window: _Window, at: Expr, width: int) -> None:
+        w = self.script
+        with w.loop(0, window.rows, "ky") as a, w.loop(0, window.columns, "kx") as b:
+            sums.add(self._tap(window, at, a, b, width))
+
+    def _tap(self, window: _Window, at: Expr, a: Expr, b: Expr, width: int) -> Expr:
+        pitch = self.code.pitch
+        return self.script.load(self.x, window.corner + a * pitch[0] + b * pitch[1] + at, width)
+
+    def _store(self, window: _Window, total: Expr, at: Expr, width: int) -> None:
+        w, step = self.script, self.code.params[3]
+        value = w.let(total - spread(window.zeros, width))
+        if self.code.scaling:
+            scaler = Scaler(w, self.code.scaling, self.constants)
+            value = scaler.stored([value], window.param + at * step, step, width)
+        w.store(self.y, window.y_at + at, value, width)

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from qir.backends.kernels.reduce import ReduceCode
 from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.kernels.scaling import Scaler
-from qir.backends.tvm.kernels.script import Constants, Script, cast, straight, width_of
+from qir.backends.tvm.kernels.script import Constants, Script, straight, width_of
+from qir.backends.tvm.kernels.sums import Sums
 from qir.backends.tvm.kernels.writer import Expr
 
 
@@ -22,35 +23,31 @@ class _Reduce:
     def build(self, symbol: str) -> PrimFunc:
         w, code = self.script, self.code
         steps = code.nest.steps
-        kept = (
-            *steps,
-            2 * (steps[0] != 1),
-            steps[-1],
-        )  # vectors need x side by side, never repeated
-        wide = width_of(code.vector_bytes, code.dtype)
-        lanes = straight(kept, wide if code.maximum else min(wide, 64))
+        # Vectors need x side by side: one element for all lanes would be summed once for each.
+        kept = (*steps[1:], steps[-1]) if steps[0] == 1 else (2, 1)
+        lanes = straight(kept, width_of(code.vector_bytes, code.dtype))
         with w.units() as unit, w.rows(code.nest, unit) as offsets:
-            w.spans(code.nest.row, lanes, lambda at, width: self._element(offsets, at, width))
+            w.spans(code.nest.row, lanes, lambda at, width: self._elements(offsets, at, width))
         return w.finish(symbol)
 
-    def _element(self, offsets: list[Expr], at: Expr, width: int) -> None:
+    def _elements(self, offsets: list[Expr], at: Expr, width: int) -> None:
         w, code, steps = self.script, self.code, self.code.nest.steps
         x_at = w.let(offsets[0] + at * steps[0])
-        value = self._most(x_at, width) if code.maximum else self._sum(x_at, width)
+        if code.maximum:
+            w.store(self.y, offsets[2] + at * steps[2], self._most(x_at, width), width)
+            return
+        sums = Sums(w, code.dtype, code.count, width)
+        self._each(x_at, 0, lambda x: sums.add(w.load(self.x, x, width)))
+        lanes = width_of(code.vector_bytes, "int32")
+        sums.each(lanes, lambda value, o, n: self._store(offsets, value, at + o, n))
+
+    def _store(self, offsets: list[Expr], total: Expr, at: Expr, width: int) -> None:
+        w, code, steps = self.script, self.code, self.code.nest.steps
+        value = w.let(total + self.constants.take("offset", 0, 0, width))
         if code.scaling:
             scaler = Scaler(w, code.scaling, self.constants)
-            value = scaler.stored([w.let(value)], offsets[1] + at * steps[1], steps[1], width)
+            value = scaler.stored([value], offsets[1] + at * steps[1], steps[1], width)
         w.store(self.y, offsets[2] + at * steps[2], value, width)
-
-    def _sum(self, x_at: Expr, width: int) -> Expr:
-        w = self.script
-        acc = w.registers(1, "int32", width)
-        acc[0] = self.constants.take("offset", 0, 0, width)
-        self._each(x_at, 0, lambda at: self._add(acc, at, width))
-        return acc[0]
-
-    def _add(self, acc: Expr, at: Expr, width: int) -> None:
-        acc[0] = acc[0] + cast(self.script.load(self.x, at, width), "int32", width)
 
     def _most(self, x_at: Expr, width: int) -> Expr:
         w = self.script

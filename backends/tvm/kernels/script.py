@@ -53,15 +53,6 @@ class Script(Writer):
         with self.loop(begin, end, "unit") as unit:
             yield unit
 
-    def split(self, index: Expr, extent: int) -> tuple[Expr, Expr]:
-        """Quotient and remainder of a non-negative index; an extent of 1 costs nothing."""
-        if extent == 1:
-            return index, 0
-        if isinstance(index, int):
-            return divmod(index, extent)
-        by = tirx.IntImm("int32", extent)
-        return self.let(tirx.truncdiv(index, by)), self.let(tirx.truncmod(index, by))
-
     @contextmanager
     def rows(self, nest: Nest, unit: Expr, inner: int = 1) -> Iterator[list[Expr]]:
         """The nest's loops without the last `inner` axes: the offset of each operand."""

@@ -7,6 +7,7 @@ from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.kernels.pool import place
 from qir.backends.tvm.kernels.scaling import Scaler
 from qir.backends.tvm.kernels.script import Constants, Script, cast, width_of
+from qir.backends.tvm.kernels.sums import dot
 from qir.backends.tvm.kernels.writer import Expr
 
 PIXELS = 4  # of a row, that one load of weights serves
@@ -77,7 +78,7 @@ class _Wide:
             if code.residual:
                 loaded = w.load(self.residual, place(code.residual, *at) + o, width)
                 terms.append(w.let(cast(loaded, "int32", width)))
-            param = sum(i * s for i, s in zip((*at, o), code.params, strict=True))
+            param = dot((*at, o), code.params)
             value = Scaler(w, code.scaling, self.constants).stored(
                 terms, param, code.params[3], width
             )
