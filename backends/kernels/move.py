@@ -148,7 +148,7 @@ def copy(x: View, y: View, features: frozenset[str]) -> Kernel:
 
 
 def _route(item: int, loops: Nest, width: int) -> CopyCode:
-    """`value` in the pad (top, left, bottom, right) around the inside of a plane."""
+    """The copy along rows, or by shuffles where x and y are contiguous along different axes."""
     (*outer, x_step), y_step = loops.strides[0], loops.steps[1]
     lanes = SHUFFLED // item
     if not width or y_step != 1 or x_step in (0, 1) or 1 not in outer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 from qir.backends.kernels.plane import Plane
 from qir.backends.kernels.pool import MaxPoolCode, SumPoolCode
@@ -100,7 +101,7 @@ class _SumPool:
                     dot((image, row, column), code.params),
                     w.let(place(code.y, image, row, column)),
                 )
-                w.spans(code.y.channels, lanes, lambda at, n, to=window: self._channels(to, at, n))
+                w.spans(code.y.channels, lanes, partial(self._channels, window))
         return w.finish(symbol)
 
     def _channels(self, window: _Window, at: Expr, width: int) -> None:
