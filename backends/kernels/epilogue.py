@@ -3,8 +3,9 @@
 On vectors of int32 lanes the fast form of `(v*m + 2**(s-1)) >> s` is `hi32(v*m + c64) >> t` with
 t = s - 32: the rounding constant, the bias and the zero point are folded into the int64 c64. A
 shift below 32 is raised to 32 by shifting v left first, when the proven range of v allows. Where an
-int64 or int32 bound fails, the wide form shifts and clamps in 64-bit lanes. Both give the same bits
-as the definition in `contraction`.
+int64 or int32 bound fails, the wide form shifts and clamps in 64-bit lanes. Where the CPU has a
+52-bit multiply-add, odd lanes use it: their accumulators start high enough never to be negative.
+All give the same bits as the definition in `contraction`.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ class Epilogue:
     """How accumulators become stored values; part of a kernel's code.
 
     `zero_point` is what is left to add after the shift (0 when folded). `before`, `after`:
-    per-channel shifts of the fast form are present. Constants of one vector of channels are a
-    record of `fields`, each one vector wide.
+    per-channel shifts of the fast form are present. `fused`: accumulators begin at `start`, odd
+    lanes are multiplied and added at once. Constants of one vector of channels are a record of
+    `fields`, each one vector wide.
     """
 
     dtype: str
@@ -37,6 +39,7 @@ class Epilogue:
     after: bool = False
     zero_point: int = 0
     residual: str | None = None
+    fused: bool = False
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -47,6 +50,7 @@ class Epilogue:
         names += ["before"] if self.before else []
         names += ["after"] if self.after else []
         names += ["residual_even", "residual_odd"] if self.residual else []
+        names += ["start"] if self.fused else []
         return tuple(names)
 
     @property
@@ -66,6 +70,7 @@ class Channels:
     before: Array
     after: Array
     residual: Array
+    start: Array
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,10 @@ class _Terms:
             _within(s, INT64) for s in [add, *products, *sums]
         )
 
+    def fits_52_bits(self) -> bool:
+        """The product of an accumulator that starts at -low, as unsigned 52 bits."""
+        return (self.high - self.low) * self.mult < 2**52
+
 
 def _within(value: int, bounds: tuple[int, int]) -> bool:
     return bounds[0] <= value <= bounds[1]
@@ -105,7 +114,11 @@ def acc_range(weights: Array, x_range: tuple[int, int]) -> tuple[Array, Array]:
 
 
 def plan(
-    spec: Contraction, const: Constants, bias: Array, x_range: tuple[int, int]
+    spec: Contraction,
+    const: Constants,
+    bias: Array,
+    x_range: tuple[int, int],
+    multiplies_52_bits: bool = False,
 ) -> tuple[Epilogue, Channels]:
     """The cheapest exact form for all channels; `bias`, `x_range` as the dot reads the input."""
     low, high = acc_range(const.weights, x_range)
@@ -121,6 +134,8 @@ def plan(
         chosen = _cheapest(base, terms, left, const.zero_point)
     if chosen.wide:
         left = [0] * count
+    if multiplies_52_bits and not (chosen.raw or chosen.wide or chosen.before):
+        chosen = replace(chosen, fused=all(t.fits_52_bits() for t in terms))
     folded = 0 if spec.is_raw or chosen.wide else const.zero_point - chosen.zero_point
     add = [(t.add + (folded << t.shift)) << k for t, k in zip(terms, left, strict=True)]
     return chosen, Channels(
@@ -131,6 +146,7 @@ def plan(
         before=np.array(left, np.int64),
         after=np.maximum(shift - 32, 0),
         residual=np.array([t.r_mult for t in terms], np.int64),
+        start=np.array([-t.low if chosen.fused else 0 for t in terms], np.int64),
     )
 
 
@@ -179,9 +195,12 @@ def records(epilogue: Epilogue, channels: Channels, order: Array, lanes: int) ->
     made: dict[str, Array] = {}
     for name in ("bias", "before", "after"):
         made[name] = lane(getattr(channels, name)).astype("<i4")
+    start = np.where(np.arange(lanes) % 2, lane(channels.start), 0)  # even lanes start at 0
+    made["start"] = start.astype("<i4")
     for name in ("mult", "add", "shift", "residual"):
         values = lane(getattr(channels, name)).astype("<i8")
         made[name + "_even"], made[name + "_odd"] = values[:, 0::2], values[:, 1::2]
+    made["add_odd"] = made["add_odd"] - start[:, 1::2] * made["mult_odd"]
     rows = [
         np.ascontiguousarray(made[field]).view(np.uint8).reshape(len(order), -1)
         for field in epilogue.fields

@@ -48,7 +48,8 @@ def prepare(
         if candidate is PLAIN:
             break
         bias, x_range = _as_unsigned(spec, const)
-        epilogue, channels = plan(spec, const, bias, x_range)
+        fuses = candidate.fuses is not None and candidate.fuses in features
+        epilogue, channels = plan(spec, const, bias, x_range, fuses)
         kernel = _on_vectors(spec, const, epilogue, channels, candidate, tile)
         if not candidate.pair_sums or _pairs_fit(kernel, x_range):
             return kernel

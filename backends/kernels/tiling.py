@@ -88,7 +88,7 @@ def _cycles(dot: Dot, tile: Tile, work: Work) -> float:
         else 0.0
     )
     step = max(
-        tile.places * tile.vectors / dot.rate,
+        tile.places * (tile.vectors / dot.rate + dot.spread),
         (tile.places + tile.vectors * dot.forms) / LOADS_PER_CYCLE,
         dot.latency / tile.splits,
         far,

@@ -15,7 +15,8 @@ from qir.backends.kernels.plane import RANGE
 from qir.backends.kernels.reference import evaluate, view
 
 FEATURES = {
-    "vnni512": "avx512f avx512bw avx512vl avx512dq avx512vnni avx512vbmi avx2",
+    "vnni512": "avx512f avx512bw avx512vl avx512dq avx512vnni avx2",
+    "vnni512 ifma": "avx512f avx512bw avx512vl avx512dq avx512vnni avx512ifma avx2",
     "vnni256": "avx2 avxvnni",
     "avx2": "avx2",
     "plain": "",
@@ -28,8 +29,14 @@ def features(family: str) -> frozenset[str]:
 
 
 def target(family: str) -> dict[str, object]:
-    level = "x86-64-v4" if family == "vnni512" else "x86-64-v3" if FEATURES[family] else "x86-64"
-    extra = [f"+{f}" for f in FEATURES[family].split() if "vnni" in f or "vbmi" in f]
+    level = (
+        "x86-64-v4"
+        if family.startswith("vnni512")
+        else "x86-64-v3"
+        if FEATURES[family]
+        else "x86-64"
+    )
+    extra = [f"+{f}" for f in FEATURES[family].split() if "vnni" in f or "ifma" in f]
     return {"kind": "llvm", "mtriple": "x86_64-linux-gnu", "mcpu": level, "mattr": extra}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qir.backends.kernels.dense import DenseCode
 from qir.backends.kernels.plane import Plane
@@ -94,6 +94,10 @@ class _Dense:
         acc = w.registers(count * tile.splits, "int32", self.dot.lanes)
         for i in range(count * tile.splits):
             acc[i] = splat(0, "int32", self.dot.lanes)
+        if code.epilogue.fused:
+            for i in range(count):
+                record = at.records + i % tile.vectors * code.record_bytes
+                acc[i] = self._epilogue(i).start(record)
         runs = code.runs
         with w.steps(runs.rows, "ky") as ky, w.steps(runs.columns, "kx") as kx:
             x = w.let(at.x + ky * runs.pitch_y + kx * runs.pitch_x)
@@ -148,13 +152,20 @@ class _Dense:
         stores = Stores(self.writer, self.y, at.y, code.y.dtype, self.epilogue)
         share = code.y.channels // code.groups
         for p in range(code.tile.places):
+            epilogue = self._epilogue(p)
             for v in range(code.tile.vectors):
                 offset = self._place(code.y, p) + v * lanes
                 residual = self._residual(at, p, v)
                 record = at.records + v * code.record_bytes
-                value = self.epilogue.requantize(acc[p * code.tile.vectors + v], record, residual)
+                value = epilogue.requantize(acc[p * code.tile.vectors + v], record, residual)
                 stores.add(value, offset, min(lanes, share - v * lanes))
         stores.flush()
+
+    def _epilogue(self, place: int) -> VectorEpilogue:
+        """For one pixel. Constants are loaded anew where instructions would overwrite registers."""
+        if place == 0 or not self.code.epilogue.fused:
+            return self.epilogue
+        return replace(self.epilogue, constants=self.writer.anew(self.pointer))
 
     def _residual(self, at: _Unit, p: int, v: int) -> Expr:
         if self.residual is None:

@@ -77,7 +77,9 @@ class _Depthwise:
         weights = w.let(chosen * code.set_bytes)
         constants = w.anew(self.constants)
         epilogue = replace(self.epilogue, constants=constants)
-        acc: list[list[Expr]] = [[splat(0, "int32", self.dot.lanes)] * 4 for _ in range(code.rows)]
+        record = w.let(chosen * (4 * code.record_bytes) + code.records_at)
+        starts = [w.let(epilogue.start(record + j * code.record_bytes)) for j in range(4)]
+        acc = [list(starts) for _ in range(code.rows)]
         forms = code.machine.forms
         for g, group in enumerate(code.groups):
             unpacked = [
@@ -91,7 +93,6 @@ class _Depthwise:
                         for f in range(forms)
                     ]
                     acc[row][j] = w.let(self.dot.step(acc[row][j], unpacked[j], loaded), "acc")
-        record = w.let(chosen * (4 * code.record_bytes) + code.records_at)
         for row in range(code.rows):
             values = []
             for j in range(4):

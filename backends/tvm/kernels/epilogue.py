@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from qir.backends.kernels.epilogue import Epilogue
 from qir.backends.tvm.compat import tirx
 from qir.backends.tvm.dots import VectorDot
-from qir.backends.tvm.kernels.writer import Expr, Writer, cast_bits, shuffle, splat
+from qir.backends.tvm.kernels.writer import Expr, Writer, call, cast_bits, shuffle, splat
+
+MULTIPLY_ADD_52 = "llvm.x86.avx512.vpmadd52l.uq.512"
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,23 @@ class VectorEpilogue:
             self._wide(record, even, odd) if self.code.wide else self._fast(record, even, odd)
         )
 
+    def start(self, record: Expr) -> Expr:
+        """What the accumulators of a vector of channels begin with."""
+        if not self.code.fused:
+            return splat(0, "int32", self.dot.lanes)
+        return self._field(record, "start", "int32", self.dot.lanes)
+
     def _sum(self, record: Expr, half: str, acc: Expr, residual: Expr) -> Expr:
-        product = self._half(acc, half) * _signed_low(
-            self._long(record, "mult_" + half), self.dot.lanes
-        )
-        total = product + self._long(record, "add_" + half)
+        mult, add = self._long(record, "mult_" + half), self._long(record, "add_" + half)
+        if self.code.fused and half == "odd":
+            lanes = self.dot.lanes // 2
+            unsigned = cast_bits(acc, f"uint64x{lanes}")
+            high = cast_bits(
+                tirx.shift_right(unsigned, splat(32, "uint64", lanes)), f"int64x{lanes}"
+            )
+            total = call(MULTIPLY_ADD_52, f"int64x{lanes}", add, high, mult)
+        else:
+            total = self._half(acc, half) * _signed_low(mult, self.dot.lanes) + add
         if residual is None:
             return total
         factor = _signed_low(self._long(record, "residual_" + half), self.dot.lanes)
@@ -96,25 +110,24 @@ class VectorEpilogue:
 
     def pack_words(self, vectors: list[Expr]) -> Expr:
         """Two int32 vectors -> i16, their blocks of 128 bits in turn."""
-        return self._clamp(self.dot.pack_words(*vectors), 2)
+        a, b = (self._clamp(v, "int32", self.dot.lanes) for v in vectors)
+        return self.dot.pack_words(a, b)
 
     def pack_chunk(self, vectors: list[Expr]) -> Expr:
         """Four int32 vectors -> bytes, their blocks of 128 bits in turn."""
         words = [self.dot.pack_words(*vectors[i : i + 2]) for i in (0, 2)]
-        return self._clamp(self.dot.pack_bytes(words[0], words[1], self.code.dtype), 4)
+        a, b = (self._clamp(v, "int16", 2 * self.dot.lanes) for v in words)
+        return self.dot.pack_bytes(a, b, self.code.dtype)
 
-    def _clamp(self, packed: Expr, together: int) -> Expr:
+    def _clamp(self, value: Expr, dtype: str, lanes: int) -> Expr:
         """Bounds narrower than the packs' own.
 
-        Before the blocks are put in order: with VBMI, LLVM 22 loops for ever on the other way.
+        Before the last pack: LLVM 22 may loop for ever where it can move a clamp past a shuffle.
         """
         if not self.code.clamps or self.code.wide:
-            return packed
-        low, high = (
-            splat(v, self.code.dtype, together * self.dot.lanes)
-            for v in (self.code.low, self.code.high)
-        )
-        return tirx.min(tirx.max(packed, low), high)
+            return value
+        low, high = (splat(v, dtype, lanes) for v in (self.code.low, self.code.high))
+        return tirx.min(tirx.max(value, low), high)
 
 
 def _signed_low(longs: Expr, lanes: int) -> Expr:
