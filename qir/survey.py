@@ -208,6 +208,8 @@ def proofs(graph: Graph, claims: Iterable[Claim], kernels: str) -> Proofs:
         for c in every
         if c.extreme.what != "result"
     ]
-    margins.sort(key=lambda m: -m.used)
+    margins.sort(key=lambda m: m.used)
+    tightest = list({m.op: m for m in margins}.values())  # of each op, the one with least room
+    tightest.sort(key=lambda m: -m.used)
     text = f"{ops} ops and {constants} constants, no float among them"
-    return Proofs(text, len(every), tuple(margins[:TIGHTEST]), kernels)
+    return Proofs(text, len(every), tuple(tightest[:TIGHTEST]), kernels)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import math
 import shutil
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
+from itertools import takewhile
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
@@ -66,28 +67,44 @@ def summary(report: Report) -> str:
         facts.append(micros(report.micros))
     worst = report.worst_first[0] if report.rows else None
     if worst is not None and worst.sqnr_db is not None:
-        facts.append(f"least SQNR {decibels(worst.sqnr_db)} dB at {worst.name}")
+        facts.append(f"least SQNR {decibels(worst.sqnr_db)} dB at {short(worst.name)}")
     return ", ".join(facts)
 
 
-def _table(title: str, *columns: str) -> Table:
+def table(title: str, *columns: str) -> Table:
     """Columns that end in > are right-aligned numbers."""
-    table = Table(
+    made = Table(
         title=title, title_justify="left", title_style="bold", header_style="dim", box=SIMPLE_HEAD
     )
     for column in columns:
         justify: JustifyMethod = "right" if column.endswith(">") else "left"
-        table.add_column(column.rstrip(">"), justify=justify, no_wrap=True, overflow="ellipsis")
-    return table
+        made.add_column(column.rstrip(">"), justify=justify, no_wrap=True, overflow="ellipsis")
+    return made
+
+
+def cut(made: Table, columns: int, *names: str) -> Table:
+    """The table with the columns called `names` narrowed until all the others are whole."""
+    widths = [
+        max(cell_len(str(column.header)), *(cell_len(str(c)) for c in column.cells), 0)
+        for column in made.columns
+    ]
+    flexible = [i for i, column in enumerate(made.columns) if column.header in names]
+    flexible.sort(key=lambda i: widths[i])
+    whole = sum(width for i, width in enumerate(widths) if i not in flexible)
+    room = columns - 3 * len(widths) - 1 - whole
+    for done, i in enumerate(flexible):
+        made.columns[i].max_width = width = max(room // (len(flexible) - done), LEAST_CUT)
+        room -= min(width, widths[i])
+    return made
 
 
 def _ports(report: Report) -> Table:
-    table = _table("Inputs and outputs", "", "name", "shape", "stored", "real")
+    found = table("Inputs and outputs", "", "name", "shape", "stored", "real")
     both = (("in", report.inputs), ("out", report.outputs))
     for way, ports in both:
         for port in ports:
-            table.add_row(way, Text(port.name), shape(port.shape), port.storage, meaning(port))
-    return table
+            found.add_row(way, Text(port.name), shape(port.shape), port.storage, meaning(port))
+    return found
 
 
 def _ops(report: Report, columns: int) -> Table:
@@ -95,32 +112,40 @@ def _ops(report: Report, columns: int) -> Table:
     rows = report.worst_first
     drop = [] if report.micros is not None else ["time>"]
     drop += [] if columns >= KERNEL_COLUMNS else ["kernel"]
-    cells = [_op_cells(row, drop) for row in rows[:SHOWN]]
-    heads = [head for head in OPS if head not in drop]
-    table = _table(f"Ops, worst SQNR first ({len(rows)})", *heads)
-    for line in cells:
-        table.add_row(*line)
-    widths = [max(len(h.rstrip(">")), *(cell_len(str(c)) for c in column))
-              for h, column in zip(heads, zip(*cells, strict=True), strict=False)]  # fmt: skip
-    cut = [i for i, head in enumerate(heads) if head in ("kernel", "from")]
-    room = columns - 3 * len(heads) - 1 - sum(w for i, w in enumerate(widths) if i not in cut)
-    for i in cut:
-        table.columns[i].max_width = max(room // len(cut), LEAST_CUT)
+    found = table(
+        f"Ops, worst SQNR first ({len(rows)})", *(head for head in OPS if head not in drop)
+    )
+    place = Places(rows)
+    for row in rows[:SHOWN]:
+        found.add_row(*_op_cells(row, place, drop))
     if len(rows) > SHOWN:
-        table.caption = f"... and {len(rows) - SHOWN} more: the page and the JSON hold all"
-    return table
+        found.caption = f"... and {len(rows) - SHOWN} more: the page and the JSON hold all"
+    return cut(found, columns, "kernel", "from")
+
+
+class Places:
+    """Where ops come from, without the words that every place begins with ("model.onnx node")."""
+
+    def __init__(self, rows: Iterable[OpRow]) -> None:
+        starts = [part.split(" ")[:-1] for row in rows for part in row.loc.split(" + ") if part]
+        same = takewhile(lambda words: len(set(words)) == 1, zip(*starts, strict=False))
+        self.shared = " ".join([*(words[0] for words in same), ""]) if len(starts) > 1 else ""
+
+    def of(self, row: OpRow) -> str:
+        """The place of `row`, its value's own name where there is none."""
+        parts = (part.removeprefix(self.shared) for part in row.loc.split(" + "))
+        return " + ".join(parts) if row.loc else f"%{row.name}"
 
 
 OPS = ("SQNR dB>", "op", "bits", "shape", "MACs>", "weights>", "time>", "kernel", "from")
 
 
-def _op_cells(row: OpRow, drop: Container[str]) -> list[Text]:
-    """`from` is the place in the model, the value's own name where there is none."""
+def _op_cells(row: OpRow, place: Places, drop: Container[str]) -> list[Text]:
     every = (
         Text(decibels(row.sqnr_db), STYLES[sqnr_class(row.sqnr_db)]),
         Text(row.op), Text(row.bits), Text(shape(row.shape)), Text(count(row.macs)),
         Text(size(row.weight_bytes)), Text(micros(row.micros)), Text(row.kernel),
-        Text(row.loc or f"%{row.name}"),
+        Text(place.of(row)),
     )  # fmt: skip
     return [cell for head, cell in zip(OPS, every, strict=True) if head not in drop]
 
@@ -128,49 +153,59 @@ def _op_cells(row: OpRow, drop: Container[str]) -> list[Text]:
 def _shares(report: Report) -> Table:
     is_timed = report.micros is not None
     time = ("time>", "of all>") if is_timed else ()
-    table = _table("Kernels", "kernel", "calls>", "MACs>", "of all>", "weights>", *time)
+    found = table("Kernels", "kernel", "calls>", "MACs>", "of all>", "weights>", *time)
     every = [*report.shares, Share.of("all", report.rows)]
     for at, share in enumerate(every):
         spent = [micros(share.micros), part(share.micros or 0, report.micros)] if is_timed else []
-        table.add_row(
+        found.add_row(
             Text(share.kernel), str(share.calls), count(share.macs), part(share.macs, report.macs),
             size(share.weight_bytes), *spent, end_section=at == len(every) - 2,
         )  # fmt: skip
-    return table
+    return found
 
 
 def _passes(report: Report) -> Table:
-    table = _table("Passes", "pass", "claim", "rewrites>", "ops>", "seconds>", "measured>")
+    found = table("Passes", "pass", "claim", "rewrites>", "ops>", "seconds>", "measured>")
     for p in report.passes:
         seconds = "" if p.seconds is None else f"{p.seconds:.3f}"
         error = "" if p.error is None else f"{p.error:.2g}"
-        table.add_row(
-            p.name, p.claim, str(p.rewrites), f"{p.ops_before} -> {p.ops_after}", seconds, error
+        found.add_row(
+            Text(p.name),
+            Text(p.claim),
+            str(p.rewrites),
+            f"{p.ops_before} -> {p.ops_after}",
+            seconds,
+            error,
         )
-    return table
+    return found
 
 
 def _proofs(report: Report) -> Table:
-    table = _table("Proofs and sizes", "", "")
-    table.show_header = False
+    found = table("Proofs and sizes", "", "")
+    found.show_header = False
     proofs, sizes = report.proofs, report.sizes
-    table.columns[1].no_wrap, table.columns[1].overflow = False, "fold"
-    table.add_row("integer only", proofs.integer_only)
-    table.add_row("kernels", proofs.kernels)
-    table.add_row("no overflow", f"{proofs.overflow_claims} intermediates stay within their bits")
+    found.columns[1].no_wrap, found.columns[1].overflow = False, "fold"
+    found.add_row("integer only", Text(proofs.integer_only))
+    found.add_row("kernels", Text(proofs.kernels))
+    found.add_row("no overflow", f"{proofs.overflow_claims} intermediates stay within their bits")
     for m in proofs.tightest[:3]:
-        table.add_row(
-            "  tightest",
-            f"{m.op}, {m.what}: [{m.low:,}, {m.high:,}], {m.bits_needed} of {m.bits} bits",
-        )
-    table.add_section()
-    table.add_row(
+        reach = f"[{m.low:,}, {m.high:,}], {m.bits_needed} of {m.bits} bits"
+        found.add_row("  tightest", Text(f"{short(m.op)}, {m.what}: {reach}"))
+    found.add_section()
+    found.add_row(
         "sizes",
         f"weights {size(sizes.weights)}, code {size(sizes.code)},"
         f" workspace {size(sizes.workspace)}; artifact {size(sizes.total)}",
     )
-    table.add_row("created by", ", ".join(f"{name} {v}" for name, v in report.created_by))
-    return table
+    versions = ", ".join(f"{name} {version}" for name, version in report.created_by)
+    found.add_row("created by", Text(versions))
+    return found
+
+
+def short(name: str, most: int = 48) -> str:
+    """A name of at most so many letters: its two ends say more than its start alone."""
+    half = (most - 1) // 2
+    return name if len(name) <= most else f"{name[:half]}…{name[-half:]}"
 
 
 def shape(sizes: tuple[int, ...]) -> str:

@@ -1,0 +1,202 @@
+"""Each command does what its help says."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+import qir
+from qir.cli import main
+from qir.commands import progress
+from qir.opt import made as make_pass
+from qir.opt import named_pipelines, parsed
+from qir.passes.fold_constants import FoldConstants
+from qir.passes.manager import PASSES, Pass
+from qir.report import Report
+from tests.roof.conftest import Made
+
+ADD_ZERO = """
+graph @g stage=imported (%x: tensor<2xf32>) {
+  %zero = constant() {value = data<float32[2], 0.5 0.0>, elem = f32} : tensor<2xf32> loc("m node z")
+  %two = add(%zero, %zero) : tensor<2xf32> loc("m node two")
+  %y = add(%x, %two) : tensor<2xf32> loc("m node y")
+  return %y
+}
+"""
+Capture = pytest.CaptureFixture[str]
+
+
+def run(*arguments: object) -> None:
+    assert main([str(a) for a in arguments]) == 0
+
+
+def test_compile_says_what_was_made(made: Made, tmp_path: Path, capsys: Capture) -> None:
+    output = tmp_path / "out.qir"
+    run("compile", made.model, "--calibration", made.data, "-o", output, "--name", "mine")
+    text = capsys.readouterr().out
+    assert text.startswith("mine for cpu: ")
+    assert "integer only: " in text and "no overflow: " in text
+    assert f"written to {output}" in text
+    assert qir.load(output).report().name == "mine"
+
+
+def test_compile_takes_text_batches_and_folders(made: Made, tmp_path: Path) -> None:
+    batches = tmp_path / "batches"
+    batches.mkdir()
+    data = np.load(made.data)
+    for i in range(4):
+        np.savez(batches / f"{i}.npz", data[4 * i : 4 * i + 4])
+    out = tmp_path / "two.qir"
+    shape = ("--shape", "image=2,3,8,8")
+    run("compile", made.model, "--calibration", batches, "-o", out, *shape)
+    assert qir.load(out).report().inputs[0].shape == (2, 3, 8, 8)
+    again = tmp_path / "again.qir"
+    run("compile", out / "graph.qir", "-o", again, "--name", "two", "--target", "x86-64")
+    assert qir.load(again).report().target == "x86-64"
+
+
+def test_run_equals_python(made: Made, tmp_path: Path, capsys: Capture) -> None:
+    net, data = qir.load(made.artifact), np.load(made.data)
+    run("run", made.artifact, "--input", made.data, "-o", tmp_path / "y.npy")
+    want = np.concatenate([net(x[None]) for x in data])
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), want)
+    stored = np.random.default_rng(0).integers(0, 256, (3, 3, 8, 8)).astype(np.uint8)
+    np.savez(tmp_path / "x.npz", other=data, x=stored)
+    out = tmp_path / "y.npz"
+    run("run", made.artifact, "--input", f"{tmp_path / 'x.npz'}:x", "-o", out, "--integer")
+    want = np.concatenate([net.run_integer(x[None]) for x in stored])
+    np.testing.assert_array_equal(np.load(out)["scores"], want)
+    capsys.readouterr()
+    run("run", made.artifact, "--input", made.data)
+    assert capsys.readouterr().out.startswith("scores: float32[16, 5]\n[[")
+
+
+def test_bench_times_the_whole_and_the_ops(made: Made, capsys: Capture) -> None:
+    run("bench", made.artifact, "--seconds", "0")
+    text = capsys.readouterr().out
+    assert "1 threads: least" in text and "of 10 runs" in text and "conv 3x3" in text
+    run("bench", made.artifact, "--seconds", "0", "--json")
+    held = json.loads(capsys.readouterr().out)
+    assert 0 < held["least"] <= held["median"] and held["runs"] == 10
+    assert any(held["ops"].values())
+
+
+def test_report_as_text_json_and_page(made: Made, tmp_path: Path, capsys: Capture) -> None:
+    run("report", made.artifact)
+    text = capsys.readouterr().out
+    assert "Ops, worst SQNR first" in text and "intermediates stay within their bits" in text
+    run("report", made.artifact, "--json")
+    held = Report.from_json(capsys.readouterr().out)
+    assert held == qir.load(made.artifact).report() and held.micros is None
+    page = tmp_path / "page.html"
+    run("report", made.artifact, "--html", page, "--profile")
+    assert capsys.readouterr().out == ""
+    assert "Not profiled" not in page.read_text()
+
+
+def test_opt_runs_passes_on_text(tmp_path: Path, capsys: Capture) -> None:
+    graph = tmp_path / "g.qir"
+    graph.write_text(ADD_ZERO)
+    run("opt", graph, "--passes", "fold-constants,remove-dead-code", "--check")
+    assert "data<float32[2], 1.0 0.0>" in capsys.readouterr().out
+    run("opt", graph, "--pipeline", "canonicalize", "-o", tmp_path / "out.qir")
+    assert "stage=canonical" in (tmp_path / "out.qir").read_text()
+
+
+def test_opt_explains(tmp_path: Path, capsys: Capture) -> None:
+    graph = tmp_path / "g.qir"
+    graph.write_text(ADD_ZERO)
+    run("opt", graph, "--explain", "fold-constants")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "fold-constants: 1 rewrites, 2 misses"
+    assert "  %y (add, m node y): an operand is not a constant" in lines
+
+
+def test_opt_reads_onnx_and_stdin(
+    made: Made, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("opt", made.model, "--passes", "fold-constants")
+    text = capsys.readouterr().out
+    assert text.startswith("graph @") and "stage=imported" in text
+    monkeypatch.setattr("sys.stdin", io.StringIO(ADD_ZERO))
+    run("opt", "-", "--passes", "fold-constants")
+    assert "stage=imported" in capsys.readouterr().out
+
+
+def test_lists_of_passes() -> None:
+    assert list(parsed("a, b(n=1, m=x) ,c-d")) == [("a", ""), ("b", "n=1, m=x"), ("c-d", "")]
+    assert make_pass("fold-constants", "") == FoldConstants()
+    assert "canonicalize" in named_pipelines()
+
+
+@dataclass(frozen=True)
+class Odd(Pass):
+    name: ClassVar[str] = "odd"
+    rounds: int = 1
+    mode: str = "fast"
+
+
+def test_options_of_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PASSES, "odd", Odd)
+    assert make_pass("odd", "rounds=3, mode=slow") == Odd(3, "slow")
+
+
+def test_passes_lists_ours_with_claims(capsys: Capture) -> None:
+    run("passes")
+    text = capsys.readouterr().out
+    assert "fold-constants" in text and "Keeps: every bit" in text
+    assert "qir.passes.fold_constants" in text and "canonicalize" in text
+
+
+def test_targets_say_what_this_machine_can(capsys: Capture) -> None:
+    run("targets")
+    text = capsys.readouterr().out
+    assert "native, host" in text and "yes" in text
+
+
+def test_progress_shows_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    with progress() as tell:
+        assert tell is None  # under pytest, stderr is no terminal
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with progress() as tell:
+        assert tell is not None
+        tell("pass fold-constants", 1, 20)
+        tell("calibration", 16, 0)
+
+
+def python(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "qir.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_as_a_program(made: Made) -> None:
+    assert python("--version").stdout == f"qir {qir.__version__}\n"
+    shown = python("report", made.artifact)
+    assert shown.returncode == 0 and shown.stderr == "" and "\x1b" not in shown.stdout
+    failed = python("report", made.model)
+    assert failed.returncode == 1 and failed.stdout == ""
+    assert failed.stderr.startswith("error: ") and "Traceback" not in failed.stderr
+
+
+def test_a_closed_pipe_is_no_error(made: Made) -> None:
+    line = f"{sys.executable} -m qir.cli report {made.artifact} | head -1"
+    shown = subprocess.run(line, shell=True, capture_output=True, text=True)
+    assert shown.stdout.count("\n") == 1 and "Traceback" not in shown.stderr
+
+
+def test_help_loads_nothing_heavy() -> None:
+    script = (
+        "import sys\nfrom qir.cli import main\n"
+        "try:\n    main(['compile', '--help'])\nexcept SystemExit:\n    pass\n"
+        "print(*{name.split('.')[0] for name in sys.modules}, file=sys.stderr)"
+    )
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert not {"torch", "onnx", "tvm", "scipy", "networkx"} & set(shown.stderr.split())
