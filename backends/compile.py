@@ -94,5 +94,6 @@ def _joined(parts: list[Built]) -> Compiled:
     faults = [fault for part in parts for fault in part.faults]
     if faults:
         raise LowerError(listed(f"kernels: {len(faults)} faults in their code", faults))
-    objects = {f"kernels{i}.o": part.content for i, part in enumerate(parts)}
+    every = [content for part in parts for content in part.objects]
+    objects = {f"kernels{i}.o": content for i, content in enumerate(every)}
     return Compiled(objects, tuple(s for part in parts for s in part.checked), parts[0].version)

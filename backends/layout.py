@@ -162,17 +162,19 @@ class _Placer:
         return found
 
     def _inside(self, value: Value) -> Place | None:
+        """Its part of the memory of the op it is an operand of, where a kernel can write it so."""
         if value.name not in self.inside:
             return None
         op, at = self.inside[value.name]
         whole = self._place(op.result)
         match op:
             case Concat():
-                return part(op, at, whole)
+                place: Place | None = part(op, at, whole)
             case Pad():
-                return interior(op, whole)
+                place = interior(op, whole)
             case _:
-                return whole.reshaped(value.type.shape)
+                place = whole.reshaped(value.type.shape)
+        return None if place is None or place.plane() is None else place
 
     def _alias(self, value: Value) -> Place | None:
         """The operand's own memory, where every reader can use it as it lies."""

@@ -11,7 +11,7 @@ from qir.backends import memory
 from qir.backends.fuse import Group, constants, fuse
 from qir.backends.kernels import SLACK
 from qir.backends.kernels.view import ITEM
-from qir.backends.layout import BUFFER, CONSTANT, INPUT, OUTPUT, Layout, Root, lay_out
+from qir.backends.layout import BUFFER, CONSTANT, INPUT, OUTPUT, Layout, Root, carrier, lay_out
 from qir.backends.moves import copied, framed, moves
 from qir.backends.place import Place
 from qir.backends.program import WEIGHTS, WORKSPACE, Address, Argument, Buffer, Program, Step
@@ -121,14 +121,21 @@ class _Lowering:
                 self._copy(place, wanted, (), f"output {value}")
 
     def _external(self, value: Value, kind: str, index: int) -> Place:
-        place = Place.packed(f"{kind} {index}", str(value.type.elem.carrier), value.type.shape)
+        place = Place.packed(f"{kind} {index}", carrier(value), value.type.shape)
         self.layout.roots[place.root] = Root(
             place.root, kind, place.dtype, max(place.size, 1), index
         )
         return place
 
+    def _fresh(self, value: Value) -> Place:
+        """A buffer of its own for a packed copy of `value`."""
+        name = f"%{value.name}.copy{len(self.layout.roots)}"
+        place = Place.packed(name, carrier(value), value.type.shape)
+        self.layout.roots[name] = Root(name, BUFFER, place.dtype, place.size)
+        return place
+
     def _lower(self, group: Group) -> None:
-        moved = moves(group.anchor, self.context.place)
+        moved = moves(group.anchor, self.context.place, self._fresh)
         if moved is None:
             self._add(choose(group, self.context), group.ops, str(group))
             return

@@ -8,15 +8,20 @@ from qir.backends.kernels import move
 from qir.backends.kernels.plane import Plane
 from qir.backends.layout import Root, interior, part, through
 from qir.backends.place import Place
-from qir.backends.select import Call, Context, Missing, call
+from qir.backends.select import Call, Context, call
 from qir.ir.op import Op, Value
 from qir.ir.ops import Concat, Expand, Pad, PadMode, Reshape, Slice, Transpose
 
 Move = tuple[Place, Place]
 
 
-def moves(op: Op, place: Callable[[Value], Place]) -> list[Move] | None:
-    """The (from, to) of an op that only moves elements, equal where nothing has to move; None for other ops."""
+def moves(
+    op: Op, place: Callable[[Value], Place], fresh: Callable[[Value], Place]
+) -> list[Move] | None:
+    """The (from, to) of an op that only moves elements, equal where nothing has to; None for others.
+
+    `fresh` gives room for a packed copy of a value.
+    """
     match op:
         case Concat():
             whole = place(op.result)
@@ -24,7 +29,7 @@ def moves(op: Op, place: Callable[[Value], Place]) -> list[Move] | None:
         case Pad() if op.mode is PadMode.CONSTANT:
             return [(place(op.x), interior(op, place(op.result)))]
         case Reshape():
-            return [_reshaped(op, place(op.x), place(op.result))]
+            return _reshaped(op, place(op.x), place(op.result), fresh)
         case Slice() | Transpose():
             view = through(op, place(op.x))
             assert view is not None
@@ -34,16 +39,17 @@ def moves(op: Op, place: Callable[[Value], Place]) -> list[Move] | None:
     return None
 
 
-def _reshaped(op: Reshape, x: Place, y: Place) -> Move:
+def _reshaped(op: Reshape, x: Place, y: Place, fresh: Callable[[Value], Place]) -> list[Move]:
     there = x.reshaped(op.result.type.shape)
     if there is not None:
-        return there, y
+        return [(there, y)]
     back = y.reshaped(op.x.type.shape)
-    if back is None:
-        raise Missing(
-            f"strides {list(x.strides)} to {list(y.strides)}, one side without gaps is needed"
-        )
-    return x, back
+    if back is not None:
+        return [(x, back)]
+    between = fresh(op.x)  # gaps on both sides, where rows of one cross those of the other
+    packed = between.reshaped(op.result.type.shape)
+    assert packed is not None
+    return [(x, between), (packed, y)]
 
 
 def copied(x: Place, y: Place, context: Context) -> Call:

@@ -1,0 +1,245 @@
+"""Artifacts: equal to the interpreter, the same bytes each time, written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qir import runtime
+from qir.backends import build, elf, folder
+from qir.backends.artifact import Artifact
+from qir.backends.entry import identifier
+from qir.ir.errors import ArtifactError, LowerError
+from qir.ir.fixed import Rounding
+from qir.ir.interpret import interpret
+from qir.ir.ops.quantize import dequantized, quantized
+from qir.ir.textfile import load_graph
+from tests.small_graphs import artifact, residual_network, stored_inputs, two_branches
+
+pytest.importorskip("tvm")
+
+
+@pytest.fixture(scope="module")
+def built() -> Artifact:
+    return artifact()
+
+
+@pytest.fixture(scope="module")
+def session(built: Artifact) -> runtime.Session:
+    return runtime.Session(runtime.from_files(built.files))
+
+
+def test_an_artifact_equals_the_interpreter(session: runtime.Session) -> None:
+    graph = residual_network()
+    for seed in range(8):
+        inputs = stored_inputs(graph, seed)
+        for got, want in zip(session.run_integer(*inputs), interpret(graph, inputs), strict=True):
+            assert got.dtype == want.dtype and np.array_equal(got, want)
+
+
+def test_floats_pass_the_border_bit_for_bit(session: runtime.Session) -> None:
+    graph = residual_network()
+    (x,), (y,) = graph.inputs, graph.outputs
+    rng = np.random.default_rng(0)
+    real = (rng.normal(size=x.type.shape) * 3).astype(np.float32)
+    ties = (rng.integers(-300, 300, x.type.shape) + 0.5) * np.float32(0.02)
+    huge = rng.choice([np.inf, -np.inf, 1e30, -0.0, 1e-40], x.type.shape)
+    for a in (real, ties.astype(np.float32), huge.astype(np.float32)):
+        stored = quantized(a, x.type.quant, Rounding.HALF_EVEN)
+        (want,) = interpret(graph, [stored])
+        assert np.array_equal(session(a), dequantized(want, y.type.quant))
+
+
+def test_several_inputs_and_outputs_have_their_names() -> None:
+    graph = two_branches()
+    session = runtime.Session(runtime.from_files(build(graph).files))
+    assert [p.name for p in session.outputs] == ["y", "left"]
+    inputs = stored_inputs(graph)
+    got, want = session.run_integer(*inputs), interpret(graph, inputs)
+    assert all(np.array_equal(a, b) for a, b in zip(got, want, strict=True))
+
+
+def test_compiling_twice_gives_the_same_bytes(built: Artifact) -> None:
+    again = build(residual_network())
+    assert {n: c for n, c in again.files.items() if built.files[n] != c} == {}
+
+
+def test_the_library_needs_nothing_but_libc(built: Artifact) -> None:
+    needed = elf.undefined(built.files["libsmall.so"])
+    assert set(built.manifest["proofs"]["undefined_symbols"]) == set(needed)
+    assert all(
+        n.startswith("pthread_") or n in ("calloc", "free", "clock_gettime", "memset", "memcpy")
+        for n in needed
+    )
+    shown = {s.name for s in elf.symbols(built.files["libsmall.so"]) if s.is_defined}
+    assert shown == {f"small_{f}" for f in (
+        "run", "run_float", "profile", "pool_start", "pool_stop", "quantize_0", "dequantize_0"
+    )}  # fmt: skip
+
+
+def test_the_manifest_holds_the_proofs_and_every_file(built: Artifact) -> None:
+    manifest = json.loads(built.files["manifest.json"])
+    assert set(manifest["files"]) == set(built.files) - {"manifest.json"}
+    kernels = {s["kernel"] for s in manifest["steps"]}
+    assert set(manifest["proofs"]["integer_only"]["kernels"]) == {f"qir_small_{k}" for k in kernels}
+    overflow = manifest["proofs"]["no_overflow"]
+    assert overflow["claims"] > 10 and overflow["tightest"][0]["unused_bits"] >= 0
+    assert all(c["low"] >= -(2 ** (c["bits"] - 1)) for c in overflow["tightest"])
+    assert str(Path.cwd()) not in built.files["manifest.json"].decode()
+
+
+def test_the_graph_comes_back_from_the_artifact(built: Artifact, tmp_path: Path) -> None:
+    saved = built.save(tmp_path / "small.qir")
+    assert load_graph(saved / "graph.qir") == residual_network()
+
+
+def test_the_self_test_runs_without_python(built: Artifact, tmp_path: Path) -> None:
+    home = built.save(tmp_path / "small.qir")
+    program = str(tmp_path / "selftest")
+    command = [
+        "cc",
+        "-std=c99",
+        "-O1",
+        "-Wall",
+        "-Werror",
+        "small_test.c",
+        "libsmall.a",
+        "-lpthread",
+        "-o",
+        program,
+    ]
+    subprocess.run(command, cwd=home, check=True)
+    good = subprocess.run([program, str(home)], capture_output=True, text=True)
+    assert (good.returncode, good.stdout) == (0, "small: 2 cases, 20 bytes of output, 0 wrong\n")
+    golden = bytearray((home / "golden.bin").read_bytes())
+    golden[-1] ^= 1
+    (home / "golden.bin").write_bytes(golden)
+    bad = subprocess.run([program, str(home)], capture_output=True, text=True)
+    assert bad.returncode == 1 and "case 1, output 0, byte 9:" in bad.stdout
+    (home / "weights.bin").write_bytes(b"short")
+    short = subprocess.run([program, str(home)], capture_output=True, text=True)
+    assert short.returncode == 2 and "weights.bin: " in short.stderr
+
+
+def test_the_header_serves_c_and_cpp(built: Artifact, tmp_path: Path) -> None:
+    (tmp_path / "small.h").write_bytes(built.files["small.h"])
+    for name, compiler in (("a.c", "cc"), ("a.cpp", "c++")):
+        (tmp_path / name).write_text(
+            '#include "small.h"\nint main() { return SMALL_INPUTS != 1; }\n'
+        )
+        if shutil.which(compiler):
+            subprocess.run([compiler, "-Wall", "-Werror", "-c", name], cwd=tmp_path, check=True)
+
+
+def test_steps_are_split_among_threads(built: Artifact) -> None:
+    graph = residual_network()
+    session = runtime.Session(runtime.from_files(built.files), threads=3)
+    for seed in range(30):
+        inputs = stored_inputs(graph, seed)
+        assert np.array_equal(session.run_integer(*inputs)[0], interpret(graph, inputs)[0])
+    session.close()
+    assert session.selftest() == 2
+
+
+# -- saving
+
+
+def test_saving_again_replaces(built: Artifact, tmp_path: Path) -> None:
+    path = built.save(tmp_path / "deep" / "small.qir")
+    (path / "weights.bin").write_bytes(b"")
+    built.save(path)
+    assert runtime.load(path).selftest() == 2
+    assert os.listdir(path.parent) == ["small.qir"]
+
+
+def test_what_is_no_artifact_is_not_replaced(built: Artifact, tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis.txt").write_text("years of work")
+    with pytest.raises(ArtifactError, match="precious: exists and is no artifact, a free path"):
+        built.save(tmp_path / "precious")
+    assert (tmp_path / "precious" / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_full_disk_leaves_nothing(
+    built: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+
+    def full(path: Path, content: bytes) -> None:
+        if len(written) == 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(path)
+        path.write_bytes(content)
+
+    monkeypatch.setattr(folder, "_write", full)
+    with pytest.raises(ArtifactError, match=r"cannot be written \(No space left on device\), room"):
+        built.save(tmp_path / "small.qir")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_place_that_cannot_be_written_is_an_error(built: Artifact, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        ArtifactError, match=r"cannot be written \(File exists\), room and permission"
+    ):
+        built.save(tmp_path / "file" / "small.qir")
+
+
+SAVER = """
+import pickle, sys
+from qir.backends.folder import write_folder
+files = pickle.load(open(sys.argv[1], "rb"))
+print("ready", flush=True)
+while True:
+    write_folder(sys.argv[2], files)
+"""
+
+
+def test_killed_while_saving_it_is_whole_or_absent(built: Artifact, tmp_path: Path) -> None:
+    import pickle
+
+    (tmp_path / "files").write_bytes(pickle.dumps(dict(built.files)))
+    (tmp_path / "out").mkdir()
+    path, rng = tmp_path / "out" / "small.qir", np.random.default_rng(0)
+    for attempt in range(8):
+        if attempt % 2:
+            shutil.rmtree(path, ignore_errors=True)
+        command = [sys.executable, "-c", SAVER, str(tmp_path / "files"), str(path)]
+        saver = subprocess.Popen(command, stdout=subprocess.PIPE)
+        assert saver.stdout is not None and saver.stdout.readline() == b"ready\n"
+        time.sleep(float(rng.uniform(0, 0.03)))
+        saver.send_signal(signal.SIGKILL)
+        saver.wait()
+        saver.stdout.close()
+        if path.exists():
+            runtime.read(path)
+    built.save(path)
+    assert os.listdir(path.parent) == ["small.qir"]
+    assert runtime.load(path).selftest() == 2
+
+
+# -- names and compilers
+
+
+@pytest.mark.parametrize(
+    ("given", "made"), [("net", "net"), ("3-d net", "_3_d_net"), ("while", "_while"), ("né", "n_")]
+)
+def test_any_name_becomes_a_c_identifier(given: str, made: str) -> None:
+    assert identifier(given) == made
+
+
+def test_a_name_without_letters_is_refused() -> None:
+    with pytest.raises(
+        LowerError, match=r"artifact name '\+\+': no letter or digit in it, one is needed"
+    ):
+        identifier("++")

@@ -1,0 +1,79 @@
+"""Linking: which compiler, what it is told, and what is said when there is none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from qir.backends import elf, find
+from qir.backends.link import link, toolchain
+from qir.ir.errors import LowerError
+
+CPU = find("x86-64")
+SOURCE = {"a.h": "int a_run(void);\n", "a.c": '#include "a.h"\nint a_run(void) { return 7; }\n'}
+
+
+def test_without_a_compiler_the_error_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    none = replace(CPU, toolchains=tuple(t for t in CPU.toolchains if t.name != "ziglang"))
+    with pytest.raises(LowerError) as e:
+        toolchain(none)
+    assert str(e.value).splitlines() == [
+        "target x86-64: no C compiler found, one of these is needed",
+        "  cc: not found; a C compiler: apt-get install gcc",
+        "  gcc: not found; a C compiler: apt-get install gcc",
+        "  clang: not found; a C compiler: apt-get install gcc",
+    ]
+
+
+def test_ziglang_serves_where_no_compiler_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ziglang").mkdir()
+    (tmp_path / "ziglang" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    assert toolchain(CPU).name == "ziglang"
+
+
+def test_cc_of_the_environment_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "cc -pipe")
+    assert toolchain(CPU).compiler == ("cc", "-pipe")
+    assert elf.undefined(link(CPU, "a", SOURCE, {}, ["a_run"]).library) == ()
+
+
+def test_a_compiler_that_fails_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "brokencc"
+    broken.write_text("#!/bin/sh\necho out of cheese >&2\nexit 3\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("CC", str(broken))
+    with pytest.raises(
+        LowerError, match=r"compile a\.c: .*brokencc ended with 3, 0 is needed\n  out of cheese"
+    ):
+        link(CPU, "a", SOURCE, {}, ["a_run"])
+
+
+def test_only_what_is_exported_is_seen() -> None:
+    more = {**SOURCE, "b.c": "int hidden(void);\nint hidden(void) { return 1; }\n"}
+    shown = {s.name for s in elf.symbols(link(CPU, "a", more, {}, ["a_run"]).library)}
+    assert "a_run" in shown and "hidden" not in shown
+
+
+def test_a_library_that_needs_more_than_libc_is_refused() -> None:
+    source = {
+        "a.c": "double cos(double);\ndouble a_run(double x);\ndouble a_run(double x) { return cos(x); }\n"
+    }
+    with pytest.raises(LowerError, match="library a: needs symbols that libc does not have\n  cos"):
+        link(CPU, "a", source, {}, ["a_run"])
+
+
+@pytest.mark.parametrize("content", [b"", b"MZ not an ELF", b"\x7fELF\x02\x01" + bytes(40)])
+def test_what_is_no_elf_file_is_refused(content: bytes) -> None:
+    with pytest.raises(LowerError, match="object: (starts with|its tables are cut off)"):
+        elf.symbols(content)

@@ -1,0 +1,209 @@
+"""Lowering: what is fused, where values lie, and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from qir.backends import find, lower
+from qir.backends.program import INPUT, OUTPUT, WORKSPACE, Program
+from qir.ir.data import Data
+from qir.ir.errors import LowerError
+from qir.ir.ops import (
+    Concat,
+    Constant,
+    Conv,
+    Linear,
+    Lookup,
+    Pad,
+    PadMode,
+    Reshape,
+    Slice,
+    Transpose,
+)
+from qir.ir.types import I8, I32, U8, Quant
+from tests.small_graphs import Small, residual_network, two_branches
+
+
+CPU = find("x86-64")
+
+
+def titles(program: Program) -> list[str]:
+    return [step.title.split(":")[0] for step in program.steps]
+
+
+def argument(program: Program, step: int, name: str) -> tuple[str, int]:
+    (found,) = [a.address for a in program.steps[step].arguments if a.name == name]
+    return found.space, found.offset
+
+
+def test_an_anchor_takes_its_requantize_and_the_residual() -> None:
+    program = lower(residual_network(), CPU)
+    assert titles(program) == [
+        "frame of %transpose = 128",
+        "transpose %transpose",
+        "frame of %requantize = 3",
+        "conv %conv + requantize %requantize",
+        "frame of %requantize1 = 7",
+        "conv %conv1 + requantize %requantize1",
+        "conv %conv2 + requantize %requantize2",
+        "max_pool %max_pool",
+        "linear %linear + requantize %requantize3",
+    ]
+    names = [a.name for a in program.steps[6].arguments]
+    assert names == ["x", "constants", "residual", "y"]
+    assert argument(program, 8, "y") == (OUTPUT, 0)
+    assert program.macs == 16 * 16 * (27 * 16 + 2 * 144 * 16) + 1024 * 10
+
+
+def test_values_with_two_readers_are_not_fused_away() -> None:
+    b = Small("shared")
+    acc = b.conv(b.image(1, 4, 4, 4), 8)
+    graph = b.finish([b.requantize(acc), b.requantize(acc, scale=0.1)])
+    assert titles(lower(graph, CPU))[2:] == [
+        "conv %conv",
+        "requantize %requantize",
+        "requantize %requantize1",
+    ]
+
+
+def test_two_accumulators_are_added_by_a_kernel_of_their_own() -> None:
+    b = Small("sums")
+    x = b.image(1, 4, 4, 4)
+    graph = b.finish([b.requantize(b.conv(x, 8), b.conv(x, 8, kernel=1, pad=0))])
+    assert titles(lower(graph, CPU))[-3:] == ["conv %conv", "conv %conv1", "requantize %requantize"]
+
+
+def test_a_concatenation_is_written_by_those_it_joins() -> None:
+    b = Small("joined")
+    x = b.image(1, 8, 8, 4, zero=0)
+    parts = [b.requantize(b.conv(x, c), zero=9) for c in (8, 24)]
+    y = b.requantize(b.conv(b.add(Concat(tuple(parts), 3)), 8), scale=0.2)
+    program = lower(b.finish([y]), CPU)
+    assert not [t for t in titles(program) if t.startswith("concat")]
+    (left, right) = [
+        i for i, t in enumerate(titles(program)) if t.startswith(("conv %conv +", "conv %conv1"))
+    ]
+    assert argument(program, right, "y")[1] - argument(program, left, "y")[1] == 8
+
+
+def test_an_output_that_is_read_again_is_copied_out() -> None:
+    program = lower(two_branches(), CPU)
+    assert titles(program)[-1] == "output %requantize"
+
+
+def test_reshapes_and_slices_move_nothing() -> None:
+    b = Small("views")
+    x = b.image(2, 4, 4, 8)
+    cut = b.add(Slice(x, (0, 1, 0, 2), (2, 4, 4, 6), (1, 1, 1, 1)))
+    flat = b.add(Reshape(b.requantize(b.conv(cut, 4, kernel=1, pad=0)), (2, 48)))
+    program = lower(b.finish([b.requantize(b.linear(flat, 3))]), CPU)
+    assert titles(program) == [
+        "conv %conv + requantize %requantize",
+        "linear %linear + requantize %requantize1",
+    ]
+    assert argument(program, 0, "x") == (INPUT, 4 * 8 + 2)
+
+
+def test_a_reshape_between_two_frames_is_copied() -> None:
+    b = Small("frames")
+    x = b.requantize(b.conv(b.image(1, 6, 6, 4), 4))
+    b.requantize(b.conv(x, 4))
+    again = b.add(Reshape(x, (1, 4, 9, 4)))
+    graph = b.finish([b.requantize(b.conv(x, 4)), b.requantize(b.conv(again, 4))])
+    assert "reshape %reshape" in titles(lower(graph, CPU))
+
+
+def test_a_padding_is_a_frame_around_what_is_written_inside() -> None:
+    b = Small("padded")
+    inside = b.requantize(b.conv(b.image(1, 4, 4, 4), 4, kernel=1, pad=0), zero=9)
+    around = b.add(Pad(inside, (0, 1, 2, 0), (0, 3, 0, 0), (0,) * 4, PadMode.CONSTANT, 0.0))
+    y = b.requantize(b.conv(around, 4, kernel=1, pad=0))
+    assert titles(lower(b.finish([y]), CPU)) == [
+        "frame of %pad = 9",
+        "conv %conv + requantize %requantize",
+        "conv %conv1 + requantize %requantize1",
+    ]
+
+
+def test_outputs_that_are_inputs_are_copied() -> None:
+    b = Small("through")
+    x = b.image(1, 2, 3, 4)
+    program = lower(b.finish([x, b.add(Transpose(x, (0, 3, 1, 2))), x], ["a", "b", "c"]), CPU)
+    assert titles(program) == ["transpose %transpose", "output %x", "output %x"]
+
+
+def test_buffers_of_the_workspace_are_reused() -> None:
+    b = Small("chain")
+    x = b.image(1, 8, 8, 16)
+    for _ in range(6):
+        x = b.requantize(b.conv(x, 16))
+    program = lower(b.finish([x]), CPU)
+    one = 10 * 10 * 16
+    assert program.workspace_bytes == program.workspace_bound <= 2 * (one + 64) + 128
+    assert all(
+        a.address.space != WORKSPACE or a.address.offset >= 0
+        for s in program.steps
+        for a in s.arguments
+    )
+
+
+def test_equal_kernels_are_one_and_equal_constants_are_one() -> None:
+    b = Small("twins")
+    x = b.image(1, 8, 8, 16, zero=0)
+    w, bias = b.weights(x, (16, 3, 3, 16))
+    twins = [b.requantize(b.add(Conv(x, w, bias, (1, 1), (1,) * 4, (1, 1), 1))) for _ in range(2)]
+    program = lower(b.finish(twins), CPU)
+    convs = [s for s in program.steps if s.title.startswith("conv")]
+    assert len({s.symbol for s in convs}) == 1
+    assert len({a.address for s in convs for a in s.arguments if a.name == "constants"}) == 1
+
+
+def test_the_text_of_a_program_names_every_step_and_buffer() -> None:
+    program = lower(residual_network(), CPU)
+    text = program.text
+    assert text.startswith("program @small stage=lowered {")
+    assert "buffer %requantize: uint8[1x18x18x16], 5184 bytes at" in text
+    assert all(step.title in text for step in program.steps)
+
+
+def test_every_op_without_a_kernel_is_listed_with_the_reason() -> None:
+    b = Small("refused")
+    x = b.image(1, 4, 4, 4)
+    w = b.input("w", b.weights(x, (4, 4))[0].type)
+    elem = Quant.per_tensor(I8, 0.01, 0)
+    dynamic = b.input("k", Constant.of(np.zeros((4, 1, 1, 4)), elem).infer())
+    conv = b.add(Conv(x, dynamic, None, (1, 1), (0,) * 4, (1, 1), 1))
+    graph = b.finish([conv, b.add(Linear(x, w, None))])
+    with pytest.raises(LowerError) as e:
+        lower(graph, CPU)
+    assert str(e.value).splitlines() == [
+        "graph @refused: 2 ops have no kernel on x86-64",
+        "  conv %conv: w %k is computed at run time, a constant is needed",
+        "  linear %linear: w %w is computed at run time, a constant is needed",
+    ]
+
+
+def test_a_graph_of_another_stage_is_refused() -> None:
+    graph = residual_network().at_stage("simulated")
+    with pytest.raises(
+        LowerError, match=r"graph @small: stage is simulated, integer is needed\nhint: run"
+    ):
+        lower(graph, CPU)
+
+
+def test_an_unknown_target_lists_those_there_are() -> None:
+    with pytest.raises(
+        LowerError,
+        match=r"target x86avx2: unknown, one of cpu, .*x86-64 is needed\nhint: did you mean x86-avx2\?",
+    ):
+        find("x86avx2")
+
+
+def test_a_lookup_reads_its_table_where_tensors_are_constants() -> None:
+    b = Small("tables")
+    table = Data(np.arange(256)[::-1].astype(np.uint8))
+    y = b.add(Lookup(b.image(1, 300), table, Quant.per_tensor(U8, 0.1, 0)))
+    program = lower(b.finish([y]), CPU)
+    assert [a.name for a in program.steps[0].arguments] == ["x", "constants", "y"]
+    assert I32.bits == 32 and len(program.weights) >= 256

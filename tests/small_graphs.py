@@ -1,0 +1,100 @@
+"""Small integer graphs that tests build artifacts of, and one artifact that many tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from qir.backends.artifact import Artifact, build
+from qir.ir.fixed import Dyadic, Rounding
+from qir.ir.graph import Builder, Graph
+from qir.ir.op import Value
+from qir.ir.ops import (
+    Concat,
+    Constant,
+    Conv,
+    Linear,
+    MaxPool,
+    Requantize,
+    Reshape,
+    Transpose,
+)
+from qir.ir.types import I8, I32, U8, Int, Quant, Tensor
+
+
+class Small(Builder):
+    """A builder with the few shapes of op that these graphs need; numbers come from a fixed seed."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, "integer")
+        self.rng = np.random.default_rng(7)
+
+    def requantize(
+        self, *xs: Value, scale: float = 0.05, zero: int = 3, storage: Int = U8
+    ) -> Value:
+        ratios = [x.type.quant.scale.array / scale for x in xs]
+        dyadics = Dyadic.with_common_shift(*ratios)
+        mults, to = tuple(d.mult for d in dyadics), Quant.per_tensor(storage, scale, zero)
+        low, high = storage.min, storage.max
+        return self.add(Requantize(xs, to, mults, dyadics[0].shift, low, high, Rounding.HALF_UP))
+
+    def weights(self, x: Value, shape: tuple[int, ...]) -> tuple[Value, Value]:
+        count = shape[0]
+        elem = Quant.per_axis(I8, self.rng.uniform(0.001, 0.01, count), 0, 0)
+        w = self.add(Constant.of(self.rng.integers(-127, 128, shape), elem))
+        scale = elem.scale.array * x.type.quant.scale.array
+        kept = Quant.per_axis(I32, scale, 0, 0)
+        return w, self.add(Constant.of(self.rng.integers(-3000, 3000, count), kept))
+
+    def conv(self, x: Value, out: int, kernel: int = 3, pad: int = 1, groups: int = 1) -> Value:
+        w, bias = self.weights(x, (out, kernel, kernel, x.type.shape[3] // groups))
+        return self.add(Conv(x, w, bias, (1, 1), (pad,) * 4, (1, 1), groups))
+
+    def linear(self, x: Value, out: int) -> Value:
+        w, bias = self.weights(x, (out, x.type.shape[-1]))
+        return self.add(Linear(x, w, bias))
+
+    def image(self, *shape: int, name: str = "x", storage: Int = U8, zero: int = 128) -> Value:
+        return self.input(name, Tensor(shape, Quant.per_tensor(storage, 0.02, zero)))
+
+
+def residual_network() -> Graph:
+    """Transpose, three convolutions, one of them with a residual, max pool, linear: logits (1, 10)."""
+    b = Small("small")
+    t = b.add(Transpose(b.image(1, 3, 16, 16), (0, 2, 3, 1)))
+    first = b.requantize(b.conv(t, 16))
+    second = b.requantize(b.conv(first, 16), zero=7)
+    added = b.requantize(b.conv(second, 16), first, scale=0.07)
+    pooled = b.add(MaxPool(added, (2, 2), (2, 2), (0, 0, 0, 0), (1, 1)))
+    flat = b.add(Reshape(pooled, (1, 8 * 8 * 16)))
+    logits = b.requantize(b.linear(flat, 10), scale=0.5, zero=0, storage=I8)
+    return b.finish([logits], ["logits"])
+
+
+def two_branches() -> Graph:
+    """Two convolutions of one input, concatenated, then a padded convolution: two outputs."""
+    b = Small("branches")
+    x = b.image(1, 8, 8, 4, zero=0)
+    left, right = (b.requantize(b.conv(x, c), zero=9) for c in (8, 24))
+    both = b.add(Concat((left, right), 3))
+    y = b.requantize(b.conv(both, 8), scale=0.2)
+    return b.finish([y, left], ["y", "left"])
+
+
+@lru_cache(maxsize=None)
+def artifact(target: str = "cpu") -> Artifact:
+    """The residual network's artifact, built once for all tests of a process."""
+    return build(residual_network(), target)
+
+
+def stored_inputs(graph: Graph, seed: int = 0) -> Sequence[np.ndarray]:  # type: ignore[type-arg]
+    """Random stored integers for each input."""
+    rng = np.random.default_rng(seed)
+    return [
+        rng.integers(v.type.quant.storage.min, v.type.quant.storage.max + 1, v.type.shape).astype(
+            v.type.elem.carrier
+        )
+        for v in graph.inputs
+    ]
