@@ -71,9 +71,9 @@ def exported(model: torch.nn.Module, examples: tuple[torch.Tensor, ...]) -> Expo
         except Exception as e:  # torch.export and the module's own code raise every kind there is
             raise FrontendError(
                 f"torch.export {type(model).__name__}: {type(e).__name__} {first_line(e)}, "
-                "a module whose operators do not depend on the data is needed",
+                "a module that it traces with these inputs is needed",
                 hint="torch.export.export(model, inputs) shows the whole reason; usual ones are "
-                "branches on values of tensors, and inputs of another shape than the module takes",
+                "branches on values of tensors, and inputs of another shape or number",
             ) from e
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
+from math import prod
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from qir.frontends.torch.site import Held, Site, axis_of, indices
@@ -112,36 +114,75 @@ def index_select(site: Site, x: Held, dim: int, index: Held) -> Value:
 
 @imports("aten.index.Tensor")
 def index(site: Site, x: Held, where: Sequence[Held | None]) -> Value:
-    """x[:, idx] with one constant index or mask -> gather."""
+    """x[:, i, j] by constants -> gather; axes side by side are merged to one for the while."""
     at = site.value(x)
-    given = [(axis, held) for axis, held in enumerate(where) if held is not None]
-    if len(given) != 1:
-        raise Unsupported(
-            f"indexing by {len(given)} tensors at once", "one constant index is needed"
-        )
-    axis, held = given[0]
-    chosen = site.constant(held, "the index")
-    if chosen.dtype == torch.bool:
-        if chosen.dim() != 1:
-            raise Unsupported(f"a mask of rank {chosen.dim()}", "a mask of one axis is needed")
-        chosen = chosen.nonzero().flatten()
-    picked = indices(chosen)
-    wrapped = np.where(picked < 0, picked + at.type.shape[axis], picked)
-    return site.add(Gather(at, Data(wrapped), axis))
+    chosen: list[npt.NDArray[np.int64]] = []
+    axes: list[int] = []
+    axis = 0
+    for held in where:
+        picked = () if held is None else whole(site.constant(held, "the index"))
+        for one in picked:
+            axes.append(axis)
+            size = at.type.shape[axis]
+            chosen.append(np.where(one < 0, one + size, one))
+            axis += 1
+        axis += not picked
+    first, last = axes[0], axes[-1]
+    if axes != list(range(first, last + 1)):
+        named = " and ".join(map(str, axes))
+        raise Unsupported(f"indexing axes {named} at once", "axes side by side are needed")
+    shape = at.type.shape
+    sizes = shape[first : last + 1]
+    merged = site.reshape(at, *shape[:first], prod(sizes), *shape[last + 1 :])
+    flat = np.ravel_multi_index(tuple(np.broadcast_arrays(*chosen)), sizes)
+    return site.add(Gather(merged, Data(flat), first))
+
+
+def whole(index: torch.Tensor) -> list[npt.NDArray[np.int64]]:
+    """An index as indices of one axis each: a mask has one for each of its axes."""
+    if index.dtype == torch.bool:
+        return [indices(axis) for axis in index.nonzero(as_tuple=True)]
+    return [indices(index)]
+
+
+@imports("aten.slice_scatter.default")
+def slice_scatter(
+    site: Site,
+    x: Held,
+    part: Held,
+    dim: int = 0,
+    start: int | None = None,
+    end: int | None = None,
+    step: int = 1,
+) -> Value:
+    """x[start:end] = part -> concat of what stands before, the part, and what stands after."""
+    at = site.value(x)
+    axis = axis_of(dim, at.type.rank)
+    size = at.type.shape[axis]
+    first, last, _ = slice(start, None if end == END else end).indices(size)
+    if step != 1 and last - first > step:
+        raise Unsupported(f"assignment to every {step}th element", "a slice of step 1 is needed")
+    last = max(first, min(last, first + 1) if step != 1 else last)
+    parts = [cut(site, at, axis, 0, first), site.value(part), cut(site, at, axis, last, size)]
+    kept = tuple(p for p in parts if p.type.shape[axis])
+    return kept[0] if len(kept) == 1 else site.add(Concat(kept, axis))
+
+
+@imports("aten.select_scatter.default")
+def select_scatter(site: Site, x: Held, part: Held, dim: int, index: int) -> Value:
+    """x[index] = part -> as a slice of one element."""
+    at, row = site.value(x), site.value(part)
+    axis = axis_of(dim, at.type.rank)
+    k = axis_of(int(index), at.type.shape[axis])
+    row = site.reshape(row, *row.type.shape[:axis], 1, *row.type.shape[axis:])
+    return slice_scatter(site, at, row, axis, k, k + 1)
 
 
 @imports("aten.embedding.default")
 def embedding(site: Site, weight: Held, index: Held, *rest: object) -> Value:
     """Rows of a table by constant indices -> gather."""
-    return index_rows(
-        site, site.value(weight), indices(site.constant(index, "the index of an embedding"))
-    )
-
-
-def index_rows(
-    site: Site, x: Value, picked: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
-) -> Value:
-    return site.add(Gather(x, Data(picked), 0))
+    picked = indices(site.constant(index, "the index of an embedding"))
+    return site.add(Gather(site.value(weight), Data(picked), 0))
 
 
 @imports("aten.flip.default")

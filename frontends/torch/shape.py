@@ -133,6 +133,12 @@ def expand(site: Site, x: Held, size: Sequence[int], *, implicit: bool = False) 
     return at if full == at.type.shape else site.add(Expand(at, full))
 
 
+@imports("aten.copy.default")
+def copy(site: Site, x: Held, source: Held, non_blocking: bool = False) -> Value:
+    """What x becomes when `source` is assigned to all of it."""
+    return expand(site, source, site.value(x).type.shape)
+
+
 @imports("aten.expand_as.default")
 def expand_as(site: Site, x: Held, other: Held) -> Value:
     return expand(site, x, site.value(other).type.shape)

@@ -66,8 +66,6 @@ NEAREST = {
     "aten.rnn_relu": "conv1d, or linear layers over a fixed window",
     "aten.gather": "index_select by constant indices",
     "aten.scatter": "cat of slices",
-    "aten.slice_scatter": "cat of slices instead of assignment to a slice",
-    "aten.select_scatter": "cat of slices instead of assignment to an element",
     "aten.index_put": "cat of slices instead of assignment by index",
     "aten.topk": "the output before topk",
     "aten.sort": "the output before sort",
@@ -81,6 +79,13 @@ NEAREST = {
     "aten.eq": "relu, clamp, maximum or minimum",
     "aten.sin": "tanh or sigmoid",
     "aten.cos": "tanh or sigmoid",
+    "aten.sign": "tanh of a large multiple, or clamp",
+    "aten.round": "the model before it was rounded: quantization rounds",
+    "aten.floor": "the model before it was rounded: quantization rounds",
+    "aten.ceil": "the model before it was rounded: quantization rounds",
+    "aten._local_scalar_dense": "a tensor in place of its item()",
+    "aten._cdist_forward": "matmul of the two sets",
+    "aten.prod": "exp(sum(log(x)))",
     "aten.cumsum": "sum over a whole axis",
     "aten._fft_r2c": "a conv1d by the constant Fourier basis",
     "torchvision.nms": "the boxes before nms",
@@ -94,8 +99,9 @@ def nearest(name: str) -> str:
     stem = name.rsplit(".", 1)[0]
     if stem in NEAREST:
         return NEAREST[stem]
-    close = get_close_matches(stem, sorted({known.rsplit(".", 1)[0] for known in RULES}), n=1)
-    return close[0].removeprefix("aten.") if close else "a composition of the ops in docs/ops.md"
+    packets = {known.split(".")[1] for known in RULES}
+    close = get_close_matches(stem.split(".")[-1], sorted(packets), n=1, cutoff=0.65)
+    return close[0] if close else "a composition of the ops in docs/ops.md"
 
 
 def is_known(name: str) -> bool:

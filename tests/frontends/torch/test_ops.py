@@ -156,6 +156,16 @@ ARITHMETIC: dict[str, Callable[[Tensor], Tensor]] = {
     "masked_fill": lambda x: x.masked_fill(torch.arange(8) > 3, -7),
 }
 
+
+def assigned_slice(x: Tensor) -> Tensor:
+    """Assignments to parts of a tensor: torch makes scatters of them."""
+    y = x.clone()
+    y[:, 0] = y[:, 1] * 2
+    y[:, 2:4] = 5.0
+    y[..., -1:] = y[..., :1] - 1
+    return y
+
+
 SHAPES: dict[str, Callable[[Tensor], Any]] = {
     "view": lambda x: x.view(x.shape[0], -1) + 0,
     "view zero": lambda x: x.reshape(12, -1, 4),
@@ -193,6 +203,11 @@ SHAPES: dict[str, Callable[[Tensor], Any]] = {
     "index": lambda x: x[:, [2, 0, -1]],
     "index matrix": lambda x: x[:, :, torch.tensor([[0, 1], [2, 3]])],
     "index mask": lambda x: x[:, torch.tensor([True, False, True, True, False, False])],
+    "index pairs": lambda x: x[:, torch.tensor([[0], [2]]), torch.tensor([1, -1])],
+    "index all": lambda x: x[torch.tensor([0]), [1], [2], [3]],
+    "index mask matrix": lambda x: x[torch.ones(2, 6, dtype=torch.bool).triu(1)],
+    "unfold": lambda x: F.unfold(x, 3, stride=2),
+    "assign slice": assigned_slice,
     "flip": lambda x: x.flip(1, 3),
     "roll": lambda x: x.roll((1, -2), (2, 3)),
     "roll all": lambda x: x.roll(5),

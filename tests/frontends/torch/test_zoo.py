@@ -13,7 +13,7 @@ import torch
 from qir.frontends.torch import import_torch
 from qir.ir.torch_executor import run_float
 
-BATCH, IMAGES = 250, 500  # all 2,000 agree too, in 20 s
+BATCH, IMAGES = 100, 200  # all 2,000 agree too, in 20 s
 
 
 @pytest.fixture(scope="module")
