@@ -96,7 +96,7 @@ def _widened(at: Site, size: Pair, kernel: Pair, spatial: int) -> tuple[Window, 
         for st, s, e, r, o in zip(bare.stride, size, extra, bare.reach, wanted, strict=True)
     ]
     more = (max(-totals[0], 0), max(-totals[1], 0))  # an output beyond the full one is zero there
-    pad = split_sides([max(t, 0) for t in totals], more_after=auto != "SAME_LOWER")
+    pad = split_sides([max(t, 0) for t in totals], more_after=auto == "SAME_UPPER")
     return (
         Window(bare.kernel, bare.stride, bare.dilation, pad),
         (extra[0] + more[0], extra[1] + more[1]),

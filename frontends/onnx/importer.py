@@ -74,6 +74,11 @@ class _Importer:
 
     def run(self, batch: int | None, shapes: Mapping[str, Sequence[int]] | None) -> Graph:
         proto = self.model.proto.graph
+        for item in (*proto.input, *proto.output, *proto.initializer):
+            if not isinstance(item.name, str):
+                raise FrontendError(
+                    f"{self.model.file}: name {item.name!r} is no UTF-8, text is needed"
+                )
         scope = self.constants(proto, {})
         infos = [i for i in proto.input if i.name not in scope]
         types = input_types(infos, batch, shapes, self.model.file)
@@ -82,7 +87,8 @@ class _Importer:
         self.nodes(proto.node, scope, [o.name for o in proto.output], self.model.opsets)
         outputs = [self.output(o.name, scope) for o in proto.output]
         if self.faults:
-            head = f"{self.model.file}: {len(self.faults)} nodes cannot be imported"
+            count = f"{len(self.faults)} node{'s' * (len(self.faults) > 1)}"
+            head = f"{self.model.file}: {count} cannot be imported"
             raise FrontendError(listed(head, self.faults, shown=len(self.faults)))
         graph = self.pool.builder.finish(
             [o for o in outputs if o is not None], [o.name for o in proto.output]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from graphlib import CycleError, TopologicalSorter
 
 from onnx import AttributeProto, NodeProto
 
-from qir.ir.errors import FrontendError, listed
+from qir.ir.errors import SHOWN, FrontendError, listed
 
 
 def ordered(nodes: Sequence[NodeProto], defined: Collection[str], where: str) -> list[NodeProto]:
@@ -16,7 +16,9 @@ def ordered(nodes: Sequence[NodeProto], defined: Collection[str], where: str) ->
     Errors: FrontendError for a name defined twice or never, or a cycle.
     """
     home: dict[str, int] = {}
-    faults = []
+    faults = [f"node {n.name!r}: {fault}" for n in nodes for fault in misspelt(n)]
+    if faults:
+        raise FrontendError(listed(f"{where}: {len(faults)} faults in texts", faults))
     for at, node in enumerate(nodes):
         for name in filter(None, node.output):
             if name in defined or name in home:
@@ -37,7 +39,8 @@ def ordered(nodes: Sequence[NodeProto], defined: Collection[str], where: str) ->
     try:
         return [nodes[at] for at in TopologicalSorter(needs).static_order()]
     except CycleError as e:
-        cycle = " -> ".join(shown(nodes[at]) for at in reversed(e.args[1]))
+        found = [shown(nodes[at]) for at in reversed(e.args[1])]
+        cycle = " -> ".join(found if len(found) <= SHOWN else [*found[: SHOWN - 1], "..."])
         raise FrontendError(f"{where}: nodes in a cycle ({cycle}), an order is needed") from e
 
 
@@ -55,6 +58,13 @@ def reads_of(node: NodeProto) -> set[str]:
                 found |= reads_of(inner) - own
             found |= {o.name for o in graph.output} - own
     return found - {""}
+
+
+def misspelt(node: NodeProto) -> Iterator[str]:
+    """Texts of a node that are no UTF-8: protobuf gives them as bytes."""
+    for text in (node.op_type, node.domain, node.name, *node.input, *node.output):
+        if not isinstance(text, str):
+            yield f"{text!r} is no UTF-8, text is needed"
 
 
 def shown(node: NodeProto) -> str:

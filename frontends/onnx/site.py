@@ -15,7 +15,7 @@ from qir.frontends.onnx.names import sanitized
 from qir.frontends.onnx.operands import Known, Operand, as_float, shape_of
 from qir.frontends.onnx.pool import Pool
 from qir.ir import ops
-from qir.ir.errors import FrontendError
+from qir.ir.errors import FrontendError, VerifyError
 from qir.ir.op import Loc, Op, Value
 from qir.ir.types import Array
 
@@ -152,7 +152,12 @@ class Site:
         return self._add(op, self.outputs[index] if index < len(self.outputs) else op.mnemonic)
 
     def _add(self, op: Op, name: str) -> Value:
-        value = self.pool.builder.add(replace(op, loc=self.loc), sanitized(name))
+        placed = replace(op, loc=self.loc)
+        try:
+            value = self.pool.builder.add(placed, sanitized(name))
+        except VerifyError as e:  # which node it is, the importer says already
+            rule = e.text.removeprefix(f"{placed}: ")
+            raise FrontendError(f"{op.mnemonic}: {rule}", e.hint) from e
         if not 0 < value.type.size <= MAX_ELEMENTS:
             self.refuse(
                 f"{op.mnemonic} gives shape {list(value.type.shape)}",
