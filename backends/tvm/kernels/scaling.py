@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from qir.backends.kernels.scaling import Form, Rounding, Scaling
 from qir.backends.tvm.compat import tirx
 from qir.backends.tvm.kernels.script import Constants, Script, cast, clamp
-from qir.backends.tvm.kernels.writer import Expr, splat
+from qir.backends.tvm.kernels.writer import Expr, cast_bits, shuffle, splat
 
 Field = Callable[[str], Expr]
+
+PAIRED = 8  # from so many lanes on, machines multiply every second 32-bit lane into 64 bits
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,28 @@ class Scaler:
         return tirx.shift_right(carried, field("after")), "int32"
 
     def _high(self, terms: Sequence[Expr], field: Field, lanes: int) -> tuple[Expr, str]:
-        total = None
-        for i, x in enumerate(terms):
-            product = cast(x, "int64", lanes) * cast(field(f"mult{i}"), "int64", lanes)
-            total = product if total is None else total + product
-        total = total + field("add")
-        top = cast(tirx.shift_right(total, splat(32, "int64", lanes)), "int32", lanes)
+        mults = [field(f"mult{i}") for i in range(len(terms))]
+        add = field("add")
+        if lanes < PAIRED:
+            total = _products(terms, mults, lanes) + add
+            top = cast(tirx.shift_right(total, splat(32, "int64", lanes)), "int32", lanes)
+        else:
+            top = self._paired(terms, mults, add, lanes)
         return tirx.shift_right(top, field("after")), "int32"
+
+    def _paired(self, terms: Sequence[Expr], mults: Sequence[Expr], add: Expr, lanes: int) -> Expr:
+        """The high words of the even and of the odd lanes' sums, each in its own lane again."""
+        half, words, let = lanes // 2, [], self.script.let
+        kind = f"int64x{half}"
+        pairs = [[let(cast_bits(let(v), kind)) for v in vs] for vs in (terms, mults)]
+        by, whole = splat(32, "int64", half), let(add)
+        for odd in (0, 1):
+            total = shuffle([whole], range(odd, lanes, 2))
+            for x, mult in zip(*pairs, strict=True):
+                low = [v if odd else tirx.shift_left(v, by) for v in (x, mult)]
+                total = total + tirx.shift_right(low[0], by) * tirx.shift_right(low[1], by)
+            words.append(cast_bits(total, f"int32x{lanes}"))
+        return shuffle(words, [p for i in range(1, lanes, 2) for p in (i, lanes + i)])
 
     def _wide(self, terms: Sequence[Expr], field: Field, lanes: int) -> tuple[Expr, str]:
         total, let = None, self.script.let
@@ -76,3 +93,11 @@ class Scaler:
             odd = tirx.bitwise_and(tirx.shift_right(total, splat(63, "int64", lanes)), one)
         tie = tirx.Select(tirx.EQ(rest, half), odd, splat(0, "int64", lanes))
         return up - tie, "int64"
+
+
+def _products(terms: Sequence[Expr], mults: Sequence[Expr], lanes: int) -> Expr:
+    """The sum of 64-bit products."""
+    wide = [
+        cast(x, "int64", lanes) * cast(m, "int64", lanes) for x, m in zip(terms, mults, strict=True)
+    ]
+    return sum(wide[1:], wide[0])
