@@ -1,4 +1,4 @@
-"""The command line: qir compile | run | bench | report | opt | targets | passes."""
+"""The command line: qir compile | run | bench | report | opt | cases | targets | passes."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"qir {qir.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_compile, _run, _bench, _report, _opt, _targets, _passes):
+    for add in (_compile, _run, _bench, _report, _opt, _cases, _targets, _passes):
         add(commands)
     return parser
 
@@ -156,6 +156,12 @@ def _opt(commands: Any) -> None:
     p.add_argument("--explain", metavar="NAME", help="say where pass NAME did not apply, and why")
     p.add_argument("--check", action="store_true", help="hold every pass against its claim")
     p.add_argument("-o", "--output", type=Path, help="where the graph goes (default: stdout)")
+
+
+def _cases(commands: Any) -> None:
+    p = _command(commands, "cases", "qir.opt", "run_cases", "run case files of passes")
+    p.add_argument("files", nargs="+", type=Path, metavar="FILE.qir", help="as docs/add_a_pass.md")
+    p.add_argument("--update", action="store_true", help="rewrite what stands after `becomes`")
 
 
 def _targets(commands: Any) -> None:

@@ -1,4 +1,4 @@
-"""What `qir opt` and `qir passes` do: passes on a graph in text, and the list of them."""
+"""What `qir opt`, `qir cases` and `qir passes` do: passes on graphs in text, and their list."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from rich.text import Text
 import qir.passes
 from qir.commands import console
 from qir.driver import imported
-from qir.ir.errors import DataError, PassError
+from qir.ir.errors import DataError, PassError, QirError, listed
 from qir.ir.graph import Graph
 from qir.ir.parser import parse
 from qir.ir.printer import text
 from qir.ir.textfile import load_graph, save_graph
 from qir.passes import pipelines
+from qir.passes.case_file import check, read_cases, update
 from qir.passes.manager import ENTRY_POINTS, PASSES, Manager, Pass, Pipeline, Record, find
 from qir.terminal import table
 
@@ -134,6 +135,26 @@ def _places(graph: Graph) -> Mapping[str, str]:
         name: f" ({op.mnemonic}{', ' if op.loc.source else ''}{op.loc.source})"
         for name, op in graph.producers.items()
     }
+
+
+def run_cases(given: Namespace) -> None:
+    """Every case of the files; the faults of all of them as one error."""
+    load_all()
+    faults, count = [], 0
+    for file in given.files:
+        if not file.is_file():
+            raise DataError(f"{file}: no such file, a case file is needed")
+        if given.update:
+            update(file)
+        for case in read_cases(file):
+            count += 1
+            try:
+                check(case)
+            except QirError as e:
+                faults.append(str(e))
+    if faults:
+        raise PassError(listed(f"{len(faults)} of {count} cases fail", faults))
+    print(f"{count} cases pass")
 
 
 def list_passes(given: Namespace) -> None:
