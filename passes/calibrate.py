@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from qir.ir.errors import DataError
 from qir.ir.graph import Graph
 from qir.ir.op import Value
 from qir.ir.ops import Constant
+from qir.ir.torch_executor import FloatProgram, Watch
 from qir.ir.types import Array, integer_of
 from qir.passes.calibration_state import State, graph_digest, resumed
 from qir.passes.manager import Miss
@@ -123,35 +125,12 @@ class Feeder:
     def __init__(self, graph: Graph, state: State) -> None:
         self.graph, self.state = graph, state
         self._constant = {n for op in graph.ops if isinstance(op, Constant) for n in op.names}
-        self._programs: dict[int, Any] = {}
-        self._at = 0
+        self._programs: dict[int, FloatProgram | None] = {}
 
     def feed(self, chunk: Sequence[Array]) -> None:
-        import torch
-
-        own = self.graph.inputs[0].type.shape[0] if self.graph.inputs[0].type.rank else 1
-        factor = len(chunk[0]) // own
-        program = self._program(factor)
-        with torch.no_grad():
-            if program is not None:
-                program(*chunk, watch=self._watch)
-                return
-            one = self._program(1)
-            for i in range(0, factor * own, own):
-                one(*[x[i : i + own] for x in chunk], watch=self._watch)
-
-    def _program(self, factor: int) -> Any:
-        """The graph for `factor` times its batch, ready to run; None when it cannot be remade."""
-        from qir.ir.torch_executor import FloatProgram
-
-        if factor not in self._programs:
-            larger = self.graph if factor == 1 else rebatch(self.graph, factor)
-            self._programs[factor] = None if isinstance(larger, Miss) else FloatProgram(larger)
-        return self._programs[factor]
+        run_chunk(self.graph, chunk, self._watch, self._programs)
 
     def _watch(self, value: Value, x: Any) -> None:
-        import torch
-
         if value.name in self._constant or not x.is_floating_point() or not x.numel():
             return
         low, high = (float(end) for end in torch.aminmax(x))
@@ -167,6 +146,36 @@ class Feeder:
             if seen.histogram is None:
                 seen.histogram = Histogram()
             seen.histogram.add(torch, x, max(-low, high))
+
+
+def run_chunk(
+    graph: Graph,
+    chunk: Sequence[Array],
+    watch: Watch,
+    programs: dict[int, FloatProgram | None] | None = None,
+) -> None:
+    """Run a float graph on any number of samples, at once where it can be remade for that many;
+    `programs` keeps what was remade.
+    """
+    own = graph.inputs[0].type.shape[0] if graph.inputs[0].type.rank else 1
+    factor = len(chunk[0]) // own
+    held: dict[int, FloatProgram | None] = {} if programs is None else programs
+    with torch.no_grad():
+        if (whole := remade(graph, factor, held)) is not None:
+            whole(*chunk, watch=watch)
+            return
+        one = remade(graph, 1, held)
+        assert one is not None
+        for i in range(0, factor * own, own):
+            one(*[x[i : i + own] for x in chunk], watch=watch)
+
+
+def remade(graph: Graph, factor: int, held: dict[int, FloatProgram | None]) -> FloatProgram | None:
+    """The graph for `factor` times its batch, ready to run; None when it cannot be remade."""
+    if factor not in held:
+        larger = graph if factor == 1 else rebatch(graph, factor)
+        held[factor] = None if isinstance(larger, Miss) else FloatProgram(larger)
+    return held[factor]
 
 
 def chunk_of(graph: Graph) -> int:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from qir.ir.graph import Graph
+from qir.ir.types import Array
 from qir.passes.calibrate import Ranges
+from qir.passes.channel_ranges import channel_reach
+from qir.passes.correct_bias import CorrectBias
 from qir.passes.drop_identities import DropIdentities
+from qir.passes.equalize_channels import EqualizeChannels
 from qir.passes.fold_affine import FoldAffine
 from qir.passes.fold_batch_norm import FoldBatchNorm
 from qir.passes.fold_constants import FoldConstants
@@ -69,12 +74,23 @@ CANONICALIZE = Pipeline(
 TO_INTEGER = Pipeline("to-integer", "integer", (ToInteger(),))
 
 
-def transform() -> Pipeline:
-    """Float passes that make a canonical graph kinder to quantization, before calibration."""
-    return Pipeline("transform", "transformed", ())
+def transform(graph: Graph | None = None, sample: tuple[Array, ...] = ()) -> Pipeline:
+    """Float passes that make a canonical graph kinder to quantization, before calibration: those
+    that look at data do so on `sample`, one array for each input, any number of samples.
+    """
+    reach = channel_reach(graph, sample) if graph is not None and sample else {}
+    return Pipeline("transform", "transformed", (EqualizeChannels(reach),))
 
 
-def quantize(ranges: Ranges | None, weight_bits: int = 8, activation_bits: int = 8) -> Pipeline:
-    """Pairs on the edges of a float graph, by what calibration saw of it."""
+def quantize(
+    ranges: Ranges | None,
+    weight_bits: int = 8,
+    activation_bits: int = 8,
+    reference: Graph | None = None,
+    sample: tuple[Array, ...] = (),
+) -> Pipeline:
+    """Pairs on the edges of a float graph, by what calibration saw of it; then, when the float
+    graph and a sample are given, biases that make up for the rounded weights.
+    """
     pairs = QuantizeGraph(ranges, weight_bits, activation_bits)
-    return Pipeline("quantize", "simulated", (pairs,))
+    return Pipeline("quantize", "simulated", (pairs, CorrectBias(reference, sample)))

@@ -42,7 +42,10 @@ class Quantize(Op):
             case Rounding.FLOOR:
                 y = torch.floor(y)
         kept = self.to.storage
-        return (y.double() + zero).clamp(kept.min, kept.max).to(torch.int32)
+        if kept.bits > 16:
+            return (y.double() + zero).clamp(kept.min, kept.max).to(torch.int32)
+        zero = zero.to(torch.int32)  # clamped to 16 bits, the float32 sum is exact: and faster
+        return y.clamp(kept.min - zero, kept.max - zero).to(torch.int32) + zero
 
     def of(self, x: Array) -> Array:
         """The stored integers of the reals `x`, in NumPy: what the border of a program computes."""
@@ -83,7 +86,8 @@ class Dequantize(Op):
 
     def compute(self, torch: Any, x: Any) -> Any:
         scale, zero = spread_torch(torch, self.x.type.quant, self.x.type.shape)
-        return (x.long() - zero).float() * scale
+        wide = x if x.dtype == torch.int32 and self.x.type.quant.storage.bits <= 16 else x.long()
+        return (wide - zero.to(wide.dtype)).float() * scale
 
 
 def spread_torch(torch: Any, quant: Quant, shape: tuple[int, ...]) -> tuple[Any, Any]:
