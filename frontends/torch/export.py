@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
@@ -188,19 +189,15 @@ def is_functional(model: GraphModule) -> bool:
 # -- inputs and outputs
 
 
-def checked_examples(
-    examples: Sequence[Any] | torch.Tensor | None,
-) -> tuple[torch.Tensor, ...] | None:
-    """The example inputs as dense real tensors; one tensor stands for a sequence of one."""
+def checked_examples(examples: Any) -> tuple[torch.Tensor, ...] | None:
+    """The example inputs as dense real tensors; one tensor or array stands for a sequence of one."""
     if examples is None:
         return None
-    if not isinstance(examples, (torch.Tensor, Sequence)):
+    if not isinstance(examples, (torch.Tensor, np.ndarray, Sequence)):
         found = type(examples).__name__
         raise FrontendError(f"example inputs: {found}, a sequence of tensors is needed")
-    every = (examples,) if isinstance(examples, torch.Tensor) else tuple(examples)
-    for k, x in enumerate(every):
-        if not isinstance(x, torch.Tensor):
-            raise FrontendError(f"example input {k}: {type(x).__name__}, a torch.Tensor is needed")
+    is_one = isinstance(examples, (torch.Tensor, np.ndarray))
+    every = tuple(as_tensor(k, x) for k, x in enumerate((examples,) if is_one else examples))
     check_tensors({f"example input {k}": x for k, x in enumerate(every)})
     for k, x in enumerate(every):
         if x.dtype != torch.float32:
@@ -209,6 +206,16 @@ def checked_examples(
                 hint="model.float() and x.float(); integers enter a program by quantization",
             )
     return every
+
+
+def as_tensor(k: int, x: Any) -> torch.Tensor:
+    """A tensor as it is, a NumPy array of numbers as a tensor."""
+    if isinstance(x, np.ndarray) and x.dtype.kind in "biufc":
+        return torch.from_numpy(np.array(x))
+    if not isinstance(x, torch.Tensor):
+        found = f"array of {x.dtype}" if isinstance(x, np.ndarray) else type(x).__name__
+        raise FrontendError(f"example input {k}: {found}, a torch.Tensor is needed")
+    return x
 
 
 def check_tensors(tensors: Mapping[str, Any]) -> None:

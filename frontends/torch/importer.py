@@ -52,9 +52,7 @@ CHECKS = ("aten._assert_", "aten.sym_constrain_range", "aten._assert_tensor_meta
 UNKNOWN = object()  # a result of a node that is at fault already
 
 
-def import_torch(
-    model: Any, example_inputs: Sequence[torch.Tensor] | torch.Tensor | None = None
-) -> Graph:
+def import_torch(model: Any, example_inputs: Sequence[Any] | torch.Tensor | None = None) -> Graph:
     """A torch.nn.Module, ExportedProgram or torch.fx.GraphModule as a graph of stage "imported".
 
     A module is exported by torch.export with `example_inputs`, in inference mode, and left as it

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -140,6 +141,8 @@ def test_example_inputs_of_other_kinds() -> None:
     assert text.startswith("import_torch ReLU: no example inputs, one tensor for each input")
     assert "hint: import_torch(model, (torch.zeros(1, 3, 224, 224),))" in text
     assert "example input 0: list, a torch.Tensor is needed" in refusal(relu, ([1.0],))
+    assert "example input 0: array of <U1, a torch.Tensor" in refusal(relu, (np.array("x"),))
+    assert "example input 0: torch.float64, torch.float32" in refusal(relu, (np.ones(2),))
     assert "example inputs: int, a sequence of tensors is needed" in refusal(relu, 3)
     assert "example input 0: torch.int64, torch.float32 is needed" in refusal(
         relu, (torch.arange(3),)

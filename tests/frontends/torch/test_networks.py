@@ -118,7 +118,13 @@ def test_output_names_of_a_tuple_and_of_one() -> None:
     graph = agree(Two(), inputs((2, 3), (2, 3)))
     assert graph.output_names == ("output_0", "output_1")
     assert import_torch(nn.ReLU(), inputs((2, 3))).output_names == ("output",)
-    assert import_torch(nn.ReLU(), inputs((2, 3))[0]).output_names == ("output",)
+
+
+def test_one_tensor_and_arrays_as_example_inputs() -> None:
+    (x,) = inputs((2, 3))
+    graph = import_torch(nn.ReLU(), (x,))
+    for given in (x, x.numpy(), [x.numpy()[::-1]]):
+        assert import_torch(nn.ReLU(), given) == graph
 
 
 def test_names_that_the_text_form_does_not_have() -> None:
