@@ -19,12 +19,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from qir import driver
 from qir.backends.targets import TARGETS
-from qir.ir.errors import DataError
+from qir.ir.errors import ArtifactError, DataError
 from qir.ir.target import PYTHON, Target
 from qir.ir.textfile import write_whole
 from qir.ir.types import Array
 from qir.net import Net
 from qir.report import Report
+from qir.runtime.format import MANIFEST
 from qir.runtime.load import cpu_flags
 from qir.runtime.session import Port
 from qir.samples import read_arrays, read_batches, write_arrays
@@ -41,6 +42,8 @@ def compile_model(given: Namespace) -> None:
     if not given.model.is_file():
         raise DataError(f"{given.model}: no such file, a model is needed")
     output = given.output or Path(f"{given.model.stem}.qir")
+    if output.exists() and not (output / MANIFEST).is_file():  # said now, not after the work
+        raise ArtifactError(f"{output}: exists and is no artifact, a free path is needed")
     with progress() as tell:
         net = driver.compile(
             given.model,

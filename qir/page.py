@@ -112,7 +112,8 @@ def _cell(text: str, sort_by: float | None = None) -> str:
 
 
 OPS = (
-    "#>", "SQNR dB>", "op", "value", "bits", "shape", "MACs>", "weights>", "time>", "kernel", "from",
+    "#>", "SQNR dB>", "op", "value", "bits", "shape", "MACs>", "weights>", "time>", "kernel",
+    "from",
 )  # fmt: skip
 KERNELS = ("kernel", "calls>", "MACs>", "of all>", "weights>", "time>", "of all>")
 PASSES = ("#>", "pass", "claim", "rewrites>", "ops before>", "ops after>", "seconds>", "measured>")

@@ -16,6 +16,7 @@ import pytest
 import qir
 from qir.cli import main
 from qir.commands import progress
+from qir.ir.errors import PassError
 from qir.opt import made as make_pass
 from qir.opt import named_pipelines, parsed
 from qir.passes.fold_constants import FoldConstants
@@ -144,9 +145,17 @@ class Odd(Pass):
     mode: str = "fast"
 
 
+@dataclass(frozen=True)
+class Needy(Pass):
+    data: object
+
+
 def test_options_of_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PASSES, "odd", Odd)
     assert make_pass("odd", "rounds=3, mode=slow") == Odd(3, "slow")
+    monkeypatch.setitem(PASSES, "needy", Needy)
+    with pytest.raises(PassError, match=r"^pass needy: cannot be made from text \(.*'data'\)"):
+        make_pass("needy", "")
 
 
 def test_passes_lists_ours_with_claims(capsys: Capture) -> None:
