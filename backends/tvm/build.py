@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import signal
@@ -148,19 +149,19 @@ def _within(seconds: float, work: Callable[[], object], names: list[str]) -> Non
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(math.ceil(seconds) + 1)  # ends the child also when the parent is killed
         _run_and_exit(work, writer)
     os.close(writer)
     try:
         ready, _, _ = select.select([reader], [], [], seconds)
-        if not ready:
-            os.kill(child, signal.SIGKILL)
-            raise CodegenTimeout(
-                f"code generation of {', '.join(names)}: not done after {seconds:g} s"
-            )
-        message = b"".join(iter(lambda: os.read(reader, 65536), b""))
+        message = b"".join(iter(lambda: os.read(reader, 65536), b"")) if ready else b""
     finally:
         os.close(reader)
+        os.kill(child, signal.SIGKILL)
         status = os.waitpid(child, 0)[1]
+    if not ready:
+        raise CodegenTimeout(f"code generation of {', '.join(names)}: not done after {seconds:g} s")
     if message != b"done":
         reason = message.decode(errors="replace") or f"the compiler died with status {status}"
         raise RuntimeError(f"code generation of {', '.join(names)}: {reason}")
