@@ -21,7 +21,9 @@ from qir.ir.textfile import load_graph, unpacked
 from qir.net import Net, translated
 from qir.passes import pipelines
 from qir.passes.calibrate import calibrate
+from qir.passes.channel_ranges import first_samples
 from qir.passes.manager import Manager, Pass
+from qir.passes.measure_sqnr import measure_sqnr
 from qir.passes.observers import Observer
 from qir.report import Report
 from qir.survey import survey
@@ -75,15 +77,20 @@ def compile(
     stages = {graph.stage: graph}
     if graph.stage == "imported":
         graph = stages["canonical"] = manager.run(graph, pipelines.CANONICALIZE)
+    sample: tuple[Any, ...] = ()
+    if batches and graph.stage in ("canonical", "transformed"):
+        sample, batches = first_samples(graph, batches)
     if graph.stage == "canonical":
-        kinder = manager.run(manager.run(graph, passes), pipelines.transform())
+        graph = manager.run(graph, passes)
+        kinder = manager.run(graph, pipelines.transform(graph, sample))
         graph = stages["transformed"] = kinder
     if graph.stage == "transformed":
         ranges = batches and calibrate(
             graph, batches, observer, state, lambda done: tell("calibration", done, 0)
         )
         widths = (bits, bits) if isinstance(bits, int) else bits
-        graph = stages["simulated"] = manager.run(graph, pipelines.quantize(ranges, *widths))
+        pairs = pipelines.quantize(ranges, *widths, reference=graph, sample=sample)
+        graph = stages["simulated"] = manager.run(graph, pairs)
     if graph.stage == "simulated":
         graph = stages["integer"] = manager.run(graph, pipelines.TO_INTEGER)
     claims = prove_no_overflow(graph)
@@ -91,6 +98,9 @@ def compile(
     built = artifact.build(graph, machine, name or _name_of(model, graph))
     tell("kernels", 1, 1)
     noise: dict[str, float] = {}
+    if sample and "transformed" in stages:
+        found = measure_sqnr(stages["transformed"], graph, sample, SQNR_SAMPLES)
+        noise = {s.op.names[0]: s.decibels for s in found}
     report = survey(built, graph, manager.records, claims, noise)
     home = tempfile.TemporaryDirectory(prefix="qir-")
     folder = Path(home.name) / f"{built.name}.qir"
