@@ -134,7 +134,10 @@ def scale_for(rng: Generator, shape: tuple[int, ...], dtype: str, bits: list[int
         mult = [rng.integers(-(2**width) + 1, 2**width, arrays) for _ in bits]
     elif kind < 0.2:
         mult = [np.asarray(pick(rng, 0, 1, 2**width - 1, -(2**width) + 1)) for _ in bits]
-    if rng.random() < 0.25:
+    elif kind < 0.35:  # ties
+        mult = [np.asarray(2 ** (width - 1)) * pick(rng, 1, -1) for _ in bits]
+        shift = width - 1 + rng.integers(0, 5, arrays)
+    if kind > 0.35 and rng.random() < 0.25:
         shift = rng.integers(1, 62, arrays)
     if rng.random() < 0.2:
         mult[0] = mult[0] + np.zeros(shape, np.int64)
@@ -249,7 +252,10 @@ def requantize_case(rng: Generator, features: frozenset[str]) -> Case:
     xs = [held(rng, v) for v in views]
     zeros = [zero(rng, d) if d != "int32" else 0 for d in dtypes]
     y = spread(
-        rng, pick(rng, "uint8", "uint8", "int8", "int16", "int32"), shape, near=rng.random() < 0.7
+        rng,
+        pick(rng, "uint8", "uint8", "int8", "int16", "uint16", "int32"),
+        shape,
+        near=rng.random() < 0.7,
     )
     bits = [{1: 9, 2: 17, 4: 32}[np.dtype(d).itemsize] for d in dtypes]
     scale = scale_for(rng, shape, y.dtype, [max(bits) + (count > 2)] * count)
