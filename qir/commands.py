@@ -23,18 +23,16 @@ from qir.ir.errors import ArtifactError, DataError
 from qir.ir.target import PYTHON, Target
 from qir.ir.textfile import write_whole
 from qir.ir.types import Array
-from qir.net import Net
+from qir.profiling import profiled, reals
 from qir.report import Report
 from qir.runtime.format import MANIFEST
 from qir.runtime.load import cpu_flags
 from qir.runtime.session import Port
 from qir.samples import read_arrays, read_batches, write_arrays
-from qir.survey import micros_by_op
 from qir.terminal import count, cut, micros, part, summary, table
 from qir.timing import Timing, measure
 
 PLAIN_COLUMNS = 160
-PROFILES = 50  # runs with a clock around each step; their median is shown
 
 
 def compile_model(given: Namespace) -> None:
@@ -118,7 +116,7 @@ def _batches(port: Port, array: Array) -> int:
 def bench_artifact(given: Namespace) -> None:
     """Time the whole call as Python makes it, then each step of it."""
     net = driver.load(given.artifact, given.threads)
-    inputs = [_noise(port) for port in net.session.inputs]
+    inputs = [reals(port) for port in net.session.inputs]
     whole = measure(lambda: net(*inputs), given.seconds)
     report, moves = profiled(net)
     if given.json:
@@ -150,29 +148,6 @@ def _times(report: Report, moves: float, whole: Timing) -> Any:
     border = max(whole.median - total, 0.0)
     found.add_row(micros(border), "", "quantizing, and the call from Python", "", "", "", "")
     return cut(found, console().width, "value")
-
-
-def profiled(net: Net) -> tuple[Report, float]:
-    """The report with the median time of each op, and that of steps which belong to no op."""
-    stored = [_stored_noise(port) for port in net.session.inputs]
-    runs = [net.session.profile(*stored) for _ in range(PROFILES)]
-    moves = [sum(spent for step, spent in run if not step["ops"]) for run in runs]
-    report = net.report().with_times(micros_by_op(runs))
-    return report, float(np.median(moves)) / 1000
-
-
-def _noise(port: Port) -> Array:
-    """Reals over the port's whole range, or stored integers where there are no reals."""
-    stored = _stored_noise(port)
-    if port.scale is None or port.zero_point is None:
-        return stored
-    low, high = ((x - port.zero_point[0]) * port.scale[0] for x in (port.low, port.high))
-    return np.random.default_rng(0).uniform(low, high, port.shape).astype(np.float32)
-
-
-def _stored_noise(port: Port) -> Array:
-    drawn = np.random.default_rng(0).integers(port.low, port.high, port.shape, endpoint=True)
-    return drawn.astype(port.dtype)
 
 
 def show_report(given: Namespace) -> None:

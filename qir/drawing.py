@@ -75,7 +75,8 @@ def _nodes(report: Report) -> Iterator[Node]:
 
 def _port(key: str, way: str, port: Port) -> Node:
     lines = (f"{shape(port.shape)}|{port.storage}",)
-    return Node(key, f"{way} {port.name}", "", lines, "port", f"{port.name}\n{meaning(port)}")
+    title = way if port.name == way else f"{way} {port.name}"
+    return Node(key, title, "", lines, "port", f"{port.name}\n{meaning(port)}")
 
 
 def _tip(row: OpRow) -> str:

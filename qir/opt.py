@@ -129,7 +129,7 @@ def _explain(name: str, records: list[Record], before: Graph, after: Graph) -> N
             print(f"  {where}{places.get(miss.at, '')}: {miss.why}", file=sys.stderr)
 
 
-def _places(graph: Graph) -> Mapping[str, str]:
+def _places(graph: Graph) -> dict[str, str]:
     """Mnemonic and source of each value's op."""
     return {
         name: f" ({op.mnemonic}{', ' if op.loc.source else ''}{op.loc.source})"

@@ -11,7 +11,7 @@ from string import Template
 from qir.drawing import draw
 from qir.plots import sqnr_plot, time_bars, worst
 from qir.report import Margin, OpRow, PassRow, Port, Report, Share
-from qir.terminal import count, decibels, meaning, micros, part, shape, size, sqnr_class
+from qir.terminal import Places, count, decibels, meaning, micros, part, shape, size, sqnr_class
 
 NUMBER = ' class="n"'
 
@@ -82,9 +82,10 @@ def _cards(report: Report) -> str:
 
 
 def _worst(report: Report) -> str:
+    place = Places(report.rows)
     items = "".join(
         f'<li data-row="{i}"><b class="{sqnr_class(row.sqnr_db)}">{decibels(row.sqnr_db)} dB</b>'
-        f" {escape(row.op)} <code>{escape(row.name)}</code> <span>{escape(row.loc)}</span></li>"
+        f" {escape(row.op)} <code>{escape(row.name)}</code> <span>{escape(place.of(row))}</span></li>"
         for i, row in worst(report)
     )
     return f'<ol class="worst">{items}</ol>' if items else ""
@@ -121,11 +122,12 @@ MARGINS = ("op", "intermediate", "least>", "greatest>", "bits needed>", "bits he
 
 
 def _ops(report: Report) -> str:
-    place = {row.name: i for i, row in enumerate(report.rows)}
-    return _table(OPS, (_op(place[row.name], row) for row in report.worst_first), "sortable")
+    at, place = {row.name: i for i, row in enumerate(report.rows)}, Places(report.rows)
+    cells = (_op(at[row.name], row, place) for row in report.worst_first)
+    return _table(OPS, cells, "sortable")
 
 
-def _op(i: int, row: OpRow) -> str:
+def _op(i: int, row: OpRow, place: Places) -> str:
     sqnr = 1e9 if row.sqnr_db is None else min(row.sqnr_db, 1e8)
     style, text = sqnr_class(row.sqnr_db), decibels(row.sqnr_db)
     cells = [
@@ -135,7 +137,7 @@ def _op(i: int, row: OpRow) -> str:
         _cell(count(row.macs), row.macs),
         _cell(size(row.weight_bytes), row.weight_bytes),
         _cell(micros(row.micros), row.micros or 0.0),
-        *map(_cell, (row.kernel, row.loc)),
+        *map(_cell, (row.kernel, place.of(row))),
     ]
     return f'<tr data-row="{i}">{"".join(cells)}</tr>'
 

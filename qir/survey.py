@@ -10,7 +10,7 @@ from typing import Any
 from qir.backends.artifact import Artifact
 from qir.backends.fuse import Group, fuse
 from qir.ir.graph import Graph
-from qir.ir.op import Op, Value
+from qir.ir.op import Loc, Op, Value
 from qir.ir.ops import Constant, Conv, Linear, Lookup, MatMul
 from qir.ir.ranges import Claim
 from qir.ir.types import Quant, integer_of
@@ -72,7 +72,7 @@ def rows(
             OpRow(
                 name=name,
                 op=title(group),
-                loc=" + ".join(dict.fromkeys(op.loc.source for op in group.ops if op.loc.source)),
+                loc=Loc.merged(*(op.loc for op in group.ops)).source,
                 kernel=(group.anchor.mnemonic if kernels is None else kernels.get(name, IN_PLACE)),
                 bits=bits(group, fixed),
                 shape=group.result.type.shape,

@@ -26,6 +26,7 @@ from torch import nn
 import qir
 from qir.ir.interpret import interpret, quantize_inputs
 from qir.net import Net
+from qir.profiling import profiled
 from qir.timing import Timing, measure
 
 OUT = Path(__file__).resolve().parents[2] / "artifacts" / "demo"
@@ -215,7 +216,7 @@ def main() -> None:
     artifact = net.save(OUT / "digits.qir")
 
     show(net, onnx_files(model, train_x[:256]), test_x, test_y, floats)
-    report = net.report()
+    report, _ = profiled(net)
     page = OUT / "digits.html"
     page.write_text(report.html(), encoding="utf-8")
     same = same_bits(net, test_x)

@@ -33,7 +33,7 @@ from tests.tree import ROOT
 OURS = "qir"
 PEERS = {"ort int8": "int8", "openvino int8": "int8"}
 FLOATS = {"ort float": "float", "openvino float": "float"}
-console = Console(highlight=False)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 def main() -> None:
