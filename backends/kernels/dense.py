@@ -8,8 +8,7 @@ padded with zero weights to whole dots.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -96,24 +95,6 @@ class DenseCode:
         return panels * self.y.batch * self.column_tiles * self.row_tiles
 
 
-def joined(spec: Contraction) -> Contraction:
-    """The same contraction with images and rows run together where a pixel needs no neighbour."""
-    if spec.kernel != (1, 1) or spec.strides != (1, 1):
-        return spec
-    spec = _join(spec, lambda p: p.images_adjoin, Plane.images_joined)
-    return _join(spec, lambda p: p.rows_adjoin, Plane.rows_joined)
-
-
-def _join(
-    spec: Contraction, adjoin: Callable[[Plane], bool], join: Callable[[Plane], Plane]
-) -> Contraction:
-    planes = [p for p in (spec.x, spec.y, spec.residual) if p]
-    if spec.x.shape[:3] != spec.y.shape[:3] or not all(adjoin(p) for p in planes):
-        return spec
-    residual = join(spec.residual) if spec.residual else None
-    return replace(spec, x=join(spec.x), y=join(spec.y), residual=residual)
-
-
 def runs_of(spec: Contraction) -> Runs:
     """As few and as long runs as the layout of X allows."""
     (ky, kx), (dy, dx), x = spec.kernel, spec.dilations, spec.x
@@ -128,8 +109,7 @@ def runs_of(spec: Contraction) -> Runs:
 def plan_dense(
     spec: Contraction, epilogue: Epilogue, dot: Dot, tile: Tile | None = None
 ) -> DenseCode:
-    """The code for a contraction, its tile chosen unless given."""
-    spec = joined(spec)
+    """The code for a contraction whose pixels are joined; its tile is chosen unless given."""
     runs = runs_of(spec)
     vectors = -(-spec.y.channels // spec.groups // dot.lanes)
     run = -(-runs.length // dot.depth)

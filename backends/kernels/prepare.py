@@ -19,7 +19,8 @@ from qir.backends.kernels.contraction import Array, Constants, Contraction
 from qir.backends.kernels.dense import DenseCode, pack_dense, plan_dense
 from qir.backends.kernels.depthwise import DepthwiseCode, pack_depthwise, plan_depthwise
 from qir.backends.kernels.dots import DOTS, PLAIN, Dot, usable
-from qir.backends.kernels.epilogue import Channels, Epilogue, plan
+from qir.backends.kernels.epilogue import plan
+from qir.backends.kernels.join import folded, joined
 from qir.backends.kernels.kernel import Kernel
 from qir.backends.kernels.plain import PlainCode, pack_plain
 from qir.backends.kernels.plane import RANGE
@@ -47,11 +48,9 @@ def prepare(
     for candidate in [DOTS[dot]] if dot else usable(features):
         if candidate is PLAIN:
             break
-        bias, x_range = _as_unsigned(spec, const)
-        fuses = candidate.fuses is not None and candidate.fuses in features
-        epilogue, channels = plan(spec, const, bias, x_range, fuses)
-        kernel = _on_vectors(spec, const, epilogue, channels, candidate, tile)
-        if not candidate.pair_sums or _pairs_fit(kernel, x_range):
+        fuller = folded(joined(spec), const, candidate.lanes)
+        kernel = _on_vectors(*fuller, features, candidate, tile)
+        if kernel is not None:
             return kernel
     return _plain(spec, const)
 
@@ -59,16 +58,21 @@ def prepare(
 def _on_vectors(
     spec: Contraction,
     const: Constants,
-    epilogue: Epilogue,
-    channels: Channels,
+    features: frozenset[str],
     dot: Dot,
     tile: Tile | None,
-) -> Kernel:
+) -> Kernel | None:
+    """The kernel around one dot instruction; None where its sums of pairs may not fit."""
+    bias, x_range = _as_unsigned(spec, const)
+    fuses = dot.fuses is not None and dot.fuses in features
+    epilogue, channels = plan(spec, const, bias, x_range, fuses)
     if spec.is_depthwise:
         sparse = plan_depthwise(spec, epilogue, dot)
-        return Kernel(sparse, pack_depthwise(sparse, const.weights, channels))
-    code = plan_dense(spec, epilogue, dot, tile)
-    return Kernel(code, pack_dense(code, const.weights, channels))
+        kernel = Kernel(sparse, pack_depthwise(sparse, const.weights, channels))
+    else:
+        code = plan_dense(spec, epilogue, dot, tile)
+        kernel = Kernel(code, pack_dense(code, const.weights, channels))
+    return kernel if not dot.pair_sums or _pairs_fit(kernel, x_range) else None
 
 
 def _plain(spec: Contraction, const: Constants) -> Kernel:
