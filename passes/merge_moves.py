@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from qir.ir.ops import Concat, Expand, Gather, Reshape, Slice, Transpose
 from qir.ir.ops.elementwise import Binary
 from qir.passes.layout import compose
 from qir.passes.manager import KEEPS_BITS, Claim, Miss, register
+from qir.passes.operands import up_the_chain
 from qir.passes.pattern import RewritePass, Site
 
 
@@ -27,7 +28,8 @@ class MergeMoves(RewritePass):
     4. concat(slice(x), slice(x), ...), one after another without a gap -> x, or one slice of it
     5. slice(concat(..., y, ...)) that lies within y -> slice(y)
     6. concat(concat(x, y), z) on one axis -> concat(x, y, z)
-    7. add(x, expand(y)), and its like, where broadcasting does the same -> add(x, y)
+    7. reshape(f(reshape(x))) -> f(reshape(x)), f a chain of functions of one element each
+    8. add(x, expand(y)), and its like, where broadcasting does the same -> add(x, y)
     Keeps: every bit.
     """
 
@@ -40,9 +42,7 @@ class MergeMoves(RewritePass):
     def rewrite(self, op: Op, at: Site) -> Value | Miss:
         match op:
             case Reshape():
-                if isinstance(inner := at.producer(op.x), Reshape):
-                    return at.replace(replace(op, x=inner.x), inner)
-                return Miss("x does not come from a reshape")
+                return one_reshape(op, at)
             case Transpose():
                 if isinstance(inner := at.producer(op.x), Transpose):
                     return at.replace(Transpose(inner.x, compose(inner.perm, op.perm)), inner)
@@ -60,6 +60,18 @@ class MergeMoves(RewritePass):
             case Binary():
                 return without_expand(op, at)
         return Miss("no move")
+
+
+def one_reshape(op: Reshape, at: Site) -> Value | Miss:
+    chain, inner = up_the_chain(at, op.x)
+    if not isinstance(inner, Reshape):
+        return Miss("x does not come from a reshape")
+    if not chain:
+        return at.replace(replace(op, x=inner.x), inner)
+    x = at.emit(Reshape(inner.x, op.shape, loc=inner.loc))
+    for one in reversed(chain[1:]):
+        x = at.emit(cast(Any, replace)(one, x=x))
+    return at.replace(cast(Any, replace)(chain[0], x=x), op, inner)
 
 
 def one_slice(op: Slice, at: Site) -> Value | Miss:

@@ -12,6 +12,7 @@ import numpy as np
 from qir.ir.op import Op, Value
 from qir.ir.ops import Add, Constant, Div, Mul, Neg, Pow, Sub
 from qir.ir.types import Array
+from qir.passes.layout import is_elementwise
 from qir.passes.pattern import Site
 
 CLOSE = 1e-5  # relative: how far a constant may be off the one a formula has
@@ -146,3 +147,13 @@ def matches(found: tuple[float, ...] | None, wanted: Sequence[float]) -> bool:
     size = max(len(found), len(wanted))
     pad = [(*r, *[0.0] * (size - len(r))) for r in (tuple(found), tuple(wanted))]
     return all(math.isclose(a, b, rel_tol=CLOSE, abs_tol=1e-9) for a, b in zip(*pad, strict=True))
+
+
+def up_the_chain(at: Site, value: Value) -> tuple[list[Op], Op | None]:
+    """Elementwise ops that nothing else reads, from `value` up, and the op before them."""
+    chain: list[Op] = []
+    while is_elementwise(op := at.producer(value)) and at.uses(value) == 1:
+        assert op is not None
+        chain.append(op)
+        value = op.operands[0]
+    return chain, op

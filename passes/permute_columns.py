@@ -10,8 +10,9 @@ import numpy as np
 from qir.ir.op import Op, Value
 from qir.ir.ops import Constant, Dequantize, Linear, Reshape, Transpose
 from qir.ir.types import Array
-from qir.passes.layout import is_elementwise, is_free
+from qir.passes.layout import is_free
 from qir.passes.manager import Claim, Miss, keeps_reals, register
+from qir.passes.operands import up_the_chain
 from qir.passes.pattern import RewritePass, Site
 
 
@@ -52,16 +53,6 @@ class PermuteColumns(RewritePass):
         if isinstance(wrapped, Dequantize):
             w = at.emit(replace(wrapped, x=w))
         return at.replace(replace(op, x=x, w=w), moved)
-
-
-def up_the_chain(at: Site, value: Value) -> tuple[list[Op], Op | None]:
-    """Elementwise ops that nothing else reads, from `value` up, and the op before them."""
-    chain: list[Op] = []
-    while is_elementwise(op := at.producer(value)) and at.uses(value) == 1:
-        assert op is not None
-        chain.append(op)
-        value = op.operands[0]
-    return chain, op
 
 
 def new_columns(flat: Reshape, moved: Transpose) -> Array | None:

@@ -62,7 +62,9 @@ class FloatProgram:
             raise VerifyError(
                 f"{op}: {str(e).splitlines()[0]}, operands that fit are needed"
             ) from e
-        return out if isinstance(out, tuple) else (out,)
+        # torch's functions differ in the last bit with the strides: one layout, the same bits
+        results = out if isinstance(out, tuple) else (out,)
+        return tuple(y.reshape(-1).reshape(y.shape) for y in results)
 
     def _checked(self, inputs: Sequence[Any]) -> Iterator[Any]:
         if len(inputs) != len(self.graph.inputs):

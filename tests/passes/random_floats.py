@@ -1,0 +1,161 @@
+"""Random float networks: what the passes from calibration to integers must survive."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qir.ir.data import Data
+from qir.ir.graph import Builder, Graph
+from qir.ir.op import Op, Value
+from qir.ir.ops import (
+    Abs, Add, AvgPool, Bilinear, Clip, Concat, Constant, Conv, Elu, Gather, Gelu,
+    HardSigmoid, HardSwish, LeakyRelu, Linear, MatMul, MaxPool, Mul, Neg, Pad, PadMode, PRelu,
+    ReduceMax, ReduceMean, ReduceSum, Relu, Reshape, Sigmoid, Silu, Slice, Softmax, Softplus, Sub,
+    Tanh, Transpose,
+)  # fmt: skip
+from qir.ir.types import F32, Array, Tensor
+
+UNARY = (
+    Relu, Sigmoid, Tanh, HardSwish, Silu, Softplus, Neg, Abs,
+)  # fmt: skip
+
+
+class Net:
+    """Grows a graph of values (1, H, W, C) by random ops."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.builder = Builder(f"random{seed}", "canonical")
+
+    def constant(self, *shape: int, size: float = 1.0) -> Value:
+        a = (self.rng.standard_normal(shape) * size).astype(np.float32)
+        return self.builder.add(Constant.of(a))
+
+    def add(self, op: Op) -> Value:
+        return self.builder.add(op)
+
+    def conv(self, x: Value) -> Value:
+        c = x.type.shape[3]
+        k, stride = int(self.rng.choice([1, 3])), int(self.rng.choice([1, 1, 2]))
+        depthwise = self.rng.random() < 0.3
+        o = c if depthwise else int(self.rng.integers(1, 9))
+        inner = 1 if depthwise else c
+        w = self.constant(o, k, k, inner, size=(k * k * inner) ** -0.5)
+        bias = self.constant(o, size=0.3) if self.rng.random() < 0.7 else None
+        return self.add(Conv(x, w, bias, (stride, stride), (k // 2,) * 4, (1, 1), c if depthwise else 1))
+
+    def unary(self, x: Value) -> Value:
+        match int(self.rng.integers(14)):
+            case n if n < len(UNARY):
+                return self.add(UNARY[n](x))
+            case 8:
+                return self.add(Clip(x, -0.5, 1.5))
+            case 9:
+                return self.add(LeakyRelu(x, 0.1))
+            case 10:
+                return self.add(PRelu(x, self.constant(x.type.shape[3], size=0.3)))
+            case 11:
+                return self.add(Elu(x, 1.0, 1.0))
+            case 12:
+                return self.add(HardSigmoid(x, 0.2, 0.5))
+            case _:
+                return self.add(Gelu(x, False))
+
+    def binary(self, x: Value, others: list[Value]) -> Value:
+        fits = [v for v in others if v.type.shape == x.type.shape]
+        c = x.type.shape[3]
+        match int(self.rng.integers(6)):
+            case 0 | 1 if fits:
+                return self.add(Add(x, fits[int(self.rng.integers(len(fits)))]))
+            case 2 if fits:
+                return self.add(Sub(fits[int(self.rng.integers(len(fits)))], x))
+            case 3:
+                gate = self.add(ReduceMean(x, (1, 2), True))
+                return self.add(Mul(x, self.add(Sigmoid(gate))))
+            case 4:
+                return self.add(Mul(x, self.constant(c, size=0.5)))
+            case 5 if fits:
+                return self.add(Mul(x, fits[int(self.rng.integers(len(fits)))]))
+            case _:
+                shape = (c,) if self.rng.random() < 0.5 else (1, *x.type.shape[1:])
+                return self.add(Add(self.constant(*shape), x))
+
+    def move(self, x: Value, others: list[Value]) -> Value:
+        _, h, w, c = x.type.shape
+        match int(self.rng.integers(9)):
+            case 0:
+                return self.add(Transpose(x, (0, 2, 1, 3)))
+            case 1:
+                return self.add(Slice(x, (0, 0, 0, 0), (1, h, w, max(1, c // 2)), (1, 1, 1, 1)))
+            case 2:
+                sides = (0, 1, 0, 1)
+                return self.add(Pad(x, sides, (0, 0, 1, 0), (0,) * 4, PadMode.CONSTANT, 0.0))
+            case 3 if h > 1 and w > 1:
+                return self.add(MaxPool(x, (2, 2), (2, 2), (0, 0, 0, 0), (1, 1)))
+            case 4 if h > 2 and w > 2:
+                counted = bool(self.rng.random() < 0.5)
+                return self.add(AvgPool(x, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), counted))
+            case 5:
+                index = Data(self.rng.integers(0, c, max(1, c)))
+                return self.add(Gather(x, index, 3))
+            case 6:
+                (rows, u), (columns, v) = halves(h), halves(w)
+                return self.add(Bilinear(x, rows, columns, u, v))
+            case _:
+                fits = [v for v in others if v.type.shape[:3] == x.type.shape[:3]]
+                parts = (x, *fits[:2]) if fits else (x, self.constant(1, h, w, 1))
+                return self.add(Concat(parts, 3))
+
+    def head(self, x: Value) -> Value:
+        _, h, w, c = x.type.shape
+        match int(self.rng.integers(5)):
+            case 0:
+                flat = self.add(ReduceMean(x, (1, 2), False))
+            case 1:
+                flat = self.add(ReduceMax(x, (1, 2), False))
+            case 2:
+                flat = self.add(ReduceSum(x, (1,), False))
+                flat = self.add(Reshape(flat, (1, w * c)))
+            case 3:
+                rows = self.add(Reshape(x, (1, h * w, c)))
+                turned = self.add(Transpose(rows, (0, 2, 1)))
+                flat = self.add(Reshape(self.add(MatMul(turned, rows)), (1, c * c)))
+            case _:
+                flat = self.add(Reshape(x, (1, h * w * c)))
+        n = flat.type.shape[1]
+        y = self.add(Linear(flat, self.constant(5, n, size=n**-0.5), self.constant(5)))
+        return self.add(Softmax(y)) if self.rng.random() < 0.3 else y
+
+    def grow(self, steps: int) -> Graph:
+        x = self.builder.input("x", Tensor((1, 8, 6, int(self.rng.integers(1, 5))), F32))
+        values = [x]
+        for _ in range(steps):
+            v = values[-1 if self.rng.random() < 0.8 else int(self.rng.integers(len(values)))]
+            kind = self.rng.random()
+            if kind < 0.35:
+                new = self.conv(v)
+            elif kind < 0.6:
+                new = self.unary(v)
+            elif kind < 0.8:
+                new = self.binary(v, values)
+            else:
+                new = self.move(v, values)
+            values.append(new)
+        return self.builder.finish([self.head(values[-1]), values[-1]]).without_dead_code()
+
+
+def halves(size: int) -> tuple[Data, Data]:
+    """The index and the weights of one axis of a resize to twice the size."""
+    at = np.clip((np.arange(2 * size) + 0.5) / 2 - 0.5, 0, size - 1)
+    low = np.floor(at).astype(np.int64)
+    index = np.stack([low, np.minimum(low + 1, size - 1)], 1)
+    return Data(index), Data(np.stack([1 - (at - low), at - low], 1))
+
+
+def random_net(seed: int) -> Graph:
+    return Net(seed).grow(3 + seed % 12)
+
+
+def samples(graph: Graph, count: int, seed: int = 0) -> Array:
+    shape = (count, *graph.inputs[0].type.shape[1:])
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
