@@ -79,7 +79,9 @@ def image_weight(site: Site, weight: Held, axes: int) -> Value:
         return site.weight(weight, 0, 2, 3, 1)
     match weight:
         case Stored():
-            return site.weight(Stored(weight.integers.unsqueeze(2), weight.quant), 0, 2, 3, 1)
+            return site.weight(
+                Stored(weight.integers.unsqueeze(2), weight.quant, weight.name), 0, 2, 3, 1
+            )
         case Value():
             o, i, k = weight.type.shape
             return site.reshape(site.transpose(weight, 0, 2, 1), o, 1, k, i)

@@ -190,7 +190,7 @@ def is_functional(model: GraphModule) -> bool:
 
 
 def checked_examples(examples: Any) -> tuple[torch.Tensor, ...] | None:
-    """The example inputs as dense real tensors; one tensor or array stands for a sequence of one."""
+    """The example inputs as dense real tensors; one tensor or array is a sequence of one."""
     if examples is None:
         return None
     if not isinstance(examples, (torch.Tensor, np.ndarray, Sequence)):

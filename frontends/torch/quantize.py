@@ -111,7 +111,7 @@ def fake_quantize(
         storage_of(quant_min, quant_max), real(site, scale), whole(site, zero_point)
     )
     if isinstance(x, torch.Tensor):
-        return Stored(rounded(x, to, quant_min, quant_max), to)
+        return Stored(rounded(x, to, quant_min, quant_max), to, site.label(x))
     y = quantize_per_tensor(site, x, scale, zero_point, quant_min, quant_max, None)
     return site.add(Dequantize(y))
 
@@ -122,7 +122,7 @@ def fake_quantize_per_channel(
 ) -> Held:
     to = per_channel(site, scales, zero_points, axis, quant_min, quant_max)
     if isinstance(x, torch.Tensor):
-        return Stored(rounded(x, to, quant_min, quant_max), to)
+        return Stored(rounded(x, to, quant_min, quant_max), to, site.label(x))
     y = quantize_per_channel(site, x, scales, zero_points, axis, quant_min, quant_max, None)
     return site.add(Dequantize(y))
 
@@ -130,7 +130,7 @@ def fake_quantize_per_channel(
 def dequantized(site: Site, x: Held, quant: Quant) -> Held:
     """Constant integers with what they stand for; a value is dequantized by its own type."""
     if isinstance(x, torch.Tensor):
-        return Stored(x, quant)
+        return Stored(x, quant, site.label(x))
     at = site.value(x)
     if at.type.elem != quant:
         raise Unsupported(

@@ -32,6 +32,7 @@ class Stored:
 
     integers: torch.Tensor
     quant: Quant
+    name: str | None  # the buffer's, when the integers are one
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -40,7 +41,7 @@ class Stored:
     def permuted(self, perm: Sequence[int]) -> Stored:
         axis = self.quant.axis
         moved = None if axis is None else list(perm).index(axis)
-        return Stored(self.integers.permute(*perm), replace(self.quant, axis=moved))
+        return Stored(self.integers.permute(*perm), replace(self.quant, axis=moved), self.name)
 
 
 Held = Value | torch.Tensor | Stored | Missing  # what a torch tensor is at import
@@ -131,8 +132,7 @@ class Site:
 
     def _stored(self, held: Stored) -> Value:
         integers = held.integers.detach().to("cpu", torch.int64).contiguous().numpy()
-        label = self.label(held.integers)
-        return self.add(Dequantize(self._emit(Constant.of(integers, held.quant), label)))
+        return self.add(Dequantize(self._emit(Constant.of(integers, held.quant), held.name)))
 
     def _emit(self, op: Constant, name: str | None) -> Value:
         loc = self.loc if name is None else Loc(f"torch {name}")

@@ -60,6 +60,7 @@ def test_convolution(groups: int) -> None:
     graph = agree(net, XS, tolerance=1e-6)
     (weight,) = weights_of(graph)
     np.testing.assert_array_equal(weight.value.array, net.weight.permute(0, 2, 3, 1).numpy())
+    assert weight.names == ("weight",) and weight.loc.source == "torch weight"
     assert isinstance(weight.elem, Quant)
     assert (weight.elem.storage, weight.elem.axis) == (I8, 0)
     np.testing.assert_array_equal(weight.elem.scale.array, net.scales.double().numpy())
