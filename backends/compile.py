@@ -1,25 +1,33 @@
-"""From the codes of a program's kernels to objects, in this process and, when there are many, beside it."""
+"""From the codes of a program's kernels to objects, in processes of their own that stay for the next program.
+
+LLVM can hang and crash, and TVM takes seconds to load: neither is let into the caller's process.
+"""
 
 from __future__ import annotations
 
+import atexit
+import os
 import pickle
+import selectors
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
+from qir.backends.built import LENGTH, Built
 from qir.ir.errors import LowerError, listed
 from qir.ir.target import Target
 
 if TYPE_CHECKING:
     from qir.backends.select import Unit
-    from qir.backends.tvm.worker import Built
 
 ENOUGH = 24
-"""Kernels from which a second process is faster, though it takes seconds to start."""
+"""Kernels from which a second process is worth its start."""
 
-SECONDS = 600  # of the second process, at most
+SECONDS = 900  # of one answer, at most
 
 
 @dataclass(frozen=True)
@@ -42,58 +50,119 @@ def compile_kernels(codes: Mapping[str, Unit], target: Target) -> Compiled:
 
     Errors: LowerError that names the kernels that cannot be built, or that hold floats.
     """
-    from qir.backends.tvm.worker import build  # TVM takes seconds to load
-
     symbols = sorted(codes)
-    if len(symbols) < ENOUGH:
-        return _joined([build(machine(target), {s: codes[s] for s in symbols})])
+    count = 1 if len(symbols) < ENOUGH else 2
     # Every other kernel: neighbours cost alike, so both halves take as long.
-    halves = [{s: codes[s] for s in symbols[i::2]} for i in (0, 1)]
-    beside = _start(target, halves[1])
-    try:
-        first = build(machine(target), halves[0])
-        return _joined([first, _finish(beside)])
-    finally:
-        if beside.poll() is None:
-            beside.kill()
-        beside.communicate()
+    shares = [{s: codes[s] for s in symbols[i::count]} for i in range(count)]
+    with _LOCK:
+        workers = [_worker(i) for i in range(count)]
+        for worker, share in zip(workers, shares, strict=True):
+            worker.ask((machine(target), share))
+        return _joined([worker.answer() for worker in workers])
 
 
-def _start(target: Target, codes: Mapping[str, Unit]) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", "from qir.backends.tvm.worker import main; main()"]
-    pipe = subprocess.PIPE
-    worker = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)
-    assert worker.stdin is not None
-    try:
-        worker.stdin.write(pickle.dumps((machine(target), dict(codes))))
-        worker.stdin.flush()
-    except BrokenPipeError:
-        pass  # it died; what it said is read at the end
-    return worker
+def warm() -> None:
+    """Start a process and have it load TVM, while the caller does other things."""
+    with _LOCK:
+        _worker(0)
 
 
-def _finish(worker: subprocess.Popen[bytes]) -> Built:
-    try:
-        out, said = worker.communicate(timeout=SECONDS)
-    except subprocess.TimeoutExpired as e:
-        raise LowerError(
-            f"kernels: the compiler beside ran over {SECONDS} s, an end is needed"
-        ) from e
-    if worker.returncode != 0 or not out:
-        lines = said.decode(errors="replace").strip().splitlines()[-5:]
-        raise LowerError(
-            listed(
-                f"kernels: the compiler beside ended with {worker.returncode}, 0 is needed", lines
-            )
-        )
-    built: Built = pickle.loads(out)
-    return built
-
-
-def _joined(parts: list[Built]) -> Compiled:
+def _joined(parts: Sequence[Built]) -> Compiled:
     faults = [fault for part in parts for fault in part.faults]
     if faults:
         raise LowerError(listed(f"kernels: {len(faults)} faults in their code", faults))
     every = [content for part in parts for content in part.objects]
     objects = {f"kernels{i}.o": content for i, content in enumerate(every)}
     return Compiled(objects, tuple(s for part in parts for s in part.checked), parts[0].version)
+
+
+class _Worker:
+    """A process that builds kernels; it ends when its standard input does."""
+
+    def __init__(self) -> None:
+        # One thread: it forks, and a fork takes no other thread along that may hold a lock.
+        single = {
+            name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+        }
+        self._said = tempfile.TemporaryFile()
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", "from qir.backends.tvm.worker import main; main()"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            env={**os.environ, **single},
+        )
+        self.owner = os.getpid()
+
+    @property
+    def lives(self) -> bool:
+        return self._process.poll() is None and self.owner == os.getpid()
+
+    def ask(self, question: object) -> None:
+        content = pickle.dumps(question)
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(LENGTH.pack(len(content)) + content)
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it died; the answer says so
+
+    def answer(self) -> Built:
+        """Errors: LowerError when the process died or is too slow; it is gone then."""
+        pipe = self._process.stdout
+        assert pipe is not None
+        try:
+            (size,) = LENGTH.unpack(_read(pipe, LENGTH.size))
+            built: Built = pickle.loads(_read(pipe, size))
+        except (TimeoutError, EOFError) as e:
+            self._process.kill()
+            self._process.wait()
+            self._said.seek(0)
+            lines = self._said.read().decode(errors="replace").strip().splitlines()[-5:]
+            raise LowerError(
+                listed(f"kernels: the process that builds them {e}, an answer is needed", lines)
+            ) from e
+        return built
+
+    def close(self) -> None:
+        for pipe in (self._process.stdin, self._process.stdout, self._said):
+            if pipe is not None:
+                pipe.close()
+        if self.owner == os.getpid():
+            self._process.kill()
+            self._process.wait()
+
+
+def _read(pipe: IO[bytes], size: int) -> bytes:
+    """Exactly `size` bytes. Errors: EOFError, TimeoutError."""
+    handle, parts = pipe.fileno(), []
+    with selectors.DefaultSelector() as ready:
+        ready.register(handle, selectors.EVENT_READ)
+        while size:
+            if not ready.select(SECONDS):
+                raise TimeoutError(f"ran over {SECONDS} s")
+            part = os.read(handle, min(size, 1 << 20))
+            if not part:
+                raise EOFError("died")
+            parts.append(part)
+            size -= len(part)
+    return b"".join(parts)
+
+
+_LOCK = threading.Lock()
+_WORKERS: dict[int, _Worker] = {}
+
+
+def _worker(number: int) -> _Worker:
+    found = _WORKERS.get(number)
+    if found is None or not found.lives:
+        if found is not None:
+            found.close()
+        found = _WORKERS[number] = _Worker()
+    return found
+
+
+@atexit.register
+def _close_all() -> None:
+    while _WORKERS:
+        _WORKERS.popitem()[1].close()

@@ -9,19 +9,15 @@ import platform
 import sys
 import tempfile
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from . import format
 from .errors import ArtifactError, listed
 
-RUN = {
-    "run": ("inputs", "outputs", "workspace", "weights", "threads"),
-    "profile": ("inputs", "outputs", "workspace", "weights", "threads", "nanoseconds"),
-    "run_float": ("inputs", "outputs", "stored", "workspace", "weights", "threads"),
-}
-"""The entry points every artifact has, and their arguments: pointers all; each gives an int."""
+Function = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -135,24 +131,29 @@ def check_machine(loaded: Loaded) -> None:
         )
 
 
-def open_library(loaded: Loaded) -> ctypes.CDLL:
-    """The native code, from the very bytes that were checked; its entry points typed."""
-    check_machine(loaded)
-    content = loaded.files[loaded.manifest["library"]]
-    try:
-        library = _dlopen(loaded.manifest["library"], content)
-    except OSError as e:
-        raise ArtifactError(f"artifact {loaded.name}: its library cannot be loaded ({e})") from e
-    for entry, arguments in RUN.items():
+class Library:
+    """The native code of an artifact. Holding a function of it keeps it loaded."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        """Errors: ArtifactError when this machine cannot run it, or it is no library."""
+        check_machine(loaded)
+        self.name = loaded.name
         try:
-            function = getattr(library, f"{loaded.name}_{entry}")
+            self._library = _dlopen(loaded.name, loaded.files[loaded.manifest["library"]])
+        except OSError as e:
+            raise ArtifactError(f"artifact {self.name}: its library cannot be loaded ({e})") from e
+
+    def function(self, entry: str, arguments: Sequence[Any], result: Any = ctypes.c_int) -> Function:
+        """NAME_`entry`, with the C types of its arguments and result."""
+        try:
+            # Taken as an attribute it would make a cycle, and the library would stay for long.
+            function = self._library[f"{self.name}_{entry}"]
         except AttributeError as e:
             raise ArtifactError(
-                f"artifact {loaded.name}: its library has no {loaded.name}_{entry}"
+                f"artifact {self.name}: its library has no {self.name}_{entry}"
             ) from e
-        function.argtypes = [ctypes.c_void_p] * len(arguments)
-        function.restype = ctypes.c_int
-    return library
+        function.argtypes, function.restype = list(arguments), result
+        return function
 
 
 def _dlopen(name: str, content: bytes) -> ctypes.CDLL:

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import ArtifactError, DataError
-from .load import Loaded, open_library
+from .load import Library, Loaded
 
 Array = npt.NDArray[Any]
+POINTER = ctypes.c_void_p
 
 
 @dataclass(frozen=True)
@@ -111,10 +112,10 @@ class Session:
         self.loaded, self.manifest = loaded, loaded.manifest
         self.inputs = tuple(Port.of(entry) for entry in self.manifest["inputs"])
         self.outputs = tuple(Port.of(entry) for entry in self.manifest["outputs"])
-        self._library = open_library(loaded)
-        self._run_float = getattr(self._library, f"{loaded.name}_run_float")
-        self._run = getattr(self._library, f"{loaded.name}_run")
-        self._profile = getattr(self._library, f"{loaded.name}_profile")
+        self._library = Library(loaded)
+        self._run = self._library.function("run", [POINTER] * 5)
+        self._profile = self._library.function("profile", [POINTER] * 6)
+        self._run_float = self._library.function("run_float", [POINTER] * 6)
         content = loaded.files[self.manifest["weights"]]
         self.weights = aligned(max(len(content), 1), self.manifest["alignment"])
         self.weights[: len(content)] = np.frombuffer(content, np.uint8)
@@ -247,10 +248,7 @@ class Session:
     def _start_pool(self, threads: int) -> int:
         if threads < 1:
             raise DataError(f"artifact {self.loaded.name}: {threads} threads, at least 1 is needed")
-        start = getattr(self._library, f"{self.loaded.name}_pool_start", None)
-        if start is None:
-            raise ArtifactError(f"artifact {self.loaded.name}: its library has no pool of threads")
-        start.argtypes, start.restype = [ctypes.c_int], ctypes.c_void_p
+        start = self._library.function("pool_start", [ctypes.c_int], POINTER)
         pool = start(threads)
         if not pool:
             raise ArtifactError(f"artifact {self.loaded.name}: {threads} threads cannot be started")
@@ -259,8 +257,7 @@ class Session:
     def close(self) -> None:
         """Stop the pool; calls after this run on the caller's thread alone."""
         if self.threads is not None:
-            stop = getattr(self._library, f"{self.loaded.name}_pool_stop")
-            stop.argtypes, stop.restype = [ctypes.c_void_p], None
+            stop = self._library.function("pool_stop", [POINTER], None)
             pool, self.threads = self.threads, None
             self._boxes.clear()
             stop(pool)

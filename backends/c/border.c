@@ -16,7 +16,8 @@ int @NAME@_run_float(const void *const inputs[], void *const outputs[], void *st
     for (int i = 0; i < @UPPER@_OUTPUTS; i++) {
         if (!outputs[i]) return 1;
     }
-    unsigned char *s = stored;
+    unsigned char *const s = stored;
+    (void)s;
     const void *const whole_inputs[] = {@WHOLE_INPUTS@};
     void *const whole_outputs[] = {@WHOLE_OUTPUTS@};
 @BEFORE@    const int fault = @NAME@_run(whole_inputs, whole_outputs, workspace, weights, threads);

@@ -24,7 +24,6 @@ from qir.ir.ops import (
 from qir.ir.types import I8, I32, U8, Quant
 from tests.small_graphs import Small, residual_network, two_branches
 
-
 CPU = find("x86-64")
 
 

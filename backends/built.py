@@ -1,0 +1,19 @@
+"""What a process that builds kernels answers; known on both sides, so it needs no TVM."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+LENGTH = struct.Struct("<Q")
+"""Before every message between the two: its bytes."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """Objects, or the faults that prevented them; the kernels searched for floats; TVM's version."""
+
+    objects: tuple[bytes, ...]
+    checked: tuple[str, ...]
+    faults: tuple[str, ...]
+    version: str
