@@ -77,18 +77,20 @@ def _cards(report: Report) -> str:
     if report.micros is not None:
         cards.append((micros(report.micros), "all ops"))
     if found := worst(report):
-        cards.append((f"{decibels(found[0][1].sqnr_db)} dB", "least SQNR"))
+        cards.append((decibels(found[0][1].sqnr_db, " dB"), "least SQNR"))
     return "".join(f"<div><b>{escape(a)}</b><span>{escape(b)}</span></div>" for a, b in cards)
 
 
 def _worst(report: Report) -> str:
     place = Places(report.rows)
-    items = "".join(
-        f'<li data-row="{i}"><b class="{sqnr_class(row.sqnr_db)}">{decibels(row.sqnr_db)} dB</b>'
-        f" {escape(row.op)} <code>{escape(row.name)}</code> <span>{escape(place.of(row))}</span></li>"
-        for i, row in worst(report)
-    )
+    items = "".join(_item(i, row, place) for i, row in worst(report))
     return f'<ol class="worst">{items}</ol>' if items else ""
+
+
+def _item(i: int, row: OpRow, place: Places) -> str:
+    style, sqnr = sqnr_class(row.sqnr_db), decibels(row.sqnr_db, " dB")
+    about = f"{escape(row.op)} <code>{escape(row.name)}</code> <span>{escape(place.of(row))}</span>"
+    return f'<li data-row="{i}"><b class="{style}">{sqnr}</b> {about}</li>'
 
 
 def _table(head: Sequence[str], body: Iterable[str], style: str = "") -> str:
@@ -128,7 +130,7 @@ def _ops(report: Report) -> str:
 
 
 def _op(i: int, row: OpRow, place: Places) -> str:
-    sqnr = 1e9 if row.sqnr_db is None else min(row.sqnr_db, 1e8)
+    sqnr = 1e9 if row.sqnr_db is None else max(min(row.sqnr_db, 1e8), -1e8)
     style, text = sqnr_class(row.sqnr_db), decibels(row.sqnr_db)
     cells = [
         _cell(str(i), i),

@@ -75,7 +75,7 @@ def _stem(scale: _Scale, i: int, row: OpRow) -> str:
     assert row.sqnr_db is not None
     x, y = scale.x(i), scale.y(row.sqnr_db)
     tip = f"{i}: {row.op}, {decibels(row.sqnr_db)} dB\n{row.name}\n{row.loc}"
-    style = "exact" if math.isinf(row.sqnr_db) else sqnr_class(row.sqnr_db)
+    style = "exact" if row.sqnr_db == math.inf else sqnr_class(row.sqnr_db)
     return (
         f'<g class="stem {style}" data-row="{i}"><title>{escape(tip)}</title>'
         f'<rect class="catch" x="{x - 4:.1f}" y="{TOP}" width="8"'
@@ -88,7 +88,7 @@ def _stem(scale: _Scale, i: int, row: OpRow) -> str:
 def worst(report: Report) -> tuple[tuple[int, OpRow], ...]:
     """The ops with least SQNR and their places in the program."""
     place = {row.name: i for i, row in enumerate(report.rows)}
-    found = [r for r in report.worst_first if r.sqnr_db is not None and math.isfinite(r.sqnr_db)]
+    found = [r for r in report.worst_first if r.sqnr_db is not None and r.sqnr_db < math.inf]
     return tuple((place[row.name], row) for row in found[:NAMED])
 
 

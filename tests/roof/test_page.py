@@ -120,6 +120,12 @@ def test_what_was_not_measured_is_said() -> None:
     assert "No passes on record" in replace(small(), passes=()).html()
 
 
+def test_an_op_that_is_all_error_is_the_worst() -> None:
+    one = report((row("a", ("x",), float("-inf")), row("b", ("a",), 30.0)))
+    assert '<b class="bad">-inf dB</b>' in one.html() and 'class="stem bad"' in one.html()
+    assert Report.from_json(one.to_json()) == one
+
+
 def test_worst_numbers_do_not_touch() -> None:
     rows = tuple(row(f"r{i}", ("x",), 20.0) for i in range(200))
     marks = re.findall(r'class="rank middle" x="([\d.]+)" y="([\d.-]+)"', report(rows).html())
