@@ -97,7 +97,7 @@ class SumPoolCode:
             ("column", "int32", w),
             ("columns", "int32", w),
         )
-        own = Fields((("zero", "int32", 1), *places))
+        own = Fields((("minus_zero", "int32", 1), *places))
         return _renamed(own) + self.scaling.fields if self.scaling else _renamed(own)
 
 
@@ -131,7 +131,7 @@ def sum_pool(
     counts = [(t >= 0).sum(1) for t in taps]
     first = [np.where(t >= 0, t, 2**30).min(1) for t in taps]
     values = {
-        "pool_zero": np.int64(zero_point),
+        "pool_minus_zero": np.int64(-zero_point),
         "pool_row": first[0] * x.pitch_y,
         "pool_rows": counts[0],
         "pool_column": first[1] * x.pitch_x,

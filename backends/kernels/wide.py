@@ -26,6 +26,7 @@ from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, vector_bytes
 from qir.backends.kernels.plane import Plane
 from qir.backends.kernels.scaling import Scale, Scaling, Term, scaled_or_raw
+from qir.backends.kernels.view import LIMITS
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,10 @@ def wide(
     """A convolution of integers up to 16 bits, accumulated in i32."""
     kernel = (int(weights.shape[1]), int(weights.shape[2]))
     _check(x, y, weights, residual, strides, dilations, groups)
-    values: dict[str, Array] = {
-        "weights": np.moveaxis(np.asarray(weights, np.int64), 0, -1),
-        "bias": np.broadcast_to(np.asarray(bias, np.int64), (y.channels,)),
-    }
+    added = np.broadcast_to(np.asarray(bias, np.int64), (y.channels,))
+    if added.min() < LIMITS["int32"][0] or added.max() > LIMITS["int32"][1]:
+        raise ValueError(f"wide: bias [{added.min()}, {added.max()}], 32 bits are needed")
+    values = {"weights": np.moveaxis(np.asarray(weights, np.int64), 0, -1), "bias": added}
     terms = [Term.of("int32")]
     if residual is not None:
         if scale is None:

@@ -94,6 +94,7 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (widened(W[:, :, :, :2]), "wide: weights are [3, 1, 1, 2], [3, 1, 1, 3] is needed"),
     (widened(W << 15), "wide: x is uint8, weights [32768, 32768]; 16 bits are needed"),
     (widened(x=replace(P, batch=2)), "wide: x is [2, 4, 4, 3], residual None, y [1, 4, 4, 3]; one batch, and the shape of y, are needed"),
+    (lambda: wide(P, replace(P, dtype="int32", pitch_n=48), W, 1 << 31, ANY), "wide: bias [2147483648, 2147483648], 32 bits are needed"),
     (widened(strides=(1, 2)), "wide: x has width 4, 7 needed for 4 outputs"),
     (scaled(replace(S, mult=(1, 1))), "scale: 2 multipliers, 1 are needed"),
     (scaled(replace(S, shift=63)), "scale: shifts [63, 63], 1 to 62 are needed"),

@@ -11,7 +11,7 @@ from qir.backends.kernels.pool import MaxPoolCode, SumPoolCode
 from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.kernels.scaling import Scaler
 from qir.backends.tvm.kernels.script import Constants, Script, width_of
-from qir.backends.tvm.kernels.sums import Sums, dot, spread
+from qir.backends.tvm.kernels.sums import Sums, dot
 from qir.backends.tvm.kernels.writer import Expr
 
 UNROLLED_TAPS = 32  # windows this small have no loop
@@ -66,12 +66,15 @@ def emit_sum_pool(code: SumPoolCode, symbol: str) -> PrimFunc:
 
 @dataclass(frozen=True)
 class _Window:
-    """Where one output's taps begin in x and how many they are; where its constants and y are."""
+    """Where one output's taps begin in x and how many they are; where its constants and y are.
+
+    `start`: the sum of the zero points, negative.
+    """
 
     corner: Expr
     rows: Expr
     columns: Expr
-    zeros: Expr
+    start: Expr
     param: Expr
     y_at: Expr
 
@@ -97,7 +100,7 @@ class _SumPool:
                     w.let(above + take("pool_column", column)),
                     rows,
                     columns,
-                    w.let(take("pool_zero") * rows * columns),
+                    w.let(take("pool_minus_zero") * rows * columns),
                     dot((image, row, column), code.params),
                     w.let(place(code.y, image, row, column)),
                 )
@@ -106,7 +109,7 @@ class _SumPool:
 
     def _channels(self, window: _Window, at: Expr, width: int) -> None:
         w, code, (ky, kx) = self.script, self.code, self.code.kernel
-        sums = Sums(w, code.x.dtype, ky * kx, width)
+        sums = Sums(w, code.x.dtype, ky * kx, width, window.start)
         if ky * kx > UNROLLED_TAPS:
             self._loop(sums, window, at, width)
         else:
@@ -130,9 +133,8 @@ class _SumPool:
         pitch = self.code.pitch
         return self.script.load(self.x, window.corner + a * pitch[0] + b * pitch[1] + at, width)
 
-    def _store(self, window: _Window, total: Expr, at: Expr, width: int) -> None:
+    def _store(self, window: _Window, value: Expr, at: Expr, width: int) -> None:
         w, step = self.script, self.code.params[3]
-        value = w.let(total - spread(window.zeros, width))
         if self.code.scaling:
             scaler = Scaler(w, self.code.scaling, self.constants)
             value = scaler.stored([value], window.param + at * step, step, width)

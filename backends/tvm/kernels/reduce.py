@@ -36,14 +36,13 @@ class _Reduce:
         if code.maximum:
             w.store(self.y, offsets[2] + at * steps[2], self._most(x_at, width), width)
             return
-        sums = Sums(w, code.dtype, code.count, width)
+        sums = Sums(w, code.dtype, code.count, width, w.let(self.constants.take("offset")))
         self._each(x_at, 0, lambda x: sums.add(w.load(self.x, x, width)))
         lanes = width_of(code.vector_bytes, "int32")
         sums.each(lanes, lambda value, o, n: self._store(offsets, value, at + o, n))
 
-    def _store(self, offsets: list[Expr], total: Expr, at: Expr, width: int) -> None:
+    def _store(self, offsets: list[Expr], value: Expr, at: Expr, width: int) -> None:
         w, code, steps = self.script, self.code, self.code.nest.steps
-        value = w.let(total + self.constants.take("offset", 0, 0, width))
         if code.scaling:
             scaler = Scaler(w, code.scaling, self.constants)
             value = scaler.stored([value], offsets[1] + at * steps[1], steps[1], width)

@@ -12,14 +12,15 @@ HELD = 128  # sums of so many bytes, signed or not, fit 16 bits with a sign
 
 
 class Sums:
-    """`width` sums of up to `count` elements each."""
+    """`width` sums of `start`, in 32 bits, and up to `count` elements each."""
 
-    def __init__(self, script: Script, dtype: str, count: int, width: int) -> None:
+    def __init__(self, script: Script, dtype: str, count: int, width: int, start: Expr) -> None:
         bytes_only = dtype in ("uint8", "int8") and width > 1
         self.kind = "int16" if bytes_only and count <= HELD else "int32"
         self._script, self._width = script, width
         self._acc = script.registers(1, self.kind, width)
-        self._acc[0] = splat(0, self.kind, width)
+        self._start = start
+        self._acc[0] = spread(start, width) if self.kind == "int32" else splat(0, "int16", width)
 
     def add(self, elements: Expr) -> None:
         self._acc[0] = self._acc[0] + cast(elements, self.kind, self._width)
@@ -32,7 +33,9 @@ class Sums:
             part = (
                 whole if width == self._width else shuffle([whole], range(offset, offset + width))
             )
-            body(cast(part, "int32", width), offset, width)
+            if self.kind == "int16":
+                part = cast(part, "int32", width) + spread(self._start, width)
+            body(self._script.let(part), offset, width)
 
 
 def spread(value: Expr, width: int) -> Expr:

@@ -8,7 +8,7 @@ from qir.backends.tvm.kernels.pool import place
 from qir.backends.tvm.kernels.scaling import Scaler
 from qir.backends.tvm.kernels.script import Constants, Script, cast, width_of
 from qir.backends.tvm.kernels.sums import dot
-from qir.backends.tvm.kernels.writer import Expr
+from qir.backends.tvm.kernels.writer import Expr, splat
 
 PIXELS = 4  # of a row, that one load of weights serves
 
@@ -57,9 +57,8 @@ class _Wide:
         sy, sx = code.strides
         corner = w.let(place(code.x, image, row * sy, first * sx) + c)
         acc = w.registers(pixels, "int32", width)
-        bias = w.let(self.constants.take("bias", o, 1, width))
         for p in range(pixels):
-            acc[p] = bias
+            acc[p] = splat(0, "int32", width)
         (ky, kx), (dy, dx), inputs = code.kernel, code.dilations, code.share[0]
         with w.steps(ky, "ky") as a, w.steps(kx, "kx") as b, w.steps(inputs, "i") as i:
             tap = w.let(((a * kx + b) * inputs + i) * code.y.channels + o)
@@ -68,8 +67,9 @@ class _Wide:
             for p in range(pixels):
                 x = w.take(self.x, from_x + p * sx * code.x.pitch_x, side, width)
                 acc[p] = acc[p] + cast(x, "int32", width) * weight
+        bias = w.let(self.constants.take("bias", o, 1, width))
         for p in range(pixels):
-            self._store((image, row, first + p), o, acc[p], width)
+            self._store((image, row, first + p), o, acc[p] + bias, width)
 
     def _store(self, at: tuple[Expr, ...], o: Expr, value: Expr, width: int) -> None:
         w, code = self.script, self.code
