@@ -59,10 +59,15 @@ def reals(*shape: int, seed: int = 0) -> Array:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
+def one_thread() -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # its threads spin, and take the core from the tests beside it
+    return options
+
+
 def runtime(proto: onnx.ModelProto, *inputs: Array, optimized: bool = True) -> list[Array]:
     """ONNX Runtime's outputs."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
+    options = one_thread()
     if not optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(proto.SerializeToString(), options)

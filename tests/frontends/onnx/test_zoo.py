@@ -12,6 +12,7 @@ from qir.frontends.onnx import import_onnx
 from qir.ir.parser import parse
 from qir.ir.printer import blobs, text
 from qir.ir.torch_executor import run_float
+from tests.frontends.onnx.models import one_thread
 
 NETWORKS = (
     "resnet8", "resnet20", "dscnn", "vww", "mobilenetv1_025", "mobilenetv2", "squeezenet",
@@ -23,7 +24,7 @@ NETWORKS = (
 def test_outputs_equal_those_of_onnx_runtime(zoo: ModuleType, name: str) -> None:
     case = zoo.ZOO[name]
     graph = import_onnx(case.model, batch=None if name == "ultraface" else 2)
-    session = onnxruntime.InferenceSession(str(case.model))
+    session = onnxruntime.InferenceSession(str(case.model), one_thread())
     (fed,) = session.get_inputs()
     x = case.inputs()[: graph.inputs[0].type.shape[0]]
     wanted = session.run(None, {fed.name: x})
