@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Any, cast
 
@@ -43,15 +44,18 @@ TAILS: dict[type[Op], int] = {Softmax: 1, LayerNorm: 1, BatchNorm: 1, Linear: 1,
 REDUCTIONS = (ReduceMean, ReduceSum, ReduceMax)
 
 
+@cache
 def identity(rank: int) -> Perm:
     return tuple(range(rank))
 
 
+@lru_cache(1 << 12)
 def compose(first: Perm, then: Perm) -> Perm:
     """One permutation for transpose(transpose(x, first), then)."""
     return tuple(first[i] for i in then)
 
 
+@lru_cache(1 << 12)
 def inverse(perm: Perm) -> Perm:
     back = [0] * len(perm)
     for to, source in enumerate(perm):
@@ -63,11 +67,13 @@ def permuted(shape: Shape, perm: Perm) -> Shape:
     return tuple(shape[a] for a in perm)
 
 
+@lru_cache(1 << 14)
 def order(shape: Shape, perm: Perm) -> Perm:
     """The axes longer than 1 in the order of `perm`: where it agrees, stored elements agree."""
     return tuple(a for a in perm if shape[a] != 1)
 
 
+@lru_cache(1 << 14)
 def is_free(shape: Shape, perm: Perm) -> bool:
     """Whether transposing by `perm` moves no element in memory, only axes of size 1."""
     kept = order(shape, perm)

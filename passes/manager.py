@@ -153,6 +153,9 @@ class Manager:
         after = one.run(graph, record)
         record.seconds, record.ops_after = time.perf_counter() - start, len(after.ops)
         self.records.append(record)
+        if after is graph:
+            record.error = 0.0 if self.check else None
+            return graph
         try:
             verify(after)
         except VerifyError as e:

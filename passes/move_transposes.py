@@ -25,6 +25,7 @@ from qir.passes.layout import (
     permuted,
 )  # fmt: skip
 from qir.passes.manager import Claim, Pass, Record, keeps_reals, register
+from qir.passes.pattern import collection_paused
 
 
 @register
@@ -45,7 +46,8 @@ class MoveTransposes(Pass):
     def run(self, graph: Graph, record: Record) -> Graph:
         if not any(isinstance(op, Transpose) for op in graph.ops):
             return graph
-        after = Mover(graph, self.name).graph_after()
+        with collection_paused():
+            after = Mover(graph, self.name).graph_after()
         record.rewrites += sum(isinstance(op, Transpose) for op in graph.ops)
         record.rewrites -= sum(isinstance(op, Transpose) for op in after.ops)
         return after

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -16,6 +19,20 @@ from qir.passes.manager import Miss, Pass, Record
 MAX_ROUNDS = (
     20  # a rule set that still changes the graph after this many walks is taken to run in circles
 )
+
+
+@contextmanager
+def collection_paused() -> Iterator[None]:
+    """No search for garbage cycles meanwhile: graphs have none, and on 100,000 live ops it takes
+    half of the time.
+    """
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 class Site:
@@ -133,7 +150,8 @@ class RewritePass(Pass):
     def run(self, graph: Graph, record: Record) -> Graph:
         for _ in range(MAX_ROUNDS):
             before = record.rewrites
-            graph = self._walk(graph, record)
+            with collection_paused():
+                graph = self._walk(graph, record)
             if record.rewrites == before:
                 return graph
         raise PassError(

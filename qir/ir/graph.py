@@ -132,6 +132,10 @@ class Builder:
 
     def add_all(self, op: Op, names: tuple[str, ...] | None = None) -> tuple[Value, ...]:
         """Append an op with any number of results."""
+        if names is None and len(op.names) == 1 and op.names[0] not in self._taken:
+            self._taken.add(op.names[0])  # the usual way of passes that keep most ops
+            self._ops[op.names[0]] = op
+            return op.results
         types: tuple[Tensor, ...] | None = None
         if not op.names:
             out = op.infer()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from qir.ir.data import Data
 from qir.ir.errors import QirError, VerifyError, listed
 from qir.ir.fixed import Dyadic
 from qir.ir.graph import STAGES, Graph
-from qir.ir.op import op_fields
+from qir.ir.op import Op, op_fields
 from qir.ir.types import Quant, Tensor
 
 Rule = Callable[[Graph], Iterator[str]]
@@ -123,24 +124,25 @@ def ops(graph: Graph) -> Iterator[str]:
 def numbers(graph: Graph) -> Iterator[str]:
     """Every constant and attribute is finite: no NaN, no infinity (but a clip's ends)."""
     for op in graph.ops:
-        for f in op_fields(type(op)):
-            held = getattr(op, f.name)
-            arrays = (
-                [held]
-                if isinstance(held, Data)
-                else [held.mult, held.shift]
-                if isinstance(held, Dyadic)
-                else []
-            )
+        for name in number_fields(type(op)):
+            held = getattr(op, name)
+            arrays = (held.mult, held.shift) if isinstance(held, Dyadic) else (held,)
             for data in arrays:
-                if not data.is_finite:
+                if isinstance(data, Data) and not data.is_finite:
                     wrong = int(np.count_nonzero(~np.isfinite(data.array)))
                     yield (
-                        f"{op}: {f.name} holds {wrong} NaN or infinite of {data.array.size}"
+                        f"{op}: {name} holds {wrong} NaN or infinite of {data.array.size}"
                         " elements, finite ones are needed"
                     )
             if isinstance(held, float) and np.isnan(held):
-                yield f"{op}: {f.name} is NaN, a number is needed"
+                yield f"{op}: {name} is NaN, a number is needed"
+
+
+@cache
+def number_fields(cls: type[Op]) -> tuple[str, ...]:
+    """The attributes of an op class that can hold a NaN."""
+    kinds = (Data, Dyadic, float)
+    return tuple(f.name for f in op_fields(cls) if not f.operand and f.annotation in kinds)
 
 
 def integer_only(graph: Graph) -> Iterator[str]:
