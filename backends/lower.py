@@ -10,7 +10,7 @@ import numpy as np
 from qir.backends import memory
 from qir.backends.fuse import Group, constants, fuse
 from qir.backends.kernels import SLACK
-from qir.backends.kernels.view import ITEM
+from qir.backends.kernels.plane import BYTES
 from qir.backends.layout import BUFFER, CONSTANT, INPUT, OUTPUT, Layout, Root, carrier, lay_out
 from qir.backends.moves import copied, framed, moves
 from qir.backends.place import Place
@@ -91,7 +91,8 @@ class _Lowering:
                 where = f" ({group.ops[-1].loc.source})" if group.ops[-1].loc.source else ""
                 self.faults.append(f"{group}{where}: {e}")
         if self.faults:
-            head = f"graph @{self.graph.name}: {len(self.faults)} ops have no kernel on {self.context.target}"
+            count, target = len(self.faults), self.context.target
+            head = f"graph @{self.graph.name}: {count} ops have no kernel on {target}"
             raise LowerError(listed(head, self.faults))
         self._leave()
         return self._finish()
@@ -190,7 +191,7 @@ class _Lowering:
         for name, at in used.items():
             root = self.layout.roots[name]
             if root.kind == BUFFER:
-                lives.append(memory.Lifetime(name, root.size * ITEM[root.dtype], min(at), max(at)))
+                lives.append(memory.Lifetime(name, root.size * BYTES[root.dtype], min(at), max(at)))
         plan = memory.plan(lives)
         return tuple(
             Buffer(b.name, self._about(b.name), b.size_bytes, offset, b.first, b.last)
@@ -207,7 +208,7 @@ class _Lowering:
         code = call.kernel.code
         symbol = self.symbols.setdefault(code, f"{_kind(code)}{len(self.symbols)}")
         arguments = tuple(self._arguments(call, offsets))
-        moved = sum(p.size * ITEM[p.dtype] for p in call.places.values() if p) + len(
+        moved = sum(p.size * BYTES[p.dtype] for p in call.places.values() if p) + len(
             call.kernel.constants
         )
         names = tuple(op.names[0] for op in pending.ops)
@@ -225,7 +226,7 @@ class _Lowering:
 
     def _address(self, place: Place, offsets: Mapping[str, int]) -> Address:
         root = self.layout.roots[place.root]
-        at = place.offset * ITEM[place.dtype]
+        at = place.offset * BYTES[place.dtype]
         if root.kind == BUFFER:
             return Address(WORKSPACE, offsets[root.name] + at)
         if root.kind == CONSTANT:

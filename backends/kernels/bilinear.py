@@ -17,9 +17,8 @@ import numpy as np
 from qir.backends.kernels.contraction import Array
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, vector_bytes
-from qir.backends.kernels.plane import Plane
+from qir.backends.kernels.plane import RANGE, Plane
 from qir.backends.kernels.scaling import Scale, Scaling, Term, scaled_or_raw
-from qir.backends.kernels.view import LIMITS
 
 UNIT = 1 << 11
 
@@ -70,7 +69,7 @@ def bilinear(
         "u": u,
         "v": v,
     }
-    ends = [(end - zero_point) * UNIT * UNIT for end in LIMITS[x.dtype]]
+    ends = [(end - zero_point) * UNIT * UNIT for end in RANGE[x.dtype]]
     term = Term.total(min(ends), max(ends))
     scaling, params, own = scaled_or_raw("bilinear", scale, [term], y.dtype, y.shape)
     code = BilinearCode(x, y, scaling, params, vector_bytes(features))

@@ -59,6 +59,8 @@ class Contraction:
         x, y = self.x, self.y
         if x.dtype not in ("uint8", "int8"):
             yield f"x is {x.dtype}, uint8 or int8 is needed"
+        if "uint16" in (y.dtype, self.residual and self.residual.dtype):
+            yield "y or residual is uint16, uint8, int8 or int16 is needed"
         if x.batch != y.batch:
             yield f"x has batch {x.batch}, y {y.batch}"
         for name, size, out, axis in (

@@ -21,8 +21,9 @@ from qir.backends.kernels.contraction import Array
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, vector_bytes
 from qir.backends.kernels.nest import Nest, nest
+from qir.backends.kernels.plane import RANGE
 from qir.backends.kernels.scaling import Scale, Scaling, Term, plan_scaling, scaled_or_raw
-from qir.backends.kernels.view import LIMITS, View
+from qir.backends.kernels.view import View
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,6 @@ def multiply(
 
 def _product(a: View, b: View, zeros: tuple[int, int]) -> Term:
     """Bounds of the product of whole dtypes less their zero points."""
-    ends = [[end - z for end in LIMITS[v.dtype]] for v, z in zip((a, b), zeros, strict=True)]
+    ends = [[end - z for end in RANGE[v.dtype]] for v, z in zip((a, b), zeros, strict=True)]
     corners = [p * q for p in ends[0] for q in ends[1]]
     return Term.total(min(corners), max(corners))

@@ -19,8 +19,9 @@ from qir.backends.kernels.contraction import Array
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, vector_bytes
 from qir.backends.kernels.nest import Nest, nest
+from qir.backends.kernels.plane import RANGE
 from qir.backends.kernels.scaling import Scale, Scaling, Term, scaled_or_raw
-from qir.backends.kernels.view import LIMITS, View
+from qir.backends.kernels.view import View
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,6 @@ def matmul(
 
 
 def _term(a: View, b: View, zero_points: tuple[int, int], k: int) -> Term:
-    ends = [[e - z for e in LIMITS[v.dtype]] for v, z in zip((a, b), zero_points, strict=True)]
+    ends = [[e - z for e in RANGE[v.dtype]] for v, z in zip((a, b), zero_points, strict=True)]
     corners = [p * q * k for p in ends[0] for q in ends[1]]
     return Term.total(min(corners), max(corners))

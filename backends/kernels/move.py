@@ -24,8 +24,8 @@ from qir.backends.kernels.contraction import Array
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, vector_bytes
 from qir.backends.kernels.nest import GRAIN, Nest, nest, turned
-from qir.backends.kernels.plane import Plane
-from qir.backends.kernels.view import ITEM, LIMITS, View
+from qir.backends.kernels.plane import BYTES, RANGE, Plane
+from qir.backends.kernels.view import View
 
 SHUFFLED = 16  # bytes of the vectors that are shuffled: every machine does that in registers
 WOVEN = 4  # elements that weaving takes together at most
@@ -190,7 +190,7 @@ def frame(
     last = head + (p.height - 1) * p.pitch_y + p.width * p.pitch_x
     tail = bottom * p.pitch_y + right * p.pitch_x
     return Kernel(FrameCode(
-        ITEM[p.dtype], p.batch, p.pitch_n, head, head + p.width * p.pitch_x, p.height - 1, between,
+        BYTES[p.dtype], p.batch, p.pitch_n, head, head + p.width * p.pitch_x, p.height - 1, between,
         p.pitch_y, last, tail, value, vector_bytes(features),
     ))  # fmt: skip
 
@@ -231,6 +231,6 @@ def gather(offsets: Sequence[Array | int], dtype: str, y: View, features: frozen
 
 
 def _check_value(what: str, value: int, dtype: str) -> None:
-    low, high = LIMITS[dtype]
+    low, high = RANGE[dtype]
     if not low <= value <= high:
         raise ValueError(f"{what}: value {value}, {low} to {high} is needed for {dtype}")

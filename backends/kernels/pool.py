@@ -19,9 +19,8 @@ import numpy as np
 from qir.backends.kernels.contraction import Array
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, vector_bytes
-from qir.backends.kernels.plane import Plane
+from qir.backends.kernels.plane import RANGE, Plane
 from qir.backends.kernels.scaling import Scale, Scaling, Term, scaled_or_raw
-from qir.backends.kernels.view import LIMITS
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ def sum_pool(
         "pool_column": first[1] * x.pitch_x,
         "pool_columns": counts[1],
     }
-    most, (low, high) = int(np.prod(window.kernel)), LIMITS[x.dtype]
+    most, (low, high) = int(np.prod(window.kernel)), RANGE[x.dtype]
     term = Term.total((low - zero_point) * most, (high - zero_point) * most)
     scaling, params, own = scaled_or_raw("sum_pool", scale, [term], y.dtype, y.shape)
     clips = any(int(c.min()) < k for c, k in zip(counts, window.kernel, strict=True))

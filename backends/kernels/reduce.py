@@ -20,8 +20,9 @@ from qir.backends.kernels.contraction import Array
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, vector_bytes
 from qir.backends.kernels.nest import Nest, nest
+from qir.backends.kernels.plane import RANGE
 from qir.backends.kernels.scaling import Scale, Scaling, Term, scaled_or_raw
-from qir.backends.kernels.view import LIMITS, View
+from qir.backends.kernels.view import View
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def reduce_sum(
 ) -> Kernel:
     """The exact sum over the axes less the zero points, or that sum requantized."""
     inner, kept = _split("reduce_sum", x, axes, y)
-    count, (low, high) = prod(size for size, _ in inner), LIMITS[x.dtype]
+    count, (low, high) = prod(size for size, _ in inner), RANGE[x.dtype]
     offset = -zero_point * count
     if abs(offset) >= 2**31:
         raise ValueError(

@@ -25,7 +25,8 @@ import numpy as np
 
 from qir.backends.kernels.contraction import Array
 from qir.backends.kernels.fields import Fields
-from qir.backends.kernels.view import LIMITS, View, broadcasts
+from qir.backends.kernels.plane import RANGE
+from qir.backends.kernels.view import View, broadcasts
 
 INT32, INT64 = 2.0**31 * (1 - 2.0**-30), 2.0**63 * (1 - 2.0**-30)
 
@@ -92,7 +93,7 @@ class Scaling:
 
     @property
     def clamps(self) -> bool:
-        return (self.low, self.high) != LIMITS["int32"]
+        return (self.low, self.high) != RANGE["int32"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,12 +116,12 @@ class Term:
 
     @staticmethod
     def of(dtype: str, zero_point: int = 0, bounds: tuple[int, int] | None = None) -> Term:
-        return Term(dtype, zero_point, *(bounds or LIMITS[dtype]))
+        return Term(dtype, zero_point, *(bounds or RANGE[dtype]))
 
     @staticmethod
     def total(low: int, high: int) -> Term:
         """A sum proven to fit i32, whatever these bounds of it say."""
-        least, most = LIMITS["int32"]
+        least, most = RANGE["int32"]
         return Term("int32", 0, max(min(low, 0), least), min(max(high, 0), most))
 
 
@@ -163,7 +164,7 @@ def _check(
     largest = max(int(np.abs(m).max()) for m in mults)
     if largest >= 2**31:
         raise ValueError(f"scale: multiplier {largest}, under 2**31 is needed")
-    if not LIMITS[dtype][0] <= scale.low <= scale.high <= LIMITS[dtype][1]:
+    if not RANGE[dtype][0] <= scale.low <= scale.high <= RANGE[dtype][1]:
         raise ValueError(f"scale: clamp [{scale.low}, {scale.high}] is not a range of {dtype}")
     if not all(broadcasts(a.shape, shape) for a in arrays):
         raise ValueError(f"scale: {[a.shape for a in arrays]} do not broadcast to {list(shape)}")

@@ -7,16 +7,7 @@ from math import prod
 
 import numpy as np
 
-from qir.backends.kernels.plane import Plane
-
-ITEM = {"uint8": 1, "int8": 1, "uint16": 2, "int16": 2, "int32": 4}
-LIMITS = {
-    "uint8": (0, 255),
-    "int8": (-128, 127),
-    "uint16": (0, 65535),
-    "int16": (-(2**15), 2**15 - 1),
-    "int32": (-(2**31), 2**31 - 1),
-}
+from qir.backends.kernels.plane import BYTES, Plane
 
 
 def broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
@@ -39,8 +30,8 @@ class View:
     strides: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        if self.dtype not in ITEM:
-            raise ValueError(f"view: dtype is {self.dtype}, one of {', '.join(ITEM)} is needed")
+        if self.dtype not in BYTES:
+            raise ValueError(f"view: dtype is {self.dtype}, one of {', '.join(BYTES)} is needed")
         if len(self.shape) != len(self.strides):
             raise ValueError(
                 f"view: {len(self.strides)} strides for shape {list(self.shape)},"
@@ -80,4 +71,4 @@ class View:
     @property
     def item(self) -> int:
         """Bytes of one element."""
-        return ITEM[self.dtype]
+        return BYTES[self.dtype]

@@ -24,9 +24,8 @@ import numpy as np
 from qir.backends.kernels.contraction import Array
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, vector_bytes
-from qir.backends.kernels.plane import Plane
+from qir.backends.kernels.plane import RANGE, Plane
 from qir.backends.kernels.scaling import Scale, Scaling, Term, scaled_or_raw
-from qir.backends.kernels.view import LIMITS
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def wide(
     kernel = (int(weights.shape[1]), int(weights.shape[2]))
     _check(x, y, weights, residual, strides, dilations, groups)
     added = np.broadcast_to(np.asarray(bias, np.int64), (y.channels,))
-    if added.min() < LIMITS["int32"][0] or added.max() > LIMITS["int32"][1]:
+    if added.min() < RANGE["int32"][0] or added.max() > RANGE["int32"][1]:
         raise ValueError(f"wide: bias [{added.min()}, {added.max()}], 32 bits are needed")
     values = {"weights": np.moveaxis(np.asarray(weights, np.int64), 0, -1), "bias": added}
     terms = [Term.of("int32")]

@@ -17,13 +17,13 @@ from qir.backends.kernels.kernel import Kernel
 from qir.backends.kernels.lookup import lookup
 from qir.backends.kernels.matmul import matmul
 from qir.backends.kernels.move import copy, fill, frame, gather
-from qir.backends.kernels.plane import Plane
+from qir.backends.kernels.plane import RANGE, Plane
 from qir.backends.kernels.pool import Window, max_pool, sum_pool
 from qir.backends.kernels.prepare import SLACK
 from qir.backends.kernels.reduce import reduce_max, reduce_sum
 from qir.backends.kernels.scaling import Rounding, Scale
 from qir.backends.kernels.softmax import softmax
-from qir.backends.kernels.view import LIMITS, View
+from qir.backends.kernels.view import View
 from qir.backends.kernels.wide import wide
 from qir.ir import fixed
 from qir.ir.ops.softmax import reciprocal
@@ -69,7 +69,7 @@ def held(rng: Generator, view: View, slack: int = SLACK) -> Held:
     start = -raw.ctypes.data % 64 + item * int(rng.integers(0, 3))
     whole = raw[start : start + (raw.size - start) // item * item].view(view.dtype)
     if rng.random() < 0.3:
-        whole[:] = rng.choice(LIMITS[view.dtype], whole.size)
+        whole[:] = rng.choice(RANGE[view.dtype], whole.size)
     strides = [item * t for t in view.strides]
     items = np.lib.stride_tricks.as_strided(whole[first:], view.shape, strides)
     return Held(whole, items)
@@ -112,7 +112,7 @@ def plane(rng: Generator, dtype: str, shape: tuple[int, int, int, int]) -> Plane
 
 
 def zero(rng: Generator, dtype: str) -> int:
-    low, high = LIMITS[dtype]
+    low, high = RANGE[dtype]
     return int(rng.integers(max(low, -40000), min(high, 40000) + 1))
 
 
@@ -121,7 +121,7 @@ def scale_for(rng: Generator, shape: tuple[int, ...], dtype: str, bits: list[int
 
     `bits` holds the size of each term: |sum| + 2**(shift-1) must stay below 2**63.
     """
-    low, high = LIMITS[dtype]
+    low, high = RANGE[dtype]
     out_bits = {1: 8, 2: 16, 4: 31}[np.dtype(dtype).itemsize]
     common = [s if rng.random() < 0.5 else 1 for s in shape]
     arrays = pick(rng, (), (), tuple(shape[-1:]), tuple(common))
@@ -204,7 +204,7 @@ def fill_case(rng: Generator, features: frozenset[str]) -> Case:
 def frame_case(rng: Generator, features: frozenset[str]) -> Case:
     n, h, w, c = pick(rng, (1, 1, 1, 1), (2, 5, 4, 3), (1, 8, 8, 40), (3, 3, 9, 16))
     pad = tuple(int(v) for v in rng.integers(0, 4, 4))
-    dtype = pick(rng, *BYTES, "int16", "int32")
+    dtype = pick(rng, *ALL)
     whole = View.packed(dtype, (n, pad[0] + h + pad[2], pad[1] + w + pad[3], c))
     inside = Plane(dtype, n, h, w, c, *whole.strides[:3])
     value = zero(rng, dtype)
@@ -273,7 +273,7 @@ def add_case(rng: Generator, features: frozenset[str]) -> Case:
     xs, zeros = [held(rng, v) for v in views], [zero(rng, d) for d in dtypes]
     y = View.of(plane(rng, pick(rng, *BYTES), shape))
     mult = tuple(int(v) for v in rng.integers(2**28, 2**31, 2))
-    scale = Scale(mult, int(rng.integers(29, 36)), zero(rng, y.dtype), *LIMITS[y.dtype])
+    scale = Scale(mult, int(rng.integers(29, 36)), zero(rng, y.dtype), *RANGE[y.dtype])
     kernel = requantize(views, zeros, scale, y, features)
     want = scaled(
         scale, [x.items.astype(np.int64) - z for x, z in zip(xs, zeros, strict=True)], y.dtype
@@ -313,9 +313,9 @@ def lookup_case(rng: Generator, features: frozenset[str]) -> Case:
     y = spread(rng, pick(rng, *BYTES, *ALL), shape)
     per_channel = rng.random() < 0.4
     table = rng.integers(
-        *LIMITS[y.dtype], (shape[-1], 256) if per_channel else 256, endpoint=True
+        *RANGE[y.dtype], (shape[-1], 256) if per_channel else 256, endpoint=True
     ).astype(y.dtype)
-    a, first = held(rng, x), LIMITS[x.dtype][0]
+    a, first = held(rng, x), RANGE[x.dtype][0]
     index = a.items.astype(np.int64) - first
     want = table[np.arange(shape[-1]), index] if per_channel else table[index]
     return Case(lookup(x, table, first, y, features), {"x": a}, out(rng, y), want)
@@ -339,9 +339,9 @@ def pool_case(rng: Generator, features: frozenset[str]) -> Case:
     out_size = window_sizes(height, width, w.kernel, w.stride, w.pad, w.dilation)
     n, c = int(pick(rng, 1, 2)), int(pick(rng, 1, 3, 8, 16, 24, 64, 70))
     shape = (n, *out_size, c)
-    x = plane(rng, pick(rng, *BYTES, *BYTES, "int16"), (n, height, width, c))
+    x = plane(rng, pick(rng, *BYTES, *BYTES, "int16", "uint16"), (n, height, width, c))
     a = held(rng, View.of(x))
-    taps = windows(padded(a.items, w.pad, LIMITS[x.dtype][0]), w.kernel, w.stride, w.dilation)
+    taps = windows(padded(a.items, w.pad, RANGE[x.dtype][0]), w.kernel, w.stride, w.dilation)
     if any(
         (t >= 0).sum(1).min() < 1 for t in (w.taps(0, height, shape[1]), w.taps(1, width, shape[2]))
     ):
@@ -400,7 +400,7 @@ def softmax_case(rng: Generator, features: frozenset[str]) -> Case:
     bits = 30 - shape[-1].bit_length()
     steps = float(pick(rng, 0.0, 0.001, 0.05, 0.3, 5.0))
     table = np.floor(np.exp(-steps * np.arange(256)) * 2**bits + 0.5).astype(np.int32)
-    low, high = LIMITS[y.dtype]
+    low, high = RANGE[y.dtype]
     mult, shift, z = int(rng.integers(2**30, 2**31)), int(rng.integers(48, 62)), zero(rng, y.dtype)
     a = held(rng, x)
     wide_x = a.items.astype(np.int64)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from qir.backends.kernels.bilinear import bilinear
+from qir.backends.kernels.contraction import Contraction
 from qir.backends.kernels.elementwise import multiply, requantize
 from qir.backends.kernels.lookup import lookup
 from qir.backends.kernels.matmul import matmul
@@ -95,6 +96,7 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (widened(W << 15), "wide: x is uint8, weights [32768, 32768]; 16 bits are needed"),
     (widened(x=replace(P, batch=2)), "wide: x is [2, 4, 4, 3], residual None, y [1, 4, 4, 3]; one batch, and the shape of y, are needed"),
     (lambda: wide(P, replace(P, dtype="int32", pitch_n=48), W, 1 << 31, ANY), "wide: bias [2147483648, 2147483648], 32 bits are needed"),
+    (lambda: Contraction(P, replace(P, dtype="uint16")), "contraction: y or residual is uint16, uint8, int8 or int16 is needed"),
     (widened(strides=(1, 2)), "wide: x has width 4, 7 needed for 4 outputs"),
     (scaled(replace(S, mult=(1, 1))), "scale: 2 multipliers, 1 are needed"),
     (scaled(replace(S, shift=63)), "scale: shifts [63, 63], 1 to 62 are needed"),

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.nest import Nest
-from qir.backends.kernels.view import ITEM
+from qir.backends.kernels.plane import BYTES
 from qir.backends.tvm.compat import tirx
 from qir.backends.tvm.kernels.writer import ELEMENTS, Expr, Writer, splat
 
@@ -136,7 +136,7 @@ class Constants:
         return self._script.take(self._views[dtype], base + at, step, lanes)
 
 
-ITEM_BYTES = {**ITEM, "int64": 8}
+ITEM_BYTES = {**BYTES, "int64": 8}
 
 
 def width_of(vector_bytes: int, dtype: str) -> int:
