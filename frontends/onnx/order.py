@@ -18,7 +18,7 @@ def ordered(nodes: Sequence[NodeProto], defined: Collection[str], where: str) ->
     home: dict[str, int] = {}
     faults = [f"node {n.name!r}: {fault}" for n in nodes for fault in misspelt(n)]
     if faults:
-        raise FrontendError(listed(f"{where}: {len(faults)} faults in texts", faults))
+        raise FrontendError(listed(f"{where}: faults in texts", faults))
     for at, node in enumerate(nodes):
         for name in filter(None, node.output):
             if name in defined or name in home:
@@ -32,14 +32,14 @@ def ordered(nodes: Sequence[NodeProto], defined: Collection[str], where: str) ->
                     f"{shown(node)}: input {name!r} is defined nowhere, a definition is needed"
                 )
     if faults:
-        raise FrontendError(listed(f"{where}: {len(faults)} faults in names", faults))
+        raise FrontendError(listed(f"{where}: faults in names", faults))
     needs = {at: {home[n] for n in names if n in home} for at, names in enumerate(reads)}
     if all(max(before, default=-1) < at for at, before in needs.items()):
         return list(nodes)
     try:
         return [nodes[at] for at in TopologicalSorter(needs).static_order()]
     except CycleError as e:
-        found = [shown(nodes[at]) for at in reversed(e.args[1])]
+        found = [shown(nodes[at]) for at in e.args[1]]
         cycle = " -> ".join(found if len(found) <= SHOWN else [*found[: SHOWN - 1], "..."])
         raise FrontendError(f"{where}: nodes in a cycle ({cycle}), an order is needed") from e
 

@@ -146,13 +146,37 @@ MICROSOFT: dict[str, Converter] = {
 
 TABLE: dict[str, dict[str, Converter]] = {"": DEFAULT, "com.microsoft": MICROSOFT}
 
-HINTS: dict[str, str] = {}
+_OUTSIDE = "cut the model before it, and do this step on its outputs"
+_UNROLL = "export with the loop unrolled"
+_SMOOTH = "Clip, Max, Min or a multiplication by a constant mask is the nearest"
+
+# Op without a function -> the nearest form that has one.
+HINTS: dict[str, str] = {
+    **dict.fromkeys(
+        ("ArgMax", "ArgMin", "NonMaxSuppression", "NonZero", "TopK", "Unique"), _OUTSIDE
+    ),
+    **dict.fromkeys(("GRU", "LSTM", "Loop", "RNN", "Scan"), _UNROLL),
+    **dict.fromkeys(("And", "Equal", "Greater", "Less", "Not", "Or", "Where", "Xor"), _SMOOTH),
+    **dict.fromkeys(("Ceil", "Floor", "Round"), "leave rounding to the quantization"),
+    **dict.fromkeys(
+        ("GatherElements", "GatherND", "ScatterND"), "Gather by a constant is the nearest"
+    ),
+    **dict.fromkeys(("GridSample", "MaxRoiPool", "RoiAlign"), "Resize is the nearest"),
+    **dict.fromkeys(("Attention", "MultiHeadAttention"), "export it as MatMul and Softmax"),
+    "Einsum": "export it as MatMul, Transpose and Reshape",
+    "Hardmax": "Softmax is the nearest",
+    "MaxUnpool": "ConvTranspose or Resize is the nearest",
+    "Shrink": "Relu is the nearest",
+    "ThresholdedRelu": "Relu is the nearest",
+}
 
 
 def lookup(domain: str, op_type: str) -> Converter | None:
     return TABLE.get(domain, {}).get(op_type)
 
 
-def hint_for(domain: str, op_type: str) -> str | None:
+def hint_for(domain: str, op_type: str) -> str:
     """The nearest supported form of an op that is not in the table."""
-    return HINTS.get(op_type)
+    if domain not in TABLE:
+        return "export the model with operators of ONNX's own domain"
+    return HINTS.get(op_type, "export it as a function of simpler operators")

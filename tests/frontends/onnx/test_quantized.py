@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from onnx import TensorProto, helper
 
 from qir.frontends.onnx import import_onnx
@@ -77,7 +78,8 @@ def agreement(graph: Graph, path: Path, inputs: Array) -> float:
     same = 0
     for x in inputs:
         (want,) = session.run(None, {fed: x[None]})
-        (got,) = program(x[None])
+        with torch.no_grad():
+            (got,) = program(x[None])
         same += int(np.argmax(want) == int(got.argmax()))
     return same / len(inputs)
 
