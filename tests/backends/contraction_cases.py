@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -155,11 +156,36 @@ def buffer(rng: Generator, dtype: str, count: int, offset: int = 0) -> np.ndarra
     return raw[start : start + whole // item * item].view(dtype)
 
 
+def walled(rng: Generator, dtype: str, count: int, slack: int) -> np.ndarray:
+    """Random elements; `slack` bytes after the last one, memory ends: a touch is a crash."""
+    item, page = np.dtype(dtype).itemsize, mmap.PAGESIZE
+    size = -(-(count * item + slack) // page) * page
+    memory = mmap.mmap(-1, size + page)
+    raw = np.frombuffer(memory, np.uint8)
+    fault = ctypes.CDLL(None).mprotect(ctypes.c_void_p(raw.ctypes.data + size), page, 0)
+    assert fault == 0
+    start = size - slack - count * item
+    raw[start:size] = rng.integers(0, 256, size - start, dtype=np.uint8)
+    return raw[start : start + count * item].view(dtype)
+
+
 def link(objects: bytes, folder: Path) -> ctypes.CDLL:
     (folder / "k.o").write_bytes(objects)
     command = ["gcc", "-shared", "-nostdlib", "-o", str(folder / "k.so"), str(folder / "k.o")]
     subprocess.run(command, check=True)
     return ctypes.CDLL(str(folder / "k.so"))
+
+
+def run_walled(
+    rng: Generator, library: ctypes.CDLL, symbol: str, case: Case, kernel: Kernel
+) -> str:
+    """Like `run_case`, with memory that ends where the contract lets it end."""
+    spec, residual = case.spec, None
+    x = walled(rng, spec.x.dtype, spec.x.span, SLACK)
+    y = walled(rng, spec.y.dtype, spec.y.span, 0)
+    if spec.residual:
+        residual = walled(rng, spec.residual.dtype, spec.residual.span, SLACK)
+    return _run(library, symbol, case, kernel, x, residual, y, 0)
 
 
 def run_case(rng: Generator, library: ctypes.CDLL, symbol: str, case: Case, kernel: Kernel) -> str:
@@ -170,14 +196,29 @@ def run_case(rng: Generator, library: ctypes.CDLL, symbol: str, case: Case, kern
         x[:] = rng.choice(RANGE[spec.x.dtype], x.size)
     y = buffer(rng, spec.y.dtype, spec.y.span, int(rng.integers(0, 3)))
     residual = buffer(rng, spec.residual.dtype, spec.residual.span) if spec.residual else None
-    constants = buffer(rng, "uint8", len(kernel.constants))
+    cut = int(rng.integers(0, kernel.units + 1))
+    return _run(library, symbol, case, kernel, x, residual, y, cut)
+
+
+def _run(
+    library: ctypes.CDLL,
+    symbol: str,
+    case: Case,
+    kernel: Kernel,
+    x: np.ndarray,
+    residual: np.ndarray | None,
+    y: np.ndarray,
+    cut: int,
+) -> str:
+    """All units from `cut` on, then those before it."""
+    spec = case.spec
+    constants = buffer(np.random.default_rng(0), "uint8", len(kernel.constants))
     constants[: len(kernel.constants)] = np.frombuffer(kernel.constants, np.uint8)
     want = y.copy()
     r = view(residual, spec.residual) if residual is not None and spec.residual else None
     view(want, spec.y)[:] = evaluate(spec, case.const, view(x, spec.x), r)
     arrays = [x, constants, *([residual] if residual is not None else []), y]
     pointers = [ctypes.c_void_p(a.ctypes.data) for a in arrays]
-    cut = int(rng.integers(0, kernel.units + 1))
     for begin, end in ((cut, kernel.units), (0, cut)):
         getattr(library, symbol)(*pointers, begin, end)
     if np.array_equal(y, want):

@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 from qir.backends.kernels import prepare
-from tests.backends.contraction_cases import features, link, random_case, run_case, target
+from tests.backends.contraction_cases import (
+    features,
+    link,
+    random_case,
+    run_case,
+    run_walled,
+    target,
+)
 
 pytest.importorskip("tvm")
 
@@ -46,7 +53,11 @@ def test_random_contractions(family: str, seed: int, tmp_path: Path) -> None:
         {name: emit(k.code, name) for name, k in kernels.items()}, target(family)
     )
     library = link(objects, tmp_path)
-    faults = [run_case(rng, library, name, case, kernels[name]) for name, case in cases.items()]
+    faults = [
+        run(rng, library, name, case, kernels[name])
+        for name, case in cases.items()
+        for run in (run_case, run_walled)
+    ]
     assert not [f for f in faults if f]
     undefined = subprocess.run(
         ["nm", "-u", str(tmp_path / "k.o")], capture_output=True, text=True, check=True
