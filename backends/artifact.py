@@ -1,4 +1,4 @@
-"""From an integer graph to an artifact: lowered, compiled, linked, described; and written whole or not at all."""
+"""From an integer graph to an artifact: lowered, compiled, linked, described, and saved."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from qir.backends.kernels import SLACK
 from qir.backends.link import Linked, link
 from qir.backends.lower import lower
 from qir.backends.memory import ALIGNMENT
-from qir.backends.program import Program
+from qir.backends.program import Program, Step
 from qir.backends.proofs import proven
 from qir.backends.targets import find
 from qir.ir.graph import Graph
@@ -30,6 +30,9 @@ from qir.ir.types import Array, Quant, integer_of
 from qir.runtime import format
 
 GOLDEN_CASES = 2
+TARGET_KEYS = (
+    "name", "triple", "cpu", "features", "needs", "machine", "system", "pointer_bits"
+)  # fmt: skip
 WEIGHTS, GOLDEN, GRAPH, PROGRAM = "weights.bin", "golden.bin", "graph.qir", "program.txt"
 
 
@@ -52,8 +55,7 @@ class Artifact:
 
     def with_file(self, name: str, content: bytes) -> Artifact:
         """The same artifact with one file more, in the manifest as the others are."""
-        entry = {"bytes": len(content), "sha256": format.digest(content)}
-        listed = dict(sorted({**self.manifest["files"], name: entry}.items()))
+        listed = dict(sorted({**self.manifest["files"], name: _listed(content)}.items()))
         manifest = {**self.manifest, "files": listed}
         files = {**self.files, name: content, format.MANIFEST: format.sealed(manifest)}
         return replace(self, manifest=manifest, files=files)
@@ -67,8 +69,10 @@ def build(
 ) -> Artifact:
     """The artifact of an integer graph. The same graph, target and compilers give the same bytes.
 
-    `golden`: stored integers for each input, case by case; by default random ones, the extremes among them.
-    Errors: LowerError for what the target cannot do or a compiler that is missing, VerifyError for a proof that fails.
+    `golden`: stored integers for each input, case by case; by default random ones, the extremes
+    among them.
+    Errors: LowerError for what the target cannot do or a compiler that is missing, VerifyError for
+    a proof that fails.
     """
     machine = find(target)
     program = lower(graph, machine, entry.identifier(name or graph.name))
@@ -138,18 +142,15 @@ def _manifest(
         "abi": format.ABI,
         "name": program.name,
         "target": {
-            "name": target.name, "triple": target.triple, "cpu": target.cpu, "features": list(target.features),
-            "needs": list(target.needs), "machine": target.machine, "system": target.system,
-            "pointer_bits": target.pointer_bits,
+            key: list(held) if isinstance(held := getattr(target, key), tuple) else held
+            for key in TARGET_KEYS
         },
         "inputs": [_tensor(v, v.name) for v in program.inputs],
-        "outputs": [_tensor(v, n) for v, n in zip(program.outputs, program.output_names, strict=True)],
-        "steps": [
-            {"title": s.title, "kernel": s.symbol, "ops": list(s.ops), "units": s.units, "macs": s.macs,
-             "bytes": s.bytes_moved, "source": s.loc.source}
-            for s in program.steps
+        "outputs": [
+            _tensor(v, n) for v, n in zip(program.outputs, program.output_names, strict=True)
         ],
-        "files": {n: {"bytes": len(c), "sha256": format.digest(c)} for n, c in sorted(files.items())},
+        "steps": [_entry(step) for step in program.steps],
+        "files": {n: _listed(c) for n, c in sorted(files.items())},
         "library": f"lib{program.name}.so",
         "weights": WEIGHTS,
         "graph": GRAPH,
@@ -164,6 +165,22 @@ def _manifest(
         "versions": {"qir": _version("qir"), "tvm": compiled.version, "compiler": linked.compiler},
         "proofs": {**proofs, "undefined_symbols": list(linked.undefined)},
     }  # fmt: skip
+
+
+def _listed(content: bytes) -> dict[str, Any]:
+    return {"bytes": len(content), "sha256": format.digest(content)}
+
+
+def _entry(step: Step) -> dict[str, Any]:
+    return {
+        "title": step.title,
+        "kernel": step.symbol,
+        "ops": list(step.ops),
+        "units": step.units,
+        "macs": step.macs,
+        "bytes": step.bytes_moved,
+        "source": step.loc.source,
+    }
 
 
 def _tensor(value: Value, name: str) -> dict[str, Any]:
@@ -187,7 +204,7 @@ def _tensor(value: Value, name: str) -> dict[str, Any]:
 
 
 def _examples(graph: Graph) -> Iterator[list[Array]]:
-    """Golden inputs: first random ones, then the least and greatest values mixed; the same each time."""
+    """Golden inputs, the same each time: random ones, then the least and greatest values mixed."""
     rng = np.random.default_rng(0)
     for case in range(GOLDEN_CASES):
         arrays = []

@@ -53,7 +53,7 @@ def prototypes(program: Program) -> str:
 
 
 def scratch(program: Program) -> tuple[dict[str, int], int]:
-    """Where each stored input ("i0") and output ("o0") lies in what NAME_run_float is given, and its size."""
+    """Where each stored input ("i0") and output ("o0") lies in the scratch, and its size."""
     offsets, at = {}, 0
     for letter, values in (("i", program.inputs), ("o", program.outputs)):
         for index, value in quantized(values):
@@ -99,7 +99,8 @@ def _function(name: str, verb: str, i: int, value: Value) -> str:
     q, shape = value.type.quant, value.type.shape
     if q.block is not None:
         raise LowerError(
-            f"{value}: quantized in blocks of {q.block}, one scale or one per slice is needed at the border"
+            f"{value}: quantized in blocks of {q.block}, one scale or one per slice"
+            " is needed at the border"
         )
     if q.axis is None:
         sizes, tables = (1, 1, prod(shape)), ""

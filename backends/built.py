@@ -11,7 +11,7 @@ LENGTH = struct.Struct("<Q")
 
 @dataclass(frozen=True)
 class Built:
-    """Objects, or the faults that prevented them; the kernels searched for floats; TVM's version."""
+    """Objects, or what prevented them; the kernels searched for floats; TVM's version."""
 
     objects: tuple[bytes, ...]
     checked: tuple[str, ...]

@@ -26,7 +26,10 @@ FAST_INPUTS = ("uint8", "int8")
 
 @dataclass(frozen=True, eq=False)
 class _Numbers:
-    """acc = sum(x * weights) + bias over stored x: zero points folded. `x_range`: of stored x, padding included."""
+    """acc = sum(x * weights) + bias over stored x: zero points folded.
+
+    `x_range`: of stored x, padding included.
+    """
 
     weights: Array
     bias: Array
@@ -94,7 +97,7 @@ def _contract(group: Group, context: Context, shape: _Shape, stored: Array) -> C
     out, kh, kw, inner = numbers.weights.shape
     macs = y.batch * y.height * y.width * out * kh * kw * inner
     about = f"{kh}x{kw} {x.channels}->{out} on {y.height}x{y.width}"
-    return call(kernel, about, macs, **places)
+    return call(kernel, places, about, macs)
 
 
 def _plane(place: Place, value: Value) -> Plane:
@@ -169,7 +172,8 @@ def _wide(
     low, high = RANGE["int32"]
     if numbers.bias.min() < low or numbers.bias.max() > high:
         raise Missing(
-            f"the bias with zero points folded reaches {np.abs(numbers.bias).max()}, 32 bits are needed"
+            f"the bias with zero points folded reaches {np.abs(numbers.bias).max()},"
+            " 32 bits are needed"
         )
     scale: Scale | None = None
     zero = 0
@@ -180,6 +184,6 @@ def _wide(
     if group.residual is not None:
         zero = int(group.residual.type.quant.zero_point.array)
     return wide(
-        x, y, numbers.weights, numbers.bias, context.features, shape.strides, shape.dilations, shape.groups,
-        scale, residual, zero,
+        x, y, numbers.weights, numbers.bias, context.features,
+        shape.strides, shape.dilations, shape.groups, scale, residual, zero,
     )  # fmt: skip

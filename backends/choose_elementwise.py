@@ -40,7 +40,7 @@ def choose_requantize(group: Group, context: Context) -> Call:
     ranges = [context.range_of(x) for x in op.xs]
     views = [x.view for x in xs]
     kernel = elementwise.requantize(views, zeros, scale_of(op), y.view, context.features, ranges)
-    return call(kernel, y=y, **{f"x{i}": x for i, x in enumerate(xs)})
+    return call(kernel, {"y": y, **{f"x{i}": x for i, x in enumerate(xs)}})
 
 
 def _zero_point(value: Value) -> int:
@@ -59,7 +59,7 @@ def choose_mul(group: Group, context: Context) -> Call:
     scale = None if group.tail is None else scale_of(group.tail)
     zeros = zero_of(op.a), zero_of(op.b)
     kernel = elementwise.multiply(a.view, b.view, zeros, y.view, context.features, scale)
-    return call(kernel, x0=a, x1=b, y=y)
+    return call(kernel, {"x0": a, "x1": b, "y": y})
 
 
 @chooses(Lookup)
@@ -69,7 +69,7 @@ def choose_lookup(group: Group, context: Context) -> Call:
     assert isinstance(op, Lookup)
     x, y = context.place(op.x), context.place(op.result)
     first = op.x.type.quant.storage.min
-    return call(lookup(x.view, op.table.array, first, y.view, context.features), x=x, y=y)
+    return call(lookup(x.view, op.table.array, first, y.view, context.features), {"x": x, "y": y})
 
 
 @chooses(Gather)
@@ -86,7 +86,7 @@ def choose_gather(group: Group, context: Context) -> Call:
         )
     offsets: list[Array | int] = list(x.strides)
     offsets[op.axis] = op.index.array.reshape(-1).astype(np.int64) * x.strides[op.axis]
-    return call(move.gather(offsets, x.dtype, flat.view, context.features), x=x, y=flat)
+    return call(move.gather(offsets, x.dtype, flat.view, context.features), {"x": x, "y": flat})
 
 
 @chooses(Pad)
@@ -96,4 +96,4 @@ def choose_pad(group: Group, context: Context) -> Call:
     assert isinstance(op, Pad)
     x, y = context.place(op.x).normal, context.place(op.result)
     offsets = [source * stride for source, stride in zip(op.sources(), x.strides, strict=True)]
-    return call(move.gather(offsets, x.dtype, y.view, context.features), x=x, y=y)
+    return call(move.gather(offsets, x.dtype, y.view, context.features), {"x": x, "y": y})

@@ -22,7 +22,7 @@ def choose_matmul(group: Group, context: Context) -> Call:
     scale = None if group.tail is None else scale_of(group.tail)
     zeros = zero_of(op.a), zero_of(op.b)
     kernel = matmul(a.view, b.view, zeros, y.view, context.features, scale)
-    return call(kernel, macs=y.size * a.shape[-1], a=a, b=b, y=y)
+    return call(kernel, {"a": a, "b": b, "y": y}, macs=y.size * a.shape[-1])
 
 
 @chooses(SoftmaxFixed)
@@ -35,7 +35,7 @@ def choose_softmax(group: Group, context: Context) -> Call:
     zero = int(op.to.zero_point.array)
     table = op.exp_table.array
     kernel = softmax(x.view, table, zero, mult, shift, kept.min, kept.max, y.view, context.features)
-    return call(kernel, x=x, y=y)
+    return call(kernel, {"x": x, "y": y})
 
 
 @chooses(Bilinear)
@@ -47,4 +47,4 @@ def choose_bilinear(group: Group, context: Context) -> Call:
     x, y = plane_of(op.x, context), plane_of(group.result, context)
     tables = (op.rows.array, op.columns.array, op.u.array, op.v.array)
     kernel = bilinear(x, y, *tables, zero_of(op.x), context.features, scale)
-    return call(kernel, x=context.place(op.x), y=context.place(group.result))
+    return call(kernel, {"x": context.place(op.x), "y": context.place(group.result)})

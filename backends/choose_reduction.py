@@ -33,7 +33,7 @@ def choose_max_pool(group: Group, context: Context) -> Call:
     assert isinstance(op, MaxPool)
     x, y = plane_of(op.x, context), plane_of(op.result, context)
     kernel = pool.max_pool(x, y, _window(op), context.features)
-    return call(kernel, x=context.place(op.x), y=context.place(op.result))
+    return call(kernel, {"x": context.place(op.x), "y": context.place(op.result)})
 
 
 @chooses(AvgPool)
@@ -44,7 +44,7 @@ def choose_avg_pool(group: Group, context: Context) -> Call:
     x, y = plane_of(op.x, context), plane_of(group.result, context)
     scale = None if group.tail is None else scale_of(group.tail)
     kernel = pool.sum_pool(x, y, _window(op), zero_of(op.x), context.features, scale)
-    return call(kernel, x=context.place(op.x), y=context.place(group.result))
+    return call(kernel, {"x": context.place(op.x), "y": context.place(group.result)})
 
 
 @chooses(ReduceMean, ReduceSum)
@@ -55,7 +55,7 @@ def choose_reduce_sum(group: Group, context: Context) -> Call:
     x, y = context.place(op.x), _kept(op, context.place(group.result))
     scale = None if group.tail is None else scale_of(group.tail)
     kernel = reduce.reduce_sum(x.view, op.axes, zero_of(op.x), y.view, context.features, scale)
-    return call(kernel, x=x, y=y)
+    return call(kernel, {"x": x, "y": y})
 
 
 @chooses(ReduceMax)
@@ -64,7 +64,7 @@ def choose_reduce_max(group: Group, context: Context) -> Call:
     op = group.anchor
     assert isinstance(op, ReduceMax)
     x, y = context.place(op.x), _kept(op, context.place(op.result))
-    return call(reduce.reduce_max(x.view, op.axes, y.view, context.features), x=x, y=y)
+    return call(reduce.reduce_max(x.view, op.axes, y.view, context.features), {"x": x, "y": y})
 
 
 def _kept(op: ReduceMean | ReduceSum | ReduceMax, y: Place) -> Place:

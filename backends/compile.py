@@ -1,4 +1,4 @@
-"""From the codes of a program's kernels to objects, in processes of their own that stay for the next program.
+"""From the codes of kernels to objects, in processes of their own that stay for the next program.
 
 LLVM can hang and crash, and TVM takes seconds to load: neither is let into the caller's process.
 """
@@ -81,10 +81,8 @@ class _Worker:
 
     def __init__(self) -> None:
         # One thread: it forks, and a fork takes no other thread along that may hold a lock.
-        single = {
-            name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-        }
-        self._said = tempfile.TemporaryFile()
+        single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
         self._process = subprocess.Popen(
             [sys.executable, "-c", "from qir.backends.tvm.worker import main; main()"],
             stdin=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Reads the symbols of ELF objects and libraries: what they define, and what they need from elsewhere."""
+"""Reads the symbols of ELF files: what they define, and what they need from elsewhere."""
 
 from __future__ import annotations
 

@@ -15,11 +15,14 @@ from qir.ir.target import Target
 from qir.ir.types import Quant
 
 THREAD_BYTES = 12_500
-"""Bytes moved, or multiply-adds over 32, under which a piece of work is not worth a thread: ~1 us."""
+"""Bytes moved, or multiply-adds over 32, under which work is not worth a thread: about 1 us."""
 
-KEYWORDS = frozenset(
-    ["auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern", "float", "for", "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed", "sizeof", "static", "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while"]
-)
+KEYWORDS = frozenset((
+    "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else",
+    "enum", "extern", "float", "for", "goto", "if", "inline", "int", "long", "register",
+    "restrict", "return", "short", "signed", "sizeof", "static", "struct", "switch", "typedef",
+    "union", "unsigned", "void", "volatile", "while",
+))  # fmt: skip
 
 
 def identifier(name: str) -> str:

@@ -19,11 +19,11 @@ HERE = -100  # AT_FDCWD
 def write_folder(path: Path, files: Mapping[str, bytes]) -> Path:
     """Put `files` into the folder `path`: first beside it, then in its place by one rename.
 
-    Killed at any moment it leaves the old folder (or none) or the new one, and perhaps a folder `.NAME.saving-...`
-    beside it, which the next call removes.
+    Killed at any moment it leaves the old folder (or none) or the new one, and perhaps a folder
+    `.NAME.saving-...` beside it, which the next call removes.
     Errors: ArtifactError when the system refuses, or when `path` is there and is no artifact.
     """
-    path = Path(os.path.abspath(path))
+    path = Path.cwd() / path
     if path.exists() and not (path / MANIFEST).is_file():
         raise ArtifactError(
             f"{path}: exists and is no artifact, a free path or an artifact to replace is needed"
@@ -71,7 +71,7 @@ def _sync(folder: Path) -> None:
 
 
 def _put(temporary: Path, path: Path) -> None:
-    """Rename into place; an artifact there changes places with it in the same moment where the system can."""
+    """Rename into place; an artifact there changes places with it at once where the system can."""
     if not path.exists():
         temporary.rename(path)
         return

@@ -1,4 +1,4 @@
-"""Groups of ops that one kernel computes: an anchor and the requantize that takes its accumulator."""
+"""Groups of ops that one kernel computes: an anchor, and the requantize of its accumulator."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ NARROW = ("uint8", "int8", "int16")
 
 @dataclass(frozen=True)
 class Group:
-    """`anchor` alone, or followed by `tail`, the only reader of its result; `residual` is the tail's other operand."""
+    """`anchor` alone, or with `tail`, the only reader of its result.
+
+    `residual` is the tail's other operand.
+    """
 
     anchor: Op
     tail: Requantize | None = None

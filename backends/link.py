@@ -18,8 +18,10 @@ from qir.backends import elf
 from qir.ir.errors import LowerError, listed
 from qir.ir.target import PYTHON, Target, Toolchain
 
-FLAGS = ("-std=c11", "-O3", "-fPIC", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fno-ident",
-         "-fno-asynchronous-unwind-tables", "-fno-stack-protector", "-U_FORTIFY_SOURCE", "-Wall", "-Wextra",
+FLAGS = ("-std=c11", "-O3", "-fPIC", "-ffp-contract=off", "-fno-math-errno",
+         "-fno-trapping-math", "-fno-ident",
+         "-fno-asynchronous-unwind-tables", "-fno-stack-protector", "-U_FORTIFY_SOURCE",
+         "-Wall", "-Wextra",
          "-Werror", "-frandom-seed=qir")  # fmt: skip
 """Of every C file: nothing of the machine that compiles gets into the object."""
 
@@ -106,8 +108,10 @@ def link(
 ) -> Linked:
     """Compile the .c among `sources` (headers lie beside them), and link them with `objects`.
 
-    The same input and compiler give the same bytes. Only `exports` are visible in the shared library.
-    Errors: LowerError without a compiler, with its words when it refuses, or when the library needs more than libc.
+    The same input and compiler give the same bytes. Only `exports` are visible in the shared
+    library.
+    Errors: LowerError without a compiler, with its words when it refuses, or when the library needs
+    more than libc.
     """
     tools = toolchain(target)
     with tempfile.TemporaryDirectory(prefix="qir-") as temporary:
@@ -151,7 +155,8 @@ def _shared(
     visible = "".join(f" {symbol};" for symbol in sorted(exports))
     (folder / "exports").write_text(f"{{ global:{visible} local: *; }};\n")
     file = f"lib{name}.so"
-    flags = ("-shared", "-pthread", "-Wl,--build-id=none", "-Wl,--version-script=exports", "-Wl,-z,noexecstack",
+    flags = ("-shared", "-pthread", "-Wl,--build-id=none", "-Wl,--version-script=exports",
+             "-Wl,-z,noexecstack",
              "-Wl,-z,relro,-z,now", f"-Wl,-soname,{file}", "-s")  # fmt: skip
     _run((*cc, *flags, "-o", file, whole), folder, f"link {file}")
     return (folder / file).read_bytes()

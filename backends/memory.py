@@ -1,4 +1,4 @@
-"""Buffers with lifetimes to offsets in one workspace: as little memory as a few good orders find."""
+"""Buffers with lifetimes to offsets in one workspace: the least memory that good orders find."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ class Lifetime:
 
 @dataclass(frozen=True)
 class Plan:
-    """Where each buffer lies. `total_bytes` of workspace, never less than `bound_bytes`: the most alive at once."""
+    """Where each buffer lies.
+
+    `total_bytes` of workspace, never less than `bound_bytes`: the most alive at once.
+    """
 
     offsets: tuple[int, ...]
     total_bytes: int
@@ -52,9 +55,10 @@ ORDERS: tuple[Key, ...] = (
 
 
 def plan(buffers: Sequence[Lifetime]) -> Plan:
-    """Offsets such that buffers alive at the same step do not overlap; the smallest total of all orders tried.
+    """Offsets such that what is alive at the same step does not overlap; the best of a few orders.
 
-    Source: greedy by size and best fit as in Pisarchyk & Lee, arXiv:2001.03288; the set of orders is this project's.
+    Source: greedy by size and best fit as in Pisarchyk & Lee, arXiv:2001.03288; the set of orders
+    is this project's.
     """
     bound = max_live(buffers)
     best: dict[int, int] = {}

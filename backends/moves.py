@@ -18,7 +18,7 @@ Move = tuple[Place, Place]
 def moves(
     op: Op, place: Callable[[Value], Place], fresh: Callable[[Value], Place]
 ) -> list[Move] | None:
-    """The (from, to) of an op that only moves elements, equal where nothing has to; None for others.
+    """The (from, to) of an op that only moves elements, equal where none has to; None for others.
 
     `fresh` gives room for a packed copy of a value.
     """
@@ -54,11 +54,11 @@ def _reshaped(op: Reshape, x: Place, y: Place, fresh: Callable[[Value], Place]) 
 
 def copied(x: Place, y: Place, context: Context) -> Call:
     """Every element of `x` to `y`."""
-    return call(move.copy(x.view, y.view, context.features), "copy", x=x, y=y)
+    return call(move.copy(x.view, y.view, context.features), {"x": x, "y": y}, "copy")
 
 
 def framed(root: Root, context: Context) -> Call:
-    """What lies around the inside of a root gets its fill; all of it where the inside is no plane."""
+    """What is around the inside of a root gets its fill; all of it where the inside is no plane."""
     whole, inner = root.whole, root.inner
     assert whole is not None and inner is not None and root.fill is not None
     if (
@@ -72,8 +72,8 @@ def framed(root: Root, context: Context) -> Call:
         pad = (top, left, whole.shape[1] - h - top, whole.shape[2] - w - left)
         plane = Plane(inner.dtype, n, h, w, c, pitch_n, pitch_y, pitch_x)
         kernel = move.frame(plane, pad, root.fill, context.features)
-        return call(kernel, f"pad {list(pad)}", y=whole)
-    return call(move.fill(whole.view, root.fill, context.features), "all", y=whole)
+        return call(kernel, {"y": whole}, f"pad {list(pad)}")
+    return call(move.fill(whole.view, root.fill, context.features), {"y": whole}, "all")
 
 
 def _same_ends(a: tuple[int, ...], b: tuple[int, ...]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import prod
 
 from qir.backends.kernels.plane import Plane
@@ -23,7 +24,7 @@ def packed_strides(shape: Sequence[int]) -> Shape:
 
 @dataclass(frozen=True)
 class Place:
-    """Element (i, j, ...) lies `offset + i * strides[0] + j * strides[1] + ...` elements after the root's first."""
+    """Element (i, j, ...) is `offset + i * strides[0] + j * strides[1] + ...` after its root."""
 
     root: str
     dtype: str
@@ -45,7 +46,7 @@ class Place:
 
     @property
     def normal(self) -> Place:
-        """The same elements; strides that never count (axes of size 1) are those of a packed tensor."""
+        """The same elements; strides that never count (of axes of 1) as in a packed tensor."""
         sizes = zip(self.shape, self.strides, packed_strides(self.shape), strict=True)
         return replace(self, strides=tuple(p if n == 1 else s for n, s, p in sizes))
 
@@ -101,7 +102,7 @@ class Place:
         )
 
     def plane(self) -> Plane | None:
-        """This tensor as (N, H, W, C) with adjacent channels; more axes are joined where they adjoin."""
+        """As (N, H, W, C) with adjacent channels, if it is; more axes join where they adjoin."""
         place: Place | None = self
         if len(self.shape) > 4:
             place = self.reshaped((prod(self.shape[:-3]), *self.shape[-3:]))
@@ -130,7 +131,7 @@ def _reshaped_strides(shape: Shape, strides: Shape, new: Shape) -> Shape | None:
             else:
                 count_old, i = count_old * old[i][0], i + 1
         run = old[i0:i]
-        if any(a[1] != b[0] * b[1] for a, b in zip(run, run[1:], strict=False)):
+        if any(a[1] != b[0] * b[1] for a, b in pairwise(run)):
             return None
         step = run[-1][1] if run else 1
         cut = []

@@ -1,4 +1,7 @@
-"""Program: the lowered stage. Kernel calls in order, buffers with offsets, packed constants; prints as text."""
+"""Program: the lowered stage.
+
+Kernel calls in order, buffers with offsets, packed constants; prints as text.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,10 @@ class Argument:
 
 @dataclass(frozen=True)
 class Step:
-    """One kernel call. `symbol` names its code; `ops` are the graph's ops it computes, by first result."""
+    """One kernel call.
+
+    `symbol` names its code; `ops` are the graph's ops it computes, by first result.
+    """
 
     symbol: str
     title: str
@@ -95,7 +101,8 @@ class Program:
         )
         for b in self.buffers:
             lines.append(
-                f"  buffer {b.name}: {b.about}, {b.size_bytes} bytes at {b.offset}, steps {b.first}-{b.last}"
+                f"  buffer {b.name}: {b.about}, {b.size_bytes} bytes at {b.offset},"
+                f" steps {b.first}-{b.last}"
             )
         for i, step in enumerate(self.steps):
             arguments = ", ".join(f"{a.name}={a.address}" for a in step.arguments)

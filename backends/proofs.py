@@ -13,7 +13,7 @@ TIGHTEST = 10  # claims written out; the rest are counted
 
 
 def proven(graph: Graph, kernels: Sequence[str]) -> dict[str, Any]:
-    """Integer-only and no overflow, for the graph; `kernels`: those whose TIR was searched for floats.
+    """Integer-only and no overflow; `kernels`: those whose TIR was searched for floats.
 
     Errors: VerifyError when one of the proofs fails.
     """

@@ -47,7 +47,10 @@ class OrderedKernel(Protocol):
 
 @dataclass(frozen=True)
 class Call:
-    """A kernel and where each of its tensors lies, in the order of its pointers; CONSTANTS has no place."""
+    """A kernel and where each of its tensors lies, in the order of its pointers.
+
+    CONSTANTS has no place.
+    """
 
     kernel: Kernel
     places: Mapping[str, Place | None]
@@ -59,8 +62,10 @@ CONSTANTS = "constants"
 """The argument that points to the kernel's constants block."""
 
 
-def call(kernel: OrderedKernel, about: str = "", macs: int = 0, **places: Place) -> Call:
-    """The call of a kernel that knows the order of its arguments."""
+def call(
+    kernel: OrderedKernel, places: Mapping[str, Place], about: str = "", macs: int = 0
+) -> Call:
+    """The call of a kernel on tensors in these places, by the names of its arguments."""
     order = kernel.code.arguments
     assert set(order) == {*places, *({CONSTANTS} & set(order))}, (order, tuple(places))
     return Call(kernel, {name: places.get(name) for name in order}, macs, about)

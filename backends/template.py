@@ -10,7 +10,7 @@ HOLE = re.compile(r"@([A-Z_]+)@")
 
 
 def fill(template: str, **holes: object) -> str:
-    """The file backends/c/`template` with each @KEY@ replaced; every hole must have its key, and the reverse."""
+    """The file backends/c/`template` with each @KEY@ replaced; holes and keys must be the same."""
     text = (FOLDER / template).read_text()
     found = set(HOLE.findall(text))
     assert found == set(holes), (template, found ^ set(holes))

@@ -8,7 +8,7 @@ SHOWN = 20  # faults listed in one error; the rest are counted
 
 
 class RuntimeFault(Exception):
-    """Any error the runtime raises on purpose: one line of what, where, found, needed; a hint on the next."""
+    """Any error the runtime raises on purpose: what, where, found, needed; a hint below."""
 
     def __init__(self, text: str, hint: str | None = None) -> None:
         self.text, self.hint = text, hint

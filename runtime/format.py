@@ -1,7 +1,8 @@
-"""The artifact's manifest: what it holds, how it is sealed, and what is wrong with one that is not right.
+"""The artifact's manifest: what it holds, how it is sealed, and what can be wrong with one.
 
-An artifact is a folder of files. `manifest.json` says what each is, with its size and SHA-256, and carries the
-SHA-256 of itself (of its canonical form without that entry): any changed byte that means something is found.
+An artifact is a folder of files. `manifest.json` says what each is, with its size and SHA-256, and
+carries the SHA-256 of itself (of its canonical form without that entry): any changed byte that
+means something is found.
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ def unsealed(content: bytes) -> Manifest:
     found = digest(canonical(manifest))
     if manifest.get("sha256") != found:
         raise ValueError(
-            f"its hash is {found[:12]}, {str(manifest.get('sha256'))[:12]} is written in it: it was changed"
+            f"its hash is {found[:12]}, {str(manifest.get('sha256'))[:12]} is written in it:"
+            " it was changed"
         )
     return manifest
 

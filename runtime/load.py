@@ -22,7 +22,10 @@ Function = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Loaded:
-    """An artifact whose manifest, files and machine are right. `files`: the bytes of each file by name."""
+    """An artifact whose manifest, files and machine are right.
+
+    `files`: the bytes of each file by name.
+    """
 
     manifest: format.Manifest
     files: Mapping[str, bytes]
@@ -45,7 +48,7 @@ def read(path: str | os.PathLike[str]) -> Loaded:
 
 
 def from_files(files: Mapping[str, bytes]) -> Loaded:
-    """The artifact of these files, manifest.json among them: what is in memory and not yet on disk."""
+    """The artifact of these files, manifest.json among them: not yet on disk."""
     if format.MANIFEST not in files:
         raise ArtifactError(
             f"artifact: no {format.MANIFEST} among {len(files)} files, one is needed"
@@ -115,7 +118,8 @@ def check_machine(loaded: Loaded) -> None:
     here = (platform.machine(), sys.platform)
     if (target["machine"], target["system"]) != here:
         raise ArtifactError(
-            f"{where}: made for {target['machine']} on {target['system']}, this is {here[0]} on {here[1]}",
+            f"{where}: made for {target['machine']} on {target['system']}, this is"
+            f" {here[0]} on {here[1]}",
             "compile for target cpu on this machine",
         )
     bits = ctypes.sizeof(ctypes.c_void_p) * 8
@@ -127,7 +131,8 @@ def check_machine(loaded: Loaded) -> None:
     if missing := [str(feature) for feature in target["needs"] if feature not in have]:
         raise ArtifactError(
             f"{where}: made for CPUs with {', '.join(missing)}, which this one lacks",
-            f"compile for target cpu on this machine, or for one that needs less than {target['name']}",
+            "compile for target cpu on this machine, or for one that needs less than"
+            f" {target['name']}",
         )
 
 
@@ -143,7 +148,9 @@ class Library:
         except OSError as e:
             raise ArtifactError(f"artifact {self.name}: its library cannot be loaded ({e})") from e
 
-    def function(self, entry: str, arguments: Sequence[Any], result: Any = ctypes.c_int) -> Function:
+    def function(
+        self, entry: str, arguments: Sequence[Any], result: Any = ctypes.c_int
+    ) -> Function:
         """NAME_`entry`, with the C types of its arguments and result."""
         try:
             # Taken as an attribute it would make a cycle, and the library would stay for long.
@@ -157,10 +164,10 @@ class Library:
 
 
 def _dlopen(name: str, content: bytes) -> ctypes.CDLL:
-    """From memory where the system can, else from a file of our own: no one can change it in between.
+    """From memory where the system can, else from a file of our own: no one else can change it.
 
-    The library goes when nothing refers to it any more. Until then its handle stays open: the loader knows libraries
-    by path, and a number used again would find the old one.
+    The library goes when nothing refers to it any more. Until then its handle stays open: the
+    loader knows libraries by path, and a number used again would find the old one.
     """
     if not hasattr(os, "memfd_create"):
         with tempfile.TemporaryDirectory(prefix="qir-") as folder:

@@ -21,7 +21,10 @@ POINTER = ctypes.c_void_p
 
 @dataclass(frozen=True)
 class Port:
-    """One input or output. `low`, `high`: the stored integers there can be; real = scale * (stored - zero_point)."""
+    """One input or output.
+
+    `low`, `high`: the stored integers there can be; real = scale * (stored - zero_point).
+    """
 
     name: str
     dtype: np.dtype[Any]
@@ -52,7 +55,7 @@ class Port:
 
     @property
     def real_dtype(self) -> np.dtype[Any]:
-        """What the float border takes and gives: float32, or the integers themselves when they stand for no reals."""
+        """Of the float border: float32, or the integers themselves when they stand for no reals."""
         return self.dtype if self.scale is None else np.dtype(np.float32)
 
 
@@ -104,8 +107,8 @@ def _at(array: ctypes.Array[ctypes.c_void_p]) -> int:
 class Session:
     """A loaded artifact, ready to run.
 
-    Calls may come from several threads: each uses a box of its own. `threads` more than 1 starts the artifact's
-    own pool, which splits the work of one call at a time.
+    Calls may come from several threads: each uses a box of its own. `threads` more than 1 starts
+    the artifact's own pool, which splits the work of one call at a time.
     """
 
     def __init__(self, loaded: Loaded, threads: int = 1) -> None:
@@ -131,7 +134,8 @@ class Session:
         """Reals in, reals out: one array, or a tuple when there are several outputs."""
         if len(reals) != len(self.inputs):
             raise DataError(
-                f"artifact {self.loaded.name}: {len(reals)} inputs given, {len(self.inputs)} are needed"
+                f"artifact {self.loaded.name}: {len(reals)} inputs given, {len(self.inputs)}"
+                " are needed"
             )
         try:
             box = self._boxes.pop()
@@ -181,7 +185,10 @@ class Session:
         return cases
 
     def selftest(self) -> int:
-        """Run the golden inputs; the number of cases. Errors: ArtifactError when an output differs."""
+        """Run the golden inputs; the number of cases.
+
+        Errors: ArtifactError when an output differs.
+        """
         cases = self.golden()
         for number, (inputs, wanted) in enumerate(cases):
             for port, y, want in zip(self.outputs, self.run_integer(*inputs), wanted, strict=True):
@@ -196,7 +203,8 @@ class Session:
     def _with_integers(self, stored: Sequence[npt.ArrayLike], call: Any) -> tuple[Array, ...]:
         if len(stored) != len(self.inputs):
             raise DataError(
-                f"artifact {self.loaded.name}: {len(stored)} inputs given, {len(self.inputs)} are needed"
+                f"artifact {self.loaded.name}: {len(stored)} inputs given, {len(self.inputs)}"
+                " are needed"
             )
         arrays = [self._stored(port, x) for port, x in zip(self.inputs, stored, strict=True)]
         try:
@@ -215,19 +223,21 @@ class Session:
         a = np.asarray(x)
         if a.shape != port.shape or a.dtype.kind not in "iu":
             raise DataError(
-                f"input {port.name}: {a.dtype}{list(a.shape)} given, {port.dtype}{list(port.shape)} is needed"
+                f"input {port.name}: {a.dtype}{list(a.shape)} given, {port.dtype}{list(port.shape)}"
+                " is needed"
             )
         kept = np.iinfo(port.dtype)
         if a.dtype != port.dtype or (kept.min, kept.max) != (port.low, port.high):
             low, high = int(a.min()), int(a.max())
             if low < port.low or high > port.high:
                 raise DataError(
-                    f"input {port.name}: values reach [{low}, {high}], [{port.low}, {port.high}] is needed"
+                    f"input {port.name}: values reach [{low}, {high}], [{port.low}, {port.high}]"
+                    " is needed"
                 )
         return a
 
     def _converted(self, i: int, x: npt.ArrayLike, box: _Box) -> Array:
-        """Input `i` as contiguous float32; integers that stand for no reals go where slack follows them."""
+        """Input `i` as contiguous float32; plain integers go where slack follows them."""
         port = self.inputs[i]
         if port.scale is None:
             np.copyto(box.inputs[i], self._stored(port, x), casting="unsafe")
@@ -235,7 +245,8 @@ class Session:
         a = np.asarray(x)
         if a.shape != port.shape or a.dtype.kind != "f":
             raise DataError(
-                f"input {port.name}: {a.dtype}{list(a.shape)} given, float32{list(port.shape)} is needed"
+                f"input {port.name}: {a.dtype}{list(a.shape)} given, float32{list(port.shape)}"
+                " is needed"
             )
         return np.ascontiguousarray(a, np.float32)
 

@@ -62,7 +62,8 @@ def main() -> int:
         ops.update(op.mnemonic for op in batch(seeds).ops)
         faults += check(seeds, options.target)
         print(
-            f"{seeds[-1] + 1 - options.start} graphs, {len(faults)} faults, {time.time() - begin:.0f} s",
+            f"{seeds[-1] + 1 - options.start} graphs, {len(faults)} faults,"
+            f" {time.time() - begin:.0f} s",
             flush=True,
         )
         for fault in faults[-5:]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from qir.ir.types import I8, I32, U8, Int, Quant, Tensor
 
 
 class Small(Builder):
-    """A builder with the few shapes of op that these graphs need; numbers come from a fixed seed."""
+    """A builder with the few shapes of op that these graphs need; numbers from a fixed seed."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name, "integer")
@@ -61,7 +61,7 @@ class Small(Builder):
 
 
 def residual_network() -> Graph:
-    """Transpose, three convolutions, one of them with a residual, max pool, linear: logits (1, 10)."""
+    """Transpose, three convolutions, one with a residual, max pool, linear: logits (1, 10)."""
     b = Small("small")
     t = b.add(Transpose(b.image(1, 3, 16, 16), (0, 2, 3, 1)))
     first = b.requantize(b.conv(t, 16))
@@ -83,7 +83,7 @@ def two_branches() -> Graph:
     return b.finish([y, left], ["y", "left"])
 
 
-@lru_cache(maxsize=None)
+@cache
 def artifact(target: str = "cpu") -> Artifact:
     """The residual network's artifact, built once for all tests of a process."""
     return build(residual_network(), target)

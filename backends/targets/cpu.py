@@ -85,7 +85,7 @@ def host_flags() -> frozenset[str]:
 
 
 def host_features() -> tuple[str, ...]:
-    """LLVM's names of the features of this machine; a level's features count only when all are there."""
+    """LLVM's names of this machine's features; those of a level count only when all are there."""
     if platform.machine() != "x86_64" or sys.platform != "linux":
         return ()
     have = {name for name, flag in LINUX_NAMES.items() if flag in host_flags()}

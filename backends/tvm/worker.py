@@ -46,7 +46,7 @@ def _emit(functions: dict[str, PrimFunc], symbol: str, code: Any) -> list[str]:
 def _objects(
     functions: Mapping[str, PrimFunc], target: Mapping[str, object], faults: list[str]
 ) -> list[bytes]:
-    """One object, or when LLVM cannot make that, one for each function; faults name their kernel."""
+    """One object, or where LLVM cannot make that, one a function; faults name their kernel."""
     try:
         return [build_object(functions, target)]
     except Exception as e:

@@ -9,7 +9,7 @@ PYTHON = "{python}"  # in a command: the interpreter that runs
 
 @dataclass(frozen=True)
 class Toolchain:
-    """One way to compile and link C: the compiler's command, the archiver's, and what to install for it.
+    """One way to compile and link C: the compiler's command, the archiver's, what to install.
 
     `flags` follow the compiler's name in every call. A command may start with PYTHON.
     """
@@ -25,10 +25,11 @@ class Toolchain:
 class Target:
     """A machine that qir compiles for.
 
-    `triple`, `cpu`, `features` are LLVM's names. `needs` are the features a machine must report to run the code,
-    by the names its system uses for them (on Linux those in /proc/cpuinfo). `machine` and `system` are what
-    platform.machine() and sys.platform say there. `is_hosted`: there is an operating system with a C library and
-    shared libraries. `c_flags` let the C compiler use what `features` let LLVM use.
+    `triple`, `cpu`, `features` are LLVM's names. `needs` are the features a machine must report to
+    run the code, by the names its system uses for them (on Linux those in /proc/cpuinfo). `machine`
+    and `system` are what platform.machine() and sys.platform say there. `is_hosted`: there is an
+    operating system with a C library and shared libraries. `c_flags` let the C compiler use what
+    `features` let LLVM use.
     """
 
     name: str
