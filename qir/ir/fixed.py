@@ -97,8 +97,8 @@ def dyadic_of(ratio: float | Fraction, bits: int = MANTISSA_BITS) -> tuple[int, 
     mult, shift = round_half_up(size * Fraction(2) ** (bits - exponent)), bits - exponent
     if mult == 1 << bits:
         mult, shift = mult >> 1, shift - 1
-    while shift > MAX_SHIFT:  # tiny ratios keep fewer mantissa bits, as long as one is left
-        mult, shift = round_half_up(Fraction(mult, 2)), shift - 1
+    if shift > MAX_SHIFT:  # tiny ratios keep fewer mantissa bits, as long as one is left
+        mult, shift = round_half_up(size * (1 << MAX_SHIFT)), MAX_SHIFT
     if mult == 0:
         raise VerifyError(f"dyadic: ratio {float(ratio):g} needs a shift over {MAX_SHIFT}")
     if shift < 1:
