@@ -6,12 +6,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import networkx as nx
 
 from qir.placement import Placement, place
-from qir.report import OpRow, Port, Report
+from qir.rows import OpRow, Port
 from qir.terminal import count, decibels, meaning, micros, shape, size, sqnr_class
+
+if TYPE_CHECKING:
+    from qir.report import Report
 
 BOX = (216.0, 62.0)
 PILL = (216.0, 40.0)

@@ -1,4 +1,4 @@
-"""compile and load: frontend -> passes -> backend -> artifact, and nothing else."""
+"""compile: frontend -> passes -> backend -> artifact, and nothing else."""
 
 from __future__ import annotations
 
@@ -10,27 +10,23 @@ from typing import Any
 
 import numpy as np
 
-from qir import runtime
 from qir.backends import artifact, targets
-from qir.ir.errors import ArtifactError, DataError, FrontendError
+from qir.ir.errors import DataError, FrontendError
 from qir.ir.graph import Graph
-from qir.ir.parser import parse
 from qir.ir.ranges import prove_no_overflow
 from qir.ir.target import Target
-from qir.ir.textfile import load_graph, unpacked
-from qir.net import Net, translated
+from qir.ir.textfile import load_graph
+from qir.net import REPORT, Net, opened
 from qir.passes import pipelines
 from qir.passes.calibrate import calibrate
 from qir.passes.channel_ranges import first_samples
 from qir.passes.manager import Manager, Pass
 from qir.passes.measure_sqnr import measure_sqnr
 from qir.passes.observers import Observer
-from qir.report import Report
 from qir.survey import survey
 
 Progress = Callable[[str, int, int], None]
 
-REPORT = "report.json"
 SQNR_SAMPLES = 16  # calibration samples on which every value is held against the float graph
 
 
@@ -105,38 +101,7 @@ def compile(
     home = tempfile.TemporaryDirectory(prefix="qir-")
     folder = Path(home.name) / f"{built.name}.qir"
     built.with_file(REPORT, report.without_times().to_json().encode()).save(folder)
-    return _opened(folder, stages, report, 1, home)
-
-
-def load(path: str | Path, threads: int = 1) -> Net:
-    """The artifact in the folder `path`, every file of it checked, ready to run.
-
-    Errors: ArtifactError when it is damaged, incomplete, or not for this machine.
-    """
-    with translated():
-        loaded = runtime.read(path)
-    try:
-        source = loaded.files[loaded.manifest["graph"]].decode()
-        packed = loaded.files[loaded.manifest["graph"] + ".npz"]
-        graph = parse(source, unpacked(packed, str(path)))
-        report = Report.from_json(loaded.files[REPORT].decode())
-    except (KeyError, UnicodeDecodeError) as e:
-        raise ArtifactError(
-            f"artifact {path}: {e} is missing or damaged, a whole one is needed"
-        ) from e
-    return _opened(Path(path), {graph.stage: graph}, report, threads, None)
-
-
-def _opened(
-    folder: Path,
-    stages: Mapping[str, Graph],
-    report: Report,
-    threads: int,
-    home: tempfile.TemporaryDirectory[str] | None,
-) -> Net:
-    with translated():
-        session = runtime.load(folder, threads)
-    return Net(session, folder, stages, report, home)
+    return opened(folder, stages, report, 1, home)
 
 
 def imported(
@@ -169,7 +134,7 @@ def imported(
 
 
 def _is_torch(model: Any) -> bool:
-    """Whether a class of the model's ancestry comes from torch; torch is not imported to find out."""
+    """Whether the model is of a class from torch; torch is not imported to find out."""
     return any(kind.__module__.split(".")[0] == "torch" for kind in type(model).__mro__)
 
 

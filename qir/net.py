@@ -1,4 +1,4 @@
-"""Net: a compiled model, ready to run, to look into and to save."""
+"""Net: a compiled model, ready to run, to look into, to save and to load; needs no compiler."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ from qir import runtime
 from qir.backends.folder import write_folder
 from qir.ir.errors import ArtifactError, DataError
 from qir.ir.graph import Graph
+from qir.ir.parser import parse
+from qir.ir.textfile import unpacked
 from qir.ir.types import Array
 from qir.report import Report
 from qir.runtime import format
 from qir.runtime.session import Session
+
+REPORT = "report.json"
 
 
 class Net:
@@ -71,6 +75,38 @@ class Net:
 
     def __repr__(self) -> str:
         return f"<qir.Net {self._report.name} for {self._report.target}>"
+
+
+def load(path: str | Path, threads: int = 1) -> Net:
+    """The artifact in the folder `path`, every file of it checked, ready to run.
+
+    Errors: ArtifactError when it is damaged, incomplete, or not for this machine.
+    """
+    with translated():
+        loaded = runtime.read(path)
+    try:
+        source = loaded.files[loaded.manifest["graph"]].decode()
+        packed = loaded.files[loaded.manifest["graph"] + ".npz"]
+        graph = parse(source, unpacked(packed, str(path)))
+        report = Report.from_json(loaded.files[REPORT].decode())
+    except (KeyError, UnicodeDecodeError) as e:
+        raise ArtifactError(
+            f"artifact {path}: {e} is missing or damaged, a whole one is needed"
+        ) from e
+    return opened(Path(path), {graph.stage: graph}, report, threads, None)
+
+
+def opened(
+    folder: Path,
+    stages: Mapping[str, Graph],
+    report: Report,
+    threads: int,
+    home: tempfile.TemporaryDirectory[str] | None,
+) -> Net:
+    """The net of an artifact's folder; `home` keeps a temporary one until the net is gone."""
+    with translated():
+        session = runtime.load(folder, threads)
+    return Net(session, folder, stages, report, home)
 
 
 @contextmanager

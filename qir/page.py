@@ -7,11 +7,15 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
 from string import Template
+from typing import TYPE_CHECKING
 
 from qir.drawing import draw
 from qir.plots import sqnr_plot, time_bars, worst
-from qir.report import Margin, OpRow, PassRow, Port, Report, Share
+from qir.rows import Margin, OpRow, PassRow, Port, Share
 from qir.terminal import Places, count, decibels, meaning, micros, part, shape, size, sqnr_class
+
+if TYPE_CHECKING:
+    from qir.report import Report
 
 NUMBER = ' class="n"'
 

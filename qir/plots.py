@@ -9,9 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from html import escape
+from typing import TYPE_CHECKING
 
-from qir.report import OpRow, Report
+from qir.rows import OpRow
 from qir.terminal import decibels, micros, part, sqnr_class
+
+if TYPE_CHECKING:
+    from qir.report import Report
 
 WIDTH, HEIGHT = 1100.0, 280.0
 LEFT, RIGHT, TOP, BOTTOM = 44.0, 12.0, 22.0, 44.0

@@ -15,7 +15,8 @@ from qir.ir.ops import Constant, Conv, Linear, Lookup, MatMul
 from qir.ir.ranges import Claim
 from qir.ir.types import Quant, integer_of
 from qir.passes.manager import Record
-from qir.report import Margin, OpRow, PassRow, Port, Proofs, Report, Sizes
+from qir.report import Report
+from qir.rows import Margin, OpRow, PassRow, Port, Proofs, Sizes
 
 IN_PLACE = "in place"
 TIGHTEST = 8  # margins that the report shows; the proof holds them all

@@ -7,6 +7,7 @@ import math
 import shutil
 from collections.abc import Container, Iterable, Iterator
 from itertools import takewhile
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
@@ -14,7 +15,10 @@ from rich.console import Console, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from qir.report import OpRow, Port, Report, Share
+from qir.rows import OpRow, Port, Share
+
+if TYPE_CHECKING:
+    from qir.report import Report
 
 SHOWN = 120  # op rows on a terminal; the page and the JSON hold all
 LEAST_COLUMNS = 120  # of plain text: a narrower pipe would cut the names

@@ -44,6 +44,8 @@ HOMES = {
         "qir.frontends.torch",
         "qir.ir.torch_executor",
         "qir.passes.calibrate*",
+        "qir.passes.correct_bias",  # runs the float graph beside the simulated one
+        "qir.passes.measure_sqnr",  # the same beside the integer one
         # passes that train or differentiate:
     ),
 }
@@ -203,7 +205,7 @@ class DropTypeChecking(ast.NodeTransformer):
 def runs(module: str, target: str) -> Iterator[str]:
     """What importing `target` runs: itself, and each package around it but not around us."""
     yield target
-    while not inside(module, target := target.rpartition(".")[0]):
+    while (target := target.rpartition(".")[0]) and not inside(module, target):
         yield target
 
 

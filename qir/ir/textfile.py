@@ -40,7 +40,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def packed(graph: Graph) -> bytes:
-    """The graph's constants over 16 elements as an npz by SHA-256; equal graphs give equal bytes."""
+    """The constants over 16 elements as an npz, by SHA-256; equal graphs give equal bytes."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as z:
         for digest, data in sorted(blobs(graph).items()):

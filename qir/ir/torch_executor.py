@@ -73,7 +73,9 @@ class FloatProgram:
                 " are needed"
             )
         for value, x in zip(self.graph.inputs, inputs, strict=True):
-            tensor = x if isinstance(x, torch.Tensor) else torch.from_numpy(np.asarray(x, order="C"))
+            tensor = (
+                x if isinstance(x, torch.Tensor) else torch.from_numpy(np.asarray(x, order="C"))
+            )
             if tuple(tensor.shape) != value.type.shape:
                 raise DataError(
                     f"input {value}: shape {list(tensor.shape)} given, {list(value.type.shape)} is"

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from qir.ir.errors import ArtifactError
-from qir.report import Margin, OpRow, Report, Share
+from qir.report import Report
+from qir.rows import Margin, OpRow, Share
 from qir.terminal import count, decibels, micros, size, sqnr_class
 from tests.roof.reports import report, row, small
 

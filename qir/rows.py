@@ -1,0 +1,126 @@
+"""What a report is made of: plain rows, known to all that print or draw them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class OpRow:
+    """One kernel call: the op it is named after, with what was fused into it.
+
+    name:     the value it computes; `reads` are the values it takes, of other rows or inputs.
+    bits:     stored types, such as "u8 x i8 -> u8".
+    sqnr_db:  10 * log10(power of the float value / power of the error), on the calibration data;
+              infinite for an exact value, None when not measured.
+    micros:   median time of one call, None when not profiled.
+    """
+
+    name: str
+    op: str
+    loc: str
+    kernel: str
+    bits: str
+    shape: tuple[int, ...]
+    macs: int
+    weight_bytes: int
+    sqnr_db: float | None = None
+    micros: float | None = None
+    reads: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PassRow:
+    """What one pass did; `error` is what its claim was measured to, when it was checked."""
+
+    name: str
+    claim: str
+    seconds: float | None
+    rewrites: int
+    ops_before: int
+    ops_after: int
+    error: float | None = None
+
+
+@dataclass(frozen=True)
+class Margin:
+    """One intermediate of one op: what it can reach at most, and the bits it is held in."""
+
+    op: str
+    what: str
+    low: int
+    high: int
+    bits: int
+
+    @property
+    def bits_needed(self) -> int:
+        """The least signed width that holds low and high."""
+        return max(self.high.bit_length(), (-self.low - 1).bit_length() if self.low < 0 else 0) + 1
+
+    @property
+    def used(self) -> float:
+        """The part of the range that is reached: 1 is the limit."""
+        top = 1 << (self.bits - 1)
+        return max(self.high / (top - 1), -self.low / top, 0.0)
+
+
+@dataclass(frozen=True)
+class Proofs:
+    """What was proven, and of what: the integer-only proof, the overflow proof, the kernels' check.
+
+    `overflow_claims` intermediates stay within their bits; `tightest` are those with least room.
+    """
+
+    integer_only: str
+    overflow_claims: int
+    tightest: tuple[Margin, ...]
+    kernels: str
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes of the artifact's parts, and of all its files."""
+
+    weights: int
+    code: int
+    workspace: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output: real = scale * (stored - zero_point); no scale means plain integers.
+
+    `name` is the model's own, `value` the one in the graph.
+    """
+
+    name: str
+    value: str
+    shape: tuple[int, ...]
+    storage: str
+    scale: float | None = None
+    zero_point: int | None = None
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one kernel does of the whole program."""
+
+    kernel: str
+    calls: int
+    macs: int
+    weight_bytes: int
+    micros: float | None
+
+    @staticmethod
+    def of(kernel: str, rows: Iterable[OpRow]) -> Share:
+        every = list(rows)
+        timed = [r.micros for r in every if r.micros is not None]
+        return Share(
+            kernel,
+            len(every),
+            sum(r.macs for r in every),
+            sum(r.weight_bytes for r in every),
+            sum(timed) if timed else None,
+        )
