@@ -1,0 +1,167 @@
+"""The rewrite driver: order, uses, names, places, and what it refuses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+
+from qir.ir.errors import PassError
+from qir.ir.graph import Graph
+from qir.ir.op import Loc, Op, Value
+from qir.ir.ops import Abs, Neg, Relu, Reshape, Tanh
+from qir.ir.parser import parse
+from qir.passes.manager import KEEPS_BITS, Claim, Manager, Miss, Pass, Record, find, register
+from qir.passes.pattern import RewritePass, Site
+
+CHAIN = parse(
+    """graph @chain stage=imported (%x: tensor<2xf32>) {
+      %a = neg(%x) : tensor<2xf32> loc("m.onnx node a")
+      %b = neg(%a) : tensor<2xf32> loc("m.onnx node b")
+      %c = tanh(%b) : tensor<2xf32>
+      %d = neg(%c) : tensor<2xf32>
+      return %d, %b
+    }"""
+)
+
+
+@dataclass(frozen=True)
+class Twice(RewritePass):
+    """neg(neg(x)) -> abs(abs(x)): nonsense, but it emits, replaces and merges."""
+
+    name: ClassVar[str] = "twice"
+    claim: ClassVar[Claim] = KEEPS_BITS
+    roots: ClassVar[tuple[type[Op], ...]] = (Neg,)
+
+    def rewrite(self, op: Op, at: Site) -> Value | Miss:
+        assert isinstance(op, Neg)
+        inner = at.producer(op.x)
+        if not isinstance(inner, Neg):
+            return Miss("one neg")
+        return at.replace(Abs(at.emit(Abs(inner.x))), inner)
+
+
+def run(one: RewritePass, graph: Graph = CHAIN) -> tuple[Graph, Record]:
+    record = Record(one.name, one.claim)
+    return one.run(graph, record), record
+
+
+def test_a_replacement_keeps_the_name_and_both_places() -> None:
+    after, record = run(Twice())
+    assert [op.mnemonic for op in after.ops] == ["abs", "abs", "tanh", "neg"]
+    assert after.ops[1].names == ("b",)
+    assert after.ops[1].loc == Loc("m.onnx node a + m.onnx node b", ("twice",))
+    assert after.ops[0].loc == Loc("m.onnx node b", ("twice",))
+    assert after.outputs == (after.ops[3].result, after.ops[1].result)
+    assert record.rewrites == 1
+    assert [(m.why, m.at) for m in record.misses] == [("one neg", "d")]
+
+
+def test_an_unchanged_graph_is_the_same_object() -> None:
+    @dataclass(frozen=True)
+    class Never(Twice):
+        name: ClassVar[str] = "never"
+
+        def rewrite(self, op: Op, at: Site) -> Value | Miss:
+            return Miss("never")
+
+    after, record = run(Never())
+    assert after is CHAIN
+    assert record.rewrites == 0
+
+
+def test_uses_count_outputs_and_new_readers() -> None:
+    seen: dict[str, int] = {}
+
+    @dataclass(frozen=True)
+    class Look(Twice):
+        name: ClassVar[str] = "look"
+        roots: ClassVar[tuple[type[Op], ...]] = (Op,)
+
+        def rewrite(self, op: Op, at: Site) -> Value | Miss:
+            for value in op.operands:
+                seen.setdefault(value.name, at.uses(value))
+            return Miss("looking")
+
+    run(Look())
+    assert seen == {"x": 1, "a": 1, "b": 2, "c": 1}
+
+
+def test_a_rule_that_never_ends() -> None:
+    @dataclass(frozen=True)
+    class Flip(Twice):
+        name: ClassVar[str] = "flip"
+        roots: ClassVar[tuple[type[Op], ...]] = (Tanh, Relu)
+
+        def rewrite(self, op: Op, at: Site) -> Value | Miss:
+            (x,) = op.operands
+            return at.replace(Relu(x) if isinstance(op, Tanh) else Tanh(x))
+
+    with pytest.raises(PassError, match="pass flip: still changes the graph after 20 walks"):
+        run(Flip())
+
+
+def test_a_replacement_of_another_shape() -> None:
+    @dataclass(frozen=True)
+    class Bend(Twice):
+        name: ClassVar[str] = "bend"
+        roots: ClassVar[tuple[type[Op], ...]] = (Tanh,)
+
+        def rewrite(self, op: Op, at: Site) -> Value | Miss:
+            return at.replace(Reshape(op.operands[0], (2, 1)))
+
+    with pytest.raises(
+        PassError, match=r"pass bend: tanh %c gave tensor<2xf32>, its replacement gives tensor<2x1x"
+    ):
+        run(Bend())
+
+
+def test_a_broken_claim_names_the_passes_run_so_far() -> None:
+    with pytest.raises(
+        PassError, match=r"pass twice: outputs differ by .*, Keeps: every bit is"
+    ) as e:
+        Manager(check=True).run(CHAIN, [Twice()])
+    assert "passes run so far: twice" in str(e.value)
+
+
+def test_a_broken_graph_is_the_fault_of_its_pass() -> None:
+    @dataclass(frozen=True)
+    class Cut(Pass):
+        name: ClassVar[str] = "cut"
+
+        def run(self, graph: Graph, record: Record) -> Graph:
+            return Graph(
+                graph.name,
+                graph.inputs,
+                graph.ops[1:],
+                graph.outputs,
+                graph.output_names,
+                "imported",
+            )
+
+    with pytest.raises(PassError, match=r"pass cut: graph @chain: 1 faults in structure"):
+        Manager().run(CHAIN, [Cut()])
+
+
+def test_names_of_passes_are_their_own() -> None:
+    with pytest.raises(PassError, match="pass Again: name 'fold-pad' is empty or taken"):
+        find("fold-pad")
+
+        @register
+        class Again(Twice):
+            name: ClassVar[str] = "fold-pad"
+
+
+def test_an_emitted_op_takes_no_name_of_the_old_graph() -> None:
+    """A later op called like the mnemonic keeps its name."""
+    graph = parse(
+        """graph @net stage=imported (%x: tensor<2xf32>) {
+          %a = neg(%x) : tensor<2xf32>
+          %b = neg(%a) : tensor<2xf32>
+          %abs = tanh(%b) : tensor<2xf32>
+          return %abs
+        }"""
+    )
+    after, _ = run(Twice(), graph)
+    assert [op.names[0] for op in after.ops] == ["abs1", "b", "abs"]
