@@ -12,6 +12,7 @@ from qir.frontends.onnx.site import MAX_ELEMENTS, Site
 from qir.ir import ops
 from qir.ir.data import Data
 from qir.ir.op import Value
+from qir.ir.types import Quant
 
 
 def identity(at: Site) -> Operand:
@@ -134,8 +135,8 @@ def _like(at: Site, x: Operand, others: Sequence[Operand]) -> Value:
     """x as a value; constant integers beside a quantized value take its quantization."""
     if isinstance(x, Known) and not x.is_float:
         for other in others:
-            if isinstance(other, Value) and not other.type.is_float:
-                return at.pool.stored(x, other.type.quant)
+            if isinstance(other, Value) and isinstance(other.type.elem, Quant):
+                return at.pool.stored(x, other.type.elem)
     return at.valued(x)
 
 

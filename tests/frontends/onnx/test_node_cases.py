@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from functools import cache
 
 import pytest
 
@@ -55,33 +56,40 @@ def refusal(name: str) -> tuple[str, str] | None:
     )
 
 
+@cache
+def outcome(name: str) -> FrontendError | None:
+    """None for a case that gives the reference's numbers, the error for one that is refused."""
+    try:
+        run(node_cases()[name])
+    except FrontendError as e:
+        return e
+    return None
+
+
 @pytest.mark.parametrize("op", sorted({op_of(c) for c in node_cases().values()}))
 def test_node_cases(op: str) -> None:
     """Each case gives the reference's numbers, or is refused for a reason of the table."""
     for name, case in node_cases().items():
         if op_of(case) != op or name in OTHER:
             continue
-        try:
-            run(case)
-        except FrontendError as e:
+        if (error := outcome(name)) is not None:
             found = refusal(name)
-            assert found is not None, f"{name}: {e}"
-            assert re.search(found[0], str(e)), f"{name}: {e}"
+            assert found is not None, f"{name}: {error}"
+            assert re.search(found[0], str(error)), f"{name}: {error}"
 
 
 def test_how_many_of_how_many() -> None:
-    """The count that the documentation states; more is welcome, fewer is a regression."""
-    passed: Counter[str] = Counter()
-    total: Counter[str] = Counter()
-    for name, case in node_cases().items():
-        total[op_of(case)] += 1
-        try:
-            run(case)
-            passed[op_of(case)] += name not in OTHER
-        except (FrontendError, AssertionError):
-            pass
+    """Of the promised operators 305 of 369, of all 722 of 989, with the onnx of constraints.txt."""
+    total = Counter(op_of(c) for c in node_cases().values())
+    passed = Counter(
+        op_of(c) for name, c in node_cases().items() if name not in OTHER and outcome(name) is None
+    )
+    reasons = Counter(
+        found[1] for name in node_cases() if (found := refusal(name)) and name not in OTHER
+    )
     promised = PROMISED.split()
     assert set(promised) <= set(total)
-    done, all_of_them = (sum(c[op] for op in promised) for c in (passed, total))
-    print(f"promised operators: {done} of {all_of_them}; all: {passed.total()} of {total.total()}")
-    assert (done, passed.total()) >= (1, 1)
+    done, known = (sum(c[op] for op in promised) for c in (passed, total))
+    print(f"promised operators: {done} of {known}; all: {passed.total()} of {total.total()}")
+    print(*(f"{count:4} {why}" for why, count in reasons.most_common()), sep="\n")
+    assert done >= 300 and passed.total() >= 700
