@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from qir.driver import compile, load
+    from qir.driver import compile
     from qir.ir.errors import (
         ArtifactError,
         DataError,
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         QirError,
         VerifyError,
     )
+    from qir.net import Net, load
 
 __version__ = "0.1.0"
 
@@ -25,6 +26,7 @@ __all__ = [
     "DataError",
     "FrontendError",
     "LowerError",
+    "Net",
     "ParseError",
     "PassError",
     "QirError",
@@ -33,14 +35,14 @@ __all__ = [
     "load",
 ]
 
-_DRIVER = ("compile", "load")
+_HOMES = {"compile": "qir.driver", "load": "qir.net", "Net": "qir.net"}
 
 
 def __getattr__(name: str) -> object:
     """Load a public name from its home: `import qir` alone stays cheap."""
     if name not in __all__:
         raise AttributeError(f"module 'qir' has no attribute {name!r}")
-    home = import_module("qir.driver" if name in _DRIVER else "qir.ir.errors")
+    home = import_module(_HOMES.get(name, "qir.ir.errors"))
     value = globals()[name] = getattr(home, name)
     return value
 

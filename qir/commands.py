@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from qir import driver
+import qir
 from qir.backends.targets import TARGETS
 from qir.ir.errors import ArtifactError, DataError
 from qir.ir.target import PYTHON, Target
@@ -43,7 +43,7 @@ def compile_model(given: Namespace) -> None:
     if output.exists() and not (output / MANIFEST).is_file():  # said now, not after the work
         raise ArtifactError(f"{output}: exists and is no artifact, a free path is needed")
     with progress() as tell:
-        net = driver.compile(
+        net = qir.compile(
             given.model,
             calibration=read_batches(given.calibration) if given.calibration else None,
             target=given.target,
@@ -68,7 +68,7 @@ def compile_model(given: Namespace) -> None:
 
 def run_artifact(given: Namespace) -> None:
     """Run samples one after the other; write the outputs, or tell what is in them."""
-    net = driver.load(given.artifact, given.threads)
+    net = qir.load(given.artifact, given.threads)
     arrays = [array for name in given.input for array in read_arrays(name)]
     call = net.run_integer if given.integer else net
     found = _run_all(call, net.session.inputs, arrays)
@@ -115,7 +115,7 @@ def _batches(port: Port, array: Array) -> int:
 
 def bench_artifact(given: Namespace) -> None:
     """Time the whole call as Python makes it, then each step of it."""
-    net = driver.load(given.artifact, given.threads)
+    net = qir.load(given.artifact, given.threads)
     inputs = [reals(port) for port in net.session.inputs]
     whole = measure(lambda: net(*inputs), given.seconds)
     report, moves = profiled(net)
@@ -152,7 +152,7 @@ def _times(report: Report, moves: float, whole: Timing) -> Any:
 
 def show_report(given: Namespace) -> None:
     """Print the report, or write it as a page."""
-    net = driver.load(given.artifact)
+    net = qir.load(given.artifact)
     report = profiled(net)[0] if given.profile else net.report()
     if given.html is not None:
         write_whole(given.html, report.html().encode())
@@ -198,7 +198,7 @@ def console() -> Console:
 
 @contextmanager
 def progress() -> Iterator[Callable[[str, int, int], None] | None]:
-    """A bar on stderr for driver.compile to move, where stderr is a terminal."""
+    """A bar on stderr for qir.compile to move, where stderr is a terminal."""
     if not sys.stderr.isatty():
         yield None
         return

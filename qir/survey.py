@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from math import prod
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from qir.backends.artifact import Artifact
 from qir.backends.fuse import Group, fuse
 from qir.ir.graph import Graph
 from qir.ir.op import Loc, Op, Value
@@ -17,6 +16,9 @@ from qir.ir.types import Quant, integer_of
 from qir.passes.manager import Record
 from qir.report import Report
 from qir.rows import Margin, OpRow, PassRow, Port, Proofs, Sizes
+
+if TYPE_CHECKING:
+    from qir.backends.artifact import Artifact
 
 IN_PLACE = "in place"
 TIGHTEST = 8  # margins that the report shows; the proof holds them all

@@ -201,6 +201,19 @@ def test_a_closed_pipe_is_no_error(made: Made) -> None:
     assert shown.stdout.count("\n") == 1 and "Traceback" not in shown.stderr
 
 
+def test_a_report_needs_no_compiler(made: Made) -> None:
+    """Only what compiles loads torch, onnx and tvm."""
+    script = (
+        "import sys\nfrom qir.cli import main\n"
+        f"main(['report', {str(made.artifact)!r}, '--profile'])\n"
+        f"main(['run', {str(made.artifact)!r}, '--input', {str(made.data)!r}])\n"
+        "print(*{name.split('.')[0] for name in sys.modules}, file=sys.stderr)"
+    )
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "rich" in shown.stderr
+    assert not {"torch", "onnx", "tvm", "tvm_ffi"} & set(shown.stderr.split())
+
+
 def test_help_loads_nothing_heavy() -> None:
     script = (
         "import sys\nfrom qir.cli import main\n"
