@@ -25,7 +25,8 @@ from qir.passes.rebatch import rebatch
 
 LIVE_ELEMENTS = 1 << 25  # of one op's operands and results: 128 MiB of float32
 LARGEST_CHUNK = 256
-SAVE_EVERY = 2.0  # seconds between saves, and at least 20 times what a save takes
+SAVE_EVERY = 2.0  # seconds between saves, at least
+SAVE_SHARE = 20  # times what a save takes, at least
 
 Progress = Callable[[int], None]
 
@@ -97,7 +98,7 @@ def calibrate(
         now.samples, now.data = position, digest.hexdigest()
         if progress is not None:
             progress(position)
-        if path is not None and time.monotonic() - saved > max(SAVE_EVERY, 20 * cost):
+        if path is not None and time.monotonic() - saved > max(SAVE_EVERY, SAVE_SHARE * cost):
             start = time.monotonic()
             now.save(path)
             saved = time.monotonic()
@@ -208,7 +209,7 @@ def chunks(graph: Graph, batches: Iterable[Any], size: int) -> Iterator[tuple[Ar
         own = graph.inputs[0].type.shape[0]
         if have % own:
             raise DataError(
-                f"calibration data: {have} samples left over, a multiple of {own} is needed"
+                f"calibration data: {have % own} samples left over, a multiple of {own} is needed"
             )
         yield joined(waiting)
 

@@ -14,15 +14,18 @@ from qir.ir.ops import Constant
 from qir.ir.types import Array
 from qir.passes.calibrate import chunk_of, chunks, run_chunk
 
-SAMPLES = 64
+SAMPLES = 256
+ELEMENTS = 1 << 24  # of all samples held: 64 MiB of float32
 
 
 def first_samples(
     graph: Graph, batches: Iterable[Any], most: int = SAMPLES
 ) -> tuple[tuple[Array, ...], Iterator[Any]]:
     """At most `most` samples of the data as one batch, and the data again from the start: data
-    that can be read only once is kept for those samples alone.
+    that can be read only once is kept for those samples alone. Large samples are fewer.
     """
+    own = graph.inputs[0].type.shape[0]
+    most = max(own, min(most, ELEMENTS // max(1, sum(v.type.size for v in graph.inputs) // own)))
     source = iter([batches] if hasattr(batches, "shape") else batches)
     held = []
 
@@ -32,7 +35,7 @@ def first_samples(
             yield batch
 
     parts, have = [], 0
-    for chunk in chunks(graph, remembered(), graph.inputs[0].type.shape[0]):
+    for chunk in chunks(graph, remembered(), own):
         parts.append(chunk)
         have += len(chunk[0])
         if have >= most:

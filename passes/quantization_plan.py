@@ -87,7 +87,7 @@ class Plan:
     groups: nx.Graph[str] = field(default_factory=nx.Graph)
 
     def forms_before(self, name: str) -> Form | None:
-        """Whether the value is a constant of the model: those need no calibration."""
+        """The form of a value that is known already, of constants even before the walk is there."""
         is_constant = isinstance(self.graph.producers.get(name), Constant)
         return Form.CONSTANT if is_constant else self.forms.get(name)
 
@@ -131,6 +131,7 @@ def store(plan: Plan, value: Value) -> None:
     readers = plan.graph.users.get(value.name, ())
     is_output = any(v.name == value.name for v in plan.graph.outputs)
     if readers and not is_output and all(isinstance(r, Quantize) for r in readers):
+        plan.forms.setdefault(value.name, Form.SUM)  # an input: those who read it store it
         return
     plan.forms[value.name] = Form.STORED
     plan.pairs[value.name] = value
@@ -228,11 +229,10 @@ def continues(plan: Plan, reader: Op, source: str) -> bool:
     if not isinstance(reader, (Unary, PRelu, BatchNorm, *BINARY)):
         return False
     for v in reader.operands:
-        known = plan.forms.get(v.name)
-        if known is Form.CONSTANT:
+        if plan.forms_before(v.name) is Form.CONSTANT:
             if any(s != 1 for s in v.type.shape[:-1]):
                 return False
-        elif known is None or (v.name != source and plan.source.get(v.name) != source):
+        elif v.name not in plan.forms or source not in (v.name, plan.source.get(v.name)):
             return False
     return True
 

@@ -44,14 +44,14 @@ class ToInteger(Pass):
                     raise NoInteger(f"{op.mnemonic} is not an integer op")
                 at.forms[op.names[0]] = rule(op, at)
                 record.rewrites += 1
-            except NoInteger as e:
-                faults.append(f"{op}: {e.text}")
             except QirError as e:
                 faults.append(f"{op}: {e.text}")
         outputs = leave(graph, at, faults)
         if faults:
             raise LowerError(
-                listed(f"graph @{graph.name}: {len(faults)} ops have no integer form", faults),
+                listed(
+                    f"graph @{graph.name}: no integer form for {len(faults)} of its values", faults
+                ),
                 hint="calibrate and quantize the graph first; ops on floats are never left in",
             )
         new = builder.finish(outputs, graph.output_names).without_dead_code()

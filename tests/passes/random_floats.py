@@ -8,10 +8,41 @@ from qir.ir.data import Data
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Op, Value
 from qir.ir.ops import (
-    Abs, Add, AvgPool, Bilinear, Clip, Concat, Constant, Conv, Elu, Gather, Gelu,
-    HardSigmoid, HardSwish, LeakyRelu, Linear, MatMul, MaxPool, Mul, Neg, Pad, PadMode, PRelu,
-    ReduceMax, ReduceMean, ReduceSum, Relu, Reshape, Sigmoid, Silu, Slice, Softmax, Softplus, Sub,
-    Tanh, Transpose,
+    Abs,
+    Add,
+    AvgPool,
+    Bilinear,
+    Clip,
+    Concat,
+    Constant,
+    Conv,
+    Elu,
+    Gather,
+    Gelu,
+    HardSigmoid,
+    HardSwish,
+    LeakyRelu,
+    Linear,
+    MatMul,
+    MaxPool,
+    Mul,
+    Neg,
+    Pad,
+    PadMode,
+    PRelu,
+    ReduceMax,
+    ReduceMean,
+    ReduceSum,
+    Relu,
+    Reshape,
+    Sigmoid,
+    Silu,
+    Slice,
+    Softmax,
+    Softplus,
+    Sub,
+    Tanh,
+    Transpose,
 )  # fmt: skip
 from qir.ir.types import F32, Array, Tensor
 
@@ -42,7 +73,9 @@ class Net:
         inner = 1 if depthwise else c
         w = self.constant(o, k, k, inner, size=(k * k * inner) ** -0.5)
         bias = self.constant(o, size=0.3) if self.rng.random() < 0.7 else None
-        return self.add(Conv(x, w, bias, (stride, stride), (k // 2,) * 4, (1, 1), c if depthwise else 1))
+        return self.add(
+            Conv(x, w, bias, (stride, stride), (k // 2,) * 4, (1, 1), c if depthwise else 1)
+        )
 
     def unary(self, x: Value) -> Value:
         match int(self.rng.integers(14)):

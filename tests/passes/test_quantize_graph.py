@@ -1,0 +1,209 @@
+"""Where pairs go, what they hold, and weights."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qir.ir.errors import PassError
+from qir.ir.fixed import Rounding
+from qir.ir.graph import Builder, Graph
+from qir.ir.op import Value
+from qir.ir.ops import (
+    Add,
+    Clip,
+    Concat,
+    Constant,
+    Conv,
+    Dequantize,
+    HardSwish,
+    MaxPool,
+    Mul,
+    Quantize,
+    Relu,
+    Sigmoid,
+    Softmax,
+)
+from qir.ir.ops.quantize import dequantized
+from qir.ir.types import F32, I8, U8, Array, Quant, Tensor
+from qir.passes.calibrate import calibrate
+from qir.passes.manager import Manager
+from qir.passes.quantize_graph import QuantizeGraph
+from qir.passes.quantize_weights import quantize_weights
+from tests.passes.random_floats import samples
+
+
+class Net(Builder):
+    def __init__(self) -> None:
+        super().__init__("net", "canonical")
+        self.rng = np.random.default_rng(0)
+        self.x = self.input("x", Tensor((1, 4, 4, 2), F32))
+
+    def conv(self, x: Value, name: str) -> Value:
+        w = self.rng.normal(size=(2, 1, 1, x.type.shape[3])).astype(np.float32)
+        op = Conv(x, self.add(Constant.of(w)), None, (1, 1), (0, 0, 0, 0), (1, 1), 1)
+        return self.add(op, name)
+
+
+def simulated(graph: Graph, **options: int) -> Graph:
+    ranges = calibrate(graph, samples(graph, 20), "min-max")
+    return Manager().run(graph, [QuantizeGraph(ranges, **options)])
+
+
+def quantized(graph: Graph) -> dict[str, Quant]:
+    """The quantization behind each value that has a pair."""
+    return {
+        op.x.name: op.to
+        for op in simulated(graph).ops
+        if isinstance(op, Quantize)
+    }  # fmt: skip
+
+
+def test_relu_is_clamped_by_the_pair_behind_it() -> None:
+    net = Net()
+    found = quantized(net.finish([net.add(Relu(net.conv(net.x, "c")), "r")]))
+    assert set(found) == {"x", "r"}
+    assert int(found["r"].zero_point.array) == 0
+
+
+def test_a_relu_of_two_readers_does_not_hide_what_the_other_needs() -> None:
+    net = Net()
+    c = net.conv(net.x, "c")
+    r = net.add(Relu(c), "r")
+    s = net.add(MaxPool(r, (1, 1), (1, 1), (0, 0, 0, 0), (1, 1)))
+    assert set(quantized(net.finish([net.add(Add(c, s), "a")]))) == {"x", "c", "r", "a"}
+
+
+def test_a_sum_of_functions_of_one_value_is_one_table() -> None:
+    net = Net()
+    c = net.conv(net.x, "c")
+    assert set(quantized(net.finish([net.add(Add(c, net.add(Relu(c))), "a")]))) == {"x", "c", "a"}
+
+
+def test_a_residual_add_takes_the_accumulator_as_it_is() -> None:
+    net = Net()
+    a = net.add(Add(net.conv(net.x, "c"), net.x), "a")
+    assert set(quantized(net.finish([net.add(Clip(a, 0.0, 6.0), "r")]))) == {"x", "r"}
+
+
+def test_of_two_accumulators_one_is_stored() -> None:
+    net = Net()
+    a = net.add(Add(net.conv(net.x, "c"), net.conv(net.x, "d")), "a")
+    assert set(quantized(net.finish([a]))) == {"x", "c", "a"}
+
+
+def test_a_function_of_an_accumulator_reads_a_stored_value_and_chains_are_one() -> None:
+    net = Net()
+    h = net.add(HardSwish(net.conv(net.x, "c")), "h")
+    two = net.add(Constant.of(np.float32(2)), "two")
+    assert set(quantized(net.finish([net.add(Mul(h, two), "m")]))) == {"x", "c", "m"}
+
+
+def test_a_concat_and_what_moves_share_one_quantization() -> None:
+    net = Net()
+    c = net.conv(net.x, "c")
+    p = net.add(MaxPool(net.add(Relu(c), "r"), (2, 2), (1, 1), (0, 0, 1, 1), (1, 1)), "p")
+    found = quantized(net.finish([net.conv(net.add(Concat((p, net.x), 3), "cc"), "y")]))
+    assert set(found) == {"x", "r", "y"}
+    assert found["x"] == found["r"]
+
+
+def test_a_given_scale_reaches_a_concat_through_a_pair_of_its_own() -> None:
+    net = Net()
+    s = net.add(Sigmoid(net.conv(net.x, "c")), "s")
+    graph = net.finish([net.add(Concat((s, net.x), 3), "cc")])
+    found = quantized(graph)
+    assert float(found["s"].scale.array) == 1 / 256
+    assert found["s_dq"] == found["x"]
+
+
+def test_functions_of_known_range_have_fixed_scales() -> None:
+    net = Net()
+    found = quantized(net.finish([net.add(Softmax(net.conv(net.x, "c")), "s")]))
+    assert (float(found["s"].scale.array), int(found["s"].zero_point.array)) == (1 / 256, 0)
+
+
+def test_bits_of_weights_and_activations() -> None:
+    net = Net()
+    four = simulated(net.finish([net.conv(net.x, "c")]), weight_bits=4, activation_bits=4)
+    kinds = {str(op.x.type.quant.storage) for op in four.ops if isinstance(op, Dequantize)}
+    assert kinds == {"i4", "u4"}
+    with pytest.raises(PassError, match="quantize: 9 bits, 2 to 8 are supported"):
+        simulated(net.finish([net.x]), activation_bits=9)
+
+
+def test_zero_ranges_have_a_valid_scale() -> None:
+    net = Net()
+    graph = net.finish([net.add(Relu(net.conv(net.x, "c")), "r")])
+    ranges = calibrate(graph, np.zeros((3, 4, 4, 2)), "mse")
+    made = Manager().run(graph, [QuantizeGraph(ranges)])
+    assert all(float(op.to.scale.array) == 1 for op in made.ops if isinstance(op, Quantize))
+
+
+def test_without_ranges_the_edges_are_named() -> None:
+    net = Net()
+    graph = net.finish([net.add(Relu(net.conv(net.x, "c")), "r")])
+    with pytest.raises(PassError, match=r"2 values have no quantization.*\n  relu %r\n  input %x"):
+        QuantizeGraph().run(graph, None)  # type: ignore[arg-type]
+
+
+def test_a_model_with_all_its_pairs_keeps_them_and_needs_no_ranges() -> None:
+    net = Net()
+    done = simulated(net.finish([net.add(Relu(net.conv(net.x, "c")), "r")]))
+    assert Manager().run(done, [QuantizeGraph()]).canonical() == done.canonical()
+
+
+def test_edges_that_a_model_left_out_are_filled_in() -> None:
+    net = Net()
+    to = Quant.per_tensor(U8, 0.5, 100)
+    kept = net.add(Dequantize(net.add(Quantize(net.x, to, Rounding.HALF_EVEN))))
+    graph = net.finish([net.add(Relu(net.conv(kept, "c")), "r")])
+    found = simulated(graph)
+    assert next(op.to for op in found.ops if isinstance(op, Quantize)) == to
+    assert sum(isinstance(op, Quantize) for op in found.ops) == 2
+
+
+@given(st.integers(0, 10_000), st.integers(2, 8), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_weights_are_the_nearest_integers(seed: int, bits: int, per_channel: bool) -> None:
+    rng = np.random.default_rng(seed)
+    w = (rng.normal(size=(5, 7)) * 10.0 ** rng.integers(-6, 3, (5, 1))).astype(np.float32)
+    made = quantize_weights(w, bits, per_channel, False, None, 1.0)
+    quant = made.elem
+    assert isinstance(quant, Quant)
+    real = dequantized(made.value.array, quant)
+    step = np.broadcast_to(quant.scale.array.reshape(-1, 1), w.shape)
+    top = 2 ** (bits - 1) - 1
+    inside = (w <= step * (top + 0.5)) & (w >= -step * (top + 1.5))
+    assert np.all(np.abs(real - w)[inside] <= 0.5001 * step[inside])
+    assert made.value.array.min() >= -top - 1 and made.value.array.max() <= top
+
+
+def squared_error(w: Array, **options: bool) -> float:
+    made = quantize_weights(w, 4, True, options["clip"], None, 1.0)
+    assert isinstance(made.elem, Quant)
+    return float(((dequantized(made.value.array, made.elem) - w) ** 2).sum())
+
+
+def test_clipping_pays_at_few_bits() -> None:
+    w = np.random.default_rng(0).laplace(size=(8, 400)).astype(np.float32)
+    assert squared_error(w, clip=True) < 0.8 * squared_error(w, clip=False)
+
+
+def test_the_full_range_is_used_where_it_is_better() -> None:
+    w = np.array([[-1.28, 1.27, 0.01]], np.float32)
+    made = quantize_weights(w, 8, True, False, None, 1.0)
+    np.testing.assert_array_equal(made.value.array, [[-128, 127, 1]])
+
+
+def test_a_channel_that_is_almost_zero_keeps_its_bias_within_32_bits() -> None:
+    w = np.array([[1e-20, -1e-21], [0.0, 0.0], [1.0, 0.5]], np.float32)
+    made = quantize_weights(w, 8, True, False, np.array([3.0, -2.0, 0.1]), 0.01)
+    assert isinstance(made.elem, Quant)
+    steps = np.array([3.0, -2.0, 0.1]) / (0.01 * made.elem.scale.array)
+    assert np.abs(steps).max() < 2**30
+    assert made.elem.storage == I8 and re.match("q<i8, axis=0", str(made.elem))
