@@ -17,7 +17,7 @@ import numpy as np
 
 from qir.backends.kernels.contraction import Array
 from qir.backends.kernels.fields import Fields
-from qir.backends.kernels.kernel import Kernel, vector_bytes
+from qir.backends.kernels.kernel import Kernel
 from qir.backends.kernels.nest import Nest, nest
 from qir.backends.kernels.view import View
 
@@ -33,7 +33,6 @@ class SoftmaxCode:
     low: int
     high: int
     nest: Nest
-    vector_bytes: int
 
     @property
     def units(self) -> int:
@@ -60,21 +59,27 @@ def softmax(
     y: View,
     features: frozenset[str],
 ) -> Kernel:
-    """Probabilities along the last axis."""
+    """Probabilities along the last axis; the same code on every machine, so far."""
+    table = np.asarray(exp_table, np.int64)
+    _check(x, y, table, mult, shift)
+    loops = nest(x.shape, (x.strides, y.strides), whole=1)
+    code = SoftmaxCode(x.dtype, y.dtype, low, high, loops)
+    seeds = [(1 << 69) // ((2 * (i + SEEDS) + 1) << 30) for i in range(SEEDS)]
+    exp = np.zeros(256, np.int64)
+    exp[: table.size] = table
+    values = {"exp": exp, "seed": np.array(seeds, np.int64), "zero": np.int64(zero_point)}
+    values |= {"mult": np.int64(mult), "half": np.int64(1 << (shift - 1)), "shift": np.int64(shift)}
+    return Kernel(code, code.fields.pack(values))  # type: ignore[arg-type]
+
+
+def _check(x: View, y: View, table: Array, mult: int, shift: int) -> None:
     if x.item != 1 or x.shape != y.shape or not x.shape:
         raise ValueError(
             f"softmax: x is {x.dtype} {list(x.shape)}, y {list(y.shape)};"
             " 8 bits, one shape and an axis are needed"
         )
-    table = np.asarray(exp_table, np.int64)
-    total = int(table.max()) * x.shape[-1]
-    if (
-        table.min() < 0
-        or table[0] < 1
-        or table[0] != table.max()
-        or total >= 2**31
-        or table.size > 256
-    ):
+    falls = table.min() >= 0 and table[0] >= 1 and table[0] == table.max() and table.size <= 256
+    if not falls or int(table.max()) * x.shape[-1] >= 2**31:
         raise ValueError(
             f"softmax: {x.shape[-1]} exponentials in [{table.min()}, {table.max()}],"
             " the first the greatest and a sum under 2**31 are needed"
@@ -83,11 +88,3 @@ def softmax(
         raise ValueError(
             f"softmax: mult {mult}, shift {shift}; 0 to 2**31 - 1 and 1 to 62 are needed"
         )
-    loops = nest(x.shape, (x.strides, y.strides), whole=1)
-    code = SoftmaxCode(x.dtype, y.dtype, low, high, loops, vector_bytes(features))
-    seeds = [(1 << 69) // ((2 * (i + SEEDS) + 1) << 30) for i in range(SEEDS)]
-    exp = np.zeros(256, np.int64)
-    exp[: table.size] = table
-    values = {"exp": exp, "seed": np.array(seeds, np.int64), "zero": np.int64(zero_point)}
-    values |= {"mult": np.int64(mult), "half": np.int64(1 << (shift - 1)), "shift": np.int64(shift)}
-    return Kernel(code, code.fields.pack(values))  # type: ignore[arg-type]

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tests.backends.contraction_cases import features, link, target
-from tests.backends.loop_cases import CASES, run_case
+from tests.backends.held import run_case
+from tests.backends.loop_cases import CASES
 
 pytest.importorskip("tvm")
 

@@ -33,16 +33,12 @@ def emit_bilinear(code: BilinearCode, symbol: str) -> PrimFunc:
             param = dot((image, row, column), code.params)
 
             def channels(at: Expr, width: int) -> None:
-                total = None
+                sides = []
                 for b in (0, 1):
-                    taps = [
-                        cast(w.load(x, above[a] + across[b] + at, width), "int32", width)
-                        for a in (0, 1)
-                    ]
-                    down = taps[0] * spread(u[0], width) + taps[1] * spread(u[1], width)
-                    side = (down - spread(center, width)) * spread(v[b], width)
-                    total = side if total is None else total + side
-                value = w.let(total)
+                    taps = [w.load(x, above[a] + across[b] + at, width) for a in (0, 1)]
+                    down = _weighted([cast(t, "int32", width) for t in taps], u, width)
+                    sides.append(down - spread(center, width))
+                value = w.let(_weighted(sides, v, width))
                 if code.scaling:
                     scaler = Scaler(w, code.scaling, constants)
                     value = scaler.stored(
@@ -52,3 +48,7 @@ def emit_bilinear(code: BilinearCode, symbol: str) -> PrimFunc:
 
             w.spans(code.y.channels, lanes, channels)
     return w.finish(symbol)
+
+
+def _weighted(pair: list[Expr], weights: list[Expr], width: int) -> Expr:
+    return pair[0] * spread(weights[0], width) + pair[1] * spread(weights[1], width)
