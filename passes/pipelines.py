@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from qir.ir.graph import Graph
 from qir.ir.types import Array
+from qir.passes.affine_to_conv import AffineToConv
 from qir.passes.calibrate import Ranges
 from qir.passes.channel_ranges import channel_reach
 from qir.passes.correct_bias import CorrectBias
@@ -65,6 +66,7 @@ CANONICALIZE = Pipeline(
         MergeMoves(),
         DropIdentities(),
         PermuteColumns(),
+        AffineToConv(),
         FoldConstants(),
         MergeEqualOps(),
         RemoveDeadCode(),

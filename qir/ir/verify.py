@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cache
 
 import numpy as np
 
@@ -138,11 +137,16 @@ def numbers(graph: Graph) -> Iterator[str]:
                 yield f"{op}: {name} is NaN, a number is needed"
 
 
-@cache
+_NUMBER_FIELDS: dict[type[Op], tuple[str, ...]] = {}
+
+
 def number_fields(cls: type[Op]) -> tuple[str, ...]:
     """The attributes of an op class that can hold a NaN."""
-    kinds = (Data, Dyadic, float)
-    return tuple(f.name for f in op_fields(cls) if not f.operand and f.annotation in kinds)
+    if cls not in _NUMBER_FIELDS:
+        kinds = (Data, Dyadic, float)
+        own = tuple(f.name for f in op_fields(cls) if not f.operand and f.annotation in kinds)
+        _NUMBER_FIELDS[cls] = own
+    return _NUMBER_FIELDS[cls]
 
 
 def integer_only(graph: Graph) -> Iterator[str]:
