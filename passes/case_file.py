@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+import qir.passes.pipelines  # noqa: F401  (makes every pass known by its name)
 from qir.ir import data
 from qir.ir.errors import ParseError, PassError, QirError
 from qir.ir.graph import Graph

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-import qir.passes.pipelines  # noqa: F401  (makes every pass known by its name)
 from qir.passes.case_file import Case, check, read_cases, update
 
 FOLDER = Path(__file__).parent / "cases"

@@ -7,7 +7,6 @@ from typing import ClassVar
 
 import pytest
 
-import qir.passes.pipelines  # noqa: F401
 from qir.ir.errors import ParseError, PassError, QirError
 from qir.ir.op import Op, Value
 from qir.ir.ops import Neg, Relu
