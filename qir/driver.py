@@ -81,9 +81,10 @@ def compile(
         kinder = manager.run(graph, pipelines.transform(graph, sample))
         graph = stages["transformed"] = kinder
     if graph.stage == "transformed":
-        ranges = batches and calibrate(
-            graph, batches, observer, state, lambda done: tell("calibration", done, 0)
-        )
+        ranges = None
+        if batches is not None:
+            done = lambda samples: tell("calibration", samples, 0)  # noqa: E731
+            ranges = calibrate(graph, batches, observer, state, done)
         widths = (bits, bits) if isinstance(bits, int) else bits
         pairs = pipelines.quantize(ranges, *widths, reference=graph, sample=sample)
         graph = stages["simulated"] = manager.run(graph, pairs)
