@@ -119,9 +119,10 @@ def rrelu(
 @imports("aten.prelu.default", "aten._prelu_kernel.default")
 def prelu(site: Site, x: Held, weight: Held) -> Value:
     """prelu with one slope, or one for each channel: then between transposes, the channels last."""
-    at, slope = site.value(x), site.constant(weight, "the slope of a prelu").flatten()
-    if slope.numel() == 1:
-        return site.add(PRelu(at, site.value(slope.reshape(()))))
+    at, slope = site.value(x), site.constant(weight, "the slope of a prelu")
+    slope = site.derived(slope.reshape(() if slope.numel() == 1 else -1), slope)
+    if not slope.shape:
+        return site.add(PRelu(at, site.value(slope)))
     axis = 1 if at.type.rank > 1 else 0
     return on_last_axis(site, at, axis, lambda v: site.add(PRelu(v, site.value(slope))))
 

@@ -86,7 +86,8 @@ def image_weight(site: Site, weight: Held, axes: int) -> Value:
             o, i, k = weight.type.shape
             return site.reshape(site.transpose(weight, 0, 2, 1), o, 1, k, i)
         case _:
-            return site.weight(site.constant(weight, "weight").unsqueeze(2), 0, 2, 3, 1)
+            w = site.constant(weight, "the weight")
+            return site.weight(site.derived(w.unsqueeze(2), w), 0, 2, 3, 1)
 
 
 def outputs_first(site: Site, weight: Held, groups: int) -> Held:
@@ -95,7 +96,8 @@ def outputs_first(site: Site, weight: Held, groups: int) -> Held:
         return weight.permuted((1, 0, *range(2, len(weight.shape))))
     w = site.constant(weight, "the weight of a transposed convolution")
     split = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
-    return split.transpose(1, 2).reshape(-1, w.shape[0] // groups, *w.shape[2:])
+    turned = split.transpose(1, 2).reshape(-1, w.shape[0] // groups, *w.shape[2:])
+    return site.derived(turned, w)
 
 
 def sides_of(padding: Spatial | str, plane: Plane, kernel: Pair, dilation: Pair) -> Sides:

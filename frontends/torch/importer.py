@@ -25,7 +25,7 @@ from qir.frontends.torch import (
     shape,
 )
 from qir.frontends.torch.export import Program, first_line, to_program
-from qir.frontends.torch.site import Missing, Site, Stored, symbol
+from qir.frontends.torch.site import Labels, Missing, Site, Stored, symbol
 from qir.frontends.torch.table import RULES, Unsupported, nearest
 from qir.ir.errors import FrontendError, QirError, listed
 from qir.ir.graph import Builder, Graph
@@ -75,7 +75,7 @@ class Walk:
         self.builder = Builder(symbol(program.name), "imported")
         self.held: dict[Node, Any] = {}
         self.faults: list[str] = []
-        self.names = {id(tensor): label for label, tensor in program.constants.values()}
+        self.labels = Labels(program.constants.values())
         self.cache: dict[Any, Value] = {}
 
     def graph(self) -> Graph:
@@ -103,7 +103,7 @@ class Walk:
         if held is UNKNOWN:
             return Value("unknown", Tensor((), F32))
         try:
-            return Site(self.builder, node.name, loc_of(node), self.names, self.cache).value(held)
+            return Site(self.builder, node.name, loc_of(node), self.labels, self.cache).value(held)
         except Unsupported as e:
             self.faults.append(f"output {node.name}: {e}")
             return Value("unknown", Tensor((), F32))
@@ -147,14 +147,23 @@ class Walk:
                 "control flow or a region of its own", "one path through the model is needed"
             )
         if not has_values and (rule is None or rule.folds):
-            return folded(node, args, kwargs)
+            return self.folded(node, args, kwargs)
         if rule is None:
             raise Unsupported("not supported", f"nearest is {nearest(name)}")
-        site = Site(self.builder, label(node), loc_of(node), self.names, self.cache)
+        site = Site(self.builder, label(node), loc_of(node), self.labels, self.cache)
         return rule.apply(site, *args, **kwargs)
 
+    def folded(self, node: Node, args: Any, kwargs: Any) -> Any:
+        """A constant node's result; a view of a parameter keeps the parameter's name."""
+        made = computed(node, args, kwargs)
+        sources = [held for held in flat((args, kwargs)) if isinstance(held, torch.Tensor)]
+        if isinstance(made, torch.Tensor) and len(sources) == 1:
+            if made.untyped_storage().data_ptr() == sources[0].untyped_storage().data_ptr():
+                self.labels.derive(made, sources[0])
+        return made
 
-def folded(node: Node, args: Any, kwargs: Any) -> Any:
+
+def computed(node: Node, args: Any, kwargs: Any) -> Any:
     """The result of a node all of whose operands are constants, by torch itself."""
     tags = getattr(node.target, "tags", ())
     if torch.Tag.nondeterministic_seeded in tags:

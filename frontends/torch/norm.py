@@ -111,9 +111,9 @@ def group_norm(
     y = site.reshape(site.add(LayerNorm(rows, None, None, float(eps))), *shape)
     ones = (1,) * (len(shape) - 2)
     if weight is not None:
-        y = site.add(Mul(y, site.value(site.constant(weight, "the gain").reshape(-1, *ones))))
+        y = site.add(Mul(y, reshaped(site, weight, -1, *ones)))
     if bias is not None:
-        y = site.add(Add(y, site.value(site.constant(bias, "the offset").reshape(-1, *ones))))
+        y = site.add(Add(y, reshaped(site, bias, -1, *ones)))
     return y
 
 
@@ -165,4 +165,10 @@ def flat(site: Site, held: Held | None) -> Value | None:
     """A gain or offset as one row."""
     if held is None or (isinstance(held, torch.Tensor) and held.dim() == 1):
         return site.optional(held)
-    return site.value(site.constant(held, "the gain or offset").flatten())
+    return reshaped(site, held, -1)
+
+
+def reshaped(site: Site, held: Held, *shape: int) -> Value:
+    """A constant gain or offset in another shape."""
+    tensor = site.constant(held, "the gain or offset")
+    return site.value(site.derived(tensor.reshape(shape), tensor))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,23 @@ from qir.ir.op import Loc, Op, Value
 from qir.ir.ops import Constant, Dequantize, Reshape, Transpose
 from qir.ir.ops.shape import Move
 from qir.ir.types import F32, I64, Quant
+
+
+class Labels:
+    """Which tensors are the model's parameters and buffers, or reshaped ones of them."""
+
+    def __init__(self, named: Iterable[tuple[str, torch.Tensor]]) -> None:
+        # by identity; the tensors are kept, so that no other gets their id
+        self._known = {id(tensor): (name, tensor) for name, tensor in named}
+
+    def of(self, tensor: torch.Tensor) -> str | None:
+        return self._known.get(id(tensor), (None, tensor))[0]
+
+    def derive(self, tensor: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+        """`tensor`, called as the parameter or buffer that `source` is."""
+        if (name := self.of(source)) is not None:
+            self._known[id(tensor)] = name, tensor
+        return tensor
 
 
 @dataclass(frozen=True)
@@ -52,15 +69,13 @@ class Site:
     """One node of the torch graph: rules add ops through it; names and places come unasked."""
 
     def __init__(
-        self,
-        builder: Builder,
-        name: str,
-        loc: Loc,
-        names: Mapping[int, str],
-        cache: dict[Any, Value],
+        self, builder: Builder, name: str, loc: Loc, labels: Labels, cache: dict[Any, Value]
     ) -> None:
         self.builder, self.name, self.loc = builder, name, loc
-        self._names, self._cache = names, cache  # parameters: id -> name; constants already emitted
+        self._labels, self._cache = (
+            labels,
+            cache,
+        )  # cache: constants that stand in the graph already
 
     def add(self, op: Op) -> Value:
         """Append `op`, named after the node; a move after node and mnemonic."""
@@ -106,7 +121,11 @@ class Site:
 
     def label(self, tensor: torch.Tensor) -> str | None:
         """The name of the parameter or buffer that `tensor` is."""
-        return self._names.get(id(tensor))
+        return self._labels.of(tensor)
+
+    def derived(self, tensor: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+        """`tensor`, a rearranged `source`, under the same name."""
+        return self._labels.derive(tensor, source)
 
     def _constant(self, source: torch.Tensor, array: torch.Tensor, perm: tuple[int, ...]) -> Value:
         key = (id(source), perm)

@@ -98,6 +98,18 @@ def test_a_nan_weight_is_named() -> None:
     assert "1.running_var holds 1 NaN or infinite of 2 elements, finite ones are needed" in text
 
 
+def test_a_nan_weight_is_named_where_the_weight_is_rearranged() -> None:
+    net = nn.Sequential(nn.ConvTranspose2d(4, 2, 3), nn.GroupNorm(1, 2), nn.PReLU(2))
+    for parameter in net.parameters():
+        parameter.data.fill_(float("nan"))
+    text = refusal(net)
+    for name in ("0.weight", "0.bias", "1.weight", "1.bias", "2.weight"):
+        assert f": {name} holds " in text or name in ("0.bias", "1.bias")  # behind the weight
+    signal = nn.Sequential(nn.Conv1d(4, 2, 3))
+    signal[0].weight.data.fill_(float("inf"))
+    assert ": 0.weight holds 24 NaN or infinite of 24" in refusal(signal, inputs((1, 4, 6)))
+
+
 def test_control_flow_on_data() -> None:
     def branch(x: torch.Tensor) -> torch.Tensor:
         return x * 2 if x.sum() > 0 else x
