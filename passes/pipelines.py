@@ -20,6 +20,7 @@ from qir.passes.matmul_to_linear import MatmulToLinear
 from qir.passes.merge_equal_ops import MergeEqualOps
 from qir.passes.merge_moves import MergeMoves
 from qir.passes.move_dequantize import MoveDequantize
+from qir.passes.move_quantize import MoveQuantize
 from qir.passes.move_transposes import MoveTransposes
 from qir.passes.permute_columns import PermuteColumns
 from qir.passes.pool_to_reduce import PoolToReduce
@@ -60,9 +61,11 @@ CANONICALIZE = Pipeline(
         FoldPad(),
         PoolToReduce(),
         FoldAffine(),
-        MoveDequantize(),
         # what the passes above left over
         MoveTransposes(),
+        MoveDequantize(),
+        MoveQuantize(),
+        DropIdentities(),
         MergeMoves(),
         DropIdentities(),
         PermuteColumns(),
