@@ -15,7 +15,7 @@ from tests.backends.loop_cases import CASES
 pytest.importorskip("tvm")
 
 FLAGS = {"vnni512": {"avx512_vnni", "avx512bw"}, "avx2": {"avx2"}, "plain": set[str]()}
-ROUNDS = 6
+ROUNDS = 4
 
 
 def has(family: str) -> bool:

@@ -36,6 +36,12 @@ class Script(Writer):
         self._emit(tirx.DeclBuffer(other, data=buffer.data))
         return other
 
+    def scratch(self, count: int, dtype: str) -> Expr:
+        """A buffer on the stack."""
+        buffer = tirx.decl_buffer((count,), dtype, "scratch", scope="local")
+        self._emit(tirx.AllocBuffer(buffer))
+        return buffer
+
     @contextmanager
     def when(self, condition: Expr) -> Iterator[None]:
         """What is written inside happens only if the condition holds."""

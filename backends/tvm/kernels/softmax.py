@@ -1,4 +1,4 @@
-"""Softmax in fixed point in TIR: three passes over each row, no scratch memory."""
+"""Softmax in fixed point in TIR: three passes over a row, the exponentials of a short one kept."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from qir.backends.kernels.softmax import SEEDS, SoftmaxCode
 from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.kernels.script import Constants, Script, cast, clamp
 from qir.backends.tvm.kernels.writer import Expr, Registers
+
+KEPT = 256  # exponentials on the stack: a kilobyte
 
 
 class _Softmax:
@@ -26,11 +28,16 @@ class _Softmax:
             top = w.let(most[0])
             total = w.registers(1, "int32", 1)
             total[0] = tirx.const(0, "int32")
+            kept = w.scratch(self.size, "int32") if self.size <= KEPT else None
             with w.steps(self.size) as i:
-                total[0] = total[0] + self._exp(x_at, i, top)
+                e = w.let(self._exp(x_at, i, top))
+                total[0] = total[0] + e
+                if kept is not None:
+                    w.store(kept, i, e)
             reciprocal, n = self._reciprocal(total)
             with w.steps(self.size) as i:
-                self._store(self._exp(x_at, i, top), reciprocal, n, y_at + i * self.y_step)
+                e = self._exp(x_at, i, top) if kept is None else w.load(kept, i)
+                self._store(e, reciprocal, n, y_at + i * self.y_step)
         return w.finish(symbol)
 
     def _x(self, at: Expr, i: Expr) -> Expr:
@@ -64,9 +71,15 @@ class _Softmax:
         mult, half, shift, zero = (
             self.constants.take(f) for f in ("mult", "half", "shift", "zero")
         )
-        p = tirx.shift_right(cast(e, "int64", 1) * reciprocal, tirx.const(31, "int64") - n)
-        value = w.let(tirx.shift_right(p * mult + half, shift) + zero)
+        product = _word(cast(e, "int64", 1)) * _word(reciprocal)
+        p = tirx.shift_right(product, tirx.const(31, "int64") - n)
+        value = w.let(tirx.shift_right(_word(p) * _word(mult) + half, shift) + zero)
         w.store(self.y, at, cast(clamp(value, code.low, code.high, "int64", 1), code.y, 1))
+
+
+def _word(value: Expr) -> Expr:
+    """The value, which has 32 bits and no sign, so that a product is one instruction on vectors."""
+    return tirx.bitwise_and(value, tirx.const(0xFFFFFFFF, "int64"))
 
 
 def emit_softmax(code: SoftmaxCode, symbol: str) -> PrimFunc:
