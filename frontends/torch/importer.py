@@ -156,11 +156,17 @@ class Walk:
     def folded(self, node: Node, args: Any, kwargs: Any) -> Any:
         """A constant node's result; a view of a parameter keeps the parameter's name."""
         made = computed(node, args, kwargs)
-        sources = [held for held in flat((args, kwargs)) if isinstance(held, torch.Tensor)]
-        if isinstance(made, torch.Tensor) and len(sources) == 1:
-            if made.untyped_storage().data_ptr() == sources[0].untyped_storage().data_ptr():
-                self.labels.derive(made, sources[0])
+        for source in flat((args, kwargs)):
+            if is_view(made, source):
+                self.labels.derive(made, source)
         return made
+
+
+def is_view(made: Any, source: Any) -> bool:
+    """Whether both are tensors and `made` shows the elements of `source`."""
+    if not (isinstance(made, torch.Tensor) and isinstance(source, torch.Tensor)):
+        return False
+    return made.untyped_storage().data_ptr() == source.untyped_storage().data_ptr()
 
 
 def computed(node: Node, args: Any, kwargs: Any) -> Any:

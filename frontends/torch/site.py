@@ -72,10 +72,8 @@ class Site:
         self, builder: Builder, name: str, loc: Loc, labels: Labels, cache: dict[Any, Value]
     ) -> None:
         self.builder, self.name, self.loc = builder, name, loc
-        self._labels, self._cache = (
-            labels,
-            cache,
-        )  # cache: constants that stand in the graph already
+        self._labels = labels
+        self._cache = cache  # the constants that stand in the graph already
 
     def add(self, op: Op) -> Value:
         """Append `op`, named after the node; a move after node and mnemonic."""
