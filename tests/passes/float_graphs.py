@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from qir.ir.fixed import Rounding
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Op, Value
 from qir.ir.ops import (
@@ -20,6 +21,7 @@ from qir.ir.ops import (
     Constant,
     Conv,
     ConvTranspose,
+    Dequantize,
     Div,
     Expand,
     Gather,
@@ -33,6 +35,7 @@ from qir.ir.ops import (
     Neg,
     Pad,
     PadMode,
+    Quantize,
     ReduceMax,
     ReduceMean,
     Relu,
@@ -44,7 +47,7 @@ from qir.ir.ops import (
     Tanh,
     Transpose,
 )  # fmt: skip
-from qir.ir.types import F32, Tensor
+from qir.ir.types import F32, U8, Quant, Tensor
 
 TO_LAST, TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 SMALL = 600  # elements a value may have for another layer to read it
@@ -53,9 +56,10 @@ SMALL = 600  # elements a value may have for another layer to read it
 class FloatGraphs:
     """Draws one graph of `size` steps from a seed."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, pairs: bool = False) -> None:
         self.rng = np.random.default_rng(seed)
         self.builder = Builder("random", "imported")
+        self.pairs = pairs  # whether values are quantized and dequantized between
 
     def graph(self, size: int) -> Graph:
         n, c, h, w = (int(self.rng.integers(1, k)) for k in (3, 5, 7, 7))
@@ -73,6 +77,8 @@ class FloatGraphs:
             self.unary, self.by_constant, self.transpose, self.reshape, self.slice, self.pad,
             self.reduce, self.written_out, lambda v: self.binary(v, values), self.gather,
         ]  # fmt: skip
+        if self.pairs:
+            steps += [self.pair] * 12
         if x.type.rank == 4:
             windows = [self.conv, self.conv, self.norm, self.pool, self.transposed, self.shuffle]
             steps = steps + windows + windows
@@ -134,6 +140,10 @@ class FloatGraphs:
             gate = self.add(Sigmoid(self.add(ReduceMean(x, axes, True)))) if x.type.rank else x
             return self.add(Mul(gate, other))
         return self.add(kind(x, other))
+
+    def pair(self, x: Value) -> Value:
+        to = Quant.per_tensor(U8, float(self.one_of(0.05, 0.1)), int(self.one_of(0, 128)))
+        return self.add(Dequantize(self.add(Quantize(x, to, Rounding.HALF_EVEN))))
 
     def transpose(self, x: Value) -> Value:
         return self.add(Transpose(x, tuple(int(a) for a in self.rng.permutation(x.type.rank))))

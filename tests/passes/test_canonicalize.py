@@ -13,8 +13,16 @@ from hypothesis import strategies as st
 from qir.ir.graph import Builder, Graph
 from qir.ir.ops import Add, BatchNorm, Constant, Conv, Relu, Transpose
 from qir.ir.types import F32, Tensor
+from qir.passes.drop_identities import DropIdentities
+from qir.passes.fold_constants import FoldConstants
+from qir.passes.fold_pad import FoldPad
 from qir.passes.manager import Manager
+from qir.passes.merge_equal_ops import MergeEqualOps
+from qir.passes.merge_moves import MergeMoves
+from qir.passes.move_dequantize import MoveDequantize
+from qir.passes.move_quantize import MoveQuantize
 from qir.passes.pipelines import CANONICALIZE
+from qir.passes.recognize_clip import RecognizeClip
 from tests.passes.float_graphs import TO_FIRST, TO_LAST, FloatGraphs
 
 
@@ -29,6 +37,23 @@ def test_random_graphs_keep_their_outputs(seed: int, size: int) -> None:
     assert after.stage == "canonical"
     assert after.output_names == graph.output_names
     assert [v.type for v in after.outputs] == [v.type for v in graph.outputs]
+
+
+EXACT = (
+    DropIdentities(), MergeEqualOps(), MergeMoves(), RecognizeClip(), FoldPad(), MoveDequantize(),
+    MoveQuantize(), DropIdentities(), MergeMoves(), DropIdentities(), FoldConstants(),
+)  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), size=st.integers(1, 20))
+def test_quantized_graphs_keep_every_bit(seed: int, size: int) -> None:
+    """The passes that claim every bit, on graphs with pairs: a last bit before one is a step
+    after.
+    """
+    graph = FloatGraphs(seed, pairs=True).graph(size)
+    assert all(one.claim.within == 0 for one in EXACT)
+    Manager(check=True).run(graph, EXACT)
 
 
 def deep(blocks: int) -> Graph:
