@@ -31,6 +31,7 @@ LINUX_NAMES = {
     "avx512vl": "avx512vl",
     "avx512vnni": "avx512_vnni",
     "avx512vbmi": "avx512vbmi",
+    "avx512ifma": "avx512ifma",
     "gfni": "gfni",
 }
 """LLVM's name of each feature -> the name in /proc/cpuinfo."""
