@@ -119,7 +119,7 @@ def time_bars(report: Report) -> str:
     lines = list(bars)
     if rest:
         lines.append((-1, f"{len(rest)} other ops", sum(t[2] for t in rest)))
-    longest = max(spent for _, _, spent in lines) or 1.0
+    longest = bars[0][2] or 1.0
     bodies = (_bar(i, what, spent, longest, report.micros) for i, what, spent in lines)
     return f'<div class="bars">{"".join(bodies)}</div>'
 
@@ -129,7 +129,7 @@ def _bar(i: int, what: str, spent: float, longest: float, whole: float | None) -
     row = "" if i < 0 else f' data-row="{i}"'
     return (
         f'<div class="bar"{row}><span class="what">{escape(what)}</span>'
-        f'<span class="track"><i style="width:{100 * spent / longest:.1f}%"></i></span>'
+        f'<span class="track"><i style="width:{min(100 * spent / longest, 100):.1f}%"></i></span>'
         f'<span class="value">{micros(spent)}</span>'
         f'<span class="value">{part(spent, whole)}</span></div>'
     )
