@@ -64,10 +64,10 @@ class EqualizeChannels(Pass):
             return Miss("an output of the graph", last.name)
         found: list[Conv | Linear] = []
         for reader in readers:
-            fits = isinstance(reader, (Conv, Linear)) and reader.x.name == last.name
-            if not fits or constant(graph, reader.w) is None:  # type: ignore[union-attr]
+            if not isinstance(reader, (Conv, Linear)) or reader.x.name != last.name:
                 return Miss(f"{reader.mnemonic} reads it, a conv or linear is needed", last.name)
-            assert isinstance(reader, (Conv, Linear))
+            if constant(graph, reader.w) is None:
+                return Miss("its reader's weights are not constants", last.name)
             found.append(reader)
         reach = self.reach.get(last.name)
         if reach is None or not reach.any():

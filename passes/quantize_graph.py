@@ -93,14 +93,12 @@ def maker(plan: Plan, name: str) -> Op | None:
 
 
 def border_quant(plan: Plan, group: list[str]) -> Quant | None:
-    """The quantization that the model itself gives to the one concat of a group of its operands."""
-    for name in group:
-        readers = plan.graph.users.get(name, ())
-        kinds = {r.to for r in readers if isinstance(r, Quantize)}
-        if isinstance(maker(plan, name), Concat) and len(kinds) == 1 and len(readers) == 1:
-            quant = kinds.pop()
-            return quant if quant.is_per_tensor else None
-    return None
+    """The one quantization that the model itself gives to values of a group, behind its moves:
+    quantize(move(x)) = move(quantize(x)).
+    """
+    readers = [r for name in group for r in plan.graph.users.get(name, ())]
+    kinds = {r.to for r in readers if isinstance(r, Quantize) and r.to.is_per_tensor}
+    return kinds.pop() if len(kinds) == 1 else None
 
 
 def group_range(
