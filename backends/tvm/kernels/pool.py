@@ -14,12 +14,16 @@ from qir.backends.tvm.kernels.script import Constants, Script, width_of
 from qir.backends.tvm.kernels.sums import Sums, dot
 from qir.backends.tvm.kernels.writer import Expr
 
-UNROLLED_TAPS = 32  # windows this small have no loop
+UNROLLED_TAPS = 32  # windows this small have no loop, where vectors make them short
 
 
 def place(plane: Plane, image: Expr, row: Expr, column: Expr) -> Expr:
     """The offset of a pixel."""
     return image * plane.pitch_n + row * plane.pitch_y + column * plane.pitch_x
+
+
+def _unrolls(code: MaxPoolCode | SumPoolCode) -> bool:
+    return code.vector_bytes > 0 and code.kernel[0] * code.kernel[1] <= UNROLLED_TAPS
 
 
 def emit_max_pool(code: MaxPoolCode, symbol: str) -> PrimFunc:
@@ -41,7 +45,7 @@ def emit_max_pool(code: MaxPoolCode, symbol: str) -> PrimFunc:
                 return w.let(above + down + across)
 
             def channels(at: Expr, width: int) -> None:
-                if ky * kx <= UNROLLED_TAPS:
+                if _unrolls(code):
                     value = None
                     for a in range(ky):
                         for b in range(kx):
@@ -110,7 +114,7 @@ class _SumPool:
     def _channels(self, window: _Window, at: Expr, width: int) -> None:
         w, code, (ky, kx) = self.script, self.code, self.code.kernel
         sums = Sums(w, code.x.dtype, ky * kx, width, window.start)
-        if ky * kx > UNROLLED_TAPS:
+        if not _unrolls(code):
             self._loop(sums, window, at, width)
         else:
             full = tirx.And(tirx.EQ(window.rows, ky), tirx.EQ(window.columns, kx))
