@@ -47,6 +47,7 @@ CANONICALIZE = Pipeline(
         # channels last: before the patterns below, which look along the last axis
         MoveTransposes(),
         MergeMoves(),
+        DropIdentities(),
         FoldBatchNorm(),
         # names for functions that were written out: before their constants are folded away
         RecognizeClip(),
