@@ -38,7 +38,7 @@ class Script(Writer):
 
     def scratch(self, count: int, dtype: str) -> Expr:
         """A buffer on the stack."""
-        buffer = tirx.decl_buffer((count,), dtype, "scratch", scope="local")
+        buffer = tirx.decl_buffer((count,), dtype, "scratch")
         self._emit(tirx.AllocBuffer(buffer))
         return buffer
 
