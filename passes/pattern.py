@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -36,28 +36,32 @@ def collection_paused() -> Iterator[None]:
 
 
 class Site:
-    """Where a rule looks and writes: the new graph so far, and the op at hand."""
+    """Where a rule looks and writes: the new graph so far, and the op at hand.
+
+    Up to the first change the new graph is the old one, and nothing is copied.
+    """
 
     def __init__(self, graph: Graph, by: str) -> None:
         self.graph, self.by = graph, by
         self.builder = Builder(graph.name, graph.stage)
         self.now: dict[str, Value] = {}  # old values that are called otherwise in the new graph
-        self._uses = Counter(v.name for op in graph.ops for v in op.operands)
-        self._uses.update(v.name for v in graph.outputs)
+        self._uses: Mapping[str, int] = graph.use_counts
+        self._began = False
+        self._place = -1  # of the op at hand in the old graph
         self._op: Op | None = None
         self._emitted: list[Op] = []
         self._count = 0
-        self._names = {v.name for v in graph.values}
-        for value in graph.inputs:
-            self.builder.input(value.name, value.type)
+        self._names: set[str] = set()
 
     def producer(self, value: Value | None) -> Op | None:
         """The op that defines `value` in the new graph; None for inputs and absent operands."""
-        return None if value is None else self.builder.producer(value)
+        if value is None:
+            return None
+        return self.builder.producer(value) if self._began else self.graph.producers.get(value.name)
 
     def uses(self, value: Value) -> int:
         """How often `value` is read, outputs included."""
-        return self._uses[value.name]
+        return self._uses.get(value.name, 0)
 
     def constant(self, value: Value | None) -> Array | None:
         """The stored elements of a constant, None for anything else."""
@@ -69,6 +73,7 @@ class Site:
         pass.
         """
         assert self._op is not None
+        self._begin()
         loc = (op.loc if op.loc != Loc() else self._op.loc).touched(self.by)
         return self._added(
             self.builder.add(replace(op, loc=loc, names=()), self._fresh(op.mnemonic))
@@ -79,6 +84,7 @@ class Site:
         it.
         """
         assert self._op is not None
+        self._begin()
         loc = Loc.merged(*(m.loc for m in merged), self._op.loc).touched(self.by)
         return self._added(self.builder.add(replace(op, loc=loc, names=()), name=self._op.names[0]))
 
@@ -88,20 +94,42 @@ class Site:
         if now and any(v.name in now for v in op.operands):
             op = op.rebind(lambda v: now.get(v.name, v))
         self._op = op
+        self._place += 1
         self._emitted.clear()
         return op
 
-    def keep(self) -> tuple[Value, ...]:
+    def keep(self, old: Op) -> None:
+        """The op at hand stays."""
         assert self._op is not None
-        return self.builder.add_all(self._op)
+        if self._began:
+            self._map(old, self.builder.add_all(self._op))
 
-    def map(self, old: Op, new: tuple[Value, ...]) -> None:
-        """Say what stands for the results of `old`."""
-        if self._op is not None and self._emitted:
-            self._uses.subtract(v.name for v in self._op.operands)
-            self._uses.update(v.name for op in self._emitted for v in op.operands)
+    def put(self, old: Op, new: Value) -> None:
+        """`new` stands for the result of the op at hand."""
+        assert self._op is not None
+        self._begin()
+        counts = self._uses
+        assert isinstance(counts, Counter)
+        if self._emitted:
+            counts.subtract(v.name for v in self._op.operands)
+            counts.update(v.name for op in self._emitted for v in op.operands)
+        self._map(old, (new,))
+
+    def _begin(self) -> None:
+        """Copy what stands before the op at hand: from here on the graphs differ."""
+        if self._began:
+            return
+        self._began = True
+        self._uses = Counter(self._uses)
+        self._names = {v.name for v in self.graph.values}
+        for value in self.graph.inputs:
+            self.builder.input(value.name, value.type)
+        for op in self.graph.ops[: self._place]:
+            self.builder.add_all(op)
+
+    def _map(self, old: Op, new: tuple[Value, ...]) -> None:
         for was, value in zip(old.results, new, strict=True):
-            if value is was or (value.name == was.name and value.type == was.type):
+            if value is was or value == was:
                 continue
             if was.type.shape != value.type.shape:
                 raise PassError(
@@ -109,6 +137,7 @@ class Site:
                 )
             self.now[was.name] = value
             if value.name != was.name:
+                assert isinstance(self._uses, Counter)
                 self._uses[value.name] += self._uses[was.name]
 
     def finish(self) -> Graph:
@@ -168,15 +197,15 @@ class RewritePass(Pass):
         for old in graph.ops:
             op = site.step(old)
             if not isinstance(op, self.roots):
-                site.map(old, site.keep())
+                site.keep(old)
                 continue
             found = self.rewrite(op, site)
             if isinstance(found, Miss):
                 misses.append(Miss(found.why, found.at or old.names[0]))
-                site.map(old, site.keep())
+                site.keep(old)
             else:
                 changed += 1
-                site.map(old, (found,))
+                site.put(old, found)
         record.misses = misses
         record.rewrites += changed
         return site.finish() if changed else graph

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -50,6 +51,13 @@ class Graph:
             for value in op.operands:
                 found.setdefault(value.name, []).append(op)
         return {name: tuple(ops) for name, ops in found.items()}
+
+    @cached_property
+    def use_counts(self) -> Mapping[str, int]:
+        """How often each value is read, outputs included, by the value's name."""
+        counts = Counter(v.name for op in self.ops for v in op.operands)
+        counts.update(v.name for v in self.outputs)
+        return counts
 
     @property
     def values(self) -> Iterator[Value]:
