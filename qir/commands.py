@@ -41,7 +41,9 @@ def compile_model(given: Namespace) -> None:
         raise DataError(f"{given.model}: no such file, a model is needed")
     output = given.output or Path(f"{given.model.stem}.qir")
     if output.exists() and not (output / MANIFEST).is_file():  # said now, not after the work
-        raise ArtifactError(f"{output}: exists and is no artifact, a free path is needed")
+        raise ArtifactError(
+            f"{output}: exists and is no artifact, a free path is needed", "-o names another"
+        )
     with progress() as tell:
         net = qir.compile(
             given.model,

@@ -21,7 +21,12 @@ from qir.ir.printer import blobs, text
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that it is either the old one or the new one, whatever happens meanwhile."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as e:
+        raise ArtifactError(
+            f"{path}: cannot be written ({e.strerror}), a folder with room and permission is needed"
+        ) from e
     try:
         with os.fdopen(handle, "wb") as f:
             f.write(content)
