@@ -9,6 +9,8 @@ from qir.ir.ops import Constant
 from qir.ir.types import STORAGES, Array, Int, Quant
 
 SHRINKS = np.linspace(1.0, 0.3, 36)  # parts of the full range tried for clipped weights
+GRID = 1 << 16  # steps of the finest grid that is looked for
+OFF_GRID = 0.01  # of a step: how far float rounding may take a weight from its grid
 LARGEST_BIAS = 1 << 29  # bias / (sx * sw) stays below, which leaves room for the sum
 SMALLEST_SCALE = 2.0**-24  # of the tensor's largest scale: nothing smaller can matter
 
@@ -27,9 +29,10 @@ def quantize_weights(
     """w (O, ...) as a constant of q<iN>: stored = clamp(half_even(w / scale), -top - 1, top)
 
     top = 2**(bits-1) - 1. The scale of a channel is the one with less squared error of
-    max|w| / top and the full range's max(max(w) / top, -min(w) / (top + 1)); with `clip` also of
-    shrunken ones, which pays at few bits. A channel that is almost zero gets a scale that keeps
-    its bias within i32.
+    max|w| / top, the full range's max(max(w) / top, -min(w) / (top + 1)), and the step of weights
+    that lie on a grid already (a model trained with rounded ones); with `clip` also of shrunken
+    ones, which pays at few bits. A channel that is almost zero gets a scale that keeps its bias
+    within i32.
     Source: symmetric per channel as in HAWQ-V3, arXiv:2011.10680; the choice: this project.
     """
     rows = np.asarray(w, np.float64).reshape(len(w), -1) if per_channel else np.ravel(w)[None]
@@ -39,7 +42,7 @@ def quantize_weights(
     full = np.maximum(rows.max(1) / top, -rows.min(1) / (top + 1))
     floor = smallest_scales(rows, reach, top, bias, x_scale)
     best, least = np.ones(len(rows)), np.full(len(rows), np.inf)
-    for base in (reach / top, full):
+    for base in (reach / top, full, np.full(len(rows), grid_step(rows))):
         for shrink in SHRINKS if clip else SHRINKS[:1]:
             scale = np.maximum(base * shrink, floor).astype(np.float32).astype(np.float64)
             error = ((rows - stored_weights(rows, scale, top) * scale[:, None]) ** 2).sum(1)
@@ -50,6 +53,19 @@ def quantize_weights(
     if per_channel:
         return Constant.of(stored, Quant.per_axis(kept, best, 0, axis=0))
     return Constant.of(stored, Quant.per_tensor(kept, float(best[0]), 0))
+
+
+def grid_step(rows: Array) -> float:
+    """The step of which all weights are multiples, 0 when they are on no grid of 16 bits."""
+    values = np.unique(rows)
+    gaps = np.diff(values)
+    gaps = gaps[gaps > (values[-1] - values[0]) / GRID]
+    if not gaps.size or values.size > GRID:
+        return 0.0
+    largest = float(np.abs(values).max())
+    step = largest / max(1.0, float(np.rint(largest / gaps.min())))
+    whole = values / step
+    return step if np.abs(whole - np.rint(whole)).max() < OFF_GRID else 0.0
 
 
 def stored_weights(rows: Array, scale: Array, top: int) -> Array:

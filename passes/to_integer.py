@@ -10,11 +10,13 @@ from qir.ir.graph import Builder, Graph
 from qir.ir.op import Value
 from qir.ir.ops import Quantize
 from qir.ir.ranges import prove_no_overflow
-from qir.ir.types import Quant
+from qir.ir.types import U8, Quant
 from qir.ir.verify import verify
 from qir.passes.integer import RULES, Lowering, NoInteger
 from qir.passes.integer.forms import Stored
 from qir.passes.manager import Claim, Pass, Record, changes, register
+
+UNREAD = Quant.per_tensor(U8, 1.0, 0)  # of an input that no op reads
 
 
 @register
@@ -67,7 +69,8 @@ def enter(graph: Graph, at: Lowering) -> list[str]:
         if not value.type.is_float:
             at.forms[value.name] = Stored(at.builder.input(value.name, value.type))
             continue
-        kinds = [op.to for op in graph.users.get(value.name, ()) if isinstance(op, Quantize)]
+        readers = graph.users.get(value.name, ())
+        kinds = [op.to for op in readers if isinstance(op, Quantize)] if readers else [UNREAD]
         if not kinds or not kinds[0].is_per_tensor:
             faults.append(f"input {value}: no quantize with one scale reads it")
             continue

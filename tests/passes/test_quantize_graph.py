@@ -207,3 +207,11 @@ def test_a_channel_that_is_almost_zero_keeps_its_bias_within_32_bits() -> None:
     steps = np.array([3.0, -2.0, 0.1]) / (0.01 * made.elem.scale.array)
     assert np.abs(steps).max() < 2**30
     assert made.elem.storage == I8 and re.match("q<i8, axis=0", str(made.elem))
+
+
+def test_weights_on_a_grid_stay_exactly_on_it() -> None:
+    rng = np.random.default_rng(0)
+    whole = rng.integers(-60, 120, (6, 50))
+    w = (whole * np.float32(0.0137)).astype(np.float32)
+    made = quantize_weights(w, 8, True, False, None, 1.0)
+    np.testing.assert_array_equal(made.value.array, whole)

@@ -199,3 +199,12 @@ def test_only_graphs_whose_samples_go_alone_are_remade() -> None:
         b = Builder("mixed", "canonical")
         b.input("x", x.type)
         assert isinstance(rebatch(b.finish([b.add(op)]), 3), Miss)
+
+
+def test_an_input_that_nothing_reads_has_a_type() -> None:
+    b = Builder("two", "canonical")
+    x, _ = (b.input(n, Tensor((1, 4), F32)) for n in ("x", "unread"))
+    graph = b.finish([b.add(Relu(x), "y")])
+    ranges = calibrate(graph, [(np.ones((3, 4)), np.ones((3, 4)))], "min-max")
+    integer = Manager().run(Manager().run(graph, quantize(ranges)), TO_INTEGER)
+    assert [str(v.type.quant.storage) for v in integer.inputs] == ["u8", "u8"]
