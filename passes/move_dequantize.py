@@ -7,7 +7,17 @@ from typing import Any, ClassVar, cast
 
 from qir.ir.op import Op, Value
 from qir.ir.ops import (
-    Concat, Dequantize, Expand, Gather, MaxPool, Pad, PadMode, ReduceMax, Reshape, Slice, Transpose,
+    Concat,
+    Dequantize,
+    Expand,
+    Gather,
+    MaxPool,
+    Pad,
+    PadMode,
+    ReduceMax,
+    Reshape,
+    Slice,
+    Transpose,
 )  # fmt: skip
 from qir.passes.manager import KEEPS_BITS, Claim, Miss, register
 from qir.passes.pattern import RewritePass, Site
