@@ -95,6 +95,8 @@ def celu(at: Site) -> Value:
     x, alpha = at.real(0), at.number("alpha", 1.0)
     if alpha == 1:
         return at.result(ops.Elu(x, 1.0, 1.0))
+    if alpha <= 0:
+        at.refuse(f"alpha {alpha}", "over 0 is needed")
     scale = at.constant(alpha, "alpha")
     return at.result(ops.Mul(at.emit(ops.Elu(at.emit(ops.Div(x, scale)), 1.0, 1.0)), scale))
 

@@ -44,7 +44,8 @@ def import_onnx(
     """The model as a graph at stage "imported", inputs and outputs in the model's own layout.
 
     A free first dimension is fixed to `batch` (1 by default); `shapes` gives whole shapes of inputs
-    by name. All floats become f32.
+    by name. All floats become f32; integer inputs take the scale with which the model reads them.
+    Quantized models keep their scales and zero points, dynamically quantized ones their weights'.
     Errors: FrontendError for a model that is damaged, or that holds nodes qir has no op for; all of
             them in one error: op, name in the model, reason, and the nearest supported form.
     """

@@ -88,7 +88,7 @@ def qlinear_softmax(at: Site) -> Value:
 def qlinear_reduce_mean(at: Site) -> Value:
     x = at.valued_real(input_real(at, 0))
     axes = at.axes(at.integers("axes") or range(x.type.rank), x.type.rank)
-    return requantized(at, at.emit(ops.ReduceMean(x, axes, bool(at.integer("keepdims", 1)))), 3)
+    return requantized(at, at.emit(ops.ReduceMean(x, axes, at.integer("keepdims", 1) == 1)), 3)
 
 
 def qlinear_concat(at: Site) -> Value:

@@ -35,7 +35,7 @@ def reduced_axes(at: Site, x: Value, since: int) -> tuple[int, ...] | None:
 
 
 def keeps(at: Site) -> bool:
-    return bool(at.integer("keepdims", 1))
+    return at.integer("keepdims", 1) == 1
 
 
 reduce_mean = reduction(ops.ReduceMean, 18)

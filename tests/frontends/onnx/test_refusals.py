@@ -82,6 +82,7 @@ CASES: tuple[tuple[str, tuple[int, ...], dict[str, Array], dict[str, Any], str],
     ("Clip", (2,), {"low": f(1, 2)}, {}, "a bound (input 1) has 2 elements, one is needed"),
     ("Gelu", (2,), {}, {"opset": 20, "approximate": "erf"},
      "approximate 'erf', 'none' or 'tanh' is needed"),
+    ("Celu", (2,), {}, {"alpha": -0.25}, "alpha -0.25, over 0 is needed"),
     ("Softmax", (), {}, {}, "x is a scalar, rank 1 or more is needed"),
     ("Softmax", (2, 3), {}, {"axis": 2}, "axis 2 of rank 2, an axis of the operand is needed"),
     # normalizations
