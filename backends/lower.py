@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
@@ -83,43 +84,42 @@ class _Lowering:
         self.symbols: dict[Unit, str] = {}
 
     def run(self, groups: tuple[Group, ...]) -> Program:
-        self._enter()
+        for index, value in enumerate(self.graph.inputs):
+            self._try(f"input {value}", partial(self._enter, index, value))
         for group in groups:
-            try:
-                self._lower(group)
-            except Missing as e:
-                where = f" ({group.ops[-1].loc.source})" if group.ops[-1].loc.source else ""
-                self.faults.append(f"{group}{where}: {e}")
+            where = f" ({group.ops[-1].loc.source})" if group.ops[-1].loc.source else ""
+            self._try(f"{group}{where}", partial(self._lower, group))
+        for index, value in enumerate(self.graph.outputs):
+            self._try(f"output {value}", partial(self._leave, index, value))
         if self.faults:
             count, target = len(self.faults), self.context.target
             head = f"graph @{self.graph.name}: {count} ops have no kernel on {target}"
             raise LowerError(listed(head, self.faults))
-        self._leave()
         return self._finish()
+
+    def _try(self, what: str, do: Callable[[], None]) -> None:
+        """Do one thing; why it cannot be done is kept for the one error at the end."""
+        try:
+            do()
+        except (Missing, ValueError) as e:  # kernels refuse a specification with a ValueError
+            self.faults.append(f"{what}: {e}")
 
     # -- steps
 
-    def _enter(self) -> None:
-        """Inputs that must lie elsewhere than the caller gives them."""
-        for index, value in enumerate(self.graph.inputs):
-            place = self.context.place(value)
-            if self.layout.roots[place.root].kind != INPUT:
-                given = self._external(value, INPUT, index)
-                self._copy(given, place, (), f"input {value}")
+    def _enter(self, index: int, value: Value) -> None:
+        """An input that must lie elsewhere than the caller gives it is copied."""
+        place = self.context.place(value)
+        if self.layout.roots[place.root].kind != INPUT:
+            given = self._external(value, INPUT, index)
+            self._copy(given, place, (), f"input {value}")
 
-    def _leave(self) -> None:
-        """Outputs that do not already lie where the caller wants them."""
-        for index, value in enumerate(self.graph.outputs):
-            place = self.context.place(value)
-            root = self.layout.roots[place.root]
-            if not (
-                root.kind == OUTPUT
-                and root.index == index
-                and place.is_packed
-                and place.offset == 0
-            ):
-                wanted = self._external(value, OUTPUT, index)
-                self._copy(place, wanted, (), f"output {value}")
+    def _leave(self, index: int, value: Value) -> None:
+        """An output that does not already lie where the caller wants it is copied."""
+        place = self.context.place(value)
+        root = self.layout.roots[place.root]
+        is_there = root.kind == OUTPUT and root.index == index
+        if not (is_there and place.is_packed and place.offset == 0):
+            self._copy(place, self._external(value, OUTPUT, index), (), f"output {value}")
 
     def _external(self, value: Value, kind: str, index: int) -> Place:
         place = Place.packed(f"{kind} {index}", carrier(value), value.type.shape)

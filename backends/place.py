@@ -111,7 +111,7 @@ class Place:
         lead = 4 - len(place.shape)
         full = replace(place, shape=(1,) * lead + place.shape, strides=(0,) * lead + place.strides)
         (n, h, w, c), (sn, sh, sw, sc) = full.normal.shape, full.normal.strides
-        if (c > 1 and sc != 1) or sw < c or min(sn, sh) < 0:
+        if self.size == 0 or (c > 1 and sc != 1) or sw < c or min(sn, sh) < 0:
             return None
         return Plane(self.dtype, n, h, w, c, sn, sh, sw)
 

@@ -122,13 +122,10 @@ CHOOSE_IN = ("contraction", "elementwise", "reduction", "other")
 
 
 def choose(group: Group, context: Context) -> Call:
-    """The kernel for `group`. Errors: Missing."""
+    """The kernel for `group`. Errors: Missing, or a kernel's own ValueError."""
     for name in CHOOSE_IN:
         import_module(f"qir.backends.choose_{name}")
     chooser = CHOOSERS.get(type(group.anchor))
     if chooser is None:
         raise Missing(f"no kernel for {group.anchor.mnemonic}")
-    try:
-        return chooser(group, context)
-    except ValueError as e:  # how kernels refuse a specification
-        raise Missing(str(e)) from e
+    return chooser(group, context)

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from qir.backends import find, lower
+from qir.backends import border, find, lower, select
 from qir.backends.program import INPUT, OUTPUT, WORKSPACE, Program
 from qir.ir.data import Data
 from qir.ir.errors import LowerError
+from qir.ir.op import Op, Value
 from qir.ir.ops import (
     Concat,
     Constant,
     Conv,
     Linear,
     Lookup,
+    MaxPool,
     Pad,
     PadMode,
+    Requantize,
     Reshape,
     Slice,
     Transpose,
 )
-from qir.ir.types import I8, I32, U8, Quant
+from qir.ir.types import I8, I16, I32, U8, Quant, Tensor
 from tests.small_graphs import Small, residual_network, two_branches
 
 CPU = find("x86-64")
@@ -206,3 +211,49 @@ def test_a_lookup_reads_its_table_where_tensors_are_constants() -> None:
     program = lower(b.finish([y]), CPU)
     assert [a.name for a in program.steps[0].arguments] == ["x", "constants", "y"]
     assert I32.bits == 32 and len(program.weights) >= 256
+
+
+def test_what_kernels_and_choosers_refuse_is_passed_on() -> None:
+    b = Small("refusals")
+    x = b.image(1, 4, 4, 4)
+    acc = b.conv(x, 4)
+    by_channel = Quant.per_axis(I8, np.full(4, 0.1), np.arange(4), 3)
+    kept = b.requantize(acc)
+    twice = b.add(replace_to(b.producer(kept), by_channel))
+    empty = b.add(Slice(x, (0, 0, 0, 0), (0, 4, 4, 4), (1, 1, 1, 1)))
+    graph = b.finish([kept, twice, b.requantize(twice), b.requantize(empty)])
+    with pytest.raises(LowerError) as e:
+        lower(graph, CPU)
+    lines = str(e.value).splitlines()[1:]
+    assert "the result is quantized along axis 3, one scale is needed" in lines[0]
+    assert "%requantize1 has zero points from 0 to 3, one is needed" in lines[2]
+    assert "at least 1 each is needed" in lines[1]
+
+
+def replace_to(op: Op | None, to: Quant) -> Requantize:
+    """The same requantize into another type."""
+    assert isinstance(op, Requantize)
+    return replace(op, to=to, low=-128, high=127, names=())
+
+
+def test_an_op_that_no_one_chooses_for_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(select.CHOOSERS, MaxPool)
+    with pytest.raises(LowerError, match=r"max_pool %max_pool: no kernel for max_pool"):
+        lower(residual_network(), CPU)
+
+
+def test_folded_biases_beyond_32_bits_are_refused() -> None:
+    b = Small("wide")
+    x = b.input("x", Tensor((1, 40_000), Quant.per_tensor(I16, 0.1, 32767)))
+    w = b.add(Constant.of(np.full((1, 40_000), 127), Quant.per_tensor(I8, 0.1, 0)))
+    with pytest.raises(LowerError, match=r"the bias with zero points folded reaches \d+, 32 bits"):
+        lower(b.finish([b.add(Linear(x, w, None))]), CPU)
+
+
+def test_outputs_in_blocks_are_refused_at_the_border() -> None:
+    blocks = Quant(U8, Data(np.full((1, 2), 0.1)), Data(np.zeros((1, 2), np.int64)), 1, 2)
+    program = replace(lower(residual_network(), CPU), outputs=(Value("y", Tensor((1, 4), blocks)),))
+    with pytest.raises(
+        LowerError, match=r"%y: quantized in blocks of 2, one scale or one per slice"
+    ):
+        border.source(program)
