@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
-import torch
 from onnx import TensorProto, helper
 
 from qir.frontends.onnx import import_onnx
 from qir.ir import ops
 from qir.ir.fixed import Rounding
-from qir.ir.graph import Graph
-from qir.ir.torch_executor import FloatProgram, run_float
+from qir.ir.torch_executor import run_float
 from qir.ir.types import I4, I8, I32, U8, Array, Quant
-from tests.frontends.onnx.models import agrees, model, one_thread, reals, runtime
+from tests.frontends.onnx.labels import labels, quantized, simulated
+from tests.frontends.onnx.labels import runtime as onnx_runtime
+from tests.frontends.onnx.models import agrees, model, reals, runtime
 
 U, I = np.uint8, np.int8  # noqa: E741
 STEP = 1.001  # of the output's scale: a product on a tie may round to either side
@@ -30,67 +28,16 @@ def f(x: float) -> Array:
     return np.array(x, np.float32)
 
 
-def quantized_by_runtime(zoo: ModuleType, name: str, folder: Path, form: str) -> tuple[Path, Any]:
-    """The zoo's model as ONNX Runtime's quantizer writes it, and its evaluation inputs."""
-    from onnxruntime.quantization import (
-        CalibrationDataReader,
-        QuantFormat,
-        QuantType,
-        quantize_dynamic,
-        quantize_static,
-    )  # fmt: skip
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-    from onnxruntime.tools.onnx_model_utils import make_input_shape_fixed
-
-    case = zoo.ZOO[name]
-    calibration = case.calibration()[:8]
-    plain = onnx.load(case.model)
-    fed = plain.graph.input[0].name
-    make_input_shape_fixed(plain.graph, fed, [1, *calibration.shape[1:]])
-    fixed, ready, made = (folder / f"{name}.{what}.onnx" for what in ("fixed", "ready", form))
-    onnx.save(plain, fixed)
-
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self.batches: Iterator[Array] = iter(calibration)
-
-        def get_next(self) -> dict[str, Array] | None:
-            batch = next(self.batches, None)
-            return None if batch is None else {fed: batch[None]}
-
-    if form == "dynamic":
-        quantize_dynamic(fixed, made)
-        return made, case
-    quant_pre_process(str(fixed), str(ready), skip_symbolic_shape=True)
-    style = QuantFormat.QDQ if form == "qdq" else QuantFormat.QOperator
-    quantize_static(
-        ready, made, Reader(), quant_format=style, per_channel=True,
-        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-    )  # fmt: skip
-    return made, case
-
-
-def agreement(graph: Graph, path: Path, inputs: Array) -> float:
-    """The share of inputs to which the graph and ONNX Runtime give the same label."""
-    session = onnxruntime.InferenceSession(str(path), one_thread())
-    fed = session.get_inputs()[0].name
-    program = FloatProgram(graph)
-    same = 0
-    for x in inputs:
-        (want,) = session.run(None, {fed: x[None]})
-        with torch.no_grad():
-            (got,) = program(x[None])
-        same += int(np.argmax(want) == int(got.argmax()))
-    return same / len(inputs)
-
-
 @pytest.mark.parametrize(("name", "form"), [("resnet8", "qdq"), ("dscnn", "operators")])
 def test_labels_agree_with_onnx_runtime(
     zoo: ModuleType, name: str, form: str, tmp_path: Path
 ) -> None:
-    path, case = quantized_by_runtime(zoo, name, tmp_path, form)
+    case = zoo.ZOO[name]
+    path = quantized(case, tmp_path, form)
+    inputs = case.inputs()[:100]
+    same = labels(simulated(path), inputs) == labels(onnx_runtime(path, optimized=True), inputs)
+    assert same.mean() >= 0.99
     graph = import_onnx(path)
-    assert agreement(graph, path, case.inputs()[:100]) >= 0.99
     kinds = {type(op) for op in graph.ops}
     assert {ops.Quantize, ops.Dequantize, ops.Conv} <= kinds
     quants = [op.elem for op in graph.ops if isinstance(op, ops.Constant)]
@@ -100,12 +47,11 @@ def test_labels_agree_with_onnx_runtime(
 
 def test_a_dynamic_model_imports_as_its_real_numbers(zoo: ModuleType, tmp_path: Path) -> None:
     """The weights keep their integers; the activations' rounding at run time is left out."""
-    path, case = quantized_by_runtime(zoo, "autoencoder", tmp_path, "dynamic")
+    case = zoo.ZOO["autoencoder"]
+    path = quantized(case, tmp_path, "dynamic")
     graph = import_onnx(path)
     x = case.inputs()[:1]
-    (want,) = onnxruntime.InferenceSession(str(path), one_thread()).run(
-        None, {graph.inputs[0].name: x}
-    )
+    want = onnx_runtime(path, optimized=True)(x[0])
     (got,) = run_float(graph, [x])
     assert np.abs(got - want).max() < 0.05 * np.abs(want).max()
     assert not any(isinstance(op, ops.Quantize) for op in graph.ops)

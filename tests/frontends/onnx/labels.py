@@ -1,0 +1,139 @@
+"""Models that ONNX Runtime's quantizer makes of the zoo, and how often their labels agree.
+
+    python -m tests.frontends.onnx.labels resnet20 squeezenet --form qdq --inputs 300 --calibrate 32
+
+For each: the labels that qir's float graph shares with ONNX Runtime, with ONNX Runtime when its
+optimizer is off (the meaning of the file), and those that ONNX Runtime shares with itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+
+from qir.frontends.onnx import import_onnx
+from qir.ir.torch_executor import FloatProgram
+from qir.ir.types import Array
+from tests.frontends.onnx.models import one_thread
+
+FORMS = ("qdq", "operators", "dynamic")
+Run = Callable[[Array], Array]
+
+
+def quantized(case: Any, folder: Path, form: str, calibrate: int = 8) -> Path:
+    """The case's model with u8 activations and i8 weights per channel, as a file in `folder`."""
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+    from onnxruntime.tools.onnx_model_utils import make_input_shape_fixed
+
+    calibration = case.calibration()[:calibrate]
+    plain = onnx.load(case.model)
+    constants = {t.name for t in plain.graph.initializer}
+    fed = next(i.name for i in plain.graph.input if i.name not in constants)
+    make_input_shape_fixed(plain.graph, fed, [1, *calibration.shape[1:]])
+    fixed, ready, made = (folder / f"{case.name}.{what}.onnx" for what in ("fixed", "ready", form))
+    onnx.save(plain, fixed)
+    if form == "dynamic":
+        quantize_dynamic(fixed, made)
+        return made
+    quant_pre_process(str(fixed), str(ready), skip_symbolic_shape=True)
+    quantize_static(
+        ready,
+        made,
+        _reader(fed, calibration),
+        quant_format=QuantFormat.QDQ if form == "qdq" else QuantFormat.QOperator,
+        per_channel=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+    )
+    return made
+
+
+def _reader(fed: str, calibration: Array) -> Any:
+    from onnxruntime.quantization import CalibrationDataReader
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.batches: Iterator[Array] = iter(calibration)
+
+        def get_next(self) -> dict[str, Array] | None:
+            batch = next(self.batches, None)
+            return None if batch is None else {fed: batch[None]}
+
+    return Reader()
+
+
+def runtime(path: Path, optimized: bool) -> Run:
+    """ONNX Runtime's first output for one input."""
+    options = one_thread()
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(str(path), options)
+    fed = session.get_inputs()[0].name
+    return lambda x: np.asarray(session.run(None, {fed: x[None]})[0])
+
+
+def simulated(path: Path) -> Run:
+    """The first output of qir's import, run in torch."""
+    program = FloatProgram(import_onnx(path))
+
+    def run(x: Array) -> Array:
+        with torch.no_grad():
+            return np.asarray(program(x[None])[0])
+
+    return run
+
+
+def labels(run: Run, inputs: Array) -> Array:
+    return np.array([int(run(x).argmax()) for x in inputs])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("names", nargs="+")
+    parser.add_argument("--form", choices=FORMS, default="qdq")
+    parser.add_argument("--inputs", type=int, default=100)
+    parser.add_argument("--calibrate", type=int, default=16)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    zoo = _zoo()
+    for name in given.names:
+        case = zoo.ZOO[name]
+        inputs = case.inputs()[: given.inputs]
+        with tempfile.TemporaryDirectory() as folder:
+            path = quantized(case, Path(folder), given.form, given.calibrate)
+            runs = (simulated(path), runtime(path, True), runtime(path, False))
+            ours, theirs, plain = (labels(run, inputs) for run in runs)
+        pairs = ((ours, theirs), (ours, plain), (theirs, plain))
+        same = [int((a == b).sum()) for a, b in pairs]
+        print(
+            f"{name} {given.form}: qir and runtime {same[0]}, qir and plain runtime {same[1]},"
+            f" runtime and plain runtime {same[2]} of {len(inputs)}",
+            flush=True,
+        )
+
+
+def _zoo() -> ModuleType:
+    beside = Path(__file__).resolve().parents[4] / "shared" / "zoo"
+    file = Path(os.environ.get("QIR_ZOO", beside)) / "zoo.py"
+    spec = importlib.util.spec_from_file_location("zoo", file)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules["zoo"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+if __name__ == "__main__":
+    main()
