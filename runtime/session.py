@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .address import address
 from .errors import ArtifactError, DataError
 from .load import Library, Loaded
 
 Array = npt.NDArray[Any]
 POINTER = ctypes.c_void_p
+REAL = np.dtype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -143,15 +145,13 @@ class Session:
             box = _Box(self)
         kept = []  # converted copies stay alive until the call is over
         for (i, shape, is_real), x in zip(self._shapes, reals, strict=True):
-            if not (
-                is_real and type(x) is np.ndarray and x.shape == shape and x.dtype == np.float32
-            ):
+            if not (is_real and type(x) is np.ndarray and x.shape == shape and x.dtype is REAL):
                 x = self._converted(i, x, box)
                 kept.append(x)
-            elif not x.flags.c_contiguous:
-                x = np.ascontiguousarray(x)
+            elif not (x.flags.c_contiguous and x.flags.aligned):
+                x = np.require(x, requirements=["C", "A"])
                 kept.append(x)
-            box.given[i] = x.__array_interface__["data"][0]
+            box.given[i] = address(x)
         self._check(self._run_float(*box.float_arguments))
         if self._single:
             y: Any = box.reals[0].copy()
@@ -248,7 +248,7 @@ class Session:
                 f"input {port.name}: {a.dtype}{list(a.shape)} given, float32{list(port.shape)}"
                 " is needed"
             )
-        return np.ascontiguousarray(a, np.float32)
+        return np.require(a, np.float32, ["C", "A"])
 
     def _check(self, status: int) -> None:
         if status:

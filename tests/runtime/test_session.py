@@ -19,6 +19,7 @@ from qir.ir.op import Value
 from qir.ir.ops import Lookup, Reshape, Transpose
 from qir.ir.types import I4, I8, I16, I32, U8, Int, Quant, Tensor
 from qir.runtime import ArtifactError, DataError
+from qir.runtime import address as addresses
 from tests.small_graphs import Small, artifact, residual_network, stored_inputs
 
 pytest.importorskip("tvm")
@@ -78,7 +79,16 @@ def test_any_layout_and_width_of_an_input_is_taken(session: runtime.Session) -> 
     want = session(x)
     strided = np.zeros((1, 3, 16, 32), np.float32)[..., ::2]
     strided[...] = x
-    for same in (x.astype(np.float64), np.asfortranarray(x), strided, x.tolist(), x.astype(">f4")):
+    crooked = np.frombuffer(b"\0" + x.tobytes(), np.uint8)[1:].view(np.float32).reshape(x.shape)
+    assert not crooked.flags.aligned
+    for same in (
+        crooked,
+        x.astype(np.float64),
+        np.asfortranarray(x),
+        strided,
+        x.tolist(),
+        x.astype(">f4"),
+    ):
         assert np.array_equal(session(same), want)
     q = stored_inputs(residual_network())[0]
     (want_q,) = session.run_integer(q)
@@ -217,3 +227,9 @@ def test_a_call_costs_little_beside_the_kernels() -> None:
             session(x)
         best = min(best, (time.perf_counter() - begin) / 100)
     assert best < 30e-6
+
+
+def test_addresses_are_those_of_the_first_elements() -> None:
+    base = np.arange(64, dtype=np.float32).reshape(4, 4, 4)
+    for x in (base, base[1:, 2:], base[::-1], base.T, np.zeros(1)):
+        assert addresses.address(x) == addresses.by_interface(x) == x.ctypes.data
