@@ -18,6 +18,7 @@ def cast(at: Site) -> Operand:
 
 
 def cast_like(at: Site) -> Operand:
+    """CastLike: a cast to the type of the second input."""
     like = at.operand(1)
     if isinstance(like, Value):
         return _cast(at, TensorProto.FLOAT if like.type.is_float else TensorProto.UNDEFINED)

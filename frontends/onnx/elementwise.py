@@ -71,6 +71,7 @@ def _bound(at: Site, index: int, default: float) -> float:
 
 
 def leaky_relu(at: Site) -> Value:
+    """LeakyRelu: x where x >= 0, else alpha * x."""
     return at.result(ops.LeakyRelu(at.real(0), at.number("alpha", 0.01)))
 
 
@@ -83,10 +84,12 @@ def prelu(at: Site) -> Value:
 
 
 def elu(at: Site) -> Value:
+    """Elu: x where x > 0, else alpha * (exp(x) - 1)."""
     return at.result(ops.Elu(at.real(0), at.number("alpha", 1.0), 1.0))
 
 
 def selu(at: Site) -> Value:
+    """Selu: gamma * x where x > 0, else gamma * alpha * (exp(x) - 1)."""
     return at.result(ops.Elu(at.real(0), at.number("alpha", SELU[0]), at.number("gamma", SELU[1])))
 
 
@@ -102,10 +105,12 @@ def celu(at: Site) -> Value:
 
 
 def hard_sigmoid(at: Site) -> Value:
+    """HardSigmoid: min(max(alpha * x + beta, 0), 1)."""
     return at.result(ops.HardSigmoid(at.real(0), at.number("alpha", 0.2), at.number("beta", 0.5)))
 
 
 def gelu(at: Site) -> Value:
+    """Gelu: x * Phi(x), exact or by tanh."""
     kind = at.text("approximate", "none")
     if kind not in ("none", "tanh"):
         at.refuse(f"approximate {kind!r}", "'none' or 'tanh' is needed")
@@ -118,6 +123,7 @@ def swish(at: Site) -> Value:
 
 
 def swished(at: Site, alpha: float) -> Value:
+    """x * sigmoid(alpha * x)."""
     x = at.real(0)
     if alpha == 1:
         return at.result(ops.Silu(x))

@@ -86,6 +86,7 @@ def qlinear_softmax(at: Site) -> Value:
 
 
 def qlinear_reduce_mean(at: Site) -> Value:
+    """QLinearReduceMean: x, scale, zero; y's scale, zero."""
     x = at.valued_real(input_real(at, 0))
     axes = at.axes(at.integers("axes") or range(x.type.rank), x.type.rank)
     return requantized(at, at.emit(ops.ReduceMean(x, axes, at.integer("keepdims", 1) == 1)), 3)
@@ -249,6 +250,7 @@ def fast_gelu(at: Site) -> Value:
 
 
 def exact_gelu(at: Site) -> Value:
+    """Gelu: x * Phi(x)."""
     return at.result(ops.Gelu(at.real(0), False))
 
 

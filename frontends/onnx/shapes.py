@@ -16,6 +16,7 @@ from qir.ir.types import Quant
 
 
 def identity(at: Site) -> Operand:
+    """Identity: the operand itself, no op."""
     return at.operand(0)
 
 
@@ -41,6 +42,7 @@ def shape(at: Site) -> Known:
 
 
 def size(at: Site) -> Known:
+    """Size: a constant, the number of elements."""
     return Known(np.array(prod(shape_of(at.operand(0))), np.int64), at.outputs[0])
 
 
@@ -75,6 +77,7 @@ def moved(at: Site, x: Operand, sizes: Sequence[int]) -> Operand:
 
 
 def flatten(at: Site) -> Operand:
+    """Flatten: the axes before `axis` as one, those from it on as one."""
     x = at.operand(0)
     old = shape_of(x)
     axis = at.integer("axis", 1)
@@ -85,6 +88,7 @@ def flatten(at: Site) -> Operand:
 
 
 def transpose(at: Site) -> Operand:
+    """Transpose: axis k of y is axis perm[k] of x; by default all are reversed."""
     x = at.operand(0)
     rank = len(shape_of(x))
     perm = at.integers("perm") or tuple(reversed(range(rank)))
@@ -101,6 +105,7 @@ def _axes(at: Site) -> tuple[int, ...] | None:
 
 
 def squeeze(at: Site) -> Operand:
+    """Squeeze: without the axes of size 1, or those of them that are named."""
     x, axes = at.operand(0), _axes(at)
     old = shape_of(x)
     gone = (
@@ -112,6 +117,7 @@ def squeeze(at: Site) -> Operand:
 
 
 def unsqueeze(at: Site) -> Operand:
+    """Unsqueeze: with axes of size 1 at the named places of the result."""
     x, axes = at.operand(0), _axes(at)
     if axes is None:
         at.refuse("no axes", "some are needed")
@@ -122,6 +128,7 @@ def unsqueeze(at: Site) -> Operand:
 
 
 def concat(at: Site) -> Value:
+    """Concat: the operands one after another along `axis`; empty constants are left out."""
     xs = [at.operand(i) for i in range(len(at.operands))]
     kept = [x for x in xs if 0 not in shape_of(x)] or xs  # exporters leave empty constants in
     values = tuple(_like(at, x, kept) for x in kept)

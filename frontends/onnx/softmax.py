@@ -11,6 +11,7 @@ from qir.ir.op import Op, Value
 
 
 def softmax(at: Site) -> Value:
+    """Softmax: exp(x - max(x)) / sum(exp(x - max(x)))."""
     return along(at, at.real(0), ops.Softmax)
 
 

@@ -21,6 +21,7 @@ class Window:
 
     @property
     def reach(self) -> Pair:
+        """The rows and columns that one window spans."""
         return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))  # type: ignore[return-value]
 
 
@@ -58,6 +59,7 @@ def pads(at: Site, size: Pair, bare: Window, spatial: int) -> Sides:
 
 
 def explicit_pads(at: Site, spatial: int) -> Sides:
+    """The attribute pads as (top, left, bottom, right)."""
     given = at.integers("pads") or (0,) * (2 * spatial)
     if len(given) != 2 * spatial:
         at.refuse(f"pads {list(given)}", f"{2 * spatial} are needed")
