@@ -82,34 +82,46 @@ def calibrate(
     fresh = State(graph_digest(graph), chunk_of(graph), how.needs_histogram)
     now = resumed(path, fresh)
     feeder, digest, position = Feeder(graph, now), hashlib.sha256(), 0
-    saved, cost = time.monotonic(), 0.0
+    saver = Saver(path)
     for chunk in chunks(graph, batches, now.chunk):
-        count = len(chunk[0])
         for x in chunk:
             digest.update(x.tobytes())
-        position += count
-        if position <= now.samples:
-            if position == now.samples and digest.hexdigest() != now.data:
+        start, position = position, position + len(chunk[0])
+        if start < now.samples:  # seen before the interruption
+            if position > now.samples or (
+                position == now.samples and digest.hexdigest() != now.data
+            ):
                 raise other_data(path, now)
             continue
-        if position - count < now.samples:
-            raise other_data(path, now)
         feeder.feed(chunk)
         now.samples, now.data = position, digest.hexdigest()
+        saver.sometimes(now)
         if progress is not None:
             progress(position)
-        if path is not None and time.monotonic() - saved > max(SAVE_EVERY, SAVE_SHARE * cost):
-            start = time.monotonic()
-            now.save(path)
-            saved = time.monotonic()
-            cost = saved - start
     if position == 0:
         raise DataError("calibration data: no samples, at least one is needed")
     if position < now.samples:
         raise other_data(path, now)
-    if path is not None:
-        now.save(path)
+    saver.at_once(now)
     return Ranges(now.seen, how, now.samples)
+
+
+class Saver:
+    """Writes the state now and then, never for a large share of the time."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path, self.last, self.cost = path, time.monotonic(), 0.0
+
+    def sometimes(self, state: State) -> None:
+        if time.monotonic() - self.last > max(SAVE_EVERY, SAVE_SHARE * self.cost):
+            self.at_once(state)
+
+    def at_once(self, state: State) -> None:
+        if self.path is not None:
+            start = time.monotonic()
+            state.save(self.path)
+            self.last = time.monotonic()
+            self.cost = self.last - start
 
 
 def other_data(path: Path | None, state: State) -> DataError:
