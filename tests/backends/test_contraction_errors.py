@@ -16,7 +16,7 @@ GOOD = Constants(np.ones(SPEC.weight_shape, np.int8), np.zeros(16), 2**30, 38)
 
 
 def test_a_plane_names_what_is_wrong() -> None:
-    with pytest.raises(ValueError, match="dtype is float32, one of uint8, int8, uint16, int16, int32"):
+    with pytest.raises(ValueError, match="dtype is float32, one of uint8, int8, uint16, int16, "):
         Plane.packed("float32", 1, 1, 1, 1)
     with pytest.raises(ValueError, match=r"shape is \(1, 0, 1, 1\), every size must be at least 1"):
         Plane.packed("uint8", 1, 0, 1, 1)
