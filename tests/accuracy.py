@@ -73,7 +73,7 @@ def accuracy(name: str, bits: int, observer: str, exact: int) -> dict[str, Any]:
         "integer": case.score(integers[0]),
         "same_class": same_class(floats[0], integers[0]),
         "cosine": min(cosine(a, b) for a, b in zip(floats, integers, strict=True)),
-        "same_bits": f"{same_bits(net, x[:exact])} of {exact}" if exact else "",
+        "same_bits": f"{same_bits(net, x[:exact])} of {len(x[:exact])}" if exact else "",
         "compile_seconds": round(seconds, 1),
     }
 
