@@ -25,8 +25,6 @@ from qir.ir.ops.quantize import dequantized, quantized
 from qir.ir.textfile import load_graph
 from tests.small_graphs import artifact, residual_network, stored_inputs, two_branches
 
-pytest.importorskip("tvm")
-
 
 @pytest.fixture(scope="module")
 def built() -> Artifact:

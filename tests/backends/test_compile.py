@@ -16,8 +16,6 @@ from qir.backends.select import Unit
 from qir.ir.errors import LowerError
 from tests.small_graphs import residual_network
 
-pytest.importorskip("tvm")
-
 CPU = find("x86-64")
 
 

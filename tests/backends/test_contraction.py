@@ -19,8 +19,6 @@ from tests.backends.contraction_cases import (
     target,
 )
 
-pytest.importorskip("tvm")
-
 CASES = 12  # of each family and seed: about two seconds of compiling
 
 FLAGS = {

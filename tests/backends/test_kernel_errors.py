@@ -113,7 +113,6 @@ def test_refused(make: Callable[[], object], message: str) -> None:
 
 
 def test_a_code_without_a_writer() -> None:
-    pytest.importorskip("tvm")
     from qir.backends.tvm.kernels.registry import emit
 
     with pytest.raises(

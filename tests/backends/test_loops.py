@@ -12,8 +12,6 @@ from tests.backends.contraction_cases import features, link, target
 from tests.backends.held import run_case
 from tests.backends.loop_cases import CASES
 
-pytest.importorskip("tvm")
-
 FLAGS = {"vnni512": {"avx512_vnni", "avx512bw"}, "avx2": {"avx2"}, "plain": set[str]()}
 ROUNDS = 4
 

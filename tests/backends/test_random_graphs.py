@@ -11,8 +11,6 @@ from qir.ir.verify import verify
 from tests.random_graphs import random_graph
 from tests.run_random_graphs import check
 
-pytest.importorskip("tvm")
-
 
 @pytest.mark.parametrize("first", [100_000, 100_020])
 def test_artifacts_equal_the_interpreter(first: int) -> None:

@@ -18,7 +18,6 @@ from qir.runtime import ArtifactError, format
 from tests.small_graphs import artifact
 from tests.tree import FOLDERS
 
-pytest.importorskip("tvm")
 REGIONS = 97  # bytes that are flipped in each file, one at a time
 
 

@@ -22,8 +22,6 @@ from qir.runtime import ArtifactError, DataError
 from qir.runtime import address as addresses
 from tests.small_graphs import Small, artifact, residual_network, stored_inputs
 
-pytest.importorskip("tvm")
-
 
 @pytest.fixture(scope="module")
 def session() -> runtime.Session:
