@@ -34,6 +34,7 @@ TARGET_KEYS = (
     "name", "triple", "cpu", "features", "needs", "machine", "system", "pointer_bits"
 )  # fmt: skip
 WEIGHTS, GOLDEN, GRAPH, PROGRAM = "weights.bin", "golden.bin", "graph.qir", "program.txt"
+RUNNER = "runner"
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,10 @@ def build(
     codes = {entry.symbol(program, s): code for s, code in program.codes.items()}
     compiled = compile_kernels(codes, machine)
     proofs = proven(graph, compiled.checked)
-    linked = link(machine, program.name, sources, compiled.objects, entry.exports(program, machine))
+    linked = link(
+        machine, program.name, sources, compiled.objects, entry.exports(program, machine),
+        _runner(program, machine),
+    )  # fmt: skip
     cases = list(golden) if golden is not None else list(_examples(graph))
     files = _files(graph, program, sources, linked, cases)
     manifest = _manifest(program, machine, files, linked, compiled, proofs, len(cases))
@@ -106,6 +110,18 @@ def _sources(program: Program, target: Target) -> dict[str, str]:
     return sources
 
 
+def _runner(program: Program, target: Target) -> dict[str, bytes]:
+    """The files of the executable that runs the program where the target has an emulator."""
+    if not target.emulator:
+        return {}
+    return {
+        "runner.c": entry.runner(program).encode(),
+        "freestanding.c": entry.freestanding().encode(),
+        f"{program.name}_weights.S": entry.weights(program).encode(),
+        WEIGHTS: program.weights,
+    }
+
+
 def _files(
     graph: Graph,
     program: Program,
@@ -119,7 +135,8 @@ def _files(
         f"{name}_test.c": entry.selftest(program, len(cases)).encode(),
         f"{name}.o": linked.object,
         f"lib{name}.a": linked.archive,
-        f"lib{name}.so": linked.library,
+        **({f"lib{name}.so": linked.library} if linked.library else {}),
+        **({RUNNER: linked.runner} if linked.runner else {}),
         WEIGHTS: program.weights,
         GOLDEN: b"".join(_golden(graph, cases)),
         GRAPH: text(graph).encode(),
@@ -151,7 +168,9 @@ def _manifest(
         ],
         "steps": [_entry(step) for step in program.steps],
         "files": {n: _listed(c) for n, c in sorted(files.items())},
-        "library": f"lib{program.name}.so",
+        "library": f"lib{program.name}.so" if linked.library else None,
+        "runner": RUNNER if linked.runner else None,
+        "emulator": list(target.emulator),
         "weights": WEIGHTS,
         "graph": GRAPH,
         "golden": {"file": GOLDEN, "cases": cases},

@@ -42,7 +42,13 @@ class Compiled:
 def machine(target: Target) -> dict[str, object]:
     """The target as TVM describes machines."""
     features = [f"+{f}" for f in target.features]
-    return {"kind": "llvm", "mtriple": target.triple, "mcpu": target.cpu, "mattr": features}
+    described: dict[str, object] = {
+        "kind": "llvm",
+        "mtriple": target.triple,
+        "mcpu": target.cpu,
+        "mattr": features,
+    }
+    return described | dict(target.options)
 
 
 def compile_kernels(codes: Mapping[str, Unit], target: Target) -> Compiled:

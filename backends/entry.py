@@ -149,6 +149,38 @@ def selftest(program: Program, cases: int) -> str:
     )
 
 
+def runner(program: Program) -> str:
+    """runner.c: reads cases from standard input, writes what the program makes of them."""
+    held = {"input": program.inputs, "output": program.outputs}
+    sizes = {kind: [size_bytes(v) for v in values] for kind, values in held.items()}
+    lines = [
+        f"static unsigned char {kind}_{i}[ROOM({size}) + {SLACK}] ALIGNED;"
+        for kind, of in sizes.items()
+        for i, size in enumerate(of)
+    ]
+    names = {k: ", ".join(f"{k}_{i}" for i in range(len(of))) for k, of in sizes.items()}
+    return fill(
+        "runner.c",
+        NAME=program.name,
+        UPPER=program.name.upper(),
+        BUFFERS="\n".join(lines),
+        INPUT_BYTES=", ".join(map(str, sizes["input"])),
+        OUTPUT_BYTES=", ".join(map(str, sizes["output"])),
+        INPUTS=names["input"],
+        OUTPUTS=names["output"],
+    )
+
+
+def freestanding() -> str:
+    """What the runner has in place of a C library."""
+    return fill("freestanding.c")
+
+
+def weights(program: Program) -> str:
+    """NAME_weights.S: weights.bin as read-only data."""
+    return fill("weights.S", NAME=program.name)
+
+
 def pool(program: Program) -> str:
     """NAME_pool.c: threads for hosted programs."""
     return fill("pool.c", NAME=program.name)

@@ -19,7 +19,7 @@ from qir.ir.errors import LowerError, listed
 from qir.ir.target import PYTHON, Target, Toolchain
 
 FLAGS = ("-std=c11", "-O3", "-fPIC", "-ffp-contract=off", "-fno-math-errno",
-         "-fno-trapping-math", "-fno-ident",
+         "-fno-trapping-math", "-fno-ident", "-ffunction-sections", "-fdata-sections",
          "-fno-asynchronous-unwind-tables", "-fno-stack-protector", "-U_FORTIFY_SOURCE",
          "-Wall", "-Wextra",
          "-Werror", "-frandom-seed=qir")  # fmt: skip
@@ -28,19 +28,27 @@ FLAGS = ("-std=c11", "-O3", "-fPIC", "-ffp-contract=off", "-fno-math-errno",
 LIBC = re.compile(
     r"mem(set|cpy|move|cmp)|calloc|malloc|free|abort|clock_gettime|rintf?|lrintf?|sched_yield|sysconf"
     r"|pthread_\w+|__cxa_finalize|__gmon_start__|_ITM_\w+|__stack_chk_fail|__memcpy_chk"
+    r"|__aeabi_\w+|__hexagon_\w+"
 )
-"""What a library may ask of its surroundings."""
+"""What a library may ask of its surroundings: libc, and the helpers of ARM's and Hexagon's ABI."""
+
+RUNNER_FLAGS = ("-std=gnu11", "-O2", "-ffreestanding", "-fno-builtin", "-fno-stack-protector",
+                "-fomit-frame-pointer", "-fno-ident", "-frandom-seed=qir")  # fmt: skip
 
 SECONDS = 300  # a compiler that takes longer hangs
 
 
 @dataclass(frozen=True)
 class Linked:
-    """What linking gives: the bytes of each file, and the compiler that made them."""
+    """What linking gives: the bytes of each file, and the compiler that made them.
+
+    `library`: none where there is no operating system. `runner`: an executable for emulators.
+    """
 
     object: bytes
     archive: bytes
-    library: bytes
+    library: bytes | None
+    runner: bytes | None
     compiler: str
     undefined: tuple[str, ...]
 
@@ -51,8 +59,8 @@ def toolchain(target: Target) -> Toolchain:
     Errors: LowerError that says what to install.
     """
     candidates = list(target.toolchains)
-    if named := os.environ.get("CC"):
-        first = candidates[0]
+    first = candidates[0]
+    if first.is_native and (named := os.environ.get("CC")):
         candidates.insert(
             0, replace(first, name=f"$CC = {named}", compiler=tuple(shlex.split(named)))
         )
@@ -105,11 +113,12 @@ def link(
     sources: Mapping[str, str],
     objects: Mapping[str, bytes],
     exports: Iterable[str],
+    runner: Mapping[str, bytes],
 ) -> Linked:
     """Compile the .c among `sources` (headers lie beside them), and link them with `objects`.
 
     The same input and compiler give the same bytes. Only `exports` are visible in the shared
-    library.
+    library. `runner`: the further files of a static executable; empty where none is wanted.
     Errors: LowerError without a compiler, with its words when it refuses, or when the library needs
     more than libc.
     """
@@ -132,14 +141,29 @@ def link(
             f"link {whole}",
         )
         _run((*tools.archiver, "rcsD", archive, whole), folder, f"archive {archive}")
-        library = _shared(cc, folder, name, whole, exports)
-        foreign = elf.undefined(library)
+        library = _shared(cc, folder, name, whole, exports) if target.is_hosted else None
+        foreign = elf.undefined(library or (folder / whole).read_bytes())
         if wrong := [s for s in foreign if not LIBC.fullmatch(s.split("@")[0])]:
             raise LowerError(
                 listed(f"library {name}: needs symbols that libc does not have", wrong)
             )
         read = [(folder / file).read_bytes() for file in (whole, archive)]
-        return Linked(read[0], read[1], library, version(tools), foreign)
+        executable = _static(cc, folder, archive, runner) if runner else None
+        return Linked(read[0], read[1], library, executable, version(tools), foreign)
+
+
+def _static(cc: Sequence[str], folder: Path, archive: str, runner: Mapping[str, bytes]) -> bytes:
+    """An executable of the runner's files and the archive that needs no library at all."""
+    for file, content in runner.items():
+        (folder / file).write_bytes(content)
+    objects = []
+    for file in (f for f in runner if f.endswith((".c", ".S"))):
+        objects.append(f"{file}.o")
+        _run((*cc, *RUNNER_FLAGS, "-c", file, "-o", objects[-1]), folder, f"compile {file}")
+    flags = ("-static", "-nostdlib", "-Wl,--build-id=none", "-Wl,-e,_start", "-Wl,--gc-sections",
+             "-s")  # fmt: skip
+    _run((*cc, *flags, "-o", "runner", *objects, archive), folder, "link runner")
+    return (folder / "runner").read_bytes()
 
 
 def _compile(tools: Toolchain, target: Target, folder: Path, file: str) -> str:

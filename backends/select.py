@@ -86,7 +86,7 @@ class Context:
 
     @property
     def features(self) -> frozenset[str]:
-        return frozenset(self.target.features)
+        return self.target.traits
 
     def place(self, value: Value) -> Place:
         return self.places[value.name]

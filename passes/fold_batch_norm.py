@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
 from qir.ir.op import Op, Value
-from qir.ir.ops import Add, BatchNorm, Constant, Conv, ConvTranspose, Linear, Mul
+from qir.ir.ops import Add, BatchNorm, Constant, Conv, ConvTranspose, Linear, Mul, Sqrt
+from qir.ir.torch_executor import run_op
 from qir.ir.types import Array
 from qir.passes.manager import Claim, Miss, keeps_reals, register
 from qir.passes.pattern import RewritePass, Site
@@ -17,13 +19,16 @@ from qir.passes.pattern import RewritePass, Site
 @register
 @dataclass(frozen=True)
 class FoldBatchNorm(RewritePass):
-    """batch_norm(conv(x, w, b)) -> conv(x, w * s, b * s + t);  batch_norm(x) -> x * s + t elsewhere
+    """batch_norm(conv(x, w, b)) -> conv(x, w * s, (b - mean) * s + offset)
 
-    s = gain / sqrt(variance + epsilon), t = offset - mean * s, in float64, rounded once. Conv,
-    conv_transpose and linear alike, if nothing else reads them and their weights are float
-    constants.
+    s = gain / sqrt(variance + epsilon); without b the bias is offset - mean * s; elsewhere
+    batch_norm(x) -> x * s + (offset - mean * s). Each operation is rounded to float32, as torch
+    does it when it folds for ONNX, square root included: a network has the same bits whether its
+    exporter folded or this pass does. Conv, conv_transpose and linear alike, if nothing else reads
+    them and their weights are float constants.
     Keeps: reals within 1e-5.
-    Source: HAWQ-V3, arXiv:2011.10680 (folding of batch normalization).
+    Source: HAWQ-V3, arXiv:2011.10680 (folding of batch normalization); the order of operations:
+    torch/csrc/jit/passes/onnx/eval_peephole.cpp; docs/decisions/0003-batch-norm-in-float32.md.
     """
 
     name: ClassVar[str] = "fold-batch-norm"
@@ -35,13 +40,20 @@ class FoldBatchNorm(RewritePass):
         found = [at.constant(v) for v in (op.gain, op.offset, op.mean, op.variance)]
         if any(a is None for a in found):
             return Miss("its parameters are not all constants")
-        gain, offset, mean, variance = (np.asarray(a, np.float64) for a in found)
-        if np.any(variance + op.epsilon <= 0):
-            least = float(np.min(variance + op.epsilon))
+        dtype = np.result_type(op.x.type.elem.carrier, np.float32)
+        gain, offset, mean, variance = (np.asarray(a, dtype) for a in found)
+        variance = variance + dtype.type(op.epsilon)
+        if np.any(variance <= 0):
+            least = float(np.min(variance))
             return Miss(f"variance + epsilon reaches {least:g}, over 0 is needed")
-        scale = gain / np.sqrt(variance + op.epsilon)
-        folded = fold_scale(at, op.x, scale, offset - mean * scale, op)
-        return plain(at, op, scale, offset - mean * scale) if isinstance(folded, Miss) else folded
+        scale = gain / run_op(Sqrt(op.variance), [variance])  # torch's, which may be an ulp off
+        shift = offset - mean * scale
+
+        def bias_of(bias: Array | None) -> Array:
+            return shift if bias is None else (bias.astype(dtype) - mean) * scale + offset
+
+        folded = fold(at, op.x, scale, bias_of, op)
+        return plain(at, op, scale, shift) if isinstance(folded, Miss) else folded
 
 
 def plain(at: Site, op: BatchNorm, scale: Array, shift: Array) -> Value:
@@ -53,7 +65,20 @@ def plain(at: Site, op: BatchNorm, scale: Array, shift: Array) -> Value:
 
 def fold_scale(at: Site, value: Value, scale: Array, shift: Array, *merged: Op) -> Value | Miss:
     """value * scale + shift, per output channel (or one for all), inside the layer that makes
-    `value`.
+    `value`, in float64.
+    """
+
+    def bias_of(bias: Array | None) -> Array:
+        return np.asarray((0 if bias is None else bias.astype(np.float64)) * scale + shift)
+
+    return fold(at, value, scale, bias_of, *merged)
+
+
+def fold(
+    at: Site, value: Value, scale: Array, bias_of: Callable[[Array | None], Array], *merged: Op
+) -> Value | Miss:
+    """The layer that makes `value` with its weights times `scale`, its bias what `bias_of` makes of
+    the old one.
     """
     layer = at.producer(value)
     if not isinstance(layer, (Conv, ConvTranspose, Linear)):
@@ -64,9 +89,9 @@ def fold_scale(at: Site, value: Value, scale: Array, shift: Array, *merged: Op) 
     if weights is None or not layer.w.type.is_float or (layer.bias is not None and bias is None):
         return Miss("weights or bias are not float constants", value.name)
     channels = len(weights)
-    scale, shift = (np.broadcast_to(a, (channels,)) for a in (scale, shift))
+    scale, b = (np.broadcast_to(a, (channels,)) for a in (scale, bias_of(bias)))
+    # in float64, where a product of two float32 is exact: one rounding, to the weights' type
     w = weights.astype(np.float64) * scale.reshape(-1, *[1] * (weights.ndim - 1))
-    b = (0 if bias is None else bias.astype(np.float64)) * scale + shift
     elem = layer.w.type.elem
     keep_bias = layer.bias is not None or bool(np.any(b != 0))
     return at.replace(

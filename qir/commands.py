@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import shutil
 import sys
 from argparse import Namespace
@@ -170,10 +171,22 @@ def list_targets(given: Namespace) -> None:
     flags = cpu_flags()
     for make in TARGETS:
         target = make()
-        missing = [need for need in target.needs if need not in flags]
-        runs = "yes" if not missing else f"no: {', '.join(missing)} missing"
-        found.add_row(target.name, ", ".join(target.aliases), target.about, _builds(target), runs)
+        found.add_row(
+            target.name, ", ".join(target.aliases), target.about, _builds(target),
+            _runs(target, flags),
+        )  # fmt: skip
     console().print(found)
+
+
+def _runs(target: Target, flags: frozenset[str]) -> str:
+    """Whether this machine is one, or has an emulator of one; else what is missing."""
+    if (target.machine, target.system) == (platform.machine(), sys.platform):
+        missing = [need for need in target.needs if need not in flags]
+        return "yes" if not missing else f"no: {', '.join(missing)} missing"
+    if not target.emulator:
+        return f"no: a {target.machine}"
+    is_there = shutil.which(target.emulator[0]) is not None
+    return f"under {target.emulator[0]}" if is_there else f"no: {target.emulator[0]} missing"
 
 
 def _builds(target: Target) -> str:

@@ -46,7 +46,7 @@ def survey(
         proofs=proofs(graph, claims, f"{len(checked)} kernels, no float in the code of any"),
         sizes=Sizes(
             weights=len(built.program.weights),
-            code=len(files[manifest["library"]]),
+            code=len(files[manifest["library"] or f"{built.name}.o"]),
             workspace=built.program.workspace_bytes,
             total=sum(map(len, files.values())),
         ),

@@ -79,7 +79,9 @@ SCHEMA: Mapping[str, type | tuple[type, ...]] = {
     "outputs": list,
     "steps": list,
     "files": dict,
-    "library": str,
+    "library": (str, type(None)),
+    "runner": (str, type(None)),
+    "emulator": list,
     "weights": str,
     "graph": str,
     "golden": dict,
@@ -134,8 +136,8 @@ def faults(manifest: Manifest) -> Iterator[str]:
         if not is_plain(name):
             yield f"file {name!r}: a plain name is needed"
         yield from _entries(f"file {name}", file, FILE)
-    for role in ("library", "weights", "graph"):
-        if manifest[role] not in manifest["files"]:
+    for role in ("library", "runner", "weights", "graph"):
+        if manifest[role] is not None and manifest[role] not in manifest["files"]:
             yield f"{role} is {manifest[role]!r}, one of the files is needed"
     for size in SIZES:
         if manifest[size] < 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 
-from qir.backends.targets import cpu
+from qir.backends.targets import arm, cpu, hexagon, riscv
 from qir.ir.errors import LowerError
 from qir.ir.target import Target
 
@@ -15,6 +15,17 @@ TARGETS: tuple[Callable[[], Target], ...] = (
     lambda: cpu.AVX_VNNI,
     lambda: cpu.AVX2,
     lambda: cpu.BASELINE,
+    lambda: arm.BASELINE,
+    lambda: arm.DOTPROD,
+    lambda: arm.I8MM,
+    lambda: arm.ARMV7,
+    lambda: arm.CORTEX_M4,
+    lambda: arm.CORTEX_M7,
+    lambda: hexagon.V66,
+    lambda: hexagon.V68,
+    lambda: hexagon.V69,
+    lambda: hexagon.V73,
+    lambda: riscv.RV64GCV,
 )
 """Every target there is; functions, because one depends on the machine."""
 

@@ -26,6 +26,7 @@ from qir.passes.integer.forms import (
 )  # fmt: skip
 
 SUM_BITS = 30  # mantissas where several products are added in 64 bits
+TIE_BITS = 16  # after the point: a ratio with more of them, not a whole number, makes no ties
 TERM_STEPS = 1 << 24  # a constant term is held in steps of at most 2**-16 of the result's
 
 
@@ -76,7 +77,10 @@ def store(form: Form, op: Quantize, at: Lowering) -> Stored:
 
 
 def requantized(form: Sum, op: Quantize, name: str, at: Lowering) -> Stored:
-    """sum -> requantize with one dyadic number for each term, all of one shift"""
+    """sum -> requantize with one dyadic number for each term, all of one shift
+
+    Ties of real numbers go where the quantize sends them. Where none can be, it is half up.
+    """
     to = op.to
     loc = form.loc if form.loc != NOWHERE else op.loc
     terms = list(form.terms)
@@ -84,31 +88,46 @@ def requantized(form: Sum, op: Quantize, name: str, at: Lowering) -> Stored:
         terms.append(Term(offset_constant(form.offset, to, f"{name}_offset", loc, at)))
     xs = tuple(t.value for t in terms)
     try:
-        mult, shift = multipliers(terms, to, op.x.type.shape)
+        ratios = [ratio(t, to) for t in terms]
+        mult, shift = multipliers(ratios)
     except VerifyError as e:
         raise NoInteger(f"scales of {', '.join(map(str, xs))} against {to}: {e.text}") from e
     ends = quantized(np.array([form.low, form.high]), to, Rounding.HALF_EVEN)
     low, high = int(ends[0]), int(ends[1])
-    new = Requantize(xs, to, mult, shift, low, high, Rounding.HALF_UP)
+    rounding = op.rounding if can_tie(ratios) else Rounding.HALF_UP
+    new = Requantize(xs, to, mult, shift, low, high, rounding)
     return Stored(at.emit(new, name, loc))
 
 
-def multipliers(
-    terms: list[Term], to: Quant, shape: tuple[int, ...]
-) -> tuple[tuple[Data, ...], Data]:
-    ratios = []
-    for t in terms:
-        scale = t.value.type.quant.scale.array
-        axis = t.value.type.quant.axis
-        if axis is not None and axis != t.value.type.rank - 1:
-            raise NoInteger(f"{t.value} is quantized along axis {axis}, the last is needed")
-        ratio = t.sign * scale / float(to.scale.array)
-        ratios.append(ratio if t.factor is None else ratio * t.factor)
+def ratio(term: Term, to: Quant) -> Array:
+    """Steps of `to` in one step of the term, for each channel or place."""
+    scale = term.value.type.quant.scale.array
+    axis = term.value.type.quant.axis
+    if axis is not None and axis != term.value.type.rank - 1:
+        raise NoInteger(f"{term.value} is quantized along axis {axis}, the last is needed")
+    steps = np.asarray(term.sign * scale / float(to.scale.array))
+    return steps if term.factor is None else np.asarray(steps * term.factor)
+
+
+def multipliers(ratios: list[Array]) -> tuple[tuple[Data, ...], Data]:
     if len(ratios) == 1:
         one = Dyadic.of(ratios[0])
         return (one.mult,), one.shift
     every = Dyadic.with_common_shift(*ratios, bits=SUM_BITS)
     return tuple(d.mult for d in every), every[0].shift
+
+
+def can_tie(ratios: list[Array]) -> bool:
+    """Whether a sum of whole numbers times `ratios` can be halfway between two whole numbers: all
+    are of few bits after the point, one of at least one bit. Scales that calibration chose give
+    such ratios only where one scale is kept, as by a mean over 2**n elements.
+    """
+    short = [r * 2**TIE_BITS == np.rint(r * 2**TIE_BITS) for r in ratios]
+    whole = [r == np.rint(r) for r in ratios]
+    every, none = short[0], whole[0]
+    for s, w in zip(short[1:], whole[1:], strict=True):
+        every, none = every & s, none & w
+    return bool(np.any(every & ~none))
 
 
 def offset_constant(reals: Array, to: Quant, name: str, loc: Loc, at: Lowering) -> Value:

@@ -11,7 +11,8 @@ PYTHON = "{python}"  # in a command: the interpreter that runs
 class Toolchain:
     """One way to compile and link C: the compiler's command, the archiver's, what to install.
 
-    `flags` follow the compiler's name in every call. A command may start with PYTHON.
+    `flags` follow the compiler's name in every call. A command may start with PYTHON. `is_native`:
+    it makes code for the machine it runs on, so that $CC may stand in for it.
     """
 
     name: str
@@ -19,6 +20,7 @@ class Toolchain:
     archiver: tuple[str, ...]
     install: str
     flags: tuple[str, ...] = ()
+    is_native: bool = False
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,9 @@ class Target:
     run the code, by the names its system uses for them (on Linux those in /proc/cpuinfo). `machine`
     and `system` are what platform.machine() and sys.platform say there. `is_hosted`: there is an
     operating system with a C library and shared libraries. `c_flags` let the C compiler use what
-    `features` let LLVM use.
+    `features` let LLVM use; `options` are further ones of LLVM's, such as the float ABI.
+    `generator`: what turns kernels into code, "llvm" or "c". `emulator`: the command that runs a
+    static executable of this machine on another one; empty where there is none.
     """
 
     name: str
@@ -46,6 +50,20 @@ class Target:
     c_flags: tuple[str, ...] = ()
     is_hosted: bool = True
     about: str = ""
+    generator: str = "llvm"
+    options: tuple[tuple[str, str], ...] = ()
+    emulator: tuple[str, ...] = ()
+
+    @property
+    def architecture(self) -> str:
+        """The first part of the triple without its version: x86_64, aarch64, arm, thumb, ..."""
+        name = self.triple.split("-")[0]
+        return next((a for a in ("arm", "thumb", "riscv64") if name.startswith(a)), name)
+
+    @property
+    def traits(self) -> frozenset[str]:
+        """What the choice of kernels depends on: the features and the architecture."""
+        return frozenset((*self.features, self.architecture))
 
     @property
     def vector_bytes(self) -> int:

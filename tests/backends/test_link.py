@@ -45,7 +45,7 @@ def test_ziglang_serves_where_no_compiler_is(
 def test_cc_of_the_environment_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CC", "cc -pipe")
     assert toolchain(CPU).compiler == ("cc", "-pipe")
-    assert elf.undefined(link(CPU, "a", SOURCE, {}, ["a_run"]).library) == ()
+    assert elf.undefined(link(CPU, "a", SOURCE, {}, ["a_run"], {}).library) == ()
 
 
 def test_a_compiler_that_fails_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,19 +56,19 @@ def test_a_compiler_that_fails_is_quoted(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(
         LowerError, match=r"compile a\.c: .*brokencc ended with 3, 0 is needed\n  out of cheese"
     ):
-        link(CPU, "a", SOURCE, {}, ["a_run"])
+        link(CPU, "a", SOURCE, {}, ["a_run"], {})
 
 
 def test_only_what_is_exported_is_seen() -> None:
     more = {**SOURCE, "b.c": "int hidden(void);\nint hidden(void) { return 1; }\n"}
-    shown = {s.name for s in elf.symbols(link(CPU, "a", more, {}, ["a_run"]).library)}
+    shown = {s.name for s in elf.symbols(link(CPU, "a", more, {}, ["a_run"], {}).library)}
     assert "a_run" in shown and "hidden" not in shown
 
 
 def test_a_library_that_needs_more_than_libc_is_refused() -> None:
     code = "double cos(double);\ndouble a_run(double);\ndouble a_run(double x) { return cos(x); }\n"
     with pytest.raises(LowerError, match="library a: needs symbols that libc does not have\n  cos"):
-        link(CPU, "a", {"a.c": code}, {}, ["a_run"])
+        link(CPU, "a", {"a.c": code}, {}, ["a_run"], {})
 
 
 @pytest.mark.parametrize("content", [b"", b"MZ not an ELF", b"\x7fELF\x02\x01" + bytes(40)])

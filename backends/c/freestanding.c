@@ -1,0 +1,43 @@
+/* What compilers may call where there is no C library; used by the runner alone. */
+#include <stddef.h>
+
+void *memcpy(void *restrict to, const void *restrict from, size_t size) {
+    unsigned char *t = to;
+    const unsigned char *f = from;
+    while (size--) *t++ = *f++;
+    return to;
+}
+
+void *memmove(void *to, const void *from, size_t size) {
+    unsigned char *t = to;
+    const unsigned char *f = from;
+    if (t < f) {
+        while (size--) *t++ = *f++;
+    } else {
+        while (size--) t[size] = f[size];
+    }
+    return to;
+}
+
+void *memset(void *to, int value, size_t size) {
+    unsigned char *t = to;
+    while (size--) *t++ = (unsigned char)value;
+    return to;
+}
+
+#if defined(__arm__)
+void __aeabi_memcpy(void *to, const void *from, size_t size) { memcpy(to, from, size); }
+void __aeabi_memcpy4(void *to, const void *from, size_t size) { memcpy(to, from, size); }
+void __aeabi_memcpy8(void *to, const void *from, size_t size) { memcpy(to, from, size); }
+void __aeabi_memmove(void *to, const void *from, size_t size) { memmove(to, from, size); }
+void __aeabi_memset(void *to, size_t size, int value) { memset(to, value, size); }
+void __aeabi_memset4(void *to, size_t size, int value) { memset(to, value, size); }
+void __aeabi_memset8(void *to, size_t size, int value) { memset(to, value, size); }
+void __aeabi_memclr(void *to, size_t size) { memset(to, 0, size); }
+void __aeabi_memclr4(void *to, size_t size) { memset(to, 0, size); }
+void __aeabi_memclr8(void *to, size_t size) { memset(to, 0, size); }
+#elif defined(__hexagon__)
+void *__hexagon_memcpy_likely_aligned_min32bytes_mult8bytes(void *to, const void *from, size_t size) {
+    return memcpy(to, from, size);
+}
+#endif

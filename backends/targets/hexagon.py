@@ -1,0 +1,29 @@
+"""Hexagon DSPs with HVX vectors of 128 bytes."""
+
+from __future__ import annotations
+
+from qir.backends.targets.toolchains import zig
+from qir.ir.target import Target
+
+
+def hexagon(version: int, *aliases: str) -> Target:
+    """Hexagon v`version`: an object, a static library and a header for the vendor's SDK."""
+    return Target(
+        name=f"hexagon-v{version}",
+        triple="hexagon",
+        cpu=f"hexagonv{version}",
+        features=(f"hvxv{version}", "hvx-length128b"),
+        needs=(),
+        machine="hexagon",
+        system="none",
+        vector_bits=1024,
+        toolchains=(zig("hexagon-linux-musl", f"-mcpu=hexagonv{version}", "-ffreestanding"),),
+        aliases=aliases,
+        pointer_bits=32,
+        is_hosted=False,
+        about=f"Hexagon v{version} DSP with HVX",
+        emulator=("qemu-hexagon", "-cpu", "v67"),
+    )
+
+
+V66, V68, V69, V73 = hexagon(66), hexagon(68, "hexagon", "dsp"), hexagon(69), hexagon(73)
