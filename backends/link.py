@@ -65,13 +65,14 @@ def toolchain(target: Target) -> Toolchain:
             0, replace(first, name=f"$CC = {named}", compiler=tuple(shlex.split(named)))
         )
     for candidate in candidates:
-        if _is_there(candidate.compiler):
+        if is_there(candidate.compiler):
             return candidate
     tried = [f"{c.name}: not found; {c.install}" for c in candidates]
     raise LowerError(listed(f"target {target}: no C compiler found, one of these is needed", tried))
 
 
-def _is_there(command: Sequence[str]) -> bool:
+def is_there(command: Sequence[str]) -> bool:
+    """Whether this machine has the command."""
     if command[0] == PYTHON:
         return find_spec(command[2]) is not None
     return shutil.which(command[0]) is not None

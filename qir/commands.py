@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import platform
-import shutil
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +18,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 import qir
 from qir.backends.targets import TARGETS
 from qir.ir.errors import ArtifactError, DataError
-from qir.ir.target import PYTHON, Target
 from qir.ir.textfile import write_whole
 from qir.ir.types import Array
+from qir.machines import machines
 from qir.profiling import profiled, reals
 from qir.report import Report
 from qir.runtime.format import MANIFEST
-from qir.runtime.load import cpu_flags
 from qir.runtime.session import Port
 from qir.samples import read_arrays, read_batches, write_arrays
 from qir.terminal import count, cut, micros, part, summary, table
@@ -167,41 +163,7 @@ def show_report(given: Namespace) -> None:
 
 def list_targets(given: Namespace) -> None:
     """Every target: what it is, and whether this machine can build for it and run it."""
-    found = table("Targets", "name", "also", "machine", "builds here", "runs here")
-    flags = cpu_flags()
-    for make in TARGETS:
-        target = make()
-        found.add_row(
-            target.name, ", ".join(target.aliases), target.about, _builds(target),
-            _runs(target, flags),
-        )  # fmt: skip
-    console().print(found)
-
-
-def _runs(target: Target, flags: frozenset[str]) -> str:
-    """Whether this machine is one, or has an emulator of one; else what is missing."""
-    if (target.machine, target.system) == (platform.machine(), sys.platform):
-        missing = [need for need in target.needs if need not in flags]
-        return "yes" if not missing else f"no: {', '.join(missing)} missing"
-    if not target.emulator:
-        return f"no: a {target.machine}"
-    is_there = shutil.which(target.emulator[0]) is not None
-    return f"under {target.emulator[0]}" if is_there else f"no: {target.emulator[0]} missing"
-
-
-def _builds(target: Target) -> str:
-    """The toolchain that would be used, or how to get one."""
-    for toolchain in target.toolchains:
-        if _is_here(toolchain.compiler):
-            return f"yes: {toolchain.name}"
-    wanted = dict.fromkeys(toolchain.install for toolchain in target.toolchains)
-    return f"no: {' or '.join(wanted)}"
-
-
-def _is_here(compiler: tuple[str, ...]) -> bool:
-    if compiler[0] != PYTHON:
-        return shutil.which(compiler[0]) is not None
-    return compiler[1] == "-m" and find_spec(compiler[2]) is not None
+    console().print(machines(make() for make in TARGETS))
 
 
 def console() -> Console:

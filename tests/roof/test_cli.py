@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import platform
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,9 +15,11 @@ import numpy as np
 import pytest
 
 import qir
+from qir.backends.targets import TARGETS, find
 from qir.cli import main
 from qir.commands import progress
 from qir.ir.errors import PassError
+from qir.machines import builds, runs
 from qir.opt import made as make_pass
 from qir.opt import named_pipelines, parsed
 from qir.passes.fold_constants import FoldConstants
@@ -168,7 +171,18 @@ def test_passes_lists_ours_with_claims(capsys: Capture) -> None:
 def test_targets_say_what_this_machine_can(capsys: Capture) -> None:
     run("targets")
     text = capsys.readouterr().out
-    assert "native, host" in text and "yes" in text
+    assert "native, host" in text and "yes" in text and "…" not in text
+    assert all(name in text for make in TARGETS for name in make().names)
+
+
+def test_targets_say_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr(sys.modules["qir.backends.link"], "find_spec", lambda name: None)
+    m4, cpu = find("cortex-m4"), replace(find("x86-avx2"), machine=platform.machine())
+    assert builds(m4) == "no: pip install ziglang or apt-get install gcc-arm-none-eabi"
+    assert runs(m4, frozenset()) == "no: qemu-arm missing, apt-get install qemu-user"
+    assert runs(cpu, frozenset()) == f"no: {cpu.needs[0]} and {len(cpu.needs) - 1} more missing"
+    assert runs(replace(m4, emulator=()), frozenset()) == "no: needs cortex-m4"
 
 
 def test_progress_shows_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
