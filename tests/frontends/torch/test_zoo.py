@@ -1,4 +1,5 @@
-"""The zoo's resnet20 from its PyTorch weights equals ONNX Runtime on its ONNX file."""
+"""The zoo's resnet20 from its PyTorch weights equals ONNX Runtime on its ONNX file, and becomes the
+same graph as that file."""
 
 from __future__ import annotations
 
@@ -10,8 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from qir.frontends.onnx import import_onnx
 from qir.frontends.torch import import_torch
 from qir.ir.torch_executor import run_float
+from qir.passes.manager import Manager
+from qir.passes.pipelines import CANONICALIZE
+from tests.passes.same_graph import assert_same_graph
 
 BATCH, IMAGES = 100, 200  # all 2,000 agree too, in 20 s
 
@@ -44,3 +49,10 @@ def test_resnet20_equals_onnx_runtime(zoo: ModuleType, resnet20: Any) -> None:
         assert (found.argmax(1) == wanted.argmax(1)).all()
     assert graph.inputs[0].type.shape == (BATCH, 3, 32, 32)
     assert resnet20.training  # it came in training mode, and is as it was
+
+
+def test_resnet20_becomes_the_graph_of_its_onnx_file(zoo: ModuleType, resnet20: Any) -> None:
+    """Bit for bit, batch norms and all: so calibration and all after it are the same too."""
+    ours = import_torch(resnet20, (torch.zeros(1, 3, 32, 32),))
+    theirs = import_onnx(zoo.ZOO["resnet20"].model)
+    assert_same_graph(Manager().run(ours, CANONICALIZE), Manager().run(theirs, CANONICALIZE))
