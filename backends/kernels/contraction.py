@@ -37,6 +37,7 @@ class Contraction:
 
     `low`, `high` clamp the stored value; None stands for the range of Y's dtype. Y is u8, i8, i16
     or, raw, i32.
+    `alignment`: bytes that the first element of X is known to be aligned to.
     Errors: ValueError naming every size that does not fit.
     """
 
@@ -49,6 +50,7 @@ class Contraction:
     residual: Plane | None = None
     low: int | None = None
     high: int | None = None
+    alignment: int = 1
 
     def __post_init__(self) -> None:
         faults = list(self._faults())

@@ -32,7 +32,10 @@ class Runs:
 
 @dataclass(frozen=True)
 class DenseCode:
-    """Everything the machine code of a dense contraction depends on."""
+    """Everything the machine code of a dense contraction depends on.
+
+    `aligned`: every word of X that a dot reads lies at a multiple of its size.
+    """
 
     dot: str
     x: Plane
@@ -43,6 +46,7 @@ class DenseCode:
     runs: Runs
     tile: Tile
     epilogue: Epilogue
+    aligned: bool = False
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -67,7 +71,7 @@ class DenseCode:
 
     @property
     def step_bytes(self) -> int:
-        return self.tile.vectors * self.machine.forms * self.machine.vector_bytes
+        return self.tile.vectors * self.machine.forms * self.machine.weight_bytes
 
     @property
     def panel_bytes(self) -> int:
@@ -75,11 +79,12 @@ class DenseCode:
 
     @property
     def record_bytes(self) -> int:
-        return len(self.epilogue.fields) * self.machine.vector_bytes
+        return self.epilogue.record_bytes(self.machine.lanes)
 
     @property
     def records_at(self) -> int:
-        return self.panel_bytes * self.group_panels * self.groups
+        """Where the records begin, at a multiple of 8 bytes."""
+        return -(-self.panel_bytes * self.group_panels * self.groups // 8) * 8
 
     @property
     def row_tiles(self) -> int:
@@ -116,14 +121,32 @@ def plan_dense(
     images = spec.y.batch * spec.groups
     work = Work(images, spec.y.height, spec.y.width, vectors, run * runs.rows * runs.columns, run)
     tile = tile or choose_tile(dot, work)
+    aligned = dot.aligned and spec.alignment % dot.depth == 0 and _words_align(spec, runs, dot)
     return DenseCode(
-        dot.name, spec.x, spec.y, spec.residual, spec.strides, spec.groups, runs, tile, epilogue
+        dot.name,
+        spec.x,
+        spec.y,
+        spec.residual,
+        spec.strides,
+        spec.groups,
+        runs,
+        tile,
+        epilogue,
+        aligned,
     )
+
+
+def _words_align(spec: Contraction, runs: Runs, dot: Dot) -> bool:
+    """All offsets from the first element are multiples of a dot's depth."""
+    x = spec.x
+    share = x.channels // spec.groups if spec.groups > 1 else 0
+    offsets = (x.pitch_n, x.pitch_y, x.pitch_x * spec.strides[1], runs.pitch_x, share)
+    return all(offset % dot.depth == 0 for offset in offsets)
 
 
 def pack_dense(code: DenseCode, weights: Array, channels: Channels) -> bytes:
     """The constants block: weight panels, then one epilogue record for each vector of channels."""
-    return _weights(code, weights) + records(
+    return _weights(code, weights).ljust(code.records_at, b"\0") + records(
         code.epilogue, channels, _order(code), code.machine.lanes
     )
 
@@ -152,7 +175,7 @@ def _weights(code: DenseCode, weights: Array) -> bytes:
         panels, code.tile.vectors, dot.lanes, flat.shape[1], code.steps, dot.depth
     )
     blocked = blocked.transpose(0, 3, 4, 1, 2, 5)
-    if dot.forms == 2:  # the first and the second pair of each four, as int16
+    if dot.weight_item == 2:  # the first and the second pair of each four, as int16
         pairs = blocked.reshape(*blocked.shape[:-1], 2, 2).astype("<i2")
         return np.ascontiguousarray(np.moveaxis(pairs, -2, -3)).tobytes()
     return np.ascontiguousarray(blocked).tobytes()

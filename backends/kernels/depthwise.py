@@ -1,8 +1,9 @@
 """Depthwise convolutions on a dot instruction: taps of a channel are brought together four by four.
 
 A chunk is as many adjacent channels as a vector has bytes. Unpacking four vectors of bytes, one for
-each tap, gives four vectors whose int32 lanes hold four taps of one channel: lane (q, e) of vector
-j is channel 16 q + 4 j + e of the chunk, the order from which two packs restore the channels. Where
+each tap, gives four vectors whose int32 lanes hold four taps of one channel: in blocks of 16 bytes
+lane (q, e) of vector j is channel 16 q + 4 j + e of the chunk, the order from which two packs
+restore the channels; a machine that interleaves whole vectors has the channels in order. Where
 rows of X and Y have no gaps and the stride along x is 1, chunks run over pixels; else a chunk is
 inside one pixel, or spans `pixels` of them. One unit of work is `rows` rows of Y; the last unit
 moves up until it fits.
@@ -118,7 +119,7 @@ class DepthwiseCode:
 
     @property
     def record_bytes(self) -> int:
-        return len(self.epilogue.fields) * self.machine.vector_bytes
+        return self.epilogue.record_bytes(self.machine.lanes)
 
     @property
     def records_at(self) -> int:
@@ -161,8 +162,9 @@ def pack_depthwise(code: DepthwiseCode, weights: Array, channels: Channels) -> b
 
 def _order(code: DepthwiseCode) -> Array:
     """(sets, 4, lanes) -> channel, or -1 past the end of a short chunk."""
-    size = code.machine.vector_bytes
-    inside = np.arange(size).reshape(size // 16, 4, 4).transpose(1, 0, 2).reshape(4, -1)
+    size, block = code.machine.vector_bytes, code.machine.block
+    inside = np.arange(size).reshape(size // block, 4, block // 4)
+    inside = inside.transpose(1, 0, 2).reshape(4, -1)
     channel = (np.array(code.starts)[:, None, None] + inside) % code.y.channels
     return np.where(inside < code.count, channel, -1)
 
@@ -180,7 +182,7 @@ def _weights(code: DepthwiseCode, weights: Array, order: Array) -> bytes:
                 block[..., k] = taken[..., tap[0], tap[1]]
             blocks.append(block)
     packed = np.stack(blocks)
-    if code.machine.forms == 2:
+    if code.machine.weight_item == 2:
         pairs = packed.reshape(*packed.shape[:-1], 2, 2).astype("<i2")
         return np.ascontiguousarray(np.moveaxis(pairs, -2, -3)).tobytes()
     return packed.tobytes()

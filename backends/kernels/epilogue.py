@@ -5,17 +5,30 @@ t = s - 32: the rounding constant, the bias and the zero point are folded into t
 shift below 32 is raised to 32 by shifting v left first, when the proven range of v allows. Where an
 int64 or int32 bound fails, the wide form shifts and clamps in 64-bit lanes. Where the CPU has a
 52-bit multiply-add, odd lanes use it: their accumulators start high enough never to be negative.
+
+By the scheme of the dot: pairs does every second lane at once; lanes widens each lane; halves has
+no 64-bit lanes and takes m = h * 2**16 + l apart,
+
+    (v*m + 2**(s-1)) >> 31 = (((v*l) >> 16) + 2**(s-17) + v*h) >> 15
+
+whose inner sums are proven to fit 32 bits (the last one 48, inside the instruction); accumulators
+start at the bias, so that nothing else has bits below 2**16, and a residual brings its own carry.
 All give the same bits as the definition in `contraction`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from qir.backends.kernels.contraction import Array, Constants, Contraction
+from qir.backends.kernels.dots import Scheme
 from qir.backends.kernels.plane import RANGE
+
+FIELD_BYTES = {"add": 8, "shift": 8}
+"""Bytes for each lane of fields that have not 4; those of every second lane have 8 for two."""
 
 INT32, INT64 = RANGE["int32"], (-(2**63), 2**63 - 1)
 
@@ -40,18 +53,40 @@ class Epilogue:
     zero_point: int = 0
     residual: str | None = None
     fused: bool = False
+    scheme: Scheme = Scheme.PAIRS
 
     @property
     def fields(self) -> tuple[str, ...]:
         if self.raw:
-            return ("bias",)
-        names = ["mult_even", "mult_odd", "add_even", "add_odd"]
-        names += ["shift_even", "shift_odd"] if self.wide else []
+            return ("start",) if self.scheme is Scheme.HALVES else ("bias",)
+        names = {
+            Scheme.PAIRS: ["mult_even", "mult_odd", "add_even", "add_odd"],
+            Scheme.LANES: ["mult", "add"],
+            Scheme.HALVES: ["start", "mult", "half"],
+        }[self.scheme]
+        paired = self.scheme is Scheme.PAIRS
+        if self.wide:
+            names += ["shift_even", "shift_odd"] if paired else ["shift"]
         names += ["before"] if self.before else []
         names += ["after"] if self.after else []
-        names += ["residual_even", "residual_odd"] if self.residual else []
+        if self.residual:
+            names += ["residual_even", "residual_odd"] if paired else ["residual"]
+            names += ["center"] if self.scheme is Scheme.HALVES else []
         names += ["start"] if self.fused else []
         return tuple(names)
+
+    @property
+    def starts(self) -> bool:
+        """Accumulators begin at the field `start`, not at 0."""
+        return self.fused or self.scheme is Scheme.HALVES
+
+    def offset(self, field: str, lanes: int) -> int:
+        """Bytes of a record before a field."""
+        return sum(FIELD_BYTES.get(f, 4) for f in self.fields[: self.fields.index(field)]) * lanes
+
+    def record_bytes(self, lanes: int) -> int:
+        """Of the constants of one vector of channels."""
+        return sum(FIELD_BYTES.get(f, 4) for f in self.fields) * lanes
 
     @property
     def clamps(self) -> bool:
@@ -71,6 +106,8 @@ class Channels:
     after: Array
     residual: Array
     start: Array
+    half: Array
+    center: Array
 
 
 @dataclass(frozen=True)
@@ -85,6 +122,8 @@ class _Terms:
     r_low: int
     r_high: int
     r_mult: int
+    bias: int
+    r_zero: int
 
     def fits(self, left: int, zero_point: int) -> bool:
         """No int64 sum, in the order the kernels add, and no shifted int32 overflows."""
@@ -95,6 +134,18 @@ class _Terms:
         return all(_within(v, INT32) for v in ends) and all(
             _within(s, INT64) for s in [add, *products, *sums]
         )
+
+    def fits_halves(self, left: int) -> bool:
+        """No 32-bit sum of the scheme halves overflows."""
+        if self.shift + left > 47:
+            return False
+        v = [(e + self.bias) << left for e in (self.low, self.high)]
+        r = [(e - self.r_zero) << left for e in (self.r_low, self.r_high)]
+        added = [(e * self.r_mult) >> 16 for e in r]
+        low = min(v[0], 0) + min(added) + (1 << (self.shift + left - 17)) - 2
+        high = max(v[1], 0) + max(added) + (1 << (self.shift + left - 17)) + 2
+        products = [e * (self.r_mult >> 16) for e in r]
+        return all(_within(e, INT32) for e in (*v, *r, *products, low, high))
 
     def fits_52_bits(self) -> bool:
         """The product of an accumulator that starts at -low, as unsigned 52 bits."""
@@ -119,18 +170,23 @@ def plan(
     bias: Array,
     x_range: tuple[int, int],
     multiplies_52_bits: bool = False,
+    scheme: Scheme = Scheme.PAIRS,
 ) -> tuple[Epilogue, Channels]:
-    """The cheapest exact form for all channels; `bias`, `x_range` as the dot reads the input."""
+    """The cheapest exact form for all channels; `bias`, `x_range` as the dot reads the input.
+
+    The scheme halves has no wide form: one that is marked wide cannot be built.
+    """
     low, high = acc_range(const.weights, x_range)
     count = spec.y.channels
     residual = spec.residual.dtype if spec.residual else None
-    base = Epilogue(spec.y.dtype, *spec.clamp, raw=spec.is_raw, residual=residual)
+    base = Epilogue(spec.y.dtype, *spec.clamp, raw=spec.is_raw, residual=residual, scheme=scheme)
     terms = _terms(spec, const, bias, low, high)
     shift = np.array([t.shift for t in terms], np.int64)
     left = [0] * count
     chosen = base
     if not spec.is_raw:
-        left = [max(0, 32 - t.shift) for t in terms]
+        whole = 31 if scheme is Scheme.HALVES else 32
+        left = [max(0, whole - t.shift) for t in terms]
         chosen = _cheapest(base, terms, left, const.zero_point)
     if chosen.wide:
         left = [0] * count
@@ -144,10 +200,18 @@ def plan(
         add=np.array([0] * count if spec.is_raw else add, np.int64),
         shift=shift,
         before=np.array(left, np.int64),
-        after=np.maximum(shift - 32, 0),
+        after=np.maximum(shift - (31 if scheme is Scheme.HALVES else 32), 0),
         residual=np.array([t.r_mult for t in terms], np.int64),
-        start=np.array([-t.low if chosen.fused else 0 for t in terms], np.int64),
+        start=np.array([_start(t, chosen) for t in terms], np.int64),
+        center=np.array([t.r_zero for t in terms], np.int64),
+        half=np.array([1 << max(t.shift + k - 17, 0) for t, k in zip(terms, left, strict=True)]),
     )
+
+
+def _start(t: _Terms, code: Epilogue) -> int:
+    if code.scheme is Scheme.HALVES:
+        return t.bias
+    return -t.low if code.fused else 0
 
 
 def _terms(
@@ -171,11 +235,16 @@ def _terms(
         half = 1 << (shift - 1)
         r_mult = r_mult if spec.residual else 0
         add = b * mult + half - const.residual_zero_point * r_mult
-        terms.append(_Terms(lo, hi, mult, shift, add, r_low, r_high, r_mult))
+        zero = const.residual_zero_point if spec.residual else 0
+        terms.append(_Terms(lo, hi, mult, shift, add, r_low, r_high, r_mult, b, zero))
     return terms
 
 
 def _cheapest(base: Epilogue, terms: list[_Terms], left: list[int], zero_point: int) -> Epilogue:
+    if base.scheme is Scheme.HALVES:
+        fits = all(t.fits_halves(k) for t, k in zip(terms, left, strict=True))
+        after = any(t.shift > 31 for t in terms)
+        return replace(base, wide=not fits, before=any(left), after=after, zero_point=zero_point)
     for late in (0, zero_point):
         if all(t.fits(k, zero_point - late) for t, k in zip(terms, left, strict=True)):
             return replace(
@@ -193,17 +262,28 @@ def records(epilogue: Epilogue, channels: Channels, order: Array, lanes: int) ->
         return np.where(real, values[take], 0)
 
     made: dict[str, Array] = {}
-    for name in ("bias", "before", "after"):
+    for name in ("bias", "before", "after", "mult", "half", "start", "center"):
         made[name] = lane(getattr(channels, name)).astype("<i4")
+    if epilogue.scheme is Scheme.PAIRS:
+        _split(made, channels, lane, lanes)
+    else:
+        made["residual"] = lane(channels.residual).astype("<i4")
+        made["add"], made["shift"] = (lane(v).astype("<i8") for v in (channels.add, channels.shift))
+    rows = [
+        np.ascontiguousarray(made[field]).view(np.uint8).reshape(len(order), -1)
+        for field in epilogue.fields
+    ]
+    assert sum(row.shape[1] for row in rows) == epilogue.record_bytes(lanes)
+    return np.concatenate(rows, axis=1).tobytes()
+
+
+def _split(
+    made: dict[str, Array], channels: Channels, lane: Callable[[Array], Array], lanes: int
+) -> None:
+    """The fields of every second lane, in 64 bits."""
     start = np.where(np.arange(lanes) % 2, lane(channels.start), 0)  # even lanes start at 0
     made["start"] = start.astype("<i4")
     for name in ("mult", "add", "shift", "residual"):
         values = lane(getattr(channels, name)).astype("<i8")
         made[name + "_even"], made[name + "_odd"] = values[:, 0::2], values[:, 1::2]
     made["add_odd"] = made["add_odd"] - start[:, 1::2] * made["mult_odd"]
-    rows = [
-        np.ascontiguousarray(made[field]).view(np.uint8).reshape(len(order), -1)
-        for field in epilogue.fields
-    ]
-    assert all(row.shape[1] == lanes * 4 for row in rows)
-    return np.concatenate(rows, axis=1).tobytes()

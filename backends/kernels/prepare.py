@@ -18,7 +18,7 @@ import numpy as np
 from qir.backends.kernels.contraction import Array, Constants, Contraction
 from qir.backends.kernels.dense import DenseCode, pack_dense, plan_dense
 from qir.backends.kernels.depthwise import DepthwiseCode, pack_depthwise, plan_depthwise
-from qir.backends.kernels.dots import DOTS, PLAIN, Dot, usable
+from qir.backends.kernels.dots import DOTS, PLAIN, Dot, Scheme, usable
 from qir.backends.kernels.epilogue import plan
 from qir.backends.kernels.join import folded, joined
 from qir.backends.kernels.kernel import Kernel
@@ -62,10 +62,14 @@ def _on_vectors(
     dot: Dot,
     tile: Tile | None,
 ) -> Kernel | None:
-    """The kernel around one dot instruction; None where its sums of pairs may not fit."""
-    bias, x_range = _as_unsigned(spec, const)
+    """The kernel around one dot instruction; None where it is not exact or not made for this."""
+    if spec.is_depthwise and not dot.is_sparse:
+        return None
+    bias, x_range = _as_read(spec, const, dot)
     fuses = dot.fuses is not None and dot.fuses in features
-    epilogue, channels = plan(spec, const, bias, x_range, fuses)
+    epilogue, channels = plan(spec, const, bias, x_range, fuses, dot.scheme)
+    if epilogue.wide and dot.scheme is Scheme.HALVES:
+        return None
     if spec.is_depthwise:
         sparse = plan_depthwise(spec, epilogue, dot)
         kernel = Kernel(sparse, pack_depthwise(sparse, const.weights, channels))
@@ -93,13 +97,14 @@ def _checked(spec: Contraction, const: Constants) -> Constants:
     return replace(const, weights=weights, bias=bias)
 
 
-def _as_unsigned(spec: Contraction, const: Constants) -> tuple[Array, tuple[int, int]]:
+def _as_read(spec: Contraction, const: Constants, dot: Dot) -> tuple[Array, tuple[int, int]]:
     """Bias and range of X as the dot reads it: an i8 X with its top bit flipped is X + 128."""
     low, high = const.x_range or RANGE[spec.x.dtype]
-    if spec.x.dtype == "uint8":
+    if dot.x in (None, spec.x.dtype):
         return const.bias, (low, high)
+    more = 128 if dot.x == "uint8" else -128
     sums = const.weights.astype(np.int64).reshape(spec.y.channels, -1).sum(1)
-    return const.bias - 128 * sums, (low + 128, high + 128)
+    return const.bias - more * sums, (low + more, high + more)
 
 
 def _pairs_fit(kernel: Kernel, x_range: tuple[int, int]) -> bool:

@@ -77,18 +77,20 @@ def _registers(dot: Dot, tile: Tile, work: Work) -> int:
     spare = (
         UNROLLED_SPARE if work.run <= UNROLLED_STEPS < dot.registers // 2 and tile.places > 1 else 0
     )
-    return tile.places * tile.vectors * tile.splits + weights + dot.forms + dot.temporaries + spare
+    places = -(-tile.places // dot.rows) * dot.rows
+    return places * tile.vectors * tile.splits + weights + dot.forms + dot.temporaries + spare
 
 
 def _cycles(dot: Dot, tile: Tile, work: Work) -> float:
-    step_bytes = tile.vectors * dot.forms * dot.vector_bytes
+    step_bytes = tile.vectors * dot.forms * dot.weight_bytes
+    places = -(-tile.places // dot.rows) * dot.rows
     far = (
         step_bytes / SECOND_LEVEL_BYTES_PER_CYCLE
         if step_bytes * work.steps > FIRST_LEVEL_BYTES
         else 0.0
     )
     step = max(
-        tile.places * (tile.vectors / dot.rate + dot.spread),
+        places * (tile.vectors / dot.rate + dot.spread),
         (tile.places + tile.vectors * dot.forms) / LOADS_PER_CYCLE,
         dot.latency / tile.splits,
         far,

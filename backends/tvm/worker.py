@@ -10,7 +10,9 @@ from importlib.metadata import version
 from typing import Any
 
 from qir.backends.built import LENGTH, Built
-from qir.backends.tvm.build import build_object
+from qir.backends.tvm.build import build_object, lower
+from qir.backends.tvm.c_expression import NotC
+from qir.backends.tvm.c_source import c_function
 from qir.backends.tvm.compat import PrimFunc
 from qir.backends.tvm.integer_only import integer_only
 from qir.backends.tvm.kernels.registry import emit
@@ -23,15 +25,18 @@ def build(target: Mapping[str, object], codes: Mapping[str, Any]) -> Built:
     """Objects of these kernels, each proven to be integer-only first."""
     symbols = list(codes)
     objects: list[bytes] = []
+    texts: list[tuple[str, str]] = []
     faults: list[str] = []
     for at in range(0, len(symbols), BATCH):
         functions: dict[str, PrimFunc] = {}
         for symbol in symbols[at : at + BATCH]:
             faults += _emit(functions, symbol, codes[symbol])
-        if not faults:
+        if not faults and target["kind"] == "c":
+            texts += _texts(functions, target, faults)
+        elif not faults:
             objects += _objects(functions, target, faults)
     checked = () if faults else tuple(symbols)
-    return Built(tuple(objects), checked, tuple(faults), version("apache-tvm"))
+    return Built(tuple(objects), checked, tuple(faults), version("apache-tvm"), tuple(texts))
 
 
 def _emit(functions: dict[str, PrimFunc], symbol: str, code: Any) -> list[str]:
@@ -55,6 +60,20 @@ def _objects(
             faults.append(f"{next(iter(functions))}: {lines[-1]}")
             return []
     return [c for s, f in functions.items() for c in _objects({s: f}, target, faults)]
+
+
+def _texts(
+    functions: Mapping[str, PrimFunc], target: Mapping[str, object], faults: list[str]
+) -> list[tuple[str, str]]:
+    """Each kernel as a C function; faults name theirs."""
+    found = []
+    for variable, function in lower(functions, target).functions.items():
+        symbol = variable.name_hint
+        try:
+            found.append((symbol, c_function(function, symbol)))
+        except NotC as e:
+            faults.append(f"{symbol}: {e} has no portable C")
+    return found
 
 
 def main() -> None:

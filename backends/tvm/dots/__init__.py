@@ -1,11 +1,16 @@
-"""One module per dot instruction: how TIR spells it."""
+"""One module per family of dot instructions: how TIR spells them."""
 
-from qir.backends.tvm.dots import avx2, vnni
-from qir.backends.tvm.dots.vector import VectorDot
+from qir.backends.tvm.dots import avx2, hvx, neon, rvv, smlad, vnni
+from qir.backends.tvm.dots.vector import PackingDot, VectorDot
 
 DOTS: dict[str, VectorDot] = {
-    dot.name: dot for dot in (vnni.Vnni512(), vnni.Vnni256(), avx2.Pairs(), avx2.Wide())
-}
+    dot.name: dot
+    for dot in (
+        vnni.Vnni512(), vnni.Vnni256(), avx2.Pairs(), avx2.Wide(),
+        neon.Usmmla(), neon.Usdot(), neon.Sdot(), neon.NeonPairs(), neon.NeonWide(),
+        neon.Armv7Pairs(), neon.Armv7Wide(), smlad.Smlad(), rvv.Vwmacc(), hvx.Vrmpy(),
+    )
+}  # fmt: skip
 """By the name of its `qir.backends.kernels.dots.Dot`."""
 
-__all__ = ["DOTS", "VectorDot"]
+__all__ = ["DOTS", "PackingDot", "VectorDot"]

@@ -1,51 +1,86 @@
-"""What a kernel asks of a machine with vectors of int32 lanes."""
+"""What a kernel asks of a machine with vectors of int32 lanes; one lane is a scalar machine."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
+from qir.backends.kernels.dots import DOTS, Dot
 from qir.backends.tvm.compat import tirx
-from qir.backends.tvm.kernels.writer import Expr, cast_bits, shuffle
+from qir.backends.tvm.kernels.writer import Expr, cast_bits, kind, shuffle
 
 
 class VectorDot(ABC):
-    """One dot instruction and the packs of its vector width. Values are whole vectors."""
+    """One dot instruction and the packs of its vector width. Values are whole vectors.
+
+    `gathers`: several vectors are packed before they are stored.
+    """
 
     name: str
-    lanes: int
+    gathers = True
+
+    @property
+    def machine(self) -> Dot:
+        return DOTS[self.name]
+
+    @property
+    def lanes(self) -> int:
+        return self.machine.lanes
+
+    def spreads(self, chunks: Sequence[Expr], count: int, dtype: str) -> list[list[Expr]]:
+        """The operand forms of each of `count` steps, from what was loaded for them.
+
+        A chunk (one for each of the dot's rows) is `count` * depth bytes of X: an integer where
+        they are one, four or eight, else a vector; `dtype` is that of X as read.
+        """
+        assert count == 1
+        return [self.spread(chunks[0])]
 
     def spread(self, word: Expr) -> list[Expr]:
-        """The operand forms of one int32 word of four u8, the same in every lane."""
-        return self.widen(cast_bits(tirx.Broadcast(word, self.lanes), f"uint8x{4 * self.lanes}"))
+        """The operand forms of one int32 word of four bytes, the same in every lane."""
+        lanes = self.lanes
+        return self.widen(cast_bits(tirx.Broadcast(word, lanes), f"uint8x{4 * lanes}"))
 
     def widen(self, words: Expr) -> list[Expr]:
-        """The operand forms of a vector of words of four u8."""
+        """The operand forms of a vector of words of four bytes."""
         return [words]
 
     @abstractmethod
     def step(self, acc: Expr, spread: list[Expr], weights: list[Expr]) -> Expr:
-        """acc + the four products of each lane; one weight vector (of int8 bytes) for each form."""
+        """acc + the products of each lane; one weight vector (of int8 bytes) for each form."""
+
+    def steps(self, acc: list[Expr], spread: list[Expr], weights: list[Expr]) -> list[Expr]:
+        """`step` for the accumulators that the dot's rows share."""
+        return [self.step(acc[0], spread, weights)]
+
+    def parted(self, acc: list[Expr]) -> list[Expr]:
+        """Shared accumulators, each row's lanes in a vector of their own."""
+        return acc
+
+
+class PackingDot(VectorDot):
+    """A dot of a machine with saturating packs."""
 
     @abstractmethod
     def pack_words(self, a: Expr, b: Expr) -> Expr:
-        """int32 a, b -> int16, saturated; 128-bit blocks of a and b alternate."""
+        """int32 a, b -> int16, saturated; blocks of a and b alternate."""
 
     @abstractmethod
     def pack_bytes(self, a: Expr, b: Expr, dtype: str) -> Expr:
-        """int16 a, b -> u8 or i8, saturated; 128-bit blocks of a and b alternate."""
+        """int16 a, b -> u8 or i8, saturated; blocks of a and b alternate."""
 
     def unblock(self, packed: Expr) -> Expr:
         """The result of two packs of four vectors, back in the order the vectors were given."""
-        blocks = self.lanes // 4
-        words = cast_bits(packed, f"int32x{self.lanes}")
-        return cast_bits(
-            shuffle([words], [4 * b + v for v in range(4) for b in range(blocks)]), str(packed.ty)
-        )
+        return self._unblock(packed, "int32", 4)
 
     def unblock_words(self, packed: Expr) -> Expr:
         """The result of one pack of two vectors, back in the order the vectors were given."""
-        blocks = self.lanes // 4
-        pairs = cast_bits(packed, f"int64x{self.lanes // 2}")
-        return cast_bits(
-            shuffle([pairs], [2 * b + v for v in range(2) for b in range(blocks)]), str(packed.ty)
-        )
+        return self._unblock(packed, "int64", 2)
+
+    def _unblock(self, packed: Expr, unit: str, vectors: int) -> Expr:
+        blocks = self.machine.vector_bytes // self.machine.block
+        if blocks == 1:
+            return packed
+        units = cast_bits(packed, kind(unit, vectors * blocks))
+        order = [vectors * b + v for v in range(vectors) for b in range(blocks)]
+        return cast_bits(shuffle([units], order), str(packed.ty))

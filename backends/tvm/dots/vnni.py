@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from qir.backends.tvm.dots.vector import VectorDot
+from qir.backends.tvm.dots.vector import PackingDot
 from qir.backends.tvm.kernels.writer import Expr, call
 
 
-class Vnni512(VectorDot):
-    name, lanes = "vnni512", 16
+class Vnni512(PackingDot):
+    name = "vnni512"
 
     def step(self, acc: Expr, spread: list[Expr], weights: list[Expr]) -> Expr:
         return call("llvm.x86.avx512.vpdpbusd.512", "int32x16", acc, spread[0], weights[0])
@@ -20,8 +20,8 @@ class Vnni512(VectorDot):
         return call(f"llvm.x86.avx512.{name}.512", f"{dtype}x64", a, b)
 
 
-class Vnni256(VectorDot):
-    name, lanes = "vnni256", 8
+class Vnni256(PackingDot):
+    name = "vnni256"
 
     def step(self, acc: Expr, spread: list[Expr], weights: list[Expr]) -> Expr:
         return call("llvm.x86.avx512.vpdpbusd.256", "int32x8", acc, spread[0], weights[0])

@@ -6,9 +6,9 @@ from qir.backends.kernels.bilinear import BilinearCode
 from qir.backends.tvm.compat import PrimFunc
 from qir.backends.tvm.kernels.pool import place
 from qir.backends.tvm.kernels.scaling import Scaler
-from qir.backends.tvm.kernels.script import Constants, Script, cast, width_of
+from qir.backends.tvm.kernels.script import Constants, Script, width_of
 from qir.backends.tvm.kernels.sums import dot, spread
-from qir.backends.tvm.kernels.writer import Expr
+from qir.backends.tvm.kernels.writer import Expr, cast
 
 
 def emit_bilinear(code: BilinearCode, symbol: str) -> PrimFunc:

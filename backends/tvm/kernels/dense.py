@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from qir.backends.kernels.dense import DenseCode
@@ -9,16 +10,19 @@ from qir.backends.kernels.plane import Plane
 from qir.backends.kernels.tiling import UNROLLED_STEPS
 from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.dots import DOTS
-from qir.backends.tvm.kernels.epilogue import VectorEpilogue
+from qir.backends.tvm.kernels.epilogue import VectorEpilogue, epilogue_of
 from qir.backends.tvm.kernels.stores import Stores
-from qir.backends.tvm.kernels.writer import Expr, Registers, Writer, cast_bits, splat
+from qir.backends.tvm.kernels.writer import Expr, Registers, Writer, cast, cast_bits, splat
 
-FLIP = -0x7F7F7F80  # 0x80808080: turns four i8 into four u8, each 128 larger
+FLIP = 0x80  # of each byte: turns i8 into u8, 128 larger, and u8 into i8
 
 
 @dataclass(frozen=True)
 class _Unit:
-    """Where one unit of work reads and writes: element offsets, byte offsets of constants."""
+    """Where one unit of work reads and writes: element offsets, byte offsets of constants.
+
+    `x` counts words where those are aligned.
+    """
 
     x: Expr
     y: Expr
@@ -36,14 +40,15 @@ class _Dense:
         self.residual = w.pointer("residual", code.residual.dtype) if code.residual else None
         self.y = w.pointer("y", code.y.dtype)
         self.begin, self.end = w.scalar("begin"), w.scalar("end")
-        self.epilogue = VectorEpilogue(w, self.dot, code.epilogue, self.constants)
+        self.machine, self.flips = code.machine, code.machine.x not in (None, code.x.dtype)
+        self.word = code.machine.depth if code.aligned else 1
+        self.words = w.view(self.x, f"int{8 * self.word}") if code.aligned else self.x
+        self.epilogue = epilogue_of(w, self.dot, code.epilogue, self.constants)
 
     def build(self, symbol: str) -> PrimFunc:
         with self.writer.loop(self.begin, self.end, "unit") as unit:
             self.constants = self.writer.anew(self.pointer)
-            self.epilogue = VectorEpilogue(
-                self.writer, self.dot, self.code.epilogue, self.constants
-            )
+            self.epilogue = epilogue_of(self.writer, self.dot, self.code.epilogue, self.constants)
             at = self._locate(unit)
             acc = self._accumulate(at)
             self._finish(at, acc)
@@ -70,6 +75,8 @@ class _Dense:
         offset = self._offset
         x = offset(code.x, image, row * sy, first * sx) + group * (code.x.channels // code.groups)
         residual = offset(code.residual, image, row, first) + channel if code.residual else 0
+        if code.aligned:
+            x = tirx.shift_right(x, tirx.const(self.word.bit_length() - 1, "int32"))
         return _Unit(
             x=let(x, "x_at"),
             y=let(offset(code.y, image, row, first) + channel, "y_at"),
@@ -90,66 +97,139 @@ class _Dense:
     def _accumulate(self, at: _Unit) -> list[Expr]:
         """The tile's accumulators, [pixel][vector]."""
         code, w, tile = self.code, self.writer, self.code.tile
-        count = tile.places * tile.vectors
+        count = self.places * tile.vectors
         acc = w.registers(count * tile.splits, "int32", self.dot.lanes)
         for i in range(count * tile.splits):
             acc[i] = splat(0, "int32", self.dot.lanes)
-        if code.epilogue.fused:
+        if code.epilogue.starts:
             for i in range(count):
                 record = at.records + i % tile.vectors * code.record_bytes
                 acc[i] = self._epilogue(i).start(record)
         runs = code.runs
         with w.steps(runs.rows, "ky") as ky, w.steps(runs.columns, "kx") as kx:
-            x = w.let(at.x + ky * runs.pitch_y + kx * runs.pitch_x)
+            x = w.let(at.x + ky * (runs.pitch_y // self.word) + kx * (runs.pitch_x // self.word))
             weights = w.let(at.weights + (ky * runs.columns + kx) * (code.steps * code.step_bytes))
             self._run(acc, x, weights)
         if tile.splits > 1:
-            return [
-                sum((acc[s * count + i] for s in range(1, tile.splits)), acc[i])
-                for i in range(count)
-            ]
-        return [acc[i] for i in range(count)]
+            return self._parted(
+                [
+                    sum((acc[s * count + i] for s in range(1, tile.splits)), acc[i])
+                    for i in range(count)
+                ]
+            )
+        return self._parted([acc[i] for i in range(count)])
+
+    @property
+    def places(self) -> int:
+        """Pixels of a tile, those included that only fill up shared accumulators."""
+        rows = self.machine.rows
+        return -(-self.code.tile.places // rows) * rows
+
+    def _parted(self, acc: list[Expr]) -> list[Expr]:
+        """Accumulators that rows of a dot share, taken apart."""
+        rows, vectors = self.machine.rows, self.code.tile.vectors
+        if rows == 1:
+            return acc
+        parted = list(acc)
+        for p in range(0, self.places, rows):
+            for v in range(vectors):
+                shared = [(p + i) * vectors + v for i in range(rows)]
+                kept = [self.writer.let(acc[i], "acc") for i in shared]
+                for i, value in zip(shared, self.dot.parted(kept), strict=True):
+                    parted[i] = value
+        return parted
 
     def _run(self, acc: Registers, x: Expr, weights: Expr) -> None:
         """All dots of one run, splits in turn."""
-        code = self.code
-        splits, steps = code.tile.splits, code.steps
-        looped = 0 if steps <= UNROLLED_STEPS else steps // splits
+        code, depth = self.code, self.machine.depth
+        turn = max(code.tile.splits, self.machine.together)
+        looped = 0 if code.steps <= UNROLLED_STEPS else code.steps // turn
         if looped:
             with self.writer.loop(0, looped, "k") as k:
-                for s in range(splits):
-                    self._step(
-                        acc,
-                        s,
-                        x + k * (4 * splits) + 4 * s,
-                        weights + (k * splits + s) * code.step_bytes,
-                    )
-        for step in range(looped * splits, steps):
-            self._step(acc, step % splits, x + 4 * step, weights + step * code.step_bytes)
+                from_x = x + k * (depth * turn // self.word)
+                self._steps(acc, turn, from_x, weights + k * turn * code.step_bytes)
+        done = looped * turn
+        self._steps(
+            acc, code.steps - done, x + done * depth // self.word, weights + done * code.step_bytes
+        )
 
-    def _step(self, acc: Registers, split: int, x: Expr, weights: Expr) -> None:
-        code, w, dot = self.code, self.writer, self.dot
-        tile, size, forms = code.tile, self.dot.lanes * 4, code.machine.forms
+    def _steps(self, acc: Registers, count: int, x: Expr, weights: Expr) -> None:
+        """`count` dots written out; X is loaded for several at once where the machine can."""
+        together, step_bytes = self.machine.together, self.code.step_bytes
+        at = 0
+        while at < count:
+            taken = together if count - at >= together else 1
+            spreads = self._spreads(x + at * self.machine.depth // self.word, taken)
+            for i in range(taken):
+                split = (at + i) % self.code.tile.splits
+                self._step(acc, split, spreads, i, weights + (at + i) * step_bytes)
+            at += taken
+
+    def _spreads(self, x: Expr, count: int) -> list[Callable[[], list[list[Expr]]]]:
+        """For each group of pixels that share accumulators: the operand forms of `count` steps."""
+        places, rows = self.code.tile.places, self.machine.rows
+
+        def of(first: int) -> list[list[Expr]]:
+            chunks = [self._chunk(x, min(first + i, places - 1), count) for i in range(rows)]
+            reads = self.machine.x or self.code.x.dtype
+            let = self.writer.let
+            return [
+                [let(f, "x") for f in forms] for forms in self.dot.spreads(chunks, count, reads)
+            ]
+
+        groups = range(0, places, rows)
+        if count > 1:  # all are loaded before the first step
+            loaded = [of(first) for first in groups]
+            return [lambda found=found: found for found in loaded]  # type: ignore[misc]
+        return [lambda first=first: of(first) for first in groups]  # type: ignore[misc]
+
+    def _chunk(self, x: Expr, place: int, count: int) -> Expr:
+        """`count` dots' bytes of X at one pixel, as the dot reads them."""
+        size, w = count * self.machine.depth, self.writer
+        at = x + self._place(self.code.x, place, self.code.strides) // self.word
+        if self.code.aligned:
+            value = w.load(self.words, at)
+        else:
+            value = w.load(self.x, at, size)
+            if size in (4, 8):
+                value = cast_bits(value, f"int{8 * size}")
+        if self.flips and size in (4, 8):
+            bits = int.from_bytes(bytes([FLIP] * size), "little") - (1 << 8 * size)
+            value = tirx.bitwise_xor(value, tirx.const(bits, f"int{8 * size}"))
+        elif self.flips:
+            value = cast_bits(value, f"uint8x{size}")
+            value = tirx.bitwise_xor(value, splat(FLIP, "uint8", size))
+        return w.let(value)
+
+    def _step(
+        self,
+        acc: Registers,
+        split: int,
+        spreads: list[Callable[[], list[list[Expr]]]],
+        turn: int,
+        weights: Expr,
+    ) -> None:
+        code, w, machine = self.code, self.writer, self.machine
+        vectors, size = code.tile.vectors, machine.weight_bytes
         loaded = [
             [
-                w.let(w.load(self.constants, weights + (v * forms + f) * size, size), "w")
-                for f in range(forms)
+                w.let(w.load(self.constants, weights + (v * machine.forms + f) * size, size), "w")
+                for f in range(machine.forms)
             ]
-            for v in range(tile.vectors)
+            for v in range(vectors)
         ]
-        for p in range(tile.places):
-            place = self._place(code.x, p, code.strides)
-            word = cast_bits(w.load(self.x, x + place, 4), "int32")
-            if code.x.dtype == "int8":
-                word = tirx.bitwise_xor(word, tirx.const(FLIP, "int32"))
-            spread = [w.let(form, "x") for form in dot.spread(w.let(word))]
-            for v in range(tile.vectors):
-                i = (split * tile.places + p) * tile.vectors + v
-                acc[i] = dot.step(acc[i], spread, loaded[v])
+        for group, spread in enumerate(spreads):
+            forms = spread()[turn]
+            for v in range(vectors):
+                first = split * self.places + group * machine.rows
+                shared = [(first + i) * vectors + v for i in range(machine.rows)]
+                made = self.dot.steps([acc[i] for i in shared], forms, loaded[v])
+                for i, value in zip(shared, made, strict=True):
+                    acc[i] = value
 
     def _finish(self, at: _Unit, acc: list[Expr]) -> None:
         code, lanes = self.code, self.dot.lanes
-        stores = Stores(self.writer, self.y, at.y, code.y.dtype, self.epilogue)
+        stores = Stores(self.writer, self.y, at.y, self.epilogue)
         share = code.y.channels // code.groups
         for p in range(code.tile.places):
             epilogue = self._epilogue(p)
@@ -174,7 +254,7 @@ class _Dense:
         assert self.code.residual is not None
         at_pixel = at.residual + self._place(self.code.residual, p) + v * lanes
         loaded = self.writer.load(self.residual, at_pixel, lanes)
-        return self.writer.let(tirx.Cast(f"int32x{lanes}", loaded), "r")
+        return self.writer.let(cast(loaded, "int32", lanes), "r")
 
 
 def emit_dense(code: DenseCode, symbol: str) -> PrimFunc:

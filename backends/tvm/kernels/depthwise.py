@@ -10,8 +10,8 @@ from typing import Any
 from qir.backends.kernels.depthwise import DepthwiseCode
 from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.dots import DOTS
-from qir.backends.tvm.kernels.epilogue import VectorEpilogue
-from qir.backends.tvm.kernels.stores import store_lanes
+from qir.backends.tvm.kernels.epilogue import PairsEpilogue, epilogue_of
+from qir.backends.tvm.kernels.stores import Stores, store_lanes
 from qir.backends.tvm.kernels.writer import Expr, Writer, cast_bits, shuffle, splat
 
 
@@ -25,7 +25,7 @@ class _Depthwise:
         self.residual = w.pointer("residual", code.residual.dtype) if code.residual else None
         self.y = w.pointer("y", code.y.dtype)
         self.begin, self.end = w.scalar("begin"), w.scalar("end")
-        self.epilogue = VectorEpilogue(w, self.dot, code.epilogue, self.constants)
+        self.epilogue = epilogue_of(w, self.dot, code.epilogue, self.constants)
 
     def build(self, symbol: str) -> PrimFunc:
         code, w = self.code, self.writer
@@ -114,7 +114,7 @@ class _Depthwise:
             c = code.y.channels
             picks = [2 * c * p + i for p in range(code.pixels) for i in range(c)]
             value = shuffle([w.let(value), w.let(w.load(self.x, at + self.size, self.size))], picks)
-        if code.x.dtype == "int8":
+        if code.machine.x not in (None, code.x.dtype):
             value = tirx.bitwise_xor(
                 cast_bits(value, f"uint8x{self.size}"), splat(128, "uint8", self.size)
             )
@@ -123,10 +123,11 @@ class _Depthwise:
     def _unpack(self, taps: list[Expr]) -> list[Expr]:
         """Four vectors of bytes -> four of lanes of four bytes; missing taps have zero weights."""
         let = self.writer.let
+        block = self.code.machine.block
         t = [taps[min(i, len(taps) - 1)] for i in range(4)]
-        pairs = [let(_interleave(t[a], t[a + 1], 1, half)) for half in (0, 1) for a in (0, 2)]
+        pairs = [let(_mixed(t[a], t[a + 1], 1, half, block)) for half in (0, 1) for a in (0, 2)]
         return [
-            let(_interleave(pairs[h], pairs[h + 1], 2, half)) for h in (0, 2) for half in (0, 1)
+            let(_mixed(pairs[h], pairs[h + 1], 2, half, block)) for h in (0, 2) for half in (0, 1)
         ]
 
     def _residual(self, r: Expr, row: int, j: int) -> Expr | None:
@@ -134,12 +135,22 @@ class _Depthwise:
         if self.residual is None or code.residual is None:
             return None
         whole = self.writer.load(self.residual, r + row * code.residual.pitch_y, self.size)
-        picks = [q * 16 + j * 4 + e for q in range(self.size // 16) for e in range(4)]
+        block = code.machine.block
+        picks = [q * block + j * block // 4 + e
+                 for q in range(self.size // block) for e in range(block // 4)]  # fmt: skip
         return self.writer.let(tirx.Cast(f"int32x{self.dot.lanes}", shuffle([whole], picks)), "r")
 
     def _store(self, y: Expr, values: list[Expr]) -> None:
-        """Bytes are in order after the packs; wider results go out in blocks of 16 bytes."""
-        code, w = self.code, self.writer
+        """Bytes are in order after the packs; wider results go out in blocks."""
+        code, w, lanes = self.code, self.writer, self.dot.lanes
+        if code.machine.block == self.size:
+            stores = Stores(w, self.y, y, self.epilogue)
+            for j, value in enumerate(values):
+                if code.count > j * lanes:
+                    stores.add(value, j * lanes, min(lanes, code.count - j * lanes))
+            stores.flush()
+            return
+        assert isinstance(self.epilogue, PairsEpilogue)
         if code.y.dtype in ("uint8", "int8"):
             packed = w.let(self.epilogue.pack_chunk(values))
             store_lanes(w, self.y, y, packed, self.size, 0, 0, code.count)
@@ -158,13 +169,13 @@ class _Depthwise:
                 )
 
 
-def _interleave(a: Expr, b: Expr, unit: int, half: int) -> Expr:
-    """vpunpck: units of bytes of a and b in turn, from one half of each 16-byte block."""
+def _mixed(a: Expr, b: Expr, unit: int, half: int, block: int) -> Expr:
+    """Units of bytes of a and b in turn, from one half of each block: vpunpck, zip, vshuff."""
     size = int(str(a.ty).rsplit("x", 1)[1])
     picks = []
-    for block in range(0, size, 16):
-        for i in range(0, 8, unit):
-            first = block + 8 * half + i
+    for start in range(0, size, block):
+        for i in range(0, block // 2, unit):
+            first = start + block // 2 * half + i
             picks += [*range(first, first + unit), *range(size + first, size + first + unit)]
     return shuffle([a, b], picks)
 

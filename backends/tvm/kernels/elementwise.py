@@ -5,8 +5,8 @@ from __future__ import annotations
 from qir.backends.kernels.elementwise import ElementwiseCode
 from qir.backends.tvm.compat import PrimFunc
 from qir.backends.tvm.kernels.scaling import Scaler
-from qir.backends.tvm.kernels.script import Constants, Script, cast, straight, width_of
-from qir.backends.tvm.kernels.writer import Expr
+from qir.backends.tvm.kernels.script import Constants, Script, straight, width_of
+from qir.backends.tvm.kernels.writer import Expr, cast
 
 
 def emit_elementwise(code: ElementwiseCode, symbol: str) -> PrimFunc:

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from qir.backends.kernels.epilogue import Epilogue
+from qir.backends.kernels.dots import Scheme
+from qir.backends.kernels.epilogue import FIELD_BYTES, Epilogue
 from qir.backends.tvm.compat import tirx
-from qir.backends.tvm.dots import VectorDot
-from qir.backends.tvm.kernels.writer import Expr, Writer, call, cast_bits, shuffle, splat
+from qir.backends.tvm.dots import PackingDot, VectorDot
+from qir.backends.tvm.dots.hvx import added_high, high_product, low_product
+from qir.backends.tvm.kernels.writer import (
+    Expr,
+    Writer,
+    call,
+    cast,
+    cast_bits,
+    clamp,
+    kind,
+    shuffle,
+    splat,
+)
 
 MULTIPLY_ADD_52 = "llvm.x86.avx512.vpmadd52l.uq.512"
+TOGETHER = {"uint8": 4, "int8": 4, "int16": 2, "int32": 1}
 
 
 @dataclass(frozen=True)
-class VectorEpilogue:
+class VectorEpilogue(ABC):
     """The epilogue of one kernel: `requantize` gives int32 lanes ready for the packs."""
 
     writer: Writer
@@ -21,29 +35,97 @@ class VectorEpilogue:
     code: Epilogue
     constants: Expr
 
-    def requantize(self, acc: Expr, record: Expr, residual: Expr = None) -> Expr:
-        """int32 lanes, before storage saturation; `record`: byte offset of the constants."""
-        lanes = self.dot.lanes
-        if self.code.raw:
-            return acc + self._field(record, "bias", "int32", lanes)
-        if self.code.before:
-            left = self._field(record, "before", "int32", lanes)
-            acc = tirx.shift_left(acc, left)
-            residual = (
-                None if residual is None else self.writer.let(tirx.shift_left(residual, left))
-            )
-        acc = self.writer.let(acc, "acc")
-        even = self.writer.let(self._sum(record, "even", acc, residual), "even")
-        odd = self.writer.let(self._sum(record, "odd", acc, residual), "odd")
-        return self.writer.let(
-            self._wide(record, even, odd) if self.code.wide else self._fast(record, even, odd)
-        )
+    @property
+    def together(self) -> int:
+        """Vectors that `pack` makes one of."""
+        return TOGETHER[self.code.dtype] if self.dot.gathers else 1
 
     def start(self, record: Expr) -> Expr:
         """What the accumulators of a vector of channels begin with."""
-        if not self.code.fused:
+        if not self.code.starts:
             return splat(0, "int32", self.dot.lanes)
-        return self._field(record, "start", "int32", self.dot.lanes)
+        return self.field(record, "start", "int32", self.dot.lanes)
+
+    @abstractmethod
+    def requantize(self, acc: Expr, record: Expr, residual: Expr = None) -> Expr:
+        """int32 lanes, before storage saturation; `record`: byte offset of the constants."""
+
+    @abstractmethod
+    def pack(self, vectors: list[Expr]) -> Expr:
+        """`together` int32 vectors -> one stored vector, in the given order."""
+
+    def field(self, record: Expr, name: str, dtype: str, lanes: int) -> Expr:
+        size = FIELD_BYTES.get(name, 4) * self.dot.lanes
+        at = record + self.code.offset(name, self.dot.lanes)
+        return cast_bits(self.writer.load(self.constants, at, size), kind(dtype, lanes))
+
+    def _word(self, record: Expr, name: str) -> Expr:
+        return self.field(record, name, "int32", self.dot.lanes)
+
+    def _raised(self, acc: Expr, record: Expr, residual: Expr) -> tuple[Expr, Expr]:
+        """Accumulator and residual, shifted left where their shift is short."""
+        let = self.writer.let
+        if self.code.before:
+            left = self._word(record, "before")
+            acc = tirx.shift_left(acc, left)
+            residual = None if residual is None else let(tirx.shift_left(residual, left))
+        return let(acc, "acc"), residual
+
+    def _lowered(self, value: Expr, record: Expr) -> Expr:
+        """What is left of the shift, and the zero point."""
+        if self.code.after:
+            value = tirx.shift_right(value, self._word(record, "after"))
+        if self.code.zero_point:
+            value = value + splat(self.code.zero_point, "int32", self.dot.lanes)
+        return value
+
+
+@dataclass(frozen=True)
+class _Packing(VectorEpilogue):
+    """Saturating packs, on machines that have them."""
+
+    dot: PackingDot
+
+    def pack(self, vectors: list[Expr]) -> Expr:
+        if self.together == 1:
+            return vectors[0]
+        if self.code.dtype == "int16":
+            return self.dot.unblock_words(self.pack_words(vectors))
+        return self.dot.unblock(self.pack_chunk(vectors))
+
+    def pack_words(self, vectors: list[Expr]) -> Expr:
+        """Two int32 vectors -> i16, their blocks in turn."""
+        a, b = (self._clamp(v, "int32", self.dot.lanes) for v in vectors)
+        return self.dot.pack_words(a, b)
+
+    def pack_chunk(self, vectors: list[Expr]) -> Expr:
+        """Four int32 vectors -> bytes, their blocks in turn."""
+        words = [self.dot.pack_words(*vectors[i : i + 2]) for i in (0, 2)]
+        a, b = (self._clamp(v, "int16", 2 * self.dot.lanes) for v in words)
+        return self.dot.pack_bytes(a, b, self.code.dtype)
+
+    def _clamp(self, value: Expr, dtype: str, lanes: int) -> Expr:
+        """Bounds narrower than the packs' own.
+
+        Before the last pack: LLVM 22 may loop for ever where it can move a clamp past a shuffle.
+        """
+        if not self.code.clamps or self.code.wide:
+            return value
+        return clamp(value, self.code.low, self.code.high, dtype, lanes)
+
+
+class PairsEpilogue(_Packing):
+    """Even lanes, then odd lanes, in 64 bits."""
+
+    def requantize(self, acc: Expr, record: Expr, residual: Expr = None) -> Expr:
+        if self.code.raw:
+            return acc + self._word(record, "bias")
+        acc, residual = self._raised(acc, record, residual)
+        even = self.writer.let(self._sum(record, "even", acc, residual), "even")
+        odd = self.writer.let(self._sum(record, "odd", acc, residual), "odd")
+        if self.code.wide:
+            return self.writer.let(self._wide(record, even, odd))
+        return self.writer.let(self._lowered(self._merge(even, odd, high=True), record))
 
     def _sum(self, record: Expr, half: str, acc: Expr, residual: Expr) -> Expr:
         mult, add = self._long(record, "mult_" + half), self._long(record, "add_" + half)
@@ -68,16 +150,6 @@ class VectorEpilogue:
             return tirx.shift_right(longs, splat(32, "int64", self.dot.lanes // 2))
         return _signed_low(longs, self.dot.lanes)
 
-    def _fast(self, record: Expr, even: Expr, odd: Expr) -> Expr:
-        """The high words, shifted by what is left of the shift."""
-        lanes = self.dot.lanes
-        value = self._merge(even, odd, high=True)
-        if self.code.after:
-            value = tirx.shift_right(value, self._field(record, "after", "int32", lanes))
-        if self.code.zero_point:
-            value = value + splat(self.code.zero_point, "int32", lanes)
-        return value
-
     def _wide(self, record: Expr, even: Expr, odd: Expr) -> Expr:
         """Shift and clamp in 64-bit lanes, then the low words."""
         code, count, halves = self.code, self.dot.lanes // 2, []
@@ -95,39 +167,79 @@ class VectorEpilogue:
         return shuffle(words, picks)
 
     def _long(self, record: Expr, name: str) -> Expr:
-        return self._field(record, name, "int64", self.dot.lanes // 2)
+        return self.field(record, name, "int64", self.dot.lanes // 2)
 
-    def _field(self, record: Expr, name: str, dtype: str, lanes: int) -> Expr:
-        size = self.dot.lanes * 4
-        at = record + self.code.fields.index(name) * size
-        return cast_bits(self.writer.load(self.constants, at, size), f"{dtype}x{lanes}")
+
+class LanesEpilogue(VectorEpilogue):
+    """Every lane widened to 64 bits; LLVM finds the widening multiplies."""
+
+    def requantize(self, acc: Expr, record: Expr, residual: Expr = None) -> Expr:
+        code, lanes = self.code, self.dot.lanes
+        if code.raw:
+            return self.writer.let(acc + self._word(record, "bias"))
+        acc, residual = self._raised(acc, record, residual)
+        total = self._product(acc, record, "mult") + self.field(record, "add", "int64", lanes)
+        if residual is not None:
+            total = total + self._product(residual, record, "residual")
+        if code.wide:
+            shifted = tirx.shift_right(total, self.field(record, "shift", "int64", lanes))
+            low, high = code.low - code.zero_point, code.high - code.zero_point
+            stored = cast(
+                clamp(self.writer.let(shifted), low, high, "int64", lanes), "int32", lanes
+            )
+            return self.writer.let(stored + splat(code.zero_point, "int32", lanes))
+        top = cast(tirx.shift_right(total, splat(32, "int64", lanes)), "int32", lanes)
+        value = self.writer.let(self._lowered(top, record))
+        return self.writer.let(clamp(value, code.low, code.high, "int32", lanes))
+
+    def _product(self, value: Expr, record: Expr, factor: str) -> Expr:
+        lanes = self.dot.lanes
+        return cast(value, "int64", lanes) * cast(self._word(record, factor), "int64", lanes)
 
     def pack(self, vectors: list[Expr]) -> Expr:
-        """Int32 vectors, two for i16, four for bytes -> one stored vector, in the given order."""
-        if self.code.dtype == "int16":
-            return self.dot.unblock_words(self.pack_words(vectors))
-        return self.dot.unblock(self.pack_chunk(vectors))
+        lanes = self.dot.lanes * len(vectors)
+        whole = vectors[0] if len(vectors) == 1 else shuffle(vectors, range(lanes))
+        return whole if self.code.dtype == "int32" else cast(whole, self.code.dtype, lanes)
 
-    def pack_words(self, vectors: list[Expr]) -> Expr:
-        """Two int32 vectors -> i16, their blocks of 128 bits in turn."""
-        a, b = (self._clamp(v, "int32", self.dot.lanes) for v in vectors)
-        return self.dot.pack_words(a, b)
 
-    def pack_chunk(self, vectors: list[Expr]) -> Expr:
-        """Four int32 vectors -> bytes, their blocks of 128 bits in turn."""
-        words = [self.dot.pack_words(*vectors[i : i + 2]) for i in (0, 2)]
-        a, b = (self._clamp(v, "int16", 2 * self.dot.lanes) for v in words)
-        return self.dot.pack_bytes(a, b, self.code.dtype)
+class HalvesEpilogue(_Packing):
+    """By the halves of the multiplier, in 32-bit lanes: Hexagon's vmpye and vmpyo."""
 
-    def _clamp(self, value: Expr, dtype: str, lanes: int) -> Expr:
-        """Bounds narrower than the packs' own.
+    def requantize(self, acc: Expr, record: Expr, residual: Expr = None) -> Expr:
+        let = self.writer.let
+        if self.code.raw:
+            return acc
+        if residual is not None:
+            residual = let(residual - self._word(record, "center"))
+        acc, residual = self._raised(acc, record, residual)
+        mult = let(self._word(record, "mult"))
+        total = high_product(acc, mult) + self._word(record, "half")
+        if residual is not None:
+            total = total + self._beside(acc, mult, residual, record)
+        return let(self._lowered(added_high(let(total), acc, mult), record))
 
-        Before the last pack: LLVM 22 may loop for ever where it can move a clamp past a shuffle.
-        """
-        if not self.code.clamps or self.code.wide:
-            return value
-        low, high = (splat(v, dtype, lanes) for v in (self.code.low, self.code.high))
-        return tirx.min(tirx.max(value, low), high)
+    def _beside(self, acc: Expr, mult: Expr, residual: Expr, record: Expr) -> Expr:
+        """What the residual adds to the sum: its product >> 16, and the carry of the low bits."""
+        factor, lanes = self.writer.let(self._word(record, "residual")), self.dot.lanes
+        mask = splat(0xFFFF, "int32", lanes)
+        low = [
+            tirx.bitwise_and(low_product(v, m), mask) for v, m in ((acc, mult), (residual, factor))
+        ]
+        carry = tirx.shift_right(low[0] + low[1], splat(16, "int32", lanes))
+        whole = residual * tirx.shift_right(factor, splat(16, "int32", lanes))
+        return whole + high_product(residual, factor) + carry
+
+
+SCHEMES: dict[Scheme, type[VectorEpilogue]] = {
+    Scheme.PAIRS: PairsEpilogue,
+    Scheme.LANES: LanesEpilogue,
+    Scheme.HALVES: HalvesEpilogue,
+}
+
+
+def epilogue_of(writer: Writer, dot: VectorDot, code: Epilogue, constants: Expr) -> VectorEpilogue:
+    """The epilogue in the dot's own scheme."""
+    return SCHEMES[code.scheme](writer, dot, code, constants)
 
 
 def _signed_low(longs: Expr, lanes: int) -> Expr:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from qir.backends.kernels.lookup import ENTRIES, TOGETHER, LookupCode
 from qir.backends.tvm.compat import PrimFunc, tirx
-from qir.backends.tvm.kernels.script import Constants, Script, cast
-from qir.backends.tvm.kernels.writer import Expr, call, cast_bits, splat
+from qir.backends.tvm.kernels.script import Constants, Script
+from qir.backends.tvm.kernels.writer import Expr, call, cast, cast_bits, splat
 
 LANES = TOGETHER // 2  # words of one vector
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from qir.backends.kernels.matmul import MatMulCode
 from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.kernels.scaling import Scaler
-from qir.backends.tvm.kernels.script import Constants, Script, cast, straight, width_of
+from qir.backends.tvm.kernels.script import Constants, Script, straight, width_of
 from qir.backends.tvm.kernels.sums import spread
-from qir.backends.tvm.kernels.writer import Expr
+from qir.backends.tvm.kernels.writer import Expr, cast
 
 ROWS = 4  # of a, that one load of b serves
 

@@ -7,15 +7,17 @@ import numpy as np
 from qir.backends.kernels.plain import PlainCode
 from qir.backends.kernels.plane import Plane
 from qir.backends.tvm.compat import PrimFunc, tirx
-from qir.backends.tvm.kernels.writer import Expr, Writer, cast_bits
+from qir.backends.tvm.kernels.script import Script
+from qir.backends.tvm.kernels.writer import Expr
 
 
 class _Plain:
     def __init__(self, code: PlainCode) -> None:
-        self.code, self.spec, self.writer = code, code.spec, Writer()
+        self.code, self.spec, self.writer = code, code.spec, Script()
         w, spec = self.writer, code.spec
         self.x = w.pointer("x", spec.x.dtype)
         self.constants = w.pointer("constants", "int8")
+        self.fields = w.view(self.constants, "int64")
         self.residual = w.pointer("residual", spec.residual.dtype) if spec.residual else None
         self.y = w.pointer("y", spec.y.dtype)
         self.begin, self.end = w.scalar("begin"), w.scalar("end")
@@ -77,8 +79,8 @@ class _Plain:
         return tirx.min(tirx.max(self.writer.let(shifted), low), high).astype(self.spec.y.dtype)
 
     def _field(self, name: str, o: Expr) -> Expr:
-        at = self.code.records_at + 8 * self.spec.y.channels * self.code.fields.index(name)
-        return cast_bits(self.writer.load(self.constants, at + o * 8, 8), "int64")
+        at = self.code.records_at // 8 + self.spec.y.channels * self.code.fields.index(name)
+        return self.writer.load(self.fields, at + o)
 
 
 def emit_plain(code: PlainCode, symbol: str) -> PrimFunc:

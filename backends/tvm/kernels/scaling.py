@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from qir.backends.kernels.scaling import Form, Rounding, Scaling
 from qir.backends.tvm.compat import tirx
-from qir.backends.tvm.kernels.script import Constants, Script, cast, clamp
-from qir.backends.tvm.kernels.writer import Expr, cast_bits, shuffle, splat
+from qir.backends.tvm.kernels.script import Constants, Script
+from qir.backends.tvm.kernels.writer import Expr, cast, cast_bits, clamp, shuffle, splat
 
 Field = Callable[[str], Expr]
 

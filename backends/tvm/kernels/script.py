@@ -9,32 +9,11 @@ from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.nest import Nest
 from qir.backends.kernels.plane import BYTES
 from qir.backends.tvm.compat import tirx
-from qir.backends.tvm.kernels.writer import ELEMENTS, Expr, Writer, splat
-
-
-def kind(dtype: str, lanes: int) -> str:
-    """TVM's name of a vector, or of a scalar when lanes is 1."""
-    return dtype if lanes == 1 else f"{dtype}x{lanes}"
-
-
-def cast(value: Expr, dtype: str, lanes: int) -> Expr:
-    """The same integers in another width."""
-    return tirx.Cast(kind(dtype, lanes), value)
-
-
-def clamp(value: Expr, low: int, high: int, dtype: str, lanes: int) -> Expr:
-    """min(max(value, low), high) in the dtype of the value."""
-    return tirx.min(tirx.max(value, splat(low, dtype, lanes)), splat(high, dtype, lanes))
+from qir.backends.tvm.kernels.writer import Expr, Writer
 
 
 class Script(Writer):
     """A function with one loop over its units of work."""
-
-    def view(self, buffer: Expr, dtype: str) -> Expr:
-        """The memory of a pointer as elements of another dtype."""
-        other = tirx.decl_buffer((ELEMENTS,), dtype, f"{buffer.name}_{dtype}", data=buffer.data)
-        self._emit(tirx.DeclBuffer(other, data=buffer.data))
-        return other
 
     def scratch(self, count: int, dtype: str) -> Expr:
         """A buffer on the stack."""

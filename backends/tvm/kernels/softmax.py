@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from qir.backends.kernels.softmax import SEEDS, SoftmaxCode
 from qir.backends.tvm.compat import PrimFunc, tirx
-from qir.backends.tvm.kernels.script import Constants, Script, cast, clamp
-from qir.backends.tvm.kernels.writer import Expr, Registers
+from qir.backends.tvm.kernels.script import Constants, Script
+from qir.backends.tvm.kernels.writer import Expr, Registers, cast, clamp
 
 KEPT = 256  # exponentials on the stack: a kilobyte
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from qir.backends.tvm.kernels.epilogue import VectorEpilogue
 from qir.backends.tvm.kernels.writer import Expr, Writer, shuffle
 
-TOGETHER = {"uint8": 4, "int8": 4, "int16": 2, "int32": 1}
-
 
 @dataclass(frozen=True)
 class _Piece:
@@ -22,11 +20,9 @@ class _Piece:
 class Stores:
     """Collects vectors with their element offsets; writes a packed vector whenever one is full."""
 
-    def __init__(
-        self, writer: Writer, buffer: Expr, base: Expr, dtype: str, epilogue: VectorEpilogue
-    ) -> None:
+    def __init__(self, writer: Writer, buffer: Expr, base: Expr, epilogue: VectorEpilogue) -> None:
         self._writer, self._buffer, self._base = writer, buffer, base
-        self._epilogue, self._together = epilogue, TOGETHER[dtype]
+        self._epilogue, self._together = epilogue, epilogue.together
         self._lanes = epilogue.dot.lanes
         self._waiting: list[tuple[object, int, int]] = []
 
@@ -41,8 +37,7 @@ class Stores:
             return
         values = [value for value, _, _ in self._waiting]
         values += values[-1:] * (self._together - len(values))
-        packed = values[0] if self._together == 1 else self._epilogue.pack(values)
-        packed = self._writer.let(packed, "packed")
+        packed = self._writer.let(self._epilogue.pack(values), "packed")
         pieces = [_Piece(i * self._lanes, at, n) for i, (_, at, n) in enumerate(self._waiting)]
         for piece in _merged(pieces):
             store_lanes(

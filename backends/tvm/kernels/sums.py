@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from qir.backends.tvm.compat import tirx
-from qir.backends.tvm.kernels.script import Script, cast
-from qir.backends.tvm.kernels.writer import Expr, shuffle, splat
+from qir.backends.tvm.kernels.script import Script
+from qir.backends.tvm.kernels.writer import Expr, cast, shuffle, splat
 
 HELD = 128  # sums of so many bytes, signed or not, fit 16 bits with a sign
 

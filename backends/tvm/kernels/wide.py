@@ -6,9 +6,9 @@ from qir.backends.kernels.wide import WideCode
 from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.kernels.pool import place
 from qir.backends.tvm.kernels.scaling import Scaler
-from qir.backends.tvm.kernels.script import Constants, Script, cast, width_of
+from qir.backends.tvm.kernels.script import Constants, Script, width_of
 from qir.backends.tvm.kernels.sums import dot
-from qir.backends.tvm.kernels.writer import Expr, splat
+from qir.backends.tvm.kernels.writer import Expr, cast, splat
 
 PIXELS = 4  # of a row, that one load of weights serves
 

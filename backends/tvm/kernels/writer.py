@@ -37,6 +37,21 @@ def splat(value: int, dtype: str, lanes: int) -> Expr:
     return scalar if lanes == 1 else tirx.Broadcast(scalar, lanes)
 
 
+def kind(dtype: str, lanes: int) -> str:
+    """TVM's name of a vector, or of a scalar when lanes is 1."""
+    return dtype if lanes == 1 else f"{dtype}x{lanes}"
+
+
+def cast(value: Expr, dtype: str, lanes: int) -> Expr:
+    """The same integers in another width."""
+    return tirx.Cast(kind(dtype, lanes), value)
+
+
+def clamp(value: Expr, low: int, high: int, dtype: str, lanes: int) -> Expr:
+    """min(max(value, low), high) in the dtype of the value."""
+    return tirx.min(tirx.max(value, splat(low, dtype, lanes)), splat(high, dtype, lanes))
+
+
 def shuffle(vectors: Sequence[Expr], picks: Sequence[int]) -> Expr:
     """Lanes `picks` of the vectors laid end to end."""
     return tirx.Shuffle(list(vectors), [tirx.IntImm("int32", int(p)) for p in picks])
@@ -61,6 +76,12 @@ class Writer:
         self._params.append(var)
         self._emit(tirx.DeclBuffer(buffer, data=var))
         return buffer
+
+    def view(self, buffer: Expr, dtype: str) -> Expr:
+        """The memory of a pointer as elements of another dtype."""
+        other = tirx.decl_buffer((ELEMENTS,), dtype, f"{buffer.name}_{dtype}", data=buffer.data)
+        self._emit(tirx.DeclBuffer(other, data=buffer.data))
+        return other
 
     def scalar(self, name: str) -> Expr:
         var = Var(name, "int32")
