@@ -24,7 +24,8 @@ UNREAD = Quant.per_tensor(U8, 1.0, 0)  # of an input that no op reads
 class ToInteger(Pass):
     """quantize(f(dequantize(x), ...)) -> integer ops on x; inputs and outputs become quantized.
 
-    Each quantize is one rounding: half up of dyadic products where the simulation rounds reals.
+    Each quantize is one rounding, of dyadic products where the simulation rounds reals: half up,
+    but ties of real numbers as the quantize says, except those of a contraction.
     Changes: a result differs from the simulated one by a step where the two roundings differ.
     Errors: LowerError that lists every op without an integer form, and why.
     """

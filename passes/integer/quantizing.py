@@ -8,7 +8,17 @@ from qir.ir.data import Data
 from qir.ir.errors import VerifyError
 from qir.ir.fixed import Dyadic, Rounding
 from qir.ir.op import Loc, Value
-from qir.ir.ops import Constant, Dequantize, Lookup, Quantize, Requantize, SoftmaxFixed
+from qir.ir.ops import (
+    Constant,
+    Conv,
+    Dequantize,
+    Linear,
+    Lookup,
+    MatMul,
+    Quantize,
+    Requantize,
+    SoftmaxFixed,
+)
 from qir.ir.ops.quantize import quantized
 from qir.ir.types import I32, Array, Quant
 from qir.passes.integer.forms import (
@@ -26,7 +36,7 @@ from qir.passes.integer.forms import (
 )  # fmt: skip
 
 SUM_BITS = 30  # mantissas where several products are added in 64 bits
-TIE_BITS = 16  # after the point: a ratio with more of them, not a whole number, makes no ties
+TIE_BITS = 16  # after the point: sums times a ratio with more of them are taken never to tie
 TERM_STEPS = 1 << 24  # a constant term is held in steps of at most 2**-16 of the result's
 
 
@@ -79,7 +89,8 @@ def store(form: Form, op: Quantize, at: Lowering) -> Stored:
 def requantized(form: Sum, op: Quantize, name: str, at: Lowering) -> Stored:
     """sum -> requantize with one dyadic number for each term, all of one shift
 
-    Ties of real numbers go where the quantize sends them. Where none can be, it is half up.
+    Half up, but ties of real numbers go where the quantize sends them: those of a mean over 2**n
+    elements that keeps its scale are many. A contraction is half up always, as its fused kernels.
     """
     to = op.to
     loc = form.loc if form.loc != NOWHERE else op.loc
@@ -94,7 +105,8 @@ def requantized(form: Sum, op: Quantize, name: str, at: Lowering) -> Stored:
         raise NoInteger(f"scales of {', '.join(map(str, xs))} against {to}: {e.text}") from e
     ends = quantized(np.array([form.low, form.high]), to, Rounding.HALF_EVEN)
     low, high = int(ends[0]), int(ends[1])
-    rounding = op.rounding if can_tie(ratios) else Rounding.HALF_UP
+    fuses = any(isinstance(at.builder.producer(x), (Conv, Linear, MatMul)) for x in xs)
+    rounding = op.rounding if can_tie(ratios) and not fuses else Rounding.HALF_UP
     new = Requantize(xs, to, mult, shift, low, high, rounding)
     return Stored(at.emit(new, name, loc))
 
@@ -119,15 +131,14 @@ def multipliers(ratios: list[Array]) -> tuple[tuple[Data, ...], Data]:
 
 def can_tie(ratios: list[Array]) -> bool:
     """Whether a sum of whole numbers times `ratios` can be halfway between two whole numbers: all
-    are of few bits after the point, one of at least one bit. Scales that calibration chose give
-    such ratios only where one scale is kept, as by a mean over 2**n elements.
+    have few bits after the point, and one has some. A quotient of calibrated scales has many.
     """
-    short = [r * 2**TIE_BITS == np.rint(r * 2**TIE_BITS) for r in ratios]
-    whole = [r == np.rint(r) for r in ratios]
-    every, none = short[0], whole[0]
-    for s, w in zip(short[1:], whole[1:], strict=True):
-        every, none = every & s, none & w
-    return bool(np.any(every & ~none))
+    can = np.array(True)
+    whole = np.array(True)
+    for r in ratios:
+        can = can & (r * 2**TIE_BITS == np.rint(r * 2**TIE_BITS))
+        whole = whole & (r == np.rint(r))
+    return bool(np.any(can & ~whole))
 
 
 def offset_constant(reals: Array, to: Quant, name: str, loc: Loc, at: Lowering) -> Value:

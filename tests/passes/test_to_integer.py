@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from qir.ir.errors import VerifyError
-from qir.ir.fixed import Rounding
+from qir.ir.fixed import Rounding, round_real
 from qir.ir.graph import Builder, Graph
 from qir.ir.interpret import dequantize_outputs, interpret, quantize_inputs
 from qir.ir.ops import (
@@ -18,6 +18,7 @@ from qir.ir.ops import (
     Quantize,
     ReduceMean,
     Relu,
+    Requantize,
     Reshape,
     Slice,
     Transpose,
@@ -106,6 +107,29 @@ def test_one_layer_equals_the_simulation_but_for_ties() -> None:
     b = run_integer(batched(integer, 200), x)[0]
     step = float(integer.outputs[0].type.quant.scale.array)
     assert np.abs(a - b).max() < 1.01 * step and np.mean(np.abs(a - b) > step / 2) < 2e-3
+
+
+def test_ties_of_a_mean_that_keeps_its_scale_go_where_the_quantize_says() -> None:
+    """Against exact fractions: (sum of 4 stored) / 4, of which a quarter are ties."""
+    kept = Quant.per_tensor(U8, 0.3, 7)
+    x = np.random.default_rng(0).integers(0, 256, (200, 4))
+    for rounding in Rounding:
+        b = Builder("mean", "simulated")
+        real = b.input("x", Tensor((200, 4), F32))
+        stored = b.add(Dequantize(b.add(Quantize(real, kept, Rounding.HALF_EVEN))))
+        mean = b.add(Quantize(b.add(ReduceMean(stored, (1,), False)), kept, rounding))
+        graph = Manager().run(b.finish([b.add(Dequantize(mean))]), TO_INTEGER)
+        (y,) = interpret(graph, [x.astype(np.uint8)])
+        assert np.array_equal(y, round_real((x - 7).sum(1) / 4, rounding) + 7), rounding
+
+
+def test_where_no_tie_can_be_rounding_is_half_up() -> None:
+    """The fast kernels' rule, of the same bits there."""
+    graph, _ = one_conv()
+    x = samples(graph, 8)
+    ranges = calibrate(graph, x, "min-max")
+    integer = Manager().run(Manager().run(graph, quantize(ranges)), TO_INTEGER)
+    assert {op.rounding for op in integer.ops if isinstance(op, Requantize)} == {Rounding.HALF_UP}
 
 
 def test_overflow_is_refused_with_the_bound_and_the_limit() -> None:
