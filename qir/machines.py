@@ -11,6 +11,7 @@ from rich.table import Table
 
 from qir.backends.link import is_there
 from qir.ir.target import Target
+from qir.runtime.emulated import package
 from qir.runtime.load import cpu_flags
 from qir.terminal import table
 
@@ -40,7 +41,11 @@ def runs(target: Target, flags: frozenset[str]) -> str:
         return f"no: needs {target.machine}"
     program = target.emulator[0]
     is_there = shutil.which(program) is not None
-    return f"under {program}" if is_there else f"no: {program} missing, apt-get install qemu-user"
+    return (
+        f"under {program}"
+        if is_there
+        else f"no: {program} missing, apt-get install {package(program)}"
+    )
 
 
 def builds(target: Target) -> str:

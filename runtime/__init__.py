@@ -4,13 +4,44 @@ from __future__ import annotations
 
 import os
 
-from .errors import ArtifactError, DataError
+from .emulated import Emulated
+from .errors import ArtifactError, DataError, MachineError
 from .load import Loaded, from_files, read
-from .session import Port, Session
+from .port import Port
+from .program import Program
+from .session import Session
 
-__all__ = ["ArtifactError", "DataError", "Loaded", "Port", "Session", "from_files", "load", "read"]
+__all__ = [
+    "ArtifactError",
+    "DataError",
+    "Emulated",
+    "Loaded",
+    "MachineError",
+    "Port",
+    "Program",
+    "Session",
+    "from_files",
+    "load",
+    "opened",
+    "read",
+]
 
 
-def load(path: str | os.PathLike[str], threads: int = 1) -> Session:
-    """The artifact in folder `path`, checked and ready to run."""
-    return Session(read(path), threads)
+def load(path: str | os.PathLike[str], threads: int = 1, emulate: bool = False) -> Program:
+    """The artifact in folder `path`, checked and ready to run.
+
+    `emulate`: run it under an emulator of the machine it was made for.
+    """
+    return opened(read(path), threads, emulate)
+
+
+def opened(loaded: Loaded, threads: int = 1, emulate: bool = False) -> Program:
+    """An artifact that was read, ready to run.
+
+    Errors: MachineError when it is for another machine, and not to be emulated.
+    """
+    if not emulate:
+        return Session(loaded, threads)
+    if threads != 1:
+        raise DataError(f"artifact {loaded.name}: {threads} threads, an emulated program has 1")
+    return Emulated(loaded)

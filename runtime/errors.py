@@ -22,6 +22,10 @@ class ArtifactError(RuntimeFault):
     """An artifact is damaged, incomplete, or not for this machine."""
 
 
+class MachineError(ArtifactError):
+    """An artifact is whole, and for another machine than this one."""
+
+
 class DataError(RuntimeFault):
     """Inputs are not what the artifact takes."""
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from . import format
-from .errors import ArtifactError, listed
+from .errors import ArtifactError, MachineError, listed
 
 Function = Callable[..., Any]
 
@@ -113,23 +113,24 @@ def cpu_flags() -> frozenset[str]:
 
 
 def check_machine(loaded: Loaded) -> None:
-    """Errors: ArtifactError that says what the artifact needs and this machine lacks."""
+    """Errors: MachineError that says what the artifact needs and this machine lacks."""
     target, where = loaded.manifest["target"], f"artifact {loaded.name}"
+    emulate = "emulate=True or qir run --emulate runs it under an emulator"
+    instead = emulate if loaded.manifest["runner"] else "compile for target cpu on this machine"
     here = (platform.machine(), sys.platform)
     if (target["machine"], target["system"]) != here:
-        raise ArtifactError(
-            f"{where}: made for {target['machine']} on {target['system']}, this is"
-            f" {here[0]} on {here[1]}",
-            "compile for target cpu on this machine",
+        home = f" on {target['system']}" if target["system"] != "none" else ""
+        raise MachineError(
+            f"{where}: made for {target['machine']}{home}, this is {here[0]} on {here[1]}", instead
         )
     bits = ctypes.sizeof(ctypes.c_void_p) * 8
     if target["pointer_bits"] != bits:
-        raise ArtifactError(
+        raise MachineError(
             f"{where}: made for {target['pointer_bits']}-bit pointers, this process has {bits}"
         )
     have = cpu_flags()
     if missing := [str(feature) for feature in target["needs"] if feature not in have]:
-        raise ArtifactError(
+        raise MachineError(
             f"{where}: made for CPUs with {', '.join(missing)}, which this one lacks",
             "compile for target cpu on this machine, or for one that needs less than"
             f" {target['name']}",

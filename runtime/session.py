@@ -5,8 +5,6 @@ from __future__ import annotations
 import ctypes
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -15,50 +13,10 @@ import numpy.typing as npt
 from .address import address
 from .errors import ArtifactError, DataError
 from .load import Library, Loaded
+from .port import REAL, Array
+from .program import Program
 
-Array = npt.NDArray[Any]
 POINTER = ctypes.c_void_p
-REAL = np.dtype(np.float32)
-
-
-@dataclass(frozen=True)
-class Port:
-    """One input or output.
-
-    `low`, `high`: the stored integers there can be; real = scale * (stored - zero_point).
-    """
-
-    name: str
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    low: int
-    high: int
-    scale: tuple[float, ...] | None
-    zero_point: tuple[int, ...] | None
-    axis: int | None
-
-    @staticmethod
-    def of(entry: dict[str, Any]) -> Port:
-        q = entry["quantization"]
-        return Port(
-            entry["name"],
-            np.dtype(entry["dtype"]),
-            tuple(entry["shape"]),
-            entry["low"],
-            entry["high"],
-            None if q is None else tuple(q["scale"]),
-            None if q is None else tuple(q["zero_point"]),
-            None if q is None else q["axis"],
-        )
-
-    @property
-    def size_bytes(self) -> int:
-        return prod(self.shape) * self.dtype.itemsize
-
-    @property
-    def real_dtype(self) -> np.dtype[Any]:
-        """Of the float border: float32, or the integers themselves when they stand for no reals."""
-        return self.dtype if self.scale is None else np.dtype(np.float32)
 
 
 def aligned(size: int, alignment: int) -> Array:
@@ -106,7 +64,7 @@ def _at(array: ctypes.Array[ctypes.c_void_p]) -> int:
     return ctypes.addressof(array)
 
 
-class Session:
+class Session(Program):
     """A loaded artifact, ready to run.
 
     Calls may come from several threads: each uses a box of its own. `threads` more than 1 starts
@@ -114,9 +72,7 @@ class Session:
     """
 
     def __init__(self, loaded: Loaded, threads: int = 1) -> None:
-        self.loaded, self.manifest = loaded, loaded.manifest
-        self.inputs = tuple(Port.of(entry) for entry in self.manifest["inputs"])
-        self.outputs = tuple(Port.of(entry) for entry in self.manifest["outputs"])
+        super().__init__(loaded)
         self._library = Library(loaded)
         self._run = self._library.function("run", [POINTER] * 5)
         self._profile = self._library.function("profile", [POINTER] * 6)
@@ -133,12 +89,8 @@ class Session:
         self._single = len(self.outputs) == 1
 
     def __call__(self, *reals: npt.ArrayLike) -> Any:
-        """Reals in, reals out: one array, or a tuple when there are several outputs."""
         if len(reals) != len(self.inputs):
-            raise DataError(
-                f"artifact {self.loaded.name}: {len(reals)} inputs given, {len(self.inputs)}"
-                " are needed"
-            )
+            self._count(reals)
         try:
             box = self._boxes.pop()
         except IndexError:
@@ -161,52 +113,19 @@ class Session:
         return y
 
     def run_integer(self, *stored: npt.ArrayLike) -> tuple[Array, ...]:
-        """Stored integers in, stored integers out."""
         return self._with_integers(stored, lambda box: self._run(*box.integer_arguments))
 
+    def run_many(self, cases: Sequence[Sequence[npt.ArrayLike]]) -> list[tuple[Array, ...]]:
+        return [self.run_integer(*case) for case in cases]
+
     def profile(self, *stored: npt.ArrayLike) -> list[tuple[dict[str, Any], int]]:
-        """Each step's manifest entry, and the nanoseconds it took on these stored integers."""
         times = (ctypes.c_uint64 * max(len(self.manifest["steps"]), 1))()
         address = ctypes.addressof(times)
         self._with_integers(stored, lambda box: self._profile(*box.integer_arguments, address))
         return list(zip(self.manifest["steps"], times, strict=False))
 
-    def golden(self) -> list[tuple[list[Array], list[Array]]]:
-        """The artifact's golden (inputs, outputs), stored integers."""
-        entry = self.manifest["golden"]
-        content, at, cases = self.loaded.files[entry["file"]], 0, []
-        for _ in range(entry["cases"]):
-            arrays = []
-            for port in (*self.inputs, *self.outputs):
-                flat = np.frombuffer(content, port.dtype.newbyteorder("<"), prod(port.shape), at)
-                arrays.append(flat.reshape(port.shape).astype(port.dtype))
-                at += port.size_bytes
-            cases.append((arrays[: len(self.inputs)], arrays[len(self.inputs) :]))
-        return cases
-
-    def selftest(self) -> int:
-        """Run the golden inputs; the number of cases.
-
-        Errors: ArtifactError when an output differs.
-        """
-        cases = self.golden()
-        for number, (inputs, wanted) in enumerate(cases):
-            for port, y, want in zip(self.outputs, self.run_integer(*inputs), wanted, strict=True):
-                if not np.array_equal(y, want):
-                    wrong = int(np.count_nonzero(y != want))
-                    raise ArtifactError(
-                        f"artifact {self.loaded.name}: golden case {number}, output {port.name}:"
-                        f" {wrong} of {y.size} elements differ, 0 are needed"
-                    )
-        return len(cases)
-
     def _with_integers(self, stored: Sequence[npt.ArrayLike], call: Any) -> tuple[Array, ...]:
-        if len(stored) != len(self.inputs):
-            raise DataError(
-                f"artifact {self.loaded.name}: {len(stored)} inputs given, {len(self.inputs)}"
-                " are needed"
-            )
-        arrays = [self._stored(port, x) for port, x in zip(self.inputs, stored, strict=True)]
+        arrays = self._stored(stored)
         try:
             box = self._boxes.pop()
         except IndexError:
@@ -218,37 +137,13 @@ class Session:
         self._boxes.append(box)
         return y
 
-    @staticmethod
-    def _stored(port: Port, x: npt.ArrayLike) -> Array:
-        a = np.asarray(x)
-        if a.shape != port.shape or a.dtype.kind not in "iu":
-            raise DataError(
-                f"input {port.name}: {a.dtype}{list(a.shape)} given, {port.dtype}{list(port.shape)}"
-                " is needed"
-            )
-        kept = np.iinfo(port.dtype)
-        if a.dtype != port.dtype or (kept.min, kept.max) != (port.low, port.high):
-            low, high = int(a.min()), int(a.max())
-            if low < port.low or high > port.high:
-                raise DataError(
-                    f"input {port.name}: values reach [{low}, {high}], [{port.low}, {port.high}]"
-                    " is needed"
-                )
-        return a
-
     def _converted(self, i: int, x: npt.ArrayLike, box: _Box) -> Array:
         """Input `i` as contiguous float32; plain integers go where slack follows them."""
         port = self.inputs[i]
-        if port.scale is None:
-            np.copyto(box.inputs[i], self._stored(port, x), casting="unsafe")
-            return box.inputs[i]
-        a = np.asarray(x)
-        if a.shape != port.shape or a.dtype.kind != "f":
-            raise DataError(
-                f"input {port.name}: {a.dtype}{list(a.shape)} given, float32{list(port.shape)}"
-                " is needed"
-            )
-        return np.require(a, np.float32, ["C", "A"])
+        if port.scale is not None:
+            return port.real(x)
+        np.copyto(box.inputs[i], port.stored(x), casting="unsafe")
+        return box.inputs[i]
 
     def _check(self, status: int) -> None:
         if status:

@@ -1,0 +1,92 @@
+"""Program: what is known of an artifact and checked about its inputs, however it is run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import ArtifactError, DataError
+from .load import Loaded, check_machine
+from .port import Array, Port
+
+
+class Program:
+    """An artifact for another machine than this one: it tells what it is, and why it cannot run.
+
+    Sessions of artifacts that can run inherit from it.
+    """
+
+    def __init__(self, loaded: Loaded) -> None:
+        self.loaded, self.manifest = loaded, loaded.manifest
+        self.inputs = tuple(Port.of(entry) for entry in self.manifest["inputs"])
+        self.outputs = tuple(Port.of(entry) for entry in self.manifest["outputs"])
+
+    def __call__(self, *reals: npt.ArrayLike) -> Any:
+        """Reals in, reals out: one array, or a tuple when there are several outputs."""
+        raise self._refusal()
+
+    def run_integer(self, *stored: npt.ArrayLike) -> tuple[Array, ...]:
+        """Stored integers in, stored integers out."""
+        return self.run_many([stored])[0]
+
+    def run_many(self, cases: Sequence[Sequence[npt.ArrayLike]]) -> list[tuple[Array, ...]]:
+        """Stored integers out, for each case of stored integers in."""
+        raise self._refusal()
+
+    def profile(self, *stored: npt.ArrayLike) -> list[tuple[dict[str, Any], int]]:
+        """Each step's manifest entry, and the nanoseconds it took on these stored integers."""
+        raise self._refusal()
+
+    def golden(self) -> list[tuple[list[Array], list[Array]]]:
+        """The artifact's golden (inputs, outputs), stored integers."""
+        entry = self.manifest["golden"]
+        content, at, cases = self.loaded.files[entry["file"]], 0, []
+        for _ in range(entry["cases"]):
+            arrays = []
+            for port in (*self.inputs, *self.outputs):
+                arrays.append(port.read(content, at))
+                at += port.size_bytes
+            cases.append((arrays[: len(self.inputs)], arrays[len(self.inputs) :]))
+        return cases
+
+    def selftest(self) -> int:
+        """Run the golden inputs; the number of cases.
+
+        Errors: ArtifactError when an output differs.
+        """
+        cases = self.golden()
+        found = self.run_many([inputs for inputs, _ in cases])
+        for number, ((_, wanted), got) in enumerate(zip(cases, found, strict=True)):
+            for port, y, want in zip(self.outputs, got, wanted, strict=True):
+                if not np.array_equal(y, want):
+                    wrong = int(np.count_nonzero(y != want))
+                    raise ArtifactError(
+                        f"artifact {self.loaded.name}: golden case {number}, output {port.name}:"
+                        f" {wrong} of {y.size} elements differ, 0 are needed"
+                    )
+        return len(cases)
+
+    def close(self) -> None:
+        """Give back what running takes."""
+
+    def _count(self, given: Sequence[Any]) -> None:
+        if len(given) != len(self.inputs):
+            raise DataError(
+                f"artifact {self.loaded.name}: {len(given)} inputs given, {len(self.inputs)}"
+                " are needed"
+            )
+
+    def _stored(self, given: Sequence[npt.ArrayLike]) -> list[Array]:
+        """One input after the other as integers that can be stored."""
+        self._count(given)
+        return [port.stored(x) for port, x in zip(self.inputs, given, strict=True)]
+
+    def _refusal(self) -> ArtifactError:
+        try:
+            check_machine(self.loaded)
+        except ArtifactError as e:
+            return e
+        return ArtifactError(f"artifact {self.loaded.name}: opened to look into it, not to run it")
