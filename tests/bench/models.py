@@ -13,6 +13,8 @@ from pathlib import Path
 from types import ModuleType
 
 import qir
+from qir.ir.graph import Graph
+from qir.ir.textfile import load_graph, save_graph
 from tests.tree import FOLDERS, ROOT
 
 CACHE = ROOT / ".bench"
@@ -44,17 +46,17 @@ def names(wanted: list[str]) -> list[str]:
     return wanted or known
 
 
-def source_hash() -> str:
-    """SHA-256 of all that decides what is compiled: qir's own files."""
+def source_hash(without: tuple[str, ...] = ()) -> str:
+    """SHA-256 of all that decides what is compiled: qir's own files, but those of some packages."""
     total = hashlib.sha256()
-    for file in sorted(_sources()):
+    for file in sorted(_sources(without)):
         total.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes() + b"\0")
     return total.hexdigest()
 
 
-def _sources() -> Iterator[Path]:
-    for folder in FOLDERS.values():
-        for file in folder.rglob("*"):
+def _sources(without: tuple[str, ...]) -> Iterator[Path]:
+    for package, folder in FOLDERS.items():
+        for file in folder.rglob("*") if package not in without else ():
             if file.is_file() and "__pycache__" not in file.parts:
                 yield file
 
@@ -81,3 +83,16 @@ def compiled(name: str, **options: object) -> tuple[Path, float]:
     start = time.perf_counter()
     qir.compile(case.model, calibration=case.calibration(), name=name, **options).save(folder)  # type: ignore[arg-type]
     return folder, time.perf_counter() - start
+
+
+def integer_graph(name: str, bits: int = 8) -> Graph:
+    """A model of the zoo as the integers that any target runs; kept while no pass changes."""
+    case = zoo_module().ZOO[name]
+    source = source_hash(without=("qir.backends", "qir.runtime"))
+    key = hashlib.sha256(f"{digest(case.model)} {source} {bits}".encode()).hexdigest()[:16]
+    file = CACHE / f"{name}-integer-{bits}.{key}.qir"
+    if not file.is_file():
+        CACHE.mkdir(exist_ok=True)
+        net = qir.compile(case.model, calibration=case.calibration(), name=name, bits=bits)
+        save_graph(net.stages["integer"], file)
+    return load_graph(file)

@@ -1,0 +1,188 @@
+"""Machine code as text: the instructions of every function of an ELF file, by llvm-objdump."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from qir.ir.errors import LowerError
+from qir.ir.target import Target
+
+OLDEST, NEWEST = 16, 40
+"""Releases of LLVM that are looked for; older ones don't know Hexagon v73."""
+
+SECONDS = 120
+
+UNKNOWN = "<unknown>"
+"""What stands for bytes that are no instruction."""
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One instruction. `packet`: where the group that runs at once starts; elsewhere `address`.
+
+    `name` is the mnemonic; of Hexagon, which has none, the operation's name (see `hexagon_name`).
+    """
+
+    address: int
+    name: str
+    text: str
+    packet: int
+
+
+@dataclass(frozen=True)
+class Function:
+    """The instructions from one symbol to the next, and the symbols that they refer to.
+
+    `data_bytes`: constants among the code, which ARM's compilers put behind functions.
+    """
+
+    name: str
+    section: str
+    instructions: tuple[Instruction, ...]
+    references: frozenset[str]
+    data_bytes: int = 0
+
+
+@dataclass
+class _Open:
+    """A function while its lines are read."""
+
+    name: str
+    section: str
+    instructions: list[Instruction] = field(default_factory=list)
+    references: set[str] = field(default_factory=set)
+    data_bytes: int = 0
+    packet: int = 0
+    is_inside: bool = False
+
+    def closed(self) -> Function:
+        return Function(
+            self.name, self.section, tuple(self.instructions), frozenset(self.references),
+            self.data_bytes,
+        )  # fmt: skip
+
+
+@cache
+def tool() -> str:
+    """The newest llvm-objdump of this machine.
+
+    Errors: LowerError when there is none, or only older ones.
+    """
+    for release in range(NEWEST, OLDEST - 1, -1):
+        if found := shutil.which(f"llvm-objdump-{release}"):
+            return found
+    plain = shutil.which("llvm-objdump")
+    if plain and _release(plain) >= OLDEST:
+        return plain
+    raise LowerError(
+        f"machine code: no disassembler found, llvm-objdump {OLDEST} or newer is needed",
+        "apt-get install llvm-22, or llvm-19",
+    )
+
+
+def _release(command: str) -> int:
+    said = subprocess.run([command, "--version"], capture_output=True, text=True).stdout
+    found = re.search(r"version (\d+)", said)
+    return int(found.group(1)) if found else 0
+
+
+def functions(content: bytes, target: Target) -> tuple[Function, ...]:
+    """All functions of an object, library or executable, in the order of their addresses.
+
+    Errors: LowerError without llvm-objdump, or when it cannot read the bytes.
+    """
+    return tuple(_parsed(_listing(content, target), target.architecture == "hexagon"))
+
+
+def _listing(content: bytes, target: Target) -> str:
+    with tempfile.NamedTemporaryFile(prefix="qir-", suffix=".o") as file:
+        Path(file.name).write_bytes(content)
+        command = [tool(), "-d", "-r", "--no-show-raw-insn", *_options(target), file.name]
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, errors="replace", timeout=SECONDS
+            )
+        except subprocess.TimeoutExpired as e:
+            raise LowerError(f"machine code: {tool()} ran over {SECONDS} s") from e
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines()[-1:] or ["silent"]
+        raise LowerError(f"machine code: {tool()} ended with {done.returncode} ({said[0]})")
+    return done.stdout
+
+
+def _options(target: Target) -> list[str]:
+    """What the disassembler must know that the file does not say."""
+    if target.architecture == "aarch64":
+        return ["--mattr=+all"]
+    if target.architecture == "x86_64":
+        return []
+    features = ",".join(f"+{f}" for f in target.features)
+    cpu = [] if target.cpu.startswith("generic") else [f"--mcpu={target.cpu}"]
+    return [*cpu, f"--mattr={features}"]
+
+
+_SECTION = re.compile(r"Disassembly of section (\S+):")
+_SYMBOL = re.compile(r"[0-9a-f]+ <(.+)>:")
+_LINE = re.compile(r"\s*([0-9a-f]+):\s(.*)")
+_RELOCATION = re.compile(r"\s+[0-9a-f]+:\s+R_\w+\s+(\S+)")
+_PLACE = re.compile(r"<([^<>]+?)(?:\+0x[0-9a-f]+)?>")
+_LABEL = re.compile(r"[.$]L|\.L|\$")
+_BYTES = re.compile(r"((?:[0-9a-f]{2} )+)\s*\t?\.\w+\t.*")
+
+
+def _parsed(listing: str, is_hexagon: bool) -> Iterator[Function]:
+    section, current = "", None
+    for line in listing.splitlines():
+        if m := _SECTION.match(line):
+            section = m[1]
+        elif (m := _SYMBOL.fullmatch(line)) and not _LABEL.match(m[1]):
+            if current is not None:
+                yield current.closed()
+            current = _Open(m[1], section)
+        elif current is not None and (m := _RELOCATION.fullmatch(line)):
+            current.references.add(re.sub(r"[-+]0x[0-9a-f]+$", "", m[1]))
+        elif current is not None and (m := _LINE.fullmatch(line)):
+            (_add_packet if is_hexagon else _add)(current, int(m[1], 16), m[2])
+    if current is not None:
+        yield current.closed()
+
+
+def _add(to: _Open, address: int, line: str) -> None:
+    """One line of a machine that has mnemonics."""
+    if data := _BYTES.fullmatch(line.strip()):
+        to.data_bytes += len(data[1].split())
+        return
+    text = re.sub(r"\s+(//|#|@) .*$", "", line).strip()
+    name = text.partition("\t")[0].strip()
+    to.references.update(_PLACE.findall(text.replace(UNKNOWN, "")))
+    to.instructions.append(Instruction(address, name, text.expandtabs(1), address))
+
+
+def _add_packet(to: _Open, address: int, line: str) -> None:
+    """One line of Hexagon's: a word of a packet, with one instruction or two."""
+    if "{" in line or not to.is_inside:
+        to.packet, to.is_inside = address, True
+    to.references.update(_PLACE.findall(line.replace(UNKNOWN, "")))
+    for part in re.sub(r"[{}]|:endloop\w+|:mem_noshuf", "", line).split(";"):
+        text = " ".join(part.split())
+        if text and not text.startswith("immext"):  # a longer constant of its neighbour
+            to.instructions.append(Instruction(address, hexagon_name(text), text, to.packet))
+    if "}" in line:
+        to.is_inside = False
+
+
+def hexagon_name(text: str) -> str:
+    """The names in front of brackets, else the last word: `v1.w += vrmpy(...)` is vrmpy."""
+    if text.startswith("<"):
+        return UNKNOWN
+    if names := re.findall(r"([A-Za-z][\w.]*)\(", text):
+        return "+".join(names)
+    body = re.sub(r"^if \(.*?\) ?", "", text)
+    return "=" if "=" in body else body.split()[0].partition(":")[0]
