@@ -119,6 +119,7 @@ def _runner(program: Program, target: Target) -> dict[str, bytes]:
         "freestanding.c": entry.freestanding().encode(),
         f"{program.name}_weights.S": entry.weights(program).encode(),
         WEIGHTS: program.weights,
+        **entry.board(target),
     }
 
 

@@ -176,6 +176,13 @@ def freestanding() -> str:
     return fill("freestanding.c")
 
 
+def board(target: Target) -> dict[str, bytes]:
+    """What the runner has in place of an operating system: system calls and a memory map."""
+    if not target.board:
+        return {}
+    return {file: fill(file).encode() for file in ("semihosting.h", f"{target.board}.ld")}
+
+
 def weights(program: Program) -> str:
     """NAME_weights.S: weights.bin as read-only data."""
     return fill("weights.S", NAME=program.name)

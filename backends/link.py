@@ -163,7 +163,8 @@ def _static(cc: Sequence[str], folder: Path, archive: str, runner: Mapping[str, 
         _run((*cc, *RUNNER_FLAGS, "-c", file, "-o", objects[-1]), folder, f"compile {file}")
     flags = ("-static", "-nostdlib", "-Wl,--build-id=none", "-Wl,-e,_start", "-Wl,--gc-sections",
              "-s")  # fmt: skip
-    _run((*cc, *flags, "-o", "runner", *objects, archive), folder, "link runner")
+    maps = [f"-Wl,-T,{file}" for file in runner if file.endswith(".ld")]
+    _run((*cc, *flags, *maps, "-o", "runner", *objects, archive), folder, "link runner")
     return (folder / "runner").read_bytes()
 
 

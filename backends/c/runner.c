@@ -6,7 +6,9 @@
  */
 #include "@NAME@.h"
 
-#if defined(__aarch64__)
+#if __has_include("semihosting.h")
+#include "semihosting.h"
+#elif defined(__aarch64__)
 enum { READ = 63, WRITE = 64, EXIT = 93 };
 static long call_system(long number, long a, const void *b, long c) {
     register long x8 __asm__("x8") = number;

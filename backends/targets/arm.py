@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from qir.backends.targets.toolchains import gnu, zig
 from qir.ir.target import Target
 
@@ -83,3 +85,12 @@ ARMV7 = Target(
 )
 CORTEX_M4 = cortex_m("cortex-m4", "thumbv7em-none-eabihf", 32, "Cortex-M4 with smlad, bare metal")
 CORTEX_M7 = cortex_m("cortex-m7", "thumbv7em-none-eabihf", 32, "Cortex-M7 with smlad, bare metal")
+CORTEX_M55 = replace(
+    cortex_m("cortex-m55", "thumbv8.1m.main-none-eabihf", 128, "Cortex-M55 with MVE, bare metal"),
+    features=("dsp", "mve"),
+    emulator=(
+        "qemu-system-arm", "-M", "mps3-an547", "-display", "none", "-monitor", "none",
+        "-serial", "none", "-semihosting-config", "enable=on,target=native", "-kernel",
+    ),
+    board="mps3_an547",
+)  # fmt: skip

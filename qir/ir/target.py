@@ -33,7 +33,8 @@ class Target:
     operating system with a C library and shared libraries. `c_flags` let the C compiler use what
     `features` let LLVM use; `options` are further ones of LLVM's, such as the float ABI.
     `generator`: what turns kernels into code, "llvm" or "c". `emulator`: the command that runs a
-    static executable of this machine on another one; empty where there is none.
+    static executable of this machine on another one; empty where there is none. `board`: the bare
+    board that it emulates, whose memory map the executable is linked for; empty with a system.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Target:
     generator: str = "llvm"
     options: tuple[tuple[str, str], ...] = ()
     emulator: tuple[str, ...] = ()
+    board: str = ""
 
     @property
     def architecture(self) -> str:

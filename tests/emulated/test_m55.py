@@ -1,0 +1,88 @@
+"""Cortex-M55: what its bare-metal image computes on an emulated board is the interpreter's, bit for
+bit, and it ends with the statuses that every runner ends with.
+"""
+
+from __future__ import annotations
+
+import shutil
+import struct
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qir.backends import Artifact, build
+from qir.frontends.onnx import import_onnx
+from qir.ir.graph import Graph
+from qir.ir.interpret import interpret, quantize_inputs
+from qir.ir.types import Array
+from qir.passes.calibrate import calibrate
+from qir.passes.channel_ranges import first_samples
+from qir.passes.manager import Manager
+from qir.passes.pipelines import CANONICALIZE, TO_INTEGER, quantize, transform
+from tests.random_graphs import batch, random_inputs
+
+CASES = 16  # of each network
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("qemu-system-arm") is None,
+    reason="qemu-system-arm: not found; apt-get install qemu-system-arm",
+)
+
+
+def ran(artifact: Artifact, folder: Path, given: bytes) -> subprocess.CompletedProcess[bytes]:
+    """The artifact's runner on the emulated board."""
+    file = folder / "runner"
+    file.write_bytes(artifact.files["runner"])
+    command = [*artifact.target.emulator, str(file)]
+    return subprocess.run(command, input=given, capture_output=True, timeout=300)
+
+
+def assert_same_bits(graph: Graph, cases: Sequence[Sequence[Array]], folder: Path) -> None:
+    artifact = build(graph, "cortex-m55")
+    stored = b"".join(x.tobytes() for case in cases for x in case)
+    done = ran(artifact, folder, struct.pack("<I", len(cases)) + stored)
+    assert done.returncode == 0, done.stderr
+    wanted = [y.tobytes() for case in cases for y in interpret(graph, case)]
+    at = 0
+    for i, y in enumerate(wanted):
+        assert done.stdout[at : at + len(y)] == y, f"output {i} of {len(wanted)}"
+        at += len(y)
+    assert at == len(done.stdout)
+
+
+def integers(case: Any) -> Graph:
+    """A float model of the zoo, quantized to 8 bits."""
+    manager = Manager()
+    graph = manager.run(import_onnx(case.model), CANONICALIZE)
+    sample, batches = first_samples(graph, case.calibration())
+    graph = manager.run(graph, transform(graph, sample))
+    simulated = manager.run(graph, quantize(calibrate(graph, batches), 8, 8, graph, sample))
+    return manager.run(simulated, TO_INTEGER)
+
+
+@pytest.mark.parametrize("name", ["resnet8", "dscnn", "vww", "autoencoder"])
+def test_networks_give_the_same_bits(zoo: ModuleType, name: str, tmp_path: Path) -> None:
+    case = zoo.ZOO[name]
+    graph, x = integers(case), case.inputs()
+    chosen = x[:: max(1, len(x) // CASES)][:CASES]
+    assert_same_bits(graph, [quantize_inputs(graph, [sample[None]]) for sample in chosen], tmp_path)
+
+
+def test_random_graphs_give_the_same_bits(tmp_path: Path) -> None:
+    graph, rng = batch(range(8)), np.random.default_rng(0)
+    cases = [random_inputs(graph, rng, extreme=i % 2 == 1) for i in range(4)]
+    assert_same_bits(graph, cases, tmp_path)
+
+
+def test_statuses_are_those_of_every_runner(tmp_path: Path) -> None:
+    """Nothing to do, and input that ends early."""
+    graph = batch([0])
+    artifact = build(graph, "cortex-m55")
+    assert ran(artifact, tmp_path, struct.pack("<I", 0)).returncode == 0
+    assert ran(artifact, tmp_path, struct.pack("<I", 1)).returncode == 2
+    assert ran(artifact, tmp_path, b"\1\0").returncode == 2
