@@ -127,6 +127,9 @@ def _run(commands: Any) -> None:
     )
     p.add_argument("-o", "--output", type=Path, help="where the outputs go: .npy, or .npz")
     p.add_argument("--integer", action="store_true", help="stored integers in and out")
+    p.add_argument(
+        "--emulate", action="store_true", help="under an emulator of the machine it was made for"
+    )
     p.add_argument("--threads", type=_positive, default=1)
 
 

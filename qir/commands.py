@@ -21,10 +21,11 @@ from qir.ir.errors import ArtifactError, DataError
 from qir.ir.textfile import write_whole
 from qir.ir.types import Array
 from qir.machines import machines
+from qir.net import look
 from qir.profiling import profiled, reals
 from qir.report import Report
+from qir.runtime import Port
 from qir.runtime.format import MANIFEST
-from qir.runtime.session import Port
 from qir.samples import read_arrays, read_batches, write_arrays
 from qir.terminal import count, cut, micros, part, summary, table
 from qir.timing import Timing, measure
@@ -67,7 +68,7 @@ def compile_model(given: Namespace) -> None:
 
 def run_artifact(given: Namespace) -> None:
     """Run samples one after the other; write the outputs, or tell what is in them."""
-    net = qir.load(given.artifact, given.threads)
+    net = qir.load(given.artifact, given.threads, given.emulate)
     arrays = [array for name in given.input for array in read_arrays(name)]
     call = net.run_integer if given.integer else net
     found = _run_all(call, net.session.inputs, arrays)
@@ -151,7 +152,7 @@ def _times(report: Report, moves: float, whole: Timing) -> Any:
 
 def show_report(given: Namespace) -> None:
     """Print the report, or write it as a page."""
-    net = qir.load(given.artifact)
+    net = look(given.artifact)
     report = profiled(net)[0] if given.profile else net.report()
     if given.html is not None:
         write_whole(given.html, report.html().encode())

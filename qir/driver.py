@@ -16,7 +16,7 @@ from qir.ir.graph import Graph
 from qir.ir.ranges import prove_no_overflow
 from qir.ir.target import Target
 from qir.ir.textfile import load_graph
-from qir.net import REPORT, Net, opened
+from qir.net import REPORT, Net, made
 from qir.passes import pipelines
 from qir.passes.calibrate import calibrate
 from qir.passes.channel_ranges import first_samples
@@ -46,7 +46,7 @@ def compile(
     check: bool = False,
     progress: Progress | None = None,
 ) -> Net:
-    """A model as an integer-only program on `target`, ready to run and to save.
+    """A model as an integer-only program on `target`, ready to save, and to run where it can.
 
     model:        torch.nn.Module, ExportedProgram, torch.fx.GraphModule, an ONNX file's path, its
                   bytes or ModelProto, or a Graph of any stage.
@@ -102,7 +102,7 @@ def compile(
     home = tempfile.TemporaryDirectory(prefix="qir-")
     folder = Path(home.name) / f"{built.name}.qir"
     built.with_file(REPORT, report.without_times().to_json().encode()).save(folder)
-    return opened(folder, stages, report, 1, home)
+    return made(folder, stages, report, home)
 
 
 def imported(

@@ -19,8 +19,7 @@ from qir.ir.parser import parse
 from qir.ir.textfile import unpacked
 from qir.ir.types import Array
 from qir.report import Report
-from qir.runtime import format
-from qir.runtime.session import Session
+from qir.runtime import Loaded, Program, format
 
 REPORT = "report.json"
 
@@ -29,12 +28,13 @@ class Net:
     """An integer-only program with its history: float in, float out, or integers both ways.
 
     `stages` holds the graph after each stage of the compiler ("imported", "canonical",
-    "transformed", "simulated", "integer"); of a loaded artifact there is "integer" alone.
+    "transformed", "simulated", "integer"); of a loaded artifact there is "integer" alone. A program
+    for another machine has all of this, and refuses calls.
     """
 
     def __init__(
         self,
-        session: Session,
+        session: Program,
         folder: Path,
         stages: Mapping[str, Graph],
         report: Report,
@@ -48,7 +48,8 @@ class Net:
         """Outputs as float32 of float inputs (arrays or tensors), quantized at the border.
 
         One output comes as an array, several as a tuple.
-        Errors: DataError for inputs of another number, shape or kind.
+        Errors: DataError for inputs of another number, shape or kind; ArtifactError when the
+        program is for another machine.
         """
         with translated():
             return self.session(*(_array(x) for x in inputs))
@@ -77,13 +78,50 @@ class Net:
         return f"<qir.Net {self._report.name} for {self._report.target}>"
 
 
-def load(path: str | Path, threads: int = 1) -> Net:
+def load(path: str | Path, threads: int = 1, emulate: bool = False) -> Net:
     """The artifact in the folder `path`, every file of it checked, ready to run.
 
+    `emulate`: run it under an emulator of the machine it was made for.
     Errors: ArtifactError when it is damaged, incomplete, or not for this machine.
     """
     with translated():
         loaded = runtime.read(path)
+        session = runtime.opened(loaded, threads, emulate)
+    return _net(Path(path), loaded, session)
+
+
+def look(path: str | Path) -> Net:
+    """The artifact in the folder `path`, to look into: one for another machine is welcome.
+
+    Errors: ArtifactError when it is damaged or incomplete.
+    """
+    with translated():
+        loaded = runtime.read(path)
+    return _net(Path(path), loaded, _session(loaded))
+
+
+def made(
+    folder: Path,
+    stages: Mapping[str, Graph],
+    report: Report,
+    home: tempfile.TemporaryDirectory[str],
+) -> Net:
+    """The net of an artifact just written; `home` keeps its folder until the net is gone."""
+    with translated():
+        session = _session(runtime.read(folder))
+    return Net(session, folder, stages, report, home)
+
+
+def _session(loaded: Loaded) -> Program:
+    """Ready to run where this machine can."""
+    with translated():
+        try:
+            return runtime.opened(loaded)
+        except runtime.MachineError:
+            return Program(loaded)
+
+
+def _net(path: Path, loaded: Loaded, session: Program) -> Net:
     try:
         source = loaded.files[loaded.manifest["graph"]].decode()
         packed = loaded.files[loaded.manifest["graph"] + ".npz"]
@@ -93,20 +131,7 @@ def load(path: str | Path, threads: int = 1) -> Net:
         raise ArtifactError(
             f"artifact {path}: {e} is missing or damaged, a whole one is needed"
         ) from e
-    return opened(Path(path), {graph.stage: graph}, report, threads, None)
-
-
-def opened(
-    folder: Path,
-    stages: Mapping[str, Graph],
-    report: Report,
-    threads: int,
-    home: tempfile.TemporaryDirectory[str] | None,
-) -> Net:
-    """The net of an artifact's folder; `home` keeps a temporary one until the net is gone."""
-    with translated():
-        session = runtime.load(folder, threads)
-    return Net(session, folder, stages, report, home)
+    return Net(session, path, {graph.stage: graph}, report)
 
 
 @contextmanager

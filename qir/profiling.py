@@ -7,7 +7,7 @@ import numpy as np
 from qir.ir.types import Array
 from qir.net import Net
 from qir.report import Report
-from qir.runtime.session import Port
+from qir.runtime import Port
 from qir.survey import micros_by_op
 
 PROFILES = 50  # runs with a clock around each step; their median is taken

@@ -115,8 +115,9 @@ def cpu_flags() -> frozenset[str]:
 def check_machine(loaded: Loaded) -> None:
     """Errors: MachineError that says what the artifact needs and this machine lacks."""
     target, where = loaded.manifest["target"], f"artifact {loaded.name}"
-    emulate = "emulate=True or qir run --emulate runs it under an emulator"
-    instead = emulate if loaded.manifest["runner"] else "compile for target cpu on this machine"
+    instead = "compile for target cpu on this machine"
+    if loaded.manifest["runner"] and (emulator := loaded.manifest["emulator"]):
+        instead = f"qir.load(..., emulate=True) or qir run --emulate runs it under {emulator[0]}"
     here = (platform.machine(), sys.platform)
     if (target["machine"], target["system"]) != here:
         home = f" on {target['system']}" if target["system"] != "none" else ""

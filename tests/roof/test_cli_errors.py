@@ -152,7 +152,7 @@ def test_usage(arguments: str, error: str, capsys: Capture) -> None:
 
 def test_two_inputs_of_unlike_length() -> None:
     from qir.ir.errors import DataError
-    from qir.runtime.session import Port
+    from qir.runtime import Port
 
     ports = tuple(
         Port(name, np.dtype(np.int8), (1, 2), -128, 127, None, None, None) for name in "ab"

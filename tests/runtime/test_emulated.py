@@ -98,7 +98,7 @@ def test_an_artifact_of_another_machine_can_be_looked_into(tmp_path: Path) -> No
         with pytest.raises(MachineError) as e:
             call()
         assert e.value.text.startswith("artifact small: made for vax on linux, this is ")
-        assert e.value.hint == "emulate=True or qir run --emulate runs it under an emulator"
+        assert e.value.hint is not None and "emulate=True) or qir run --emulate" in e.value.hint
     assert len(program.golden()) == 2
 
 
