@@ -17,6 +17,7 @@ from qir.backends.kernels import SLACK
 from qir.backends.link import Linked, link
 from qir.backends.lower import lower
 from qir.backends.memory import ALIGNMENT
+from qir.backends.portable import check_integer_only
 from qir.backends.program import Program, Step
 from qir.backends.proofs import proven
 from qir.backends.targets import find
@@ -77,9 +78,10 @@ def build(
     """
     machine = find(target)
     program = lower(graph, machine, entry.identifier(name or graph.name))
-    sources = _sources(program, machine)
-    codes = {entry.symbol(program, s): code for s, code in program.codes.items()}
+    is_c = machine.generator == "c"
+    codes = {s if is_c else entry.symbol(program, s): c for s, c in program.codes.items()}
     compiled = compile_kernels(codes, machine)
+    sources = _sources(program, machine, compiled.texts)
     proofs = proven(graph, compiled.checked)
     linked = link(
         machine, program.name, sources, compiled.objects, entry.exports(program, machine),
@@ -97,14 +99,15 @@ def build(
     )
 
 
-def _sources(program: Program, target: Target) -> dict[str, str]:
-    """Every C file and header that is linked."""
+def _sources(program: Program, target: Target, texts: Mapping[str, str]) -> dict[str, str]:
+    """Every C file and header that is linked; `texts`: the kernels that are C."""
     name = program.name
     sources = {
         f"{name}.h": entry.header(program, target, _version("qir")),
-        f"{name}.c": entry.entry(program),
+        f"{name}.c": entry.entry(program, texts),
         f"{name}_border.c": border.source(program),
     }
+    check_integer_only(f"{name}.c", sources[f"{name}.c"])
     if target.is_hosted:
         sources[f"{name}_pool.c"] = entry.pool(program)
     return sources

@@ -11,9 +11,13 @@ LENGTH = struct.Struct("<Q")
 
 @dataclass(frozen=True)
 class Built:
-    """Objects, or what prevented them; the kernels searched for floats; TVM's version."""
+    """Objects, or what prevented them; the kernels searched for floats; TVM's version.
+
+    `texts`: (symbol, C function) in place of objects, for targets whose generator is "c".
+    """
 
     objects: tuple[bytes, ...]
     checked: tuple[str, ...]
     faults: tuple[str, ...]
     version: str
+    texts: tuple[tuple[str, str], ...] = ()

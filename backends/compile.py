@@ -32,15 +32,21 @@ SECONDS = 900  # of one answer, at most
 
 @dataclass(frozen=True)
 class Compiled:
-    """The objects, by file name; the kernels proven to hold no float; the compiler's version."""
+    """The objects, by file name; the kernels proven to hold no float; the compiler's version.
+
+    `texts`: the kernels as C functions, by symbol, in place of objects where the generator is "c".
+    """
 
     objects: Mapping[str, bytes]
     checked: tuple[str, ...]
     version: str
+    texts: Mapping[str, str]
 
 
 def machine(target: Target) -> dict[str, object]:
     """The target as TVM describes machines."""
+    if target.generator == "c":
+        return {"kind": "c"}
     features = [f"+{f}" for f in target.features]
     described: dict[str, object] = {
         "kind": "llvm",
@@ -79,7 +85,9 @@ def _joined(parts: Sequence[Built]) -> Compiled:
         raise LowerError(listed(f"kernels: {len(faults)} faults in their code", faults))
     every = [content for part in parts for content in part.objects]
     objects = {f"kernels{i}.o": content for i, content in enumerate(every)}
-    return Compiled(objects, tuple(s for part in parts for s in part.checked), parts[0].version)
+    texts = {symbol: text for part in parts for symbol, text in part.texts}
+    checked = tuple(s for part in parts for s in part.checked)
+    return Compiled(objects, checked, parts[0].version, dict(sorted(texts.items())))
 
 
 class _Worker:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
-from qir.backends import border
+from qir.backends import border, portable
 from qir.backends.kernels import SLACK
 from qir.backends.memory import ALIGNMENT
-from qir.backends.program import INPUT, OUTPUT, WEIGHTS, Address, Program, Step, size_bytes
+from qir.backends.portable import comment, printable
+from qir.backends.program import INPUT, OUTPUT, WEIGHTS, Argument, Program, Step, size_bytes
 from qir.backends.template import fill
 from qir.ir.errors import LowerError
 from qir.ir.op import Value
@@ -65,7 +67,7 @@ def header(program: Program, target: Target, version: str) -> str:
         INPUTS=len(program.inputs),
         OUTPUTS=len(program.outputs),
         STEPS=len(program.steps),
-        HOSTED=int(target.is_hosted),
+        HOSTED=int(target.is_hosted and target.generator != "c"),
         ALIGNMENT=ALIGNMENT,
         SLACK=SLACK,
         WORKSPACE=program.workspace_bytes,
@@ -81,16 +83,19 @@ def symbol(program: Program, step: str) -> str:
     return f"qir_{program.name}_{step}"
 
 
-def entry(program: Program) -> str:
-    """NAME.c: NAME_run and, on a hosted machine, NAME_profile."""
+def entry(program: Program, texts: Mapping[str, str]) -> str:
+    """NAME.c: NAME_run and, on a hosted machine, NAME_profile.
+
+    `texts`: the kernels themselves, where they are C; empty where they are in an object.
+    """
     prototypes = {s.symbol: _prototype(program, s) for s in program.steps}
     steps = list(enumerate(program.steps))
     return fill(
         "entry.c",
         NAME=program.name,
         UPPER=program.name.upper(),
-        PROTOTYPES="\n".join(prototypes.values()),
-        FUNCTIONS="\n\n".join(_step(program, i, s) for i, s in steps),
+        KERNELS=portable.kernels(program, texts) if texts else "\n".join(prototypes.values()),
+        FUNCTIONS="\n\n".join(_step(program, i, s, texts) for i, s in steps),
         TABLE="\n".join(f"    {{step_{i}, {s.units}, {grain(s)}}}," for i, s in steps),
     )
 
@@ -106,35 +111,32 @@ def _prototype(program: Program, step: Step) -> str:
     return f"void {symbol(program, step.symbol)}({', '.join(pointers)}, int32_t, int32_t);"
 
 
-def _step(program: Program, number: int, step: Step) -> str:
+def _step(program: Program, number: int, step: Step, texts: Mapping[str, str]) -> str:
+    called = step.symbol if texts else symbol(program, step.symbol)
     arguments = "".join(
-        f"        {_pointer(a.address)}, /* {_comment(f'{a.name}: {a.about}')} */\n"
+        f"        {_pointer(a, bool(texts))}, /* {printable(f'{a.name}: {a.about}')} */\n"
         for a in step.arguments
     )
     place = f" ({step.loc.source})" if step.loc.source else ""
     return (
-        f"/* {number}: {_comment(step.title + place)} */\n"
+        f"{comment(f'{number}: {step.title}{place}')}\n"
         f"static void step_{number}(const void *context, int32_t begin, int32_t end) {{\n"
         f"    const struct call *c = context;\n"
-        f"    {symbol(program, step.symbol)}(\n{arguments}        begin, end);\n}}"
+        f"    {called}(\n{arguments}        begin, end);\n}}"
     )
 
 
-def _comment(text: str) -> str:
-    """Text that can stand in a C comment, whatever a model calls its ops."""
-    printable = "".join(c if c.isprintable() else " " for c in text)
-    return (
-        printable.replace("*/", "* /").replace("/*", "/ *").replace("\\", "/").replace("??", "? ?")
-    )
-
-
-def _pointer(address: Address) -> str:
+def _pointer(argument: Argument, is_typed: bool) -> str:
+    """`is_typed`: the kernel's parameter points to elements, not to bytes."""
+    address = argument.address
     bases = {
         INPUT: f"(const unsigned char *)c->inputs[{address.index}]",
         OUTPUT: f"(unsigned char *)c->outputs[{address.index}]",
         WEIGHTS: "c->weights",
     }
-    return f"{bases.get(address.space, 'c->workspace')} + {address.offset}"
+    place = f"{bases.get(address.space, 'c->workspace')} + {address.offset}"
+    const = "" if argument.name == "y" else "const "
+    return f"({const}void *)({place})" if is_typed else place
 
 
 def selftest(program: Program, cases: int) -> str:
@@ -145,6 +147,8 @@ def selftest(program: Program, cases: int) -> str:
         UPPER=program.name.upper(),
         INPUT_BYTES=", ".join(str(size_bytes(v)) for v in program.inputs),
         OUTPUT_BYTES=", ".join(str(size_bytes(v)) for v in program.outputs),
+        INPUT_ITEMS=", ".join(str(v.type.elem.carrier.itemsize) for v in program.inputs),
+        OUTPUT_ITEMS=", ".join(str(v.type.elem.carrier.itemsize) for v in program.outputs),
         CASES=cases,
     )
 

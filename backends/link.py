@@ -131,7 +131,7 @@ def link(
         for file, source in sources.items():
             (folder / file).write_text(source)
         compiled = [
-            _compile(tools, target, folder, file) for file in sources if file.endswith(".c")
+            _compile(tools, target, folder, name, file) for file in sources if file.endswith(".c")
         ]
         inputs = [*compiled, *objects]
         whole, archive = f"{name}.o", f"lib{name}.a"
@@ -168,9 +168,12 @@ def _static(cc: Sequence[str], folder: Path, archive: str, runner: Mapping[str, 
     return (folder / "runner").read_bytes()
 
 
-def _compile(tools: Toolchain, target: Target, folder: Path, file: str) -> str:
+def _compile(tools: Toolchain, target: Target, folder: Path, name: str, file: str) -> str:
     out = f"{Path(file).stem}.c.o"
-    command = (*tools.compiler, *tools.flags, *FLAGS, *target.c_flags, "-c", file, "-o", out)
+    hosted = f"-D{name.upper()}_HOSTED={int(target.is_hosted)}"
+    command = (
+        *tools.compiler, *tools.flags, *FLAGS, *target.c_flags, hosted, "-c", file, "-o", out
+    )  # fmt: skip
     _run(command, folder, f"compile {file}")
     return out
 

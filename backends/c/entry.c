@@ -9,7 +9,7 @@ struct call {
     const unsigned char *weights;
 };
 
-@PROTOTYPES@
+@KERNELS@
 
 @FUNCTIONS@
 
@@ -21,6 +21,13 @@ struct step {
 static const struct step steps[@UPPER@_STEPS] = {
 @TABLE@
 };
+
+/* Volatile, so that every step stays a call: steps use the same memory in turn, as elements of
+ * different types, and compilers that merged them could mix these up. */
+static const struct step *first_step(void) {
+    const struct step *const volatile first = steps;
+    return first;
+}
 
 static int prepare(struct call *c, const void *const inputs[], void *const outputs[],
     void *workspace, const void *weights) {
@@ -50,7 +57,8 @@ int @NAME@_run(const void *const inputs[], void *const outputs[], void *workspac
     struct call c;
     const int fault = prepare(&c, inputs, outputs, workspace, weights);
     if (fault) return fault;
-    for (int i = 0; i < @UPPER@_STEPS; i++) do_step(&steps[i], &c, threads);
+    const struct step *const s = first_step();
+    for (int i = 0; i < @UPPER@_STEPS; i++) do_step(&s[i], &c, threads);
     return 0;
 }
 
@@ -68,9 +76,10 @@ int @NAME@_profile(const void *const inputs[], void *const outputs[], void *work
     struct call c;
     const int fault = prepare(&c, inputs, outputs, workspace, weights);
     if (fault) return fault;
+    const struct step *const s = first_step();
     for (int i = 0; i < @UPPER@_STEPS; i++) {
         const uint64_t begin = now();
-        do_step(&steps[i], &c, threads);
+        do_step(&s[i], &c, threads);
         nanoseconds[i] = now() - begin;
     }
     return 0;

@@ -11,7 +11,9 @@ extern "C" {
 #define @UPPER@_INPUTS @INPUTS@
 #define @UPPER@_OUTPUTS @OUTPUTS@
 #define @UPPER@_STEPS @STEPS@
+#ifndef @UPPER@_HOSTED
 #define @UPPER@_HOSTED @HOSTED@ /* there is an operating system: threads and a clock */
+#endif
 
 /* Bytes. Workspace and weights lie at multiples of ALIGNMENT. INPUT_SLACK bytes after each input
  * may be read; they may hold anything. STORED_BYTES: scratch of @NAME@_run_float. */

@@ -13,6 +13,8 @@
 
 static const long input_bytes[] = {@INPUT_BYTES@};
 static const long output_bytes[] = {@OUTPUT_BYTES@};
+static const long input_items[] = {@INPUT_ITEMS@}; /* bytes of an element */
+static const long output_items[] = {@OUTPUT_ITEMS@};
 static const long cases = @CASES@;
 
 static void *room(long bytes) {
@@ -43,6 +45,18 @@ static long compare(long which, int output, const unsigned char *got, const unsi
     return wrong;
 }
 
+/* golden.bin is little endian: turns the bytes of each element on machines that are not. */
+static void turn(unsigned char *p, long bytes, long item) {
+    const int one = 1;
+    if (*(const unsigned char *)&one) return;
+    for (long at = 0; at < bytes; at += item) {
+        for (long i = 0; i < item / 2; i++) {
+            const unsigned char kept = p[at + i];
+            p[at + i] = p[at + item - 1 - i], p[at + item - 1 - i] = kept;
+        }
+    }
+}
+
 int main(int count, char **arguments) {
     const char *folder = count > 1 ? arguments[1] : ".";
     long total = 0, wrong = 0, at = 0, checked = 0;
@@ -57,6 +71,7 @@ int main(int count, char **arguments) {
     for (long c = 0; c < cases; c++) {
         for (int i = 0; i < @UPPER@_INPUTS; at += input_bytes[i++]) {
             memcpy(inputs[i], golden + at, (size_t)input_bytes[i]);
+            turn(inputs[i], input_bytes[i], input_items[i]);
         }
         const int status = @NAME@_run((const void *const *)inputs, outputs, workspace, weights, NULL);
         if (status) {
@@ -64,6 +79,7 @@ int main(int count, char **arguments) {
             return 2;
         }
         for (int i = 0; i < @UPPER@_OUTPUTS; at += output_bytes[i++]) {
+            turn(outputs[i], output_bytes[i], output_items[i]);
             wrong += compare(c, i, outputs[i], golden + at, output_bytes[i]);
             checked += output_bytes[i];
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 
-from qir.backends.targets import arm, cpu, hexagon, riscv
+from qir.backends.targets import arm, c, cpu, hexagon, riscv
 from qir.ir.errors import LowerError
 from qir.ir.target import Target
 
@@ -27,6 +27,7 @@ TARGETS: tuple[Callable[[], Target], ...] = (
     lambda: hexagon.V69,
     lambda: hexagon.V73,
     lambda: riscv.RV64GCV,
+    lambda: c.C,
 )
 """Every target there is; functions, because one depends on the machine."""
 

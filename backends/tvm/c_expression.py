@@ -1,4 +1,4 @@
-"""TIR expressions as C99: every value in the type C gives it, and as few parentheses as are clear."""
+"""TIR expressions as C99: values in the types C gives them, and few parentheses."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -45,7 +44,9 @@ class _Function:
         used = set(WORD.findall("\n".join(body)))
         unused = [f"    (void){p.name};" for p in self._function.params if p.name not in used]
         head = f"static void {symbol}({', '.join(parameters)}) {{"
-        return "\n".join(part for line in (head, *unused, *body, "}", "") for part in _wrapped(line))
+        return "\n".join(
+            part for line in (head, *unused, *body, "}", "") for part in _wrapped(line)
+        )
 
     def _parameter(self, parameter: Var) -> str:
         name = self._named(parameter)
@@ -131,8 +132,7 @@ class _Function:
             self._lines.pop()
             self._write(f"{dtype_of(node.buffer)}_t {target} = {value};")
         elif type(node.value).__name__ == "Add" and (
-            self._expressions.of(node.value.a).text == target
-            and value.startswith(f"{target} + ")
+            self._expressions.of(node.value.a).text == target and value.startswith(f"{target} + ")
         ):
             self._write(f"{target} += {value.removeprefix(f'{target} + ')};")
         else:
@@ -163,21 +163,24 @@ def _needed(lines: Sequence[str]) -> list[str]:
         counts: dict[str, int] = {}
         for word in WORD.findall("\n".join(kept)):
             counts[word] = counts.get(word, 0) + 1
-        fewer = [
-            line for line in kept if not (m := CONSTANT.match(line)) or counts[m.group(1)] > 1
-        ]
+        fewer = [line for line in kept if not (m := CONSTANT.match(line)) or counts[m.group(1)] > 1]
         if len(fewer) == len(kept):
             return kept
         kept = fewer
 
 
 def _wrapped(line: str) -> Iterator[str]:
-    """A long line as several, the further ones indented by eight more."""
-    margin = line[: len(line) - len(line.lstrip())]
-    if len(line) <= WIDTH:
-        yield line
-        return
-    yield from textwrap.wrap(
-        line.strip(), WIDTH, initial_indent=margin, subsequent_indent=margin + " " * 8,
-        break_long_words=False, break_on_hyphens=False,
-    )  # fmt: skip
+    """A long line as several, cut where the fewest parentheses are open; the further ones indented
+    by eight more."""
+    further = line[: len(line) - len(line.lstrip())] + " " * 8
+    before = "," if line.startswith("static ") else ""
+    while len(line) > WIDTH:
+        spaces = [
+            i for i in range(len(further) + 1, WIDTH) if line[i] == " " and before in line[i - 1]
+        ]
+        if not spaces:
+            break
+        at = min(reversed(spaces), key=lambda i: line.count("(", 0, i) - line.count(")", 0, i))
+        yield line[:at]
+        line = further + line[at + 1 :]
+    yield line
