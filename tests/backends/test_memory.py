@@ -29,13 +29,20 @@ def test_what_is_alive_never_overlaps(buffers: list[Lifetime]) -> None:
 @given(LIVES)
 @settings(max_examples=100, deadline=None)
 def test_a_plan_needs_little_more_than_what_is_alive(buffers: list[Lifetime]) -> None:
-    assert plan(buffers).overhead <= 1.5
+    assert plan(buffers).overhead <= 1.2
 
 
 def test_a_chain_needs_its_two_largest_neighbours() -> None:
     sizes = [640, 1280, 64, 6400, 320, 128]
     chain = [Lifetime(f"b{i}", size, i, i + 1) for i, size in enumerate(sizes)]
     assert plan(chain).total_bytes == 6400 + 320
+
+
+def test_a_narrow_waist_costs_nothing() -> None:
+    """Most orders put the waist above its neighbours; one of them has to go beside it."""
+    sizes = [128, 128, 128, 128, 8, 128, 128, 128]
+    chain = [Lifetime(f"b{i}", size, i, i + 1) for i, size in enumerate(sizes)]
+    assert plan(chain).overhead == 1
 
 
 def test_no_buffers_need_nothing() -> None:
