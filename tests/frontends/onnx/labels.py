@@ -79,13 +79,8 @@ def _reader(fed: str, calibration: Array) -> Any:
 
 
 def runtime(path: Path, optimized: bool) -> Run:
-    """ONNX Runtime's first output for one input.
-
-    Without VNNI its fast kernels of u8 x i8 add pairs of products in 16 bits, which saturate: an
-    option of the session asks for exact sums.
-    """
+    """ONNX Runtime's first output for one input."""
     options = one_thread()
-    options.add_session_config_entry("session.x64quantprecision", "1")
     if not optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(str(path), options)

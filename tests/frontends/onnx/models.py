@@ -60,8 +60,12 @@ def reals(*shape: int, seed: int = 0) -> Array:
 
 
 def one_thread() -> onnxruntime.SessionOptions:
+    """Sessions of one thread with exact sums: on x86 without VNNI the default kernels of u8 x i8
+    add pairs of products in 16 bits, which saturate.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # its threads spin, and take the core from the tests beside it
+    options.add_session_config_entry("session.x64quantprecision", "1")
     return options
 
 
