@@ -38,9 +38,10 @@ class Instruction:
 
 @dataclass(frozen=True)
 class Function:
-    """The instructions from one symbol to the next, and the symbols that they refer to.
+    """The instructions of one symbol, and the symbols or sections that they refer to.
 
-    `data_bytes`: constants among the code, which ARM's compilers put behind functions.
+    `data_bytes`: constants among the code, which ARM's compilers put behind functions. What fills
+    the room up to the next function belongs to none.
     """
 
     name: str
@@ -52,15 +53,19 @@ class Function:
 
 @dataclass
 class _Open:
-    """A function while its lines are read."""
+    """A function while its lines are read; `end`: the first address behind it, if that is known."""
 
     name: str
     section: str
+    end: int | None
     instructions: list[Instruction] = field(default_factory=list)
     references: set[str] = field(default_factory=set)
     data_bytes: int = 0
     packet: int = 0
     is_inside: bool = False
+
+    def holds(self, address: int) -> bool:
+        return self.end is None or address < self.end
 
     def closed(self) -> Function:
         return Function(
@@ -104,7 +109,7 @@ def functions(content: bytes, target: Target) -> tuple[Function, ...]:
 def _listing(content: bytes, target: Target) -> str:
     with tempfile.NamedTemporaryFile(prefix="qir-", suffix=".o") as file:
         Path(file.name).write_bytes(content)
-        command = [tool(), "-d", "-r", "--no-show-raw-insn", *_options(target), file.name]
+        command = [tool(), "-t", "-d", "-r", "--no-show-raw-insn", *_options(target), file.name]
         try:
             done = subprocess.run(
                 command, capture_output=True, text=True, errors="replace", timeout=SECONDS
@@ -121,15 +126,16 @@ def _options(target: Target) -> list[str]:
     """What the disassembler must know that the file does not say."""
     if target.architecture == "aarch64":
         return ["--mattr=+all"]
-    if target.architecture == "x86_64":
+    if not target.features or target.architecture == "x86_64":
         return []
     features = ",".join(f"+{f}" for f in target.features)
     cpu = [] if target.cpu.startswith("generic") else [f"--mcpu={target.cpu}"]
     return [*cpu, f"--mattr={features}"]
 
 
+_SIZE = re.compile(r"([0-9a-f]+) .{5} F (\S+)\t([0-9a-f]+) (?:\.hidden )?(\S+)")
 _SECTION = re.compile(r"Disassembly of section (\S+):")
-_SYMBOL = re.compile(r"[0-9a-f]+ <(.+)>:")
+_SYMBOL = re.compile(r"([0-9a-f]+) <(.+)>:")
 _LINE = re.compile(r"\s*([0-9a-f]+):\s(.*)")
 _RELOCATION = re.compile(r"\s+[0-9a-f]+:\s+R_\w+\s+(\S+)")
 _PLACE = re.compile(r"<([^<>]+?)(?:\+0x[0-9a-f]+)?>")
@@ -138,18 +144,24 @@ _BYTES = re.compile(r"((?:[0-9a-f]{2} )+)\s*\t?\.\w+\t.*")
 
 
 def _parsed(listing: str, is_hexagon: bool) -> Iterator[Function]:
-    section, current = "", None
+    add = _add_packet if is_hexagon else _add
+    section, current, sizes = "", None, {}
     for line in listing.splitlines():
         if m := _SECTION.match(line):
             section = m[1]
-        elif (m := _SYMBOL.fullmatch(line)) and not _LABEL.match(m[1]):
+        elif m := _SIZE.fullmatch(line):
+            sizes[m[2], m[4]] = int(m[3], 16)
+        elif (m := _SYMBOL.fullmatch(line)) and not _LABEL.match(m[2]):
             if current is not None:
                 yield current.closed()
-            current = _Open(m[1], section)
-        elif current is not None and (m := _RELOCATION.fullmatch(line)):
+            size = sizes.get((section, m[2]))
+            current = _Open(m[2], section, int(m[1], 16) + size if size else None)
+        elif current is None:
+            continue
+        elif m := _RELOCATION.fullmatch(line):
             current.references.add(re.sub(r"[-+]0x[0-9a-f]+$", "", m[1]))
-        elif current is not None and (m := _LINE.fullmatch(line)):
-            (_add_packet if is_hexagon else _add)(current, int(m[1], 16), m[2])
+        elif (m := _LINE.fullmatch(line)) and current.holds(int(m[1], 16)):
+            add(current, int(m[1], 16), m[2])
     if current is not None:
         yield current.closed()
 
@@ -160,6 +172,7 @@ def _add(to: _Open, address: int, line: str) -> None:
         to.data_bytes += len(data[1].split())
         return
     text = re.sub(r"\s+(//|#|@) .*$", "", line).strip()
+    text = re.sub(r"^\{\w+\}\s+", "", text)  # which encoding of x86 it is
     name = text.partition("\t")[0].strip()
     to.references.update(_PLACE.findall(text.replace(UNKNOWN, "")))
     to.instructions.append(Instruction(address, name, text.expandtabs(1), address))

@@ -31,7 +31,8 @@ from qir.backends import build, find
 from qir.backends.artifact import Artifact
 from qir.backends.disassembly import Function, Instruction
 from qir.backends.entry import symbol
-from qir.backends.instructions import SETS, Dot
+from qir.backends.instructions import SETS, InstructionSet
+from qir.backends.machine_code import dot_of
 from qir.ir.graph import Graph
 from qir.ir.interpret import quantize_inputs
 from qir.ir.target import Target
@@ -136,7 +137,7 @@ def count(artifact: Artifact, graph: Graph, inputs: list[np.ndarray]) -> Inferen
     """What one run of an artifact on stored inputs executes, by function."""
     code, runs = counted(artifact, [inputs])
     known = dict(_steps(artifact, graph))
-    dots = SETS[artifact.target.architecture].dots
+    kinds = SETS[artifact.target.architecture]
     counts = []
     for function in code:
         if function.name in ("qir_main", "_start"):
@@ -145,7 +146,7 @@ def count(artifact: Artifact, graph: Graph, inputs: list[np.ndarray]) -> Inferen
         executed = [(i, runs.get(i.packet, 0)) for i in function.instructions]
         counts.append(Count(
             function.name, title, macs, depth, sum(n for _, n in executed),
-            _packets(function, runs), _dots(executed, dots),
+            _packets(function, runs), _dots(executed, kinds),
         ))  # fmt: skip
     counts = sorted((c for c in counts if c.instructions), key=lambda c: -c.instructions)
     return Inference(artifact.name, artifact.target, tuple(counts), _ideal(artifact.target))
@@ -166,12 +167,11 @@ def _packets(function: Function, runs: dict[int, int]) -> int:
     return sum(runs.get(at, 0) for at in {i.packet for i in function.instructions})
 
 
-def _dots(executed: Iterable[tuple[Instruction, int]], dots: Sequence[Dot]) -> Counter[str]:
+def _dots(executed: Iterable[tuple[Instruction, int]], kinds: InstructionSet) -> Counter[str]:
     found: Counter[str] = Counter()
     for instruction, times in executed:
-        dot = next((d for d in dots if re.match(d.pattern, instruction.text)), None)
-        if dot is not None and times:
-            found[dot.name] += times
+        if times and (name := dot_of(instruction, kinds)):
+            found[name] += times
     return found
 
 
