@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from qir.backends import border, entry
+from qir.backends import border, elf, entry
 from qir.backends.compile import Compiled, compile_kernels
+from qir.backends.deploy import readme
 from qir.backends.folder import write_folder
+from qir.backends.footprint import Footprint
 from qir.backends.kernels import SLACK
 from qir.backends.link import Linked, link
 from qir.backends.lower import lower
@@ -35,7 +37,7 @@ TARGET_KEYS = (
     "name", "triple", "cpu", "features", "needs", "machine", "system", "pointer_bits"
 )  # fmt: skip
 WEIGHTS, GOLDEN, GRAPH, PROGRAM = "weights.bin", "golden.bin", "graph.qir", "program.txt"
-RUNNER = "runner"
+RUNNER, README = "runner", "README.md"
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,14 @@ def build(
         _runner(program, machine),
     )  # fmt: skip
     cases = list(golden) if golden is not None else list(_examples(graph))
+    footprint = Footprint.of(program, linked.object)
     files = _files(graph, program, sources, linked, cases)
-    manifest = _manifest(program, machine, files, linked, compiled, proofs, len(cases))
+    needed = elf.undefined(linked.object)
+    files[README] = readme(program, machine, footprint, needed, _version("qir")).encode()
+    manifest = {
+        **_manifest(program, machine, files, linked, compiled, proofs, len(cases)),
+        "memory": footprint.entry(),
+    }
     return Artifact(
         program.name,
         machine,
@@ -141,6 +149,7 @@ def _files(
         f"lib{name}.a": linked.archive,
         **({f"lib{name}.so": linked.library} if linked.library else {}),
         **({RUNNER: linked.runner} if linked.runner else {}),
+        f"{name}_weights.S": entry.weights(program).encode(),
         WEIGHTS: program.weights,
         GOLDEN: b"".join(_golden(graph, cases)),
         GRAPH: text(graph).encode(),

@@ -1,4 +1,4 @@
-"""Reads the symbols of ELF files: what they define, and what they need from elsewhere."""
+"""Reads ELF files: the symbols they define, those they need, and the memory they take."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from qir.ir.errors import LowerError
 
-SYMTAB, DYNSYM = 2, 11
+SYMTAB, NOBITS, DYNSYM = 2, 8, 11
+WRITE, ALLOC, EXECUTE = 1, 2, 4
 GLOBAL, WEAK = 1, 2
 
 
@@ -22,8 +23,19 @@ class Symbol:
 
 
 @dataclass(frozen=True)
+class Sections:
+    """Bytes that a file takes when it is loaded: code, constants, variables, variables of zero."""
+
+    text: int
+    rodata: int
+    data: int
+    bss: int
+
+
+@dataclass(frozen=True)
 class _Section:
     kind: int
+    flags: int
     offset: int
     size: int
     link: int
@@ -35,9 +47,7 @@ def symbols(content: bytes) -> tuple[Symbol, ...]:
 
     Errors: LowerError when the bytes are no ELF file.
     """
-    if content[:4] != b"\x7fELF" or content[4] not in (1, 2) or content[5] not in (1, 2):
-        raise LowerError(f"object: starts with {content[:6]!r}, an ELF file is needed")
-    wide, order = content[4] == 2, "<" if content[5] == 1 else ">"
+    wide, order = _form(content)
     try:
         sections = list(_sections(content, wide, order))
         tables = {s.kind: s for s in sections if s.kind in (SYMTAB, DYNSYM)}
@@ -48,12 +58,48 @@ def symbols(content: bytes) -> tuple[Symbol, ...]:
             else tuple(_symbols(content, wide, order, table, sections[table.link]))
         )
     except (struct.error, IndexError) as e:
-        raise LowerError(f"object: its tables are cut off ({e}), a whole ELF file is needed") from e
+        raise _cut_off(e) from e
 
 
-def undefined(content: bytes) -> tuple[str, ...]:
+def loaded(content: bytes) -> Sections:
+    """The sizes of all sections that are loaded, by kind; alignment between them not counted.
+
+    Errors: LowerError when the bytes are no ELF file.
+    """
+    sizes = {"text": 0, "rodata": 0, "data": 0, "bss": 0}
+    try:
+        for section in _sections(content, *_form(content)):
+            if section.flags & ALLOC:
+                sizes[_kind(section)] += section.size
+    except struct.error as e:
+        raise _cut_off(e) from e
+    return Sections(**sizes)
+
+
+def _kind(section: _Section) -> str:
+    if section.kind == NOBITS:
+        return "bss"
+    if section.flags & WRITE:
+        return "data"
+    return "text" if section.flags & EXECUTE else "rodata"
+
+
+def undefined(*contents: bytes) -> tuple[str, ...]:
     """Names that must come from elsewhere, sorted; weak ones may stay absent and are left out."""
-    return tuple(sorted({s.name for s in symbols(content) if not s.is_defined and not s.is_weak}))
+    every = [s for content in contents for s in symbols(content)]
+    defined = {s.name for s in every if s.is_defined}
+    return tuple(sorted({s.name for s in every if not s.is_weak} - defined))
+
+
+def _form(content: bytes) -> tuple[bool, str]:
+    """Whether the file is of 64 bits, and its byte order."""
+    if content[:4] != b"\x7fELF" or content[4] not in (1, 2) or content[5] not in (1, 2):
+        raise LowerError(f"object: starts with {content[:6]!r}, an ELF file is needed")
+    return content[4] == 2, "<" if content[5] == 1 else ">"
+
+
+def _cut_off(e: Exception) -> LowerError:
+    return LowerError(f"object: its tables are cut off ({e}), a whole ELF file is needed")
 
 
 def _sections(content: bytes, wide: bool, order: str) -> Iterator[_Section]:
@@ -66,7 +112,7 @@ def _sections(content: bytes, wide: bool, order: str) -> Iterator[_Section]:
     form = order + ("IIQQQQIIQQ" if wide else "IIIIIIIIII")
     for i in range(count):
         f = struct.unpack_from(form, content, start + i * size)
-        yield _Section(kind=f[1], offset=f[4], size=f[5], link=f[6], entry=f[9])
+        yield _Section(kind=f[1], flags=f[2], offset=f[4], size=f[5], link=f[6], entry=f[9])
 
 
 def _symbols(

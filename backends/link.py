@@ -35,6 +35,9 @@ LIBC = re.compile(
 RUNNER_FLAGS = ("-std=gnu11", "-O2", "-ffreestanding", "-fno-builtin", "-fno-stack-protector",
                 "-fomit-frame-pointer", "-fno-ident", "-frandom-seed=qir")  # fmt: skip
 
+RELOCATABLE = ("-r", "-nostdlib", "-Wl,--build-id=none", "-Wl,--gc-sections")
+"""Of the core in one object: what no export needs is left out, such as TVM's own float helpers."""
+
 SECONDS = 300  # a compiler that takes longer hangs
 
 
@@ -113,11 +116,13 @@ def link(
     name: str,
     sources: Mapping[str, str],
     objects: Mapping[str, bytes],
-    exports: Iterable[str],
+    exports: Sequence[str],
     runner: Mapping[str, bytes],
 ) -> Linked:
     """Compile the .c among `sources` (headers lie beside them), and link them with `objects`.
 
+    NAME.c and the objects become one object, the core; in the archive the other files stay apart,
+    so that a program takes only those it calls.
     The same input and compiler give the same bytes. Only `exports` are visible in the shared
     library. `runner`: the further files of a static executable; empty where none is wanted.
     Errors: LowerError without a compiler, with its words when it refuses, or when the library needs
@@ -133,22 +138,22 @@ def link(
         compiled = [
             _compile(tools, target, folder, name, file) for file in sources if file.endswith(".c")
         ]
-        inputs = [*compiled, *objects]
+        core, apart = f"{name}.c.o", [file for file in compiled if file != f"{name}.c.o"]
         whole, archive = f"{name}.o", f"lib{name}.a"
         cc = (*tools.compiler, *tools.flags)
-        _run(
-            (*cc, "-r", "-nostdlib", "-Wl,--build-id=none", "-o", whole, *inputs),
-            folder,
-            f"link {whole}",
-        )
-        _run((*tools.archiver, "rcsD", archive, whole), folder, f"archive {archive}")
-        library = _shared(cc, folder, name, whole, exports) if target.is_hosted else None
-        foreign = elf.undefined(library or (folder / whole).read_bytes())
+        others = [s for c in _contents(folder, apart) for s in elf.symbols(c)]
+        elsewhere = {s.name for s in others if s.is_defined}
+        kept = [f"-Wl,-u,{symbol}" for symbol in exports if symbol not in elsewhere]
+        _run((*cc, *RELOCATABLE, *kept, "-o", whole, core, *objects), folder, f"link {whole}")
+        _run((*tools.archiver, "rcsD", archive, whole, *apart), folder, f"archive {archive}")
+        inputs = (whole, *apart)
+        library = _shared(cc, folder, name, inputs, exports) if target.is_hosted else None
+        foreign = elf.undefined(*([library] if library else _contents(folder, inputs)))
         if wrong := [s for s in foreign if not LIBC.fullmatch(s.split("@")[0])]:
             raise LowerError(
                 listed(f"library {name}: needs symbols that libc does not have", wrong)
             )
-        read = [(folder / file).read_bytes() for file in (whole, archive)]
+        read = _contents(folder, (whole, archive))
         executable = _static(cc, folder, archive, runner) if runner else None
         return Linked(read[0], read[1], library, executable, version(tools), foreign)
 
@@ -178,8 +183,12 @@ def _compile(tools: Toolchain, target: Target, folder: Path, name: str, file: st
     return out
 
 
+def _contents(folder: Path, files: Iterable[str]) -> list[bytes]:
+    return [(folder / file).read_bytes() for file in files]
+
+
 def _shared(
-    cc: Sequence[str], folder: Path, name: str, whole: str, exports: Iterable[str]
+    cc: Sequence[str], folder: Path, name: str, inputs: Iterable[str], exports: Iterable[str]
 ) -> bytes:
     visible = "".join(f" {symbol};" for symbol in sorted(exports))
     (folder / "exports").write_text(f"{{ global:{visible} local: *; }};\n")
@@ -187,5 +196,5 @@ def _shared(
     flags = ("-shared", "-pthread", "-Wl,--build-id=none", "-Wl,--version-script=exports",
              "-Wl,-z,noexecstack",
              "-Wl,-z,relro,-z,now", f"-Wl,-soname,{file}", "-s")  # fmt: skip
-    _run((*cc, *flags, "-o", file, whole), folder, f"link {file}")
+    _run((*cc, *flags, "-o", file, *inputs), folder, f"link {file}")
     return (folder / file).read_bytes()

@@ -90,6 +90,7 @@ SCHEMA: Mapping[str, type | tuple[type, ...]] = {
     "stored_bytes": int,
     "alignment": int,
     "input_slack": int,
+    "memory": dict,
     "versions": dict,
     "proofs": dict,
 }
@@ -102,6 +103,11 @@ TARGET: Mapping[str, type] = {
     "needs": list,
     "pointer_bits": int,
 }
+MEMORY: Mapping[str, type] = dict.fromkeys(
+    ("flash_bytes", "ram_bytes", "input_bytes", "output_bytes", "text_bytes", "rodata_bytes",
+     "data_bytes", "bss_bytes"),
+    int,
+)  # fmt: skip
 TENSOR: Mapping[str, type | tuple[type, ...]] = {
     "name": str,
     "dtype": str,
@@ -127,6 +133,7 @@ def faults(manifest: Manifest) -> Iterator[str]:
     if broken:
         return
     yield from _entries("target", manifest["target"], TARGET)
+    yield from _entries("memory", manifest["memory"], MEMORY)
     for kind in ("inputs", "outputs"):
         for i, tensor in enumerate(manifest[kind]):
             yield from _tensor(f"{kind[:-1]} {i}", tensor)

@@ -4,3 +4,5 @@
     .globl @NAME@_weights
 @NAME@_weights:
     .incbin "weights.bin"
+
+    .section .note.GNU-stack, "", %progbits

@@ -115,6 +115,7 @@ TENSOR = {"name": "x", "dtype": "int8", "shape": [1], "low": 0, "high": 1, "quan
         ({"inputs": [3]}, "input 0 is a int, an object is needed"),
         ({"steps": [{}]}, "step 0: no title"),
         ({"target": {}}, "target: no machine"),
+        ({"memory": {}}, "memory: no flash_bytes"),
         ({"golden": None}, "manifest: golden is a NoneType"),
     ],
 )
