@@ -20,7 +20,8 @@ from qir.ir.target import PYTHON, Target, Toolchain
 
 FLAGS = ("-std=c11", "-O3", "-fPIC", "-ffp-contract=off", "-fno-math-errno",
          "-fno-trapping-math", "-fno-ident", "-ffunction-sections", "-fdata-sections",
-         "-fno-asynchronous-unwind-tables", "-fno-stack-protector", "-U_FORTIFY_SOURCE",
+         "-fno-asynchronous-unwind-tables", "-fno-unwind-tables", "-fno-stack-protector",
+         "-U_FORTIFY_SOURCE",
          "-Wall", "-Wextra",
          "-Werror", "-frandom-seed=qir")  # fmt: skip
 """Of every C file: nothing of the machine that compiles gets into the object."""

@@ -30,8 +30,8 @@ class Target:
     `triple`, `cpu`, `features` are LLVM's names. `needs` are the features a machine must report to
     run the code, by the names its system uses for them (on Linux those in /proc/cpuinfo). `machine`
     and `system` are what platform.machine() and sys.platform say there. `is_hosted`: there is an
-    operating system with a C library and shared libraries. `c_flags` let the C compiler use what
-    `features` let LLVM use; `options` are further ones of LLVM's, such as the float ABI.
+    operating system with a C library and shared libraries. `c_flags` are the C compiler's alone,
+    such as those that let it use `features`; `options` are further ones of LLVM's, such as the float ABI.
     `generator`: what turns kernels into code, "llvm" or "c". `emulator`: the command that runs a
     static executable of this machine on another one; empty where there is none. `board`: the bare
     board that it emulates, whose memory map the executable is linked for; empty with a system.
