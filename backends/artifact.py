@@ -18,7 +18,6 @@ from qir.backends.footprint import Footprint
 from qir.backends.kernels import SLACK
 from qir.backends.link import Linked, link
 from qir.backends.lower import lower
-from qir.backends.memory import ALIGNMENT
 from qir.backends.portable import check_integer_only
 from qir.backends.program import Program, Step
 from qir.backends.proofs import proven
@@ -191,7 +190,7 @@ def _manifest(
         "workspace_bound": program.workspace_bound,
         "weights_bytes": len(program.weights),
         "stored_bytes": border.scratch(program)[1],
-        "alignment": ALIGNMENT,
+        "alignment": target.alignment,
         "input_slack": SLACK,
         "macs": program.macs,
         "versions": {"qir": _version("qir"), "tvm": compiled.version, "compiler": linked.compiler},

@@ -22,6 +22,8 @@ from qir.ir.errors import LowerError
 from qir.ir.op import Value
 from qir.ir.types import Quant
 
+STORED_ALIGNMENT = 128  # of what lies in the scratch: enough for every target
+
 TYPES = {
     "uint8": "uint8_t",
     "int8": "int8_t",
@@ -58,7 +60,7 @@ def scratch(program: Program) -> tuple[dict[str, int], int]:
     for letter, values in (("i", program.inputs), ("o", program.outputs)):
         for index, value in quantized(values):
             offsets[f"{letter}{index}"] = at
-            at += aligned(size_bytes(value) + SLACK)
+            at += aligned(size_bytes(value) + SLACK, STORED_ALIGNMENT)
     return offsets, at
 
 

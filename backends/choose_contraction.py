@@ -144,6 +144,7 @@ def _fast(
         residual=residual,
         low=low,
         high=high,
+        alignment=context.alignment(shape.x),
     )
     constants = Constants(numbers.weights.astype(np.int8), numbers.bias, x_range=numbers.x_range)
     if tail is not None:

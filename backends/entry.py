@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 from qir.backends import border, portable
 from qir.backends.kernels import SLACK
-from qir.backends.memory import ALIGNMENT
 from qir.backends.portable import comment, printable
 from qir.backends.program import INPUT, OUTPUT, WEIGHTS, Argument, Program, Step, size_bytes
 from qir.backends.template import fill
@@ -68,7 +67,7 @@ def header(program: Program, target: Target, version: str) -> str:
         OUTPUTS=len(program.outputs),
         STEPS=len(program.steps),
         HOSTED=int(target.is_hosted and target.generator != "c"),
-        ALIGNMENT=ALIGNMENT,
+        ALIGNMENT=target.alignment,
         SLACK=SLACK,
         WORKSPACE=program.workspace_bytes,
         WEIGHTS=len(program.weights),

@@ -38,9 +38,9 @@ def lower(graph: Graph, target: Target, name: str | None = None) -> Program:
     groups = fuse(graph)
     context = Context(target, {}, constants(graph), value_bounds(graph))
     layout = lay_out(graph, groups)
-    return _Lowering(graph, replace(context, places=layout.places), layout, name or graph.name).run(
-        groups
-    )
+    external = frozenset(r.name for r in layout.roots.values() if r.kind in (INPUT, OUTPUT))
+    context = replace(context, places=layout.places, external=external)
+    return _Lowering(graph, context, layout, name or graph.name).run(groups)
 
 
 @dataclass
@@ -56,6 +56,7 @@ class _Pending:
 class _Weights:
     """The blob of all constants; equal blocks are kept once."""
 
+    alignment: int
     parts: list[bytes] = field(default_factory=list)
     offsets: dict[bytes, int] = field(default_factory=dict)
     size: int = 0
@@ -64,7 +65,7 @@ class _Weights:
         """The offset of `block`, a multiple of the alignment."""
         if block not in self.offsets:
             self.offsets[block] = self.size
-            padded = block.ljust(memory.aligned(len(block)), b"\0")
+            padded = block.ljust(memory.aligned(len(block), self.alignment), b"\0")
             self.parts.append(padded)
             self.size += len(padded)
         return self.offsets[block]
@@ -80,7 +81,7 @@ class _Lowering:
         self.pending: list[_Pending] = []
         self.framed: set[str] = set()
         self.faults: list[str] = []
-        self.weights = _Weights()
+        self.weights = _Weights(context.target.alignment)
         self.symbols: dict[Unit, str] = {}
 
     def run(self, groups: tuple[Group, ...]) -> Program:
@@ -187,11 +188,12 @@ class _Lowering:
             for place in p.call.places.values():
                 if place is not None:
                     used.setdefault(place.root, []).append(i)
-        lives = []
+        lives, alignment = [], self.context.target.alignment
         for name, at in used.items():
             root = self.layout.roots[name]
             if root.kind == BUFFER:
-                lives.append(memory.Lifetime(name, root.size * BYTES[root.dtype], min(at), max(at)))
+                size = memory.aligned(root.size * BYTES[root.dtype], alignment)
+                lives.append(memory.Lifetime(name, size, min(at), max(at)))
         plan = memory.plan(lives)
         return tuple(
             Buffer(b.name, self._about(b.name), b.size_bytes, offset, b.first, b.last)

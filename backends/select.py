@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from math import gcd
 from typing import Any, Protocol
 
 from qir.backends.fuse import Group
 from qir.backends.kernels.kernel import Code
+from qir.backends.kernels.plane import BYTES
 from qir.backends.place import Place
 from qir.ir.bounds import Bounds
 from qir.ir.op import Op, Value
@@ -77,12 +79,16 @@ class Missing(Exception):
 
 @dataclass(frozen=True)
 class Context:
-    """All that a choice may depend on beside the group."""
+    """All that a choice may depend on beside the group.
+
+    `external`: the memory that callers give, of any alignment; all other is aligned.
+    """
 
     target: Target
     places: Mapping[str, Place]
     constants: Mapping[str, Constant]
     bounds: Mapping[str, Bounds]
+    external: frozenset[str] = frozenset()
 
     @property
     def features(self) -> frozenset[str]:
@@ -90,6 +96,12 @@ class Context:
 
     def place(self, value: Value) -> Place:
         return self.places[value.name]
+
+    def alignment(self, place: Place) -> int:
+        """Bytes that the first element of `place` is known to be aligned to."""
+        if place.root in self.external:
+            return 1
+        return gcd(self.target.alignment, place.offset * BYTES[place.dtype])
 
     def range_of(self, value: Value) -> tuple[int, int]:
         """The proven (least, greatest) stored value."""

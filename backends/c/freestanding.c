@@ -1,5 +1,6 @@
 /* What compilers may call where there is no C library; used by the runner alone. */
 #include <stddef.h>
+#include <stdint.h>
 
 void *memcpy(void *restrict to, const void *restrict from, size_t size) {
     unsigned char *t = to;
@@ -21,6 +22,9 @@ void *memmove(void *to, const void *from, size_t size) {
 
 void *memset(void *to, int value, size_t size) {
     unsigned char *t = to;
+    while (size && (uintptr_t)t % sizeof(uint64_t)) *t++ = (unsigned char)value, size--;
+    const uint64_t word = 0x0101010101010101u * (unsigned char)value;
+    for (; size >= sizeof word; t += sizeof word, size -= sizeof word) *(uint64_t *)t = word;
     while (size--) *t++ = (unsigned char)value;
     return to;
 }

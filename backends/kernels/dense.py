@@ -83,8 +83,9 @@ class DenseCode:
 
     @property
     def records_at(self) -> int:
-        """Where the records begin, at a multiple of 8 bytes."""
-        return -(-self.panel_bytes * self.group_panels * self.groups // 8) * 8
+        """Where the records begin, at a multiple of 8 bytes or a whole vector."""
+        unit = max(self.machine.vector_bytes, 8)
+        return -(-self.panel_bytes * self.group_panels * self.groups // unit) * unit
 
     @property
     def row_tiles(self) -> int:
@@ -121,7 +122,7 @@ def plan_dense(
     images = spec.y.batch * spec.groups
     work = Work(images, spec.y.height, spec.y.width, vectors, run * runs.rows * runs.columns, run)
     tile = tile or choose_tile(dot, work)
-    aligned = dot.aligned and spec.alignment % dot.depth == 0 and _words_align(spec, runs, dot)
+    aligned = dot.aligned and _words_align(spec, runs, dot)
     return DenseCode(
         dot.name,
         spec.x,
@@ -137,11 +138,11 @@ def plan_dense(
 
 
 def _words_align(spec: Contraction, runs: Runs, dot: Dot) -> bool:
-    """All offsets from the first element are multiples of a dot's depth."""
-    x = spec.x
+    """X and all offsets in it are multiples of the words that a dot loads, of 8 bytes at most."""
+    x, size = spec.x, 4 if dot.together == 1 else 8
     share = x.channels // spec.groups if spec.groups > 1 else 0
     offsets = (x.pitch_n, x.pitch_y, x.pitch_x * spec.strides[1], runs.pitch_x, share)
-    return all(offset % dot.depth == 0 for offset in offsets)
+    return all(offset % size == 0 for offset in (spec.alignment, *offsets))
 
 
 def pack_dense(code: DenseCode, weights: Array, channels: Channels) -> bytes:
@@ -175,6 +176,10 @@ def _weights(code: DenseCode, weights: Array) -> bytes:
         panels, code.tile.vectors, dot.lanes, flat.shape[1], code.steps, dot.depth
     )
     blocked = blocked.transpose(0, 3, 4, 1, 2, 5)
+    if dot.weight_offset:
+        return np.ascontiguousarray(
+            blocked.astype(np.int16) + dot.weight_offset, np.uint8
+        ).tobytes()
     if dot.weight_item == 2:  # the first and the second pair of each four, as int16
         pairs = blocked.reshape(*blocked.shape[:-1], 2, 2).astype("<i2")
         return np.ascontiguousarray(np.moveaxis(pairs, -2, -3)).tobytes()

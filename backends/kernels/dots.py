@@ -18,15 +18,30 @@ class Scheme(Enum):
 class Dot:
     """An instruction (or short sequence) that adds `depth` products to each int32 lane.
 
-    `needs`: traits of a target. `vector_bytes`: of one vector of accumulators. `registers`: vector
-    registers of the machine; `temporaries`: what a step keeps beside accumulators and weights.
-    `forms`: weight vectors per step and accumulator. `latency`, `rate`: cycles until an accumulator
-    can be used again, and steps a cycle, for the choice of tiles; `spread`: cycles to widen one
-    word of X. `pair_sums`: two products are added in int16, which must be proven to fit. `fuses`:
-    the feature that multiplies 52 bits and adds. `x`: the dtype it reads X as, None for either.
-    `weight_item`: bytes of a weight as packed. `rows`: pixels that share accumulators. `together`:
-    steps whose X is loaded at once. `block`: bytes within which bytes and words are interleaved.
-    `is_sparse`: it does depthwise convolutions too. `aligned`: words of X should be aligned.
+    needs           traits of a target
+    vector_bytes    of one vector of accumulators
+    registers       vector registers of the machine
+    temporaries     what a step keeps in registers beside accumulators and weights
+    forms           weight vectors per step and accumulator
+    latency         cycles until an accumulator can be used again
+    rate            steps a cycle
+    spread, fetch   cycles to load and widen one word of X; to load one vector of weights
+    counts          all four are instructions, which add up; else what is slowest counts
+    pair_sums       two products are added in int16, which must be proven to fit
+    fuses           the feature that multiplies 52 bits and adds
+    depth           products added to each lane
+    x               the dtype it reads X as, None for either
+    weight_item     bytes of a weight as packed
+    weight_offset   added to every weight; 128 times the sum of X is taken off in the end
+    rows            pixels that share accumulators
+    together        steps whose X is loaded at once
+    held            vector registers that the loaded X of one pixel takes until it is used up
+    most_places     pixels of a tile, at most
+    block           bytes within which bytes and words are interleaved
+    scheme          of its epilogue
+    is_sparse       it does depthwise convolutions too
+    is_dense        it does others
+    aligned         words of X should be aligned
     """
 
     name: str
@@ -43,12 +58,18 @@ class Dot:
     depth: int = 4
     x: str | None = "uint8"
     weight_item: int = 1
+    weight_offset: int = 0
     rows: int = 1
     together: int = 1
+    held: int = 0
+    most_places: int = 28
     block: int = 16
     scheme: Scheme = Scheme.PAIRS
     is_sparse: bool = True
+    is_dense: bool = True
     aligned: bool = False
+    counts: bool = False
+    fetch: float = 0.5
 
     @property
     def lanes(self) -> int:
@@ -61,9 +82,10 @@ class Dot:
 
 
 def _neon(name: str, needs: str, rate: float, **rest: object) -> Dot:
-    """One of NEON's, on vectors of 16 bytes."""
+    """One of NEON's, on vectors of 16 bytes; the rate is one over its instructions."""
     registers = 32 if "aarch64" in needs else 16
-    shared = {"forms": 1, "latency": 4, "x": "int8", "scheme": Scheme.LANES, "temporaries": 4}
+    shared = {"forms": 1, "latency": 1, "x": "int8", "scheme": Scheme.LANES, "temporaries": 2,
+              "counts": True, "spread": 0.5, "held": 1}  # fmt: skip
     return Dot(name, frozenset(needs.split()), 16, registers, rate=rate, **{**shared, **rest})  # type: ignore[arg-type]
 
 
@@ -73,24 +95,35 @@ VNNI512 = Dot("vnni512", _AVX512 | {"avx512vnni"}, 64, 32, 1, 1, 5, 2.0, fuses="
 VNNI256 = Dot("vnni256", frozenset({"avx2", "avxvnni"}), 32, 16, 1, 1, 5, 2.0)
 AVX2_PAIRS = Dot("avx2_pairs", frozenset({"avx2"}), 32, 16, 3, 1, 1, 0.66, pair_sums=True)
 AVX2_WIDE = Dot("avx2_wide", frozenset({"avx2"}), 32, 16, 4, 2, 1, 0.75, spread=0.67, weight_item=2)
-SMMLA = _neon("usmmla", "aarch64 i8mm", 2.0, forms=2, x="uint8", depth=8, rows=2, is_sparse=False)
-USDOT = _neon("usdot", "aarch64 i8mm", 2.0, x="uint8", together=4)
-SDOT = _neon("sdot", "aarch64 dotprod", 2.0, together=4)
-NEON_PAIRS = _neon("neon_pairs", "aarch64 neon", 0.5, pair_sums=True, temporaries=6, together=4)
-NEON_WIDE = _neon("neon_wide", "aarch64 neon", 0.33, temporaries=6, together=4)
-ARMV7_PAIRS = _neon("armv7_pairs", "arm neon", 0.4, pair_sums=True, temporaries=4)
-ARMV7_WIDE = _neon("armv7_wide", "arm neon", 0.3, temporaries=4)
+SMMLA = _neon(
+    "usmmla", "aarch64 i8mm", 1.0,
+    forms=2, x="uint8", depth=8, rows=2, together=2, spread=1.0, is_sparse=False,
+)  # fmt: skip
+USDOT = _neon("usdot", "aarch64 i8mm", 1.0, x="uint8", together=4, spread=0.25)
+SDOT = _neon("sdot", "aarch64 dotprod", 1.0, together=4)
+NEON_PAIRS = _neon("neon_pairs", "aarch64 neon", 0.25, pair_sums=True, temporaries=4, together=4)
+NEON_WIDE = _neon("neon_wide", "aarch64 neon", 0.167, temporaries=4, together=4)
+ARMV7_PAIRS = _neon(
+    "armv7_pairs", "arm neon", 0.2, pair_sums=True, temporaries=4, held=0, spread=2.0
+)
+ARMV7_WIDE = _neon("armv7_wide", "arm neon", 0.14, temporaries=4, held=0, spread=2.0)
 SMLAD = Dot(
-    "smlad", frozenset({"thumb", "dsp"}), 4, 13, 6, 1, 1, 0.3,
-    x=None, scheme=Scheme.LANES, is_sparse=False,
+    "smlad", frozenset({"thumb", "dsp"}), 4, 13, 6, 1, 1, 0.5,
+    x=None, scheme=Scheme.LANES, is_sparse=False, counts=True, spread=3.0, fetch=3.0,
 )  # fmt: skip
 VWMACC = Dot(
-    "vwmacc", frozenset({"riscv64", "v"}), 32, 16, 3, 1, 4, 1.0,
-    depth=1, x=None, scheme=Scheme.LANES, is_sparse=False,
+    "vwmacc", frozenset({"riscv64", "v"}), 32, 16, 3, 1, 1, 1.0,
+    depth=1, x=None, scheme=Scheme.LANES, is_sparse=False, counts=True, spread=1.0, fetch=2.0,
+)  # fmt: skip
+_HVX = frozenset({"hexagon", "hvx-length128b"})
+VRMPY_WORD = Dot(
+    "vrmpy_word", _HVX, 128, 32, 3, 1, 1, 1.0,
+    weight_offset=128, together=4, most_places=8, block=128, scheme=Scheme.HALVES, is_sparse=False,
+    aligned=True, counts=True, spread=0.75, fetch=1.0,
 )  # fmt: skip
 VRMPY = Dot(
-    "vrmpy", frozenset({"hexagon", "hvx-length128b"}), 128, 32, 3, 1, 2, 2.0,
-    block=128, scheme=Scheme.HALVES, aligned=True,
+    "vrmpy", _HVX, 128, 32, 3, 1, 1, 1.0,
+    block=128, scheme=Scheme.HALVES, aligned=True, counts=True, spread=2.0, fetch=1.0,
 )  # fmt: skip
 PLAIN = Dot("plain", frozenset(), 4, 16, 1, 1, 1, 1.0, depth=1)
 
@@ -99,7 +132,7 @@ DOTS = {
     for dot in (
         VNNI512, VNNI256, AVX2_PAIRS, AVX2_WIDE,
         SMMLA, USDOT, SDOT, NEON_PAIRS, NEON_WIDE, ARMV7_PAIRS, ARMV7_WIDE,
-        SMLAD, VWMACC, VRMPY, PLAIN,
+        SMLAD, VWMACC, VRMPY_WORD, VRMPY, PLAIN,
     )
 }  # fmt: skip
 """Best first."""

@@ -63,7 +63,7 @@ def _on_vectors(
     tile: Tile | None,
 ) -> Kernel | None:
     """The kernel around one dot instruction; None where it is not exact or not made for this."""
-    if spec.is_depthwise and not dot.is_sparse:
+    if not (dot.is_sparse if spec.is_depthwise else dot.is_dense):
         return None
     bias, x_range = _as_read(spec, const, dot)
     fuses = dot.fuses is not None and dot.fuses in features
@@ -75,6 +75,8 @@ def _on_vectors(
         kernel = Kernel(sparse, pack_depthwise(sparse, const.weights, channels))
     else:
         code = plan_dense(spec, epilogue, dot, tile)
+        if dot.weight_offset and not code.aligned:
+            return None
         kernel = Kernel(code, pack_dense(code, const.weights, channels))
     return kernel if not dot.pair_sums or _pairs_fit(kernel, x_range) else None
 

@@ -9,6 +9,7 @@ from qir.backends.kernels.dots import Dot
 LOADS_PER_CYCLE = 2.0
 EPILOGUE_CYCLES = 4.6  # per accumulator vector: two multiplies, two adds, shifts, a merge, packs
 TILE_CYCLES = 16.0  # entering and leaving a tile
+EPILOGUE_INSTRUCTIONS, TILE_INSTRUCTIONS = 9.0, 50.0  # the same in instructions
 FIRST_LEVEL_BYTES = 28 * 1024  # weights beyond this come from the second-level cache
 SECOND_LEVEL_BYTES_PER_CYCLE = 16.0
 UNROLLED_STEPS = 8  # runs this short have no loop
@@ -46,8 +47,9 @@ def choose_tile(dot: Dot, work: Work) -> Tile:
     best: tuple[float, int] | None = None
     chosen = Tile(1, 1)
     for vectors in range(1, min(work.vectors, 6) + 1):
-        for pixels in range(1, min(work.width, 28) + 1):
-            for rows in range(1, min(work.height, 28 // pixels) + 1 if pixels == work.width else 2):
+        for pixels in range(1, min(work.width, dot.most_places) + 1):
+            most = min(work.height, dot.most_places // pixels) if pixels == work.width else 1
+            for rows in range(1, most + 1):
                 tile = _with_splits(dot, Tile(pixels, vectors, 1, rows), work)
                 if _registers(dot, tile, work) > dot.registers:
                     continue
@@ -78,6 +80,8 @@ def _registers(dot: Dot, tile: Tile, work: Work) -> int:
         UNROLLED_SPARE if work.run <= UNROLLED_STEPS < dot.registers // 2 and tile.places > 1 else 0
     )
     places = -(-tile.places // dot.rows) * dot.rows
+    if dot.held:  # X of all places is loaded before the first dot
+        return places * (tile.vectors * tile.splits + dot.held) + weights + dot.temporaries
     return places * tile.vectors * tile.splits + weights + dot.forms + dot.temporaries + spare
 
 
@@ -89,6 +93,11 @@ def _cycles(dot: Dot, tile: Tile, work: Work) -> float:
         if step_bytes * work.steps > FIRST_LEVEL_BYTES
         else 0.0
     )
+    if dot.counts:
+        moves = places * dot.spread + tile.vectors * dot.forms * dot.fetch
+        step = places // dot.rows * tile.vectors * dot.forms / dot.rate + moves
+        ends = tile.places * tile.vectors * EPILOGUE_INSTRUCTIONS
+        return work.steps * step + ends + TILE_INSTRUCTIONS
     step = max(
         places * (tile.vectors / dot.rate + dot.spread),
         (tile.places + tile.vectors * dot.forms) / LOADS_PER_CYCLE,

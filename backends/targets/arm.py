@@ -53,6 +53,7 @@ def cortex_m(name: str, triple: str, vector_bits: int, about: str) -> Target:
         pointer_bits=32,
         c_flags=("-fno-pic",),  # the table of steps is then constant: in flash, not in RAM
         is_hosted=False,
+        alignment=16,
         about=about,
         options=(("mfloat-abi", "hard"),),
         emulator=("qemu-arm", "-cpu", "max"),

@@ -21,6 +21,7 @@ def hexagon(version: int, *aliases: str) -> Target:
         aliases=aliases,
         pointer_bits=32,
         is_hosted=False,
+        alignment=128,
         about=f"Hexagon v{version} DSP with HVX",
         emulator=("qemu-hexagon", "-cpu", "v67"),
     )

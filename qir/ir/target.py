@@ -35,6 +35,7 @@ class Target:
     `generator`: what turns kernels into code, "llvm" or "c". `emulator`: the command that runs a
     static executable of this machine on another one; empty where there is none. `board`: the bare
     board that it emulates, whose memory map the executable is linked for; empty with a system.
+    `alignment`: bytes, of the workspace, of every buffer in it, and of the weights.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Target:
     options: tuple[tuple[str, str], ...] = ()
     emulator: tuple[str, ...] = ()
     board: str = ""
+    alignment: int = 64
 
     @property
     def architecture(self) -> str:

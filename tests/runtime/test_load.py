@@ -103,7 +103,7 @@ TENSOR = {"name": "x", "dtype": "int8", "shape": [1], "low": 0, "high": 1, "quan
     ("change", "why"),
     [
         ({"library": "other.so"}, "library is 'other.so', one of the files is needed"),
-        ({"alignment": 16}, "alignment is 16, 64 is needed"),
+        ({"alignment": 24}, "alignment is 24, one of"),
         ({"workspace_bytes": -1}, "workspace_bytes is -1, at least 0 is needed"),
         ({"workspace_bytes": "many"}, "manifest: workspace_bytes is a str"),
         ({"workspace_bytes": True}, "manifest: workspace_bytes is a bool"),

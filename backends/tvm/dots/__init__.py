@@ -8,7 +8,8 @@ DOTS: dict[str, VectorDot] = {
     for dot in (
         vnni.Vnni512(), vnni.Vnni256(), avx2.Pairs(), avx2.Wide(),
         neon.Usmmla(), neon.Usdot(), neon.Sdot(), neon.NeonPairs(), neon.NeonWide(),
-        neon.Armv7Pairs(), neon.Armv7Wide(), smlad.Smlad(), rvv.Vwmacc(), hvx.Vrmpy(),
+        neon.Armv7Pairs(), neon.Armv7Wide(), smlad.Smlad(), rvv.Vwmacc(),
+        hvx.VrmpyWord(), hvx.Vrmpy(),
     )
 }  # fmt: skip
 """By the name of its `qir.backends.kernels.dots.Dot`."""

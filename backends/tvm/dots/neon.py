@@ -5,13 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qir.backends.tvm.compat import tirx
-from qir.backends.tvm.dots.vector import VectorDot
+from qir.backends.tvm.dots.vector import PackingDot
 from qir.backends.tvm.kernels.writer import Expr, call, cast_bits, shuffle
 
 BYTES, WORDS = "int8x16", "int32x4"
 
 
-class Neon(VectorDot):
+class _Packs(PackingDot):
+    """The saturating narrowings; `narrow` names those of 32 bits, of 16 to i8, of 16 to u8."""
+
+    narrow = tuple(f"llvm.aarch64.neon.{n}" for n in ("sqxtn.v4i16", "sqxtn.v8i8", "sqxtun.v8i8"))
+
+    def pack_words(self, a: Expr, b: Expr) -> Expr:
+        return shuffle([call(self.narrow[0], "int16x4", v) for v in (a, b)], range(8))
+
+    def pack_bytes(self, a: Expr, b: Expr, dtype: str) -> Expr:
+        name = self.narrow[2 if dtype == "uint8" else 1]
+        return shuffle([call(name, f"{dtype}x8", v) for v in (a, b)], range(16))
+
+
+class Neon(_Packs):
     """Four words of X are loaded at once; each is a lane of that vector, in every lane."""
 
     read = BYTES
@@ -41,13 +54,16 @@ class Usdot(Neon):
         return call("llvm.aarch64.neon.usdot.v4i32.v16i8", WORDS, acc, spread[0], weights[0])
 
 
-class Usmmla(VectorDot):
+class Usmmla(_Packs):
     """Two pixels and two channels in each accumulator; a weight vector is two channels of eight."""
 
     name = "usmmla"
 
     def spreads(self, chunks: Sequence[Expr], count: int, dtype: str) -> list[list[Expr]]:
-        return [[cast_bits(shuffle(chunks, [0, 1]), "uint8x16")]]
+        if count == 1:
+            return [[cast_bits(shuffle(chunks, [0, 1]), "uint8x16")]]
+        pixels = [cast_bits(c, "int64x2") for c in chunks]
+        return [[cast_bits(shuffle(pixels, [i, i + 2]), "uint8x16")] for i in range(count)]
 
     def step(self, acc: Expr, spread: list[Expr], weights: list[Expr]) -> Expr:
         raise AssertionError("usmmla has two rows")
@@ -82,11 +98,14 @@ class NeonWide(Neon):
         return acc + call("llvm.aarch64.neon.addp.v4i32", WORDS, *pairs)
 
 
-class Armv7Pairs(Neon):
+class _Armv7(Neon):
+    narrow = tuple(f"llvm.arm.neon.{n}" for n in ("vqmovns.v4i16", "vqmovns.v8i8", "vqmovnsu.v8i8"))
+
+
+class Armv7Pairs(_Armv7):
     """Two vmull.s8, two vpadd.i16, vpadal.s16: sums of two products must fit 16 bits."""
 
     name = "armv7_pairs"
-    gathers = False
 
     def step(self, acc: Expr, spread: list[Expr], weights: list[Expr]) -> Expr:
         pairs = []
@@ -97,11 +116,10 @@ class Armv7Pairs(Neon):
         return call("llvm.arm.neon.vpadals.v4i32.v8i16", WORDS, acc, shuffle(pairs, range(8)))
 
 
-class Armv7Wide(Neon):
+class Armv7Wide(_Armv7):
     """Two vmull.s8, two vpaddl.s16, two vpadd.i32: exact for all bytes."""
 
     name = "armv7_wide"
-    gathers = False
 
     def step(self, acc: Expr, spread: list[Expr], weights: list[Expr]) -> Expr:
         sums = []

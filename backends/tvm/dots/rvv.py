@@ -13,7 +13,6 @@ class Vwmacc(VectorDot):
     """Two vector registers of 128 bits hold the eight lanes of an accumulator."""
 
     name = "vwmacc"
-    gathers = False
 
     def spreads(self, chunks: Sequence[Expr], count: int, dtype: str) -> list[list[Expr]]:
         short = tirx.Cast("int16", chunks[0])

@@ -13,7 +13,6 @@ class Smlad(VectorDot):
     """A scalar machine: one lane."""
 
     name = "smlad"
-    gathers = False
 
     def spreads(self, chunks: Sequence[Expr], count: int, dtype: str) -> list[list[Expr]]:
         return [halves(chunks[0], "llvm.arm.uxtb16" if dtype == "uint8" else "llvm.arm.sxtb16")]

@@ -11,13 +11,9 @@ from qir.backends.tvm.kernels.writer import Expr, cast_bits, kind, shuffle
 
 
 class VectorDot(ABC):
-    """One dot instruction and the packs of its vector width. Values are whole vectors.
-
-    `gathers`: several vectors are packed before they are stored.
-    """
+    """One dot instruction of a machine; values are whole vectors."""
 
     name: str
-    gathers = True
 
     @property
     def machine(self) -> Dot:

@@ -10,9 +10,10 @@ from qir.backends.kernels.plane import Plane
 from qir.backends.kernels.tiling import UNROLLED_STEPS
 from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.dots import DOTS
+from qir.backends.tvm.dots.hvx import VrmpyWord
 from qir.backends.tvm.kernels.epilogue import VectorEpilogue, epilogue_of
 from qir.backends.tvm.kernels.stores import Stores
-from qir.backends.tvm.kernels.writer import Expr, Registers, Writer, cast, cast_bits, splat
+from qir.backends.tvm.kernels.writer import Expr, Registers, Writer, cast, cast_bits, shuffle, splat
 
 FLIP = 0x80  # of each byte: turns i8 into u8, 128 larger, and u8 into i8
 
@@ -37,17 +38,20 @@ class _Dense:
         w = self.writer
         self.x = w.pointer("x", code.x.dtype)
         self.pointer = self.constants = w.pointer("constants", "int8")
+        if code.machine.aligned:
+            w.align(self.pointer, code.machine.vector_bytes)
         self.residual = w.pointer("residual", code.residual.dtype) if code.residual else None
         self.y = w.pointer("y", code.y.dtype)
         self.begin, self.end = w.scalar("begin"), w.scalar("end")
         self.machine, self.flips = code.machine, code.machine.x not in (None, code.x.dtype)
-        self.word = code.machine.depth if code.aligned else 1
-        self.words = w.view(self.x, f"int{8 * self.word}") if code.aligned else self.x
+        self.word = _word_bytes(code)
+        self.words = {b: w.view(self.x, f"int{b}") for b in (32, 64) if b <= 8 * self.word}
         self.epilogue = epilogue_of(w, self.dot, code.epilogue, self.constants)
 
     def build(self, symbol: str) -> PrimFunc:
         with self.writer.loop(self.begin, self.end, "unit") as unit:
-            self.constants = self.writer.anew(self.pointer)
+            if not self.machine.aligned:
+                self.constants = self.writer.anew(self.pointer)
             self.epilogue = epilogue_of(self.writer, self.dot, self.code.epilogue, self.constants)
             at = self._locate(unit)
             acc = self._accumulate(at)
@@ -101,6 +105,10 @@ class _Dense:
         acc = w.registers(count * tile.splits, "int32", self.dot.lanes)
         for i in range(count * tile.splits):
             acc[i] = splat(0, "int32", self.dot.lanes)
+        if isinstance(self.dot, VrmpyWord):
+            self.sums = w.registers(tile.places, "int64", 1)
+            for i in range(tile.places):
+                self.sums[i] = tirx.const(0, "int64")
         if code.epilogue.starts:
             for i in range(count):
                 record = at.records + i % tile.vectors * code.record_bytes
@@ -126,8 +134,11 @@ class _Dense:
         return -(-self.code.tile.places // rows) * rows
 
     def _parted(self, acc: list[Expr]) -> list[Expr]:
-        """Accumulators that rows of a dot share, taken apart."""
+        """Accumulators that rows of a dot share, taken apart; what larger weights added, off."""
         rows, vectors = self.machine.rows, self.code.tile.vectors
+        if isinstance(self.dot, VrmpyWord):
+            totals = [self.writer.let(self.sums[p]) for p in range(self.places)]
+            return [self.dot.corrected(a, totals[i // vectors]) for i, a in enumerate(acc)]
         if rows == 1:
             return acc
         parted = list(acc)
@@ -149,28 +160,35 @@ class _Dense:
                 from_x = x + k * (depth * turn // self.word)
                 self._steps(acc, turn, from_x, weights + k * turn * code.step_bytes)
         done = looped * turn
-        self._steps(
-            acc, code.steps - done, x + done * depth // self.word, weights + done * code.step_bytes
-        )
+        self._steps(acc, code.steps - done, x, weights + done * code.step_bytes, done * depth)
 
-    def _steps(self, acc: Registers, count: int, x: Expr, weights: Expr) -> None:
-        """`count` dots written out; X is loaded for several at once where the machine can."""
+    def _steps(self, acc: Registers, count: int, x: Expr, weights: Expr, ahead: int = 0) -> None:
+        """`count` dots written out, from `ahead` bytes after x on.
+
+        X is loaded for several at once where the machine can.
+        """
         together, step_bytes = self.machine.together, self.code.step_bytes
         at = 0
         while at < count:
             taken = together if count - at >= together else 1
-            spreads = self._spreads(x + at * self.machine.depth // self.word, taken)
+            spreads = self._spreads(x, ahead + at * self.machine.depth, taken)
             for i in range(taken):
                 split = (at + i) % self.code.tile.splits
                 self._step(acc, split, spreads, i, weights + (at + i) * step_bytes)
             at += taken
 
-    def _spreads(self, x: Expr, count: int) -> list[Callable[[], list[list[Expr]]]]:
+    def _spreads(self, x: Expr, ahead: int, count: int) -> list[Callable[[], list[list[Expr]]]]:
         """For each group of pixels that share accumulators: the operand forms of `count` steps."""
         places, rows = self.code.tile.places, self.machine.rows
 
         def of(first: int) -> list[list[Expr]]:
-            chunks = [self._chunk(x, min(first + i, places - 1), count) for i in range(rows)]
+            chunks = [
+                chunk
+                for i in range(rows)
+                for chunk in self._chunks(x, ahead, min(first + i, places - 1), count)
+            ]
+            if isinstance(self.dot, VrmpyWord):
+                self.sums[first] = self.dot.summed(self.sums[first], chunks)
             reads = self.machine.x or self.code.x.dtype
             let = self.writer.let
             return [
@@ -183,23 +201,33 @@ class _Dense:
             return [lambda found=found: found for found in loaded]  # type: ignore[misc]
         return [lambda first=first: of(first) for first in groups]  # type: ignore[misc]
 
-    def _chunk(self, x: Expr, place: int, count: int) -> Expr:
+    def _chunks(self, x: Expr, ahead: int, place: int, count: int) -> list[Expr]:
         """`count` dots' bytes of X at one pixel, as the dot reads them."""
         size, w = count * self.machine.depth, self.writer
-        at = x + self._place(self.code.x, place, self.code.strides) // self.word
+        ahead += self._place(self.code.x, place, self.code.strides)
         if self.code.aligned:
-            value = w.load(self.words, at)
-        else:
-            value = w.load(self.x, at, size)
-            if size in (4, 8):
-                value = cast_bits(value, f"int{8 * size}")
+            return self._words(x, ahead, size)
+        value = w.load(self.x, x + ahead, size)
+        if size in (4, 8):
+            value = cast_bits(value, f"int{8 * size}")
         if self.flips and size in (4, 8):
             bits = int.from_bytes(bytes([FLIP] * size), "little") - (1 << 8 * size)
             value = tirx.bitwise_xor(value, tirx.const(bits, f"int{8 * size}"))
         elif self.flips:
             value = cast_bits(value, f"uint8x{size}")
             value = tirx.bitwise_xor(value, splat(FLIP, "uint8", size))
-        return w.let(value)
+        return [w.let(value)]
+
+    def _words(self, x: Expr, ahead: int, size: int) -> list[Expr]:
+        """Aligned words, as long as `size` and the machine allow."""
+        w, bits = self.writer, 8 * min(self.word, size)
+        buffer, per = self.words[bits], bits // 8
+        first = x * (self.word // per) + ahead // per
+        found = [w.let(w.load(buffer, first + i)) for i in range(size // per)]
+        if not self.flips:
+            return found
+        flip = int.from_bytes(bytes([FLIP] * per), "little") - (1 << bits)
+        return [w.let(tirx.bitwise_xor(word, tirx.const(flip, f"int{bits}"))) for word in found]
 
     def _step(
         self,
@@ -253,8 +281,20 @@ class _Dense:
         lanes = self.dot.lanes
         assert self.code.residual is not None
         at_pixel = at.residual + self._place(self.code.residual, p) + v * lanes
-        loaded = self.writer.load(self.residual, at_pixel, lanes)
+        size = lanes
+        if self.machine.aligned:  # such machines take vectors whole, or byte by byte
+            size = self.machine.vector_bytes
+        loaded = self.writer.load(self.residual, at_pixel, size)
+        if size > lanes:
+            loaded = shuffle([loaded], range(lanes))
         return self.writer.let(cast(loaded, "int32", lanes), "r")
+
+
+def _word_bytes(code: DenseCode) -> int:
+    """What offsets of X count: aligned words of the dot, or bytes."""
+    if not code.aligned:
+        return 1
+    return 4 if code.machine.together == 1 else 8
 
 
 def emit_dense(code: DenseCode, symbol: str) -> PrimFunc:

@@ -38,7 +38,7 @@ class VectorEpilogue(ABC):
     @property
     def together(self) -> int:
         """Vectors that `pack` makes one of."""
-        return TOGETHER[self.code.dtype] if self.dot.gathers else 1
+        return TOGETHER[self.code.dtype] if isinstance(self.dot, PackingDot) else 1
 
     def start(self, record: Expr) -> Expr:
         """What the accumulators of a vector of channels begin with."""
@@ -49,10 +49,6 @@ class VectorEpilogue(ABC):
     @abstractmethod
     def requantize(self, acc: Expr, record: Expr, residual: Expr = None) -> Expr:
         """int32 lanes, before storage saturation; `record`: byte offset of the constants."""
-
-    @abstractmethod
-    def pack(self, vectors: list[Expr]) -> Expr:
-        """`together` int32 vectors -> one stored vector, in the given order."""
 
     def field(self, record: Expr, name: str, dtype: str, lanes: int) -> Expr:
         size = FIELD_BYTES.get(name, 4) * self.dot.lanes
@@ -79,42 +75,43 @@ class VectorEpilogue(ABC):
             value = value + splat(self.code.zero_point, "int32", self.dot.lanes)
         return value
 
-
-@dataclass(frozen=True)
-class _Packing(VectorEpilogue):
-    """Saturating packs, on machines that have them."""
-
-    dot: PackingDot
-
     def pack(self, vectors: list[Expr]) -> Expr:
-        if self.together == 1:
+        """`together` int32 vectors -> one stored vector, in the given order."""
+        dot = self.dot
+        if self.code.dtype == "int32":
             return vectors[0]
+        if not isinstance(dot, PackingDot):
+            return cast(
+                self._clamp(vectors[0], "int32", dot.lanes, True), self.code.dtype, dot.lanes
+            )
         if self.code.dtype == "int16":
-            return self.dot.unblock_words(self.pack_words(vectors))
-        return self.dot.unblock(self.pack_chunk(vectors))
+            return dot.unblock_words(self.pack_words(vectors))
+        return dot.unblock(self.pack_chunk(vectors))
 
     def pack_words(self, vectors: list[Expr]) -> Expr:
         """Two int32 vectors -> i16, their blocks in turn."""
+        assert isinstance(self.dot, PackingDot)
         a, b = (self._clamp(v, "int32", self.dot.lanes) for v in vectors)
         return self.dot.pack_words(a, b)
 
     def pack_chunk(self, vectors: list[Expr]) -> Expr:
         """Four int32 vectors -> bytes, their blocks in turn."""
+        assert isinstance(self.dot, PackingDot)
         words = [self.dot.pack_words(*vectors[i : i + 2]) for i in (0, 2)]
         a, b = (self._clamp(v, "int16", 2 * self.dot.lanes) for v in words)
         return self.dot.pack_bytes(a, b, self.code.dtype)
 
-    def _clamp(self, value: Expr, dtype: str, lanes: int) -> Expr:
-        """Bounds narrower than the packs' own.
+    def _clamp(self, value: Expr, dtype: str, lanes: int, always: bool = False) -> Expr:
+        """Bounds narrower than the packs' own, or all bounds where nothing saturates.
 
         Before the last pack: LLVM 22 may loop for ever where it can move a clamp past a shuffle.
         """
-        if not self.code.clamps or self.code.wide:
+        if self.code.wide or not (self.code.clamps or always):
             return value
         return clamp(value, self.code.low, self.code.high, dtype, lanes)
 
 
-class PairsEpilogue(_Packing):
+class PairsEpilogue(VectorEpilogue):
     """Even lanes, then odd lanes, in 64 bits."""
 
     def requantize(self, acc: Expr, record: Expr, residual: Expr = None) -> Expr:
@@ -189,20 +186,14 @@ class LanesEpilogue(VectorEpilogue):
             )
             return self.writer.let(stored + splat(code.zero_point, "int32", lanes))
         top = cast(tirx.shift_right(total, splat(32, "int64", lanes)), "int32", lanes)
-        value = self.writer.let(self._lowered(top, record))
-        return self.writer.let(clamp(value, code.low, code.high, "int32", lanes))
+        return self.writer.let(self._lowered(top, record))
 
     def _product(self, value: Expr, record: Expr, factor: str) -> Expr:
         lanes = self.dot.lanes
         return cast(value, "int64", lanes) * cast(self._word(record, factor), "int64", lanes)
 
-    def pack(self, vectors: list[Expr]) -> Expr:
-        lanes = self.dot.lanes * len(vectors)
-        whole = vectors[0] if len(vectors) == 1 else shuffle(vectors, range(lanes))
-        return whole if self.code.dtype == "int32" else cast(whole, self.code.dtype, lanes)
 
-
-class HalvesEpilogue(_Packing):
+class HalvesEpilogue(VectorEpilogue):
     """By the halves of the multiplier, in 32-bit lanes: Hexagon's vmpye and vmpyo."""
 
     def requantize(self, acc: Expr, record: Expr, residual: Expr = None) -> Expr:

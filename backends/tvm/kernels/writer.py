@@ -69,6 +69,7 @@ class Writer:
         self._head: list[object] = []
         self._blocks: list[list[object]] = [self._head]
         self._names = 0
+        self._aligned: list[tuple[Var, int]] = []
 
     def pointer(self, name: str, dtype: str) -> Expr:
         var = Var(name, PointerType(PrimType(dtype), "global"))
@@ -82,6 +83,11 @@ class Writer:
         other = tirx.decl_buffer((ELEMENTS,), dtype, f"{buffer.name}_{dtype}", data=buffer.data)
         self._emit(tirx.DeclBuffer(other, data=buffer.data))
         return other
+
+    def align(self, buffer: Expr, size: int) -> None:
+        """Let LLVM know that a pointer parameter is a multiple of `size` bytes."""
+        pointer = next(p for p in self._params if p.name == buffer.name)
+        self._aligned.append((pointer, size))
 
     def scalar(self, name: str) -> Expr:
         var = Var(name, "int32")
@@ -155,7 +161,10 @@ class Writer:
         return self.let(tirx.truncdiv(index, by)), self.let(tirx.truncmod(index, by))
 
     def finish(self, symbol: str) -> PrimFunc:
-        function = PrimFunc(self._params, _sequence(self._head))
+        body = _sequence(self._head)
+        for pointer, size in self._aligned:
+            body = tirx.AttrStmt(pointer, "storage_alignment", tirx.IntImm("int32", size), body)
+        function = PrimFunc(self._params, body)
         attributes = {"tirx.noalias": True, "qir.flat": True, "global_symbol": symbol}
         for name, value in attributes.items():
             function = function.with_attr(name, value)
