@@ -16,7 +16,12 @@ TAKEN = re.compile(r"\b(?:(?:min|max|clamp|shl)_[iu]\d+|[iu]\d+_at)(?=\()")
 """Calls of the functions in backends/c/portable.c."""
 
 COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
-FLOAT = re.compile(r"\b(?:float|double|\d+\.\d*\w*|\d*\.\d+\w*|\d+[eE]\d+|0[xX][0-9a-fA-F]+[pP])\b")
+FLOAT = re.compile(
+    r"\b(?:float|double)\b"
+    r"|(?<![\w.])(?:\d+\.\d*\w*|\.\d\w*|\d+[eE][+-]?\d\w*|0[xX][\da-fA-F.]+[pP]\w*)"
+)
+"""The types and constants of C that are no integers."""
+
 
 ASSUMED = """\
 /* What is assumed of the machine, beside bytes of 8 bits: an array of negative size is an error.
