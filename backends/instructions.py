@@ -13,21 +13,10 @@ llvm-objdump's; of Hexagon, whose instructions are formulas, the names of the op
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 NEVER = r"(?!)"
-
-
-@dataclass(frozen=True)
-class Dot:
-    """Lines that start with `pattern` multiply `macs` pairs of integers and add the products.
-
-    `macs` is 0 where the vector length decides.
-    """
-
-    name: str
-    pattern: str
-    macs: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,15 +24,15 @@ class InstructionSet:
     """One architecture: patterns of names, blanks between them; see the module.
 
     `float_operands` is looked for in the whole line: operands that make any instruction a float
-    one. `suffix`: what any name may end with, such as ARM's conditions. `dots` are what
-    contractions are made of.
+    one. `suffix`: what any name may end with, such as ARM's conditions. `dots`: what contractions
+    are made of, by a name of ours: how the lines start that multiply integers and add up products.
     """
 
     carriers: str
     floats: str
     divisions: str
     integers: str
-    dots: tuple[Dot, ...]
+    dots: Mapping[str, str]
     suffix: str = ""
     float_operands: str = NEVER
 
@@ -81,17 +70,11 @@ X86 = InstructionSet(
         vperm[bwdq] vperm[it]2[bwdq] vperm2i128 v(insert|extract)i\d+(x\d)? vshufi\d+x\d
         vp(compress|expand|gather|scatter)[bwdq]{1,2} vgf2p8\w+ vplzcnt[dq]
         """,
-    dots=(
-        Dot("vpdpbusd", r"vpdp(bu|bs)[su]ds? .*%zmm", 64),
-        Dot("vpdpbusd", r"vpdp(bu|bs)[su]ds? .*%ymm", 32),
-        Dot("vpdpbusd", r"vpdp(bu|bs)[su]ds? ", 16),
-        Dot("vpmaddubsw", r"vpmaddubsw .*%zmm", 64),
-        Dot("vpmaddubsw", r"vpmaddubsw .*%ymm", 32),
-        Dot("vpmaddubsw", r"v?pmaddubsw ", 16),
-        Dot("vpmaddwd", r"vp(maddwd|dpwssds?) .*%zmm", 32),
-        Dot("vpmaddwd", r"vp(maddwd|dpwssds?) .*%ymm", 16),
-        Dot("vpmaddwd", r"v?p(maddwd|dpwssds?) ", 8),
-    ),
+    dots={
+        "vpdpbusd": r"vpdp(bu|bs)[su]ds? ",
+        "vpmaddubsw": r"v?pmaddubsw ",
+        "vpmaddwd": r"v?p(maddwd|dpwssds?) ",
+    },
 )
 
 AARCH64 = InstructionSet(
@@ -115,14 +98,14 @@ AARCH64 = InstructionSet(
         [su]r?sra s[lr]i xtn2? [su]qxtn2? sqxtun2? [su]xtl2?
         dup ins [su]mov ext zip[12] uzp[12] trn[12] tb[lx]
         """,
-    dots=(
-        Dot("mmla", r"(s|u|us)mmla v\d+\.4s", 32),
-        Dot("dot", r"(s|u|us|su)dot v\d+\.4s", 16),
-        Dot("dot", r"(s|u|us|su)dot v\d+\.2s", 8),
-        Dot("mull.8h", r"[su](mull|mlal)2? v\d+\.8h", 8),
-        Dot("mlal.4s", r"[su]mlal2? v\d+\.4s", 4),
-        Dot("mla.4s", r"mla v\d+\.4s", 4),
-    ),
+    dots={
+        "mmla": r"(s|u|us)mmla v\d+\.4s",
+        "dot": r"(s|u|us|su)dot v\d+\.[24]s",
+        "mull.8h": r"[su](mull|mlal)2? v\d+\.8h",
+        "adalp": r"[su]adalp v\d+\.4s",
+        "mlal.4s": r"[su]mlal2? v\d+\.4s",
+        "mla.4s": r"mla v\d+\.4s",
+    },
 )
 
 ARM = InstructionSet(
@@ -148,15 +131,15 @@ ARM = InstructionSet(
         vpst[te]* vpt[te]*\.[sui]?(8|16|32) vpsel vm(rs|sr) vctp\.\d+ vidup\.\w+ vldr[bhwd]\.\w+
         vstr[bhwd]\.\w+
         """,
-    dots=(
-        Dot("vmladava", r"v(ml[as]|rml[as])\w*v\w*\.[su]8", 16),
-        Dot("vmladava", r"v(ml[as]|rml[as])\w*v\w*\.[su]16", 8),
-        Dot("vmull.8", r"vm(ull|lal)\.[su]8", 8),
-        Dot("vmlal.16", r"vmlal\.[su]16", 4),
-        Dot("vmla.i32", r"vmla\.i32 q", 4),
-        Dot("smlad", r"sm(la|ls|ua|us)l?dx?[ .a-z]", 2),
-        Dot("smla", r"smla[bt][bt]|mla", 1),
-    ),
+    dots={
+        "vmladava": r"vr?ml[as]\w*v\w*\.[su](8|16|32)",
+        "vmull.8": r"vm(ull|lal)\.[su]8",
+        "vpadal": r"vpadal\.[su]16",
+        "vmlal.16": r"vmlal\.[su]16",
+        "vmla.i32": r"vmla\.i32 q",
+        "smlad": r"sm(la|ls|ua|us)l?dx?[ .a-z]",
+        "smla": r"smla[bt][bt]|mla",
+    },
     suffix=r"(eq|ne|cs|hs|cc|lo|mi|pl|vs|vc|hi|ls|ge|lt|gt|le|al|t|e)?(\.[wn])?",
     float_operands=r"\bfpscr\b",
 )
@@ -177,13 +160,12 @@ HEXAGON = InstructionSet(
         (pm|cm|d)py\w* modwrap decbin shuff(eb|eh|ob|oh) tableidx\w* s?[av]trunc\w+ vtrun\w+
         v(?!cvt|conv|f)[a-z]\w* q[a-z]\w* [vq]not prefix\w* vfmv
         """,
-    dots=(
-        Dot("vrmpy", r".*\bvrmpy\(v\d+:\d+", 256),
-        Dot("vrmpy", r".*\bvrmpy\(", 128),
-        Dot("vdmpy", r".*\bvdmpy\(", 64),
-        Dot("vmpa", r".*\bvmpa\(", 128),
-        Dot("vmpy.h", r".*\.h \+= vmpy\(", 128),
-    ),
+    dots={
+        "vrmpy": r".*\bvrmpy\(",
+        "vdmpy": r".*\bvdmpy\(",
+        "vmpa": r".*\bvmpa\(",
+        "vmpy.h": r".*\.h \+= vmpy\(",
+    },
     float_operands=r"\.(sf|hf|qf16|qf32|bf|f8|tf)\b",
 )
 
@@ -212,10 +194,10 @@ RISCV = InstructionSet(
         vmsbf\.m vmset\.m vmclr\.m
         vslide(up|down|1up|1down)\.v[xi] vrgather(ei16)?\.v[vxi] vcompress\.vm
         """,
-    dots=(
-        Dot("vwmacc", r"vwmacc(u|su|us)?\.v[vx]", 0),
-        Dot("vmacc", r"vm(acc|add)\.v[vx]", 0),
-    ),
+    dots={
+        "vwmacc": r"vwmacc(u|su|us)?\.v[vx]",
+        "vmacc": r"vm(acc|add)\.v[vx]",
+    },
 )
 
 SETS = {

@@ -127,7 +127,9 @@ def prove(manifest: Mapping[str, Any], content: bytes, target: Target | None = N
     found = check(content, target or find(manifest["target"]["name"]), core(manifest))
     if found.faults:
         what = f"{len(found.faults)} faults in integer-only code, none is allowed"
-        raise VerifyError(listed(f"machine code of {manifest['name']}: {what}", found.faults))
+        raise VerifyError(
+            listed(f"machine code of {manifest['name']}: {what}", map(str, found.faults))
+        )
     return found
 
 
@@ -187,7 +189,7 @@ def dots(function: Function, kinds: InstructionSet) -> Counter[str]:
 
 def dot_of(instruction: Instruction, kinds: InstructionSet) -> str | None:
     """The name of the dot that an instruction is."""
-    return next((d.name for d in kinds.dots if re.match(d.pattern, instruction.text)), None)
+    return next((n for n, start in kinds.dots.items() if re.match(start, instruction.text)), None)
 
 
 def _faults(function: Function, kinds: InstructionSet, foreign: frozenset[str]) -> Iterator[Fault]:
