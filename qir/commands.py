@@ -27,7 +27,7 @@ from qir.report import Report
 from qir.runtime import Port
 from qir.runtime.format import MANIFEST
 from qir.samples import read_arrays, read_batches, write_arrays
-from qir.terminal import count, cut, micros, part, summary, table
+from qir.terminal import count, cut, memory, micros, part, summary, table
 from qir.timing import Timing, measure
 
 PLAIN_COLUMNS = 160
@@ -63,6 +63,7 @@ def compile_model(given: Namespace) -> None:
     out.print(f"integer only: {report.proofs.integer_only}", highlight=False)
     claims = report.proofs.overflow_claims
     out.print(f"no overflow: {claims} intermediates stay within their bits", highlight=False)
+    out.print(f"memory: {memory(report.sizes)}", highlight=False)
     out.print(f"written to {output}; `qir report {output}` tells more", highlight=False)
 
 

@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING
 from qir.drawing import draw
 from qir.plots import sqnr_plot, time_bars, worst
 from qir.rows import Margin, OpRow, PassRow, Port, Share
-from qir.terminal import Places, count, decibels, meaning, micros, part, shape, size, sqnr_class
+from qir.terminal import (
+    Places,
+    count,
+    decibels,
+    meaning,
+    memory,
+    micros,
+    part,
+    shape,
+    size,
+    sqnr_class,
+)
 
 if TYPE_CHECKING:
     from qir.report import Report
@@ -76,6 +87,8 @@ def _cards(report: Report) -> str:
         (size(report.sizes.weights), "weights"),
         (size(report.sizes.code), "code"),
         (size(report.sizes.workspace), "workspace"),
+        (size(report.sizes.flash), "flash"),
+        (size(report.sizes.ram), "RAM"),
         (size(report.sizes.total), "artifact"),
     ]
     if report.micros is not None:
@@ -189,6 +202,7 @@ def _proofs(report: Report) -> str:
         ("Integer only", proofs.integer_only),
         ("Kernels", proofs.kernels),
         ("No overflow", f"{proofs.overflow_claims:,} intermediates stay within their bits"),
+        ("Memory", memory(report.sizes)),
     )
     listed = "".join(f"<dt>{escape(a)}</dt><dd>{escape(b)}</dd>" for a, b in stated)
     if not proofs.tightest:

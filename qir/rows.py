@@ -80,12 +80,21 @@ class Proofs:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Bytes of the artifact's parts, and of all its files."""
+    """Bytes of the artifact's parts, and of all its files.
+
+    flash:  code, constants and weights: what is linked when only the core is called.
+    ram:    workspace and static variables; the stack comes on top.
+    inputs, outputs: stored integers, in memory of the caller's.
+    """
 
     weights: int
     code: int
     workspace: int
     total: int
+    flash: int
+    ram: int
+    inputs: int
+    outputs: int
 
 
 @dataclass(frozen=True)

@@ -44,15 +44,25 @@ def survey(
         rows=rows(graph, kernels_by_op(manifest["steps"]), sqnr_db),
         passes=pass_rows(records),
         proofs=proofs(graph, claims, f"{len(checked)} kernels, no float in the code of any"),
-        sizes=Sizes(
-            weights=len(built.program.weights),
-            code=len(files[manifest["library"] or f"{built.name}.o"]),
-            workspace=built.program.workspace_bytes,
-            total=sum(map(len, files.values())),
-        ),
+        sizes=sizes(manifest, sum(map(len, files.values()))),
         inputs=ports(graph.inputs),
         outputs=ports(graph.outputs, graph.output_names),
         created_by=tuple(sorted((str(k), str(v)) for k, v in manifest["versions"].items())),
+    )
+
+
+def sizes(manifest: Mapping[str, Any], total: int) -> Sizes:
+    """What an artifact's manifest says of its memory; `total` bytes are all files."""
+    memory, weights = manifest["memory"], manifest["weights_bytes"]
+    return Sizes(
+        weights=weights,
+        code=memory["flash_bytes"] - weights,
+        workspace=manifest["workspace_bytes"],
+        total=total,
+        flash=memory["flash_bytes"],
+        ram=memory["ram_bytes"],
+        inputs=memory["input_bytes"],
+        outputs=memory["output_bytes"],
     )
 
 

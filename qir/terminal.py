@@ -15,7 +15,7 @@ from rich.console import Console, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from qir.rows import OpRow, Port, Share
+from qir.rows import OpRow, Port, Share, Sizes
 
 if TYPE_CHECKING:
     from qir.report import Report
@@ -196,6 +196,7 @@ def _proofs(report: Report) -> Table:
         reach = f"[{m.low:,}, {m.high:,}], {m.bits_needed} of {m.bits} bits"
         found.add_row("  tightest", Text(f"{short(m.op)}, {m.what}: {reach}"))
     found.add_section()
+    found.add_row("memory", memory(sizes))
     found.add_row(
         "sizes",
         f"weights {size(sizes.weights)}, code {size(sizes.code)},"
@@ -246,6 +247,14 @@ def size(n_bytes: int) -> str:
         if value < 1024 or unit == "GiB":
             break
     return f"{value:.1f} {unit}"
+
+
+def memory(sizes: Sizes) -> str:
+    """What a machine needs to run the program, in exact bytes."""
+    return (
+        f"{sizes.flash:,} bytes of flash, {sizes.ram:,} of RAM beside the stack; inputs"
+        f" {sizes.inputs:,}, outputs {sizes.outputs:,}"
+    )
 
 
 def micros(time: float | None) -> str:

@@ -38,7 +38,7 @@ def report(rows: tuple[OpRow, ...], name: str = "net") -> Report:
             (Margin("b", "accumulator", -(1 << 28), 1 << 27, 32),),
             "9 functions, no float type in any",
         ),
-        Sizes(272_474, 98_304, 65_536, 512_000),
+        Sizes(272_474, 98_304, 65_536, 512_000, 370_778, 65_600, 3_072, 10),
         (Port("image", "x", (1, 32, 32, 3), "u8", 1 / 3, 114),),
         (Port("logits", rows[-1].name, (1, 10), "i8", 0.1, -3),),
         (("qir", "0.1.0"), ("tvm", "0.27.0.post1")),

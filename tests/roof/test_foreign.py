@@ -28,7 +28,12 @@ def test_it_is_compiled_reported_and_saved(net: qir.Net, tmp_path: Path, capsys:
     saved = net.save(tmp_path / "small.qir")
     assert look(saved).report() == net.report()
     assert main(["report", str(saved)]) == 0
-    assert "small for cortex-m4" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "small for cortex-m4" in text
+    flash, ram = (json.loads((saved / "manifest.json").read_text())["memory"][f"{kind}_bytes"]
+                  for kind in ("flash", "ram"))  # fmt: skip
+    assert f"{flash:,} bytes of flash, {ram:,} of RAM beside the stack" in text
+    assert f"{flash:,} bytes of flash" in net.report().html()
 
 
 def test_a_call_says_whose_it_is_and_how_to_emulate(

@@ -58,9 +58,9 @@ def change(field: str, value: Any) -> str:
     [
         ("{", r"report: not JSON \(.*\), the text of to_json is needed"),
         ("[" * 100_000, r"report: not JSON \(.*\), the text of to_json is needed"),
-        ("[]", "report: format is list, 1 is needed"),
-        ("{}", "report: format is None, 1 is needed"),
-        (change("format", 2), "report: format is 2, 1 is needed"),
+        ("[]", "report: format is list, 2 is needed"),
+        ("{}", "report: format is None, 2 is needed"),
+        (change("format", 1), "report: format is 1, 2 is needed"),
         (change("extra", 2), "report: fields are created_by, extra, inputs, .* are needed"),
         (change("proofs", 2), "report.proofs: fields are int, integer_only, .* are needed"),
         (change("name", 2), "report.name: 2, str is needed"),
@@ -105,6 +105,7 @@ def test_text_has_no_colour_and_says_it_all() -> None:
         "312 intermediates stay within their bits",
         "b, accumulator: [-268,435,456, 134,217,728], 29 of 32 bits",
         "weights 266.1 KiB, code 96.0 KiB, workspace 64.0 KiB; artifact 500.0 KiB",
+        "370,778 bytes of flash, 65,600 of RAM beside the stack; inputs 3,072, outputs 10",
         "qir 0.1.0, tvm 0.27.0.post1",
         "40 -> 37",
     ):

@@ -15,6 +15,7 @@ from qir.ir.ranges import prove_no_overflow
 from qir.ir.types import I8, I32, U8, Quant, Tensor
 from qir.ir.verify import verify
 from qir.passes.manager import KEEPS_BITS, Record
+from tests.small_graphs import artifact
 
 X = Quant.per_tensor(U8, 0.5, 3)
 
@@ -144,3 +145,12 @@ def test_proofs_name_the_least_room() -> None:
     used = [m.used for m in found.tightest]
     assert used == sorted(used, reverse=True)
     assert len({m.op for m in found.tightest}) == len(used) == survey.TIGHTEST
+
+
+def test_sizes_are_those_of_the_manifest() -> None:
+    built = artifact()
+    memory = built.manifest["memory"]
+    found = survey.sizes(built.manifest, 1)
+    assert (found.flash, found.ram) == (memory["flash_bytes"], memory["ram_bytes"])
+    assert found.code + found.weights == found.flash and found.weights == len(built.program.weights)
+    assert (found.inputs, found.outputs, found.total) == (768, 10, 1)
