@@ -1,6 +1,8 @@
 """Compares artifacts of random integer graphs with the interpreter, bit for bit.
 
 python -m tests.run_random_graphs --count 2000 [--start 0] [--target cpu] [--batch 20]
+
+Those for other machines run under their emulators.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from qir import runtime
-from qir.backends import build
+from qir.backends import build, find
 from qir.ir.errors import QirError
 from qir.ir.graph import Graph
 from qir.ir.interpret import interpret
@@ -25,13 +27,13 @@ CASES = 4  # inputs for each graph: half of them extreme
 
 def differences(graph: Graph, target: str, seed: int) -> list[str]:
     """What is not equal between the artifact of `graph` and the interpreter; empty when all is."""
-    session = runtime.Session(runtime.from_files(build(graph, target).files))
+    emulate = bool(find(target).emulator)
+    session = runtime.opened(runtime.from_files(build(graph, target).files), emulate=emulate)
     rng = np.random.default_rng(seed)
+    cases = [random_inputs(graph, rng, extreme=case % 2 == 1) for case in range(CASES)]
     found = []
-    for case in range(CASES):
-        inputs = random_inputs(graph, rng, extreme=case % 2 == 1)
-        got, want = session.run_integer(*inputs), interpret(graph, inputs)
-        for name, y, w in zip(graph.output_names, got, want, strict=True):
+    for case, got in enumerate(session.run_many(cases)):
+        for name, y, w in zip(graph.output_names, got, interpret(graph, cases[case]), strict=True):
             if y.dtype != w.dtype or not np.array_equal(y, w):
                 wrong = int(np.count_nonzero(y != w))
                 found.append(f"{name}, case {case}: {wrong} of {w.size} elements differ")

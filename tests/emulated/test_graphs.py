@@ -1,0 +1,59 @@
+"""Small and random graphs on every machine, under its emulator: the interpreter's integers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import qir
+from qir.cli import main
+from qir.ir.interpret import interpret
+from tests.emulated.harness import TARGETS, assert_same_bits, need_emulator
+from tests.run_random_graphs import check
+from tests.small_graphs import residual_network, stored_inputs, two_branches
+
+GRAPHS = 20
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_small_graphs(target: str) -> None:
+    for graph in (residual_network(), two_branches()):
+        assert_same_bits(graph, target, [list(stored_inputs(graph, seed)) for seed in range(4)])
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_random_graphs(target: str) -> None:
+    """Other graphs for each machine: together they are a larger sample."""
+    need_emulator(target)
+    first = 200_000 + GRAPHS * TARGETS.index(target)
+    assert check(range(first, first + GRAPHS), target) == []
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_from_compile_to_run(target: str, tmp_path: Path) -> None:
+    """As a user does it: compile, save, self-test, run from Python and from the command line."""
+    need_emulator(target)
+    graph = residual_network()
+    saved = qir.compile(graph, target=target).save(tmp_path / "small.qir")
+    net = qir.load(saved, emulate=True)
+    assert net.session.selftest() == 2
+    stored = stored_inputs(graph)
+    (want,) = interpret(graph, stored)
+    assert np.array_equal(net.run_integer(*stored), want)
+    np.save(tmp_path / "x.npy", stored[0])
+    files = ["--input", str(tmp_path / "x.npy"), "-o", str(tmp_path / "y.npy")]
+    assert main(["run", str(saved), "--emulate", "--integer", *files]) == 0
+    assert np.array_equal(np.load(tmp_path / "y.npy"), want)
+    reals = np.random.default_rng(0).normal(size=stored[0].shape).astype(np.float32)
+    assert np.array_equal(net(reals), qir.compile(graph)(reals))
+
+
+def test_the_command_for_random_graphs_emulates() -> None:
+    need_emulator("riscv64")
+    command = [sys.executable, "-m", "tests.run_random_graphs", "--target", "riscv64"]
+    done = subprocess.run([*command, "--count", "2"], capture_output=True, text=True)
+    assert done.returncode == 0 and "2 graphs, 0 faults" in done.stdout, done.stdout + done.stderr

@@ -1,0 +1,36 @@
+"""Trained networks on every machine, under its emulator: the interpreter's integers, every bit."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import pytest
+
+from tests.emulated.harness import TARGETS, assert_same_bits, need_emulator
+from tests.emulated.networks import network
+
+SMALL = ("resnet8", "dscnn", "vww", "autoencoder")
+LARGE = ("resnet20", "mobilenetv2")
+
+
+def check(zoo: ModuleType, config: pytest.Config, name: str, target: str, count: int) -> None:
+    need_emulator(target)
+    folder = config.cache.mkdir("integer")  # type: ignore[union-attr]
+    held = network(zoo, name, count, folder)
+    assert_same_bits(held.graph, target, held.cases, held.wanted)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", SMALL)
+def test_small_networks(
+    zoo: ModuleType, pytestconfig: pytest.Config, name: str, target: str
+) -> None:
+    check(zoo, pytestconfig, name, target, 16)
+
+
+@pytest.mark.parametrize("target", ["aarch64-dotprod", "hexagon-v68"])
+@pytest.mark.parametrize("name", LARGE)
+def test_large_networks(
+    zoo: ModuleType, pytestconfig: pytest.Config, name: str, target: str
+) -> None:
+    check(zoo, pytestconfig, name, target, 4)
