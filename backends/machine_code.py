@@ -2,12 +2,12 @@
 
     python -m qir.backends.machine_code out.qir
 
-What is read is the object that gets linked, after every optimization. The core is all that
-`NAME_run` reaches: the steps, the kernels, and whatever function in the object these refer to. It
-excludes the border (floats in, floats out) and TVM's helpers for 16-bit floats, which lie in every
-object of TVM's and are called by nobody. Every instruction of the core must be known as one on
-integers (`qir.backends.instructions`), and the core may ask for no symbol but memory functions: so
-neither a float, nor a division, nor a library that computes either can hide in it.
+What is read is NAME.o, the object that gets linked, after every optimization. Its core is all that
+`NAME_run` reaches: the steps, the kernels, and whatever function in the object these refer to.
+Every instruction of the core must be known as one on integers (`qir.backends.instructions`), and
+the core may ask for no symbol but memory functions: so neither a float, nor a division, nor a
+library that computes either can hide in it. What the object holds beside the core is told, not
+searched. The border (floats in, floats out) and the pool are objects of their own in the archive.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Body:
 class Findings:
     """The core of an object, function by function, and what is wrong with it.
 
-    `unreached`: functions of the object that the core does not refer to, border and helpers.
+    `unreached`: functions of the object that the core does not refer to.
     """
 
     bodies: tuple[Body, ...]

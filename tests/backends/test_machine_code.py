@@ -14,14 +14,14 @@ from qir.backends import build, disassembly, find
 from qir.backends.disassembly import Instruction, hexagon_name
 from qir.backends.instructions import OF_KERNELS, SETS
 from qir.backends.link import link
-from qir.backends.machine_code import Findings, Kind, check, core, kind_of, main, prove
+from qir.backends.machine_code import Findings, Kind, check, kind_of, main, prove
 from qir.backends.targets import TARGETS
 from qir.ir.errors import LowerError, VerifyError
 from tests.random_graphs import batch
 from tests.small_graphs import artifact
 
 NAMES = [make().name for make in TARGETS]
-GRAPHS = range(6)  # random ones side by side in one program
+GRAPHS = range(4)  # random ones side by side in one program
 
 pytestmark = pytest.mark.skipif(
     "CI" not in os.environ
@@ -38,6 +38,8 @@ def test_a_network_is_integers_only_and_its_kernels_use_their_dots(name: str) ->
     made = artifact(name)
     found = prove(made.manifest, made.files[f"{made.name}.o"], made.target)
     assert found.instructions > 500
+    # Neither the border nor TVM's helpers for 16-bit floats: only what measures times, if it can.
+    assert set(found.unreached) <= {f"{made.name}_profile"}
     held = {body.symbol: body.dots for body in found.bodies}
     for symbol, code in made.program.codes.items():
         if wanted := OF_KERNELS.get(getattr(code, "dot", "")):
@@ -50,19 +52,10 @@ def test_random_graphs_are_integers_only(name: str) -> None:
     prove(made.manifest, made.files[f"{made.name}.o"], made.target)
 
 
-def test_the_border_and_the_helpers_of_tvm_are_outside() -> None:
-    made = artifact("x86-64")
-    found = check(made.files["small.o"], made.target, core(made.manifest))
-    outside = {"small_run_float", "small_quantize_0", "__truncsfhf2", "__extendhfsf2"}
-    assert outside <= set(found.unreached)
-    border = check(made.files["small.o"], made.target, ["small_quantize_0"])
-    assert {f.kind for f in border.faults} == {Kind.FLOAT}
-
-
-def planted(name: str, code: str) -> Findings:
+def planted(name: str, code: str, *exports: str) -> Findings:
     """The findings on `a_run`, compiled and linked as the entries of artifacts are."""
     target = find(name)
-    linked = link(target, "a", {"a.c": code}, {}, ["a_run"], {})
+    linked = link(target, "a", {"a.c": code}, {}, ["a_run", *exports], {})
     return check(linked.object, target, ["a_run"])
 
 
@@ -78,7 +71,7 @@ int a_run(int x) { return (int)a_helper((float)x, 1.5f); }
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_float_that_a_core_reaches_is_found(name: str) -> None:
-    found = planted(name, FLOATS)
+    found = planted(name, FLOATS, "a_unused")
     at_fault = {f.symbol for f in found.faults}
     assert at_fault == {"a_run", "a_helper"} or at_fault == {"a_run"}  # inlined after all
     assert {f.kind for f in found.faults} <= {Kind.FLOAT, Kind.UNKNOWN}

@@ -107,16 +107,18 @@ class Inference:
 def main() -> None:
     given = _arguments()
     targets = given.target or (TARGETS if given.markdown else ("aarch64-dotprod",))
-    found = []
-    for model in names([*given.models, *given.model] or list(MODELS)):
-        for target in targets:
-            found.append(measured(model, find(target)))
-            if given.kernels:
-                console.print(kernel_table(found[-1]))
+    pairs = [(m, t) for m in names([*given.models, *given.model] or list(MODELS)) for t in targets]
+    runs = (measured(model, find(target)) for model, target in pairs)
     if given.markdown:
-        print("\n".join(markdown(found)))
-    else:
-        console.print(model_table(found))
+        for line in markdown(runs):
+            print(line, flush=True)
+        return
+    found = []
+    for run in runs:
+        found.append(run)
+        if given.kernels:
+            console.print(kernel_table(run))
+    console.print(model_table(found))
 
 
 def _arguments() -> argparse.Namespace:
@@ -238,8 +240,8 @@ def _summary(one: Inference) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def markdown(found: Sequence[Inference]) -> Iterator[str]:
-    """The table of docs/performance.md."""
+def markdown(found: Iterable[Inference]) -> Iterator[str]:
+    """The table of docs/performance.md, line by line as it is measured."""
     yield "| model | target | " + " | ".join(HEADS) + " |"
     yield "|---" * (2 + len(HEADS)) + "|"
     for one in found:
