@@ -12,6 +12,7 @@ from qir.backends.tvm.c_expression import Expressions, Memory, NotC, Text, dtype
 from qir.backends.tvm.compat import PrimFunc, Var
 
 WIDTH = 100
+SHARED = ("residual", "y")
 CONSTANT = re.compile(r"\s*const \w+ (\w+) = ")
 WORD = re.compile(r"\w+")
 
@@ -56,7 +57,9 @@ class _Function:
         dtype = str(element.dtype)
         self._memory[parameter] = Memory(name, dtype)
         const = "" if parameter in _stored(self._function) else "const "
-        return f"{const}{dtype}_t *restrict {name}"
+        # A sum may be written over its residual; all other pointers never meet.
+        meets = name in SHARED and any(p.name == "residual" for p in self._function.params)
+        return f"{const}{dtype}_t *{'' if meets else 'restrict '}{name}"
 
     def _named(self, var: Var) -> str:
         """A name of its own for each variable, the one it has in TIR where that is free."""
