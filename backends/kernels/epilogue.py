@@ -11,8 +11,9 @@ no 64-bit lanes and takes m = h * 2**16 + l apart,
 
     (v*m + 2**(s-1)) >> 31 = (((v*l) >> 16) + 2**(s-17) + v*h) >> 15
 
-whose inner sums are proven to fit 32 bits (the last one 48, inside the instruction); accumulators
-start at the bias, so that nothing else has bits below 2**16, and a residual brings its own carry.
+(with 2**(s-32) after that, in place of 2**(s-17), where s is large), whose inner sums are proven to
+fit 32 bits (the last one 48, inside the instruction); accumulators start at the bias, so that
+nothing else has bits below 2**16, and a residual brings its own carry.
 All give the same bits as the definition in `contraction`.
 """
 
@@ -39,7 +40,7 @@ class Epilogue:
 
     `zero_point` is what is left to add after the shift (0 when folded). `before`, `after`:
     per-channel shifts of the fast form are present. `fused`: accumulators begin at `start`, odd
-    lanes are multiplied and added at once. Constants of one vector of channels are a record of
+    lanes are multiplied and added at once. `late`: some rounding is added after the products. Constants of one vector of channels are a record of
     `fields`, each one vector wide.
     """
 
@@ -54,6 +55,7 @@ class Epilogue:
     residual: str | None = None
     fused: bool = False
     scheme: Scheme = Scheme.PAIRS
+    late: bool = False
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -69,6 +71,7 @@ class Epilogue:
             names += ["shift_even", "shift_odd"] if paired else ["shift"]
         names += ["before"] if self.before else []
         names += ["after"] if self.after else []
+        names += ["late"] if self.late else []
         if self.residual:
             names += ["residual_even", "residual_odd"] if paired else ["residual"]
             names += ["center"] if self.scheme is Scheme.HALVES else []
@@ -107,6 +110,7 @@ class Channels:
     residual: Array
     start: Array
     half: Array
+    late: Array
     center: Array
 
 
@@ -135,15 +139,18 @@ class _Terms:
             _within(s, INT64) for s in [add, *products, *sums]
         )
 
+    def halves(self, left: int) -> tuple[int, int]:
+        """2**(shift-1) as it is added before the last product, and after it where it is larger."""
+        shift = self.shift + left
+        return (1 << (shift - 17), 0) if shift <= 47 else (0, 1 << (shift - 32))
+
     def fits_halves(self, left: int) -> bool:
         """No 32-bit sum of the scheme halves overflows."""
-        if self.shift + left > 47:
-            return False
         v = [(e + self.bias) << left for e in (self.low, self.high)]
         r = [(e - self.r_zero) << left for e in (self.r_low, self.r_high)]
         added = [(e * self.r_mult) >> 16 for e in r]
-        low = min(v[0], 0) + min(added) + (1 << (self.shift + left - 17)) - 2
-        high = max(v[1], 0) + max(added) + (1 << (self.shift + left - 17)) + 2
+        first, last = self.halves(left)
+        low, high = min(v[0], 0) + min(added) - 2, max(v[1], 0) + max(added) + first + last + 2
         products = [e * (self.r_mult >> 16) for e in r]
         return all(_within(e, INT32) for e in (*v, *r, *products, low, high))
 
@@ -194,6 +201,9 @@ def plan(
         chosen = replace(chosen, fused=all(t.fits_52_bits() for t in terms))
     folded = 0 if spec.is_raw or chosen.wide else const.zero_point - chosen.zero_point
     add = [(t.add + (folded << t.shift)) << k for t, k in zip(terms, left, strict=True)]
+    halves = np.array([(0, 0)] * count)
+    if scheme is Scheme.HALVES and not (chosen.raw or chosen.wide):
+        halves = np.array([t.halves(k) for t, k in zip(terms, left, strict=True)])
     return chosen, Channels(
         bias=np.asarray(bias, np.int64),
         mult=np.array([t.mult for t in terms], np.int64),
@@ -204,7 +214,8 @@ def plan(
         residual=np.array([t.r_mult for t in terms], np.int64),
         start=np.array([_start(t, chosen) for t in terms], np.int64),
         center=np.array([t.r_zero for t in terms], np.int64),
-        half=np.array([1 << max(t.shift + k - 17, 0) for t, k in zip(terms, left, strict=True)]),
+        half=halves[:, 0],
+        late=halves[:, 1],
     )
 
 
@@ -244,11 +255,13 @@ def _cheapest(base: Epilogue, terms: list[_Terms], left: list[int], zero_point: 
     if base.scheme is Scheme.HALVES:
         fits = all(t.fits_halves(k) for t, k in zip(terms, left, strict=True))
         after = any(t.shift > 31 for t in terms)
-        return replace(base, wide=not fits, before=any(left), after=after, zero_point=zero_point)
-    for late in (0, zero_point):
-        if all(t.fits(k, zero_point - late) for t, k in zip(terms, left, strict=True)):
+        late = any(t.shift > 47 for t in terms)
+        base = replace(base, after=after, late=late, zero_point=zero_point)
+        return replace(base, wide=not fits, before=any(left))
+    for rest in (0, zero_point):
+        if all(t.fits(k, zero_point - rest) for t, k in zip(terms, left, strict=True)):
             return replace(
-                base, before=any(left), after=any(t.shift > 32 for t in terms), zero_point=late
+                base, before=any(left), after=any(t.shift > 32 for t in terms), zero_point=rest
             )
     return replace(base, wide=True, zero_point=zero_point)
 
@@ -262,7 +275,7 @@ def records(epilogue: Epilogue, channels: Channels, order: Array, lanes: int) ->
         return np.where(real, values[take], 0)
 
     made: dict[str, Array] = {}
-    for name in ("bias", "before", "after", "mult", "half", "start", "center"):
+    for name in ("bias", "before", "after", "mult", "half", "late", "start", "center"):
         made[name] = lane(getattr(channels, name)).astype("<i4")
     if epilogue.scheme is Scheme.PAIRS:
         _split(made, channels, lane, lanes)

@@ -22,6 +22,8 @@ class _Depthwise:
         w = self.writer
         self.x = w.pointer("x", code.x.dtype)
         self.constants = w.pointer("constants", "int8")
+        if code.machine.aligned:
+            w.align(self.constants, self.size)
         self.residual = w.pointer("residual", code.residual.dtype) if code.residual else None
         self.y = w.pointer("y", code.y.dtype)
         self.begin, self.end = w.scalar("begin"), w.scalar("end")
@@ -75,7 +77,7 @@ class _Depthwise:
     def _chunk(self, x: Expr, y: Expr, r: Expr, chosen: Expr) -> None:
         code, w = self.code, self.writer
         weights = w.let(chosen * code.set_bytes)
-        constants = w.anew(self.constants)
+        constants = self.constants if code.machine.aligned else w.anew(self.constants)
         epilogue = replace(self.epilogue, constants=constants)
         record = w.let(chosen * (4 * code.record_bytes) + code.records_at)
         starts = [w.let(epilogue.start(record + j * code.record_bytes)) for j in range(4)]

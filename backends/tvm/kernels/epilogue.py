@@ -207,7 +207,10 @@ class HalvesEpilogue(VectorEpilogue):
         total = high_product(acc, mult) + self._word(record, "half")
         if residual is not None:
             total = total + self._beside(acc, mult, residual, record)
-        return let(self._lowered(added_high(let(total), acc, mult), record))
+        value = added_high(let(total), acc, mult)
+        if self.code.late:
+            value = value + self._word(record, "late")
+        return let(self._lowered(value, record))
 
     def _beside(self, acc: Expr, mult: Expr, residual: Expr, record: Expr) -> Expr:
         """What the residual adds to the sum: its product >> 16, and the carry of the low bits."""
