@@ -79,6 +79,7 @@ def test_the_manifest_adds_up(m4: Artifact) -> None:
     assert sections == [held.text, held.rodata, held.data, held.bss] and held.text > 0
     assert memory["flash_bytes"] == sum(sections[:3]) + manifest["weights_bytes"]
     assert memory["ram_bytes"] == sum(sections[2:]) + manifest["workspace_bytes"]
+    assert sections[2:] == [0, 0]  # the table of steps stays in flash
     assert (memory["input_bytes"], memory["output_bytes"]) == (768, 10)
     assert f"| **flash** (read-only) | **{memory['flash_bytes']:,}** |" in readme(m4)
     assert f"| **RAM** | **{memory['ram_bytes']:,}** |" in readme(m4)
