@@ -2,16 +2,17 @@
 
 A concatenation's operands are written straight into their slices; a padded convolution's input is
 written into the inside of a larger plane whose frame holds the zero point; reshapes and slices read
-where their operand lies. What a layout cannot give is left to a copy: lower.py compares and adds
-it, so a layout is never wrong, only slower.
+where their operand lies; a sum may be written over its residual. What a layout cannot give is left
+to a copy: lower.py compares and adds it, so a layout is never wrong, only slower.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from qir.backends.fuse import Group, constants
+from qir.backends.in_place import overwritten
 from qir.backends.place import Place
 from qir.ir.graph import Graph
 from qir.ir.op import Op, Value
@@ -91,14 +92,17 @@ def through(op: Op, place: Place) -> Place | None:
     return None
 
 
-def lay_out(graph: Graph, groups: Sequence[Group]) -> Layout:
-    """The place of every value that a kernel reads or writes."""
-    return _Placer(graph, groups).run()
+def lay_out(graph: Graph, groups: Sequence[Group], in_place: Collection[str] = ()) -> Layout:
+    """The place of every value that a kernel reads or writes.
+
+    `in_place`: the results that may be written over their residual.
+    """
+    return _Placer(graph, groups, in_place).run()
 
 
 class _Placer:
-    def __init__(self, graph: Graph, groups: Sequence[Group]) -> None:
-        self.graph, self.groups = graph, groups
+    def __init__(self, graph: Graph, groups: Sequence[Group], in_place: Collection[str]) -> None:
+        self.graph, self.groups, self.in_place = graph, groups, in_place
         self.layout = Layout()
         self.constants = constants(graph)
         self.outputs = {v.name for v in graph.outputs}
@@ -109,11 +113,14 @@ class _Placer:
             for value in group.operands:
                 self.readers.setdefault(value.name, []).append(group.anchor)
                 self._grow(value, halo_of(group.anchor, value))
+        self.over: dict[str, Value] = {}  # result -> the residual it is written over
         self.inside: dict[str, tuple[Op, int]] = {}  # value -> the op whose result holds it
 
     def run(self) -> Layout:
         for group in self.groups:
             self._move_operands(group.anchor)
+        for at in reversed(range(len(self.groups))):  # the last first: its frame reaches the first
+            self._overwrite(at)
         for value in self.graph.inputs:
             self._place(value)
         for group in self.groups:
@@ -144,6 +151,18 @@ class _Placer:
                 if self._may_move(op.x, op.result):
                     self.inside[op.x.name] = (op, 0)
 
+    def _overwrite(self, at: int) -> None:
+        """Have a sum written over its residual, in one frame that serves the readers of both."""
+        new = self.groups[at].result
+        fixed = self.inside.keys() | self.outputs
+        old = overwritten(at, self.groups, self.makers, self.readers, fixed)
+        halo = self.halo.get(new.name, NO_HALO)
+        if old is None or new.name not in self.in_place:
+            return
+        if zero_of(old) == zero_of(new) or halo == self.halo[old.name] == NO_HALO:
+            self.over[new.name] = old
+            self._grow(old, halo)
+
     def _may_move(self, x: Value, into: Value) -> bool:
         """A kernel writes `x`, nothing else says where, and no one reads it from an output."""
         maker = self.makers.get(x.name)
@@ -157,9 +176,13 @@ class _Placer:
         found = self.layout.places.get(value.name)
         if found is None:
             found = self.layout.places[value.name] = (
-                self._inside(value) or self._alias(value) or self._own(value)
+                self._over(value) or self._inside(value) or self._alias(value) or self._own(value)
             )
         return found
+
+    def _over(self, value: Value) -> Place | None:
+        old = self.over.get(value.name)
+        return None if old is None else self._place(old)
 
     def _inside(self, value: Value) -> Place | None:
         """Its part of the memory of the op it is an operand of, where a kernel can write it so."""

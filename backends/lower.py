@@ -10,6 +10,7 @@ import numpy as np
 
 from qir.backends import memory
 from qir.backends.fuse import Group, constants, fuse
+from qir.backends.in_place import writes_once
 from qir.backends.kernels import SLACK
 from qir.backends.kernels.plane import BYTES
 from qir.backends.layout import BUFFER, CONSTANT, INPUT, OUTPUT, Layout, Root, carrier, lay_out
@@ -37,10 +38,16 @@ def lower(graph: Graph, target: Target, name: str | None = None) -> Program:
     graph = graph.without_dead_code()
     groups = fuse(graph)
     context = Context(target, {}, constants(graph), value_bounds(graph))
-    layout = lay_out(graph, groups)
-    external = frozenset(r.name for r in layout.roots.values() if r.kind in (INPUT, OUTPUT))
-    context = replace(context, places=layout.places, external=external)
-    return _Lowering(graph, context, layout, name or graph.name).run(groups)
+    sums = {g.result.name for g in groups if g.residual is not None and not target.is_hosted}
+    while True:
+        layout = lay_out(graph, groups, sums)
+        external = frozenset(r.name for r in layout.roots.values() if r.kind in (INPUT, OUTPUT))
+        placed = replace(context, places=layout.places, external=external)
+        lowering = _Lowering(graph, placed, layout, name or graph.name)
+        program = lowering.run(groups)
+        if not lowering.refused:
+            return program
+        sums -= lowering.refused
 
 
 @dataclass
@@ -81,6 +88,7 @@ class _Lowering:
         self.pending: list[_Pending] = []
         self.framed: set[str] = set()
         self.faults: list[str] = []
+        self.refused: set[str] = set()  # results that cannot lie where their residual does
         self.weights = _Weights(context.target.alignment)
         self.symbols: dict[Unit, str] = {}
 
@@ -139,7 +147,11 @@ class _Lowering:
     def _lower(self, group: Group) -> None:
         moved = moves(group.anchor, self.context.place, self._fresh)
         if moved is None:
-            self._add(choose(group, self.context), group.ops, str(group))
+            call = choose(group, self.context)
+            residual = call.places.get("residual")
+            if residual == call.places["y"] and not writes_once(call.kernel.code):
+                self.refused.add(group.result.name)
+            self._add(call, group.ops, str(group))
             return
         for x, y in moved:
             if not x.is_same(y):
