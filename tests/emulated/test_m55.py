@@ -4,10 +4,8 @@ bit, and it ends with the statuses that every runner ends with.
 
 from __future__ import annotations
 
-import shutil
 import struct
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,20 +16,15 @@ import pytest
 from qir.backends import Artifact, build
 from qir.frontends.onnx import import_onnx
 from qir.ir.graph import Graph
-from qir.ir.interpret import interpret, quantize_inputs
-from qir.ir.types import Array
+from qir.ir.interpret import quantize_inputs
 from qir.passes.calibrate import calibrate
 from qir.passes.channel_ranges import first_samples
 from qir.passes.manager import Manager
 from qir.passes.pipelines import CANONICALIZE, TO_INTEGER, quantize, transform
+from tests.emulated.harness import assert_same_bits, need_emulator
 from tests.random_graphs import batch, random_inputs
 
 CASES = 16  # of each network
-
-pytestmark = pytest.mark.skipif(
-    shutil.which("qemu-system-arm") is None,
-    reason="qemu-system-arm: not found; apt-get install qemu-system-arm",
-)
 
 
 def ran(artifact: Artifact, folder: Path, given: bytes) -> subprocess.CompletedProcess[bytes]:
@@ -40,19 +33,6 @@ def ran(artifact: Artifact, folder: Path, given: bytes) -> subprocess.CompletedP
     file.write_bytes(artifact.files["runner"])
     command = [*artifact.target.emulator, str(file)]
     return subprocess.run(command, input=given, capture_output=True, timeout=300)
-
-
-def assert_same_bits(graph: Graph, cases: Sequence[Sequence[Array]], folder: Path) -> None:
-    artifact = build(graph, "cortex-m55")
-    stored = b"".join(x.tobytes() for case in cases for x in case)
-    done = ran(artifact, folder, struct.pack("<I", len(cases)) + stored)
-    assert done.returncode == 0, done.stderr
-    wanted = [y.tobytes() for case in cases for y in interpret(graph, case)]
-    at = 0
-    for i, y in enumerate(wanted):
-        assert done.stdout[at : at + len(y)] == y, f"output {i} of {len(wanted)}"
-        at += len(y)
-    assert at == len(done.stdout)
 
 
 def integers(case: Any) -> Graph:
@@ -66,21 +46,23 @@ def integers(case: Any) -> Graph:
 
 
 @pytest.mark.parametrize("name", ["resnet8", "dscnn", "vww", "autoencoder"])
-def test_networks_give_the_same_bits(zoo: ModuleType, name: str, tmp_path: Path) -> None:
+def test_networks_give_the_same_bits(zoo: ModuleType, name: str) -> None:
     case = zoo.ZOO[name]
     graph, x = integers(case), case.inputs()
     chosen = x[:: max(1, len(x) // CASES)][:CASES]
-    assert_same_bits(graph, [quantize_inputs(graph, [sample[None]]) for sample in chosen], tmp_path)
+    cases = [quantize_inputs(graph, [sample[None]]) for sample in chosen]
+    assert_same_bits(graph, "cortex-m55", cases)
 
 
-def test_random_graphs_give_the_same_bits(tmp_path: Path) -> None:
+def test_random_graphs_give_the_same_bits() -> None:
     graph, rng = batch(range(8)), np.random.default_rng(0)
     cases = [random_inputs(graph, rng, extreme=i % 2 == 1) for i in range(4)]
-    assert_same_bits(graph, cases, tmp_path)
+    assert_same_bits(graph, "cortex-m55", cases)
 
 
 def test_statuses_are_those_of_every_runner(tmp_path: Path) -> None:
     """Nothing to do, and input that ends early."""
+    need_emulator("cortex-m55")
     graph = batch([0])
     artifact = build(graph, "cortex-m55")
     assert ran(artifact, tmp_path, struct.pack("<I", 0)).returncode == 0
