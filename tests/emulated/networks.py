@@ -23,7 +23,7 @@ from qir.passes.manager import Manager
 from qir.passes.pipelines import CANONICALIZE, TO_INTEGER, quantize, transform
 from tests.tree import FOLDERS
 
-SAMPLES = 64  # to calibrate on: the ranges need not be the best ones here
+SAMPLES = 8  # to calibrate on: the ranges need not be the best ones here
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ def network(zoo: ModuleType, name: str, count: int, folder: Path) -> Network:
     with _locked(stem.with_suffix(".lock")):
         graph_file, arrays_file = stem.with_suffix(".qir"), stem.with_suffix(".npz")
         if not arrays_file.exists():
+            for old in set(folder.glob(f"{name}-{count}-*")) - {stem.with_suffix(".lock")}:
+                old.unlink()
             graph = quantized(case.model, case.calibration()[:SAMPLES])
             save_graph(graph, graph_file)
             arrays = _computed(graph, case.inputs()[:count])
