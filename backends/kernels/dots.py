@@ -107,6 +107,10 @@ ARMV7_PAIRS = _neon(
     "armv7_pairs", "arm neon", 0.2, pair_sums=True, temporaries=4, held=0, spread=2.0
 )
 ARMV7_WIDE = _neon("armv7_wide", "arm neon", 0.14, temporaries=4, held=0, spread=2.0)
+VMLADAVA = Dot(
+    "vmladava", frozenset({"thumb", "mve"}), 4, 8, 1, 1, 1, 1.0,
+    depth=16, x="int8", scheme=Scheme.LANES, is_sparse=False, counts=True, spread=2.0, fetch=1.0,
+)  # fmt: skip
 SMLAD = Dot(
     "smlad", frozenset({"thumb", "dsp"}), 4, 13, 6, 1, 1, 0.5,
     x=None, scheme=Scheme.LANES, is_sparse=False, counts=True, spread=3.0, fetch=3.0,
@@ -132,7 +136,7 @@ DOTS = {
     for dot in (
         VNNI512, VNNI256, AVX2_PAIRS, AVX2_WIDE,
         SMMLA, USDOT, SDOT, NEON_PAIRS, NEON_WIDE, ARMV7_PAIRS, ARMV7_WIDE,
-        SMLAD, VWMACC, VRMPY_WORD, VRMPY, PLAIN,
+        VMLADAVA, SMLAD, VWMACC, VRMPY_WORD, VRMPY, PLAIN,
     )
 }  # fmt: skip
 """Best first."""

@@ -40,8 +40,8 @@ class Epilogue:
 
     `zero_point` is what is left to add after the shift (0 when folded). `before`, `after`:
     per-channel shifts of the fast form are present. `fused`: accumulators begin at `start`, odd
-    lanes are multiplied and added at once. `late`: some rounding is added after the products. Constants of one vector of channels are a record of
-    `fields`, each one vector wide.
+    lanes are multiplied and added at once. `late`: some rounding is added after the products.
+    Constants of one vector of channels are a record of `fields`.
     """
 
     dtype: str

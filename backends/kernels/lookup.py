@@ -11,30 +11,47 @@ values of y's dtype for every value of the storage.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 
 from qir.backends.kernels.contraction import Array
 from qir.backends.kernels.fields import Fields
-from qir.backends.kernels.kernel import Kernel, vector_bytes
+from qir.backends.kernels.kernel import Kernel
 from qir.backends.kernels.nest import Nest, nest
 from qir.backends.kernels.view import View
 
 ENTRIES = 256
-TOGETHER = 64  # bytes of x that permuting code takes at once
+
+
+class Gather(Enum):
+    """How elements of a table of bytes are found, and how many at once."""
+
+    LOOP = 1
+    TBL = 16  # four tables of 64 bytes each in four registers of NEON
+    PERMUTE = 64  # AVX512BW: the table as 128 words
+    VLUT = 128  # Hexagon: two vectors, whose 16-bit lanes hold entries i and i + 64
+
+
+GATHERS = (
+    (frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq"}), Gather.PERMUTE),
+    (frozenset({"aarch64", "neon"}), Gather.TBL),
+    (frozenset({"hexagon", "hvx-length128b"}), Gather.VLUT),
+)
+"""What a machine with these traits has."""
 
 
 @dataclass(frozen=True)
 class LookupCode:
     """The nest's operands: x, the index of the table, y. Tables are in the order of x as a u8.
 
-    `permutes`: one table of bytes in vector registers (AVX512BW), read as 128 words.
+    With a gather other than LOOP there is one table, of bytes, in vector registers.
     """
 
     dtype: str
     tables: int
     nest: Nest
-    permutes: bool
+    gather: Gather
 
     @property
     def units(self) -> int:
@@ -46,8 +63,8 @@ class LookupCode:
 
     @property
     def fields(self) -> Fields:
-        if self.permutes:
-            return Fields((("words", "uint16", ENTRIES // 2),))
+        if self.gather is not Gather.LOOP:
+            return Fields((("bytes", "uint8", ENTRIES),))
         return Fields((("table", self.dtype, self.tables * ENTRIES),))
 
 
@@ -71,8 +88,14 @@ def lookup(x: View, table: Array, first: int, y: View, features: frozenset[str])
     if len(whole) > 1:
         index[-1] = 1
     loops = nest(y.shape, (x.strides, index, y.strides))
-    permutes = len(whole) == 1 and y.item == 1 and vector_bytes(features) == TOGETHER
-    permutes = permutes and loops.steps[0] == loops.steps[-1] == 1 and loops.row >= TOGETHER
-    code = LookupCode(y.dtype, len(whole), loops, permutes)
-    words = spread.view("<u2") if y.item == 1 else spread
-    return Kernel(code, code.fields.pack({"table": spread, "words": words}))
+    gather = next((g for needs, g in GATHERS if needs <= features), Gather.LOOP)
+    is_plain = len(whole) == 1 and y.item == 1 and loops.steps[0] == loops.steps[-1] == 1
+    if not is_plain or loops.row < gather.value:
+        gather = Gather.LOOP
+    code = LookupCode(y.dtype, len(whole), loops, gather)
+    if gather is Gather.LOOP:
+        return Kernel(code, code.fields.pack({"table": spread}))
+    content = spread.view(np.uint8).reshape(-1)
+    if gather is Gather.VLUT:
+        content = content.reshape(2, 2, ENTRIES // 4).transpose(0, 2, 1)
+    return Kernel(code, code.fields.pack({"bytes": content}))

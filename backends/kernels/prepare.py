@@ -6,7 +6,7 @@ that tiles and rows which moved back to fit write some once more, with the same 
 
 Needs: the constants block at a multiple of 64 bytes; SLACK readable bytes (of any content) after
 the last element of x and of the residual. Only the elements of y are written. x, residual and y
-must not overlap.
+must not overlap, but the residual may be y itself: every store depends on its own load.
 """
 
 from __future__ import annotations

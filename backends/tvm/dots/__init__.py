@@ -8,7 +8,7 @@ DOTS: dict[str, VectorDot] = {
     for dot in (
         vnni.Vnni512(), vnni.Vnni256(), avx2.Pairs(), avx2.Wide(),
         neon.Usmmla(), neon.Usdot(), neon.Sdot(), neon.NeonPairs(), neon.NeonWide(),
-        neon.Armv7Pairs(), neon.Armv7Wide(), smlad.Smlad(), rvv.Vwmacc(),
+        neon.Armv7Pairs(), neon.Armv7Wide(), smlad.Vmladava(), smlad.Smlad(), rvv.Vwmacc(),
         hvx.VrmpyWord(), hvx.Vrmpy(),
     )
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Cortex-M: four bytes become two pairs of 16 bits, which smlad multiplies and adds."""
+"""Cortex-M: smlad on pairs of 16 bits, and vmladava on 16 bytes where there is MVE."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from qir.backends.tvm.kernels.writer import Expr, call, cast_bits
 
 
 class Smlad(VectorDot):
-    """A scalar machine: one lane."""
+    """Four bytes become two pairs of 16 bits; a scalar machine has one lane."""
 
     name = "smlad"
 
@@ -22,6 +22,20 @@ class Smlad(VectorDot):
         for x, w in zip(spread, halves(word, "llvm.arm.sxtb16"), strict=True):
             acc = call("llvm.arm.smlad", "int32", x, w, acc)
         return acc
+
+
+class Vmladava(VectorDot):
+    """Sixteen products are added to one scalar accumulator."""
+
+    name = "vmladava"
+
+    def spreads(self, chunks: Sequence[Expr], count: int, dtype: str) -> list[list[Expr]]:
+        return [[cast_bits(chunks[0], "int8x16")]]
+
+    def step(self, acc: Expr, spread: list[Expr], weights: list[Expr]) -> Expr:
+        plain = [tirx.const(0, "int32")] * 3  # signed, adding, not exchanging
+        name = "llvm.arm.mve.vmldava.v16i8"
+        return call(name, "int32", *plain, acc, spread[0], weights[0])
 
 
 def halves(word: Expr, extend: str) -> list[Expr]:

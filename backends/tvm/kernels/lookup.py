@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from qir.backends.kernels.lookup import ENTRIES, TOGETHER, LookupCode
+from collections.abc import Callable
+
+from qir.backends.kernels.lookup import ENTRIES, Gather, LookupCode
 from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.kernels.script import Constants, Script
 from qir.backends.tvm.kernels.writer import Expr, call, cast, cast_bits, splat
 
-LANES = TOGETHER // 2  # words of one vector
+LANES = Gather.PERMUTE.value // 2  # words of one vector
 
 
 def emit_lookup(code: LookupCode, symbol: str) -> PrimFunc:
@@ -19,32 +21,83 @@ def emit_lookup(code: LookupCode, symbol: str) -> PrimFunc:
     x_step, table_step, y_step = code.nest.steps
 
     with w.units() as unit:
-        quarters = []
-        if code.permutes:
-            quarters = [w.let(constants.take("words", LANES * k, 1, LANES)) for k in range(4)]
+        find = FINDERS[code.gather](w, constants) if code.gather in FINDERS else None
 
         def row(offsets: list[Expr], at: Expr, width: int) -> None:
             x_at, table_at, y_at = offsets
             value = w.load(x, x_at + at * x_step, width)
-            if code.permutes:
-                w.store(y, y_at + at, _permuted(w, value, quarters, code.dtype), width)
+            if find is not None:
+                w.store(y, y_at + at, cast_bits(find(w.let(value)), f"{code.dtype}x{width}"), width)
                 return
             index = cast(value, "int32", 1) + (table_at + at * table_step) * ENTRIES
             w.store(y, y_at + at * y_step, constants.take("table", index))
 
         with w.rows(code.nest, unit) as offsets:
-            lanes = TOGETHER if code.permutes else 1
-            w.spans(code.nest.row, lanes, lambda at, width: row(offsets, at, width))
+            w.spans(code.nest.row, code.gather.value, lambda at, width: row(offsets, at, width))
     return w.finish(symbol)
 
 
-def _permuted(w: Script, value: Expr, quarters: list[Expr], dtype: str) -> Expr:
+Finder = Callable[[Expr], Expr]
+
+
+def _table(w: Script, constants: Constants, size: int) -> list[Expr]:
+    """The table in vectors of `size` bytes."""
+    return [w.let(constants.take("bytes", at, 1, size)) for at in range(0, ENTRIES, size)]
+
+
+def _tbl(w: Script, constants: Constants) -> Finder:
+    """Four tables of 64 entries; an index beyond its table finds 0."""
+    table = _table(w, constants, 16)
+
+    def find(value: Expr) -> Expr:
+        found = None
+        for k in range(4):
+            index = value - splat(64 * k, "uint8", 16) if k else value
+            part = call(
+                "llvm.aarch64.neon.tbl4.v16i8", "uint8x16", *table[4 * k : 4 * k + 4], index
+            )
+            found = part if found is None else tirx.bitwise_or(found, part)
+        return found
+
+    return find
+
+
+def _vlut(w: Script, constants: Constants) -> Finder:
+    """Each vlut finds the indices of one eighth of the table, and 0 for others."""
+    words, name = "int32x32", "llvm.hexagon.V6.vlutvvb"
+    table = [cast_bits(v, words) for v in _table(w, constants, 128)]
+
+    def find(value: Expr) -> Expr:
+        index = w.let(cast_bits(value, words))
+        found = call(f"{name}.128B", words, index, table[0], tirx.const(0, "int32"))
+        for k in range(1, 8):
+            eighth = tirx.const(k, "int32")
+            found = call(f"{name}.oracc.128B", words, found, index, table[k // 4], eighth)
+        return found
+
+    return find
+
+
+def _permute(w: Script, constants: Constants) -> Finder:
     """64 look-ups: those of the even bytes, and those of the odd."""
-    words = w.let(cast_bits(value, f"uint16x{LANES}"))
-    even = _looked_up(w, tirx.bitwise_and(words, _word(255)), quarters)
-    odd = _looked_up(w, tirx.shift_right(words, _word(8)), quarters)
-    both = tirx.bitwise_or(even, tirx.shift_left(odd, _word(8)))
-    return cast_bits(both, f"{dtype}x{TOGETHER}")
+    table = [cast_bits(v, f"uint16x{LANES}") for v in _table(w, constants, 2 * LANES)]
+    quarters = [w.let(v) for v in table]
+
+    def find(value: Expr) -> Expr:
+        words = w.let(cast_bits(value, f"uint16x{LANES}"))
+        even = _looked_up(w, tirx.bitwise_and(words, _word(255)), quarters)
+        odd = _looked_up(w, tirx.shift_right(words, _word(8)), quarters)
+        return tirx.bitwise_or(even, tirx.shift_left(odd, _word(8)))
+
+    return find
+
+
+FINDERS: dict[Gather, Callable[[Script, Constants], Finder]] = {
+    Gather.TBL: _tbl,
+    Gather.VLUT: _vlut,
+    Gather.PERMUTE: _permute,
+}
+"""What finds a whole vector of entries, once the table is loaded."""
 
 
 def _looked_up(w: Script, index: Expr, quarters: list[Expr]) -> Expr:
