@@ -103,13 +103,36 @@ def functions(content: bytes, target: Target) -> tuple[Function, ...]:
 
     Errors: LowerError without llvm-objdump, or when it cannot read the bytes.
     """
-    return tuple(_parsed(_listing(content, target), target.architecture == "hexagon"))
+    options = ("-d", "--no-show-raw-insn", *_options(target))
+    return tuple(_parsed(_listing(content, *options), target.architecture == "hexagon"))
 
 
-def _listing(content: bytes, target: Target) -> str:
+def data_references(content: bytes) -> dict[str, frozenset[str]]:
+    """What the data of an object points to: names by section, and by each symbol in a section.
+
+    Errors: LowerError without llvm-objdump, or when it cannot read the bytes.
+    """
+    section, found, places = "", dict[str, set[str]](), dict[str, str]()
+    for line in _listing(content).splitlines():
+        if m := _RECORDS.fullmatch(line):
+            section = m[1]
+        elif m := _RECORD.fullmatch(line):
+            found.setdefault(section, set()).add(_plain(m[1]))
+        elif m := _PLACED.fullmatch(line):
+            places[m[2]] = m[1]
+    sections = {s: frozenset(names) for s, names in found.items() if not _CODE.match(s)}
+    return sections | {name: sections[s] for name, s in places.items() if s in sections}
+
+
+def _plain(name: str) -> str:
+    """A relocation's symbol without its offset."""
+    return re.sub(r"[-+]0x[0-9a-f]+$", "", name)
+
+
+def _listing(content: bytes, *options: str) -> str:
     with tempfile.NamedTemporaryFile(prefix="qir-", suffix=".o") as file:
         Path(file.name).write_bytes(content)
-        command = [tool(), "-t", "-d", "-r", "--no-show-raw-insn", *_options(target), file.name]
+        command = [tool(), "-t", "-r", *options, file.name]
         try:
             done = subprocess.run(
                 command, capture_output=True, text=True, errors="replace", timeout=SECONDS
@@ -133,6 +156,10 @@ def _options(target: Target) -> list[str]:
     return [*cpu, f"--mattr={features}"]
 
 
+_CODE = re.compile(r"\.text|\.debug|\.eh_frame|\.ARM\.|\.llvm")
+_RECORDS = re.compile(r"RELOCATION RECORDS FOR \[(.+)\]:")
+_RECORD = re.compile(r"[0-9a-f]+\s+R_\w+\s+(\S+)")
+_PLACED = re.compile(r"[0-9a-f]+ .{7} (\S+)\t[0-9a-f]+ (?:\.hidden )?(\S+)")
 _SIZE = re.compile(r"([0-9a-f]+) .{5} F (\S+)\t([0-9a-f]+) (?:\.hidden )?(\S+)")
 _SECTION = re.compile(r"Disassembly of section (\S+):")
 _SYMBOL = re.compile(r"([0-9a-f]+) <(.+)>:")
@@ -159,7 +186,7 @@ def _parsed(listing: str, is_hexagon: bool) -> Iterator[Function]:
         elif current is None:
             continue
         elif m := _RELOCATION.fullmatch(line):
-            current.references.add(re.sub(r"[-+]0x[0-9a-f]+$", "", m[1]))
+            current.references.add(_plain(m[1]))
         elif (m := _LINE.fullmatch(line)) and current.holds(int(m[1], 16)):
             add(current, int(m[1], 16), m[2])
     if current is not None:

@@ -3,7 +3,8 @@
     python -m qir.backends.machine_code out.qir
 
 What is read is NAME.o, the object that gets linked, after every optimization. Its core is all that
-`NAME_run` reaches: the steps, the kernels, and whatever function in the object these refer to.
+`NAME_run` reaches: functions that it refers to, or whose addresses lie in data that it refers to
+(such as its table of steps), and so on from these.
 Every instruction of the core must be known as one on integers (`qir.backends.instructions`), and
 the core may ask for no symbol but memory functions: so neither a float, nor a division, nor a
 library that computes either can hide in it. What the object holds beside the core is told, not
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from qir.backends import elf
-from qir.backends.disassembly import Function, Instruction, functions, tool
+from qir.backends.disassembly import Function, Instruction, data_references, functions, tool
 from qir.backends.instructions import SETS, InstructionSet
 from qir.backends.targets import find
 from qir.ir.errors import QirError, VerifyError, listed
@@ -92,13 +93,6 @@ class Findings:
         return sum((Counter(body.dots) for body in self.bodies), Counter())
 
 
-def core(manifest: Mapping[str, Any]) -> tuple[str, ...]:
-    """The symbols from which an artifact's core is reached: entry, steps, kernels."""
-    name, steps = manifest["name"], manifest["steps"]
-    kernels = sorted({f"qir_{name}_{step['kernel']}" for step in steps})
-    return (f"{name}_run", *(f"step_{i}" for i in range(len(steps))), *kernels)
-
-
 def check(content: bytes, target: Target, symbols: Iterable[str]) -> Findings:
     """Every instruction that `symbols` of an object reach, held against the target's lists.
 
@@ -110,7 +104,7 @@ def check(content: bytes, target: Target, symbols: Iterable[str]) -> Findings:
         known = ", ".join(SETS)
         raise VerifyError(f"machine code of {target.machine}: no list, one of {known} has one")
     code = functions(content, target)
-    inside = _reached(code, symbols)
+    inside = _reached(code, data_references(content), symbols)
     foreign = frozenset(elf.undefined(content))
     return Findings(
         tuple(_body(f, kinds) for f in inside),
@@ -124,7 +118,7 @@ def prove(manifest: Mapping[str, Any], content: bytes, target: Target | None = N
 
     Errors: VerifyError that names every symbol and instruction that is not integer-only.
     """
-    found = check(content, target or find(manifest["target"]["name"]), core(manifest))
+    found = check(content, target or find(manifest["target"]["name"]), [f"{manifest['name']}_run"])
     if found.faults:
         what = f"{len(found.faults)} faults in integer-only code, none is allowed"
         raise VerifyError(
@@ -133,21 +127,23 @@ def prove(manifest: Mapping[str, Any], content: bytes, target: Target | None = N
     return found
 
 
-def _reached(code: Iterable[Function], symbols: Iterable[str]) -> list[Function]:
-    """The functions of these names, and all that they refer to by name or by section."""
+def _reached(
+    code: Iterable[Function], data: Mapping[str, frozenset[str]], symbols: Iterable[str]
+) -> list[Function]:
+    """The functions of these names, and all that they or the data they refer to name."""
     named: dict[str, list[Function]] = {}
     for function in code:
         for key in (function.name, function.section):
             named.setdefault(key, []).append(function)
-    todo, reached = list(symbols), {}
+    todo, seen = list(symbols), set[str]()
     if missing := [s for s in todo if s not in named]:
         raise VerifyError(listed("machine code: functions that the object lacks", missing))
     while todo:
-        for function in named.get(todo.pop(), ()):
-            if id(function) not in reached:
-                reached[id(function)] = function
-                todo += function.references
-    return sorted(reached.values(), key=lambda f: f.name)
+        if (name := todo.pop()) not in seen:
+            seen.add(name)
+            todo += data.get(name, ())
+            todo += [r for function in named.get(name, ()) for r in function.references]
+    return [f for f in code if seen & {f.name, f.section}]
 
 
 @cache

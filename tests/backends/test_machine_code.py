@@ -78,6 +78,20 @@ def test_a_float_that_a_core_reaches_is_found(name: str) -> None:
     assert "a_unused" in found.unreached
 
 
+TABLE = """
+static int one(int x) { return (int)((float)x * 1.5f); }
+static int two(int x) { return (int)((float)x + 2.5f); }
+static int (*const table[])(int) = {one, two};
+int a_run(int x);
+int a_run(int x) { return table[x & 1](x); }
+"""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_float_behind_a_table_of_functions_is_found(name: str) -> None:
+    assert {"one", "two"} <= {f.symbol for f in planted(name, TABLE).faults}
+
+
 def test_a_division_is_found() -> None:
     code = "int a_run(int x, int y);\nint a_run(int x, int y) { return x / y; }\n"
     faults = planted("aarch64", code).faults
