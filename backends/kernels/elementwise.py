@@ -22,8 +22,10 @@ from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, vector_bytes
 from qir.backends.kernels.nest import Nest, nest
 from qir.backends.kernels.plane import RANGE
-from qir.backends.kernels.scaling import Scale, Scaling, Term, plan_scaling, scaled_or_raw
+from qir.backends.kernels.scaling import Form, Scale, Scaling, Term, plan_scaling, scaled_or_raw
 from qir.backends.kernels.view import View
+
+HVX_BYTES = 128  # bytes of one of Hexagon's vectors; as int32 they take four
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,21 @@ def requantize(
     operands = [x.expanded(y.shape).strides for x in xs]
     loops = nest(y.shape, [*operands, scaled.view.strides, y.strides])
     dtypes = tuple(x.dtype for x in xs)
-    code = ElementwiseCode(dtypes, False, scaled.code, loops, vector_bytes(features))
+    width = _vector_bytes(features, dtypes, scaled.code, loops)
+    code = ElementwiseCode(dtypes, False, scaled.code, loops, width)
     return Kernel(code, code.fields.pack(scaled.values))
+
+
+def _vector_bytes(
+    features: frozenset[str], dtypes: tuple[str, ...], code: Scaling, loops: Nest
+) -> int:
+    """On Hexagon only whole vectors of bytes are worth it, and only in 32-bit arithmetic."""
+    if "hvx-length128b" not in features:
+        return vector_bytes(features)
+    bytes_only = {*dtypes, code.dtype} <= {"uint8", "int8"}
+    return (
+        4 * HVX_BYTES if bytes_only and code.form is Form.NARROW and loops.row >= HVX_BYTES else 0
+    )
 
 
 def multiply(
