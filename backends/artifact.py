@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from qir.backends import border, elf, entry
-from qir.backends.compile import Compiled, compile_kernels
+from qir.backends import border, elf, entry, variants
+from qir.backends.compile import Compiled
 from qir.backends.deploy import readme
 from qir.backends.folder import write_folder
 from qir.backends.footprint import Footprint
 from qir.backends.kernels import SLACK
 from qir.backends.link import Linked, link
-from qir.backends.lower import lower
 from qir.backends.portable import check_integer_only
 from qir.backends.program import Program, Step
 from qir.backends.proofs import proven
@@ -41,7 +40,10 @@ RUNNER, README = "runner", "README.md"
 
 @dataclass(frozen=True)
 class Artifact:
-    """All files of an artifact, in memory, manifest.json among them."""
+    """All files of an artifact, in memory, manifest.json among them.
+
+    `program`: of several variants the last, for the best machine.
+    """
 
     name: str
     target: Target
@@ -78,11 +80,10 @@ def build(
     a proof that fails.
     """
     machine = find(target)
-    program = lower(graph, machine, entry.identifier(name or graph.name))
-    is_c = machine.generator == "c"
-    codes = {s if is_c else entry.symbol(program, s): c for s, c in program.codes.items()}
-    compiled = compile_kernels(codes, machine)
-    sources = _sources(program, machine, compiled.texts)
+    programs = variants.lowered(graph, machine, entry.identifier(name or graph.name))
+    program = programs[-1]
+    compiled = variants.compiled(programs, machine)
+    sources = _sources(programs, machine, compiled.texts)
     proofs = proven(graph, compiled.checked)
     linked = link(
         machine, program.name, sources, compiled.objects, entry.exports(program, machine),
@@ -91,11 +92,13 @@ def build(
     cases = list(golden) if golden is not None else list(_examples(graph))
     footprint = Footprint.of(program, linked.object)
     files = _files(graph, program, sources, linked, cases)
+    files[PROGRAM] = "\n".join(p.text for p in programs).encode()
     needed = elf.undefined(linked.object)
     files[README] = readme(program, machine, footprint, needed, _version("qir")).encode()
     manifest = {
         **_manifest(program, machine, files, linked, compiled, proofs, len(cases)),
         "memory": footprint.entry(),
+        "variants": [_variant(p, p.variant) for p in programs if p.variant is not None],
     }
     return Artifact(
         program.name,
@@ -106,12 +109,15 @@ def build(
     )
 
 
-def _sources(program: Program, target: Target, texts: Mapping[str, str]) -> dict[str, str]:
+def _sources(
+    programs: Sequence[Program], target: Target, texts: Mapping[str, str]
+) -> dict[str, str]:
     """Every C file and header that is linked; `texts`: the kernels that are C."""
+    program = programs[-1]
     name = program.name
     sources = {
-        f"{name}.h": entry.header(program, target, _version("qir")),
-        f"{name}.c": entry.entry(program, texts),
+        f"{name}.h": entry.header(programs, target, _version("qir")),
+        f"{name}.c": entry.entry(programs, texts),
         f"{name}_border.c": border.source(program),
     }
     check_integer_only(f"{name}.c", sources[f"{name}.c"])
@@ -153,7 +159,6 @@ def _files(
         GOLDEN: b"".join(_golden(graph, cases)),
         GRAPH: text(graph).encode(),
         f"{GRAPH}.npz": packed(graph),
-        PROGRAM: program.text.encode(),
     }
 
 
@@ -200,6 +205,15 @@ def _manifest(
 
 def _listed(content: bytes) -> dict[str, Any]:
     return {"bytes": len(content), "sha256": format.digest(content)}
+
+
+def _variant(program: Program, machine: Target) -> dict[str, Any]:
+    return {
+        "name": machine.name,
+        "about": machine.about,
+        "needs": list(machine.needs),
+        "steps": [_entry(step) for step in program.steps],
+    }
 
 
 def _entry(step: Step) -> dict[str, Any]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from qir.backends import border, portable
+from qir.backends import border, dispatch, portable
+from qir.backends.dispatch import step_name, symbol
 from qir.backends.kernels import SLACK
 from qir.backends.portable import comment, printable
 from qir.backends.program import INPUT, OUTPUT, WEIGHTS, Argument, Program, Step, size_bytes
@@ -14,9 +15,6 @@ from qir.ir.errors import LowerError
 from qir.ir.op import Value
 from qir.ir.target import Target
 from qir.ir.types import Quant
-
-THREAD_BYTES = 12_500
-"""Bytes moved, or multiply-adds over 32, under which work is not worth a thread: about 1 us."""
 
 KEYWORDS = frozenset((
     "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else",
@@ -37,7 +35,8 @@ def identifier(name: str) -> str:
 def exports(program: Program, target: Target) -> tuple[str, ...]:
     """The functions that a shared library shows."""
     hosted = ("profile", "pool_start", "pool_stop") if target.is_hosted else ()
-    names = [f"{program.name}_{name}" for name in ("run", "run_float", *hosted)]
+    chosen = ("variant", "use_variant") if target.variants else ()
+    names = [f"{program.name}_{name}" for name in ("run", "run_float", *chosen, *hosted)]
     return (*names, *border.functions(program))
 
 
@@ -53,8 +52,9 @@ def about(value: Value) -> str:
     return f"{elem.carrier}[{shape}], real = {elem.scale.item()!r} * (stored - {zero})"
 
 
-def header(program: Program, target: Target, version: str) -> str:
-    """NAME.h."""
+def header(programs: Sequence[Program], target: Target, version: str) -> str:
+    """NAME.h; of several programs, the last stands for what they have in common."""
+    program = programs[-1]
     values = [f" *   input {i}: {about(v)}" for i, v in enumerate(program.inputs)]
     values += [f" *   output {i}: {about(v)}" for i, v in enumerate(program.outputs)]
     return fill(
@@ -65,7 +65,7 @@ def header(program: Program, target: Target, version: str) -> str:
         VERSION=version,
         INPUTS=len(program.inputs),
         OUTPUTS=len(program.outputs),
-        STEPS=len(program.steps),
+        STEPS=max(len(p.steps) for p in programs),
         HOSTED=int(target.is_hosted and target.generator != "c"),
         ALIGNMENT=target.alignment,
         SLACK=SLACK,
@@ -74,35 +74,27 @@ def header(program: Program, target: Target, version: str) -> str:
         STORED=border.scratch(program)[1],
         VALUES="\n".join(values),
         BORDER=border.prototypes(program),
+        VARIANTS=dispatch.prototypes(programs),
     )
 
 
-def symbol(program: Program, step: str) -> str:
-    """The linker's name of a kernel: no two programs share one."""
-    return f"qir_{program.name}_{step}"
-
-
-def entry(program: Program, texts: Mapping[str, str]) -> str:
+def entry(programs: Sequence[Program], texts: Mapping[str, str]) -> str:
     """NAME.c: NAME_run and, on a hosted machine, NAME_profile.
 
     `texts`: the kernels themselves, where they are C; empty where they are in an object.
     """
-    prototypes = {s.symbol: _prototype(program, s) for s in program.steps}
-    steps = list(enumerate(program.steps))
+    program = programs[-1]
+    prototypes = {symbol(p, s.symbol): _prototype(p, s) for p in programs for s in p.steps}
     return fill(
         "entry.c",
         NAME=program.name,
         UPPER=program.name.upper(),
         KERNELS=portable.kernels(program, texts) if texts else "\n".join(prototypes.values()),
-        FUNCTIONS="\n\n".join(_step(program, i, s, texts) for i, s in steps),
-        TABLE="\n".join(f"    {{step_{i}, {s.units}, {grain(s)}}}," for i, s in steps),
+        FUNCTIONS="\n\n".join(
+            _step(p, i, s, texts) for p in programs for i, s in enumerate(p.steps)
+        ),
+        STEPS=dispatch.steps(programs),
     )
-
-
-def grain(step: Step) -> int:
-    """The fewest units that are worth a thread."""
-    work = max(step.macs // 32, step.bytes_moved, 1)
-    return max(1, min(step.units, -(-THREAD_BYTES * step.units // work)))
 
 
 def _prototype(program: Program, step: Step) -> str:
@@ -117,9 +109,11 @@ def _step(program: Program, number: int, step: Step, texts: Mapping[str, str]) -
         for a in step.arguments
     )
     place = f" ({step.loc.source})" if step.loc.source else ""
+    machine = f"{program.variant}, " if program.variant else ""
+    name, parameters = step_name(program, number), "const void *context, int32_t begin, int32_t end"
     return (
-        f"{comment(f'{number}: {step.title}{place}')}\n"
-        f"static void step_{number}(const void *context, int32_t begin, int32_t end) {{\n"
+        f"{comment(f'{machine}{number}: {step.title}{place}')}\n"
+        f"static void {name}({parameters}) {{\n"
         f"    const struct call *c = context;\n"
         f"    {called}(\n{arguments}        begin, end);\n}}"
     )

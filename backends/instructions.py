@@ -55,7 +55,7 @@ X86 = InstructionSet(
         (sar|shr|shl|ror|mul|andn|bextr|bls[ir]|blsmsk|bzhi|pext|pdep|sh[lr]d)x?[lq]
         mov[sz][bwl][wlq] c[wlq]t[dolq] cltq cqto rep stos[bwlq] movs[bwlq]
         (set|cmov|j)n?(a|ae|b|be|c|e|g|ge|l|le|o|p|s)[wlq]? (jmp|call|ret)q? leave
-        nop[wl]? data16 endbr64 pause lock ud2 int3 vzeroupper vzeroall
+        nop[wl]? data16 endbr64 pause lock ud2 int3 vzeroupper vzeroall cpuid xgetbv
         v?mov(d|q|dq[au]|dqu(8|16|32|64)|dqa(32|64)|ntdqa?) v?lddqu kmov[bwdq]
         k(and|andn|or|xor|xnor|not|add|shiftl|shiftr|ortest|test|unpck)(bw|wd|dq|[bwdq])
         v?p(add|sub)(u?s)?[bwdq] v?pm(ax|in)[su][bwdq] v?pmul(h?dq|hu?w|hrsw|l[dwq]|udq)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -18,6 +18,7 @@ from qir.backends.moves import copied, framed, moves
 from qir.backends.place import Place
 from qir.backends.program import WEIGHTS, WORKSPACE, Address, Argument, Buffer, Program, Step
 from qir.backends.select import Call, Context, Missing, Unit, choose
+from qir.backends.weights import Weights
 from qir.ir.errors import LowerError, listed
 from qir.ir.graph import Graph
 from qir.ir.op import Loc, Op, Value
@@ -25,9 +26,12 @@ from qir.ir.ranges import value_bounds
 from qir.ir.target import Target
 
 
-def lower(graph: Graph, target: Target, name: str | None = None) -> Program:
+def lower(
+    graph: Graph, target: Target, name: str | None = None, weights: Weights | None = None
+) -> Program:
     """The program of an integer graph on `target`.
 
+    `weights`: where its constants are added, so that several programs share them.
     Errors: LowerError that lists every op the target has no integer kernel for, and why.
     """
     if graph.stage != "integer":
@@ -43,7 +47,8 @@ def lower(graph: Graph, target: Target, name: str | None = None) -> Program:
         layout = lay_out(graph, groups, sums)
         external = frozenset(r.name for r in layout.roots.values() if r.kind in (INPUT, OUTPUT))
         placed = replace(context, places=layout.places, external=external)
-        lowering = _Lowering(graph, placed, layout, name or graph.name)
+        kept = weights or Weights(target.alignment)
+        lowering = _Lowering(graph, placed, layout, name or graph.name, kept)
         program = lowering.run(groups)
         if not lowering.refused:
             return program
@@ -59,37 +64,16 @@ class _Pending:
     title: str
 
 
-@dataclass
-class _Weights:
-    """The blob of all constants; equal blocks are kept once."""
-
-    alignment: int
-    parts: list[bytes] = field(default_factory=list)
-    offsets: dict[bytes, int] = field(default_factory=dict)
-    size: int = 0
-
-    def add(self, block: bytes) -> int:
-        """The offset of `block`, a multiple of the alignment."""
-        if block not in self.offsets:
-            self.offsets[block] = self.size
-            padded = block.ljust(memory.aligned(len(block), self.alignment), b"\0")
-            self.parts.append(padded)
-            self.size += len(padded)
-        return self.offsets[block]
-
-    @property
-    def blob(self) -> bytes:
-        return b"".join([*self.parts, bytes(SLACK)])
-
-
 class _Lowering:
-    def __init__(self, graph: Graph, context: Context, layout: Layout, name: str) -> None:
+    def __init__(
+        self, graph: Graph, context: Context, layout: Layout, name: str, weights: Weights
+    ) -> None:
         self.graph, self.context, self.layout, self.name = graph, context, layout, name
+        self.weights = weights
         self.pending: list[_Pending] = []
         self.framed: set[str] = set()
         self.faults: list[str] = []
         self.refused: set[str] = set()  # results that cannot lie where their residual does
-        self.weights = _Weights(context.target.alignment)
         self.symbols: dict[Unit, str] = {}
 
     def run(self, groups: tuple[Group, ...]) -> Program:

@@ -33,7 +33,7 @@ from qir.ir.target import Target
 
 FOREIGN = re.compile(
     r"mem(set|cpy|move|cmp)|clock_gettime|__aeabi_mem\w+|__aeabi_unwind_cpp_pr\d"
-    r"|__hexagon_mem\w+"
+    r"|__hexagon_mem\w+|getauxval"
 )
 """What a core may ask of its surroundings."""
 

@@ -11,6 +11,7 @@ from math import prod
 
 from qir.backends.select import Unit
 from qir.ir.op import Loc, Value
+from qir.ir.target import Target
 
 INPUT, OUTPUT, WEIGHTS, WORKSPACE = "input", "output", "weights", "workspace"
 
@@ -70,7 +71,8 @@ class Buffer:
 class Program:
     """What an artifact runs. `codes`: the code of each symbol; equal codes share one.
 
-    `workspace_bound` is the most bytes alive at once: no plan can do with less.
+    `workspace_bound` is the most bytes alive at once: no plan can do with less. `variant`: the
+    machine it is for, where the artifact has programs for several.
     """
 
     name: str
@@ -83,6 +85,7 @@ class Program:
     weights: bytes
     workspace_bytes: int
     workspace_bound: int
+    variant: Target | None = None
 
     @property
     def macs(self) -> int:
@@ -91,7 +94,8 @@ class Program:
     @property
     def text(self) -> str:
         """Readable, one line for each buffer and step."""
-        lines = [f"program @{self.name} stage=lowered {{"]
+        variant = f" variant={self.variant}" if self.variant else ""
+        lines = [f"program @{self.name}{variant} stage=lowered {{"]
         lines += [f"  input {i} {v}: {v.type}" for i, v in enumerate(self.inputs)]
         outputs = enumerate(zip(self.outputs, self.output_names, strict=True))
         lines += [f"  output {i} {v} as {name}: {v.type}" for i, (v, name) in outputs]

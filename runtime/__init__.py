@@ -27,21 +27,29 @@ __all__ = [
 ]
 
 
-def load(path: str | os.PathLike[str], threads: int = 1, emulate: bool = False) -> Program:
+def load(
+    path: str | os.PathLike[str],
+    threads: int = 1,
+    emulate: bool = False,
+    variant: str | None = None,
+) -> Program:
     """The artifact in folder `path`, checked and ready to run.
 
-    `emulate`: run it under an emulator of the machine it was made for.
+    `emulate`: run it under an emulator of the machine it was made for. `variant`: of an artifact
+    for several machines, the one whose code runs in place of the best.
     """
-    return opened(read(path), threads, emulate)
+    return opened(read(path), threads, emulate, variant)
 
 
-def opened(loaded: Loaded, threads: int = 1, emulate: bool = False) -> Program:
+def opened(
+    loaded: Loaded, threads: int = 1, emulate: bool = False, variant: str | None = None
+) -> Program:
     """An artifact that was read, ready to run.
 
     Errors: MachineError when it is for another machine, and not to be emulated.
     """
     if not emulate:
-        return Session(loaded, threads)
+        return Session(loaded, threads, variant)
     if threads != 1:
         raise DataError(f"artifact {loaded.name}: {threads} threads, an emulated program has 1")
-    return Emulated(loaded)
+    return Emulated(loaded, variant=variant)

@@ -24,6 +24,7 @@ STATUS = {
     1: "the program refuses its arguments",
     2: "its input ended early",
     3: "its output was cut off",
+    5: "the emulated machine cannot run this variant",
 }
 """What the exit statuses of a runner mean."""
 
@@ -34,7 +35,9 @@ class Emulated(Program):
     One process runs all cases of a `run_many`; the border is NumPy's, of the same bits.
     """
 
-    def __init__(self, loaded: Loaded, seconds: float = SECONDS) -> None:
+    def __init__(
+        self, loaded: Loaded, seconds: float = SECONDS, variant: str | None = None
+    ) -> None:
         """Errors: ArtifactError when the artifact holds no runner, or its emulator is missing."""
         super().__init__(loaded)
         self.seconds, runner = seconds, self.manifest["runner"]
@@ -55,6 +58,15 @@ class Emulated(Program):
         file.write_bytes(loaded.files[runner])
         file.chmod(0o700)
         self._command = [*emulator, str(file)]
+        self._variant = variant
+        self._chosen = [] if variant is None else [str(self._number(variant))]
+
+    @property
+    def variant(self) -> str | None:
+        if self.variants and self._variant is None:
+            (number,) = struct.unpack("<i", self._ask(b"", ["which"]))
+            self._variant = self.variants[number]
+        return self._variant
 
     def __call__(self, *reals: npt.ArrayLike) -> Any:
         self._count(reals)
@@ -75,7 +87,7 @@ class Emulated(Program):
         parts = [struct.pack("<I", len(cases))]
         parts += [port.written(x) for case in cases for port, x in
                   zip(self.inputs, case, strict=True)]  # fmt: skip
-        content, at, found = self._ask(b"".join(parts)), 0, []
+        content, at, found = self._ask(b"".join(parts), self._chosen), 0, []
         needed = len(cases) * sum(port.size_bytes for port in self.outputs)
         if len(content) != needed:
             raise self._fault(f"gave {len(content)} bytes, {needed} are needed")
@@ -87,11 +99,10 @@ class Emulated(Program):
             found.append(tuple(outputs))
         return found
 
-    def _ask(self, given: bytes) -> bytes:
+    def _ask(self, given: bytes, arguments: Sequence[str]) -> bytes:
+        command = [*self._command, *arguments]
         try:
-            done = subprocess.run(
-                self._command, input=given, capture_output=True, timeout=self.seconds
-            )
+            done = subprocess.run(command, input=given, capture_output=True, timeout=self.seconds)
         except subprocess.TimeoutExpired as e:
             raise self._fault(f"ran over {self.seconds:g} s, an end is needed") from e
         except OSError as e:

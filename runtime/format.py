@@ -78,6 +78,7 @@ SCHEMA: Mapping[str, type | tuple[type, ...]] = {
     "inputs": list,
     "outputs": list,
     "steps": list,
+    "variants": list,
     "files": dict,
     "library": (str, type(None)),
     "runner": (str, type(None)),
@@ -122,6 +123,7 @@ QUANTIZATION: Mapping[str, type | tuple[type, ...]] = {
     "axis": (int, type(None)),
 }
 STEP: Mapping[str, type] = {"title": str, "kernel": str, "ops": list, "macs": int, "bytes": int}
+VARIANT: Mapping[str, type] = {"name": str, "needs": list, "steps": list}
 FILE: Mapping[str, type] = {"bytes": int, "sha256": str}
 SIZES = ("workspace_bytes", "weights_bytes", "stored_bytes", "alignment", "input_slack")
 
@@ -139,6 +141,8 @@ def faults(manifest: Manifest) -> Iterator[str]:
             yield from _tensor(f"{kind[:-1]} {i}", tensor)
     for i, step in enumerate(manifest["steps"]):
         yield from _entries(f"step {i}", step, STEP)
+    for i, variant in enumerate(manifest["variants"]):
+        yield from _variant(f"variant {i}", variant)
     for name, file in manifest["files"].items():
         if not is_plain(name):
             yield f"file {name!r}: a plain name is needed"
@@ -153,6 +157,13 @@ def faults(manifest: Manifest) -> Iterator[str]:
         yield f"alignment is {manifest['alignment']}, one of {ALIGNMENTS} is needed"
     if not manifest["name"].isidentifier() or not manifest["name"].isascii():
         yield f"name is {manifest['name']!r}, a C identifier is needed"
+
+
+def _variant(where: str, variant: Any) -> Iterator[str]:
+    broken = list(_entries(where, variant, VARIANT))
+    yield from broken
+    for i, step in enumerate([] if broken else variant["steps"]):
+        yield from _entries(f"{where}, step {i}", step, STEP)
 
 
 def is_plain(name: str) -> bool:

@@ -24,6 +24,22 @@ class Program:
         self.inputs = tuple(Port.of(entry) for entry in self.manifest["inputs"])
         self.outputs = tuple(Port.of(entry) for entry in self.manifest["outputs"])
 
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The machines that the artifact has code for, side by side; none where it is for one."""
+        return tuple(str(v["name"]) for v in self.manifest["variants"])
+
+    @property
+    def variant(self) -> str | None:
+        """The one of `variants` that runs; None where there are none, or nothing can run."""
+        return None
+
+    @property
+    def steps(self) -> list[dict[str, Any]]:
+        """The manifest's entry of each step that runs."""
+        running = (v["steps"] for v in self.manifest["variants"] if v["name"] == self.variant)
+        return list(next(running, self.manifest["steps"]))
+
     def __call__(self, *reals: npt.ArrayLike) -> Any:
         """Reals in, reals out: one array, or a tuple when there are several outputs."""
         raise self._refusal()
@@ -71,6 +87,16 @@ class Program:
 
     def close(self) -> None:
         """Give back what running takes."""
+
+    def _number(self, variant: str) -> int:
+        """Which of the variants it is, for the code."""
+        if variant not in self.variants:
+            have = ", ".join(self.variants) or "none"
+            raise DataError(
+                f"artifact {self.loaded.name}: variant {variant!r}, one of those it has is needed:"
+                f" {have}"
+            )
+        return self.variants.index(variant)
 
     def _count(self, given: Sequence[Any]) -> None:
         if len(given) != len(self.inputs):

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .address import address
-from .errors import ArtifactError, DataError
-from .load import Library, Loaded
+from .errors import ArtifactError, DataError, MachineError
+from .load import Library, Loaded, cpu_flags
 from .port import REAL, Array
 from .program import Program
 
@@ -68,12 +68,15 @@ class Session(Program):
     """A loaded artifact, ready to run.
 
     Calls may come from several threads: each uses a box of its own. `threads` more than 1 starts
-    the artifact's own pool, which splits the work of one call at a time.
+    the artifact's own pool, which splits the work of one call at a time. `variant`: of an artifact
+    for several machines, the one whose code runs; by default the best that this machine can run.
     """
 
-    def __init__(self, loaded: Loaded, threads: int = 1) -> None:
+    def __init__(self, loaded: Loaded, threads: int = 1, variant: str | None = None) -> None:
         super().__init__(loaded)
         self._library = Library(loaded)
+        if variant is not None:
+            self._use(variant)
         self._run = self._library.function("run", [POINTER] * 5)
         self._profile = self._library.function("profile", [POINTER] * 6)
         self._run_float = self._library.function("run_float", [POINTER] * 6)
@@ -87,6 +90,24 @@ class Session(Program):
         self._boxes: deque[_Box] = deque([_Box(self)])
         self._shapes = tuple((i, p.shape, p.scale is not None) for i, p in enumerate(self.inputs))
         self._single = len(self.outputs) == 1
+
+    @property
+    def variant(self) -> str | None:
+        if not self.variants:
+            return None
+        return self.variants[self._library.function("variant", [])()]
+
+    def _use(self, variant: str) -> None:
+        number = self._number(variant)
+        if not self._library.function("use_variant", [ctypes.c_int])(number):
+            return
+        have = cpu_flags()
+        missing = [n for n in self.manifest["variants"][number]["needs"] if n not in have]
+        raise MachineError(
+            f"artifact {self.loaded.name}: variant {variant} is for CPUs with"
+            f" {', '.join(missing) or 'more'}, which this one lacks",
+            "without a variant the best one that this machine can run is taken",
+        )
 
     def __call__(self, *reals: npt.ArrayLike) -> Any:
         if len(reals) != len(self.inputs):
@@ -119,10 +140,11 @@ class Session(Program):
         return [self.run_integer(*case) for case in cases]
 
     def profile(self, *stored: npt.ArrayLike) -> list[tuple[dict[str, Any], int]]:
-        times = (ctypes.c_uint64 * max(len(self.manifest["steps"]), 1))()
+        steps = self.steps
+        times = (ctypes.c_uint64 * max(len(steps), 1))()
         address = ctypes.addressof(times)
         self._with_integers(stored, lambda box: self._profile(*box.integer_arguments, address))
-        return list(zip(self.manifest["steps"], times, strict=False))
+        return list(zip(steps, times, strict=False))
 
     def _with_integers(self, stored: Sequence[npt.ArrayLike], call: Any) -> tuple[Array, ...]:
         arrays = self._stored(stored)

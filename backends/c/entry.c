@@ -18,16 +18,12 @@ struct step {
     int32_t units, grain;
 };
 
-static const struct step steps[@UPPER@_STEPS] = {
-@TABLE@
+struct order {
+    const struct step *first;
+    int32_t count;
 };
 
-/* Volatile, so that every step stays a call: steps use the same memory in turn, as elements of
- * different types, and compilers that merged them could mix these up. */
-static const struct step *first_step(void) {
-    const struct step *const volatile first = steps;
-    return first;
-}
+@STEPS@
 
 static int prepare(struct call *c, const void *const inputs[], void *const outputs[],
     void *workspace, const void *weights) {
@@ -57,8 +53,8 @@ int @NAME@_run(const void *const inputs[], void *const outputs[], void *workspac
     struct call c;
     const int fault = prepare(&c, inputs, outputs, workspace, weights);
     if (fault) return fault;
-    const struct step *const s = first_step();
-    for (int i = 0; i < @UPPER@_STEPS; i++) do_step(&s[i], &c, threads);
+    const struct order order = order_of_steps();
+    for (int32_t i = 0; i < order.count; i++) do_step(&order.first[i], &c, threads);
     return 0;
 }
 
@@ -76,10 +72,10 @@ int @NAME@_profile(const void *const inputs[], void *const outputs[], void *work
     struct call c;
     const int fault = prepare(&c, inputs, outputs, workspace, weights);
     if (fault) return fault;
-    const struct step *const s = first_step();
-    for (int i = 0; i < @UPPER@_STEPS; i++) {
+    const struct order order = order_of_steps();
+    for (int32_t i = 0; i < order.count; i++) {
         const uint64_t begin = now();
-        do_step(&s[i], &c, threads);
+        do_step(&order.first[i], &c, threads);
         nanoseconds[i] = now() - begin;
     }
     return 0;

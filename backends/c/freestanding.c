@@ -29,7 +29,19 @@ void *memset(void *to, int value, size_t size) {
     return to;
 }
 
-#if defined(__arm__)
+#if defined(__aarch64__)
+/* As Linux leaves it: count, arguments, null, environment, null, then pairs of type and value. */
+const unsigned long *qir_stack;
+
+unsigned long getauxval(unsigned long type) {
+    const unsigned long *at = qir_stack + qir_stack[0] + 2;
+    while (*at++) {}
+    for (; at[0]; at += 2) {
+        if (at[0] == type) return at[1];
+    }
+    return 0;
+}
+#elif defined(__arm__)
 void __aeabi_memcpy(void *to, const void *from, size_t size) { memcpy(to, from, size); }
 void __aeabi_memcpy4(void *to, const void *from, size_t size) { memcpy(to, from, size); }
 void __aeabi_memcpy8(void *to, const void *from, size_t size) { memcpy(to, from, size); }

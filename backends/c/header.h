@@ -46,7 +46,7 @@ int @NAME@_run(const void *const inputs[], void *const outputs[], void *workspac
  * STORED_BYTES, aligned like the workspace. */
 int @NAME@_run_float(const void *const inputs[], void *const outputs[], void *stored,
     void *workspace, const void *weights, const struct qir_threads *threads);
-@BORDER@
+@BORDER@@VARIANTS@
 #if @UPPER@_HOSTED
 /* @NAME@_run, and the nanoseconds that each step took. */
 int @NAME@_profile(const void *const inputs[], void *const outputs[], void *workspace,

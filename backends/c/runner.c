@@ -2,7 +2,9 @@
  *
  * Standard input: a 32-bit count of cases, then the stored inputs of each case.
  * Standard output: the stored outputs of each case. Exit: 0, 1 when @NAME@_run fails, 2 when the
- * input ends early, 3 when the output cannot be written.
+ * input ends early, 3 when the output cannot be written. Where there are variants: the argument N
+ * takes variant N, exit 5 when it cannot run; `which` writes the number of the one that runs, of
+ * 32 bits, and nothing else.
  */
 #include "@NAME@.h"
 
@@ -18,7 +20,7 @@ static long call_system(long number, long a, const void *b, long c) {
     __asm__ volatile("svc #0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2) : "memory");
     return x0;
 }
-__asm__(".globl _start\n_start:\n mov x29, #0\n mov x9, sp\n and sp, x9, #-128\n b qir_main\n");
+__asm__(".globl _start\n_start:\n mov x29, #0\n mov x0, sp\n and sp, x0, #-128\n b qir_main\n");
 #elif defined(__arm__)
 enum { READ = 3, WRITE = 4, EXIT = 1 };
 static long call_system(long number, long a, const void *b, long c) {
@@ -87,10 +89,30 @@ static void deliver(const unsigned char *from, long size) {
     }
 }
 
-__attribute__((used, noreturn)) void qir_main(void) {
+#ifdef @UPPER@_VARIANTS
+extern const unsigned long *qir_stack;
+
+static void choose(const unsigned long *stack) {
+    const char *const word = stack[0] > 1 ? (const char *)stack[2] : "";
+    qir_stack = stack;
+    if (*word >= '0' && *word <= '9') {
+        if (@NAME@_use_variant(*word - '0')) leave(5);
+    } else if (*word) {
+        const int32_t number = @NAME@_variant();
+        deliver((const unsigned char *)&number, sizeof number);
+        leave(0);
+    }
+}
+#else
+#define choose(stack) (void)(stack)
+#endif
+
+/* `stack`: as Linux leaves it, where there is one. */
+__attribute__((used, noreturn)) void qir_main(const unsigned long *stack) {
     static const long input_bytes[] = {@INPUT_BYTES@}, output_bytes[] = {@OUTPUT_BYTES@};
     static unsigned char *const inputs[] = {@INPUTS@}, *const outputs[] = {@OUTPUTS@};
     uint32_t cases = 0;
+    choose(stack);
     receive((unsigned char *)&cases, sizeof cases);
     for (uint32_t i = 0; i < cases; i++) {
         for (int k = 0; k < @UPPER@_INPUTS; k++) receive(inputs[k], input_bytes[k]);

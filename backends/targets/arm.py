@@ -62,10 +62,17 @@ def cortex_m(name: str, triple: str, vector_bits: int, about: str) -> Target:
 
 BASELINE = aarch64("aarch64", (), "any 64-bit ARM machine under Linux", "arm64")
 DOTPROD = aarch64(
-    "aarch64-dotprod", ("dotprod",), "64-bit ARM with sdot (Cortex-A55, A76 and newer)", "arm"
+    "aarch64-dotprod", ("dotprod",), "64-bit ARM with sdot (Cortex-A55, A76 and newer)"
 )
 I8MM = aarch64(
     "aarch64-i8mm", ("dotprod", "i8mm"), "64-bit ARM with smmla (Neoverse V1, Cortex-A510, newer)"
+)
+ANY = replace(
+    BASELINE,
+    name="arm",
+    aliases=(),
+    about="any 64-bit ARM under Linux; code for sdot and smmla too, chosen when it runs",
+    variants=(BASELINE, DOTPROD, I8MM),
 )
 ARMV7 = Target(
     name="armv7",

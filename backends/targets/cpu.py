@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -97,13 +98,20 @@ def host_features() -> tuple[str, ...]:
     return tuple(sorted(have))
 
 
-BASELINE = x86("x86-64", (), "any x86-64 machine", ("x86", "x86_64"))
+BASELINE = x86("x86-64", (), "any x86-64 machine", ("x86_64",))
 AVX2 = x86("x86-avx2", _V3, "x86-64 with AVX2 (Haswell, Zen and newer)")
 AVX_VNNI = x86("x86-avxvnni", (*_V3, "avxvnni"), "x86-64 with AVX-VNNI (Alder Lake and newer)")
 AVX512_VNNI = x86(
     "x86-avx512vnni",
     (*_V4, "avx512vnni"),
     "x86-64 with AVX512-VNNI (Cascade Lake, Zen 4 and newer)",
+)
+ANY = replace(
+    BASELINE,
+    name="x86",
+    aliases=(),
+    about="any x86-64 machine; code for AVX2, AVX-VNNI and AVX512-VNNI, chosen when it runs",
+    variants=(BASELINE, AVX2, AVX_VNNI, AVX512_VNNI),
 )
 
 

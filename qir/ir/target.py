@@ -31,11 +31,14 @@ class Target:
     run the code, by the names its system uses for them (on Linux those in /proc/cpuinfo). `machine`
     and `system` are what platform.machine() and sys.platform say there. `is_hosted`: there is an
     operating system with a C library and shared libraries. `c_flags` are the C compiler's alone,
-    such as those that let it use `features`; `options` are further ones of LLVM's, such as the float ABI.
-    `generator`: what turns kernels into code, "llvm" or "c". `emulator`: the command that runs a
-    static executable of this machine on another one; empty where there is none. `board`: the bare
-    board that it emulates, whose memory map the executable is linked for; empty with a system.
+    such as those that let it use `features`; `options` are further ones of LLVM's, such as the
+    float ABI. `generator`: what turns kernels into code, "llvm" or "c". `emulator`: the command
+    that runs a static executable of this machine on another one; empty where there is none.
+    `board`: the bare board that it emulates, whose memory map the executable is linked for; empty
+    with a system.
     `alignment`: bytes, of the workspace, of every buffer in it, and of the weights.
+    `variants`: narrower machines whose code goes into one program side by side, the one that needs
+    least first; when it runs, the last that the machine can run is taken.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Target:
     emulator: tuple[str, ...] = ()
     board: str = ""
     alignment: int = 64
+    variants: tuple[Target, ...] = ()
 
     @property
     def architecture(self) -> str:
