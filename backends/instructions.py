@@ -224,6 +224,8 @@ OF_KERNELS = {
     "armv7_wide": "vmlal.16",
     "smlad": "smlad",
     "vwmacc": "vwmacc",
+    "vmladava": "vmladava",
+    "vrmpy_word": "vrmpy",
     "vrmpy": "vrmpy",
 }
 """The instruction that a kernel must hold, by the name of the dot that it is blocked around."""

@@ -163,8 +163,8 @@ def pack_depthwise(code: DepthwiseCode, weights: Array, channels: Channels) -> b
 def _order(code: DepthwiseCode) -> Array:
     """(sets, 4, lanes) -> channel, or -1 past the end of a short chunk."""
     size, block = code.machine.vector_bytes, code.machine.block
-    inside = np.arange(size).reshape(size // block, 4, block // 4)
-    inside = inside.transpose(1, 0, 2).reshape(4, -1)
+    blocks = np.arange(size).reshape(size // block, 4, block // 4)
+    inside = blocks.transpose(1, 0, 2).reshape(4, -1)
     channel = (np.array(code.starts)[:, None, None] + inside) % code.y.channels
     return np.where(inside < code.count, channel, -1)
 

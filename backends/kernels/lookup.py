@@ -95,7 +95,7 @@ def lookup(x: View, table: Array, first: int, y: View, features: frozenset[str])
     code = LookupCode(y.dtype, len(whole), loops, gather)
     if gather is Gather.LOOP:
         return Kernel(code, code.fields.pack({"table": spread}))
-    content = spread.view(np.uint8).reshape(-1)
+    content: Array = spread.view(np.uint8).reshape(-1)
     if gather is Gather.VLUT:
         content = content.reshape(2, 2, ENTRIES // 4).transpose(0, 2, 1)
     return Kernel(code, code.fields.pack({"bytes": content}))

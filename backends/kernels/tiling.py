@@ -46,7 +46,7 @@ def choose_tile(dot: Dot, work: Work) -> Tile:
     """The cheapest tile; several rows only where a tile holds whole rows."""
     best: tuple[float, int] | None = None
     chosen = Tile(1, 1)
-    for vectors in range(1, min(work.vectors, 6) + 1):
+    for vectors in range(1, min(work.vectors, 8 if dot.counts else 6) + 1):
         for pixels in range(1, min(work.width, dot.most_places) + 1):
             most = min(work.height, dot.most_places // pixels) if pixels == work.width else 1
             for rows in range(1, most + 1):

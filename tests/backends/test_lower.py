@@ -199,7 +199,7 @@ def test_a_graph_of_another_stage_is_refused() -> None:
 def test_an_unknown_target_lists_those_there_are() -> None:
     with pytest.raises(
         LowerError,
-        match=r"target x86avx2: unknown, one of cpu, .*x86-64, .* is needed\nhint: did you mean x86-",
+        match=r"target x86avx2: unknown, one of cpu, .*, .* is needed\nhint: did you mean x86-",
     ):
         find("x86avx2")
 

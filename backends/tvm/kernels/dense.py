@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from qir.backends.kernels.dense import DenseCode
@@ -168,38 +168,31 @@ class _Dense:
         X is loaded for several at once where the machine can.
         """
         together, step_bytes = self.machine.together, self.code.step_bytes
+        groups = range(0, self.code.tile.places, self.machine.rows)
         at = 0
         while at < count:
             taken = together if count - at >= together else 1
-            spreads = self._spreads(x, ahead + at * self.machine.depth, taken)
+            first = ahead + at * self.machine.depth
+            spreads: Iterable[list[list[Expr]]] = (
+                self._spread(x, first, group, taken) for group in groups
+            )
+            if taken > 1:
+                spreads = list(spreads)
             for i in range(taken):
                 split = (at + i) % self.code.tile.splits
-                self._step(acc, split, spreads, i, weights + (at + i) * step_bytes)
+                forms = (spread[i] for spread in spreads)
+                self._step(acc, split, forms, weights + (at + i) * step_bytes)
             at += taken
 
-    def _spreads(self, x: Expr, ahead: int, count: int) -> list[Callable[[], list[list[Expr]]]]:
-        """For each group of pixels that share accumulators: the operand forms of `count` steps."""
-        places, rows = self.code.tile.places, self.machine.rows
-
-        def of(first: int) -> list[list[Expr]]:
-            chunks = [
-                chunk
-                for i in range(rows)
-                for chunk in self._chunks(x, ahead, min(first + i, places - 1), count)
-            ]
-            if isinstance(self.dot, VrmpyWord):
-                self.sums[first] = self.dot.summed(self.sums[first], chunks)
-            reads = self.machine.x or self.code.x.dtype
-            let = self.writer.let
-            return [
-                [let(f, "x") for f in forms] for forms in self.dot.spreads(chunks, count, reads)
-            ]
-
-        groups = range(0, places, rows)
-        if count > 1:  # all are loaded before the first step
-            loaded = [of(first) for first in groups]
-            return [lambda found=found: found for found in loaded]  # type: ignore[misc]
-        return [lambda first=first: of(first) for first in groups]  # type: ignore[misc]
+    def _spread(self, x: Expr, ahead: int, place: int, count: int) -> list[list[Expr]]:
+        """The operand forms of `count` steps, for the pixels from `place` on that share them."""
+        most, let = self.code.tile.places - 1, self.writer.let
+        rows = range(place, place + self.machine.rows)
+        chunks = [c for row in rows for c in self._chunks(x, ahead, min(row, most), count)]
+        if isinstance(self.dot, VrmpyWord):
+            self.sums[place] = self.dot.summed(self.sums[place], chunks)
+        found = self.dot.spreads(chunks, count, self.machine.x or self.code.x.dtype)
+        return [[let(form, "x") for form in forms] for forms in found]
 
     def _chunks(self, x: Expr, ahead: int, place: int, count: int) -> list[Expr]:
         """`count` dots' bytes of X at one pixel, as the dot reads them."""
@@ -230,13 +223,9 @@ class _Dense:
         return [w.let(tirx.bitwise_xor(word, tirx.const(flip, f"int{bits}"))) for word in found]
 
     def _step(
-        self,
-        acc: Registers,
-        split: int,
-        spreads: list[Callable[[], list[list[Expr]]]],
-        turn: int,
-        weights: Expr,
+        self, acc: Registers, split: int, spreads: Iterable[list[Expr]], weights: Expr
     ) -> None:
+        """One dot of every accumulator; `spreads` are made as they are asked for."""
         code, w, machine = self.code, self.writer, self.machine
         vectors, size = code.tile.vectors, machine.weight_bytes
         loaded = [
@@ -246,8 +235,7 @@ class _Dense:
             ]
             for v in range(vectors)
         ]
-        for group, spread in enumerate(spreads):
-            forms = spread()[turn]
+        for group, forms in enumerate(spreads):
             for v in range(vectors):
                 first = split * self.places + group * machine.rows
                 shared = [(first + i) * vectors + v for i in range(machine.rows)]
