@@ -130,13 +130,23 @@ def _run(commands: Any) -> None:
     p.add_argument(
         "--emulate", action="store_true", help="under an emulator of the machine it was made for"
     )
+    _variant(p)
     p.add_argument("--threads", type=_positive, default=1)
+
+
+def _variant(p: Any) -> None:
+    p.add_argument(
+        "--variant",
+        metavar="NAME",
+        help="of a program for several machines, the one whose code runs (default: the best)",
+    )
 
 
 def _bench(commands: Any) -> None:
     p = _command(commands, "bench", "qir.commands", "bench_artifact", "time a program and its ops")
     _artifact(p)
     p.add_argument("--seconds", type=_seconds, default=3.0, help="how long to measure (3)")
+    _variant(p)
     p.add_argument("--threads", type=_positive, default=1)
     p.add_argument("--json", action="store_true", help="the numbers as JSON")
 

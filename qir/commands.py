@@ -59,7 +59,7 @@ def compile_model(given: Namespace) -> None:
     net.save(output)
     report = net.report()
     out = console()
-    out.print(f"{report.name} for {report.target}: {summary(report)}", highlight=False)
+    out.print(f"{report.name} for {report.machine}: {summary(report)}", highlight=False)
     out.print(f"integer only: {report.proofs.integer_only}", highlight=False)
     claims = report.proofs.overflow_claims
     out.print(f"no overflow: {claims} intermediates stay within their bits", highlight=False)
@@ -69,7 +69,7 @@ def compile_model(given: Namespace) -> None:
 
 def run_artifact(given: Namespace) -> None:
     """Run samples one after the other; write the outputs, or tell what is in them."""
-    net = qir.load(given.artifact, given.threads, given.emulate)
+    net = qir.load(given.artifact, given.threads, given.emulate, given.variant)
     arrays = [array for name in given.input for array in read_arrays(name)]
     call = net.run_integer if given.integer else net
     found = _run_all(call, net.session.inputs, arrays)
@@ -116,7 +116,7 @@ def _batches(port: Port, array: Array) -> int:
 
 def bench_artifact(given: Namespace) -> None:
     """Time the whole call as Python makes it, then each step of it."""
-    net = qir.load(given.artifact, given.threads)
+    net = qir.load(given.artifact, given.threads, variant=given.variant)
     inputs = [reals(port) for port in net.session.inputs]
     whole = measure(lambda: net(*inputs), given.seconds)
     report, moves = profiled(net)
@@ -127,7 +127,8 @@ def bench_artifact(given: Namespace) -> None:
         return
     out = console()
     out.print(
-        f"{report.name} for {report.target}, {given.threads} threads: least {micros(whole.least)},"
+        f"{report.name} for {net.session.variant or report.target}, {given.threads} threads:"
+        f" least {micros(whole.least)},"
         f" median {micros(whole.median)} of {whole.runs} runs",
         highlight=False,
     )

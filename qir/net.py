@@ -78,15 +78,18 @@ class Net:
         return f"<qir.Net {self._report.name} for {self._report.target}>"
 
 
-def load(path: str | Path, threads: int = 1, emulate: bool = False) -> Net:
+def load(
+    path: str | Path, threads: int = 1, emulate: bool = False, variant: str | None = None
+) -> Net:
     """The artifact in the folder `path`, every file of it checked, ready to run.
 
-    `emulate`: run it under an emulator of the machine it was made for.
+    `emulate`: run it under an emulator of the machine it was made for. `variant`: of an artifact
+    for several machines, the one whose code runs in place of the best.
     Errors: ArtifactError when it is damaged, incomplete, or not for this machine.
     """
     with translated():
         loaded = runtime.read(path)
-        session = runtime.opened(loaded, threads, emulate)
+        session = runtime.opened(loaded, threads, emulate, variant)
     return _net(Path(path), loaded, session)
 
 

@@ -35,7 +35,7 @@ def page(report: Report) -> str:
     """The whole page as text; opens in any browser, loads nothing."""
     fill = {
         "name": escape(report.name),
-        "target": escape(report.target),
+        "target": escape(report.machine),
         "style": _beside("page.css"),
         "script": _beside("page.js"),
         "details": _details(report),

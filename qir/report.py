@@ -14,12 +14,16 @@ from qir.rows import OpRow, PassRow, Port, Proofs, Share, Sizes
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
-FORMAT = 2  # of the JSON; another number is refused
+FORMAT = 3  # of the JSON; another number is refused
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was compiled, and how well; prints as tables, opens as a page, keeps as JSON."""
+    """What was compiled, and how well; prints as tables, opens as a page, keeps as JSON.
+
+    `variants`: the machines that the program has code for, where they are several; the kernels of
+    the rows are then those of the last.
+    """
 
     name: str
     target: str
@@ -30,6 +34,12 @@ class Report:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     created_by: tuple[tuple[str, str], ...]
+    variants: tuple[str, ...] = ()
+
+    @property
+    def machine(self) -> str:
+        """The target, and its variants where there are several."""
+        return f"{self.target} ({', '.join(self.variants)})" if self.variants else self.target
 
     @property
     def macs(self) -> int:

@@ -48,6 +48,7 @@ def survey(
         inputs=ports(graph.inputs),
         outputs=ports(graph.outputs, graph.output_names),
         created_by=tuple(sorted((str(k), str(v)) for k, v in manifest["versions"].items())),
+        variants=tuple(v["name"] for v in manifest["variants"]),
     )
 
 

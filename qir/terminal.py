@@ -40,7 +40,7 @@ def sqnr_class(sqnr_db: float | None) -> str:
 
 def tables(report: Report, columns: int = LEAST_COLUMNS) -> Iterator[RenderableType]:
     """What a terminal of so many columns shows, top to bottom."""
-    head = Text.assemble((report.name, "bold"), " for ", (report.target, "bold"))
+    head = Text.assemble((report.name, "bold"), " for ", (report.machine, "bold"))
     yield Text.assemble(head, ": ", summary(report))
     yield _ports(report)
     yield _ops(report, columns)

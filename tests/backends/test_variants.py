@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import qir
 from qir import runtime
 from qir.backends import build, find, variants
 from qir.backends.artifact import Artifact
@@ -22,6 +23,7 @@ from qir.backends.dispatch import symbol
 from qir.backends.features import BITS, WORDS, needed
 from qir.backends.instructions import OF_KERNELS
 from qir.backends.machine_code import prove
+from qir.cli import main
 from qir.ir.errors import LowerError
 from qir.ir.graph import Graph
 from qir.ir.interpret import interpret
@@ -107,6 +109,23 @@ def test_steps_are_timed_of_the_variant_that_runs() -> None:
         timed = session.profile(*session.golden()[0][0])
         assert [step for step, _ in timed] == manifest["variants"][number]["steps"]
         assert all(spent > 0 for _, spent in timed)
+
+
+def test_users_choose_and_see_the_variant(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = qir.compile(residual_network(), target="x86")
+    assert net.report().variants == tuple(NAMES) and net.session.variant == here()[-1]
+    assert f" for x86 ({', '.join(NAMES)}): " in str(net.report())
+    path = str(net.save(tmp_path / "small.qir"))
+    assert qir.load(path, variant="x86-64").session.variant == "x86-64"
+    np.save(tmp_path / "x.npy", stored_inputs(residual_network())[0])
+    given = ["--input", str(tmp_path / "x.npy"), "--integer"]
+    assert main(["run", path, *given, "--variant", "x86-64"]) == 0
+    assert main(["run", path, *given, "--variant", "x86-32"]) != 0
+    assert "variant 'x86-32', one of those it has is needed" in capsys.readouterr().err
+    assert main(["bench", path, "--seconds", "0.1", "--variant", "x86-64"]) == 0
+    assert " for x86-64, 1 threads: least " in capsys.readouterr().out
 
 
 # -- one artifact
