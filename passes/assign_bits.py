@@ -32,6 +32,7 @@ def assign(layers: Sequence[Layer], limits: Mapping[str, float], rules: Rules = 
         x_lc = x_mc for tied layers l, m; x_lc = 1 for bits that are given
 
     Solved by HiGHS with no gap; each limit then holds exactly, for sums that are rounded once.
+    Sums of losses that differ by 1e-12 of the largest difference within a layer count as equal.
     Of assignments with one loss it is one that uses least of the limited resources, all taken
     together. The same arguments give the same answer.
 
