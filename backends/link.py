@@ -28,7 +28,7 @@ FLAGS = ("-std=c11", "-O3", "-fPIC", "-ffp-contract=off", "-fno-math-errno",
 
 LIBC = re.compile(
     r"mem(set|cpy|move|cmp)|calloc|malloc|free|abort|clock_gettime|rintf?|lrintf?|sched_yield|sysconf"
-    r"|pthread_\w+|getauxval|__cxa_finalize|__gmon_start__|_ITM_\w+|__stack_chk_fail|__memcpy_chk"
+    r"|pthread_\w+|(__)?getauxval|__cxa_finalize|__gmon_start__|_ITM_\w+|__stack_chk_fail|__memcpy_chk"
     r"|__aeabi_\w+|__hexagon_\w+"
 )
 """What a library may ask of its surroundings: libc, and the helpers of ARM's and Hexagon's ABI."""

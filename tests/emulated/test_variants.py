@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 
 from qir import runtime
-from qir.backends import build
+from qir.backends import build, find
+from qir.backends.link import is_there
 from qir.ir.interpret import interpret
+from qir.ir.target import Toolchain
 from qir.runtime import ArtifactError, Emulated
 from tests.emulated.harness import need_emulator
 from tests.random_graphs import batch, random_inputs
-from tests.small_graphs import artifact
+from tests.small_graphs import artifact, residual_network
 
 CPUS = [
     ("cortex-a53", "aarch64"),
@@ -67,6 +70,18 @@ def test_every_variant_runs_where_it_can_and_is_refused_elsewhere() -> None:
         for name in names[names.index(best) + 1 :]:
             with pytest.raises(ArtifactError, match=r"status 5 \(the emulated machine cannot run"):
                 on(cpu, loaded, name).selftest()
+
+
+@pytest.mark.parametrize("toolchain", find("arm").toolchains, ids=lambda t: t.name)
+def test_any_toolchain_serves(toolchain: Toolchain) -> None:
+    if not is_there(toolchain.compiler):
+        pytest.skip(f"{toolchain.name}: not found; {toolchain.install}")
+    machine = replace(find("arm"), toolchains=(toolchain,))
+    loaded = runtime.from_files(build(residual_network(), machine).files)
+    assert "getauxval" in loaded.manifest["proofs"]["undefined_symbols"]
+    for cpu, variant in CPUS:
+        session = on(cpu, loaded)
+        assert session.variant == variant and session.selftest() == 2
 
 
 def test_the_steps_are_those_of_the_variant() -> None:
