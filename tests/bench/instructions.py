@@ -227,7 +227,7 @@ def model_table(found: Sequence[Inference]) -> Table:
 
 
 HEADS = ("MACs", "instructions", "packets", "MACs/instr", "contractions: of ideal",
-         f"K >= {LONG}: of ideal", f"K >= {LONG}: dots")  # fmt: skip
+         f"K >= {LONG}: of ideal", f"K >= {LONG}: dots", "in packets")  # fmt: skip
 
 
 def _summary(one: Inference) -> tuple[str, ...]:
@@ -237,6 +237,7 @@ def _summary(one: Inference) -> tuple[str, ...]:
         f"{every.macs:,}", f"{every.instructions:,}", f"{every.packets:,}" if is_packed else "-",
         f"{every.macs / every.instructions:.2f}", f"{contractions.of_ideal(one.ideal):.0%}",
         f"{long.of_ideal(one.ideal):.0%}", f"{long.dot_share:.0%}",
+        f"{long.macs / max(long.packets, 1) / one.ideal:.0%}" if is_packed else "-",
     )  # fmt: skip
 
 
