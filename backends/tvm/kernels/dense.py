@@ -203,24 +203,23 @@ class _Dense:
         value = w.load(self.x, x + ahead, size)
         if size in (4, 8):
             value = cast_bits(value, f"int{8 * size}")
-        if self.flips and size in (4, 8):
-            bits = int.from_bytes(bytes([FLIP] * size), "little") - (1 << 8 * size)
-            value = tirx.bitwise_xor(value, tirx.const(bits, f"int{8 * size}"))
-        elif self.flips:
-            value = cast_bits(value, f"uint8x{size}")
-            value = tirx.bitwise_xor(value, splat(FLIP, "uint8", size))
-        return [w.let(value)]
+        return [w.let(self._as_read(value, size))]
 
     def _words(self, x: Expr, ahead: int, size: int) -> list[Expr]:
         """Aligned words, as long as `size` and the machine allow."""
-        w, bits = self.writer, 8 * min(self.word, size)
-        buffer, per = self.words[bits], bits // 8
+        w, per = self.writer, min(self.word, size)
         first = x * (self.word // per) + ahead // per
-        found = [w.let(w.load(buffer, first + i)) for i in range(size // per)]
+        loaded = [w.load(self.words[8 * per], first + i) for i in range(size // per)]
+        return [w.let(self._as_read(word, per)) for word in loaded]
+
+    def _as_read(self, value: Expr, size: int) -> Expr:
+        """A word, or a vector of bytes, with every top bit flipped if the dot reads X so."""
         if not self.flips:
-            return found
-        flip = int.from_bytes(bytes([FLIP] * per), "little") - (1 << bits)
-        return [w.let(tirx.bitwise_xor(word, tirx.const(flip, f"int{bits}"))) for word in found]
+            return value
+        if size in (4, 8):
+            bits = int.from_bytes(bytes([FLIP] * size), "little") - (1 << 8 * size)
+            return tirx.bitwise_xor(value, tirx.const(bits, f"int{8 * size}"))
+        return tirx.bitwise_xor(cast_bits(value, f"uint8x{size}"), splat(FLIP, "uint8", size))
 
     def _step(
         self, acc: Registers, split: int, spreads: Iterable[list[Expr]], weights: Expr
