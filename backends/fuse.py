@@ -21,6 +21,7 @@ from qir.ir.ops import (
     ReduceMean,
     ReduceSum,
     Requantize,
+    ScaleGroups,
 )
 from qir.ir.types import Quant
 
@@ -83,7 +84,7 @@ def fuse(graph: Graph) -> tuple[Group, ...]:
                     break
     groups = []
     for op in graph.ops:
-        if op.names[0] not in fused and not isinstance(op, Constant):
+        if op.names[0] not in fused and not isinstance(op, (Constant, ScaleGroups)):
             groups.append(tails.get(op.names[0], Group(op)))
     return tuple(groups)
 
@@ -128,5 +129,12 @@ def _can_be_residual(value: Value, acc: Value) -> bool:
 
 
 def constants(graph: Graph) -> Mapping[str, Constant]:
-    """The constants of a graph by the name of their value."""
-    return {op.names[0]: op for op in graph.ops if isinstance(op, Constant)}
+    """The constants of a graph by the name of their value, weights with their groups scaled too."""
+    found: dict[str, Constant] = {}
+    for op in graph.ops:
+        if isinstance(op, Constant):
+            found[op.names[0]] = op
+        elif isinstance(op, ScaleGroups):
+            w, mult = (found[v.name].value.array for v in op.operands)
+            found[op.names[0]] = Constant.of(op.evaluate(w, mult), op.result.type.elem)
+    return found

@@ -18,17 +18,22 @@ HEAD = "# layer = w<bits of the weights>a<bits of the activations>; may be edite
 
 @dataclass(frozen=True, order=True)
 class Bits:
-    """The width of a layer's weights and of the activations it reads; written w4a8."""
+    """The width of a layer's weights and of the activations it reads; written w4a8.
+
+    group: input channels that share a scale, 0 for all of an output channel; written w4g32a8.
+    """
 
     weight: int
     activation: int
+    group: int = 0
 
     def __post_init__(self) -> None:
-        if not (1 <= self.weight <= WIDEST and 1 <= self.activation <= WIDEST):
+        if not (1 <= self.weight <= WIDEST and 1 <= self.activation <= WIDEST and self.group >= 0):
             raise PassError(f"bits {self}: not a pair of widths, 1 to {WIDEST} each are needed")
 
     def __str__(self) -> str:
-        return f"w{self.weight}a{self.activation}"
+        group = f"g{self.group}" if self.group else ""
+        return f"w{self.weight}{group}a{self.activation}"
 
     @classmethod
     def parse(cls, text: str) -> Bits:
@@ -36,10 +41,10 @@ class Bits:
 
         Errors: ParseError if it is none.
         """
-        found = re.fullmatch(r"w([1-9][0-9]?)a([1-9][0-9]?)", text)
-        if found is None or max(map(int, found.groups())) > WIDEST:
+        found = re.fullmatch(r"w([1-9][0-9]?)(?:g([1-9][0-9]{0,3}))?a([1-9][0-9]?)", text)
+        if found is None or max(int(found[1]), int(found[3])) > WIDEST:
             raise ParseError(f'bits "{text}": not a pair of widths, a text like w4a8 is needed')
-        return cls(int(found[1]), int(found[2]))
+        return cls(int(found[1]), int(found[3]), int(found[2] or 0))
 
 
 @dataclass(frozen=True)

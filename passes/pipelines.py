@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from qir.ir.graph import Graph
 from qir.ir.types import Array
 from qir.passes.affine_to_conv import AffineToConv
+from qir.passes.bit_choice import Bits
 from qir.passes.calibrate import Ranges
 from qir.passes.channel_ranges import channel_reach
 from qir.passes.correct_bias import CorrectBias
@@ -34,6 +37,8 @@ from qir.passes.recognize_softmax import RecognizeSoftmax
 from qir.passes.recognize_swish import RecognizeSwish
 from qir.passes.remove_dead_code import RemoveDeadCode
 from qir.passes.to_integer import ToInteger
+
+EIGHT = Bits(8, 8)
 
 CANONICALIZE = Pipeline(
     "canonicalize",
@@ -90,13 +95,17 @@ def transform(graph: Graph | None = None, sample: tuple[Array, ...] = ()) -> Pip
 
 def quantize(
     ranges: Ranges | None,
-    weight_bits: int = 8,
-    activation_bits: int = 8,
+    bits: Bits = EIGHT,
+    layers: Mapping[str, Bits] | None = None,
     reference: Graph | None = None,
     sample: tuple[Array, ...] = (),
 ) -> Pipeline:
     """Pairs on the edges of a float graph, by what calibration saw of it; then, when the float
     graph and a sample are given, biases that make up for the rounded weights.
+
+    `bits` hold for all layers but those of which `layers` says others.
     """
-    pairs = QuantizeGraph(ranges, weight_bits, activation_bits)
+    pairs = QuantizeGraph(
+        ranges, bits.weight, bits.activation, True, True, bits.group, layers or {}
+    )
     return Pipeline("quantize", "simulated", (pairs, CorrectBias(reference, sample)))

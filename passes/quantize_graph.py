@@ -12,12 +12,14 @@ from qir.ir.errors import PassError, listed
 from qir.ir.fixed import Rounding
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Loc, Op, Value
-from qir.ir.ops import Concat, Constant, Conv, Dequantize, Linear, Quantize
-from qir.ir.types import Array, Quant
+from qir.ir.ops import Concat, Constant, Conv, Dequantize, Linear, Quantize, ScaleGroups
+from qir.ir.types import I16, Array, Quant
+from qir.passes.activation_widths import BYTE, Widths, activation_widths
+from qir.passes.bit_choice import Bits
 from qir.passes.calibrate import Ranges
 from qir.passes.manager import Claim, Pass, Record, changes, register
 from qir.passes.quantization_plan import FIXED, MOVES, Form, Plan, plan_quantization
-from qir.passes.quantize_weights import quantize_weights, storage_of
+from qir.passes.quantize_weights import Kept, quantize_weights, storage_of
 
 SMALLEST = 2.0**-64  # a range narrower than this many steps of 2**-64 is taken to be zero
 
@@ -28,9 +30,12 @@ class QuantizeGraph(Pass):
     """x -> dequantize(quantize(x)) on every edge that integers need; w -> dequantize(constant).
 
     Existing pairs keep their scales and zero points. Activations: asymmetric, one scale, 0 exact.
-    Weights: symmetric, a scale for each output channel unless `per_channel` is false.
+    Weights: symmetric, a scale for each output channel unless `per_channel` is false, or for each
+    `group` of so many input channels; `clip_weights` holds for those of less than 8 bits. `bits`
+    says other widths for single layers, by their names.
     Changes: values are rounded to their scales and clamped to the calibrated ranges.
-    Errors: PassError that names the edges without a pair when `ranges` is not given.
+    Errors: PassError that names the edges without a pair when `ranges` is not given, and the
+    names in `bits` that are no layers.
     Source: Jacob et al. 2018, arXiv:1712.05877; placement for one rounding per add: this project.
     """
 
@@ -42,17 +47,33 @@ class QuantizeGraph(Pass):
     activation_bits: int = 8
     per_channel: bool = True
     clip_weights: bool = False
+    group: int = 0
+    bits: Mapping[str, Bits] = field(default_factory=dict, hash=False)
 
     def run(self, graph: Graph, record: Record) -> Graph:
         plan = plan_quantization(graph)
-        quants = choose_quants(plan, self.ranges, self.activation_bits)
-        emission = Emission(graph, plan, quants, self)
+        _check_names(graph, self.bits)
+        for width in (self.activation_bits, *(b.activation for b in self.bits.values())):
+            storage_of(width, is_signed=False)
+        widths = activation_widths(plan, self.bits, self.activation_bits)
+        quants = choose_quants(plan, self.ranges, widths)
+        emission = Emission(graph, plan, quants, widths, self)
         new = emission.run()
         record.rewrites = emission.count
         return new.at_stage("simulated")
 
 
-def choose_quants(plan: Plan, ranges: Ranges | None, bits: int) -> Mapping[str, Quant]:
+def _check_names(graph: Graph, bits: Mapping[str, Bits]) -> None:
+    layers = {op.names[0] for op in graph.ops if isinstance(op, (Conv, Linear))}
+    unknown = [f"{name}: {bits[name]}" for name in bits if name not in layers]
+    if unknown:
+        raise PassError(
+            listed(f"quantize-graph: bits for {len(unknown)} that are no layers", unknown),
+            hint="the layers are named by the results of convolutions and linear ops",
+        )
+
+
+def choose_quants(plan: Plan, ranges: Ranges | None, widths: Widths) -> Mapping[str, Quant]:
     """The quantization of each group, by the names of all its members.
 
     Errors: PassError that lists the values without a pair when there are no ranges.
@@ -63,8 +84,9 @@ def choose_quants(plan: Plan, ranges: Ranges | None, bits: int) -> Mapping[str, 
         paired = [n for n in group if n in plan.pairs or isinstance(maker(plan, n), Concat)]
         if not paired:
             continue
+        bits = widths.stored[paired[0]]
         makers = {type(maker(plan, n)) for n in paired}
-        if len(makers) == 1 and (known := next(iter(makers))) in FIXED:
+        if len(makers) == 1 and (known := next(iter(makers))) in FIXED and bits <= BYTE:
             low, high, parts = FIXED[known]
             step = (high - low) / (parts >> (8 - bits))
             quant = Quant.per_tensor(storage_of(bits, False), step, round(-low / step))
@@ -123,16 +145,18 @@ def group_range(
 def quant_of_range(low: float, high: float, bits: int) -> Quant:
     """u<bits> that covers [low, high], low <= 0 <= high, with 0 exact; of a zero range: scale 1.
 
-    scale = f32((high - low) / (2**bits - 1)); zero_point = half_even(-low / scale)
+    scale = f32((high - low) / (2**bits - 1)); zero_point = half_even(-low / scale); in 16 bits
+    it is i16, whose zero point is 2**15 less.
     """
     levels = 1 << bits
-    kept = storage_of(bits, is_signed=False)
+    kept = storage_of(bits, is_signed=False) if bits <= BYTE else I16
     scale = float(np.float32((high - low) / (levels - 1)))
     if not np.isfinite(scale):
         raise PassError(f"quantize-graph: range [{low:g}, {high:g}], a finite one is needed")
     if scale < SMALLEST:
         return Quant.per_tensor(kept, 1.0, 0)
-    return Quant.per_tensor(kept, scale, int(np.clip(np.rint(-low / scale), 0, levels - 1)))
+    zero = int(np.clip(np.rint(-low / scale), 0, levels - 1))
+    return Quant.per_tensor(kept, scale, zero + kept.min)
 
 
 @dataclass
@@ -142,9 +166,11 @@ class Emission:
     graph: Graph
     plan: Plan
     quants: Mapping[str, Quant]
+    widths: Widths
     options: QuantizeGraph
     now: dict[str, Value] = field(default_factory=dict)
     quant: dict[str, Quant] = field(default_factory=dict)  # of each stored value, by its old name
+    narrow: dict[tuple[str, int], Value] = field(default_factory=dict)
     count: int = 0
 
     def run(self) -> Graph:
@@ -155,7 +181,7 @@ class Emission:
         for op in self.graph.ops:
             new = op.rebind(lambda v: self.now[v.name])
             if isinstance(op, (Conv, Linear)):
-                new = self._with_weights(op, new)
+                new = self._with_weights(op, self._with_input(op, new))
             if isinstance(op, Concat):
                 new = self._with_edges(op, new)
             for old, value in zip(op.results, self.builder.add_all(new), strict=True):
@@ -204,21 +230,54 @@ class Emission:
         ]
         return replace(new, xs=tuple(xs))
 
+    def _with_input(self, op: Conv | Linear, new: Op) -> Op:
+        """An input that is stored in more bits than this layer reads goes through a pair more."""
+        assert isinstance(new, (Conv, Linear))
+        quant = self._read_quant(op)
+        if quant is None or quant == self.quant.get(op.x.name):
+            return new
+        key = op.x.name, quant.storage.bits
+        if key not in self.narrow:
+            self.narrow[key] = self._through(f"{op.x.name}_u{key[1]}", new.x, quant, op)
+        return replace(new, x=self.narrow[key])
+
+    def _read_quant(self, op: Conv | Linear) -> Quant | None:
+        """The quantization that a layer reads its input in, None where it is not stored."""
+        width = self.widths.read.get(op.names[0])
+        if width is None or op.x.name not in self.quants or self.options.ranges is None:
+            return self.quant.get(op.x.name)
+        low, high = group_range(self.plan, self.options.ranges, [op.x.name], 1 << width)
+        return quant_of_range(low, high, width)
+
     def _with_weights(self, op: Conv | Linear, new: Op) -> Op:
         assert isinstance(new, (Conv, Linear))
         w = self._array(op.w)
         if w is None or not op.w.type.is_float:
             return new
         bias = None if op.bias is None else self._array(op.bias)
-        x_scale = float(self.quant[op.x.name].scale.array) if op.x.name in self.quant else 1.0
+        x = self._read_quant(op)
+        x_scale, reach = (1.0, 255) if x is None else (float(x.scale.array), 2**x.storage.bits - 1)
         o = self.options
-        constant = quantize_weights(w, o.weight_bits, o.per_channel, o.clip_weights, bias, x_scale)
+        bits = o.bits.get(op.names[0], Bits(o.weight_bits, o.activation_bits, o.group))
+        clip = o.clip_weights and bits.weight < BYTE
+        kept = quantize_weights(
+            w, bits.weight, o.per_channel, clip, bias, x_scale, bits.group, reach
+        )
         self.count += 1
         place = op.loc.touched(QuantizeGraph.name)
-        stored = self.builder.add(replace(constant, loc=place), f"{op.w.name}_q")
+        stored = add_weights(self.builder, kept, op.w.name, place)
         return replace(new, w=self.builder.add(Dequantize(stored, loc=place), f"{op.w.name}_dq"))
 
     def _array(self, value: Value) -> Array | None:
         """The elements of a float constant, None for anything else."""
         producer = self.graph.producers.get(value.name)
         return producer.value.array if isinstance(producer, Constant) else None
+
+
+def add_weights(builder: Builder, kept: Kept, name: str, loc: Loc) -> Value:
+    """Append stored weights, times the integers of their groups where they have some."""
+    stored = builder.add(replace(kept.weights, loc=loc), f"{name}_q")
+    if kept.mult is None:
+        return stored
+    mult = builder.add(replace(kept.mult, loc=loc), f"{name}_groups")
+    return builder.add(ScaleGroups(stored, mult, kept.block, loc=loc), f"{name}_scaled")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from qir.ir.errors import PassError
@@ -11,6 +13,8 @@ from qir.ir.types import STORAGES, Array, Int, Quant
 SHRINKS = np.linspace(1.0, 0.3, 36)  # parts of the full range tried for clipped weights
 GRID = 1 << 16  # steps of the finest grid that is looked for
 OFF_GRID = 0.01  # of a step: how far float rounding may take a weight from its grid
+LARGEST_MULT = 255  # of a group
+LARGEST_SUM = 1 << 30  # of products, which leaves room for the bias
 LARGEST_BIAS = 1 << 29  # bias / (sx * sw) stays below, which leaves room for the sum
 SMALLEST_SCALE = 2.0**-24  # of the tensor's largest scale: nothing smaller can matter
 
@@ -23,24 +27,90 @@ def storage_of(bits: int, is_signed: bool) -> Int:
     return min(fits, key=lambda s: s.bits)
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Weights as they are stored: small integers, and where groups have scales of their own, an
+    integer for each group of `block` input channels (see the op scale_groups).
+    """
+
+    weights: Constant
+    mult: Constant | None = None
+    block: int = 0
+
+    @property
+    def reals(self) -> Array:
+        """What they stand for, float64."""
+        quant = self.weights.result.type.quant
+        stored = self.weights.value.array.astype(np.float64)
+        if self.mult is not None:
+            stored = stored * spread(self.mult.value.array, self.block, stored.shape[-1])
+        return np.asarray(stored * quant.spread(stored.shape)[0])
+
+
 def quantize_weights(
-    w: Array, bits: int, per_channel: bool, clip: bool, bias: Array | None, x_scale: float
-) -> Constant:
-    """w (O, ...) as a constant of q<iN>: stored = clamp(half_even(w / scale), -top - 1, top)
+    w: Array,
+    bits: int,
+    per_channel: bool,
+    clip: bool,
+    bias: Array | None,
+    x_scale: float,
+    group: int = 0,
+    x_reach: int = 255,
+) -> Kept:
+    """w (O, ..., I) as a constant of q<iN>: stored = clamp(half_even(w / scale), -top - 1, top)
 
     top = 2**(bits-1) - 1. The scale of a channel is the one with less squared error of
     max|w| / top, the full range's max(max(w) / top, -min(w) / (top + 1)), and the step of weights
     that lie on a grid already (a model trained with rounded ones); with `clip` also of shrunken
     ones, which pays at few bits. A channel that is almost zero gets a scale that keeps its bias
-    within i32.
-    Source: symmetric per channel as in HAWQ-V3, arXiv:2011.10680; the choice: this project.
+    within i32. With a `group` smaller than I each group of so many input channels has such a
+    scale, rounded to mult * the scale of its channel, mult in [1, 255] and so small that sums of
+    inputs up to x_reach fit i32.
+    Source: symmetric per channel as in HAWQ-V3, arXiv:2011.10680; groups as in VS-Quant,
+    arXiv:2102.04503; the choice of scales: this project.
     """
-    rows = np.asarray(w, np.float64).reshape(len(w), -1) if per_channel else np.ravel(w)[None]
-    rows = rows.astype(np.float64)
+    wide = np.asarray(w, np.float64)
+    rows = wide.reshape(len(w), -1) if per_channel else wide.reshape(1, -1)
     top = (1 << (bits - 1)) - 1
+    floor = smallest_scales(rows, np.abs(rows).max(1), top, bias, x_scale)
+    kept = storage_of(bits, is_signed=True)
+    if 0 < group < w.shape[-1]:
+        return _by_group(wide, kept, group, clip, floor, x_reach)
+    best = best_scales(rows, top, floor, clip)
+    stored = stored_weights(rows, best, top).reshape(np.shape(w))
+    if per_channel:
+        return Kept(Constant.of(stored, Quant.per_axis(kept, best, 0, axis=0)))
+    return Kept(Constant.of(stored, Quant.per_tensor(kept, float(best[0]), 0)))
+
+
+def _by_group(w: Array, kept: Int, group: int, clip: bool, floor: Array, x_reach: int) -> Kept:
+    """Scales for each group, as integers times one scale for each channel."""
+    top, count = kept.max, -(-w.shape[-1] // group)
+    padded = np.zeros((*w.shape[:-1], count * group))
+    padded[..., : w.shape[-1]] = w
+    rows = padded.reshape(-1, group)
+    widest = np.maximum(np.abs(w).reshape(len(w), -1).max(1) / top, floor)
+    tiny = np.repeat(widest / (2 * LARGEST_MULT), len(rows) // len(w))
+    wanted = best_scales(rows, top, tiny, clip).reshape(len(w), -1)
+    most = np.full(len(w), float(LARGEST_MULT))
+    while True:
+        scale = np.maximum(wanted.max(1) / most, floor).astype(np.float32).astype(np.float64)
+        mult = np.clip(np.rint(wanted / scale[:, None]), 1, most[:, None])
+        each = (mult * scale[:, None]).reshape(-1)
+        stored = stored_weights(rows, each, top).reshape(len(w), -1, group)
+        sums = (np.abs(stored).sum(2) * mult).sum(1) * x_reach
+        if (sums < LARGEST_SUM).all():
+            break
+        most = np.where(sums < LARGEST_SUM, most, np.maximum(most // 2, 1))
+    cut = stored.reshape(padded.shape)[..., : w.shape[-1]]
+    weights = Constant.of(cut, Quant.per_axis(kept, scale, 0, axis=0))
+    return Kept(weights, Constant.of(mult.astype(np.uint8).reshape(*w.shape[:-1], count)), group)
+
+
+def best_scales(rows: Array, top: int, floor: Array, clip: bool) -> Array:
+    """The scale of each row with the least squared error, of those that quantize_weights tries."""
     reach = np.abs(rows).max(1)
     full = np.maximum(rows.max(1) / top, -rows.min(1) / (top + 1))
-    floor = smallest_scales(rows, reach, top, bias, x_scale)
     best, least = np.ones(len(rows)), np.full(len(rows), np.inf)
     for base in (reach / top, full, np.full(len(rows), grid_step(rows))):
         for shrink in SHRINKS if clip else SHRINKS[:1]:
@@ -48,11 +118,12 @@ def quantize_weights(
             error = ((rows - stored_weights(rows, scale, top) * scale[:, None]) ** 2).sum(1)
             better = error < least
             best, least = np.where(better, scale, best), np.where(better, error, least)
-    kept = storage_of(bits, is_signed=True)
-    stored = stored_weights(rows, best, top).reshape(np.shape(w))
-    if per_channel:
-        return Constant.of(stored, Quant.per_axis(kept, best, 0, axis=0))
-    return Constant.of(stored, Quant.per_tensor(kept, float(best[0]), 0))
+    return best
+
+
+def spread(mult: Array, block: int, channels: int) -> Array:
+    """(..., groups) -> (..., channels): the number of the group of each channel."""
+    return np.repeat(mult, block, axis=-1)[..., :channels]
 
 
 def grid_step(rows: Array) -> float:

@@ -18,6 +18,7 @@ from qir.ir.target import Target
 from qir.ir.textfile import load_graph
 from qir.net import REPORT, Net, made
 from qir.passes import pipelines
+from qir.passes.bit_choice import Bits
 from qir.passes.calibrate import calibrate
 from qir.passes.channel_ranges import first_samples
 from qir.passes.manager import Manager, Pass
@@ -35,7 +36,7 @@ def compile(
     *,
     calibration: Iterable[Any] | None = None,
     target: str | Target = "cpu",
-    bits: int | tuple[int, int] = 8,
+    bits: int | tuple[int, int] | Bits | Mapping[str, Bits | str] = 8,
     inputs: Sequence[Any] | None = None,
     batch: int | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
@@ -85,8 +86,7 @@ def compile(
         if batches is not None:
             done = lambda samples: tell("calibration", samples, 0)  # noqa: E731
             ranges = calibrate(graph, batches, observer, state, done)
-        widths = (bits, bits) if isinstance(bits, int) else bits
-        pairs = pipelines.quantize(ranges, *widths, reference=graph, sample=sample)
+        pairs = pipelines.quantize(ranges, *widths_of(bits), reference=graph, sample=sample)
         graph = stages["simulated"] = manager.run(graph, pairs)
     if graph.stage == "simulated":
         graph = stages["integer"] = manager.run(graph, pipelines.TO_INTEGER)
@@ -103,6 +103,19 @@ def compile(
     folder = Path(home.name) / f"{built.name}.qir"
     built.with_file(REPORT, report.without_times().to_json().encode()).save(folder)
     return made(folder, stages, report, home)
+
+
+def widths_of(bits: Any) -> tuple[Bits, Mapping[str, Bits]]:
+    """The bits of all layers, and of single ones that differ.
+
+    Errors: PassError for bits that are none.
+    """
+    if isinstance(bits, Mapping):
+        return pipelines.EIGHT, {name: b if isinstance(b, Bits) else Bits.parse(b)
+                                 for name, b in bits.items()}  # fmt: skip
+    if isinstance(bits, Bits):
+        return bits, {}
+    return (Bits(bits, bits) if isinstance(bits, int) else Bits(*bits)), {}
 
 
 def imported(

@@ -8,7 +8,7 @@ import numpy as np
 
 from qir.ir.fixed import Rounding, round_real
 from qir.ir.op import Value
-from qir.ir.ops import Constant, Conv, Linear, MatMul
+from qir.ir.ops import Constant, Conv, Linear, MatMul, ScaleGroups
 from qir.ir.types import I32, Array, Quant
 from qir.passes.integer.forms import Fixed, Form, Lowering, NoInteger, Stored, Sum, Term, rule
 
@@ -27,11 +27,22 @@ def weights(w: Value, at: Lowering) -> Value:
     if not isinstance(form, Stored):
         raise NoInteger(f"weights {w} are not quantized")
     elem = form.value.type.elem
-    if not isinstance(elem, Quant) or elem.storage.bits > 8:
+    is_grouped = isinstance(at.builder.producer(form.value), ScaleGroups)
+    if not isinstance(elem, Quant) or (elem.storage.bits > 8 and not is_grouped):
         raise NoInteger(f"weights {w} are {elem}, at most 8 bits are needed")
     if elem.axis not in (None, 0) or elem.block is not None:
         raise NoInteger(f"weights {w} are quantized along axis {elem.axis}, axis 0 is needed")
     return form.value
+
+
+@rule(ScaleGroups)
+def scaled_groups(op: ScaleGroups, at: Lowering) -> Form:
+    """scale_groups(w, mult) stays as it is: its result is stored integers"""
+    operands = [at.forms[v.name] for v in op.operands]
+    if not all(isinstance(form, Stored) for form in operands):
+        raise NoInteger(f"{op}: its operands are computed, constants are needed")
+    w, mult = (form.value for form in operands if isinstance(form, Stored))
+    return Stored(at.emit(replace(op, w=w, mult=mult), op.names[0], op.loc))
 
 
 def integer_bias(op: Conv | Linear, bias: Value, scale: Array, at: Lowering) -> Value:

@@ -10,8 +10,8 @@ from qir.ir.bounds import Bounds, Extreme
 from qir.ir.errors import VerifyError, listed
 from qir.ir.graph import Graph
 from qir.ir.op import Op
-from qir.ir.ops import Constant
-from qir.ir.types import integer_of
+from qir.ir.ops import Constant, ScaleGroups
+from qir.ir.types import Array, integer_of
 
 Known = Any  # the array of a constant, the Bounds of anything else
 
@@ -47,8 +47,20 @@ def ranges(graph: Graph) -> Iterator[OpRange]:
     for op in graph.ops:
         args = op.unpack(tuple(known[v.name] for v in op.operands))
         bound = op.bound(*args)
-        known[op.names[0]] = op.value.array if isinstance(op, Constant) else bound
+        known[op.names[0]] = _array(op, args) if _is_known(op, args) else bound
         yield OpRange(op, args, bound)
+
+
+def _is_known(op: Op, args: list[Known]) -> bool:
+    """Whether the very elements of the result are known: contractions need those of weights."""
+    if isinstance(op, ScaleGroups):
+        return not any(isinstance(a, Bounds) for a in args)
+    return isinstance(op, Constant)
+
+
+def _array(op: Op, args: list[Known]) -> Array:
+    found: Array = op.evaluate(*args)
+    return found
 
 
 def value_bounds(graph: Graph) -> Mapping[str, Bounds]:

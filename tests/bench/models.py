@@ -19,6 +19,7 @@ from qir.frontends.onnx import import_onnx
 from qir.ir.graph import Graph
 from qir.ir.textfile import load_graph, save_graph
 from qir.passes import pipelines
+from qir.passes.bit_choice import Bits
 from qir.passes.calibrate import calibrate
 from qir.passes.channel_ranges import first_samples
 from qir.passes.manager import Manager
@@ -112,5 +113,7 @@ def _quantized(model: Path, calibration: np.ndarray, bits: int) -> Graph:
     graph = manager.run(import_onnx(model), pipelines.CANONICALIZE)
     sample, batches = first_samples(graph, [calibration])
     graph = manager.run(graph, pipelines.transform(graph, sample))
-    pairs = pipelines.quantize(calibrate(graph, batches), bits, bits, graph, sample)
+    pairs = pipelines.quantize(
+        calibrate(graph, batches), Bits(bits, bits), reference=graph, sample=sample
+    )
     return manager.run(manager.run(graph, pairs), pipelines.TO_INTEGER)

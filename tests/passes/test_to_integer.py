@@ -25,6 +25,7 @@ from qir.ir.ops import (
 )
 from qir.ir.ranges import prove_no_overflow
 from qir.ir.types import F32, I8, U8, Array, Quant, Tensor
+from qir.passes.bit_choice import Bits
 from qir.passes.calibrate import calibrate
 from qir.passes.channel_ranges import first_samples
 from qir.passes.correct_bias import CorrectBias
@@ -51,7 +52,7 @@ def whole_way(graph: Graph, x: Array, bits: int = 8) -> tuple[Graph, Graph, Grap
     sample, batches = first_samples(graph, x)
     float_ = manager.run(graph, transform(graph, sample))
     ranges = calibrate(float_, batches, "min-max")
-    simulated = manager.run(float_, quantize(ranges, bits, bits, float_, sample))
+    simulated = manager.run(float_, quantize(ranges, Bits(bits, bits), None, float_, sample))
     return float_, simulated, manager.run(simulated, TO_INTEGER)
 
 

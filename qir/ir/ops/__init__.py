@@ -11,6 +11,7 @@ from qir.ir.ops.quantize import Dequantize, Quantize
 from qir.ir.ops.reduce import ReduceMax, ReduceMean, ReduceSum
 from qir.ir.ops.requantize import Requantize
 from qir.ir.ops.resize import Bilinear
+from qir.ir.ops.scale_groups import ScaleGroups
 from qir.ir.ops.shape import Concat, Expand, Gather, Pad, PadMode, Reshape, Slice, Transpose
 from qir.ir.ops.softmax import Softmax, SoftmaxFixed
 from qir.ir.ops.unary import (
@@ -43,6 +44,6 @@ __all__ = [
     "HardSigmoid", "HardSwish", "LayerNorm", "LeakyRelu", "Linear", "Log", "Lookup", "MatMul",
     "MaxPool", "Maximum", "Minimum", "Mul", "Neg", "PRelu", "Pad", "PadMode", "Pow", "Quantize",
     "Reciprocal", "ReduceMax", "ReduceMean", "ReduceSum", "Relu", "Requantize", "Reshape", "Rsqrt",
-    "Sigmoid", "Silu", "Slice", "Softmax", "SoftmaxFixed", "Softplus", "Sqrt", "Sub", "Tanh",
+    "ScaleGroups", "Sigmoid", "Silu", "Slice", "Softmax", "SoftmaxFixed", "Softplus", "Sqrt", "Sub", "Tanh",
     "Transpose", "Unary",
 ]  # fmt: skip
