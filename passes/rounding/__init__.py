@@ -1,0 +1,1 @@
+"""Weights rounded so that a layer or block gives what it gave: AdaRound, AdaQuant, GPTQ, GPFQ."""

@@ -1,0 +1,147 @@
+"""Work cut into tasks: run over any executor, kept on disk as it is done, the same everywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from qir.ir.errors import DataError
+from qir.ir.textfile import write_whole
+from qir.ir.types import Array
+
+Result = Mapping[str, Array]
+Tell = Callable[[str, int, int], None]
+"""What is being done, how much is done, of how much."""
+
+MAGIC = b"qir result 1\n"
+
+
+def quiet(what: str, done: int, of: int) -> None:
+    """Progress nobody watches."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """Results on disk, one file for each key; without a folder nothing is kept.
+
+    A file is written whole or not at all, and checked when it is read.
+    """
+
+    folder: Path | None = None
+
+    def get(self, key: str) -> Result | None:
+        """The result of this key, None when there is none.
+
+        Errors: DataError for a damaged file.
+        """
+        if self.folder is None or not (path := self._path(key)).exists():
+            return None
+        content = path.read_bytes()
+        body = content[len(MAGIC) + 32 :]
+        if content != MAGIC + hashlib.sha256(body).digest() + body:
+            raise DataError(
+                f"{path}: its checksum is wrong, an undamaged file is needed",
+                hint="delete the file to do this part again",
+            )
+        with np.load(io.BytesIO(body)) as z:
+            return dict(z)
+
+    def put(self, key: str, result: Result) -> None:
+        if self.folder is None:
+            return
+        buffer = io.BytesIO()
+        np.savez(buffer, **result)  # type: ignore[arg-type]
+        body = buffer.getvalue()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_whole(self._path(key), MAGIC + hashlib.sha256(body).digest() + body)
+
+    def _path(self, key: str) -> Path:
+        assert self.folder is not None
+        return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
+
+
+@dataclass(frozen=True)
+class Task:
+    """`function(*arguments)`, which gives arrays by name.
+
+    The key names all that the result depends on. Function and arguments can be pickled; the
+    function is deterministic on one thread.
+    """
+
+    key: str
+    function: Callable[..., Result]
+    arguments: tuple[object, ...]
+
+
+def run_tasks(
+    what: str,
+    tasks: Sequence[Task],
+    executor: Executor | None = None,
+    store: Store | None = None,
+    tell: Tell = quiet,
+) -> list[Result]:
+    """The results of all tasks, in their order, whatever the executor and wherever it resumes.
+
+    executor: any of concurrent.futures' kind (dask's and Ray's too); by default a process pool
+              over all cores, made only when there is something to do.
+    store:    where finished tasks are kept, and looked up first.
+
+    Each task runs on one torch thread, so that sums are added in one order on every executor.
+    Errors: what a task raises; the results so far are kept.
+    """
+    kept = store or Store()
+    found = [kept.get(task.key) for task in tasks]
+    todo = [i for i, result in enumerate(found) if result is None]
+    tell(what, len(tasks) - len(todo), len(tasks))
+    if todo:
+        with _given(executor, len(todo)) as pool:
+            futures = {pool.submit(on_one_thread, t.function, *t.arguments): i
+                       for i, t in ((i, tasks[i]) for i in todo)}  # fmt: skip
+            for future in _finished(pool, futures):
+                at = futures[future]
+                found[at] = result = future.result()
+                kept.put(tasks[at].key, result)
+                tell(what, sum(r is not None for r in found), len(tasks))
+    return [result for result in found if result is not None]
+
+
+def _finished(pool: Executor, futures: Mapping[Future[Result], int]) -> Iterator[Future[Result]]:
+    """The futures as they are done; those of other libraries in their order."""
+    own = all(isinstance(future, Future) for future in futures)
+    try:
+        yield from as_completed(futures) if own else futures
+    except BaseException:
+        for future in futures:
+            future.cancel()
+        raise
+
+
+@contextmanager
+def _given(executor: Executor | None, count: int) -> Iterator[Executor]:
+    if executor is not None:
+        yield executor
+        return
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    workers = max(1, min(count, cores or 1))
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield pool
+
+
+def on_one_thread(function: Callable[..., Result], *arguments: object) -> Result:
+    """function(*arguments), with torch on one thread meanwhile."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return function(*arguments)
+    finally:
+        torch.set_num_threads(before)
