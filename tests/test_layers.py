@@ -45,11 +45,11 @@ HOMES = {
         "qir.ir.torch_executor",
         "qir.passes.calibrate*",
         "qir.passes.correct_bias",  # runs the float graph beside the simulated one
-        "qir.passes.measure_sqnr",
-        "qir.passes.rounding",
-        "qir.passes.sensitivity",
-        "qir.passes.work",  # the same beside the integer one
+        "qir.passes.measure_sqnr",  # the same beside the integer one
+        "qir.passes.work",  # one thread for each task
         # passes that train or differentiate:
+        "qir.passes.rounding*",
+        "qir.passes.sensitivity*",
     ),
 }
 
