@@ -113,6 +113,9 @@ class Constants:
 
     `mult`, `shift`, `residual_mult`: one for all output channels or one for each. `x_range` is the
     proven range of the stored input, when it is narrower than its dtype.
+    `bits`: the width that holds every weight. Where weights are quantized by group, `block`
+    adjacent input channels share the u8 `group_mult` (O, ky, kx, ceil(I / block)), and W of the
+    formula is weights * group_mult; block 0: no groups.
     """
 
     weights: Array
@@ -123,6 +126,17 @@ class Constants:
     residual_mult: Array | int = 0
     residual_zero_point: int = 0
     x_range: tuple[int, int] | None = None
+    bits: int = 8
+    group_mult: Array | None = None
+    block: int = 0
+
+    @property
+    def scaled_weights(self) -> Array:
+        """W of the formula, (O, ky, kx, I)."""
+        if self.group_mult is None:
+            return np.asarray(self.weights)
+        spread = np.repeat(np.asarray(self.group_mult, np.int32), self.block, axis=-1)
+        return np.asarray(self.weights, np.int32) * spread[..., : self.weights.shape[-1]]
 
 
 def arguments(residual: bool) -> tuple[str, ...]:

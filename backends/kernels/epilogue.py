@@ -183,7 +183,7 @@ def plan(
 
     The scheme halves has no wide form: one that is marked wide cannot be built.
     """
-    low, high = acc_range(const.weights, x_range)
+    low, high = acc_range(const.scaled_weights, x_range)
     count = spec.y.channels
     residual = spec.residual.dtype if spec.residual else None
     base = Epilogue(spec.y.dtype, *spec.clamp, raw=spec.is_raw, residual=residual, scheme=scheme)

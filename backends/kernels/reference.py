@@ -33,7 +33,7 @@ def accumulate(spec: Contraction, x: Array, weights: Array) -> Array:
 
 def evaluate(spec: Contraction, const: Constants, x: Array, residual: Array | None = None) -> Array:
     """Y (N, H, W, O) from X (N, H', W', C) and the residual (N, H, W, O), all stored values."""
-    acc = accumulate(spec, x, const.weights) + np.asarray(const.bias, np.int64)
+    acc = accumulate(spec, x, const.scaled_weights) + np.asarray(const.bias, np.int64)
     if spec.is_raw:
         return acc.astype(np.int32)
     shift = np.asarray(const.shift, np.int64)
