@@ -27,14 +27,15 @@ class Work:
     def costs(self, bits: Bits) -> dict[str, float]:
         """What the layer uses of each resource that follows from counts.
 
-            size_bytes = parameters * w / 8          bops = macs * w * a
+            size_bytes = parameters * (w / 8 + 1 / group)    bops = macs * w * a
             weight_bits = parameters * w             activation_bits = activations * a
 
+        A group of weights has one byte for its scale.
         Source: HAWQ-V3, arXiv:2011.10680 (size, bops); MixDQ, arXiv:2405.17873 (the
         sums of bits, which `average_limits` bounds).
         """
         return {
-            SIZE: self.parameters * bits.weight / 8,
+            SIZE: self.parameters * (bits.weight / 8 + (1 / bits.group if bits.group else 0)),
             BOPS: self.macs * bits.weight * bits.activation,
             WEIGHT_BITS: self.parameters * bits.weight,
             ACTIVATION_BITS: self.activations * bits.activation,
