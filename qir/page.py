@@ -9,6 +9,8 @@ from importlib.resources import files
 from string import Template
 from typing import TYPE_CHECKING
 
+from qir.bits_plots import bits_plot, front_plot
+from qir.chosen_bits import ChosenBits, LayerBits, widest
 from qir.drawing import draw
 from qir.plots import sqnr_plot, time_bars, worst
 from qir.rows import Margin, OpRow, PassRow, Port, Share
@@ -41,6 +43,7 @@ def page(report: Report) -> str:
         "details": _details(report),
         "cards": _cards(report),
         "worst": _worst(report),
+        "bits": _bits(report.chosen),
         "sqnr": sqnr_plot(report),
         "times": time_bars(report),
         "graph": draw(report),
@@ -159,6 +162,57 @@ def _op(i: int, row: OpRow, place: Places) -> str:
         *map(_cell, (row.kernel, place.of(row))),
     ]
     return f'<tr data-row="{i}">{"".join(cells)}</tr>'
+
+
+LAYERS = ("layer", "bits", "weights>")
+
+
+def _bits(chosen: ChosenBits | None) -> str:
+    """The section about mixed precision, nothing where bits were not chosen."""
+    if chosen is None:
+        return ""
+    limits = {m.of: m.value for m in chosen.limits}
+    used = ", ".join(f"{m.of} {m.value:,.0f} of {limits[m.of]:,.0f}"
+                     for m in chosen.used if m.of in limits)  # fmt: skip
+    head = (
+        f'<section id="bits"><h2>Bits of each layer</h2><p class="quiet">Asked for:'
+        f" {escape(chosen.request)}; used: {escape(used)}; {chosen.average_bits:.2f} bits a weight."
+        f" Losses are {escape(chosen.measure)}.</p>"
+    )
+    plots = f"{bits_plot(chosen)}<h3>What other limits would give</h3>{front_plot(chosen)}"
+    agreement = ""
+    if chosen.agreement:
+        pairs = (_row(_cell(m.of), _cell(f"{m.value:.2f}", m.value)) for m in chosen.agreement)
+        agreement = "<h3>How far the measures agree</h3>" + _table(
+            ("measures", "rank correlation>"), pairs, "sortable"
+        )
+    return f"{head}{plots}{_layers(chosen)}{agreement}</section>"
+
+
+def _layers(chosen: ChosenBits) -> str:
+    first = chosen.layers[0] if chosen.layers else None
+    groups = [] if first is None else [
+        *(f"loss {m.of}>" for m in widest(chosen, "losses")),
+        *(f"us {m.of}>" for m in widest(chosen, "micros")),
+        *(f"{m.of}>" for m in widest(chosen, "measures")),
+    ]  # fmt: skip
+    return _table(
+        (*LAYERS, *groups), (_layer(layer, chosen) for layer in chosen.layers), "sortable"
+    )
+
+
+def _layer(layer: LayerBits, chosen: ChosenBits) -> str:
+    cells = [
+        _cell(layer.layer),
+        _cell(layer.bits),
+        _cell(count(layer.parameters), layer.parameters),
+    ]
+    for kind in ("losses", "micros", "measures"):
+        have = {m.of: m.value for m in getattr(layer, kind)}
+        for m in widest(chosen, kind):
+            value = have.get(m.of)
+            cells.append(_cell("-") if value is None else _cell(f"{value:.3g}", value))
+    return _row(*cells)
 
 
 def _kernels(report: Report) -> str:

@@ -8,13 +8,14 @@ import types
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from qir.chosen_bits import ChosenBits
 from qir.ir.errors import ArtifactError
 from qir.rows import OpRow, PassRow, Port, Proofs, Share, Sizes
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
-FORMAT = 3  # of the JSON; another number is refused
+FORMAT = 4  # of the JSON; another number is refused
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Report:
     """What was compiled, and how well; prints as tables, opens as a page, keeps as JSON.
 
     `variants`: the machines that the program has code for, where they are several; the kernels of
-    the rows are then those of the last.
+    the rows are then those of the last. `chosen`: how the bits were chosen, in mixed precision.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Report:
     outputs: tuple[Port, ...]
     created_by: tuple[tuple[str, str], ...]
     variants: tuple[str, ...] = ()
+    chosen: ChosenBits | None = None
 
     @property
     def machine(self) -> str:

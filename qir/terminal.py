@@ -15,6 +15,7 @@ from rich.console import Console, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from qir.chosen_bits import ChosenBits, widest
 from qir.rows import OpRow, Port, Share, Sizes
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ def tables(report: Report, columns: int = LEAST_COLUMNS) -> Iterator[RenderableT
     head = Text.assemble((report.name, "bold"), " for ", (report.machine, "bold"))
     yield Text.assemble(head, ": ", summary(report))
     yield _ports(report)
+    if report.chosen is not None:
+        yield _bits(report.chosen, columns)
     yield _ops(report, columns)
     yield _shares(report)
     if report.passes:
@@ -109,6 +112,25 @@ def _ports(report: Report) -> Table:
         for port in ports:
             found.add_row(way, Text(port.name), shape(port.shape), port.storage, meaning(port))
     return found
+
+
+def _bits(chosen: ChosenBits, columns: int) -> Table:
+    """The bits of each layer, with the loss of each choice and its time where measured."""
+    losses, times = widest(chosen, "losses"), widest(chosen, "micros")
+    heads = [*(f"loss {m.of}>" for m in losses), *(f"us {m.of}>" for m in times)]
+    found = table(
+        f"Bits, {chosen.average_bits:.2f} a weight, within {chosen.request}",
+        "layer", "bits", "weights>", *heads,
+    )  # fmt: skip
+    for layer in chosen.layers:
+        have = [{m.of: m.value for m in kind} for kind in (layer.losses, layer.micros)]
+        cells = [
+            f"{held[m.of]:.3g}" if m.of in held else "-"
+            for held, heads_ in zip(have, (losses, times), strict=True)
+            for m in heads_
+        ]
+        found.add_row(Text(layer.layer), layer.bits, count(layer.parameters), *cells)
+    return cut(found, columns, "layer")
 
 
 def _ops(report: Report, columns: int) -> Table:

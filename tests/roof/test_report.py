@@ -58,9 +58,9 @@ def change(field: str, value: Any) -> str:
     [
         ("{", r"report: not JSON \(.*\), the text of to_json is needed"),
         ("[" * 100_000, r"report: not JSON \(.*\), the text of to_json is needed"),
-        ("[]", "report: format is list, 3 is needed"),
-        ("{}", "report: format is None, 3 is needed"),
-        (change("format", 1), "report: format is 1, 3 is needed"),
+        ("[]", "report: format is list, 4 is needed"),
+        ("{}", "report: format is None, 4 is needed"),
+        (change("format", 1), "report: format is 1, 4 is needed"),
         (change("extra", 2), "report: fields are created_by, extra, inputs, .* are needed"),
         (change("proofs", 2), "report.proofs: fields are int, integer_only, .* are needed"),
         (change("name", 2), "report.name: 2, str is needed"),

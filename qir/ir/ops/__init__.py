@@ -44,6 +44,6 @@ __all__ = [
     "HardSigmoid", "HardSwish", "LayerNorm", "LeakyRelu", "Linear", "Log", "Lookup", "MatMul",
     "MaxPool", "Maximum", "Minimum", "Mul", "Neg", "PRelu", "Pad", "PadMode", "Pow", "Quantize",
     "Reciprocal", "ReduceMax", "ReduceMean", "ReduceSum", "Relu", "Requantize", "Reshape", "Rsqrt",
-    "ScaleGroups", "Sigmoid", "Silu", "Slice", "Softmax", "SoftmaxFixed", "Softplus", "Sqrt", "Sub", "Tanh",
-    "Transpose", "Unary",
+    "ScaleGroups", "Sigmoid", "Silu", "Slice", "Softmax", "SoftmaxFixed", "Softplus", "Sqrt", "Sub",
+    "Tanh", "Transpose", "Unary",
 ]  # fmt: skip
