@@ -83,9 +83,10 @@ def _on_vectors(
 
 def _plain(spec: Contraction, const: Constants) -> Kernel:
     epilogue, channels = plan(spec, const, const.bias, const.x_range or RANGE[spec.x.dtype])
-    code = PlainCode(spec, replace(epilogue, wide=True, zero_point=const.zero_point))
+    epilogue = replace(epilogue, wide=True, zero_point=const.zero_point)
+    code = PlainCode(spec, epilogue, const.bits, const.block)
     channels = replace(channels, add=_unfolded(spec, const))
-    return Kernel(code, pack_plain(code, const.weights, channels))
+    return Kernel(code, pack_plain(code, const, channels))
 
 
 def _checked(spec: Contraction, const: Constants) -> Constants:

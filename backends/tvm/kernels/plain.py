@@ -8,7 +8,7 @@ from qir.backends.kernels.plain import PlainCode
 from qir.backends.kernels.plane import Plane
 from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.kernels.script import Script
-from qir.backends.tvm.kernels.writer import Expr
+from qir.backends.tvm.kernels.writer import Expr, Registers
 
 
 class _Plain:
@@ -18,6 +18,8 @@ class _Plain:
         self.x = w.pointer("x", spec.x.dtype)
         self.constants = w.pointer("constants", "int8")
         self.fields = w.view(self.constants, "int64")
+        if code.bits < 8 or code.block:
+            self.bytes = w.view(self.constants, "uint8")
         self.residual = w.pointer("residual", spec.residual.dtype) if spec.residual else None
         self.y = w.pointer("y", spec.y.dtype)
         self.begin, self.end = w.scalar("begin"), w.scalar("end")
@@ -51,19 +53,52 @@ class _Plain:
         corner = w.let(corner + group * inner)
         acc = w.registers(1, "int32", 1)
         acc[0] = tirx.const(0, "int32")
-        with w.steps(ky, "ky") as a, w.steps(kx, "kx") as b, w.steps(inner, "i") as i:
+        with w.steps(ky, "ky") as a, w.steps(kx, "kx") as b:
             x = (
                 corner
                 + a * (spec.dilations[0] * spec.x.pitch_y)
                 + b * (spec.dilations[1] * spec.x.pitch_x)
-                + i
             )
-            weight = o * (ky * kx * inner) + a * (kx * inner) + b * inner + i
-            product = w.load(self.x, x).astype("int32") * w.load(self.constants, weight).astype(
-                "int32"
-            )
-            acc[0] = acc[0] + product
+            tap = o * (ky * kx) + a * kx + b
+            if self.code.block:
+                self._add_parts(acc, x, tap)
+            else:
+                self._add(acc, x, tap * inner, inner)
         return acc[0]
+
+    def _add(self, acc: Registers, x: Expr, first: Expr, count: Expr) -> None:
+        """acc += the sum of `count` products, from weight `first` on."""
+        w = self.writer
+        with w.steps(count, "i") if isinstance(count, int) else w.loop(0, count, "i") as i:
+            product = w.load(self.x, x + i).astype("int32") * self._weight(first + i)
+            acc[0] = acc[0] + product
+
+    def _add_parts(self, acc: Registers, x: Expr, tap: Expr) -> None:
+        """acc += for each group of input channels, its sum times its multiplier."""
+        w, code, inner = self.writer, self.code, self.spec.weight_shape[3]
+        with w.steps(code.parts, "part") as part:
+            done = part * code.block
+            count = min(code.block, inner)
+            if inner % count:
+                count = w.let(tirx.min(_int(count), inner - done))
+            share = w.registers(1, "int32", 1)
+            share[0] = tirx.const(0, "int32")
+            self._add(share, x + done, tap * inner + done, count)
+            mult = w.load(self.bytes, code.mults_at + tap * code.parts + part)
+            acc[0] = acc[0] + share[0] * mult.astype("int32")
+
+    def _weight(self, index: Expr) -> Expr:
+        """The weight at `index`; of fewer than 8 bits, out of the one or two bytes it lies in."""
+        w, bits = self.writer, self.code.bits
+        if bits == 8:
+            return w.load(self.constants, index).astype("int32")
+        at = w.let(index * bits)
+        first = tirx.shift_right(at, _int(3))
+        word = w.load(self.bytes, first).astype("int32")
+        if 8 % bits:
+            word = word + w.load(self.bytes, first + 1).astype("int32") * 256
+        shifted = tirx.shift_right(word, tirx.bitwise_and(at, _int(7)))
+        return tirx.bitwise_and(shifted, _int((1 << bits) - 1)) - (1 << (bits - 1))
 
     def _stored(self, acc: Expr, o: Expr, residual: Expr) -> Expr:
         code = self.code.epilogue
@@ -81,6 +116,10 @@ class _Plain:
     def _field(self, name: str, o: Expr) -> Expr:
         at = self.code.records_at // 8 + self.spec.y.channels * self.code.fields.index(name)
         return self.writer.load(self.fields, at + o)
+
+
+def _int(value: Expr) -> Expr:
+    return tirx.IntImm("int32", value) if isinstance(value, int) else value
 
 
 def emit_plain(code: PlainCode, symbol: str) -> PrimFunc:
