@@ -172,13 +172,15 @@ LINE = re.compile(
 )
 
 
-def parse_bits(text: str, layers: Iterable[Layer], where: str) -> dict[str, Bits]:
+def parse_bits(text: str, layers: Iterable[Layer] | None, where: str) -> dict[str, Bits]:
     """The bits that a text names: of all layers or of some, which may then be the fixed ones.
+    Without `layers` any names and bits will do.
 
     Errors: ParseError that lists each line that is no assignment, names no layer or one that was
     named before, or names bits that are none of the layer's choices.
     """
-    known, found, faults = by_name(layers), dict[str, Bits](), list[str]()
+    known = None if layers is None else by_name(layers)
+    found, faults = dict[str, Bits](), list[str]()
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
@@ -194,7 +196,7 @@ def parse_bits(text: str, layers: Iterable[Layer], where: str) -> dict[str, Bits
     return found
 
 
-def _parse_line(line: str, known: Mapping[str, Layer]) -> tuple[str, Bits]:
+def _parse_line(line: str, known: Mapping[str, Layer] | None) -> tuple[str, Bits]:
     parts = LINE.fullmatch(line)
     try:
         name = parts and (parts["bare"] or json.loads(f'"{parts["quoted"]}"'))
@@ -202,10 +204,10 @@ def _parse_line(line: str, known: Mapping[str, Layer]) -> tuple[str, Bits]:
         name = None
     if parts is None or name is None:
         raise ParseError(f'{line.strip()[:60]}: not an assignment, layer = "w4a8" is needed')
-    if name not in known:
+    if known is not None and name not in known:
         raise ParseError(f"layer {name}: not in the network, one of its layers is needed")
     bits = Bits.parse(parts["bits"])
-    if bits not in known[name].widths:
+    if known is not None and bits not in known[name].widths:
         raise ParseError(f"layer {name}: {none_of(bits, known[name])}")
     return name, bits
 
@@ -216,7 +218,7 @@ def save_bits(bits: Mapping[str, Bits], path: str | Path) -> None:
     write_whole(Path(path), bits_text(bits).encode())
 
 
-def load_bits(path: str | Path, layers: Iterable[Layer]) -> dict[str, Bits]:
+def load_bits(path: str | Path, layers: Iterable[Layer] | None = None) -> dict[str, Bits]:
     """Read what save_bits wrote, or a hand.
 
     Errors: ParseError as in parse_bits, or if the file is not there or not text.

@@ -61,7 +61,7 @@ def change(field: str, value: Any) -> str:
         ("[]", "report: format is list, 4 is needed"),
         ("{}", "report: format is None, 4 is needed"),
         (change("format", 1), "report: format is 1, 4 is needed"),
-        (change("extra", 2), "report: fields are created_by, extra, inputs, .* are needed"),
+        (change("extra", 2), "report: fields are chosen, created_by, extra, inputs, .* are needed"),
         (change("proofs", 2), "report.proofs: fields are int, integer_only, .* are needed"),
         (change("name", 2), "report.name: 2, str is needed"),
         (change("rows", {}), r"report.rows: \{\}, a list is needed"),
