@@ -40,7 +40,8 @@ class Kept:
     @property
     def reals(self) -> Array:
         """What they stand for, float64."""
-        quant = self.weights.result.type.quant
+        quant = self.weights.elem
+        assert isinstance(quant, Quant)
         stored = self.weights.value.array.astype(np.float64)
         if self.mult is not None:
             stored = stored * spread(self.mult.value.array, self.block, stored.shape[-1])
