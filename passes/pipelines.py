@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from qir.ir.graph import Graph
 from qir.ir.types import Array
@@ -18,7 +18,7 @@ from qir.passes.fold_batch_norm import FoldBatchNorm
 from qir.passes.fold_constants import FoldConstants
 from qir.passes.fold_pad import FoldPad
 from qir.passes.lower_conv_transpose import LowerConvTranspose
-from qir.passes.manager import Pipeline
+from qir.passes.manager import Pass, Pipeline
 from qir.passes.matmul_to_linear import MatmulToLinear
 from qir.passes.merge_equal_ops import MergeEqualOps
 from qir.passes.merge_moves import MergeMoves
@@ -99,13 +99,15 @@ def quantize(
     layers: Mapping[str, Bits] | None = None,
     reference: Graph | None = None,
     sample: tuple[Array, ...] = (),
+    rounding: Sequence[Pass] = (),
 ) -> Pipeline:
-    """Pairs on the edges of a float graph, by what calibration saw of it; then, when the float
-    graph and a sample are given, biases that make up for the rounded weights.
+    """Pairs on the edges of a float graph, by what calibration saw of it; then weights rounded anew
+    where passes for that are given; then, when the float graph and a sample are given, biases that
+    make up for the rounded weights.
 
     `bits` hold for all layers but those of which `layers` says others.
     """
     pairs = QuantizeGraph(
         ranges, bits.weight, bits.activation, True, True, bits.group, layers or {}
     )
-    return Pipeline("quantize", "simulated", (pairs, CorrectBias(reference, sample)))
+    return Pipeline("quantize", "simulated", (pairs, *rounding, CorrectBias(reference, sample)))

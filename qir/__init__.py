@@ -18,14 +18,18 @@ if TYPE_CHECKING:
         VerifyError,
     )
     from qir.net import Net, load
+    from qir.passes.bit_choice import Bits
+    from qir.passes.mixed_precision import MixedPrecision
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ArtifactError",
+    "Bits",
     "DataError",
     "FrontendError",
     "LowerError",
+    "MixedPrecision",
     "Net",
     "ParseError",
     "PassError",
@@ -35,7 +39,13 @@ __all__ = [
     "load",
 ]
 
-_HOMES = {"compile": "qir.driver", "load": "qir.net", "Net": "qir.net"}
+_HOMES = {
+    "compile": "qir.driver",
+    "load": "qir.net",
+    "Net": "qir.net",
+    "Bits": "qir.passes.bit_choice",
+    "MixedPrecision": "qir.passes.mixed_precision",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -95,7 +96,17 @@ def _compile(commands: Any) -> None:
     )
     p.add_argument("-o", "--output", type=Path, help="the artifact's folder (default: MODEL.qir)")
     p.add_argument("--target", default="cpu", help="a machine that `qir targets` lists")
-    p.add_argument("--bits", type=_bits, default=8, help="8, or weights,activations as in 4,8")
+    p.add_argument(
+        "--bits",
+        type=_bits,
+        default=8,
+        help="8; weights,activations as in 4,8; w4g32a8; mixed, within the limits below; or the"
+        " file of such a choice",
+    )
+    _mixed(p.add_argument_group("limits of --bits mixed, one or more"))
+    p.add_argument(
+        "--rounding", metavar="METHOD", help="of weights: adaround, adaquant, gptq, gpfq"
+    )
     p.add_argument("--batch", type=_positive, help="what a free batch size becomes (1)")
     p.add_argument(
         "--shape",
@@ -110,9 +121,21 @@ def _compile(commands: Any) -> None:
         default="mse",
         help="how ranges are chosen: min-max, percentile, mse, entropy",
     )
-    p.add_argument("--state", type=Path, help="a file from which a cut-off calibration goes on")
+    p.add_argument("--state", type=Path, help="a folder from which cut-off work goes on")
     p.add_argument("--name", help="of the program (default: the file's)")
     p.add_argument("--check", action="store_true", help="hold every pass against its claim")
+
+
+def _mixed(group: Any) -> None:
+    share = "share of the way from the cheapest bits to the dearest"
+    for name in ("size", "bops", "latency"):
+        group.add_argument(f"--{name}", type=float, metavar="SHARE", help=share)
+    group.add_argument("--size-bytes", type=float, metavar="N", help="bytes of all weights")
+    group.add_argument("--latency-us", type=float, metavar="N", help="of the program, as measured")
+    group.add_argument("--weight-bits", type=float, metavar="N", help="average over all weights")
+    group.add_argument("--activation-bits", type=float, metavar="N", help="average of what is read")
+    group.add_argument("--choices", metavar="A,B", help="bits a layer may have (w4a8,w8a8)")
+    group.add_argument("--measure", metavar="NAME", help="what bits lose: hessian, or another")
 
 
 def _run(commands: Any) -> None:
@@ -189,10 +212,14 @@ def _artifact(parser: Any) -> None:
     parser.add_argument("artifact", type=Path, help="a folder that `qir compile` wrote")
 
 
-def _bits(text: str) -> int | tuple[int, int]:
+def _bits(text: str) -> int | tuple[int, int] | str:
     parts = text.split(",")
     if len(parts) > 2 or not all(p.strip().isdecimal() for p in parts):
-        raise argparse.ArgumentTypeError(f"{text!r} given, as in 8 or 4,8 is needed")
+        if text == "mixed" or Path(text).is_file() or re.fullmatch(r"w\d+(g\d+)?a\d+", text):
+            return text
+        raise argparse.ArgumentTypeError(
+            f"{text!r} given, as in 8, 4,8, w4g32a8, mixed or a file is needed"
+        )
     widths = [int(p) for p in parts]
     return widths[0] if len(widths) == 1 else (widths[0], widths[1])
 

@@ -47,7 +47,8 @@ def compile_model(given: Namespace) -> None:
             given.model,
             calibration=read_batches(given.calibration) if given.calibration else None,
             target=given.target,
-            bits=given.bits,
+            bits=_bits(given),
+            rounding=given.rounding,
             batch=given.batch,
             shapes=dict(given.shape) or None,
             name=given.name,
@@ -65,6 +66,21 @@ def compile_model(given: Namespace) -> None:
     out.print(f"no overflow: {claims} intermediates stay within their bits", highlight=False)
     out.print(f"memory: {memory(report.sizes)}", highlight=False)
     out.print(f"written to {output}; `qir report {output}` tells more", highlight=False)
+
+
+def _bits(given: Namespace) -> Any:
+    """The bits asked for; the limits of mixed precision hold for no others."""
+    names = ("size", "bops", "latency", "size_bytes", "latency_us", "weight_bits",
+             "activation_bits", "choices", "measure")  # fmt: skip
+    asked = {name: value for name in names if (value := getattr(given, name)) is not None}
+    if given.bits != "mixed":
+        if asked:
+            option = next(iter(asked)).replace("_", "-")
+            raise DataError(f"--{option}: given with --bits {given.bits}, --bits mixed is needed")
+        return given.bits
+    if "choices" in asked:
+        asked["choices"] = tuple(asked["choices"].split(","))
+    return qir.MixedPrecision(**asked)
 
 
 def run_artifact(given: Namespace) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from qir.backends import artifact, targets
+from qir.chosen_bits import ChosenBits
 from qir.ir.errors import DataError, FrontendError
 from qir.ir.graph import Graph
 from qir.ir.ranges import prove_no_overflow
@@ -18,16 +21,16 @@ from qir.ir.target import Target
 from qir.ir.textfile import load_graph
 from qir.net import REPORT, Net, made
 from qir.passes import pipelines
-from qir.passes.bit_choice import Bits
-from qir.passes.calibrate import calibrate
+from qir.passes.bit_choice import Bits, bits_text
 from qir.passes.channel_ranges import first_samples
 from qir.passes.manager import Manager, Pass
 from qir.passes.measure_sqnr import measure_sqnr
 from qir.passes.observers import Observer
+from qir.passes.work import Tell, quiet
+from qir.quantizing import BitsAsked, Quantizing
 from qir.survey import survey
 
-Progress = Callable[[str, int, int], None]
-
+BITS = "bits.toml"  # in an artifact: the choice of bits, where there was one
 SQNR_SAMPLES = 16  # calibration samples on which every value is held against the float graph
 
 
@@ -36,16 +39,18 @@ def compile(
     *,
     calibration: Iterable[Any] | None = None,
     target: str | Target = "cpu",
-    bits: int | tuple[int, int] | Bits | Mapping[str, Bits | str] = 8,
+    bits: BitsAsked = 8,
+    rounding: str | None = None,
     inputs: Sequence[Any] | None = None,
     batch: int | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     name: str | None = None,
     observer: str | Observer = "mse",
     state: str | Path | None = None,
+    executor: Executor | None = None,
     passes: Sequence[Pass] = (),
     check: bool = False,
-    progress: Progress | None = None,
+    progress: Tell | None = None,
 ) -> Net:
     """A model as an integer-only program on `target`, ready to save, and to run where it can.
 
@@ -54,11 +59,19 @@ def compile(
     calibration:  inputs on which the ranges of activations are seen: an array, or an iterable of
                   batches (arrays, or tuples of one for each input). A model that is quantized
                   already keeps its own ranges and needs none.
-    bits:         of weights and activations, or (weights, activations).
+    bits:         of weights and activations: 8; (4, 8) for (weights, activations); "w4g32a8" with a
+                  scale for each 32 input channels; qir.MixedPrecision(size=0.5), which chooses
+                  them layer by layer; or such a choice: a mapping from layers, or its file. What
+                  the network's inputs bring, and its outputs, keep 8 bits.
+    rounding:     how weights are rounded: None to the nearest, or adaround, adaquant, gptq, gpfq,
+                  the first two also as adaround-blocks and adaquant-blocks.
     inputs:       example inputs of a torch module; the first calibration sample when not given.
     batch:        what a free batch size becomes (1); `shapes` fixes other free sizes, by input.
     observer:     how a range is chosen: min-max, percentile, mse, entropy.
-    state:        a file from which an interrupted calibration goes on.
+    state:        a folder from which interrupted work (calibration, sensitivities, rounding) goes
+                  on, to the same result.
+    executor:     any of concurrent.futures' kind, for sensitivities and rounding: dask's or Ray's
+                  for a cluster; by default a process for each core.
     passes:       run on the canonical graph, before calibration.
     check:        hold every pass against its claim (slower).
     progress:     called with what is being done, how much is done, and of how much (0: unknown).
@@ -67,13 +80,16 @@ def compile(
     (the target cannot run it as integers, or is unknown), VerifyError (a proof fails).
     """
     machine = targets.find(target)
-    tell = progress or (lambda what, done, of: None)
+    tell = progress or quiet
+    folder = None if state is None else Path(state)
+    quantizing = Quantizing(bits, observer, rounding, machine, folder, executor, tell)
     samples, batches = _peek(calibration)
     graph = imported(model, inputs or _examples(samples, batch), batch, shapes)
     manager = Manager(check=check, watch=lambda what, i, of: tell(f"pass {what}", i, of))
     stages = {graph.stage: graph}
     if graph.stage == "imported":
         graph = stages["canonical"] = manager.run(graph, pipelines.CANONICALIZE)
+    chosen: ChosenBits | None = None
     sample: tuple[Any, ...] = ()
     if batches and graph.stage in ("canonical", "transformed"):
         sample, batches = first_samples(graph, batches)
@@ -82,12 +98,8 @@ def compile(
         kinder = manager.run(graph, pipelines.transform(graph, sample))
         graph = stages["transformed"] = kinder
     if graph.stage == "transformed":
-        ranges = None
-        if batches is not None:
-            done = lambda samples: tell("calibration", samples, 0)  # noqa: E731
-            ranges = calibrate(graph, batches, observer, state, done)
-        pairs = pipelines.quantize(ranges, *widths_of(bits), reference=graph, sample=sample)
-        graph = stages["simulated"] = manager.run(graph, pairs)
+        graph, chosen = quantizing.run(graph, batches, sample, manager)
+        stages["simulated"] = graph
     if graph.stage == "simulated":
         graph = stages["integer"] = manager.run(graph, pipelines.TO_INTEGER)
     claims = prove_no_overflow(graph)
@@ -98,24 +110,14 @@ def compile(
     if sample and "transformed" in stages:
         found = measure_sqnr(stages["transformed"], graph, sample, SQNR_SAMPLES)
         noise = {s.op.names[0]: s.decibels for s in found}
-    report = survey(built, graph, manager.records, claims, noise)
+    report = replace(survey(built, graph, manager.records, claims, noise), chosen=chosen)
+    if chosen is not None:
+        bits_of = {layer.layer: Bits.parse(layer.bits) for layer in chosen.layers}
+        built = built.with_file(BITS, bits_text(bits_of).encode())
     home = tempfile.TemporaryDirectory(prefix="qir-")
     folder = Path(home.name) / f"{built.name}.qir"
     built.with_file(REPORT, report.without_times().to_json().encode()).save(folder)
     return made(folder, stages, report, home)
-
-
-def widths_of(bits: Any) -> tuple[Bits, Mapping[str, Bits]]:
-    """The bits of all layers, and of single ones that differ.
-
-    Errors: PassError for bits that are none.
-    """
-    if isinstance(bits, Mapping):
-        return pipelines.EIGHT, {name: b if isinstance(b, Bits) else Bits.parse(b)
-                                 for name, b in bits.items()}  # fmt: skip
-    if isinstance(bits, Bits):
-        return bits, {}
-    return (Bits(bits, bits) if isinstance(bits, int) else Bits(*bits)), {}
 
 
 def imported(
