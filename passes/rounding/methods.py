@@ -1,0 +1,36 @@
+"""The ways to round weights, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+
+from qir.ir.errors import PassError
+from qir.ir.graph import Graph
+from qir.ir.types import Array
+from qir.passes.rounding.adaround import AdaRound
+from qir.passes.rounding.round_weights import RoundWeights
+from qir.passes.work import Store, Tell, quiet
+
+METHODS: dict[str, RoundWeights] = {
+    "adaround": AdaRound(blocks=True),
+    "adaround-layers": AdaRound(blocks=False),
+}
+
+
+def rounding_passes(
+    method: str,
+    reference: Graph,
+    sample: tuple[Array, ...],
+    executor: Executor | None = None,
+    store: Store | None = None,
+    tell: Tell = quiet,
+) -> Sequence[RoundWeights]:
+    """The passes that round the weights of a simulated graph, as pipelines.quantize takes them.
+
+    method: "adaround", or any other of METHODS.
+    Errors: PassError for a name that is none of them.
+    """
+    if method not in METHODS:
+        raise PassError(f"rounding {method!r}: not known, one of {', '.join(METHODS)} is needed")
+    return (METHODS[method].on(reference, sample, executor, store, tell),)

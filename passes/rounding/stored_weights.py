@@ -1,0 +1,136 @@
+"""Where the layers of a simulated graph keep their weights, and how these are replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from qir.ir.graph import Builder, Graph
+from qir.ir.op import Op
+from qir.ir.ops import Constant, Conv, Dequantize, Linear, ScaleGroups
+from qir.ir.types import Array, Quant
+from qir.passes.manager import Miss
+from qir.passes.quantize_weights import LARGEST_SUM
+
+Layer = Conv | Linear
+
+
+@dataclass(frozen=True)
+class StoredWeights:
+    """The weights of one layer: real = stored * step, beside the reals they are to stand for.
+
+    layer:    the name of the contraction's result; `constant`, `reals` and `bias` name the stored
+              integers, what the contraction reads, and its float bias ("" where it has none).
+    step:     (O, ..., I) float64, the scale of a channel times the integer of a group.
+    mult:     that integer alone, 1 where there are no groups; it broadcasts against `step`.
+    wanted:   (O, ..., I) float64, of the float graph.
+    low, high: what the storage holds.
+    x_reach:  the most that |x - zero_point| can be, in steps of the input.
+    """
+
+    layer: str
+    constant: str
+    reals: str
+    bias: str
+    stored: Array
+    step: Array
+    mult: Array
+    wanted: Array
+    low: int
+    high: int
+    x_reach: int
+
+    def checked(self, stored: Array) -> Array:
+        """New integers; rows whose sums of products could pass LARGEST_SUM keep the old ones."""
+        rows = len(stored)
+        sums = np.abs(stored.astype(np.int64) * self.mult).reshape(rows, -1).sum(1) * self.x_reach
+        fits = (sums < LARGEST_SUM).reshape(-1, *[1] * (stored.ndim - 1))
+        return np.where(fits, stored, self.stored).astype(self.stored.dtype)
+
+
+def stored_weights(graph: Graph, reference: Graph, op: Layer) -> StoredWeights | Miss:
+    """The weights of a layer, or why they cannot be rounded anew."""
+    name = op.names[0]
+    reals = graph.producers.get(op.w.name)
+    if not isinstance(reals, Dequantize):
+        return Miss("its weights are not stored as integers", name)
+    held = graph.producers.get(reals.x.name)
+    groups = held if isinstance(held, ScaleGroups) else None
+    constant = graph.producers.get(groups.w.name) if groups else held
+    mult = graph.producers.get(groups.mult.name) if groups else None
+    if not isinstance(constant, Constant) or (groups and not isinstance(mult, Constant)):
+        return Miss("its weights are no constant", name)
+    if graph.use_counts[constant.names[0]] > 1 or graph.use_counts[op.w.name] > 1:
+        return Miss("its weights are those of another layer too", name)
+    quant = constant.result.type.quant
+    if np.any(quant.zero_point.array):
+        return Miss("its weights have a zero point", name)
+    wanted = _float_weights(reference, name, constant.value.shape)
+    if isinstance(wanted, Miss):
+        return wanted
+    times = np.ones((), np.int64)
+    if groups and isinstance(mult, Constant):
+        times = groups.spread(mult.value.array.astype(np.int64))
+    step = np.broadcast_to(quant.spread(wanted.shape)[0] * times, wanted.shape)
+    return StoredWeights(
+        name, constant.names[0], op.w.name, op.bias.name if op.bias else "",
+        constant.value.array, step, times, wanted, quant.storage.min, quant.storage.max,
+        _reach(graph, op),
+    )  # fmt: skip
+
+
+def _float_weights(reference: Graph, name: str, shape: tuple[int, ...]) -> Array | Miss:
+    of_float = reference.producers.get(name)
+    weights = reference.producers.get(of_float.w.name) if isinstance(of_float, Layer) else None
+    if not isinstance(weights, Constant) or not weights.result.type.is_float:
+        return Miss("the float graph has no weights of this layer", name)
+    if weights.value.shape != shape:
+        return Miss(f"float weights are {weights.value.shape}, {shape} is needed", name)
+    return weights.value.array.astype(np.float64)
+
+
+def _reach(graph: Graph, op: Layer) -> int:
+    """2**bits - 1 of the input's storage: a range that has 0 in it reaches no further."""
+    before = graph.producers.get(op.x.name)
+    bits = before.x.type.quant.storage.bits if isinstance(before, Dequantize) else 8
+    return (1 << bits) - 1
+
+
+def layers_of(graph: Graph) -> Iterator[Layer]:
+    for op in graph.ops:
+        if isinstance(op, Layer):
+            yield op
+
+
+def with_weights(graph: Graph, found: Mapping[str, Array], by: str) -> Graph:
+    """The graph with constants replaced: new elements by the constant's name, and for stored ones
+    new scales by its name and ".scale".
+    """
+    builder = Builder(graph.name, graph.stage)
+    now = {v.name: builder.input(v.name, v.type) for v in graph.inputs}
+    for op in graph.ops:
+        new: Op = op.rebind(lambda v: now[v.name])
+        if isinstance(new, Constant) and op.names[0] in found:
+            elem = new.elem
+            if (scale := found.get(f"{op.names[0]}.scale")) is not None:
+                assert isinstance(elem, Quant)
+                elem = Quant.per_axis(elem.storage, scale, 0, axis=0)
+            fresh = Constant.of(found[op.names[0]], elem)
+            new = replace(fresh, names=op.names, loc=op.loc.touched(by))
+        now.update(zip(op.names, builder.add_all(new), strict=True))
+    return builder.finish([now[v.name] for v in graph.outputs], graph.output_names)
+
+
+def with_float_weights(graph: Graph, weights: Mapping[str, Array]) -> Graph:
+    """The graph with float constants in place of the dequantized values that `weights` names."""
+    builder = Builder(graph.name, graph.stage)
+    now = {v.name: builder.input(v.name, v.type) for v in graph.inputs}
+    for op in graph.ops:
+        new: Op = op.rebind(lambda v: now[v.name])
+        if (reals := weights.get(op.names[0])) is not None:
+            new = replace(Constant.of(reals.astype(np.float32)), names=op.names, loc=op.loc)
+        now.update(zip(op.names, builder.add_all(new), strict=True))
+    outputs = [now[v.name] for v in graph.outputs]
+    return builder.finish(outputs, graph.output_names).without_dead_code()
