@@ -7,6 +7,10 @@ restore the channels; a machine that interleaves whole vectors has the channels 
 rows of X and Y have no gaps and the stride along x is 1, chunks run over pixels; else a chunk is
 inside one pixel, or spans `pixels` of them. One unit of work is `rows` rows of Y; the last unit
 moves up until it fits.
+
+Weights of fewer than 8 bits are packed in bit planes, a vector a step, and unpacked once for all
+chunks of a row that share them. Those of the second of two rows are not kept: they are those of the
+first, moved up by one tap.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qir.backends.kernels.bits import pack, packed_rows
 from qir.backends.kernels.contraction import Array, Contraction, arguments
 from qir.backends.kernels.dots import DOTS, Dot
 from qir.backends.kernels.epilogue import Channels, Epilogue, records
@@ -30,6 +35,7 @@ class DepthwiseCode:
     """Everything the machine code of a depthwise convolution depends on.
 
     `along_row`: chunks run over pixels. `rows`: rows of Y made from the same unpacked vectors.
+    `bits`: of one weight.
     """
 
     dot: str
@@ -43,6 +49,7 @@ class DepthwiseCode:
     along_row: bool
     pixels: int
     rows: int
+    bits: int = 8
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -113,9 +120,15 @@ class DepthwiseCode:
         return tuple(tuple(taps[i : i + deep]) for i in range(0, len(taps), deep))
 
     @property
+    def steps(self) -> int:
+        """Vectors of the weights of one set, a byte each: [group][row][vector][form]."""
+        rows = self.rows if self.bits == 8 else 1
+        return len(self.groups) * rows * 4 * self.machine.forms
+
+    @property
     def set_bytes(self) -> int:
-        """Weights of one set: [group][row][vector][form]."""
-        return len(self.groups) * self.rows * 4 * self.machine.forms * self.machine.vector_bytes
+        """Of the packed weights of one set."""
+        return packed_rows(self.bits, self.steps) * self.machine.vector_bytes
 
     @property
     def record_bytes(self) -> int:
@@ -126,8 +139,11 @@ class DepthwiseCode:
         return len(self.starts) * self.set_bytes
 
 
-def plan_depthwise(spec: Contraction, epilogue: Epilogue, dot: Dot) -> DepthwiseCode:
-    """Along rows if their layout allows, two rows at once if that is less work."""
+def plan_depthwise(spec: Contraction, epilogue: Epilogue, dot: Dot, bits: int = 8) -> DepthwiseCode:
+    """Along rows if their layout allows, two rows at once if that is less work.
+
+    A dot that reads weights of 16 bits takes them as they are.
+    """
     x, y, sx = spec.x, spec.y, spec.strides[1]
     gapless = all(p.pitch_x == p.channels for p in (x, y, spec.residual) if p)
     pixels = dot.vector_bytes // y.channels if y.channels * 2 <= dot.vector_bytes else 1
@@ -148,16 +164,23 @@ def plan_depthwise(spec: Contraction, epilogue: Epilogue, dot: Dot) -> Depthwise
         along_row=along,
         pixels=1 if along else pixels,
         rows=2 if paired and spec.dilations[0] == 1 else 1,
+        bits=bits if dot.weight_item == 1 else 8,
     )
 
 
 def pack_depthwise(code: DepthwiseCode, weights: Array, channels: Channels) -> bytes:
     """The constants block: the weights of each set, then four epilogue records for each set."""
     order = _order(code)
-    head = b"".join(_weights(code, weights, chunk) for chunk in order)
-    return head + records(
+    panels = spread_depthwise(code, weights)
+    rows = panels.view(np.int8).reshape(len(order), code.steps, code.machine.vector_bytes)
+    return pack(rows, code.bits).tobytes() + records(
         code.epilogue, channels, order.reshape(-1, code.machine.lanes), code.machine.lanes
     )
+
+
+def spread_depthwise(code: DepthwiseCode, weights: Array) -> Array:
+    """The weights as the dots read them, set by set, before they are packed."""
+    return np.stack([_weights(code, weights, chunk) for chunk in _order(code)])
 
 
 def _order(code: DepthwiseCode) -> Array:
@@ -169,14 +192,14 @@ def _order(code: DepthwiseCode) -> Array:
     return np.where(inside < code.count, channel, -1)
 
 
-def _weights(code: DepthwiseCode, weights: Array, order: Array) -> bytes:
+def _weights(code: DepthwiseCode, weights: Array, order: Array) -> Array:
     """[group][row][vector][form][lane][tap] for one set; weights are (C, ky, kx, 1)."""
     taken = np.where(
         order[..., None, None] >= 0, weights[np.maximum(order, 0), :, :, 0], np.int8(0)
     )
     blocks = []
     for group in code.groups:
-        for row in range(code.rows):
+        for row in range(code.rows if code.bits == 8 else 1):
             block = np.zeros((*order.shape, code.machine.depth), np.int8)
             for k, tap in _own_taps(code, group, row):
                 block[..., k] = taken[..., tap[0], tap[1]]
@@ -184,8 +207,8 @@ def _weights(code: DepthwiseCode, weights: Array, order: Array) -> bytes:
     packed = np.stack(blocks)
     if code.machine.weight_item == 2:
         pairs = packed.reshape(*packed.shape[:-1], 2, 2).astype("<i2")
-        return np.ascontiguousarray(np.moveaxis(pairs, -2, -3)).tobytes()
-    return packed.tobytes()
+        return np.ascontiguousarray(np.moveaxis(pairs, -2, -3))
+    return packed
 
 
 def _own_taps(code: DepthwiseCode, group: tuple[Tap, ...], row: int) -> Iterator[tuple[int, Tap]]:

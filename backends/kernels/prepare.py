@@ -16,8 +16,8 @@ from dataclasses import replace
 import numpy as np
 
 from qir.backends.kernels.contraction import Array, Constants, Contraction
-from qir.backends.kernels.dense import DenseCode, pack_dense, plan_dense
-from qir.backends.kernels.depthwise import DepthwiseCode, pack_depthwise, plan_depthwise
+from qir.backends.kernels.dense import pack_dense, plan_dense
+from qir.backends.kernels.depthwise import pack_depthwise, plan_depthwise, spread_depthwise
 from qir.backends.kernels.dots import DOTS, PLAIN, Dot, Scheme, usable
 from qir.backends.kernels.epilogue import plan
 from qir.backends.kernels.join import folded, joined
@@ -63,7 +63,7 @@ def _on_vectors(
     tile: Tile | None,
 ) -> Kernel | None:
     """The kernel around one dot instruction; None where it is not exact or not made for this."""
-    if not (dot.is_sparse if spec.is_depthwise else dot.is_dense):
+    if not (dot.is_sparse and not const.block if spec.is_depthwise else dot.is_dense):
         return None
     bias, x_range = _as_read(spec, const, dot)
     fuses = dot.fuses is not None and dot.fuses in features
@@ -71,14 +71,16 @@ def _on_vectors(
     if epilogue.wide and dot.scheme is Scheme.HALVES:
         return None
     if spec.is_depthwise:
-        sparse = plan_depthwise(spec, epilogue, dot)
+        sparse = plan_depthwise(spec, epilogue, dot, const.bits)
         kernel = Kernel(sparse, pack_depthwise(sparse, const.weights, channels))
+        panels = spread_depthwise(sparse, const.weights)
     else:
         code = plan_dense(spec, epilogue, dot, tile)
         if dot.weight_offset and not code.aligned:
             return None
         kernel = Kernel(code, pack_dense(code, const.weights, channels))
-    return kernel if not dot.pair_sums or _pairs_fit(kernel, x_range) else None
+        panels = np.frombuffer(kernel.constants, np.int8, code.records_at)
+    return kernel if not dot.pair_sums or _pairs_fit(panels, x_range) else None
 
 
 def _plain(spec: Contraction, const: Constants) -> Kernel:
@@ -110,12 +112,10 @@ def _as_read(spec: Contraction, const: Constants, dot: Dot) -> tuple[Array, tupl
     return const.bias - more * sums, (low + more, high + more)
 
 
-def _pairs_fit(kernel: Kernel, x_range: tuple[int, int]) -> bool:
-    """Sums of two adjacent products fit in int16, for the weights as they are packed."""
-    code = kernel.code
-    assert isinstance(code, DenseCode | DepthwiseCode)
-    packed = np.frombuffer(kernel.constants, np.int8, code.records_at).astype(np.int32)
-    ends = np.stack([packed * x_range[0], packed * x_range[1]]).reshape(2, -1, 2)
+def _pairs_fit(panels: Array, x_range: tuple[int, int]) -> bool:
+    """Sums of two adjacent products fit in int16, for the i8 weights in the order of the dots."""
+    wide = panels.astype(np.int32)
+    ends = np.stack([wide * x_range[0], wide * x_range[1]]).reshape(2, -1, 2)
     low, high = RANGE["int16"]
     return bool(ends.min(0).sum(1).min() >= low and ends.max(0).sum(1).max() <= high)
 

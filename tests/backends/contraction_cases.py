@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import platform
 import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,22 @@ FEATURES = {
     "plain": "",
 }
 """LLVM features of the machine each family of kernels is built for."""
+
+FLAGS = {
+    "vnni512": {"avx512_vnni"},
+    "vnni512 ifma": {"avx512_vnni", "avx512ifma"},
+    "vnni256": {"avx_vnni"},
+    "avx2": {"avx2"},
+    "plain": set(),
+}
+"""What Linux calls those that decide."""
+
+
+def has(family: str) -> bool:
+    """Whether this CPU runs the family's kernels."""
+    if platform.machine() != "x86_64":
+        return False
+    return FLAGS[family] <= set(Path("/proc/cpuinfo").read_text().split())
 
 
 def features(family: str) -> frozenset[str]:

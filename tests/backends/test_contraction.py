@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import subprocess
 from pathlib import Path
 
@@ -11,7 +10,9 @@ import pytest
 
 from qir.backends.kernels import prepare
 from tests.backends.contraction_cases import (
+    FLAGS,
     features,
+    has,
     link,
     random_case,
     run_case,
@@ -21,20 +22,6 @@ from tests.backends.contraction_cases import (
 
 CASES = 12  # of each family and seed: about two seconds of compiling
 
-FLAGS = {
-    "vnni512": {"avx512_vnni"},
-    "vnni512 ifma": {"avx512_vnni", "avx512ifma"},
-    "vnni256": {"avx_vnni"},
-    "avx2": {"avx2"},
-    "plain": set(),
-}
-
-
-def _has(family: str) -> bool:
-    if platform.machine() != "x86_64":
-        return False
-    return FLAGS[family] <= set(Path("/proc/cpuinfo").read_text().split())
-
 
 @pytest.mark.parametrize("family", FLAGS)
 @pytest.mark.parametrize("seed", range(2))
@@ -42,7 +29,7 @@ def test_random_contractions(family: str, seed: int, tmp_path: Path) -> None:
     from qir.backends.tvm.build import build_object
     from qir.backends.tvm.kernels.registry import emit
 
-    if not _has(family):
+    if not has(family):
         pytest.skip(f"this CPU lacks {family}")
     rng = np.random.default_rng([seed, *family.encode()])
     cases = {f"k{i}": random_case(rng) for i in range(CASES)}

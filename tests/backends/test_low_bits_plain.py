@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from numpy.random import Generator
 
-from qir.backends.kernels import Kernel, prepare
+from qir.backends.kernels import Constants, Contraction, Kernel, Plane, prepare
+from qir.backends.kernels.depthwise import DepthwiseCode
 from qir.backends.kernels.plain import PlainCode, stream
 from tests.backends.contraction_cases import (
     Case,
     features,
+    has,
     link,
     random_case,
     run_case,
@@ -87,3 +89,26 @@ def test_more_weights_than_indices_are_refused() -> None:
         ValueError, match=r"contraction: weights take 4294967296 bits, fewer than 2\*\*31"
     ):
         replace(code, spec=spec, bits=4)
+
+
+@pytest.mark.parametrize("bits", WIDTHS[:-1])
+@pytest.mark.parametrize("family", ["vnni512", "vnni256", "avx2"])
+def test_depthwise_of_few_bits(family: str, bits: int, tmp_path: Path) -> None:
+    if not has(family):
+        pytest.skip(f"this CPU lacks {family}")
+    rng = np.random.default_rng([bits, *family.encode()])
+    cases = [narrowed(rng, random_case(rng, depthwise=True), bits) for _ in range(12)]
+    for kernel in checked(rng, family, cases, tmp_path):
+        assert isinstance(kernel.code, DepthwiseCode)
+        assert kernel.code.bits == bits  # sums of pairs fit, so no dot of 16-bit weights is taken
+
+
+@pytest.mark.parametrize(("bits", "rows"), [(8, 24), (6, 9), (5, 8), (4, 6), (3, 5), (2, 3)])
+def test_a_set_of_a_3x3_kernel_takes_its_bits(bits: int, rows: int) -> None:
+    """Two rows of Y need 24 vectors of taps; of fewer than 8 bits the 12 of one are packed."""
+    x, y = Plane.packed("uint8", 1, 8, 8, 64), Plane.packed("uint8", 1, 6, 6, 64)
+    spec = Contraction(x, y, (3, 3), groups=64)
+    const = Constants(np.zeros(spec.weight_shape, np.int8), np.zeros(64), bits=bits)
+    code = prepare(spec, const, features("vnni512")).code
+    assert isinstance(code, DepthwiseCode)
+    assert code.set_bytes == rows * 64

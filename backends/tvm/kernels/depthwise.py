@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
+from qir.backends.kernels.bits import fields
 from qir.backends.kernels.depthwise import DepthwiseCode
 from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.dots import DOTS
 from qir.backends.tvm.kernels.epilogue import PairsEpilogue, epilogue_of
 from qir.backends.tvm.kernels.stores import Stores, store_lanes
+from qir.backends.tvm.kernels.unpack import unpack
 from qir.backends.tvm.kernels.writer import Expr, Writer, cast_bits, shuffle, splat
 
 
@@ -41,20 +44,28 @@ class _Depthwise:
             r = 0
             if code.residual:
                 r = w.let(image * code.residual.pitch_n + row * code.residual.pitch_y)
-            with self._chunks() as (column, inside, chosen):
+            with self._chunks() as (column, inside, chosen, held):
                 sx = code.strides[1]
                 self._chunk(
                     w.let(x + column * (sx * code.x.pitch_x) + inside),
                     w.let(y + column * code.y.pitch_x + inside),
                     w.let(r + column * code.residual.pitch_x + inside) if code.residual else 0,
                     chosen,
+                    held,
                 )
         return w.finish(symbol)
 
     @contextmanager
-    def _chunks(self) -> Iterator[tuple[Expr, Expr, Expr]]:
-        """Loops over a row: first pixel of a chunk, first element in it, its set of constants."""
+    def _chunks(self) -> Iterator[tuple[Expr, Expr, Expr, list[Expr]]]:
+        """Loops over a row: first pixel of a chunk, first element in it, its set, its weights.
+
+        The weights are unpacked ones of fewer than 8 bits; others are loaded as they are used.
+        """
         code, w = self.code, self.writer
+        if code.bits < 8 and code.along_row:
+            with self._sets() as (inside, chosen, held):
+                yield 0, inside, chosen, held
+            return
         with w.steps(code.chunks, "chunk") as chunk:
             inside, chosen = chunk * self.size, chunk
             if code.chunks > 1:
@@ -66,17 +77,62 @@ class _Depthwise:
                         tirx.Select(chunk == code.chunks - 1, _int(code.last_set), _int(turn))
                     )
             if code.along_row:
-                yield 0, inside, chosen
+                yield 0, inside, chosen, []
                 return
+            held = self._unpacked(chosen) if code.bits < 8 else []
             with w.steps(-(-code.y.width // code.pixels), "column") as turn:
                 column = turn
                 if code.pixels > 1:
                     column = w.let(tirx.min(_int(turn * code.pixels), code.y.width - code.pixels))
-                yield column, inside, chosen
+                yield column, inside, chosen, held
 
-    def _chunk(self, x: Expr, y: Expr, r: Expr, chosen: Expr) -> None:
+    @contextmanager
+    def _sets(self) -> Iterator[tuple[Expr, Expr, list[Expr]]]:
+        """The chunks of a row, set by set: first element of a chunk, its set, the set's weights.
+
+        The last chunk comes alone where moving back made its set another than its turn's.
+        """
+        code, w, period = self.code, self.writer, self.code.period
+        alone = int(code.last_set != (code.chunks - 1) % period)
+        with w.steps(period + alone, "set") as turn:
+            first, chosen = turn, turn
+            count = (code.chunks - alone - turn + period - 1) // period
+            if alone:
+                is_last = turn == period
+                first = w.let(tirx.Select(is_last, _int(code.chunks - 1), turn))
+                chosen = w.let(tirx.Select(is_last, _int(code.last_set), turn))
+                count = tirx.Select(is_last, _int(1), count)
+            held = self._unpacked(chosen)
+            with w.loop(0, count, "chunk") as chunk:
+                inside = (first + chunk * period) * self.size
+                yield w.let(tirx.min(inside, _int(code.stretch - code.count))), chosen, held
+
+    def _unpacked(self, chosen: Expr) -> list[Expr]:
+        """The weights of a set: [group][vector], of the first row."""
         code, w = self.code, self.writer
-        weights = w.let(chosen * code.set_bytes)
+        first = w.let(chosen * code.set_bytes)
+
+        @cache
+        def load(row: int) -> Expr:
+            return w.let(w.load(self.constants, first + row * self.size, self.size), "w")
+
+        return [
+            w.let(unpack(load, fields(code.bits, i, code.steps), self.size, lane="uint32"), "w")
+            for i in range(code.steps)
+        ]
+
+    def _weights(self, held: list[Expr], group: int, row: int, j: int) -> list[Expr]:
+        """Unpacked ones; in rows after the first, every lane's taps are one place further."""
+        weights = held[group * 4 + j]
+        if row == 0:
+            return [weights]
+        lanes = self.dot.lanes
+        moved = tirx.shift_left(cast_bits(weights, f"uint32x{lanes}"), splat(8, "uint32", lanes))
+        return [cast_bits(moved, f"int8x{self.size}")]
+
+    def _chunk(self, x: Expr, y: Expr, r: Expr, chosen: Expr, held: list[Expr]) -> None:
+        code, w = self.code, self.writer
+        weights = w.let(chosen * code.set_bytes) if not held else None
         constants = self.constants if code.machine.aligned else w.anew(self.constants)
         epilogue = replace(self.epilogue, constants=constants)
         record = w.let(chosen * (4 * code.record_bytes) + code.records_at)
@@ -89,11 +145,14 @@ class _Depthwise:
             ]
             for row in range(code.rows):
                 for j in range(4):
-                    first = ((g * code.rows + row) * 4 + j) * forms
-                    loaded = [
-                        w.load(constants, weights + (first + f) * self.size, self.size)
-                        for f in range(forms)
-                    ]
+                    if held:
+                        loaded = self._weights(held, g, row, j)
+                    else:
+                        first = ((g * code.rows + row) * 4 + j) * forms
+                        loaded = [
+                            w.load(constants, weights + (first + f) * self.size, self.size)
+                            for f in range(forms)
+                        ]
                     acc[row][j] = w.let(self.dot.step(acc[row][j], unpacked[j], loaded), "acc")
         for row in range(code.rows):
             values = []
