@@ -1,33 +1,67 @@
-"""Dense and grouped contractions on a dot instruction: the code, and how its constants are packed.
+"""Dense and grouped contractions on a dot instruction: the code that computes one.
 
 Channels are cut into panels of `tile.vectors` vectors, pixels into tiles of `tile.rows` x
 `tile.pixels`; the last panel, and the last tile across and down, move back until they fit. One unit
 of work is one tile of one panel. The sum runs over `runs` stretches of adjacent bytes of X, each
-padded with zero weights to whole dots.
+padded with zero weights to whole dots, whose weights are rows as in `qir.backends.kernels.bits`.
+The constants block is laid out by `qir.backends.kernels.panels`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
-
-from qir.backends.kernels.contraction import Array, Contraction, arguments
+from qir.backends.kernels.bits import packed_rows
+from qir.backends.kernels.contraction import Contraction, arguments
 from qir.backends.kernels.dots import DOTS, Dot
-from qir.backends.kernels.epilogue import Channels, Epilogue, records
+from qir.backends.kernels.epilogue import Epilogue
 from qir.backends.kernels.plane import Plane
 from qir.backends.kernels.tiling import Tile, Work, choose_tile
 
 
 @dataclass(frozen=True)
 class Runs:
-    """`rows` x `columns` stretches of `length` adjacent elements of X, a pitch apart."""
+    """`rows` x `columns` stretches of `length` adjacent elements of X, a pitch apart.
+
+    Each is cut into parts of `part` elements, the last one shorter; 0: into none.
+    """
 
     rows: int
     columns: int
     length: int
     pitch_y: int
     pitch_x: int
+    part: int = 0
+
+    @property
+    def taps(self) -> int:
+        return self.rows * self.columns
+
+    @property
+    def parts(self) -> tuple[int, ...]:
+        """The elements of each part of a stretch."""
+        if not self.part:
+            return (self.length,)
+        whole, rest = divmod(self.length, self.part)
+        return (self.part,) * whole + ((rest,) if rest else ())
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How weights are kept, and how their products are added up.
+
+    bits    of a weight
+    block   adjacent input channels that share a multiplier; 0: there are no multipliers
+    chain   steps whose sums of two products are added in int16 before they are widened; 0: none,
+            an instruction adds up to int32
+    apart   each vector of a panel has memory of its own, in which the panels follow one another:
+            as many streams as vectors, which keep more of a memory busy than one does
+    """
+
+    bits: int = 8
+    block: int = 0
+    chain: int = 0
+    apart: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,6 +81,7 @@ class DenseCode:
     tile: Tile
     epilogue: Epilogue
     aligned: bool = False
+    packing: Packing = Packing()
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -56,26 +91,56 @@ class DenseCode:
     def machine(self) -> Dot:
         return DOTS[self.dot]
 
-    @property
-    def steps(self) -> int:
-        """Dots along one run."""
-        return -(-self.runs.length // self.machine.depth)
+    def steps(self, part: int) -> int:
+        """Dots along one part of a run."""
+        return -(-part // self.machine.depth)
+
+    def part_rows(self, part: int) -> int:
+        """Rows of weights of one part of a run."""
+        return packed_rows(self.packing.bits, self.steps(part))
 
     @property
-    def total_steps(self) -> int:
-        return self.steps * self.runs.rows * self.runs.columns
+    def run_rows(self) -> int:
+        return sum(self.part_rows(part) for part in self.runs.parts)
 
     @property
     def group_panels(self) -> int:
         return -(-self.y.channels // self.groups // (self.tile.vectors * self.machine.lanes))
 
     @property
-    def step_bytes(self) -> int:
-        return self.tile.vectors * self.machine.forms * self.machine.weight_bytes
+    def panels(self) -> int:
+        return self.group_panels * self.groups
 
     @property
-    def panel_bytes(self) -> int:
-        return self.total_steps * self.step_bytes
+    def vector_bytes(self) -> int:
+        """Of one vector of channels in a row."""
+        return self.machine.forms * self.machine.weight_bytes
+
+    @property
+    def row_pitch(self) -> int:
+        """Bytes from a row of weights to the next."""
+        return self.vector_bytes * (1 if self.packing.apart else self.tile.vectors)
+
+    @property
+    def panel_pitch(self) -> int:
+        """Bytes from a panel's weights to those of the next."""
+        return self.runs.taps * self.run_rows * self.row_pitch
+
+    @property
+    def vector_pitch(self) -> int:
+        """Bytes from a vector of channels to the next."""
+        return self.panels * self.panel_pitch if self.packing.apart else self.vector_bytes
+
+    @property
+    def weight_bytes(self) -> int:
+        return self.panels * self.runs.taps * self.run_rows * self.tile.vectors * self.vector_bytes
+
+    @property
+    def mult_bytes(self) -> int:
+        """Multipliers of one panel."""
+        if not self.packing.block:
+            return 0
+        return self.runs.taps * len(self.runs.parts) * self.tile.vectors * self.machine.lanes
 
     @property
     def record_bytes(self) -> int:
@@ -85,7 +150,7 @@ class DenseCode:
     def records_at(self) -> int:
         """Where the records begin, at a multiple of 8 bytes or a whole vector."""
         unit = max(self.machine.vector_bytes, 8)
-        return -(-self.panel_bytes * self.group_panels * self.groups // unit) * unit
+        return -(-(self.weight_bytes + self.panels * self.mult_bytes) // unit) * unit
 
     @property
     def row_tiles(self) -> int:
@@ -97,90 +162,63 @@ class DenseCode:
 
     @property
     def units(self) -> int:
-        panels = self.group_panels * self.groups
-        return panels * self.y.batch * self.column_tiles * self.row_tiles
+        return self.panels * self.y.batch * self.column_tiles * self.row_tiles
 
 
-def runs_of(spec: Contraction) -> Runs:
-    """As few and as long runs as the layout of X allows."""
+def runs_of(spec: Contraction, block: int = 0) -> Runs:
+    """As few and as long runs as the layout of X, and multipliers for `block` channels, allow."""
     (ky, kx), (dy, dx), x = spec.kernel, spec.dilations, spec.x
     inner = x.channels // spec.groups
-    if spec.groups > 1 or (kx > 1 and (dx > 1 or x.pitch_x != x.channels)):
-        return Runs(ky, kx, inner, dy * x.pitch_y, dx * x.pitch_x)
+    if block or spec.groups > 1 or (kx > 1 and (dx > 1 or x.pitch_x != x.channels)):
+        return Runs(ky, kx, inner, dy * x.pitch_y, dx * x.pitch_x, min(block, inner))
     if ky > 1 and dy == 1 and x.pitch_y == kx * x.channels:
         return Runs(1, 1, ky * kx * inner, 0, 0)
     return Runs(ky, 1, kx * inner, dy * x.pitch_y, 0)
 
 
 def plan_dense(
-    spec: Contraction, epilogue: Epilogue, dot: Dot, tile: Tile | None = None
+    spec: Contraction,
+    epilogue: Epilogue,
+    dot: Dot,
+    tile: Tile | None = None,
+    packing: Packing | None = None,
 ) -> DenseCode:
-    """The code for a contraction whose pixels are joined; its tile is chosen unless given."""
-    runs = runs_of(spec)
+    """The code for a contraction whose pixels are joined; its tile is chosen unless given.
+
+    Weights lie apart where one pixel reads each of them once: then memory is what takes time.
+    """
+    packing = packing or Packing()
+    runs = runs_of(spec, packing.block)
     vectors = -(-spec.y.channels // spec.groups // dot.lanes)
-    run = -(-runs.length // dot.depth)
-    images = spec.y.batch * spec.groups
-    work = Work(images, spec.y.height, spec.y.width, vectors, run * runs.rows * runs.columns, run)
-    tile = tile or choose_tile(dot, work)
-    aligned = dot.aligned and _words_align(spec, runs, dot)
-    return DenseCode(
-        dot.name,
-        spec.x,
-        spec.y,
-        spec.residual,
-        spec.strides,
-        spec.groups,
-        runs,
-        tile,
-        epilogue,
-        aligned,
+    steps = [-(-part // dot.depth) for part in runs.parts]
+    tile = tile or choose_tile(
+        dot,
+        Work(
+            spec.y.batch * spec.groups,
+            spec.y.height,
+            spec.y.width,
+            vectors,
+            sum(steps) * runs.taps,
+            steps[0],
+            packing.bits,
+            packing.chain,
+            len(steps) * runs.taps if packing.block else 0,
+        ),
     )
+    aligned = dot.aligned and _words_align(spec, runs, dot)
+    is_read_once = spec.y.batch * spec.y.height * spec.y.width == 1 and not dot.counts
+    if packing.bits < 8 and is_read_once:
+        packing = replace(packing, apart=True)
+    return DenseCode(
+        dot.name, spec.x, spec.y, spec.residual, spec.strides, spec.groups, runs, tile, epilogue,
+        aligned, packing
+    )  # fmt: skip
 
 
 def _words_align(spec: Contraction, runs: Runs, dot: Dot) -> bool:
     """X and all offsets in it are multiples of the words that a dot loads, of 8 bytes at most."""
     x, size = spec.x, 4 if dot.together == 1 else 8
     share = x.channels // spec.groups if spec.groups > 1 else 0
-    offsets = (x.pitch_n, x.pitch_y, x.pitch_x * spec.strides[1], runs.pitch_x, share)
+    part = runs.part if len(runs.parts) > 1 else 0
+    offsets = (x.pitch_n, x.pitch_y, x.pitch_x * spec.strides[1], runs.pitch_x, share, part)
     return all(offset % size == 0 for offset in (spec.alignment, *offsets))
-
-
-def pack_dense(code: DenseCode, weights: Array, channels: Channels) -> bytes:
-    """The constants block: weight panels, then one epilogue record for each vector of channels."""
-    return _weights(code, weights).ljust(code.records_at, b"\0") + records(
-        code.epilogue, channels, _order(code), code.machine.lanes
-    )
-
-
-def _order(code: DenseCode) -> Array:
-    """(vectors, lanes) -> output channel, or -1 past the channels of a group."""
-    share, width = code.y.channels // code.groups, code.tile.vectors * code.machine.lanes
-    starts = np.minimum(np.arange(code.group_panels) * width, max(share - width, 0))
-    local = (starts[:, None] + np.arange(width)).reshape(-1)
-    order = local + np.arange(code.groups)[:, None] * share
-    return np.where(local < share, order, -1).reshape(-1, code.machine.lanes)
-
-
-def _weights(code: DenseCode, weights: Array) -> bytes:
-    """[panel][run][step][vector][form][lane][k] from (O, ky, kx, I)."""
-    dot, runs = code.machine, code.runs
-    flat = np.asarray(weights, np.int8).reshape(
-        code.y.channels, runs.rows * runs.columns, runs.length
-    )
-    padded = np.zeros((*flat.shape[:2], code.steps * dot.depth), np.int8)
-    padded[:, :, : runs.length] = flat
-    order = _order(code).reshape(-1)
-    lanes = np.where(order[:, None, None] >= 0, padded[np.maximum(order, 0)], np.int8(0))
-    panels = code.group_panels * code.groups
-    blocked = lanes.reshape(
-        panels, code.tile.vectors, dot.lanes, flat.shape[1], code.steps, dot.depth
-    )
-    blocked = blocked.transpose(0, 3, 4, 1, 2, 5)
-    if dot.weight_offset:
-        return np.ascontiguousarray(
-            blocked.astype(np.int16) + dot.weight_offset, np.uint8
-        ).tobytes()
-    if dot.weight_item == 2:  # the first and the second pair of each four, as int16
-        pairs = blocked.reshape(*blocked.shape[:-1], 2, 2).astype("<i2")
-        return np.ascontiguousarray(np.moveaxis(pairs, -2, -3)).tobytes()
-    return np.ascontiguousarray(blocked).tobytes()

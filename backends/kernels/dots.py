@@ -28,11 +28,12 @@ class Dot:
     spread, fetch   cycles to load and widen one word of X; to load one vector of weights
     counts          all four are instructions, which add up; else what is slowest counts
     pair_sums       two products are added in int16, which must be proven to fit
+    chains          sums of several steps can be added in int16 too, if proven to fit
     fuses           the feature that multiplies 52 bits and adds
     depth           products added to each lane
     x               the dtype it reads X as, None for either
     weight_item     bytes of a weight as packed
-    weight_offset   added to every weight; 128 times the sum of X is taken off in the end
+    weight_offset   added to every weight of 8 bits, as it is to fewer; taken off in the end
     rows            pixels that share accumulators
     together        steps whose X is loaded at once
     held            vector registers that the loaded X of one pixel takes until it is used up
@@ -53,6 +54,7 @@ class Dot:
     latency: int
     rate: float
     pair_sums: bool = False
+    chains: bool = False
     spread: float = 0.0
     fuses: str | None = None
     depth: int = 4
@@ -93,7 +95,9 @@ _AVX512 = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq"})
 
 VNNI512 = Dot("vnni512", _AVX512 | {"avx512vnni"}, 64, 32, 1, 1, 5, 2.0, fuses="avx512ifma")
 VNNI256 = Dot("vnni256", frozenset({"avx2", "avxvnni"}), 32, 16, 1, 1, 5, 2.0)
-AVX2_PAIRS = Dot("avx2_pairs", frozenset({"avx2"}), 32, 16, 3, 1, 1, 0.66, pair_sums=True)
+AVX2_PAIRS = Dot(
+    "avx2_pairs", frozenset({"avx2"}), 32, 16, 3, 1, 1, 0.66, pair_sums=True, chains=True
+)
 AVX2_WIDE = Dot("avx2_wide", frozenset({"avx2"}), 32, 16, 4, 2, 1, 0.75, spread=0.67, weight_item=2)
 SMMLA = _neon(
     "usmmla", "aarch64 i8mm", 1.0,

@@ -42,9 +42,15 @@ def folded(spec: Contraction, const: Constants, lanes: int) -> tuple[Contraction
     if pixels == 1 or not gapless or spec.groups > 1 or spec.dilations[1] > 1:
         return spec, const
     (ky, kx), (sy, sx) = spec.kernel, spec.strides
-    weights = np.zeros((pixels, y.channels, ky, kx + (pixels - 1) * sx, spec.x.channels), np.int8)
-    for i in range(pixels):
-        weights[i, :, :, i * sx : i * sx + kx] = const.weights
+
+    def spread(taps: Array) -> Array:
+        """(O, ky, kx, n) -> one kernel for each pixel, zero outside that pixel's window."""
+        whole = np.zeros(
+            (pixels, y.channels, ky, kx + (pixels - 1) * sx, taps.shape[3]), taps.dtype
+        )
+        for i in range(pixels):
+            whole[i, :, :, i * sx : i * sx + kx] = taps
+        return whole.reshape(-1, *whole.shape[2:])
 
     def repeated(values: Array | int) -> Array:
         return np.tile(np.broadcast_to(np.asarray(values, np.int64), (y.channels,)), pixels)
@@ -53,12 +59,13 @@ def folded(spec: Contraction, const: Constants, lanes: int) -> tuple[Contraction
         spec,
         y=_folded(y, pixels),
         residual=_folded(spec.residual, pixels) if spec.residual else None,
-        kernel=(ky, weights.shape[3]),
+        kernel=(ky, kx + (pixels - 1) * sx),
         strides=(sy, sx * pixels),
     )
     return fold, replace(
         const,
-        weights=weights.reshape(fold.weight_shape),
+        weights=spread(const.weights),
+        group_mult=None if const.group_mult is None else spread(const.group_mult),
         bias=repeated(const.bias),
         mult=repeated(const.mult),
         shift=repeated(const.shift),

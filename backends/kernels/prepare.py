@@ -15,13 +15,15 @@ from dataclasses import replace
 
 import numpy as np
 
+from qir.backends.kernels.bits import PLANES
 from qir.backends.kernels.contraction import Array, Constants, Contraction
-from qir.backends.kernels.dense import pack_dense, plan_dense
+from qir.backends.kernels.dense import Packing, plan_dense, runs_of
 from qir.backends.kernels.depthwise import pack_depthwise, plan_depthwise, spread_depthwise
 from qir.backends.kernels.dots import DOTS, PLAIN, Dot, Scheme, usable
 from qir.backends.kernels.epilogue import plan
 from qir.backends.kernels.join import folded, joined
 from qir.backends.kernels.kernel import Kernel
+from qir.backends.kernels.panels import CHAINED, longest_chain, pack_dense
 from qir.backends.kernels.plain import PlainCode, pack_plain
 from qir.backends.kernels.plane import RANGE
 from qir.backends.kernels.tiling import Tile
@@ -74,13 +76,27 @@ def _on_vectors(
         sparse = plan_depthwise(spec, epilogue, dot, const.bits)
         kernel = Kernel(sparse, pack_depthwise(sparse, const.weights, channels))
         panels = spread_depthwise(sparse, const.weights)
-    else:
-        code = plan_dense(spec, epilogue, dot, tile)
-        if dot.weight_offset and not code.aligned:
-            return None
-        kernel = Kernel(code, pack_dense(code, const.weights, channels))
-        panels = np.frombuffer(kernel.constants, np.int8, code.records_at)
-    return kernel if not dot.pair_sums or _pairs_fit(panels, x_range) else None
+        return kernel if not dot.pair_sums or _pairs_fit(panels, x_range) else None
+    packing = _packing(spec, const, dot, x_range)
+    if packing is None:
+        return None
+    code = plan_dense(spec, epilogue, dot, tile, packing)
+    if dot.weight_offset and not code.aligned:
+        return None
+    return Kernel(code, pack_dense(code, const, channels))
+
+
+def _packing(
+    spec: Contraction, const: Constants, dot: Dot, x_range: tuple[int, int]
+) -> Packing | None:
+    """How the dot takes these weights; None where sums of two products need more than int16."""
+    bits = const.bits if dot.weight_item == 1 else 8
+    if not dot.pair_sums:
+        return Packing(bits, const.block)
+    chains = dot.chains and (bits < 8 or const.block > 0)
+    runs = runs_of(spec, const.block)
+    chain = longest_chain(runs, dot.depth, const.weights, x_range, CHAINED if chains else 1)
+    return Packing(bits, const.block, chain if chains else 0) if chain else None
 
 
 def _plain(spec: Contraction, const: Constants) -> Kernel:
@@ -98,6 +114,16 @@ def _checked(spec: Contraction, const: Constants) -> Constants:
             f"contraction: weights are {weights.dtype} {weights.shape}, "
             f"int8 {spec.weight_shape} is needed"
         )
+    half = 1 << (const.bits - 1)
+    if const.bits not in PLANES or weights.min() < -half or weights.max() >= half:
+        raise ValueError(
+            f"contraction: weights span [{weights.min()}, {weights.max()}] in {const.bits} bits;"
+            f" signed integers of {sorted(PLANES)} bits are needed"
+        )
+    shape = None if const.group_mult is None else np.shape(const.group_mult)
+    need = (*weights.shape[:3], -(-weights.shape[3] // const.block)) if const.block else None
+    if shape != need:
+        raise ValueError(f"contraction: multipliers by group are {shape}, {need} is needed")
     bias = np.broadcast_to(np.asarray(const.bias, np.int64), (spec.y.channels,))
     return replace(const, weights=weights, bias=bias)
 
@@ -108,7 +134,7 @@ def _as_read(spec: Contraction, const: Constants, dot: Dot) -> tuple[Array, tupl
     if dot.x in (None, spec.x.dtype):
         return const.bias, (low, high)
     more = 128 if dot.x == "uint8" else -128
-    sums = const.weights.astype(np.int64).reshape(spec.y.channels, -1).sum(1)
+    sums = const.scaled_weights.astype(np.int64).reshape(spec.y.channels, -1).sum(1)
     return const.bias - more * sums, (low + more, high + more)
 
 

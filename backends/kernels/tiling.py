@@ -32,7 +32,11 @@ class Tile:
 
 @dataclass(frozen=True)
 class Work:
-    """Images of height x width pixels, vectors of channels, dots of a sum and of one run."""
+    """Images of height x width pixels, vectors of channels, dots of a sum and of one run.
+
+    `bits`, `chain`: as in `qir.backends.kernels.dense.Packing`; `scalings`: multiplications of a
+    part of a sum by a group's multiplier.
+    """
 
     images: int
     height: int
@@ -40,6 +44,9 @@ class Work:
     vectors: int
     steps: int
     run: int
+    bits: int = 8
+    chain: int = 0
+    scalings: int = 0
 
 
 def choose_tile(dot: Dot, work: Work) -> Tile:

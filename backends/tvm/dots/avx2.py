@@ -12,8 +12,21 @@ class Pairs(Vnni256):
     name = "avx2_pairs"
 
     def step(self, acc: Expr, spread: list[Expr], weights: list[Expr]) -> Expr:
-        pairs = call("llvm.x86.avx2.pmadd.ub.sw", "int16x16", spread[0], weights[0])
-        return acc + call("llvm.x86.avx2.pmadd.wd", "int32x8", pairs, splat(1, "int16", 16))
+        return self.widened(acc, self.paired(spread, weights), splat(1, "int16", 16))
+
+    def paired(self, spread: list[Expr], weights: list[Expr]) -> Expr:
+        """The sums of two products of one step, in int16: those of several can be added."""
+        return call("llvm.x86.avx2.pmadd.ub.sw", "int16x16", spread[0], weights[0])
+
+    def widened(self, acc: Expr, pairs: Expr, mult: Expr) -> Expr:
+        """acc + the sums of each lane times its multiplier, in int32."""
+        return acc + call("llvm.x86.avx2.pmadd.wd", "int32x8", pairs, mult)
+
+    def multiplier(self, mult: Expr) -> Expr:
+        """For both sums of a lane, as `widened` takes them."""
+        picks = [p for lane in range(8) for p in (lane, 8, lane, 8)]
+        zeros = [splat(0, "uint8", 8)] * 3  # a shuffle has no more lanes than what it takes from
+        return cast_bits(shuffle([mult, *zeros], picks), "int16x16")
 
 
 class Wide(Vnni256):

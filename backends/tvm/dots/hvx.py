@@ -25,7 +25,12 @@ class _Packs(PackingDot):
         return cast_bits(packed, f"{dtype}x128")
 
 
-class Vrmpy(_Packs):
+class _Hvx(_Packs):
+    def scaled(self, acc: Expr, total: Expr, mult: Expr) -> Expr:
+        return acc + low_product(total, mult)
+
+
+class Vrmpy(_Hvx):
     """A vector of words of X, all the same, with a vector of weights."""
 
     name = "vrmpy"
@@ -41,10 +46,10 @@ class Vrmpy(_Packs):
         return call("llvm.hexagon.V6.vrmpybusv.acc.128B", WORDS, acc, spread[0], words)
 
 
-class VrmpyWord(_Packs):
+class VrmpyWord(_Hvx):
     """A word of X in a scalar register with a vector of weights, u8 x u8: no splat of X.
 
-    Weights are 128 larger than they are; vraddub sums the bytes of X on the side.
+    Weights are larger than they are; vraddub sums the bytes of X on the side.
     """
 
     name = "vrmpy_word"
@@ -71,11 +76,11 @@ class VrmpyWord(_Packs):
             total = call(name, "int64", total, wide[i], wide[i + 1])
         return total
 
-    def corrected(self, acc: Expr, total: Expr) -> Expr:
-        """acc less what the larger weights added."""
+    def corrected(self, acc: Expr, total: Expr, larger: int) -> Expr:
+        """acc less what weights that are `larger` added."""
         by = tirx.const(32, "int64")
         both = tirx.Cast("int32", total) + tirx.Cast("int32", tirx.shift_right(total, by))
-        more = both * tirx.const(-self.machine.weight_offset, "int32")
+        more = both * tirx.const(-larger, "int32")
         return acc + call("llvm.hexagon.V6.lvsplatw.128B", WORDS, more)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from qir.backends.kernels.dots import DOTS, Dot
 from qir.backends.tvm.compat import tirx
-from qir.backends.tvm.kernels.writer import Expr, cast_bits, kind, shuffle
+from qir.backends.tvm.kernels.writer import Expr, cast, cast_bits, kind, shuffle
 
 
 class VectorDot(ABC):
@@ -48,6 +48,14 @@ class VectorDot(ABC):
     def steps(self, acc: list[Expr], spread: list[Expr], weights: list[Expr]) -> list[Expr]:
         """`step` for the accumulators that the dot's rows share."""
         return [self.step(acc[0], spread, weights)]
+
+    def multiplier(self, mult: Expr) -> Expr:
+        """u8 multipliers, one for each lane, as `scaled` takes them."""
+        return cast(mult, "int32", self.lanes)
+
+    def scaled(self, acc: Expr, total: Expr, mult: Expr) -> Expr:
+        """acc + total * mult: a group's part of the sum."""
+        return acc + total * mult
 
     def parted(self, acc: list[Expr]) -> list[Expr]:
         """Shared accumulators, each row's lanes in a vector of their own."""

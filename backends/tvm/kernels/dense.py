@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from qir.backends.kernels.bits import packed_rows, unit_steps
 from qir.backends.kernels.dense import DenseCode
 from qir.backends.kernels.plane import Plane
 from qir.backends.kernels.tiling import UNROLLED_STEPS
 from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.dots import DOTS
+from qir.backends.tvm.dots.avx2 import Pairs
 from qir.backends.tvm.dots.hvx import VrmpyWord
 from qir.backends.tvm.kernels.epilogue import VectorEpilogue, epilogue_of
+from qir.backends.tvm.kernels.panel import Panel
 from qir.backends.tvm.kernels.stores import Stores
 from qir.backends.tvm.kernels.writer import Expr, Registers, Writer, cast, cast_bits, shuffle, splat
 
@@ -29,6 +32,7 @@ class _Unit:
     y: Expr
     residual: Expr
     weights: Expr
+    mults: Expr
     records: Expr
 
 
@@ -54,6 +58,7 @@ class _Dense:
                 self.constants = self.writer.anew(self.pointer)
             self.epilogue = epilogue_of(self.writer, self.dot, self.code.epilogue, self.constants)
             at = self._locate(unit)
+            self.panel = Panel(self.code, self.dot, self.writer, self.constants)
             acc = self._accumulate(at)
             self._finish(at, acc)
         return self.writer.finish(symbol)
@@ -85,7 +90,10 @@ class _Dense:
             x=let(x, "x_at"),
             y=let(offset(code.y, image, row, first) + channel, "y_at"),
             residual=let(residual, "r_at"),
-            weights=let(panel * code.panel_bytes, "w_at"),
+            weights=let(panel * code.panel_pitch, "w_at"),
+            mults=let(panel * code.mult_bytes + code.weight_bytes, "m_at")
+            if code.packing.block
+            else 0,
             records=let(panel * (code.tile.vectors * code.record_bytes) + code.records_at, "k_at"),
         )
 
@@ -102,13 +110,14 @@ class _Dense:
         """The tile's accumulators, [pixel][vector]."""
         code, w, tile = self.code, self.writer, self.code.tile
         count = self.places * tile.vectors
-        acc = w.registers(count * tile.splits, "int32", self.dot.lanes)
-        for i in range(count * tile.splits):
-            acc[i] = splat(0, "int32", self.dot.lanes)
+        splits = 1 if self.groups_apart else tile.splits
+        acc = w.registers(count * splits, "int32", self.dot.lanes)
+        self._clear(acc, count * splits)
+        if self.groups_apart:
+            self.parts = w.registers(count * tile.splits, "int32", self.dot.lanes)
         if isinstance(self.dot, VrmpyWord):
             self.sums = w.registers(tile.places, "int64", 1)
-            for i in range(tile.places):
-                self.sums[i] = tirx.const(0, "int64")
+            self._clear_sums()
         if code.epilogue.starts:
             for i in range(count):
                 record = at.records + i % tile.vectors * code.record_bytes
@@ -116,16 +125,64 @@ class _Dense:
         runs = code.runs
         with w.steps(runs.rows, "ky") as ky, w.steps(runs.columns, "kx") as kx:
             x = w.let(at.x + ky * (runs.pitch_y // self.word) + kx * (runs.pitch_x // self.word))
-            weights = w.let(at.weights + (ky * runs.columns + kx) * (code.steps * code.step_bytes))
-            self._run(acc, x, weights)
-        if tile.splits > 1:
-            return self._parted(
-                [
-                    sum((acc[s * count + i] for s in range(1, tile.splits)), acc[i])
-                    for i in range(count)
-                ]
-            )
-        return self._parted([acc[i] for i in range(count)])
+            tap = ky * runs.columns + kx
+            weights = w.let(at.weights + tap * (code.run_rows * code.row_pitch))
+            if code.packing.block:
+                per_group = tile.vectors * self.dot.lanes
+                mults = w.let(at.mults + tap * (len(runs.parts) * per_group))
+                self._groups(acc, x, weights, mults)
+            else:
+                self._run(acc, x, weights, runs.length)
+        if self.groups_apart:
+            return [acc[i] for i in range(count)]
+        return self._parted(self._joined(acc))
+
+    def _clear(self, acc: Registers, count: int) -> None:
+        for i in range(count):
+            acc[i] = splat(0, "int32", self.dot.lanes)
+
+    def _clear_sums(self) -> None:
+        for i in range(self.code.tile.places):
+            self.sums[i] = tirx.const(0, "int64")
+
+    def _joined(self, acc: Registers) -> list[Expr]:
+        """The sums of all splits."""
+        tile, count = self.code.tile, self.places * self.code.tile.vectors
+        return [
+            sum((acc[s * count + i] for s in range(1, tile.splits)), acc[i]) for i in range(count)
+        ]
+
+    @property
+    def groups_apart(self) -> bool:
+        """Groups are summed up in accumulators of their own, before they are multiplied."""
+        return self.code.packing.block > 0 and not self.code.packing.chain
+
+    def _groups(self, acc: Registers, x: Expr, weights: Expr, mults: Expr) -> None:
+        """All groups of one run: those of full length in a loop, then a shorter one."""
+        code, w, parts = self.code, self.writer, self.code.runs.parts
+        whole = parts.count(parts[0])
+        pitch = code.part_rows(parts[0]) * code.row_pitch
+        per_group = code.tile.vectors * self.dot.lanes
+        with w.steps(whole, "group") as g:
+            from_x = w.let(x + g * (parts[0] // self.word))
+            self._group(acc, from_x, w.let(weights + g * pitch), mults + g * per_group, parts[0])
+        for n, part in enumerate(parts[whole:], whole):
+            from_x = x + n * (parts[0] // self.word)
+            self._group(acc, from_x, weights + n * pitch, mults + n * per_group, part)
+
+    def _group(self, acc: Registers, x: Expr, weights: Expr, mults: Expr, length: int) -> None:
+        """acc += the sum over one group, times its multipliers."""
+        vectors = self.code.tile.vectors
+        self.mults = self.panel.multipliers(mults)
+        if not self.groups_apart:
+            self._run(acc, x, weights, length)
+            return
+        self._clear(self.parts, self.places * vectors * self.code.tile.splits)
+        if isinstance(self.dot, VrmpyWord):
+            self._clear_sums()
+        self._run(self.parts, x, weights, length)
+        for i, total in enumerate(self._parted(self._joined(self.parts))):
+            acc[i] = self.dot.scaled(acc[i], total, self.mults[i % vectors])
 
     @property
     def places(self) -> int:
@@ -138,7 +195,8 @@ class _Dense:
         rows, vectors = self.machine.rows, self.code.tile.vectors
         if isinstance(self.dot, VrmpyWord):
             totals = [self.writer.let(self.sums[p]) for p in range(self.places)]
-            return [self.dot.corrected(a, totals[i // vectors]) for i, a in enumerate(acc)]
+            larger = 1 << (self.code.packing.bits - 1)
+            return [self.dot.corrected(a, totals[i // vectors], larger) for i, a in enumerate(acc)]
         if rows == 1:
             return acc
         parted = list(acc)
@@ -150,26 +208,29 @@ class _Dense:
                     parted[i] = value
         return parted
 
-    def _run(self, acc: Registers, x: Expr, weights: Expr) -> None:
+    def _run(self, acc: Registers, x: Expr, weights: Expr, length: int) -> None:
         """All dots of one run, splits in turn."""
-        code, depth = self.code, self.machine.depth
-        turn = max(code.tile.splits, self.machine.together)
-        looped = 0 if code.steps <= UNROLLED_STEPS else code.steps // turn
+        code, packing, steps = self.code, self.code.packing, self.code.steps(length)
+        needs = code.tile.splits, self.machine.together, unit_steps(packing.bits), packing.chain
+        turn = max(needs)  # all of them are powers of two
+        looped = 0 if steps <= UNROLLED_STEPS else steps // turn
+        row, taken = code.row_pitch, packed_rows(packing.bits, turn)
         if looped:
             with self.writer.loop(0, looped, "k") as k:
-                from_x = x + k * (depth * turn // self.word)
-                self._steps(acc, turn, from_x, weights + k * turn * code.step_bytes)
+                from_x = x + k * (self.machine.depth * turn // self.word)
+                self._steps(acc, turn, from_x, weights + k * taken * row)
         done = looped * turn
-        self._steps(acc, code.steps - done, x, weights + done * code.step_bytes, done * depth)
+        rest = weights + looped * taken * row
+        self._steps(acc, steps - done, x, rest, done * self.machine.depth)
 
     def _steps(self, acc: Registers, count: int, x: Expr, weights: Expr, ahead: int = 0) -> None:
         """`count` dots written out, from `ahead` bytes after x on.
 
         X is loaded for several at once where the machine can.
         """
-        together, step_bytes = self.machine.together, self.code.step_bytes
+        together, loaded = self.machine.together, self.panel.stretch(weights, count)
         groups = range(0, self.code.tile.places, self.machine.rows)
-        at = 0
+        at, chain = 0, dict[int, Expr]()
         while at < count:
             taken = together if count - at >= together else 1
             first = ahead + at * self.machine.depth
@@ -179,10 +240,35 @@ class _Dense:
             if taken > 1:
                 spreads = list(spreads)
             for i in range(taken):
-                split = (at + i) % self.code.tile.splits
                 forms = (spread[i] for spread in spreads)
-                self._step(acc, split, forms, weights + (at + i) * step_bytes)
+                if self.code.packing.chain:
+                    self._link(chain, forms, loaded(at + i))
+                    if (at + i + 1) % self.code.packing.chain == 0:
+                        self._widen(acc, chain)
+                else:
+                    self._step(acc, (at + i) % self.code.tile.splits, forms, loaded(at + i))
             at += taken
+        self._widen(acc, chain)
+
+    def _link(
+        self, chain: dict[int, Expr], spreads: Iterable[list[Expr]], weights: list[list[Expr]]
+    ) -> None:
+        """One dot of every accumulator, added to its chain in int16."""
+        assert isinstance(self.dot, Pairs)
+        for place, forms in enumerate(spreads):
+            for v, held in enumerate(weights):
+                i = place * self.code.tile.vectors + v
+                pairs = self.dot.paired(forms, held)
+                chain[i] = self.writer.let(chain[i] + pairs if i in chain else pairs, "pairs")
+
+    def _widen(self, acc: Registers, chain: dict[int, Expr]) -> None:
+        """All chains end in their accumulators."""
+        assert isinstance(self.dot, Pairs) or not chain
+        for i, pairs in chain.items():
+            one = splat(1, "int16", 2 * self.dot.lanes)
+            mult = self.mults[i % self.code.tile.vectors] if self.code.packing.block else one
+            acc[i] = self.dot.widened(acc[i], pairs, mult)
+        chain.clear()
 
     def _spread(self, x: Expr, ahead: int, place: int, count: int) -> list[list[Expr]]:
         """The operand forms of `count` steps, for the pixels from `place` on that share them."""
@@ -222,23 +308,19 @@ class _Dense:
         return tirx.bitwise_xor(cast_bits(value, f"uint8x{size}"), splat(FLIP, "uint8", size))
 
     def _step(
-        self, acc: Registers, split: int, spreads: Iterable[list[Expr]], weights: Expr
+        self,
+        acc: Registers,
+        split: int,
+        spreads: Iterable[list[Expr]],
+        weights: list[list[Expr]],
     ) -> None:
         """One dot of every accumulator; `spreads` are made as they are asked for."""
-        code, w, machine = self.code, self.writer, self.machine
-        vectors, size = code.tile.vectors, machine.weight_bytes
-        loaded = [
-            [
-                w.let(w.load(self.constants, weights + (v * machine.forms + f) * size, size), "w")
-                for f in range(machine.forms)
-            ]
-            for v in range(vectors)
-        ]
+        vectors, machine = self.code.tile.vectors, self.machine
         for group, forms in enumerate(spreads):
             for v in range(vectors):
                 first = split * self.places + group * machine.rows
                 shared = [(first + i) * vectors + v for i in range(machine.rows)]
-                made = self.dot.steps([acc[i] for i in shared], forms, loaded[v])
+                made = self.dot.steps([acc[i] for i in shared], forms, weights[v])
                 for i, value in zip(shared, made, strict=True):
                     acc[i] = value
 

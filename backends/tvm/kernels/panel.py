@@ -1,0 +1,61 @@
+"""Reads a panel of a dense contraction: weights a step at a time, multipliers a group at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from qir.backends.kernels.bits import fields
+from qir.backends.kernels.dense import DenseCode
+from qir.backends.tvm.dots import VectorDot
+from qir.backends.tvm.kernels.unpack import unpack
+from qir.backends.tvm.kernels.writer import Expr, Writer, cast_bits, shuffle
+
+
+class Panel:
+    """The constants of one unit of work, from the offsets of its weights and its multipliers on."""
+
+    def __init__(self, code: DenseCode, dot: VectorDot, writer: Writer, constants: Expr) -> None:
+        self.code, self.dot, self.writer, self.constants = code, dot, writer, constants
+
+    def stretch(self, at: Expr, steps: int) -> Callable[[int], list[list[Expr]]]:
+        """The weights of each of `steps` steps whose rows begin at `at`: [vector][form].
+
+        Rows that hold several steps are loaded once.
+        """
+        code, loaded = self.code, dict[tuple[int, int], Expr]()
+        size, bits = code.machine.weight_bytes, code.packing.bits
+
+        def row(number: int, v: int, f: int) -> Expr:
+            key = number, v * code.machine.forms + f
+            if key not in loaded:
+                offset = (at + number * code.row_pitch) + (v * code.vector_pitch + f * size)
+                loaded[key] = self.writer.let(self.writer.load(self.constants, offset, size), "w")
+            return loaded[key]
+
+        def weights(step: int) -> list[list[Expr]]:
+            found = fields(bits, step, steps)
+            is_raised = code.machine.weight_offset > 0
+            return [
+                [
+                    self.writer.let(
+                        unpack(lambda n, v=v, f=f: row(n, v, f), found, size, is_raised), "w"
+                    )
+                    for f in range(code.machine.forms)
+                ]
+                for v in range(code.tile.vectors)
+            ]
+
+        return weights
+
+    def multipliers(self, at: Expr) -> list[Expr]:
+        """Those of one group of input channels, by vector."""
+        code, w, lanes = self.code, self.writer, self.dot.lanes
+        size = code.machine.vector_bytes if code.machine.aligned else lanes
+        found = []
+        for v in range(code.tile.vectors):
+            mult = w.load(self.constants, at + v * lanes, size)
+            if size > lanes:  # such machines take vectors whole, or byte by byte
+                mult = shuffle([mult], range(lanes))
+            mult = cast_bits(mult, f"uint8x{lanes}" if lanes > 1 else "uint8")
+            found.append(w.let(self.dot.multiplier(mult), "mult"))
+        return found
