@@ -15,6 +15,7 @@ from qir.ir.op import Op, Value
 from qir.ir.ops import (
     Constant,
     Requantize,
+    ScaleGroups,
 )
 from qir.ir.types import I4, I8, I16, I32, U4, U8, Array, Int, Quant, Tensor, integer_of
 
@@ -64,7 +65,10 @@ class Grower:
     def input(self, name: str) -> Value:
         rank = self.pick([4, 4, 4, 4, 2, 3, 1])
         sizes = [self.pick([1, 1, 2]), self.between(1, 9), self.between(1, 9), self.pick(CHANNELS)]
-        value = self.builder.input(name, Tensor(tuple(sizes[4 - rank :]), self.quant()))
+        return self._input(name, Tensor(tuple(sizes[4 - rank :]), self.quant()))
+
+    def _input(self, name: str, kind: Tensor) -> Value:
+        value = self.builder.input(name, kind)
         self.values.append(value)
         self.known[value.name] = Bounds.of_type(value.type)
         return value
@@ -83,6 +87,8 @@ class Grower:
             raise Unfit
         if isinstance(op, Constant):
             known: Any = op.value.array
+        elif isinstance(op, ScaleGroups):  # contractions need the very elements of weights
+            known = named.evaluate(*(self.known[v.name] for v in op.operands))
         else:
             args = op.unpack(tuple(self.known[v.name] for v in op.operands))
             known = named.bound(*args)
@@ -93,11 +99,11 @@ class Grower:
                 raise Unfit
         value = self.builder.add(op)
         self.known[value.name] = known
-        if not isinstance(op, Constant):
+        if not isinstance(op, Constant | ScaleGroups):
             self.values.append(value)
         return value
 
-    def constant(self, array: Array, elem: Quant) -> Value:
+    def constant(self, array: Array, elem: Quant | Int) -> Value:
         return self.add(Constant.of(array, elem))
 
     def requantize(
@@ -111,7 +117,7 @@ class Grower:
                 (max(abs(s.whole[0]), abs(s.whole[1])) for s in spread if isinstance(s, Bounds)),
                 default=1,
             )
-            q = self.quant((U8, I8, I8, U8, I16) if plain else (U8, I8, U8, I16, I4, I32))
+            q = self.quant((U8, I8, I8, U8, I16, U4) if plain else (U8, I8, U8, I16, I4, I32))
             fit = largest * max(reach, 1) / 2 ** min(q.storage.bits, 16)
             factor = (
                 2.0 ** self.rng.uniform(-3, 3)
@@ -143,6 +149,9 @@ class Grower:
             for v in self.values
             if v.type.shape == acc.type.shape and v != acc and v.type.quant.is_per_tensor
         ]
+        if not same and self.chance(0.1):
+            name = f"{self.values[0].name}_r{len(self.values)}"
+            same = [self._input(name, Tensor(acc.type.shape, self.quant((I16, I16, U8, U4))))]
         others = [self.pick(same)] if same and self.chance(0.7) else []
         xs = [acc, *others] if self.chance(0.7) else [*others, acc]
         self.requantize(xs, plain=self.chance(0.85))

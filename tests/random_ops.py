@@ -28,20 +28,24 @@ from qir.ir.ops import (
     ReduceMean,
     ReduceSum,
     Reshape,
+    ScaleGroups,
     Slice,
     SoftmaxFixed,
     Transpose,
 )
 from qir.ir.ops.resize import WEIGHT_BITS
-from qir.ir.types import I4, I8, I16, I32, U8, Quant, integer_of
+from qir.ir.types import I2, I3, I4, I5, I6, I8, I16, I32, U8, Quant, integer_of
 from tests.grower import CHANNELS, Grower, Unfit
 
 
 def contraction_weights(g: Grower, x: Value, shape: tuple[int, ...]) -> tuple[Value, Value | None]:
-    """Weights and perhaps a bias: per tensor or per channel, extreme, or with a zero point."""
+    """Weights and perhaps a bias: per tensor or per channel, extreme, or with a zero point.
+
+    Of 2 to 8 bits, and those without a zero point now and then by groups of input channels.
+    """
     count = shape[0]
     scale = 2.0 ** g.rng.uniform(-9, -5, count)
-    storage = U8 if g.chance(0.08) else I8
+    storage = U8 if g.chance(0.08) else g.pick([I8, I8, I8, I2, I3, I4, I5, I6])
     w = g.rng.integers(storage.min, storage.max + 1, shape)
     if g.chance(0.2):
         w = g.rng.choice([storage.min, storage.max, 0], shape)
@@ -57,6 +61,8 @@ def contraction_weights(g: Grower, x: Value, shape: tuple[int, ...]) -> tuple[Va
         else Quant.per_tensor(storage, float(scale[0]), int(zero))
     )
     weights = g.constant(w, elem)
+    if not np.any(zero) and storage is not U8 and g.chance(0.25):
+        weights = in_groups(g, weights)
     if g.chance(0.2):
         return weights, None
     scales = elem.scale.array * x.type.quant.scale.array
@@ -65,6 +71,14 @@ def contraction_weights(g: Grower, x: Value, shape: tuple[int, ...]) -> tuple[Va
     )
     size = g.pick([0, 100, 10_000, 1 << 20])
     return weights, g.constant(g.rng.integers(-size, size + 1, count), bias_elem)
+
+
+def in_groups(g: Grower, w: Value) -> Value:
+    """The weights times an integer for each group; the last group may be shorter."""
+    block = g.pick([4, 5, 8, 16, 24, 32, 48, 64])
+    size = (*w.type.shape[:-1], -(-w.type.shape[-1] // block))
+    mult = g.rng.integers(1, 1 + g.pick([1, 15, 255]), size)
+    return g.add(ScaleGroups(w, g.constant(mult, U8), block))
 
 
 def window(
