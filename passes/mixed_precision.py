@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import networkx as nx
 
@@ -25,7 +26,9 @@ from qir.passes.bit_costs import (
 )
 from qir.passes.bit_groups import Rules
 from qir.passes.quantization_plan import CLAMPS, MOVES
+from qir.passes.sensitivity.measure import Effort
 
+OwnLoss = Callable[[Any, Any], Any]
 Losses = Mapping[str, Mapping[Bits, float]]
 FRONT = 12  # points of the front that is drawn
 
@@ -45,6 +48,10 @@ class MixedPrecision:
     measure:               what a choice loses: "hessian" (HAWQ-V3's omega), or another of
                            qir.passes.sensitivity
 
+    loss:                  of the user's: (outputs, indices of the samples) -> a mean over these; by
+                           default how far the outputs are from the float network's own
+    effort:                samples and draws of the measures
+
     Errors: PassError for a share outside [0, 1], no limit, or fewer than two choices.
     Source: HAWQ-V3, arXiv:2011.10680; MixDQ, arXiv:2405.17873, for averages.
     """
@@ -60,6 +67,8 @@ class MixedPrecision:
     ends: Bits | str | None = "w8a8"
     ties: bool = True
     measure: str = "hessian"
+    loss: OwnLoss | None = None
+    effort: Effort | None = None
 
     def __post_init__(self) -> None:
         limits = {name: getattr(self, name) for name in (*SHARES, *AMOUNTS)}

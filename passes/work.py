@@ -6,19 +6,21 @@ import hashlib
 import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from concurrent.futures import Executor, Future, as_completed
+from contextlib import nullcontext
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from loky import ProcessPoolExecutor
 
 from qir.ir.errors import DataError
 from qir.ir.textfile import write_whole
 from qir.ir.types import Array
 
+T = TypeVar("T")
 Result = Mapping[str, Array]
 Tell = Callable[[str, int, int], None]
 """What is being done, how much is done, of how much."""
@@ -93,7 +95,7 @@ def run_tasks(
     """The results of all tasks, in their order, whatever the executor and wherever it resumes.
 
     executor: any of concurrent.futures' kind (dask's and Ray's too); by default a process pool
-              over all cores, made only when there is something to do.
+              over all cores, made only when there is something to do (Processes).
     store:    where finished tasks are kept, and looked up first.
 
     Each task runs on one torch thread, so that sums are added in one order on every executor.
@@ -104,7 +106,7 @@ def run_tasks(
     todo = [i for i, result in enumerate(found) if result is None]
     tell(what, len(tasks) - len(todo), len(tasks))
     if todo:
-        with _given(executor, len(todo)) as pool:
+        with nullcontext(executor) if executor is not None else Processes() as pool:
             futures = {pool.submit(on_one_thread, t.function, *t.arguments): i
                        for i, t in ((i, tasks[i]) for i in todo)}  # fmt: skip
             for future in _finished(pool, futures):
@@ -126,15 +128,32 @@ def _finished(pool: Executor, futures: Mapping[Future[Result], int]) -> Iterator
         raise
 
 
-@contextmanager
-def _given(executor: Executor | None, count: int) -> Iterator[Executor]:
-    if executor is not None:
-        yield executor
-        return
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    workers = max(1, min(count, cores or 1))
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield pool
+class Processes(Executor):
+    """A process for each core, started when the first task comes: what runs tasks by default.
+
+    They are loky's: unlike multiprocessing's they do not import the caller's script once more, so
+    it needs no guard around its main part.
+    """
+
+    def __init__(self) -> None:
+        self._pool: ProcessPoolExecutor | None = None
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(cores())
+        return self._pool.submit(fn, *args, **kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait, kill_workers=cancel_futures)
+            self._pool = None
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def on_one_thread(function: Callable[..., Result], *arguments: object) -> Result:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +16,10 @@ from qir.ir.errors import DataError, PassError
 from qir.ir.graph import Graph
 from qir.ir.target import Target
 from qir.ir.types import Array
+from qir.latency import Latencies, measure_latency
 from qir.passes import pipelines
-from qir.passes.bit_choice import Bits, load_bits
+from qir.passes.bit_choice import Bits, Layer, load_bits
+from qir.passes.bit_costs import LATENCY, Work
 from qir.passes.calibrate import Ranges, calibrate
 from qir.passes.manager import Manager, Pass
 from qir.passes.mixed_precision import (
@@ -26,7 +31,9 @@ from qir.passes.mixed_precision import (
     plan_bits,
 )
 from qir.passes.observers import Observer
-from qir.passes.work import Store, Tell
+from qir.passes.sensitivity.measure import measure_sensitivities
+from qir.passes.sensitivity.sensitivities import Sensitivities
+from qir.passes.work import Processes, Store, Tell
 
 BitsAsked = int | tuple[int, int] | Bits | str | Path | Mapping[str, Bits | str] | MixedPrecision
 
@@ -59,6 +66,16 @@ class Quantizing:
         manager: Manager,
     ) -> tuple[Graph, ChosenBits | None]:
         """The simulated graph, and how its bits were chosen where they were."""
+        with nullcontext(self.executor) if self.executor is not None else Processes() as pool:
+            return replace(self, executor=pool)._run(graph, batches, sample, manager)
+
+    def _run(
+        self,
+        graph: Graph,
+        batches: Iterable[Any] | None,
+        sample: tuple[Array, ...],
+        manager: Manager,
+    ) -> tuple[Graph, ChosenBits | None]:
         ranges, chosen = None, None
         default, layers = (pipelines.EIGHT, {}) if self._is_mixed else widths_of(self.bits)
         if batches is not None:
@@ -95,32 +112,27 @@ class Quantizing:
     def _choose(
         self, graph: Graph, ranges: Ranges, sample: tuple[Array, ...], request: MixedPrecision
     ) -> tuple[ChosenBits, Mapping[str, Bits]]:
-        from qir.passes.sensitivity import measure_sensitivity
-
         rules = graph_rules(graph, request)
         choices = {name: choices_of(name, request, rules) for name in layer_works(graph)}
-        found = measure_sensitivity(
-            graph, sample, choices, ranges, request.measures, self.executor, self.store, self.tell
-        )
+        every = sorted({bits for each in choices.values() for bits in each})
+        found = measure_sensitivities(
+            graph, ranges, sample, every, request.loss, request.effort,
+            executor=self.executor, store=self.store, tell=self.tell,
+        )  # fmt: skip
         latencies, rest = None, 0.0
         if request.needs_latency:
-            timed = self._latencies(graph, ranges, choices)
+            timed = self._latencies(graph, ranges, every)
             latencies, rest = timed.layers, timed.rest
         plan = plan_bits(graph, request, found.losses(request.measure), latencies, rest)
-        return chosen_bits(plan, request, found), plan.best.bits
+        return chosen_bits(plan, request, found, layer_works(graph)), plan.best.bits
 
-    def _latencies(
-        self, graph: Graph, ranges: Ranges, choices: Mapping[str, Sequence[Bits]]
-    ) -> Any:
-        from qir.latency import measure_latency  # only where asked for: it builds kernels
-
-        manager, graphs = Manager(), {}
-        for bits in sorted({b for each in choices.values() for b in each}):
-            simulated = manager.run(
-                graph, pipelines.quantize(ranges, bits, layers=dict.fromkeys(choices, bits))
-            )
-            graphs[bits] = manager.run(simulated, pipelines.TO_INTEGER)
-        return measure_latency(graphs, choices, self.machine, tell=self.tell)
+    def _latencies(self, graph: Graph, ranges: Ranges, every: Sequence[Bits]) -> Latencies:
+        """The time of each layer at each width, all layers of one width at a time."""
+        layers, graphs, manager = layer_works(graph), {}, Manager()
+        for bits in every:
+            alike = pipelines.quantize(ranges, bits, dict.fromkeys(layers, bits))
+            graphs[bits] = manager.run(manager.run(graph, alike), pipelines.TO_INTEGER)
+        return measure_latency(graphs, layers, self.machine, tell=self.tell)
 
 
 def widths_of(bits: Any) -> tuple[Bits, Mapping[str, Bits]]:
@@ -152,31 +164,44 @@ def _bits(given: Bits | str) -> Bits:
     return Bits.parse(given) if isinstance(given, str) else given
 
 
-def chosen_bits(plan: BitPlan, request: MixedPrecision, found: Any) -> ChosenBits:
+def chosen_bits(
+    plan: BitPlan, request: MixedPrecision, found: Sensitivities, works: Mapping[str, Work]
+) -> ChosenBits:
     """The choice as a report keeps it."""
-    works = {name: found.scores(name) for name in plan.best.bits}
+    narrowest = min(request.widths)
+    agreement = found.agreement(narrowest) if len(plan.layers) > 2 else {}
+    pairs = combinations(agreement, 2)
     return ChosenBits(
         request=str(request),
         measure=request.measure,
         layers=tuple(
-            LayerBits(
-                layer=layer.name,
-                bits=str(plan.best.bits[layer.name]),
-                parameters=found.parameters[layer.name],
-                losses=tuple(Measured(str(c.bits), c.loss) for c in layer.choices),
-                micros=tuple(
-                    Measured(str(c.bits), c.costs["latency_us"])
-                    for c in layer.choices
-                    if "latency_us" in c.costs
-                ),
-                measures=tuple(Measured(*one) for one in works[layer.name].items()),
-            )
+            _layer_bits(layer, plan.best.bits[layer.name], found.values[layer.name], works)
             for layer in plan.layers
         ),
-        used=tuple(Measured(*one) for one in sorted(plan.best.costs.items())),
-        limits=tuple(Measured(*one) for one in sorted(plan.limits.items())),
+        used=_measured(plan.best.costs),
+        limits=_measured(plan.limits),
         swept=plan.swept,
         loss=plan.best.loss,
         front=tuple(FrontPoint(a.costs[plan.swept], a.loss) for a in plan.front),
-        agreement=tuple(Measured(f"{a}, {b}", r) for (a, b), r in found.agreement().items()),
+        agreement=_measured(
+            {f"{a}, {b}": r for a, b in pairs if math.isfinite(r := agreement[a][b])}
+        ),
     )
+
+
+def _layer_bits(
+    layer: Layer, bits: Bits, measures: Mapping[str, float], works: Mapping[str, Work]
+) -> LayerBits:
+    times = {str(c.bits): c.costs[LATENCY] for c in layer.choices if LATENCY in c.costs}
+    return LayerBits(
+        layer.name,
+        str(bits),
+        works[layer.name].parameters,
+        losses=_measured({str(c.bits): c.loss for c in layer.choices}),
+        micros=_measured(times),
+        measures=_measured(measures),
+    )
+
+
+def _measured(numbers: Mapping[str, float]) -> tuple[Measured, ...]:
+    return tuple(Measured(of, float(value)) for of, value in numbers.items())
