@@ -10,6 +10,7 @@ import numpy as np
 from qir.backends.choose_elementwise import scale_of
 from qir.backends.fuse import Group
 from qir.backends.kernels import Constants, Contraction, Plane, prepare
+from qir.backends.kernels.bits import PLANES
 from qir.backends.kernels.plane import RANGE
 from qir.backends.kernels.scaling import Scale
 from qir.backends.kernels.wide import wide
@@ -28,12 +29,23 @@ FAST_INPUTS = ("uint8", "int8")
 class _Numbers:
     """acc = sum(x * weights) + bias over stored x: zero points folded.
 
-    `x_range`: of stored x, padding included.
+    `x_range`: of stored x, padding included. `kept`: what is stored of the weights.
     """
 
     weights: Array
     bias: Array
     x_range: tuple[int, int]
+    kept: _Kept
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """Weights (O, ky, kx, I) of so many bits; by group, times `mult` for `block` channels each."""
+
+    weights: Array
+    bits: int
+    mult: Array | None = None
+    block: int = 0
 
     @property
     def are_narrow(self) -> bool:
@@ -79,7 +91,7 @@ def _surrounded(place: Place, pad: Sides) -> Place:
 
 
 def _contract(group: Group, context: Context, shape: _Shape, stored: Array) -> Call:
-    numbers = _folded(group, context, stored, shape.is_padded)
+    numbers = _folded(group, context, shape, stored)
     x, y = (
         _plane(shape.x, group.anchor.operands[0]),
         _plane(context.place(group.result), group.result),
@@ -90,7 +102,7 @@ def _contract(group: Group, context: Context, shape: _Shape, stored: Array) -> C
         places["residual"] = context.place(group.residual)
         residual = _plane(places["residual"], group.residual)
     kernel: Any
-    if x.dtype in FAST_INPUTS and numbers.are_narrow:
+    if x.dtype in FAST_INPUTS and numbers.kept.are_narrow:
         kernel = _fast(group, context, shape, numbers, x, y, residual)
     else:
         kernel = _wide(group, context, shape, numbers, x, y, residual)
@@ -107,7 +119,7 @@ def _plane(place: Place, value: Value) -> Plane:
     return plane
 
 
-def _folded(group: Group, context: Context, stored: Array, is_padded: bool) -> _Numbers:
+def _folded(group: Group, context: Context, shape: _Shape, stored: Array) -> _Numbers:
     """sum((x - zx) * (w - zw)) + b = sum(x * (w - zw)) + (b - zx * sum(w - zw))."""
     op: Any = group.anchor
     zero_x = int(op.x.type.quant.zero_point.array)
@@ -117,8 +129,25 @@ def _folded(group: Group, context: Context, stored: Array, is_padded: bool) -> _
     )
     bias = 0 if op.bias is None else context.array(op.bias, "bias").astype(np.int64)
     low, high = context.range_of(op.x)
-    reach = (min(low, zero_x), max(high, zero_x)) if is_padded else (low, high)
-    return _Numbers(weights, bias - zero_x * weights.reshape(len(weights), -1).sum(1), reach)
+    reach = (min(low, zero_x), max(high, zero_x)) if shape.is_padded else (low, high)
+    bias = bias - zero_x * weights.reshape(len(weights), -1).sum(1)
+    return _Numbers(weights, bias, reach, _kept(context, op.w, weights))
+
+
+def _kept(context: Context, value: Value, weights: Array) -> _Kept:
+    """Weights less their zero points, as they are stored or, where those no longer fit, in 8 bits.
+
+    The only weight of a depthwise filter's tap is a group by itself: nothing is gained by it.
+    """
+    grouped = context.grouped.get(value.name)
+    if grouped is not None and weights.shape[-1] > 1:
+        mult = context.array(grouped.mult, "mult").reshape(*weights.shape[:-1], -1)
+        small = context.array(grouped.w, "w").reshape(weights.shape)
+        return _Kept(small, grouped.w.type.quant.storage.bits, mult, grouped.block)
+    bits = value.type.quant.storage.bits
+    half = 1 << (bits - 1)
+    fit = bits in PLANES and weights.min() >= -half and weights.max() < half
+    return _Kept(weights, bits if fit else 8)
 
 
 def _fast(
@@ -146,7 +175,15 @@ def _fast(
         high=high,
         alignment=context.alignment(shape.x),
     )
-    constants = Constants(numbers.weights.astype(np.int8), numbers.bias, x_range=numbers.x_range)
+    kept = numbers.kept
+    constants = Constants(
+        kept.weights.astype(np.int8),
+        numbers.bias,
+        x_range=numbers.x_range,
+        bits=kept.bits,
+        group_mult=kept.mult,
+        block=kept.block,
+    )
     if tail is not None:
         zero = int(tail.to.zero_point.array)
         mult = tail.mult[group.accumulator_at].array

@@ -138,3 +138,8 @@ def constants(graph: Graph) -> Mapping[str, Constant]:
             w, mult = (found[v.name].value.array for v in op.operands)
             found[op.names[0]] = Constant.of(op.evaluate(w, mult), op.result.type.elem)
     return found
+
+
+def grouped(graph: Graph) -> Mapping[str, ScaleGroups]:
+    """The ops that scale weights by group, by the name of their result."""
+    return {op.names[0]: op for op in graph.ops if isinstance(op, ScaleGroups)}

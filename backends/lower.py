@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from qir.backends import memory
-from qir.backends.fuse import Group, constants, fuse
+from qir.backends.fuse import Group, constants, fuse, grouped
 from qir.backends.in_place import writes_once
 from qir.backends.kernels import SLACK
 from qir.backends.kernels.plane import BYTES
@@ -41,7 +41,7 @@ def lower(
         )
     graph = graph.without_dead_code()
     groups = fuse(graph)
-    context = Context(target, {}, constants(graph), value_bounds(graph))
+    context = Context(target, {}, constants(graph), value_bounds(graph), grouped=grouped(graph))
     sums = {g.result.name for g in groups if g.residual is not None and not target.is_hosted}
     while True:
         layout = lay_out(graph, groups, sums)

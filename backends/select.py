@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from math import gcd
 from typing import Any, Protocol
@@ -14,7 +14,7 @@ from qir.backends.kernels.plane import BYTES
 from qir.backends.place import Place
 from qir.ir.bounds import Bounds
 from qir.ir.op import Op, Value
-from qir.ir.ops import Constant
+from qir.ir.ops import Constant, ScaleGroups
 from qir.ir.target import Target
 
 
@@ -82,6 +82,7 @@ class Context:
     """All that a choice may depend on beside the group.
 
     `external`: the memory that callers give, of any alignment; all other is aligned.
+    `grouped`: weights that are scaled by group; `constants` has them as they come out.
     """
 
     target: Target
@@ -89,6 +90,7 @@ class Context:
     constants: Mapping[str, Constant]
     bounds: Mapping[str, Bounds]
     external: frozenset[str] = frozenset()
+    grouped: Mapping[str, ScaleGroups] = field(default_factory=dict)
 
     @property
     def features(self) -> frozenset[str]:
