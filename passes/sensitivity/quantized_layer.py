@@ -1,0 +1,178 @@
+"""One layer at a time as it is stored in some bits: its errors, and what they do to the outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from qir.ir.fixed import Rounding
+from qir.ir.graph import Graph
+from qir.ir.op import Op, Value
+from qir.ir.ops import Constant, Dequantize, Quantize
+from qir.ir.torch_executor import FloatProgram
+from qir.ir.types import Array, Quant
+from qir.passes.activation_widths import BYTE, Widths
+from qir.passes.bit_choice import Bits
+from qir.passes.calibrate import Ranges
+from qir.passes.quantization_plan import plan_quantization
+from qir.passes.quantize_graph import choose_quants
+from qir.passes.quantize_weights import quantize_weights
+from qir.passes.sensitivity.probe import Layer, bias_of, for_samples, layers_of, weights_of
+from qir.passes.sensitivity.subject import Part, Runner, Subject
+from qir.passes.work import Result
+
+BLOCK = 8  # layers of one task, which share one run of the float network
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A layer in some bits: the reals that its weights stand for, and its input's quantization
+    (None where the model itself gives that one already).
+    """
+
+    weights: Array
+    input: Quant | None
+
+
+@dataclass(frozen=True)
+class Errors:
+    """What storing one layer in some bits does, means over samples.
+
+        weights  ||Q(W) - W||^2                      inputs   ||Q(x) - x||^2
+        signal   ||layer(x, W)||^2                   noise    ||layer(Q(x), Q(W)) - layer(x, W)||^2
+        loss     of the outputs, with all other layers as floats
+
+    Source: the loss is the input of AdaQuant's integer program, arXiv:2006.10518, section 3.3.
+    """
+
+    weights: float
+    power: float  # ||W||^2
+    inputs: float
+    signal: float
+    noise: float
+    loss: float
+
+
+def stored_layers(
+    graph: Graph, ranges: Ranges, candidates: Sequence[Bits]
+) -> dict[str, dict[Bits, Stored]]:
+    """Each layer in each of the candidates, as QuantizeGraph with clipped weights would store it.
+
+    Errors: DataError for ranges of another graph, PassError for bits that no storage has.
+    """
+    plan, layers = plan_quantization(graph), layers_of(graph)
+    names = [name for group in plan.members() for name in group]
+    inputs = {
+        a: choose_quants(plan, ranges, Widths(dict.fromkeys(names, a)))
+        for a in {bits.activation for bits in candidates}
+    }
+    return {
+        name: {bits: _stored(graph, op, bits, inputs[bits.activation].get(op.x.name))
+               for bits in candidates}
+        for name, op in layers.items()
+    }  # fmt: skip
+
+
+def _stored(graph: Graph, layer: Layer, bits: Bits, quant: Quant | None) -> Stored:
+    scale, reach = (1.0, 255) if quant is None else (
+        float(quant.scale.array), 2**quant.storage.bits - 1)  # fmt: skip
+    kept = quantize_weights(
+        weights_of(graph, layer), bits.weight, True, bits.weight < BYTE, bias_of(graph, layer),
+        scale, bits.group, reach,
+    )  # fmt: skip
+    return Stored(kept.reals.astype(np.float32), quant)
+
+
+def layer_errors(
+    subject: Subject,
+    stored: Mapping[str, Mapping[Bits, Stored]],
+    runner: Runner | None = None,
+) -> dict[str, dict[Bits, Errors]]:
+    """The errors of each layer in each of its bits, one layer at a time."""
+    parts, names = subject.parts(), list(stored)
+    blocks = [{n: stored[n] for n in names[i : i + BLOCK]} for i in range(0, len(names), BLOCK)]
+    said = [", ".join(f"{n} {' '.join(map(str, block[n]))}" for n in block) for block in blocks]
+    found = (runner or Runner()).run(
+        "one layer at a time", subject, errors_of,
+        [(f"{text} part {i} of {len(parts)}", (part, block))
+         for text, block in zip(said, blocks, strict=True) for i, part in enumerate(parts)],
+    )  # fmt: skip
+    totals: dict[str, Array] = {}
+    for at, result in enumerate(found):
+        share = parts[at % len(parts)].share
+        for name, rows in result.items():
+            totals[name] = totals.get(name, 0.0) + share * rows
+    return {
+        name: {bits: _errors(subject.graph, name, one, row)
+               for (bits, one), row in zip(stored[name].items(), totals[name], strict=True)}
+        for name in names
+    }  # fmt: skip
+
+
+def _errors(graph: Graph, name: str, stored: Stored, row: Array) -> Errors:
+    w = weights_of(graph, layers_of(graph)[name]).astype(np.float64)
+    return Errors(float(((stored.weights - w) ** 2).sum()), float((w**2).sum()),
+                  *(float(x) for x in row))  # fmt: skip
+
+
+def errors_of(part: Part, block: Mapping[str, Mapping[Bits, Stored]]) -> Result:
+    """The task: for each layer of the block (bits, 4): ||error of x||^2, signal, noise, loss."""
+    graph = for_samples(part.graph, len(part.at))
+    layers = layers_of(graph)
+    values: dict[str, torch.Tensor] = {}
+    with torch.no_grad():
+        FloatProgram(graph)(*part.arrays, watch=lambda v, x: values.__setitem__(v.name, x))
+        return {name: _rows(graph, layers[name], one, values, part) for name, one in block.items()}
+
+
+def _rows(
+    graph: Graph,
+    layer: Layer,
+    by_bits: Mapping[Bits, Stored],
+    values: Mapping[str, torch.Tensor],
+    part: Part,
+) -> Array:
+    x, y = values[layer.x.name], values[layer.result.name]
+    bias = None if layer.bias is None else values[layer.bias.name]
+    wanted = [values[v.name] for v in graph.outputs]
+    rest, needed = after(graph, layer)
+    program, rows = FloatProgram(rest), []
+    for stored in by_bits.values():
+        kept = x if stored.input is None else through(x, layer.x, stored.input)
+        other = layer.compute(torch, kept, torch.from_numpy(stored.weights), bias).contiguous()
+        given = [other if v == layer.result else values[v.name] for v in needed]
+        loss = float(part.loss(program(*given), wanted, part.at))
+        sums = [_power(z) / len(part.at) for z in (kept - x, y, other - y)]
+        rows.append([*sums, loss])
+    return np.array(rows)
+
+
+def _power(x: torch.Tensor) -> float:
+    return float(x.double().square().sum())
+
+
+def through(x: torch.Tensor, value: Value, quant: Quant) -> torch.Tensor:
+    """dequantize(quantize(x))"""
+    pair = Quantize(value, quant, Rounding.HALF_EVEN, names=("q",))
+    kept: Any = Dequantize(pair.result, names=("d",)).compute(torch, pair.compute(torch, x))
+    return kept
+
+
+def after(graph: Graph, layer: Layer) -> tuple[Graph, list[Value]]:
+    """The part of a graph that depends on a layer's result, and the values it needs: its inputs."""
+    reached, ops, needed = {layer.result.name}, list[Op](), {layer.result.name: layer.result}
+    for op in graph.ops:
+        if any(v.name in reached for v in op.operands):
+            ops.append(op)
+            reached.update(op.names)
+    for v in (*(v for op in ops for v in op.operands), *graph.outputs):
+        if v.name not in reached and not isinstance(graph.producers.get(v.name), Constant):
+            needed[v.name] = v
+    read = {v.name for v in (*(v for op in ops for v in op.operands), *graph.outputs)}
+    constants = [op for op in graph.ops if isinstance(op, Constant) and read & set(op.names)]
+    inputs = tuple(needed.values())
+    return replace(graph, inputs=inputs, ops=(*constants, *ops)), list(inputs)

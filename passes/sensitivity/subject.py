@@ -1,0 +1,100 @@
+"""What is measured: a float graph on a sample under a loss, in chunks that are tasks' arguments."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from qir.ir.errors import DataError, PassError
+from qir.ir.graph import Graph
+from qir.ir.types import Array
+from qir.passes.calibrate import checked
+from qir.passes.calibration_state import graph_digest
+from qir.passes.sensitivity.output_loss import Loss
+from qir.passes.sensitivity.probe import chunk_size
+from qir.passes.work import Result, Store, Task, Tell, quiet, run_tasks
+
+
+@dataclass(frozen=True)
+class Part:
+    """A chunk of the sample: its arrays, their indices in the sample, and its share of it."""
+
+    graph: Graph
+    loss: Loss
+    arrays: tuple[Array, ...]
+    at: Array
+    share: float
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A float graph, one array of samples for each of its inputs, and the loss.
+
+    Errors: DataError for samples that do not fit the graph; PassError for a loss that cannot be
+    sent to another process.
+    """
+
+    graph: Graph
+    sample: tuple[Array, ...]
+    loss: Loss
+
+    def __post_init__(self) -> None:
+        checked(self.graph, self.sample, 0)
+        if not len(self.sample[0]):
+            raise DataError("sensitivity: the sample is empty, at least one is needed")
+
+    @cached_property
+    def key(self) -> str:
+        """A digest of graph, sample and loss."""
+        total = hashlib.sha256(graph_digest(self.graph).encode())
+        for x in self.sample:
+            total.update(f"{x.dtype}{x.shape}".encode() + np.ascontiguousarray(x).tobytes())
+        try:
+            total.update(pickle.dumps(self.loss))
+        except (pickle.PicklingError, AttributeError, TypeError) as e:
+            raise PassError(
+                f"sensitivity: the loss cannot be pickled ({e}), one that can is needed",
+                hint="define the function at the top level of a module",
+            ) from e
+        return total.hexdigest()
+
+    def first(self, count: int) -> Subject:
+        """On at most `count` samples, a multiple of the graph's batch."""
+        own = self.graph.inputs[0].type.shape[0]
+        kept = max(own, count // own * own)
+        return Subject(self.graph, tuple(x[:kept] for x in self.sample), self.loss)
+
+    def parts(self) -> list[Part]:
+        """The sample in chunks whose size follows from the graph alone, not from the machine."""
+        size, count = chunk_size(self.graph), len(self.sample[0])
+        return [
+            Part(self.graph, self.loss, tuple(x[i : i + size] for x in self.sample),
+                 np.arange(i, min(i + size, count)), (min(i + size, count) - i) / count)
+            for i in range(0, count, size)
+        ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Runner:
+    """How tasks run: on which executor, kept in which store, with progress told to whom."""
+
+    executor: Executor | None = None
+    store: Store | None = None
+    tell: Tell = quiet
+
+    def run(
+        self,
+        what: str,
+        subject: Subject,
+        function: Callable[..., Result],
+        arguments: Sequence[tuple[str, tuple[object, ...]]],
+    ) -> list[Result]:
+        """function(*arguments) for each of them; the text beside them tells them apart."""
+        tasks = [Task(f"{subject.key} {what} {said}", function, given) for said, given in arguments]
+        return run_tasks(what, tasks, self.executor, self.store, self.tell)
