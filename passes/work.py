@@ -141,7 +141,8 @@ class Processes(Executor):
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         if self._pool is None:
             self._pool = ProcessPoolExecutor(cores())
-        return self._pool.submit(fn, *args, **kwargs)
+        found: Future[T] = self._pool.submit(fn, *args, **kwargs)
+        return found
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         if self._pool is not None:

@@ -107,7 +107,7 @@ def _timed(graph: Graph, machine: Target, store: Store) -> list[tuple[Step, floa
     for key, micros in zip(keys[at], medians, strict=True):
         best[key] = min(micros, best.get(key, micros))
     for key, micros in best.items():
-        store.put(key, {"micros": np.float64(micros)})
+        store.put(key, {"micros": np.array(micros)})
     return [(s, best[key]) for s, key in zip(programs[at].steps, keys[at], strict=True)]
 
 
@@ -122,7 +122,7 @@ def _profiled(graph: Graph, machine: Target) -> tuple[int, list[float]]:
             each = [[t for _, t in session.profile(*given)] for _ in range(PROFILES)]
             rounds.append(np.median(each, axis=0))
         names = [v.name for v in machine.variants]
-        at = names.index(session.variant) if names else 0
+        at = names.index(str(session.variant)) if names else 0
     return at, (np.min(rounds, axis=0) / 1000).tolist()
 
 
