@@ -19,9 +19,12 @@ from qir.ir.ops import (
     MaxPool,
     Requantize,
     Reshape,
+    ScaleGroups,
     Transpose,
 )
-from qir.ir.types import I8, I32, U8, Int, Quant, Tensor
+from qir.ir.types import I2, I3, I4, I5, I6, I8, I32, U8, Int, Quant, Tensor
+
+LOW = (I2, I3, I4, I5, I6)
 
 
 class Small(Builder):
@@ -40,20 +43,39 @@ class Small(Builder):
         low, high = storage.min, storage.max
         return self.add(Requantize(xs, to, mults, dyadics[0].shift, low, high, Rounding.HALF_UP))
 
-    def weights(self, x: Value, shape: tuple[int, ...]) -> tuple[Value, Value]:
+    def weights(
+        self, x: Value, shape: tuple[int, ...], storage: Int = I8, block: int = 0
+    ) -> tuple[Value, Value]:
+        """Weights, by groups of `block` input channels unless that is 0, and a bias."""
         count = shape[0]
-        elem = Quant.per_axis(I8, self.rng.uniform(0.001, 0.01, count), 0, 0)
-        w = self.add(Constant.of(self.rng.integers(-127, 128, shape), elem))
+        elem = Quant.per_axis(storage, self.rng.uniform(0.001, 0.01, count), 0, 0)
+        drawn = self.rng.integers(storage.min + (storage is I8), storage.max + 1, shape)
+        w = self.add(Constant.of(drawn, elem))
         scale = elem.scale.array * x.type.quant.scale.array
         kept = Quant.per_axis(I32, scale, 0, 0)
-        return w, self.add(Constant.of(self.rng.integers(-3000, 3000, count), kept))
+        bias = self.add(Constant.of(self.rng.integers(-3000, 3000, count), kept))
+        if block:
+            size = (*shape[:-1], -(-shape[-1] // block))
+            mult = self.add(Constant.of(self.rng.integers(1, 256, size), U8))
+            w = self.add(ScaleGroups(w, mult, block))
+        return w, bias
 
-    def conv(self, x: Value, out: int, kernel: int = 3, pad: int = 1, groups: int = 1) -> Value:
-        w, bias = self.weights(x, (out, kernel, kernel, x.type.shape[3] // groups))
+    def conv(
+        self,
+        x: Value,
+        out: int,
+        kernel: int = 3,
+        pad: int = 1,
+        groups: int = 1,
+        storage: Int = I8,
+        block: int = 0,
+    ) -> Value:
+        shape = (out, kernel, kernel, x.type.shape[3] // groups)
+        w, bias = self.weights(x, shape, storage, block)
         return self.add(Conv(x, w, bias, (1, 1), (pad,) * 4, (1, 1), groups))
 
-    def linear(self, x: Value, out: int) -> Value:
-        w, bias = self.weights(x, (out, x.type.shape[-1]))
+    def linear(self, x: Value, out: int, storage: Int = I8, block: int = 0) -> Value:
+        w, bias = self.weights(x, (out, x.type.shape[-1]), storage, block)
         return self.add(Linear(x, w, bias))
 
     def image(self, *shape: int, name: str = "x", storage: Int = U8, zero: int = 128) -> Value:
@@ -81,6 +103,21 @@ def two_branches() -> Graph:
     both = b.add(Concat((left, right), 3))
     y = b.requantize(b.conv(both, 8), scale=0.2)
     return b.finish([y, left], ["y", "left"])
+
+
+def low_bits() -> Graph:
+    """For each width below 8 bits: depthwise, dense and grouped convolutions, linear layers."""
+    b = Small("low_bits")
+    made = []
+    for i, (storage, channels) in enumerate(zip(LOW, (24, 33, 64, 96, 20), strict=True)):
+        x = b.image(1, 9, 9, channels, name=f"x{i}", storage=I8 if i == 2 else U8, zero=3)
+        large = b.requantize(b.conv(x, channels, 5, 2, channels, storage), scale=0.2)
+        small = b.requantize(b.conv(large, channels, 3, 1, channels, storage), scale=0.2)
+        dense = b.requantize(b.conv(small, 40, 3, 0, 1, storage), scale=1.0)
+        parts = b.requantize(b.conv(dense, 24, 1, 0, 1, storage, block=16), scale=50.0)
+        flat = b.add(Reshape(parts, (1, 7 * 7 * 24)))
+        made += [b.linear(flat, 10, storage), b.linear(flat, 33, storage, block=64)]
+    return b.finish(made)
 
 
 @cache

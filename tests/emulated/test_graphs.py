@@ -14,14 +14,14 @@ from qir.cli import main
 from qir.ir.interpret import interpret
 from tests.emulated.harness import TARGETS, assert_same_bits, need_emulator
 from tests.run_random_graphs import check
-from tests.small_graphs import residual_network, stored_inputs, two_branches
+from tests.small_graphs import low_bits, residual_network, stored_inputs, two_branches
 
 GRAPHS = 20
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_small_graphs(target: str) -> None:
-    for graph in (residual_network(), two_branches()):
+    for graph in (residual_network(), two_branches(), low_bits()):
         assert_same_bits(graph, target, [list(stored_inputs(graph, seed)) for seed in range(4)])
 
 
