@@ -90,7 +90,7 @@ def losses_of(
 ) -> dict[str, ByBits]:
     """The losses of each measure that follow from traces and from errors of single layers.
 
-    The loss of one layer alone is counted from 0: what a few samples make negative is rounding.
+    A layer that alone makes the loss smaller counts as 0, as in AdaQuant, arXiv:2006.10518.
     """
     by_w, by_x = traces
 

@@ -28,8 +28,9 @@ def layers_of(graph: Graph) -> dict[str, Layer]:
     """
     found: dict[str, Layer] = {}
     for op in graph.ops:
-        is_layer = isinstance(op, (Conv, Linear)) and op.w.type.is_float
-        if is_layer and isinstance(graph.producers.get(op.w.name), Constant):
+        if not isinstance(op, (Conv, Linear)) or not op.w.type.is_float:
+            continue
+        if isinstance(graph.producers.get(op.w.name), Constant):
             found[op.names[0]] = op
     if not found:
         raise PassError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -44,7 +43,7 @@ class Errors:
 
         weights  ||Q(W) - W||^2                      inputs   ||Q(x) - x||^2
         signal   ||layer(x, W)||^2                   noise    ||layer(Q(x), Q(W)) - layer(x, W)||^2
-        loss     of the outputs, with all other layers as floats
+        loss     of the outputs with all other layers as floats, less that of the float network
 
     Source: the loss is the input of AdaQuant's integer program, arXiv:2006.10518, section 3.3.
     """
@@ -139,13 +138,14 @@ def _rows(
     x, y = values[layer.x.name], values[layer.result.name]
     bias = None if layer.bias is None else values[layer.bias.name]
     wanted = [values[v.name] for v in graph.outputs]
+    base = float(part.loss(wanted, wanted, part.at))
     rest, needed = after(graph, layer)
     program, rows = FloatProgram(rest), []
     for stored in by_bits.values():
         kept = x if stored.input is None else through(x, layer.x, stored.input)
         other = layer.compute(torch, kept, torch.from_numpy(stored.weights), bias).contiguous()
         given = [other if v == layer.result else values[v.name] for v in needed]
-        loss = float(part.loss(program(*given), wanted, part.at))
+        loss = float(part.loss(program(*given), wanted, part.at)) - base
         sums = [_power(z) / len(part.at) for z in (kept - x, y, other - y)]
         rows.append([*sums, loss])
     return np.array(rows)
@@ -158,7 +158,7 @@ def _power(x: torch.Tensor) -> float:
 def through(x: torch.Tensor, value: Value, quant: Quant) -> torch.Tensor:
     """dequantize(quantize(x))"""
     pair = Quantize(value, quant, Rounding.HALF_EVEN, names=("q",))
-    kept: Any = Dequantize(pair.result, names=("d",)).compute(torch, pair.compute(torch, x))
+    kept: torch.Tensor = Dequantize(pair.result).compute(torch, pair.compute(torch, x))
     return kept
 
 
