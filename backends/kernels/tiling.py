@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from qir.backends.kernels.bits import PLANES
 from qir.backends.kernels.dots import Dot
 
 LOADS_PER_CYCLE = 2.0
@@ -14,6 +15,13 @@ FIRST_LEVEL_BYTES = 28 * 1024  # weights beyond this come from the second-level 
 SECOND_LEVEL_BYTES_PER_CYCLE = 16.0
 UNROLLED_STEPS = 8  # runs this short have no loop
 UNROLLED_SPARE = 5  # registers LLVM fills with loads of later steps where there is no loop
+
+UNPACKING = 2.7  # instructions to take one plane out of a vector of weights, on average
+UNPACKING_CYCLES = 0.65  # the same where several are done in a cycle
+CHAINED_CYCLES, CHAINED_SPREAD = 0.65, 0.5  # a step added up in int16; a word of X for all vectors
+CHAINED_REGISTERS = 12  # accumulators in int16 by one plane; those in int32 may wait in memory,
+SHORT_CHAIN = 4  # unless shorter chains than this ask for them all the time
+SCALING = 2.0  # instructions, or about as many cycles, to multiply a part of an accumulator
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,16 @@ class Work:
     bits: int = 8
     chain: int = 0
     scalings: int = 0
+
+    @property
+    def planes(self) -> int:
+        """What weights are put together of; none where they are whole bytes."""
+        return len(PLANES[self.bits]) if self.bits < 8 else 0
+
+    @property
+    def linked(self) -> int:
+        """Steps of a chain that does not outlast its run."""
+        return min(self.chain, self.run)
 
 
 def choose_tile(dot: Dot, work: Work) -> Tile:
@@ -83,6 +101,10 @@ def _with_splits(dot: Dot, tile: Tile, work: Work) -> Tile:
 
 def _registers(dot: Dot, tile: Tile, work: Work) -> int:
     weights = tile.vectors * dot.forms if tile.places > 1 else 0
+    if work.chain:
+        both = 2 if work.linked < SHORT_CHAIN and work.steps > work.run else 1
+        kept = CHAINED_REGISTERS - 4 * (work.planes - 1)
+        return both * tile.places * tile.vectors + dot.registers - kept
     spare = (
         UNROLLED_SPARE if work.run <= UNROLLED_STEPS < dot.registers // 2 and tile.places > 1 else 0
     )
@@ -93,22 +115,29 @@ def _registers(dot: Dot, tile: Tile, work: Work) -> int:
 
 
 def _cycles(dot: Dot, tile: Tile, work: Work) -> float:
-    step_bytes = tile.vectors * dot.forms * dot.weight_bytes
+    step_bytes = tile.vectors * dot.forms * dot.weight_bytes * work.bits / 8
     places = -(-tile.places // dot.rows) * dot.rows
     far = (
         step_bytes / SECOND_LEVEL_BYTES_PER_CYCLE
         if step_bytes * work.steps > FIRST_LEVEL_BYTES
         else 0.0
     )
+    scaled = work.scalings * places * tile.vectors * SCALING
     if dot.counts:
-        moves = places * dot.spread + tile.vectors * dot.forms * dot.fetch
+        fetch = dot.fetch * work.bits / 8 + UNPACKING * work.planes
+        moves = places * dot.spread + tile.vectors * dot.forms * fetch
         step = places // dot.rows * tile.vectors * dot.forms / dot.rate + moves
         ends = tile.places * tile.vectors * EPILOGUE_INSTRUCTIONS
-        return work.steps * step + ends + TILE_INSTRUCTIONS
+        return work.steps * step + scaled + ends + TILE_INSTRUCTIONS
+    each, spread = 1 / dot.rate, dot.spread
+    if work.chain:
+        each, spread = CHAINED_CYCLES * (1 + 1 / work.linked), CHAINED_SPREAD
+        scaled /= 4  # multiplied where the chain is widened
     step = max(
-        places * (tile.vectors / dot.rate + dot.spread),
+        places * (tile.vectors * each + spread) + tile.vectors * work.planes * UNPACKING_CYCLES,
         (tile.places + tile.vectors * dot.forms) / LOADS_PER_CYCLE,
         dot.latency / tile.splits,
         far,
     )
-    return work.steps * step + tile.places * tile.vectors * EPILOGUE_CYCLES + TILE_CYCLES
+    ends = tile.places * tile.vectors * EPILOGUE_CYCLES + TILE_CYCLES
+    return work.steps * step + scaled + ends
