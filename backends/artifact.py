@@ -224,6 +224,7 @@ def _entry(step: Step) -> dict[str, Any]:
         "units": step.units,
         "macs": step.macs,
         "bytes": step.bytes_moved,
+        "constants_bytes": step.constants_bytes,
         "source": step.loc.source,
     }
 

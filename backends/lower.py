@@ -206,12 +206,12 @@ class _Lowering:
         code = call.kernel.code
         symbol = self.symbols.setdefault(code, f"{_kind(code)}{len(self.symbols)}")
         arguments = tuple(self._arguments(call, offsets))
-        moved = sum(p.size * BYTES[p.dtype] for p in call.places.values() if p) + len(
-            call.kernel.constants
-        )
+        kept = len(call.kernel.constants)
+        moved = sum(p.size * BYTES[p.dtype] for p in call.places.values() if p) + kept
         names = tuple(op.names[0] for op in pending.ops)
         loc = Loc.merged(*(op.loc for op in pending.ops))
-        return Step(symbol, pending.title, arguments, code.units, names, loc, call.macs, moved)
+        title = pending.title
+        return Step(symbol, title, arguments, code.units, names, loc, call.macs, moved, kept)
 
     def _arguments(self, call: Call, offsets: Mapping[str, int]) -> Iterator[Argument]:
         for name, place in call.places.items():

@@ -42,7 +42,8 @@ class Argument:
 class Step:
     """One kernel call.
 
-    `symbol` names its code; `ops` are the graph's ops it computes, by first result.
+    `symbol` names its code; `ops` are the graph's ops it computes, by first result;
+    `constants_bytes`: of the kernel's weights, tables and multipliers as they are packed.
     """
 
     symbol: str
@@ -53,6 +54,7 @@ class Step:
     loc: Loc
     macs: int = 0
     bytes_moved: int = 0
+    constants_bytes: int = 0
 
 
 @dataclass(frozen=True)

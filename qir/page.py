@@ -21,6 +21,7 @@ from qir.terminal import (
     meaning,
     memory,
     micros,
+    packed,
     part,
     shape,
     size,
@@ -78,6 +79,7 @@ def _facts(row: OpRow) -> list[tuple[str, str]]:
         ("SQNR", decibels(row.sqnr_db, " dB")),
         ("MACs", f"{row.macs:,}"),
         ("weights", f"{row.weight_bytes:,} bytes"),
+        ("packed", "-" if row.packed_bytes is None else f"{row.packed_bytes:,} bytes"),
         ("time", micros(row.micros)),
         ("kernel", row.kernel),
     ]
@@ -135,8 +137,8 @@ def _cell(text: str, sort_by: float | None = None) -> str:
 
 
 OPS = (
-    "#>", "SQNR dB>", "op", "value", "bits", "shape", "MACs>", "weights>", "time>", "kernel",
-    "from",
+    "#>", "SQNR dB>", "op", "value", "bits", "shape", "MACs>", "weights>", "packed>", "time>",
+    "kernel", "from",
 )  # fmt: skip
 KERNELS = ("kernel", "calls>", "MACs>", "of all>", "weights>", "time>", "of all>")
 PASSES = ("#>", "pass", "claim", "rewrites>", "ops before>", "ops after>", "seconds>", "measured>")
@@ -158,6 +160,7 @@ def _op(i: int, row: OpRow, place: Places) -> str:
         *map(_cell, (row.op, row.name, row.bits, shape(row.shape))),
         _cell(count(row.macs), row.macs),
         _cell(size(row.weight_bytes), row.weight_bytes),
+        _cell(packed(row), row.packed_bytes or 0),
         _cell(micros(row.micros), row.micros or 0.0),
         *map(_cell, (row.kernel, place.of(row))),
     ]

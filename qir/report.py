@@ -15,7 +15,7 @@ from qir.rows import OpRow, PassRow, Port, Proofs, Share, Sizes
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
-FORMAT = 4  # of the JSON; another number is refused
+FORMAT = 5  # of the JSON; another number is refused
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,10 @@ class OpRow:
     """One kernel call: the op it is named after, with what was fused into it.
 
     name:     the value it computes; `reads` are the values it takes, of other rows or inputs.
-    bits:     stored types, such as "u8 x i8 -> u8".
+    bits:     stored types, such as "u8 x i8 -> u8"; i4g32 are weights by groups of 32 channels.
+    weight_bytes: of the constants it reads, each at its width.
+    packed_bytes: of the kernel's constants in the artifact: padded, and with the numbers of its
+              epilogue; None when no artifact was built.
     sqnr_db:  10 * log10(power of the float value / power of the error), on the calibration data;
               infinite for an exact value, None when not measured.
     micros:   median time of one call, None when not profiled.
@@ -28,6 +31,7 @@ class OpRow:
     sqnr_db: float | None = None
     micros: float | None = None
     reads: tuple[str, ...] = ()
+    packed_bytes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from qir.backends.fuse import Group, fuse
 from qir.ir.graph import Graph
 from qir.ir.op import Loc, Op, Value
-from qir.ir.ops import Constant, Conv, Linear, Lookup, MatMul
+from qir.ir.ops import Constant, Conv, Linear, Lookup, MatMul, ScaleGroups
 from qir.ir.ranges import Claim
 from qir.ir.types import Quant, integer_of
 from qir.passes.manager import Record
@@ -41,7 +41,12 @@ def survey(
     return Report(
         name=built.name,
         target=built.target.name,
-        rows=rows(graph, kernels_by_op(manifest["steps"]), sqnr_db),
+        rows=rows(
+            graph,
+            kernels_by_op(manifest["steps"]),
+            sqnr_db,
+            packed=packed_by_op(manifest["steps"]),
+        ),
         passes=pass_rows(records),
         proofs=proofs(graph, claims, f"{len(checked)} kernels, no float in the code of any"),
         sizes=sizes(manifest, sum(map(len, files.values()))),
@@ -72,13 +77,14 @@ def rows(
     kernels: Mapping[str, str] | None = None,
     sqnr_db: Mapping[str, float] | None = None,
     micros: Mapping[str, float] | None = None,
+    packed: Mapping[str, int] | None = None,
 ) -> tuple[OpRow, ...]:
     """A row for each group of ops that one kernel computes, in order; mappings go by its result.
 
     Without `kernels` the op's mnemonic stands for its kernel; with them, an op that none computes
     is a view of memory, IN_PLACE.
     """
-    fixed = {op.names[0]: op for op in graph.ops if isinstance(op, Constant)}
+    fixed = {op.names[0]: op for op in graph.ops if isinstance(op, Constant | ScaleGroups)}
     found = []
     for group in fuse(graph):
         name = group.result.name
@@ -95,6 +101,7 @@ def rows(
                 sqnr_db=(sqnr_db or {}).get(name),
                 micros=(micros or {}).get(name),
                 reads=tuple(dict.fromkeys(v.name for v in group.operands if v.name not in fixed)),
+                packed_bytes=(packed or {}).get(name),
             )
         )
     return tuple(found)
@@ -106,6 +113,11 @@ def kernels_by_op(steps: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     Steps name kernels by kind and number; the number says nothing to a reader.
     """
     return {n: str(step["kernel"]).rstrip("0123456789") for step in steps for n in step["ops"]}
+
+
+def packed_by_op(steps: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """The bytes of the constants of the kernel that computes each op, of the manifest's steps."""
+    return {n: int(step["constants_bytes"]) for step in steps for n in step["ops"]}
 
 
 def micros_by_op(runs: Iterable[Iterable[tuple[Mapping[str, Any], int]]]) -> dict[str, float]:
@@ -150,12 +162,15 @@ def macs(op: Op) -> int:
             return 0
 
 
-def bits(group: Group, fixed: Mapping[str, Constant]) -> str:
-    """The stored types: products joined by x, what is added by +, then the result."""
+def bits(group: Group, fixed: Mapping[str, Constant | ScaleGroups]) -> str:
+    """The stored types: products joined by x, what is added by +, then the result.
+
+    Weights by groups of 32 input channels are i4g32.
+    """
     op = group.anchor
     match op:
         case Conv() | Linear():
-            text = f"{_storage(op.x)} x {_storage(op.w)}"
+            text = f"{_storage(op.x)} x {_weights(op.w, fixed)}"
         case MatMul():
             text = f"{_storage(op.a)} x {_storage(op.b)}"
         case _:
@@ -167,10 +182,22 @@ def bits(group: Group, fixed: Mapping[str, Constant]) -> str:
     return f"{text} -> {_storage(group.result)}"
 
 
-def weight_bytes(group: Group, fixed: Mapping[str, Constant]) -> int:
+def _weights(value: Value, fixed: Mapping[str, Constant | ScaleGroups]) -> str:
+    made = fixed.get(value.name)
+    if isinstance(made, ScaleGroups):
+        return f"{_storage(made.w)}g{made.block}"
+    return _storage(value)
+
+
+def weight_bytes(group: Group, fixed: Mapping[str, Constant | ScaleGroups]) -> int:
     """Bytes of the constants and tables that the group reads, at their true widths."""
     read = [v for op in group.ops for v in op.operands if v.name in fixed]
-    total = sum(size_bytes(v) for v in {v.name: v for v in read}.values())
+    stored: dict[str, Value] = {}
+    for value in read:
+        made = fixed[value.name]
+        kept = made.operands if isinstance(made, ScaleGroups) else (value,)
+        stored.update({v.name: v for v in kept})
+    total = sum(size_bytes(v) for v in stored.values())
     if isinstance(group.anchor, Lookup):
         total += group.anchor.table.array.nbytes
     return total

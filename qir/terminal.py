@@ -137,6 +137,7 @@ def _ops(report: Report, columns: int) -> Table:
     """Numbers, bits and shapes whole; the places in the model, and the kernels, as room allows."""
     rows = report.worst_first
     drop = [] if report.micros is not None else ["time>"]
+    drop += [] if any(row.packed_bytes is not None for row in rows) else ["packed>"]
     drop += [] if columns >= KERNEL_COLUMNS else ["kernel"]
     found = table(
         f"Ops, worst SQNR first ({len(rows)})", *(head for head in OPS if head not in drop)
@@ -163,14 +164,14 @@ class Places:
         return " + ".join(parts) if row.loc else f"%{row.name}"
 
 
-OPS = ("SQNR dB>", "op", "bits", "shape", "MACs>", "weights>", "time>", "kernel", "from")
+OPS = ("SQNR dB>", "op", "bits", "shape", "MACs>", "weights>", "packed>", "time>", "kernel", "from")
 
 
 def _op_cells(row: OpRow, place: Places, drop: Container[str]) -> list[Text]:
     every = (
         Text(decibels(row.sqnr_db), STYLES[sqnr_class(row.sqnr_db)]),
         Text(row.op), Text(row.bits), Text(shape(row.shape)), Text(count(row.macs)),
-        Text(size(row.weight_bytes)), Text(micros(row.micros)), Text(row.kernel),
+        Text(size(row.weight_bytes)), Text(packed(row)), Text(micros(row.micros)), Text(row.kernel),
         Text(place.of(row)),
     )  # fmt: skip
     return [cell for head, cell in zip(OPS, every, strict=True) if head not in drop]
@@ -269,6 +270,11 @@ def size(n_bytes: int) -> str:
         if value < 1024 or unit == "GiB":
             break
     return f"{value:.1f} {unit}"
+
+
+def packed(row: OpRow) -> str:
+    """The bytes of a kernel's constants in the artifact, as text."""
+    return "-" if row.packed_bytes is None else size(row.packed_bytes)
 
 
 def memory(sizes: Sizes) -> str:

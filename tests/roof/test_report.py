@@ -58,9 +58,9 @@ def change(field: str, value: Any) -> str:
     [
         ("{", r"report: not JSON \(.*\), the text of to_json is needed"),
         ("[" * 100_000, r"report: not JSON \(.*\), the text of to_json is needed"),
-        ("[]", "report: format is list, 4 is needed"),
-        ("{}", "report: format is None, 4 is needed"),
-        (change("format", 1), "report: format is 1, 4 is needed"),
+        ("[]", "report: format is list, 5 is needed"),
+        ("{}", "report: format is None, 5 is needed"),
+        (change("format", 1), "report: format is 1, 5 is needed"),
         (change("extra", 2), "report: fields are chosen, created_by, extra, inputs, .* are needed"),
         (change("proofs", 2), "report.proofs: fields are int, integer_only, .* are needed"),
         (change("name", 2), "report.name: 2, str is needed"),
@@ -110,6 +110,16 @@ def test_text_has_no_colour_and_says_it_all() -> None:
         "40 -> 37",
     ):
         assert needed in text
+
+
+def test_packed_bytes_are_shown_where_they_are_known() -> None:
+    assert "packed" not in str(small())
+    built = report((row("a", ("x",), packed_bytes=1536), row("flat", ("a",), op="reshape")))
+    head, _, *lines = str(built).split("Ops, worst")[1].splitlines()[2:6]
+    at = head.index("packed") - 1
+    assert [line[at : at + 7].split() for line in lines] == [["1.5", "KiB"], ["-"]]
+    assert Report.from_json(built.to_json()) == built
+    assert '<td class="n" data-by="1536">1.5 KiB</td>' in built.html()
 
 
 def test_numbers_are_never_cut_on_a_narrow_terminal() -> None:

@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 
 from qir import survey
+from qir.backends.kernels import SLACK
 from qir.ir.data import Data
 from qir.ir.fixed import Dyadic, Rounding
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Loc, Op, Value
 from qir.ir.ops import Constant, Conv, Linear, Lookup, MatMul, MaxPool, Requantize, Reshape
 from qir.ir.ranges import prove_no_overflow
-from qir.ir.types import I8, I32, U8, Quant, Tensor
+from qir.ir.types import I4, I8, I32, U8, Quant, Tensor
 from qir.ir.verify import verify
 from qir.passes.manager import KEEPS_BITS, Record
-from tests.small_graphs import artifact
+from tests.small_graphs import Small, artifact, residual_network
 
 X = Quant.per_tensor(U8, 0.5, 3)
 
@@ -84,6 +85,25 @@ def test_macs_and_bytes() -> None:
     assert rows["logits"].macs == 160 and rows["pooled"].macs == 0
     assert rows["first"].weight_bytes == 4 * 9 * 4 + 4 * 4
     assert rows["looked"].weight_bytes == 256 and rows["flat"].weight_bytes == 0
+
+
+def test_weights_by_groups() -> None:
+    """4-bit weights, and a byte for each 16 of 18 input channels of each of 3 x 3 taps."""
+    b = Small("groups")
+    y = b.requantize(b.conv(b.image(1, 4, 4, 18), 5, storage=I4, block=16), scale=9.0)
+    (row,) = survey.rows(b.finish([y]), packed={y.name: 4000})
+    assert (row.bits, row.reads) == ("u8 x i4g16 -> u8", ("x",))
+    assert row.weight_bytes == 5 * 9 * 18 // 2 + 5 * 9 * 2 + 5 * 4
+    assert row.packed_bytes == 4000
+
+
+def test_packed_bytes_are_those_of_the_weights_file() -> None:
+    built = artifact()
+    packed = survey.packed_by_op(built.manifest["steps"])
+    rows = survey.rows(residual_network(), packed=packed)
+    sizes = [row.packed_bytes for row in rows if row.packed_bytes]
+    held = built.target.alignment
+    assert sum(-(-size // held) * held for size in sizes) + SLACK == built.manifest["weights_bytes"]
 
 
 def test_macs_of_matmul() -> None:
