@@ -9,13 +9,12 @@ from qir.ir.errors import PassError
 from qir.ir.graph import Graph
 from qir.ir.types import Array
 from qir.passes.rounding.adaround import AdaRound
+from qir.passes.rounding.gpfq import Gpfq
+from qir.passes.rounding.gptq import Gptq
 from qir.passes.rounding.round_weights import RoundWeights
 from qir.passes.work import Store, Tell, quiet
 
-METHODS: dict[str, RoundWeights] = {
-    "adaround": AdaRound(blocks=True),
-    "adaround-layers": AdaRound(blocks=False),
-}
+METHODS: dict[str, RoundWeights] = {"adaround": AdaRound(), "gptq": Gptq(), "gpfq": Gpfq()}
 
 
 def rounding_passes(

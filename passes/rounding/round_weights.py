@@ -1,9 +1,9 @@
-"""What all passes that round weights anew have in common: units, tasks, and putting results in."""
+"""What all passes that round weights anew have in common: tasks, and putting their results in."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,9 +12,14 @@ from qir.ir.graph import Graph
 from qir.ir.types import Array
 from qir.passes.calibration_state import graph_digest
 from qir.passes.manager import Miss, Pass, Record
-from qir.passes.rounding.reconstruct import Problem
-from qir.passes.rounding.stored_weights import with_float_weights, with_weights
-from qir.passes.rounding.units import Unit, layer_units, upstream
+from qir.passes.rounding.moments import PARTS, layer_problem, moments
+from qir.passes.rounding.stored_weights import (
+    StoredWeights,
+    layers_of,
+    stored_weights,
+    with_float_weights,
+    with_weights,
+)
 from qir.passes.work import Store, Task, Tell, quiet, run_tasks
 
 Function = Callable[..., Mapping[str, Array]]
@@ -24,14 +29,14 @@ Function = Callable[..., Mapping[str, Array]]
 class RoundWeights(Pass):
     """Base of the passes that choose stored weights by what they do to outputs, on a sample.
 
-    Each unit is a task of its own: its inputs are those that the simulated graph gives when the
-    weights before it are still floats, its targets what the float graph gives. A second of
-    `rounds` takes inputs as the weights of the first give them.
+    Each layer or block is a task of its own, so all run at once. What it reads is what the
+    simulated graph gives while the weights before it are still floats: these are nearer to the
+    ones that come of it than weights rounded to nearest, and no layer makes up for errors that
+    the one before it makes up for too.
     """
 
     reference: Graph | None = None
     sample: tuple[Array, ...] = ()
-    rounds: int = 1
     executor: Executor | None = field(default=None, compare=False)
     store: Store | None = field(default=None, compare=False)
     tell: Tell = field(default=quiet, compare=False)
@@ -45,42 +50,58 @@ class RoundWeights(Pass):
         tell: Tell = quiet,
     ) -> RoundWeights:
         """The same pass on a float graph and samples."""
-        data = {"reference": reference, "sample": sample}
-        return replace(self, **data, executor=executor, store=store, tell=tell)
+        return replace(self, reference=reference, sample=sample,
+                       executor=executor, store=store, tell=tell)  # fmt: skip
 
     def work(self) -> tuple[Function, tuple[Any, ...]]:
-        """The function of a Problem that rounds a unit, and its further arguments."""
+        """The function that rounds a layer or block, and its arguments behind the first."""
         raise NotImplementedError(type(self).__name__)
 
-    def units(self, graph: Graph, reference: Graph, misses: list[Miss]) -> list[Unit]:
-        return layer_units(graph, reference, misses)
+    def solve(
+        self, graph: Graph, seen: Graph, reference: Graph, layers: Sequence[StoredWeights]
+    ) -> Sequence[Mapping[str, Array]]:
+        """New constants for the graph; `seen` is the graph whose values the layers read."""
+        raise NotImplementedError(type(self).__name__)
 
     def run(self, graph: Graph, record: Record) -> Graph:
         if self.reference is None or not self.sample:
             record.misses.append(Miss("no float graph and sample are given"))
             return graph
-        for number in range(self.rounds):
-            graph = self._round(graph, self.reference, record, number)
-        return graph
-
-    def _round(self, graph: Graph, reference: Graph, record: Record, number: int) -> Graph:
-        misses: list[Miss] = []
-        units = self.units(graph, reference, misses)
-        floats = {w.reals: w.wanted for u in units for w in u.layers}
-        seen = graph if number else with_float_weights(graph, floats)
-        tasks = [self._task(unit, seen, reference) for unit in units]
-        results = run_tasks(self.name, tasks, self.executor, self.store, self.tell)
+        known = [stored_weights(graph, self.reference, op) for op in layers_of(graph)]
+        layers = [w for w in known if not isinstance(w, Miss)]
+        seen = with_float_weights(graph, {w.reals: w.wanted for w in layers})
+        results = self.solve(graph, seen, self.reference, layers)
         found = {name: array for result in results for name, array in result.items()}
-        record.rewrites = sum(len(unit.layers) for unit in units)
-        record.misses += misses
+        record.rewrites = len(layers)
+        record.misses += [w for w in known if isinstance(w, Miss)]
         return with_weights(graph, found, self.name)
 
-    def _task(self, unit: Unit, seen: Graph, reference: Graph) -> Task:
-        before = upstream(seen, [v.name for v in unit.graph.inputs])
-        after = upstream(reference, [v.name for v in unit.graph.outputs])
-        problem = Problem(unit, before, after, self.sample)
+    def tasks(self, what: str, tasks: Sequence[Task]) -> Sequence[Mapping[str, Array]]:
+        return run_tasks(f"{self.name}: {what}", tasks, self.executor, self.store, self.tell)
+
+    @property
+    def digest(self) -> str:
+        """Of the samples, for the keys of tasks."""
+        return hashlib.sha256(b"".join(x.tobytes() for x in self.sample)).hexdigest()
+
+
+@dataclass(frozen=True)
+class RoundLayers(RoundWeights):
+    """Base of the passes that know each layer by the moments of what it reads."""
+
+    def solve(
+        self, graph: Graph, seen: Graph, reference: Graph, layers: Sequence[StoredWeights]
+    ) -> Sequence[Mapping[str, Array]]:
+        names = tuple(w.layer for w in layers)
+        part = -(-len(self.sample[0]) // PARTS)
+        data = " ".join([graph_digest(seen), graph_digest(reference), self.digest])
+        sums = self.tasks("moments", [
+            Task(f"moments {i} {part} {data}", moments,
+                 (seen, reference, names, tuple(x[i : i + part] for x in self.sample)))
+            for i in range(0, len(self.sample[0]), part)
+        ])  # fmt: skip
         function, options = self.work()
-        parts = (unit.graph, before, after)
-        data = hashlib.sha256(b"".join(x.tobytes() for x in self.sample)).hexdigest()
-        key = " ".join([self.name, repr(options), *map(graph_digest, parts), data])
-        return Task(key, function, (problem, *options))
+        of = f"{self.name} {options!r} {graph_digest(graph)} {data}"
+        return self.tasks("layers", [
+            Task(f"{of} {w.layer}", function, (layer_problem(w, sums), *options)) for w in layers
+        ])  # fmt: skip

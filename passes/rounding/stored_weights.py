@@ -21,8 +21,9 @@ Layer = Conv | Linear
 class StoredWeights:
     """The weights of one layer: real = stored * step, beside the reals they are to stand for.
 
-    layer:    the name of the contraction's result; `constant`, `reals` and `bias` name the stored
-              integers, what the contraction reads, and its float bias ("" where it has none).
+    layer:    the name of the contraction's result; `constant` and `reals` name the stored integers
+              and what the contraction reads.
+    bias:     (O,) its float bias, the constant called `bias_name`; None where it has none to change.
     step:     (O, ..., I) float64, the scale of a channel times the integer of a group.
     mult:     that integer alone, 1 where there are no groups; it broadcasts against `step`.
     wanted:   (O, ..., I) float64, of the float graph.
@@ -33,7 +34,8 @@ class StoredWeights:
     layer: str
     constant: str
     reals: str
-    bias: str
+    bias_name: str
+    bias: Array | None
     stored: Array
     step: Array
     mult: Array
@@ -74,8 +76,12 @@ def stored_weights(graph: Graph, reference: Graph, op: Layer) -> StoredWeights |
     if groups and isinstance(mult, Constant):
         times = groups.spread(mult.value.array.astype(np.int64))
     step = np.broadcast_to(quant.spread(wanted.shape)[0] * times, wanted.shape)
+    bias = graph.producers.get(op.bias.name) if op.bias else None
+    has_bias = isinstance(bias, Constant) and bias.result.type.is_float
+    bias = bias if has_bias and graph.use_counts[bias.names[0]] == 1 else None
     return StoredWeights(
-        name, constant.names[0], op.w.name, op.bias.name if op.bias else "",
+        name, constant.names[0], op.w.name,
+        bias.names[0] if bias else "", bias.value.array if bias else None,
         constant.value.array, step, times, wanted, quant.storage.min, quant.storage.max,
         _reach(graph, op),
     )  # fmt: skip

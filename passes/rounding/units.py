@@ -130,4 +130,3 @@ def _origin(graph: Graph, value: Value) -> str:
 def upstream(graph: Graph, names: Sequence[str]) -> Graph:
     """The part of a graph that computes the values called `names`."""
     return extract(graph, [v.name for v in graph.inputs], names)
-

@@ -99,7 +99,9 @@ def reconstruct(problem: Problem, weights: Weights, steps: int) -> Mapping[str, 
     return weights.result()
 
 
-def _loss(program: UnitProgram, given: Mapping[str, Any], inputs: Any, wants: Any, rows: Any) -> Any:
+def _loss(
+    program: UnitProgram, given: Mapping[str, Any], inputs: Any, wants: Any, rows: Any
+) -> Any:
     outputs = program([x[rows].flatten(0, 1) for x in inputs], given)
     pairs = zip(outputs, wants, strict=True)
     return sum(((y - want[rows].flatten(0, 1)) ** 2).mean() for y, want in pairs)
