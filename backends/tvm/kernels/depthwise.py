@@ -79,7 +79,7 @@ class _Depthwise:
             if code.along_row:
                 yield 0, inside, chosen, []
                 return
-            held = self._unpacked(chosen) if code.bits < 8 else []
+            held = self._held(chosen) if code.bits < 8 else []
             with w.steps(-(-code.y.width // code.pixels), "column") as turn:
                 column = turn
                 if code.pixels > 1:
@@ -102,12 +102,12 @@ class _Depthwise:
                 first = w.let(tirx.Select(is_last, _int(code.chunks - 1), turn))
                 chosen = w.let(tirx.Select(is_last, _int(code.last_set), turn))
                 count = tirx.Select(is_last, _int(1), count)
-            held = self._unpacked(chosen)
+            held = self._held(chosen)
             with w.loop(0, count, "chunk") as chunk:
                 inside = (first + chunk * period) * self.size
                 yield w.let(tirx.min(inside, _int(code.stretch - code.count))), chosen, held
 
-    def _unpacked(self, chosen: Expr) -> list[Expr]:
+    def _held(self, chosen: Expr) -> list[Expr]:
         """The weights of a set: [group][vector], of the first row."""
         code, w = self.code, self.writer
         first = w.let(chosen * code.set_bytes)
@@ -121,38 +121,40 @@ class _Depthwise:
             for i in range(code.steps)
         ]
 
-    def _weights(self, held: list[Expr], group: int, row: int, j: int) -> list[Expr]:
-        """Unpacked ones; in rows after the first, every lane's taps are one place further."""
-        weights = held[group * 4 + j]
-        if row == 0:
-            return [weights]
-        lanes = self.dot.lanes
-        moved = tirx.shift_left(cast_bits(weights, f"uint32x{lanes}"), splat(8, "uint32", lanes))
-        return [cast_bits(moved, f"int8x{self.size}")]
+    def _weights(
+        self, constants: Expr, at: Expr, held: list[Expr], turn: tuple[int, int, int]
+    ) -> list[Expr]:
+        """Those of one dot, of (group, row, vector): loaded from `at` on, or held ones.
+
+        In the second row every lane's taps are one place further.
+        """
+        (group, row, j), w, forms = turn, self.writer, self.code.machine.forms
+        if not held:
+            first = ((group * self.code.rows + row) * 4 + j) * forms
+            places = [at + (first + f) * self.size for f in range(forms)]
+            return [w.load(constants, place, self.size) for place in places]
+        weights, lanes = held[group * 4 + j], self.dot.lanes
+        if row:
+            words = cast_bits(weights, f"uint32x{lanes}")
+            moved = tirx.shift_left(words, splat(8, "uint32", lanes))
+            weights = cast_bits(moved, f"int8x{self.size}")
+        return [weights]
 
     def _chunk(self, x: Expr, y: Expr, r: Expr, chosen: Expr, held: list[Expr]) -> None:
         code, w = self.code, self.writer
-        weights = w.let(chosen * code.set_bytes) if not held else None
+        weights = 0 if held else w.let(chosen * code.set_bytes)
         constants = self.constants if code.machine.aligned else w.anew(self.constants)
         epilogue = replace(self.epilogue, constants=constants)
         record = w.let(chosen * (4 * code.record_bytes) + code.records_at)
         starts = [w.let(epilogue.start(record + j * code.record_bytes)) for j in range(4)]
         acc = [list(starts) for _ in range(code.rows)]
-        forms = code.machine.forms
         for g, group in enumerate(code.groups):
             unpacked = [
                 self.dot.widen(v) for v in self._unpack([self._tap(x, tap) for tap in group])
             ]
             for row in range(code.rows):
                 for j in range(4):
-                    if held:
-                        loaded = self._weights(held, g, row, j)
-                    else:
-                        first = ((g * code.rows + row) * 4 + j) * forms
-                        loaded = [
-                            w.load(constants, weights + (first + f) * self.size, self.size)
-                            for f in range(forms)
-                        ]
+                    loaded = self._weights(constants, weights, held, (g, row, j))
                     acc[row][j] = w.let(self.dot.step(acc[row][j], unpacked[j], loaded), "acc")
         for row in range(code.rows):
             values = []
