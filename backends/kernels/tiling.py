@@ -17,9 +17,9 @@ UNROLLED_STEPS = 8  # runs this short have no loop
 UNROLLED_SPARE = 5  # registers LLVM fills with loads of later steps where there is no loop
 
 UNPACKING = 2.7  # instructions to take one plane out of a vector of weights, on average
-UNPACKING_CYCLES = 0.65  # the same where several are done in a cycle
-CHAINED_CYCLES, CHAINED_SPREAD = 0.65, 0.5  # a step added up in int16; a word of X for all vectors
-CHAINED_REGISTERS = 12  # accumulators in int16 by one plane; those in int32 may wait in memory,
+UNPACKING_CYCLES = 1.2  # the same where several are done in a cycle
+CHAINED_CYCLES, CHAINED_SPREAD = 0.8, 0.5  # a step added up in int16; a word of X for all vectors
+CHAINED_REGISTERS = 14  # accumulators in int16 by one plane; those in int32 may wait in memory,
 SHORT_CHAIN = 4  # unless shorter chains than this ask for them all the time
 SCALING = 2.0  # instructions, or about as many cycles, to multiply a part of an accumulator
 

@@ -18,6 +18,7 @@ from qir.backends.tvm.kernels.panel import Panel
 from qir.backends.tvm.kernels.stores import Stores
 from qir.backends.tvm.kernels.writer import Expr, Registers, Writer, cast, cast_bits, shuffle, splat
 
+BODY = 32  # dots in the loop of a chain: longer ones spill
 FLIP = 0x80  # of each byte: turns i8 into u8, 128 larger, and u8 into i8
 
 
@@ -113,6 +114,8 @@ class _Dense:
         splits = 1 if self.groups_apart else tile.splits
         acc = w.registers(count * splits, "int32", self.dot.lanes)
         self._clear(acc, count * splits)
+        if code.packing.chain:
+            self.links = w.registers(count, "int16", 2 * self.dot.lanes)
         if self.groups_apart:
             self.parts = w.registers(count * tile.splits, "int32", self.dot.lanes)
         if isinstance(self.dot, VrmpyWord):
@@ -132,7 +135,7 @@ class _Dense:
                 mults = w.let(at.mults + tap * (len(runs.parts) * per_group))
                 self._groups(acc, x, weights, mults)
             else:
-                self._run(acc, x, weights, runs.length)
+                self._sum(acc, x, weights, code.steps(runs.length))
         if self.groups_apart:
             return [acc[i] for i in range(count)]
         return self._parted(self._joined(acc))
@@ -165,22 +168,24 @@ class _Dense:
         per_group = code.tile.vectors * self.dot.lanes
         with w.steps(whole, "group") as g:
             from_x = w.let(x + g * (parts[0] // self.word))
-            self._group(acc, from_x, w.let(weights + g * pitch), mults + g * per_group, parts[0])
+            self._group(
+                acc, from_x, w.let(weights + g * pitch), mults + g * per_group, code.steps(parts[0])
+            )
         for n, part in enumerate(parts[whole:], whole):
             from_x = x + n * (parts[0] // self.word)
-            self._group(acc, from_x, weights + n * pitch, mults + n * per_group, part)
+            self._group(acc, from_x, weights + n * pitch, mults + n * per_group, code.steps(part))
 
-    def _group(self, acc: Registers, x: Expr, weights: Expr, mults: Expr, length: int) -> None:
+    def _group(self, acc: Registers, x: Expr, weights: Expr, mults: Expr, steps: int) -> None:
         """acc += the sum over one group, times its multipliers."""
         vectors = self.code.tile.vectors
         self.mults = self.panel.multipliers(mults)
         if not self.groups_apart:
-            self._run(acc, x, weights, length)
+            self._sum(acc, x, weights, steps)
             return
         self._clear(self.parts, self.places * vectors * self.code.tile.splits)
         if isinstance(self.dot, VrmpyWord):
             self._clear_sums()
-        self._run(self.parts, x, weights, length)
+        self._run(self.parts, x, weights, steps)
         for i, total in enumerate(self._parted(self._joined(self.parts))):
             acc[i] = self.dot.scaled(acc[i], total, self.mults[i % vectors])
 
@@ -208,10 +213,20 @@ class _Dense:
                     parted[i] = value
         return parted
 
-    def _run(self, acc: Registers, x: Expr, weights: Expr, length: int) -> None:
+    def _sum(self, acc: Registers, x: Expr, weights: Expr, steps: int) -> None:
+        """acc += all dots of one run."""
+        add = self._chains if self.code.packing.chain else self._run
+        add(acc, x, weights, steps)
+
+    def _run(self, acc: Registers, x: Expr, weights: Expr, steps: int) -> None:
         """All dots of one run, splits in turn."""
-        code, packing, steps = self.code, self.code.packing, self.code.steps(length)
-        needs = code.tile.splits, self.machine.together, unit_steps(packing.bits), packing.chain
+        code, packing = self.code, self.code.packing
+        needs = code.tile.splits, self.machine.together, unit_steps(packing.bits)
+        if packing.chain:  # its accumulators need no splits; a body of moderate size is best
+            needs = (
+                needs[2],
+                *[n for n in (2, 4, 8, 16) if n * code.tile.vectors * self.places <= BODY],
+            )
         turn = max(needs)  # all of them are powers of two
         looped = 0 if steps <= UNROLLED_STEPS else steps // turn
         row, taken = code.row_pitch, packed_rows(packing.bits, turn)
@@ -223,6 +238,37 @@ class _Dense:
         rest = weights + looped * taken * row
         self._steps(acc, steps - done, x, rest, done * self.machine.depth)
 
+    def _chains(self, acc: Registers, x: Expr, weights: Expr, steps: int) -> None:
+        """All dots of one run, added up in int16 as often as that is exact."""
+        packing, row = self.code.packing, self.code.row_pitch
+        span = max(packing.chain, unit_steps(packing.bits))  # weights can be cut at units only
+        bytes_of_x, rows = self.machine.depth * span, packed_rows(packing.bits, span)
+        whole = steps // span
+        if whole:
+            with self.writer.steps(whole, "chain") as c:
+                self._chain(acc, x + c * bytes_of_x, weights + c * (rows * row), span)
+        if steps % span:
+            rest = weights + whole * rows * row
+            self._chain(acc, x + whole * bytes_of_x, rest, steps % span)
+
+    def _chain(self, acc: Registers, x: Expr, weights: Expr, steps: int) -> None:
+        self._clear_links()
+        self.chained = acc
+        self._run(self.links, x, weights, steps)
+        self._widen()
+
+    def _clear_links(self) -> None:
+        for i in range(self.places * self.code.tile.vectors):
+            self.links[i] = splat(0, "int16", 2 * self.dot.lanes)
+
+    def _widen(self) -> None:
+        """Adds what is summed up in int16 to the accumulators."""
+        assert isinstance(self.dot, Pairs)
+        one = splat(1, "int16", 2 * self.dot.lanes)
+        for i in range(self.places * self.code.tile.vectors):
+            mult = self.mults[i % self.code.tile.vectors] if self.code.packing.block else one
+            self.chained[i] = self.dot.widened(self.chained[i], self.links[i], mult)
+
     def _steps(self, acc: Registers, count: int, x: Expr, weights: Expr, ahead: int = 0) -> None:
         """`count` dots written out, from `ahead` bytes after x on.
 
@@ -230,7 +276,7 @@ class _Dense:
         """
         together, loaded = self.machine.together, self.panel.stretch(weights, count)
         groups = range(0, self.code.tile.places, self.machine.rows)
-        at, chain = 0, dict[int, Expr]()
+        at = 0
         while at < count:
             taken = together if count - at >= together else 1
             first = ahead + at * self.machine.depth
@@ -241,34 +287,11 @@ class _Dense:
                 spreads = list(spreads)
             for i in range(taken):
                 forms = (spread[i] for spread in spreads)
-                if self.code.packing.chain:
-                    self._link(chain, forms, loaded(at + i))
-                    if (at + i + 1) % self.code.packing.chain == 0:
-                        self._widen(acc, chain)
-                else:
-                    self._step(acc, (at + i) % self.code.tile.splits, forms, loaded(at + i))
+                if self.code.packing.chain and at + i and (at + i) % self.code.packing.chain == 0:
+                    self._widen()
+                    self._clear_links()
+                self._step(acc, (at + i) % self.code.tile.splits, forms, loaded(at + i))
             at += taken
-        self._widen(acc, chain)
-
-    def _link(
-        self, chain: dict[int, Expr], spreads: Iterable[list[Expr]], weights: list[list[Expr]]
-    ) -> None:
-        """One dot of every accumulator, added to its chain in int16."""
-        assert isinstance(self.dot, Pairs)
-        for place, forms in enumerate(spreads):
-            for v, held in enumerate(weights):
-                i = place * self.code.tile.vectors + v
-                pairs = self.dot.paired(forms, held)
-                chain[i] = self.writer.let(chain[i] + pairs if i in chain else pairs, "pairs")
-
-    def _widen(self, acc: Registers, chain: dict[int, Expr]) -> None:
-        """All chains end in their accumulators."""
-        assert isinstance(self.dot, Pairs) or not chain
-        for i, pairs in chain.items():
-            one = splat(1, "int16", 2 * self.dot.lanes)
-            mult = self.mults[i % self.code.tile.vectors] if self.code.packing.block else one
-            acc[i] = self.dot.widened(acc[i], pairs, mult)
-        chain.clear()
 
     def _spread(self, x: Expr, ahead: int, place: int, count: int) -> list[list[Expr]]:
         """The operand forms of `count` steps, for the pixels from `place` on that share them."""
@@ -320,7 +343,12 @@ class _Dense:
             for v in range(vectors):
                 first = split * self.places + group * machine.rows
                 shared = [(first + i) * vectors + v for i in range(machine.rows)]
-                made = self.dot.steps([acc[i] for i in shared], forms, weights[v])
+                held = [acc[i] for i in shared]
+                if self.code.packing.chain:
+                    assert isinstance(self.dot, Pairs)
+                    made = [held[0] + self.dot.paired(forms, weights[v])]
+                else:
+                    made = self.dot.steps(held, forms, weights[v])
                 for i, value in zip(shared, made, strict=True):
                     acc[i] = value
 
