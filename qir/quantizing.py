@@ -31,6 +31,7 @@ from qir.passes.mixed_precision import (
     plan_bits,
 )
 from qir.passes.observers import Observer
+from qir.passes.rounding import method_of, rounding_passes
 from qir.passes.sensitivity.measure import measure_sensitivities
 from qir.passes.sensitivity.sensitivities import Sensitivities
 from qir.passes.work import Processes, Store, Tell
@@ -53,6 +54,8 @@ class Quantizing:
     def __post_init__(self) -> None:
         if self.folder is not None and self.folder.exists() and not self.folder.is_dir():
             raise DataError(f"state {self.folder}: not a folder, a folder or a free path is needed")
+        if self.rounding is not None:
+            method_of(self.rounding)  # said now, not after the work
 
     @property
     def store(self) -> Store:
@@ -105,8 +108,6 @@ class Quantizing:
             return ()
         if not sample:
             raise PassError(f"rounding {self.rounding}: no calibration data, samples are needed")
-        from qir.passes.rounding import rounding_passes
-
         return rounding_passes(self.rounding, graph, sample, self.executor, self.store, self.tell)
 
     def _choose(
