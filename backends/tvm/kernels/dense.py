@@ -218,16 +218,18 @@ class _Dense:
         add = self._chains if self.code.packing.chain else self._run
         add(acc, x, weights, steps)
 
+    @property
+    def _turn(self) -> int:
+        """Steps in the body of a loop, at least; a power of two, as a unit of packed weights is."""
+        if not self.code.packing.chain:
+            return max(self.code.tile.splits, self.machine.together)
+        dots = self.places * self.code.tile.vectors  # of one step; a chain needs no splits
+        return max([n for n in (2, 4, 8, 16) if n * dots <= BODY], default=1)
+
     def _run(self, acc: Registers, x: Expr, weights: Expr, steps: int) -> None:
         """All dots of one run, splits in turn."""
         code, packing = self.code, self.code.packing
-        needs = code.tile.splits, self.machine.together, unit_steps(packing.bits)
-        if packing.chain:  # its accumulators need no splits; a body of moderate size is best
-            needs = (
-                needs[2],
-                *[n for n in (2, 4, 8, 16) if n * code.tile.vectors * self.places <= BODY],
-            )
-        turn = max(needs)  # all of them are powers of two
+        turn = max(self._turn, unit_steps(packing.bits))
         looped = 0 if steps <= UNROLLED_STEPS else steps // turn
         row, taken = code.row_pitch, packed_rows(packing.bits, turn)
         if looped:

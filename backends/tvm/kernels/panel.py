@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from qir.backends.kernels.bits import fields
 from qir.backends.kernels.dense import DenseCode
@@ -25,7 +26,7 @@ class Panel:
         code, loaded = self.code, dict[tuple[int, int], Expr]()
         size, bits = code.machine.weight_bytes, code.packing.bits
 
-        def row(number: int, v: int, f: int) -> Expr:
+        def row(v: int, f: int, number: int) -> Expr:
             key = number, v * code.machine.forms + f
             if key not in loaded:
                 offset = (at + number * code.row_pitch) + (v * code.vector_pitch + f * size)
@@ -37,9 +38,7 @@ class Panel:
             is_raised = code.machine.weight_offset > 0
             return [
                 [
-                    self.writer.let(
-                        unpack(lambda n, v=v, f=f: row(n, v, f), found, size, is_raised), "w"
-                    )
+                    self.writer.let(unpack(partial(row, v, f), found, size, is_raised), "w")
                     for f in range(code.machine.forms)
                 ]
                 for v in range(code.tile.vectors)
