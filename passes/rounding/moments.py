@@ -17,7 +17,6 @@ import torch
 from qir.ir.graph import Graph
 from qir.ir.op import Value
 from qir.ir.ops import Conv
-from qir.ir.torch_executor import FloatProgram
 from qir.ir.types import Array
 from qir.passes.calibrate import chunk_of, run_chunk
 from qir.passes.rounding.stored_weights import Layer, StoredWeights, layers_of
@@ -69,15 +68,19 @@ class LayerProblem:
             self.hessian, (self.rows(self.weights.wanted) @ (self.cross + damping)).swapaxes(1, 2)
         ).swapaxes(1, 2)
 
-    def result(self, whole: Array, steps: Array | None = None) -> Mapping[str, Array]:
-        """New constants: the integers (G, O / G, K), and the bias that keeps the mean."""
-        w = self.weights
+    def result(self, whole: Array, change: Array | None = None) -> Mapping[str, Array]:
+        """New constants: the integers (G, O / G, K), scales times `change` (G, O / G, 1), and the
+        bias that keeps the mean.
+        """
+        w, steps = self.weights, self.steps
         stored = w.checked(whole.reshape(w.stored.shape).astype(w.stored.dtype))
         found = {w.constant: stored}
+        if change is not None:
+            found[f"{w.constant}.scale"] = scale = w.scaled(change)
+            steps = steps * (scale / w.scale).reshape(change.shape)
         if w.bias is not None:
-            reals = self.rows(stored) * (self.steps if steps is None else steps)
             had = self.rows(w.wanted) @ self.mean_of_float[..., None]
-            has = reals @ self.mean[..., None]
+            has = (self.rows(stored) * steps) @ self.mean[..., None]
             found[w.bias_name] = (w.bias + (had - has).reshape(-1)).astype(np.float32)
         return found
 

@@ -23,7 +23,8 @@ class StoredWeights:
 
     layer:    the name of the contraction's result; `constant` and `reals` name the stored integers
               and what the contraction reads.
-    bias:     (O,) its float bias, the constant called `bias_name`; None where it has none to change.
+    bias:     (O,) its float bias, the constant called `bias_name`; None where none may be changed.
+    scale:    of the stored weights, (O,) or ().
     step:     (O, ..., I) float64, the scale of a channel times the integer of a group.
     mult:     that integer alone, 1 where there are no groups; it broadcasts against `step`.
     wanted:   (O, ..., I) float64, of the float graph.
@@ -37,12 +38,21 @@ class StoredWeights:
     bias_name: str
     bias: Array | None
     stored: Array
+    scale: Array
     step: Array
     mult: Array
     wanted: Array
     low: int
     high: int
     x_reach: int
+
+    @property
+    def has_channel_scales(self) -> bool:
+        return self.scale.ndim == 1
+
+    def scaled(self, change: Array) -> Array:
+        """The scales of channels times (O,) factors, as floats of 32 bits hold them."""
+        return (self.scale * change.reshape(-1)).astype(np.float32).astype(np.float64)
 
     def checked(self, stored: Array) -> Array:
         """New integers; rows whose sums of products could pass LARGEST_SUM keep the old ones."""
@@ -80,11 +90,20 @@ def stored_weights(graph: Graph, reference: Graph, op: Layer) -> StoredWeights |
     has_bias = isinstance(bias, Constant) and bias.result.type.is_float
     bias = bias if has_bias and graph.use_counts[bias.names[0]] == 1 else None
     return StoredWeights(
-        name, constant.names[0], op.w.name,
-        bias.names[0] if bias else "", bias.value.array if bias else None,
-        constant.value.array, step, times, wanted, quant.storage.min, quant.storage.max,
-        _reach(graph, op),
-    )  # fmt: skip
+        layer=name,
+        constant=constant.names[0],
+        reals=op.w.name,
+        bias_name=bias.names[0] if bias else "",
+        bias=bias.value.array if bias else None,
+        stored=constant.value.array,
+        scale=quant.scale.array,
+        step=step,
+        mult=times,
+        wanted=wanted,
+        low=quant.storage.min,
+        high=quant.storage.max,
+        x_reach=_reach(graph, op),
+    )
 
 
 def _float_weights(reference: Graph, name: str, shape: tuple[int, ...]) -> Array | Miss:

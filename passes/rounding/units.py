@@ -10,8 +10,7 @@ import networkx as nx
 from qir.ir.graph import Graph
 from qir.ir.op import Op, Value
 from qir.ir.ops import Clip, Dequantize, Quantize, Relu
-from qir.passes.manager import Miss
-from qir.passes.rounding.stored_weights import Layer, StoredWeights, layers_of, stored_weights
+from qir.passes.rounding.stored_weights import Layer, StoredWeights, layers_of
 
 MOST_LAYERS = 12  # of a block: what is larger is rounded layer by layer
 SOURCE, SINK = "%inputs", "%outputs"  # of the view that dominators are looked for in
@@ -47,21 +46,10 @@ def extract(graph: Graph, inputs: Iterable[str], outputs: Sequence[str]) -> Grap
     return Graph(graph.name, starts, tuple(reversed(ops)), ends, tuple(outputs), graph.stage)
 
 
-def layer_units(graph: Graph, reference: Graph, misses: list[Miss]) -> list[Unit]:
-    """A unit for each layer: from the integers it reads to its result, or to what a relu or clip
-    makes of it, if nothing else reads it.
+def layer_unit(graph: Graph, reference: Graph, op: Layer, weights: StoredWeights) -> Unit:
+    """A layer by itself: from the integers it reads to its result, or to what a relu or clip makes
+    of it, if nothing else reads it.
     """
-    units = []
-    for op in layers_of(graph):
-        weights = stored_weights(graph, reference, op)
-        if isinstance(weights, Miss):
-            misses.append(weights)
-        else:
-            units.append(_layer_unit(graph, reference, op, weights))
-    return units
-
-
-def _layer_unit(graph: Graph, reference: Graph, op: Layer, weights: StoredWeights) -> Unit:
     end = op.result
     readers = graph.users.get(end.name, ())
     if graph.use_counts[end.name] == 1 and readers and isinstance(readers[0], (Relu, Clip)):
@@ -76,13 +64,14 @@ def _stored(graph: Graph, value: Value) -> str:
     return before.x.name if isinstance(before, Dequantize) else value.name
 
 
-def block_units(graph: Graph, reference: Graph, misses: list[Miss]) -> list[Unit]:
+def block_units(graph: Graph, reference: Graph, layers: Iterable[StoredWeights]) -> list[Unit]:
     """A unit for each stretch between two stored values that all paths go through: a residual
     block, or a single layer where there is no way around it.
 
     Source: blocks as in BRECQ, Li et al. 2021, arXiv:2102.05426; cut at dominators: this project.
     """
-    singles = {u.name: u for u in layer_units(graph, reference, misses)}
+    ops = {op.names[0]: op for op in layers_of(graph)}
+    singles = {w.layer: layer_unit(graph, reference, ops[w.layer], w) for w in layers}
     known = {v.name for v in reference.values}
     start = [v.name for v in graph.inputs]
     ends = list(dict.fromkeys(_origin(graph, v) for v in graph.outputs))
