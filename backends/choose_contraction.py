@@ -175,7 +175,12 @@ def _fast(
         high=high,
         alignment=context.alignment(shape.x),
     )
-    kept = numbers.kept
+    return prepare(spec, _constants(group, numbers), context.features)
+
+
+def _constants(group: Group, numbers: _Numbers) -> Constants:
+    """The numbers of the contraction, and of the tail's requantize."""
+    tail, kept = group.tail, numbers.kept
     constants = Constants(
         kept.weights.astype(np.int8),
         numbers.bias,
@@ -194,7 +199,7 @@ def _fast(
             residual_mult=tail.mult[1 - group.accumulator_at].array,
             residual_zero_point=int(group.residual.type.quant.zero_point.array),
         )
-    return prepare(spec, constants, context.features)
+    return constants
 
 
 def _wide(

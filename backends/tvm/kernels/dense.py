@@ -16,10 +16,10 @@ from qir.backends.tvm.dots.hvx import VrmpyWord
 from qir.backends.tvm.kernels.epilogue import VectorEpilogue, epilogue_of
 from qir.backends.tvm.kernels.panel import Panel
 from qir.backends.tvm.kernels.stores import Stores
-from qir.backends.tvm.kernels.writer import Expr, Registers, Writer, cast, cast_bits, shuffle, splat
+from qir.backends.tvm.kernels.words import Words
+from qir.backends.tvm.kernels.writer import Expr, Registers, Writer, cast, shuffle, splat
 
 BODY = 32  # dots in the loop of a chain: longer ones spill
-FLIP = 0x80  # of each byte: turns i8 into u8, 128 larger, and u8 into i8
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,14 @@ class _Dense:
     def __init__(self, code: DenseCode) -> None:
         self.code, self.dot, self.writer = code, DOTS[code.dot], Writer()
         w = self.writer
-        self.x = w.pointer("x", code.x.dtype)
+        x = w.pointer("x", code.x.dtype)
         self.pointer = self.constants = w.pointer("constants", "int8")
         if code.machine.aligned:
             w.align(self.pointer, code.machine.vector_bytes)
         self.residual = w.pointer("residual", code.residual.dtype) if code.residual else None
         self.y = w.pointer("y", code.y.dtype)
         self.begin, self.end = w.scalar("begin"), w.scalar("end")
-        self.machine, self.flips = code.machine, code.machine.x not in (None, code.x.dtype)
-        self.word = _word_bytes(code)
-        self.words = {b: w.view(self.x, f"int{b}") for b in (32, 64) if b <= 8 * self.word}
+        self.machine, self.words = code.machine, Words(code, w, x)
         self.epilogue = epilogue_of(w, self.dot, code.epilogue, self.constants)
 
     def build(self, symbol: str) -> PrimFunc:
@@ -86,7 +84,7 @@ class _Dense:
         x = offset(code.x, image, row * sy, first * sx) + group * (code.x.channels // code.groups)
         residual = offset(code.residual, image, row, first) + channel if code.residual else 0
         if code.aligned:
-            x = tirx.shift_right(x, tirx.const(self.word.bit_length() - 1, "int32"))
+            x = tirx.shift_right(x, tirx.const(self.words.size.bit_length() - 1, "int32"))
         return _Unit(
             x=let(x, "x_at"),
             y=let(offset(code.y, image, row, first) + channel, "y_at"),
@@ -127,7 +125,11 @@ class _Dense:
                 acc[i] = self._epilogue(i).start(record)
         runs = code.runs
         with w.steps(runs.rows, "ky") as ky, w.steps(runs.columns, "kx") as kx:
-            x = w.let(at.x + ky * (runs.pitch_y // self.word) + kx * (runs.pitch_x // self.word))
+            x = w.let(
+                at.x
+                + ky * (runs.pitch_y // self.words.size)
+                + kx * (runs.pitch_x // self.words.size)
+            )
             tap = ky * runs.columns + kx
             weights = w.let(at.weights + tap * (code.run_rows * code.row_pitch))
             if code.packing.block:
@@ -167,12 +169,12 @@ class _Dense:
         pitch = code.part_rows(parts[0]) * code.row_pitch
         per_group = code.tile.vectors * self.dot.lanes
         with w.steps(whole, "group") as g:
-            from_x = w.let(x + g * (parts[0] // self.word))
+            from_x = w.let(x + g * (parts[0] // self.words.size))
             self._group(
                 acc, from_x, w.let(weights + g * pitch), mults + g * per_group, code.steps(parts[0])
             )
         for n, part in enumerate(parts[whole:], whole):
-            from_x = x + n * (parts[0] // self.word)
+            from_x = x + n * (parts[0] // self.words.size)
             self._group(acc, from_x, weights + n * pitch, mults + n * per_group, code.steps(part))
 
     def _group(self, acc: Registers, x: Expr, weights: Expr, mults: Expr, steps: int) -> None:
@@ -234,7 +236,7 @@ class _Dense:
         row, taken = code.row_pitch, packed_rows(packing.bits, turn)
         if looped:
             with self.writer.loop(0, looped, "k") as k:
-                from_x = x + k * (self.machine.depth * turn // self.word)
+                from_x = x + k * (self.machine.depth * turn // self.words.size)
                 self._steps(acc, turn, from_x, weights + k * taken * row)
         done = looped * turn
         rest = weights + looped * taken * row
@@ -297,40 +299,14 @@ class _Dense:
 
     def _spread(self, x: Expr, ahead: int, place: int, count: int) -> list[list[Expr]]:
         """The operand forms of `count` steps, for the pixels from `place` on that share them."""
-        most, let = self.code.tile.places - 1, self.writer.let
-        rows = range(place, place + self.machine.rows)
-        chunks = [c for row in rows for c in self._chunks(x, ahead, min(row, most), count)]
+        code, let = self.code, self.writer.let
+        rows = [min(row, code.tile.places - 1) for row in range(place, place + self.machine.rows)]
+        offsets = [ahead + self._place(code.x, row, code.strides) for row in rows]
+        chunks = [c for offset in offsets for c in self.words.chunks(x, offset, count)]
         if isinstance(self.dot, VrmpyWord):
             self.sums[place] = self.dot.summed(self.sums[place], chunks)
-        found = self.dot.spreads(chunks, count, self.machine.x or self.code.x.dtype)
+        found = self.dot.spreads(chunks, count, self.machine.x or code.x.dtype)
         return [[let(form, "x") for form in forms] for forms in found]
-
-    def _chunks(self, x: Expr, ahead: int, place: int, count: int) -> list[Expr]:
-        """`count` dots' bytes of X at one pixel, as the dot reads them."""
-        size, w = count * self.machine.depth, self.writer
-        ahead += self._place(self.code.x, place, self.code.strides)
-        if self.code.aligned:
-            return self._words(x, ahead, size)
-        value = w.load(self.x, x + ahead, size)
-        if size in (4, 8):
-            value = cast_bits(value, f"int{8 * size}")
-        return [w.let(self._as_read(value, size))]
-
-    def _words(self, x: Expr, ahead: int, size: int) -> list[Expr]:
-        """Aligned words, as long as `size` and the machine allow."""
-        w, per = self.writer, min(self.word, size)
-        first = x * (self.word // per) + ahead // per
-        loaded = [w.load(self.words[8 * per], first + i) for i in range(size // per)]
-        return [w.let(self._as_read(word, per)) for word in loaded]
-
-    def _as_read(self, value: Expr, size: int) -> Expr:
-        """A word, or a vector of bytes, with every top bit flipped if the dot reads X so."""
-        if not self.flips:
-            return value
-        if size in (4, 8):
-            bits = int.from_bytes(bytes([FLIP] * size), "little") - (1 << 8 * size)
-            return tirx.bitwise_xor(value, tirx.const(bits, f"int{8 * size}"))
-        return tirx.bitwise_xor(cast_bits(value, f"uint8x{size}"), splat(FLIP, "uint8", size))
 
     def _step(
         self,
@@ -387,13 +363,6 @@ class _Dense:
         if size > lanes:
             loaded = shuffle([loaded], range(lanes))
         return self.writer.let(cast(loaded, "int32", lanes), "r")
-
-
-def _word_bytes(code: DenseCode) -> int:
-    """What offsets of X count: aligned words of the dot, or bytes."""
-    if not code.aligned:
-        return 1
-    return 4 if code.machine.together == 1 else 8
 
 
 def emit_dense(code: DenseCode, symbol: str) -> PrimFunc:
