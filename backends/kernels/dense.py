@@ -16,7 +16,7 @@ from qir.backends.kernels.contraction import Contraction, arguments
 from qir.backends.kernels.dots import DOTS, Dot
 from qir.backends.kernels.epilogue import Epilogue
 from qir.backends.kernels.plane import Plane
-from qir.backends.kernels.tiling import Tile, Work, choose_tile
+from qir.backends.kernels.tiling import Tile, Work, choose_tile, streaming_tile
 
 
 @dataclass(frozen=True)
@@ -189,30 +189,32 @@ def plan_dense(
     """
     packing = packing or Packing()
     runs = runs_of(spec, packing.block)
-    vectors = -(-spec.y.channels // spec.groups // dot.lanes)
-    steps = [-(-part // dot.depth) for part in runs.parts]
-    tile = tile or choose_tile(
-        dot,
-        Work(
-            spec.y.batch * spec.groups,
-            spec.y.height,
-            spec.y.width,
-            vectors,
-            sum(steps) * runs.taps,
-            steps[0],
-            packing.bits,
-            packing.chain,
-            len(steps) * runs.taps if packing.block else 0,
-        ),
-    )
-    aligned = dot.aligned and _words_align(spec, runs, dot)
-    is_read_once = spec.y.batch * spec.y.height * spec.y.width == 1 and not dot.counts
-    if packing.bits < 8 and is_read_once:
+    work = _work(spec, runs, dot, packing)
+    is_read_once = work.images == work.height == work.width == 1
+    if packing.bits < 8 and is_read_once and not dot.counts:
         packing = replace(packing, apart=True)
+        tile = tile or streaming_tile(dot, work)
+    tile = tile or choose_tile(dot, work)
+    aligned = dot.aligned and _words_align(spec, runs, dot)
     return DenseCode(
         dot.name, spec.x, spec.y, spec.residual, spec.strides, spec.groups, runs, tile, epilogue,
         aligned, packing
     )  # fmt: skip
+
+
+def _work(spec: Contraction, runs: Runs, dot: Dot, packing: Packing) -> Work:
+    y, steps = spec.y, [-(-part // dot.depth) for part in runs.parts]
+    return Work(
+        y.batch * spec.groups,
+        y.height,
+        y.width,
+        vectors=-(-y.channels // spec.groups // dot.lanes),
+        steps=sum(steps) * runs.taps,
+        run=steps[0],
+        bits=packing.bits,
+        chain=packing.chain,
+        scalings=len(steps) * runs.taps if packing.block else 0,
+    )
 
 
 def _words_align(spec: Contraction, runs: Runs, dot: Dot) -> bool:

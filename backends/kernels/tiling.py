@@ -13,6 +13,7 @@ TILE_CYCLES = 16.0  # entering and leaving a tile
 EPILOGUE_INSTRUCTIONS, TILE_INSTRUCTIONS = 9.0, 50.0  # the same in instructions
 FIRST_LEVEL_BYTES = 28 * 1024  # weights beyond this come from the second-level cache
 SECOND_LEVEL_BYTES_PER_CYCLE = 16.0
+STREAMS = 4  # with two, or one, a core waits for its memory; eight read no faster
 UNROLLED_STEPS = 8  # runs this short have no loop
 UNROLLED_SPARE = 5  # registers LLVM fills with loads of later steps where there is no loop
 
@@ -82,6 +83,11 @@ def choose_tile(dot: Dot, work: Work) -> Tile:
                 if best is None or key < best:
                     best, chosen = key, tile
     return chosen
+
+
+def streaming_tile(dot: Dot, work: Work) -> Tile:
+    """For one pixel and weights that lie apart: as many streams as keep a memory busy."""
+    return _with_splits(dot, Tile(1, min(work.vectors, STREAMS)), work)
 
 
 def _tiles(tile: Tile, work: Work) -> int:
