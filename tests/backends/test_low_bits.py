@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.random import Generator
 
-from qir.backends.kernels import prepare
-from qir.backends.kernels.bits import PLANES
-from qir.backends.kernels.contraction import Contraction
+from qir.backends.kernels import Constants, Contraction, prepare
+from qir.backends.kernels.bits import PLANES, fields, pack, packed_rows
+from qir.backends.kernels.dense import DenseCode, Runs
+from qir.backends.kernels.panels import longest_chain
 from qir.backends.kernels.plane import Plane
 from tests.backends.contraction_cases import (
     Case,
@@ -24,6 +26,7 @@ from tests.backends.contraction_cases import (
     target,
 )
 
+FULL = Contraction(Plane.packed("uint8", 1, 1, 8, 36), Plane.packed("uint8", 1, 1, 8, 16))
 BITS = [bits for bits in PLANES if bits < 8]
 BLOCKS = (0, 4, 6, 32, 64, 128)  # 6: words of X that are not aligned
 FAMILIES = {"avx2": None, "avx2 wide": "avx2_wide", "vnni256": None, "vnni512": None}
@@ -88,3 +91,64 @@ def test_random_low_bits(family: str, bits: int, tmp_path: Path) -> None:
         for run in (run_case, run_walled)
     ]
     assert not [f for f in faults if f]
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"bits": 4}, r"weights span \[-9, 9\] in 4 bits; signed integers of \[2, 3, 4, 5, 6, 8\]"),
+        ({"bits": 7}, r"weights span \[-9, 9\] in 7 bits"),
+        ({"block": 8}, r"multipliers by group are None, \(16, 1, 1, 5\) is needed"),
+        ({"group_mult": np.ones((16, 1, 1, 5), np.uint8)}, "are .16, 1, 1, 5., None is needed"),
+    ],
+)
+def test_constants_are_checked(change: dict[str, Any], text: str) -> None:
+    weights = np.full((16, 1, 1, 36), -9, np.int8)
+    weights[0] = 9
+    const = Constants(weights, np.zeros(16), 2**30, 38)
+    with pytest.raises(ValueError, match=text):
+        prepare(FULL, replace(const, **change), features("avx2"))
+
+
+@pytest.mark.parametrize("bits", PLANES)
+@pytest.mark.parametrize("steps", [1, 2, 3, 7, 8, 9, 20])
+def test_planes_hold_every_weight_once_and_no_more(bits: int, steps: int) -> None:
+    rng, half = np.random.default_rng(0), 1 << (bits - 1)
+    drawn = rng.integers(-half, half, (2, steps, 5)).astype(np.int8)
+    packed = pack(drawn, bits).astype(np.int64)
+    found = [fields(bits, step, steps) for step in range(steps)]
+    taken = [(f.row, bit) for fs in found for f in fs for bit in range(f.shift, f.shift + f.width)]
+    assert len(set(taken)) == len(taken) == steps * bits
+    assert packed.shape == (2, packed_rows(bits, steps), 5)
+    spare = 8 * packed_rows(bits, steps) - steps * bits
+    assert 0 <= spare < 8 * len(PLANES[bits])
+    for step, fs in enumerate(found):
+        u = sum((packed[:, f.row] >> f.shift & ((1 << f.width) - 1)) << f.at for f in fs)
+        w = u - half if bits < 8 else u.astype(np.int8)
+        np.testing.assert_array_equal(w, drawn[:, step])
+
+
+@pytest.mark.parametrize(("bits", "chain"), [(6, 2), (5, 4), (4, 8), (3, 16), (2, 16)])
+def test_the_most_extreme_weights_still_chain(bits: int, chain: int) -> None:
+    """255 * 2**(bits-1) * 2 for each step: 32640 of 32767 for the chains that are told here."""
+    low = np.full((16, 1, 1, 400), -(1 << (bits - 1)), np.int8)
+    assert longest_chain(Runs(1, 1, 400, 0, 0), 4, low, (0, 255)) == chain
+    assert longest_chain(Runs(1, 1, 400, 0, 0), 4, low, (0, 15)) == 16
+
+
+def test_sums_of_two_products_that_do_not_fit_are_not_chained() -> None:
+    wide = np.full((16, 1, 1, 8), 127, np.int8)
+    assert longest_chain(Runs(1, 1, 8, 0, 0), 4, wide, (0, 255)) == 0
+    assert longest_chain(Runs(1, 1, 8, 0, 0), 4, wide, (0, 128)) == 1
+
+
+@pytest.mark.parametrize(("bits", "block"), [(6, 0), (4, 0), (3, 0), (4, 32)])
+def test_a_layer_takes_the_bytes_its_bits_say(bits: int, block: int) -> None:
+    spec = Contraction(Plane.packed("uint8", 1, 1, 1, 256), Plane.packed("uint8", 1, 1, 1, 64))
+    rng = np.random.default_rng(0)
+    shift = np.full(64, 40)
+    case = low(rng, Case(spec, Constants(np.zeros(1), np.zeros(64), 2**30, shift)), bits, block)
+    code = prepare(spec, case.const, features("avx2")).code
+    assert isinstance(code, DenseCode)
+    assert code.weight_bytes == 64 * 256 * bits // 8
+    assert code.mult_bytes * code.panels == (64 * 256 // block if block else 0)
