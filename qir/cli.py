@@ -135,6 +135,9 @@ def _mixed(group: Any) -> None:
     group.add_argument("--weight-bits", type=float, metavar="N", help="average over all weights")
     group.add_argument("--activation-bits", type=float, metavar="N", help="average of what is read")
     group.add_argument("--choices", metavar="A,B", help="bits a layer may have (w4a8,w8a8)")
+    group.add_argument(
+        "--ends", metavar="BITS", help="of first and last layers (w8a8); none to choose them too"
+    )
     group.add_argument("--measure", metavar="NAME", help="what bits lose: hessian, or another")
 
 

@@ -71,7 +71,7 @@ def compile_model(given: Namespace) -> None:
 def _bits(given: Namespace) -> Any:
     """The bits asked for; the limits of mixed precision hold for no others."""
     names = ("size", "bops", "latency", "size_bytes", "latency_us", "weight_bits",
-             "activation_bits", "choices", "measure")  # fmt: skip
+             "activation_bits", "choices", "ends", "measure")  # fmt: skip
     asked = {name: value for name in names if (value := getattr(given, name)) is not None}
     if given.bits != "mixed":
         if asked:
@@ -80,6 +80,8 @@ def _bits(given: Namespace) -> Any:
         return given.bits
     if "choices" in asked:
         asked["choices"] = tuple(asked["choices"].split(","))
+    if asked.get("ends") == "none":
+        asked["ends"] = None
     return qir.MixedPrecision(**asked)
 
 

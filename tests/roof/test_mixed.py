@@ -1,0 +1,189 @@
+"""Mixed precision through the front door: chosen, reported, saved, passed back, resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import qir
+from qir.cli import main
+from qir.driver import BITS
+from qir.ir.interpret import interpret, quantize_inputs
+from qir.ir.ops import Conv, Linear, ScaleGroups
+from qir.net import Net
+from qir.passes.sensitivity.measure import Effort
+from tests.roof.conftest import Made
+
+DATA = np.random.default_rng(0).standard_normal((24, 3, 8, 8)).astype(np.float32)
+LIGHT = Effort(samples=16, most_draws=4)
+
+
+class Block(torch.nn.Module):
+    """stem, a residual block with a convolution on its shortcut, head"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = torch.nn.Conv2d(3, 8, 3, padding=1)
+        self.a = torch.nn.Conv2d(8, 40, 3, padding=1)
+        self.b = torch.nn.Conv2d(40, 16, 3, padding=1)
+        self.skip = torch.nn.Conv2d(8, 16, 1)
+        self.head = torch.nn.Linear(16, 5)
+
+    def forward(self, x: Any) -> Any:
+        x = torch.relu(self.stem(x))
+        y = torch.relu(self.b(torch.relu(self.a(x))) + self.skip(x))
+        return self.head(y.mean((2, 3)))
+
+
+@pytest.fixture(scope="module")
+def block() -> Block:
+    torch.manual_seed(3)
+    return Block().eval()
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "qir" / "latency"
+
+
+def compiled(block: Block, **options: Any) -> Net:
+    with ThreadPoolExecutor(2) as pool:
+        return qir.compile(block, calibration=DATA, executor=pool, **options)
+
+
+def mixed(**limits: Any) -> qir.MixedPrecision:
+    return qir.MixedPrecision(effort=LIGHT, **limits)
+
+
+def assert_exact(net: Net) -> None:
+    """The artifact gives the interpreter's integers."""
+    graph = net.stages["integer"]
+    for x in DATA[:4]:
+        stored = quantize_inputs(graph, [x[None]])
+        assert np.array_equal(interpret(graph, stored)[0], net.run_integer(*stored))
+
+
+def widths(net: Net) -> Iterator[str]:
+    """The stored type of each layer's weights."""
+    graph = net.stages["integer"]
+    for op in graph.ops:
+        if isinstance(op, (Conv, Linear)):
+            maker = graph.producers[op.w.name]
+            is_grouped = isinstance(maker, ScaleGroups)
+            yield str((maker.operands[0] if is_grouped else op.w).type.quant.storage)
+
+
+def test_bits_are_chosen_within_the_limit(block: Block) -> None:
+    net = compiled(block, bits=mixed(size=0.5), rounding="gptq")
+    chosen = net.report().chosen
+    assert chosen is not None and {layer.bits for layer in chosen.layers} == {"w4a8", "w8a8"}
+    used, limits = ({m.of: m.value for m in kind} for kind in (chosen.used, chosen.limits))
+    assert used["size_bytes"] <= limits["size_bytes"]
+    assert sorted(set(widths(net))) == ["i4", "i8"]
+    assert chosen.layers[0].bits == chosen.layers[-1].bits == "w8a8"
+    assert_exact(net)
+
+
+def test_the_choice_is_saved_edited_and_passed_back(block: Block, tmp_path: Path) -> None:
+    net = compiled(block, bits=mixed(size=0.5))
+    file = net.save(tmp_path / "net.qir") / BITS
+    again = compiled(block, bits=file)
+    assert list(widths(again)) == list(widths(net))
+    edited = tmp_path / "edited.toml"
+    edited.write_text(file.read_text().replace("w4a8", "w2g32a8"))
+    fewer = compiled(block, bits=edited)
+    assert {"i2", "i8"} == set(widths(fewer))
+    assert_exact(fewer)
+
+
+def test_latency_is_measured_once(block: Block, cache: Path) -> None:
+    """Kernels that were timed are not timed again, so the same choice follows."""
+    net = compiled(block, bits=mixed(latency=0.5))
+    kept = {file.name: file.read_bytes() for file in cache.iterdir()}
+    chosen = net.report().chosen
+    assert kept and chosen is not None
+    assert all(m.value > 0 for layer in chosen.layers for m in layer.micros)
+    again = compiled(block, bits=mixed(latency=0.5)).report().chosen
+    assert again == chosen
+    assert {file.name: file.read_bytes() for file in cache.iterdir()} == kept
+
+
+def test_another_machine_cannot_be_timed_here(block: Block, cache: Path) -> None:
+    with pytest.raises(qir.LowerError, match="latency on cortex-m4: this machine cannot run it"):
+        compiled(block, bits=mixed(latency_us=100.0), target="cortex-m4")
+
+
+def test_the_report_draws_bits_and_front(block: Block) -> None:
+    report = compiled(block, bits=mixed(size=0.5)).report()
+    page, text = report.html(), str(report)
+    for part in (
+        "Bits of each layer",
+        "What other limits would give",
+        "How far the measures agree",
+    ):
+        assert part in page
+    assert "Bits, " in text and "loss w4a8" in text
+    assert type(report).from_json(report.to_json()) == report
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("at", ["hessian traces", "adaround: layers"])
+def test_cut_off_work_goes_on_to_the_same_artifact(block: Block, tmp_path: Path, at: str) -> None:
+    asked = {"bits": mixed(size=0.5), "rounding": "adaround"}
+    whole = compiled(block, **asked).save(tmp_path / "whole.qir")
+
+    def stop(what: str, done: int, of: int) -> None:
+        if what == at and done:
+            raise Stop
+
+    with pytest.raises(Stop):
+        compiled(block, **asked, state=tmp_path / "work", progress=stop)
+    heard: list[tuple[str, int]] = []
+    resumed = compiled(
+        block, **asked, state=tmp_path / "work", progress=lambda w, d, of: heard.append((w, d))
+    ).save(tmp_path / "resumed.qir")
+    assert min(done for what, done in heard if what == at) > 0
+    files = sorted(p.relative_to(whole) for p in whole.rglob("*") if p.is_file())
+    assert all((whole / f).read_bytes() == (resumed / f).read_bytes() for f in files)
+
+
+def test_the_command_line(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = ["compile", str(made.model), "--calibration", str(made.data), "-o"]
+    fine = tmp_path / "fine.qir"
+    options = ["--bits", "mixed", "--weight-bits", "6", "--choices", "w4a8,w8a8", "--ends", "none"]
+    options += ["--rounding", "gptq"]
+    assert main([*base, str(fine), *options, "--state", str(tmp_path / "work")]) == 0
+    assert (fine / BITS).read_text().count("w") >= 2
+    again = tmp_path / "again.qir"
+    assert main([*base, str(again), "--bits", str(fine / BITS)]) == 0
+    capsys.readouterr()
+    assert main([*base, str(tmp_path / "x.qir"), "--size", "0.5"]) == 1
+    error = "error: --size: given with --bits 8, --bits mixed is needed\n"
+    assert capsys.readouterr().err == error
+    assert main([*base, str(tmp_path / "x.qir"), "--bits", "mixed"]) == 1
+    assert "no limit is given, one of size, bops" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"bits": "w4"}, 'bits "w4": not a pair of widths'),
+        ({"bits": (4, 8, 2)}, r"bits: \(4, 8, 2\) given"),
+        ({"bits": {"nowhere": "w4a8"}}, "bits for 1 that are no layers"),
+        ({"rounding": "up"}, "rounding 'up': not known, one of adaround"),
+        ({"bits": qir.MixedPrecision(size=0.5, measure="guess")}, "guess"),
+    ],
+)
+def test_what_is_refused(block: Block, options: dict[str, Any], error: str) -> None:
+    with pytest.raises(qir.QirError, match=error):
+        compiled(block, **options)
