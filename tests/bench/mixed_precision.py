@@ -45,17 +45,14 @@ def main() -> None:
     p = argparse.ArgumentParser(prog="python -m tests.bench.mixed_precision", description=__doc__)
     p.add_argument("names", nargs="+")
     p.add_argument("--average", type=float, action="append", help="bits a weight (3, 4, 5)")
+    p.add_argument("--measure", action="append", help="of those that rank layers; all by default")
     p.add_argument("--samples", type=int, default=128)
     given = p.parse_args()
     for name in given.names:
         network = Network(name, given.samples)
         averages = given.average or [3.0, 4.0, 5.0]
         table = Table("measure", *(f"{b:g} bits" for b in averages), title=name)
-        for measure in [
-            *MEASURES,
-            *network.found.by_bits,
-            *next(iter(network.found.values.values())),
-        ]:
+        for measure in given.measure or network.measures:
             scores = [network.scored(measure, b) for b in averages]
             table.add_row(measure, *("-" if s is None else f"{s:.2f}" for s in scores))
             print(name, measure, scores, flush=True)
@@ -63,7 +60,6 @@ def main() -> None:
 
 
 UNIFORM, CLOSED = "uniform", "closed form of hessian"
-MEASURES = (UNIFORM, CLOSED)
 
 
 class Network:
@@ -82,6 +78,11 @@ class Network:
             store=Store(CACHE / "sensitivity"),
         )  # fmt: skip
         self.known: dict[tuple[Bits, ...], float] = {}
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        scores = next(iter(self.found.values.values()))
+        return (UNIFORM, CLOSED, *self.found.by_bits, *scores)
 
     def scored(self, measure: str, average: float) -> float | None:
         """The accuracy of the bits that a measure gives; None where it gives none."""
