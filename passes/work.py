@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, as_completed
 from contextlib import nullcontext
@@ -26,6 +27,7 @@ Tell = Callable[[str, int, int], None]
 """What is being done, how much is done, of how much."""
 
 MAGIC = b"qir result 1\n"
+IDLE = 60.0  # seconds after which a worker without work ends, that of a killed caller too
 
 
 def quiet(what: str, done: int, of: int) -> None:
@@ -140,7 +142,7 @@ class Processes(Executor):
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(cores())
+            self._pool = ProcessPoolExecutor(cores(), timeout=IDLE)
         found: Future[T] = self._pool.submit(fn, *args, **kwargs)
         return found
 
@@ -159,9 +161,32 @@ def cores() -> int:
 
 def on_one_thread(function: Callable[..., Result], *arguments: object) -> Result:
     """function(*arguments), with torch on one thread meanwhile."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with ONE_THREAD:
         return function(*arguments)
-    finally:
-        torch.set_num_threads(before)
+
+
+class OneThread:
+    """Torch on one thread while any thread of this process is inside.
+
+    The number holds for the whole process, so it is only set back when the last one has left: a
+    task that ends must not change how the sums of another are added.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._before = threading.Lock(), 0, 1
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._before = torch.get_num_threads()
+            self._inside += 1
+            torch.set_num_threads(1)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                torch.set_num_threads(self._before)
+
+
+ONE_THREAD = OneThread()

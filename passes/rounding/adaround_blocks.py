@@ -10,14 +10,15 @@ import torch
 
 from qir.ir.types import Array
 from qir.passes.manager import Claim, changes, register
-from qir.passes.rounding.adaround import RATE, stretched, undecided, unstretched
+from qir.passes.rounding.adaround import stretched, undecided, unstretched
 from qir.passes.rounding.round_blocks import Biases, RoundBlocks
 from qir.passes.rounding.round_weights import Function
 from qir.passes.rounding.stored_weights import StoredWeights
 from qir.passes.rounding.train_block import BlockProblem, train_block
 
-FIRST = 0.8  # h of weights that go up so far; 1 - FIRST of the others
-WEIGHT = 1.0  # of the penalty
+FIRST = 0.7  # h of weights that go up so far; 1 - FIRST of the others
+RATE = 3e-2
+WEIGHT = 100.0  # of the penalty, beside a loss of 1 for what is stored so far
 
 
 class SoftRounding:

@@ -24,6 +24,7 @@ from qir.passes.rounding.stored_weights import Layer, StoredWeights, layers_of
 PARTS = 4  # tasks that the samples are cut into
 AT_ONCE = 16  # samples whose float values are held
 TINY = 1e-12  # for a diagonal of nothing
+DIGITS = 1e-9  # of the squares that are subtracted from each other
 DAMPING = 0.01  # of the mean of H's diagonal, as in GPTQ
 
 
@@ -53,10 +54,13 @@ class LayerProblem:
 
     @property
     def hessian(self) -> Array:
-        """H, with DAMPING on its diagonal; inputs that are always the same count as little."""
-        size = np.trace(self.own, axis1=1, axis2=2) / self.own.shape[-1]
+        """H, with DAMPING on its diagonal, and so much that differences of float64 sums are no more
+        than it where an input is always the same.
+        """
+        spread = np.diagonal(self.own, axis1=1, axis2=2).mean(1)
+        least = DIGITS * (spread + (self.mean**2).mean(1)) + TINY
         eye = np.eye(self.own.shape[-1])
-        return np.asarray(self.own + eye * (DAMPING * size + TINY)[:, None, None])
+        return np.asarray(self.own + eye * (DAMPING * spread + least)[:, None, None])
 
     @property
     def target(self) -> Array:
@@ -137,7 +141,7 @@ def moments(
 
 
 def _sums(op: Layer, x: Any, of_float: Any) -> dict[str, Array]:
-    quantized, floats = windows_of(op, x), windows_of(op, of_float)
+    quantized, floats = windows_of(op, x.double()), windows_of(op, of_float.double())
     turned = floats.transpose(1, 2)
     own = quantized.transpose(1, 2) @ quantized
     found = {
@@ -147,7 +151,7 @@ def _sums(op: Layer, x: Any, of_float: Any) -> dict[str, Array]:
         "of_float": floats.sum(1),
         "count": torch.tensor(quantized.shape[1]),
     }
-    return {name: y.double().numpy() for name, y in found.items()}
+    return {name: y.numpy() for name, y in found.items()}
 
 
 def windows_of(op: Layer, x: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,7 +21,7 @@ from qir.passes.rounding.stored_weights import (
     with_float_weights,
     with_weights,
 )
-from qir.passes.work import Store, Task, Tell, quiet, run_tasks
+from qir.passes.work import Processes, Store, Task, Tell, quiet, run_tasks
 
 Function = Callable[..., Mapping[str, Array]]
 
@@ -70,7 +71,8 @@ class RoundWeights(Pass):
         known = [stored_weights(graph, self.reference, op) for op in layers_of(graph)]
         layers = [w for w in known if not isinstance(w, Miss)]
         seen = with_float_weights(graph, {w.reals: w.wanted for w in layers})
-        results = self.solve(graph, seen, self.reference, layers)
+        with nullcontext(self.executor) if self.executor is not None else Processes() as pool:
+            results = replace(self, executor=pool).solve(graph, seen, self.reference, layers)
         found = {name: array for result in results for name, array in result.items()}
         record.rewrites = len(layers)
         record.misses += [w for w in known if isinstance(w, Miss)]

@@ -1,0 +1,235 @@
+"""Rounding of weights: each method against rounding to nearest, and the algebra behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from qir.ir.errors import PassError
+from qir.ir.graph import Builder, Graph
+from qir.ir.ops import Constant, Conv
+from qir.ir.ranges import prove_no_overflow
+from qir.ir.torch_executor import run_float
+from qir.ir.types import F32, Array, Tensor
+from qir.passes import pipelines
+from qir.passes.manager import Manager, Record
+from qir.passes.quantize_weights import LARGEST_SUM
+from qir.passes.rebatch import rebatch
+from qir.passes.rounding import METHODS, rounding_passes
+from qir.passes.rounding.adaquant import AdaQuant
+from qir.passes.rounding.adaquant_blocks import AdaQuantBlocks
+from qir.passes.rounding.adaround import AdaRound
+from qir.passes.rounding.adaround_blocks import AdaRoundBlocks
+from qir.passes.rounding.descend import descend
+from qir.passes.rounding.gpfq import gpfq
+from qir.passes.rounding.gptq import gptq
+from qir.passes.rounding.moments import LayerProblem, layer_problem, moments
+from qir.passes.rounding.stored_weights import layers_of, stored_weights, with_float_weights
+from qir.passes.rounding.units import block_units, upstream
+from tests.passes.rounding_net import net, samples, simulated
+
+SAMPLE = samples(96)
+OTHER = samples(200, seed=1)  # none of them is in SAMPLE
+
+
+def error(graph: Graph, reference: Graph) -> float:
+    """mean |y - float y|**2 on samples that no method has seen."""
+    ys = []
+    for one in (graph, reference):
+        many = rebatch(one, len(OTHER))
+        assert isinstance(many, Graph)
+        ys.append(run_float(many, (OTHER,))[0])
+    return float(((ys[0] - ys[1]) ** 2).mean())
+
+
+def ints(graph: Graph) -> Mapping[str, Array]:
+    """All integer constants: stored weights, and the integers of groups."""
+    constants = [op for op in graph.ops if isinstance(op, Constant)]
+    return {op.names[0]: op.value.array for op in constants if op.value.array.dtype.kind in "iu"}
+
+
+@pytest.mark.parametrize("group", [0, 4])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_beats_rounding_to_nearest(method: str, group: int) -> None:
+    graph = net()
+    nearest = simulated(graph, SAMPLE, group=group)
+    better = simulated(graph, SAMPLE, *rounding_passes(method, graph, (SAMPLE,)), group=group)
+    assert error(better, graph) < 0.7 * error(nearest, graph)
+    assert any((ints(better)[name] != old).any() for name, old in ints(nearest).items())
+    prove_no_overflow(Manager().run(better, pipelines.TO_INTEGER))
+
+
+def test_blocks_improve_on_what_is_stored() -> None:
+    graph = net()
+    nearest, blocks = simulated(graph, SAMPLE), simulated(graph, SAMPLE, AdaRoundBlocks())
+    assert error(blocks, graph) < 0.8 * error(nearest, graph)
+    layers = simulated(graph, SAMPLE, AdaQuant())
+    blocks = simulated(graph, SAMPLE, AdaQuant(), AdaQuantBlocks())
+    assert error(blocks, graph) < error(layers, graph)
+
+
+def test_adaround_goes_to_a_neighbour() -> None:
+    """Each integer is one of the two around what the quantized network's inputs ask for."""
+    graph = net()
+    rounded = simulated(graph, SAMPLE, AdaRound())
+    for op in layers_of(rounded):
+        w = stored_weights(rounded, graph, op)
+        problem = layer_problem(w, [moments_of(graph, op.names[0])])
+        wish = (problem.target / problem.steps).reshape(w.stored.shape)
+        assert (np.abs(w.stored - wish.clip(w.low, w.high)) < 1.001).all()
+
+
+def moments_of(graph: Graph, layer: str) -> Mapping[str, Array]:
+    """The moments that a pass finds for a layer of the test's network in 3 bits."""
+    pairs = simulated(graph, SAMPLE)
+    known = [stored_weights(pairs, graph, op) for op in layers_of(pairs)]
+    seen = with_float_weights(pairs, {w.reals: w.wanted for w in known})
+    return moments(seen, graph, (layer,), (SAMPLE,))
+
+
+@pytest.mark.parametrize("groups, stride, dilation", [(1, 1, 1), (2, 2, 1), (6, 1, 2), (3, 2, 2)])
+def test_moments_give_the_error_of_a_layer(groups: int, stride: int, dilation: int) -> None:
+    """mean |W' xq - W x|**2 = tr (W' - T) H (W' - T)' + const, about the means: held against two
+    convolutions, for two choices of W'.
+    """
+    rng = np.random.default_rng(2)
+    w = rng.normal(size=(6, 3, 2, 6 // groups)).astype(np.float32)
+    b = Builder("one", "canonical")
+    x = b.input("x", Tensor((8, 9, 8, 6), F32))
+    bias = b.add(Constant.of(np.zeros(6, np.float32)))
+    pad, pair = (1, 0, 2, 1), (stride, stride)
+    conv = Conv(x, b.add(Constant.of(w)), bias, pair, pad, (dilation, dilation), groups)
+    graph = b.finish([b.add(conv, "y")])
+    sample = rng.normal(size=(8, 9, 8, 6)).astype(np.float32)
+    seen = simulated(graph, sample)
+    weights = stored_weights(seen, graph, next(layers_of(seen)))
+    exact = with_float_weights(seen, {weights.reals: weights.wanted})
+    problem = layer_problem(weights, [moments(exact, graph, ("y",), (sample,))])
+    (want,) = run_float(graph, (sample,))
+    layer = upstream(seen, ["y"])
+    measured, formula = [], []
+    for scale in (0.5, 2.0):
+        other = w.astype(np.float64) * scale + 0.1
+        (y,) = run_float(with_float_weights(layer, {weights.reals: other}), (sample,))
+        off = (y - want).reshape(-1, 6).astype(np.float64)
+        measured.append(off.var(0).sum())
+        gap = problem.rows(other) - problem.target
+        formula.append(np.einsum("gok,gkl,gol->", gap, problem.hessian, gap))
+    # the damping is part of the formula's H: about 1 % of it, and T makes up for it
+    assert formula[1] - formula[0] == pytest.approx(measured[1] - measured[0], rel=0.03)
+
+
+def problem_of(own: Array, stored: Array, wanted: Array, step: float = 1.0) -> LayerProblem:
+    graph = net()
+    pairs = simulated(graph, SAMPLE)
+    some = stored_weights(pairs, graph, next(layers_of(pairs)))
+    steps = np.full(wanted.shape, step)
+    weights = replace(some, stored=stored, wanted=wanted, step=steps, bias=None, low=-4, high=3)
+    zeros = np.zeros((1, len(own)))
+    return LayerProblem(weights, own[None], own[None], zeros, zeros)
+
+
+@pytest.mark.parametrize("method", [gptq, gpfq])
+def test_inputs_without_correlation_are_rounded_to_nearest(method: object) -> None:
+    wanted = np.random.default_rng(0).uniform(-5, 4, (6, 5))
+    problem = problem_of(np.eye(5), np.zeros((6, 5), np.int8), wanted)
+    (whole,) = method(problem).values()  # type: ignore[operator]
+    np.testing.assert_array_equal(whole, np.clip(np.rint(wanted), -4, 3))
+
+
+@pytest.mark.parametrize("method", [gptq, gpfq])
+def test_equal_inputs_share_their_errors(method: object) -> None:
+    """Four inputs that are always equal, weights of 0.4: their sum 1.6 becomes 2, not 0."""
+    problem = problem_of(np.ones((4, 4)), np.zeros((1, 4), np.int8), np.full((1, 4), 0.4))
+    (whole,) = method(problem).values()  # type: ignore[operator]
+    assert whole.sum() == 2
+
+
+def test_a_dead_input_is_rounded_to_nearest() -> None:
+    own = np.diag([1.0, 0.0, 2.0])
+    problem = problem_of(own, np.zeros((1, 3), np.int8), np.array([[0.6, 1.7, -2.2]]))
+    (whole,) = gpfq(problem).values()
+    np.testing.assert_array_equal(whole, [[1, 2, -2]])
+
+
+def test_descend_ends_where_no_single_change_helps() -> None:
+    rng = np.random.default_rng(3)
+    half = rng.normal(size=(2, 7, 20))
+    moment, wish = half @ half.swapaxes(1, 2), rng.uniform(-3, 3, (2, 5, 7))
+    step = rng.uniform(0.5, 2, (2, 5, 7))
+    first, low, high = (
+        torch.tensor(x).float() for x in (np.rint(wish), wish * 0 - 3, wish * 0 + 3)
+    )
+    args = [torch.tensor(x).float() for x in (wish, step, moment)]
+    found = descend(first, *args, low, high).numpy().astype(np.float64)
+
+    def loss(whole: Array) -> Array:
+        off = (whole - wish) * step
+        return np.einsum("gok,gkl,gol->go", off, moment, off)
+
+    assert (loss(found) <= loss(first.numpy()) + 1e-4).all()
+    assert (loss(found) < loss(first.numpy()) - 1e-2).any()
+    for k in range(7):
+        for change in (-1, 1):
+            other = found.copy()
+            other[..., k] = np.clip(other[..., k] + change, -3, 3)
+            assert (loss(other) >= loss(found) - 1e-3).all()
+
+
+def test_rows_that_could_overflow_keep_their_weights() -> None:
+    wanted = np.full((2, 3), 2.0)
+    weights = problem_of(np.eye(3), np.zeros((2, 3), np.int8), wanted).weights
+    large = replace(weights, x_reach=LARGEST_SUM // 6 + 1)
+    kept = large.checked(np.array([[2, 2, 2], [1, -2, 2]], np.int8))
+    np.testing.assert_array_equal(kept, [[0, 0, 0], [1, -2, 2]])
+
+
+def test_blocks_are_cut_where_all_paths_meet() -> None:
+    graph = net()
+    pairs = simulated(graph, SAMPLE)
+    layers = [stored_weights(pairs, graph, op) for op in layers_of(pairs)]
+    units = block_units(pairs, graph, layers)
+    assert [[w.layer for w in unit.layers] for unit in units] == [
+        ["first"],
+        ["depthwise", "point"],
+        ["last"],
+    ]
+    assert [v.name for v in units[1].graph.outputs] == ["sum_relu"]
+
+
+def test_adaquant_moves_scales_and_biases() -> None:
+    graph = net()
+    before, after = simulated(graph, SAMPLE), simulated(graph, SAMPLE, AdaQuant())
+    for old, new in zip(layers_of(before), layers_of(after), strict=True):
+        a, b = stored_weights(before, graph, old), stored_weights(after, graph, new)
+        assert (a.scale != b.scale).any()
+        assert (np.abs(np.log(b.scale / a.scale)) < 0.71).all()
+
+
+def test_layers_without_stored_weights_stay_and_are_told() -> None:
+    graph = net()
+    record = Record("gptq", METHODS["gptq"][0].claim)
+    pool = ThreadPoolExecutor(1)
+    (gptq_,) = rounding_passes("gptq", graph, (SAMPLE,), pool)
+    assert gptq_.run(graph, record) == graph
+    assert {m.why for m in record.misses} == {"its weights are not stored as integers"}
+    other = Record("gptq", METHODS["gptq"][0].claim)
+    pairs = simulated(graph, SAMPLE)
+    b = Builder("empty", "canonical")
+    empty = b.finish([b.input("x", Tensor((1, 6, 6, 4), F32))])
+    (gptq_,) = rounding_passes("gptq", empty, (SAMPLE,), pool)
+    assert ints(gptq_.run(pairs, other)).keys() == ints(pairs).keys()
+    assert {m.why for m in other.misses} == {"the float graph has no weights of this layer"}
+
+
+def test_errors() -> None:
+    with pytest.raises(PassError, match="rounding 'best': not known, one of adaround, adaquant,"):
+        rounding_passes("best", net(), (SAMPLE,))
+    for kind in (AdaRound, AdaQuant, AdaRoundBlocks):
+        with pytest.raises(PassError, match=f"{kind.name}: steps is 0, 1 or more is needed"):
+            simulated(net(), SAMPLE, kind(steps=0))
