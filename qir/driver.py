@@ -102,9 +102,23 @@ def compile(
         stages["simulated"] = graph
     if graph.stage == "simulated":
         graph = stages["integer"] = manager.run(graph, pipelines.TO_INTEGER)
+    return _built(name or _name_of(model, graph), machine, stages, sample, chosen, manager, tell)
+
+
+def _built(
+    name: str,
+    machine: Target,
+    stages: Mapping[str, Graph],
+    sample: tuple[Any, ...],
+    chosen: ChosenBits | None,
+    manager: Manager,
+    tell: Tell,
+) -> Net:
+    """The artifact of the integer graph, with its report and the choice of its bits."""
+    graph = stages["integer"]
     claims = prove_no_overflow(graph)
     tell("kernels", 0, 1)
-    built = artifact.build(graph, machine, name or _name_of(model, graph))
+    built = artifact.build(graph, machine, name)
     tell("kernels", 1, 1)
     noise: dict[str, float] = {}
     if sample and "transformed" in stages:
