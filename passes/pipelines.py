@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import qir.passes.rescue_groups  # noqa: F401  (known by its name; a place is given by `rounding`)
-import qir.passes.rounding  # noqa: F401  (the same)
+import qir.passes.rescue_groups
+import qir.passes.rounding  # noqa: F401  (both known by their names, placed by `rounding`)
 from qir.ir.graph import Graph
 from qir.ir.types import Array
 from qir.passes.affine_to_conv import AffineToConv
