@@ -26,7 +26,7 @@ class SoftRounding:
 
     def __init__(self, layers: tuple[StoredWeights, ...]) -> None:
         self.layers, self.biases = layers, Biases(layers)
-        self.low, self.step, self.v = [], [], []
+        self.low, self.step, self.v = list[Any](), list[Any](), list[Any]()
         for w in layers:
             stored, wish = torch.tensor(w.stored).float(), torch.tensor(w.wanted / w.step)
             is_up = ((stored > wish) | (stored == w.high)) & (stored > w.low)
@@ -34,10 +34,13 @@ class SoftRounding:
             self.step.append(torch.tensor(w.step).float())
             first = torch.where(is_up, FIRST, 1 - FIRST)
             self.v.append(unstretched(first).requires_grad_())
-        self.up = lambda: [stretched(v) for v in self.v]
+        self.decided: list[Any] = []
 
     def parameters(self) -> list[dict[str, Any]]:
         return [{"params": self.v, "lr": RATE}, *self.biases.parameters()]
+
+    def up(self) -> list[Any]:
+        return self.decided or [stretched(v) for v in self.v]
 
     def given(self) -> Mapping[str, Any]:
         parts = zip(self.layers, self.low, self.up(), self.step, strict=True)
@@ -47,8 +50,7 @@ class SoftRounding:
         return WEIGHT * sum(undecided(h, done) for h in self.up())
 
     def decide(self) -> None:
-        held = [stretched(v.detach()).round() for v in self.v]
-        self.up = lambda: held
+        self.decided = [h.detach().round() for h in self.up()]
 
     def result(self) -> Mapping[str, Array]:
         whole = [(low + h).numpy() for low, h in zip(self.low, self.up(), strict=True)]

@@ -86,9 +86,7 @@ def stored_weights(graph: Graph, reference: Graph, op: Layer) -> StoredWeights |
     if groups and isinstance(mult, Constant):
         times = groups.spread(mult.value.array.astype(np.int64))
     step = np.broadcast_to(quant.spread(wanted.shape)[0] * times, wanted.shape)
-    bias = graph.producers.get(op.bias.name) if op.bias else None
-    has_bias = isinstance(bias, Constant) and bias.result.type.is_float
-    bias = bias if has_bias and graph.use_counts[bias.names[0]] == 1 else None
+    bias = _own_bias(graph, op)
     return StoredWeights(
         layer=name,
         constant=constant.names[0],
@@ -104,6 +102,13 @@ def stored_weights(graph: Graph, reference: Graph, op: Layer) -> StoredWeights |
         high=quant.storage.max,
         x_reach=_reach(graph, op),
     )
+
+
+def _own_bias(graph: Graph, op: Layer) -> Constant | None:
+    """The float constant that is the bias of this layer alone, if it has one."""
+    held = None if op.bias is None else graph.producers.get(op.bias.name)
+    is_own = isinstance(held, Constant) and graph.use_counts[held.names[0]] == 1
+    return held if isinstance(held, Constant) and is_own and held.result.type.is_float else None
 
 
 def _float_weights(reference: Graph, name: str, shape: tuple[int, ...]) -> Array | Miss:

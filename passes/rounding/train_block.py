@@ -98,7 +98,7 @@ def _draws(name: str, count: int, size: int) -> Iterator[Any]:
     generator = torch.Generator().manual_seed(seed)
     while True:
         order = torch.randperm(count, generator=generator)
-        yield from order[: count // size * size].split(size)
+        yield from order[: count // size * size].reshape(-1, size)
 
 
 def values_of(graph: Graph, sample: Sequence[Array]) -> list[Any]:
