@@ -23,7 +23,9 @@ def test_integers_are_as_good_as_floats(zoo: ModuleType, name: str, least: float
     graph = manager.run(import_onnx(case.model), CANONICALIZE)
     sample, batches = first_samples(graph, case.calibration())
     graph = manager.run(graph, transform(graph, sample))
-    simulated = manager.run(graph, quantize(calibrate(graph, batches), reference=graph, sample=sample))
+    simulated = manager.run(
+        graph, quantize(calibrate(graph, batches), reference=graph, sample=sample)
+    )
     integer = manager.run(simulated, TO_INTEGER)
     x = case.inputs()
     outputs = []
