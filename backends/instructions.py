@@ -214,6 +214,7 @@ OF_KERNELS = {
     "vnni512": "vpdpbusd",
     "vnni256": "vpdpbusd",
     "avx2_pairs": "vpmaddubsw",
+    "avx2_nibbles": "vpmaddubsw",
     "avx2_wide": "vpmaddwd",
     "usmmla": "mmla",
     "usdot": "dot",

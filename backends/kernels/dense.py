@@ -4,6 +4,7 @@ Channels are cut into panels of `tile.vectors` vectors, pixels into tiles of `ti
 `tile.pixels`; the last panel, and the last tile across and down, move back until they fit. One unit
 of work is one tile of one panel. The sum runs over `runs` stretches of adjacent bytes of X, each
 padded with zero weights to whole dots, whose weights are rows as in `qir.backends.kernels.bits`.
+A machine that widens weights does so once for all units of a panel that it does in one go.
 The constants block is laid out by `qir.backends.kernels.panels`.
 """
 
@@ -16,7 +17,14 @@ from qir.backends.kernels.contraction import Contraction, arguments
 from qir.backends.kernels.dots import DOTS, Dot
 from qir.backends.kernels.epilogue import Epilogue
 from qir.backends.kernels.plane import Plane
-from qir.backends.kernels.tiling import Tile, Work, choose_tile, streaming_tile
+from qir.backends.kernels.tiling import (
+    Tile,
+    Work,
+    choose_tile,
+    fits_held,
+    is_worth_holding,
+    streaming_tile,
+)
 
 
 @dataclass(frozen=True)
@@ -161,8 +169,12 @@ class DenseCode:
         return -(-self.y.height // self.tile.rows)
 
     @property
+    def panel_units(self) -> int:
+        return self.y.batch * self.column_tiles * self.row_tiles
+
+    @property
     def units(self) -> int:
-        return self.panels * self.y.batch * self.column_tiles * self.row_tiles
+        return self.panels * self.panel_units
 
 
 def runs_of(spec: Contraction, block: int = 0) -> Runs:
@@ -191,7 +203,7 @@ def plan_dense(
     runs = runs_of(spec, packing.block)
     work = _work(spec, runs, dot, packing)
     is_read_once = work.images == work.height == work.width == 1
-    if packing.bits < 8 and is_read_once and not dot.counts:
+    if is_read_once and not dot.counts:
         packing = replace(packing, apart=True)
         tile = tile or streaming_tile(dot, work)
     tile = tile or choose_tile(dot, work)
@@ -200,6 +212,15 @@ def plan_dense(
         dot.name, spec.x, spec.y, spec.residual, spec.strides, spec.groups, runs, tile, epilogue,
         aligned, packing
     )  # fmt: skip
+
+
+def can_hold(spec: Contraction, dot: Dot, packing: Packing) -> bool:
+    """A dot that widens weights takes whole bytes, of panels that fit and that pixels share."""
+    if not dot.widens:
+        return True
+    work = _work(spec, runs_of(spec), dot, packing)
+    is_plain = packing.bits == 8 and not packing.block
+    return is_plain and fits_held(dot, work) and is_worth_holding(work)
 
 
 def _work(spec: Contraction, runs: Runs, dot: Dot, packing: Packing) -> Work:

@@ -10,7 +10,7 @@ moves up until it fits.
 
 Weights of fewer than 8 bits are packed in bit planes, a vector a step, and unpacked once for all
 chunks of a row that share them. Those of the second of two rows are not kept: they are those of the
-first, moved up by one tap.
+first, moved up by one tap. A machine that widens weights does so once in each call, for all rows.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from qir.backends.kernels.epilogue import Channels, Epilogue, records
 from qir.backends.kernels.plane import Plane
 
 Tap = tuple[int, int]
+
+HELD_BYTES = 64 * 1024  # of widened weights, on the stack: those of 1344 channels of 3x3
 
 
 @dataclass(frozen=True)
@@ -121,14 +123,20 @@ class DepthwiseCode:
 
     @property
     def steps(self) -> int:
-        """Vectors of the weights of one set, a byte each: [group][row][vector][form]."""
+        """Vectors of the weights of one set, a byte each: [group][row][vector]."""
         rows = self.rows if self.bits == 8 else 1
-        return len(self.groups) * rows * 4 * self.machine.forms
+        return len(self.groups) * rows * 4
 
     @property
     def set_bytes(self) -> int:
         """Of the packed weights of one set."""
         return packed_rows(self.bits, self.steps) * self.machine.vector_bytes
+
+    @property
+    def widens_first(self) -> bool:
+        """Widened weights, of which each takes two bytes, are kept for a whole call."""
+        fits = 2 * self.records_at <= HELD_BYTES
+        return self.machine.widens and self.bits == 8 and fits
 
     @property
     def record_bytes(self) -> int:
@@ -140,10 +148,7 @@ class DepthwiseCode:
 
 
 def plan_depthwise(spec: Contraction, epilogue: Epilogue, dot: Dot, bits: int = 8) -> DepthwiseCode:
-    """Along rows if their layout allows, two rows at once if that is less work.
-
-    A dot that reads weights of 16 bits takes them as they are.
-    """
+    """Along rows if their layout allows, two rows at once if that is less work."""
     x, y, sx = spec.x, spec.y, spec.strides[1]
     gapless = all(p.pitch_x == p.channels for p in (x, y, spec.residual) if p)
     pixels = dot.vector_bytes // y.channels if y.channels * 2 <= dot.vector_bytes else 1
@@ -164,7 +169,7 @@ def plan_depthwise(spec: Contraction, epilogue: Epilogue, dot: Dot, bits: int = 
         along_row=along,
         pixels=1 if along else pixels,
         rows=2 if paired and spec.dilations[0] == 1 else 1,
-        bits=bits if dot.weight_item == 1 else 8,
+        bits=bits,
     )
 
 
@@ -193,7 +198,7 @@ def _order(code: DepthwiseCode) -> Array:
 
 
 def _weights(code: DepthwiseCode, weights: Array, order: Array) -> Array:
-    """[group][row][vector][form][lane][tap] for one set; weights are (C, ky, kx, 1)."""
+    """[group][row][vector][lane][tap] for one set; weights are (C, ky, kx, 1)."""
     taken = np.where(
         order[..., None, None] >= 0, weights[np.maximum(order, 0), :, :, 0], np.int8(0)
     )
@@ -204,11 +209,7 @@ def _weights(code: DepthwiseCode, weights: Array, order: Array) -> Array:
             for k, tap in _own_taps(code, group, row):
                 block[..., k] = taken[..., tap[0], tap[1]]
             blocks.append(block)
-    packed = np.stack(blocks)
-    if code.machine.weight_item == 2:
-        pairs = packed.reshape(*packed.shape[:-1], 2, 2).astype("<i2")
-        return np.ascontiguousarray(np.moveaxis(pairs, -2, -3))
-    return packed
+    return np.stack(blocks)
 
 
 def _own_taps(code: DepthwiseCode, group: tuple[Tap, ...], row: int) -> Iterator[tuple[int, Tap]]:

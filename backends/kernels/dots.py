@@ -29,10 +29,10 @@ class Dot:
     counts          all four are instructions, which add up; else what is slowest counts
     pair_sums       two products are added in int16, which must be proven to fit
     chains          sums of several steps can be added in int16 too, if proven to fit
+    nibbles         low and high four bits of X have sums of their own, which are always chained
     fuses           the feature that multiplies 52 bits and adds
     depth           products added to each lane
     x               the dtype it reads X as, None for either
-    weight_item     bytes of a weight as packed
     weight_offset   added to every weight of 8 bits, as it is to fewer; taken off in the end
     rows            pixels that share accumulators
     together        steps whose X is loaded at once
@@ -43,6 +43,7 @@ class Dot:
     is_sparse       it does depthwise convolutions too
     is_dense        it does others
     aligned         words of X should be aligned
+    widens          weights are made int16, once for all pixels that share them
     """
 
     name: str
@@ -55,11 +56,11 @@ class Dot:
     rate: float
     pair_sums: bool = False
     chains: bool = False
+    nibbles: bool = False
     spread: float = 0.0
     fuses: str | None = None
     depth: int = 4
     x: str | None = "uint8"
-    weight_item: int = 1
     weight_offset: int = 0
     rows: int = 1
     together: int = 1
@@ -70,6 +71,7 @@ class Dot:
     is_sparse: bool = True
     is_dense: bool = True
     aligned: bool = False
+    widens: bool = False
     counts: bool = False
     fetch: float = 0.5
 
@@ -78,9 +80,19 @@ class Dot:
         return self.vector_bytes // 4
 
     @property
+    def operands(self) -> int:
+        """Vectors of weights that one step takes."""
+        return self.forms * (2 if self.widens else 1)
+
+    @property
+    def sums(self) -> int:
+        """Chained sums for each accumulator."""
+        return 2 if self.nibbles else 1
+
+    @property
     def weight_bytes(self) -> int:
         """Of one vector of weights."""
-        return self.lanes * self.depth * self.weight_item // self.forms
+        return self.lanes * self.depth // self.forms
 
 
 def _neon(name: str, needs: str, rate: float, **rest: object) -> Dot:
@@ -98,7 +110,11 @@ VNNI256 = Dot("vnni256", frozenset({"avx2", "avxvnni"}), 32, 16, 1, 1, 5, 2.0)
 AVX2_PAIRS = Dot(
     "avx2_pairs", frozenset({"avx2"}), 32, 16, 3, 1, 1, 0.66, pair_sums=True, chains=True
 )
-AVX2_WIDE = Dot("avx2_wide", frozenset({"avx2"}), 32, 16, 4, 2, 1, 0.75, spread=0.67, weight_item=2)
+AVX2_NIBBLES = Dot(
+    "avx2_nibbles", frozenset({"avx2"}), 32, 16, 3, 1, 1, 0.66,
+    pair_sums=True, chains=True, nibbles=True, is_sparse=False, spread=0.75,
+)  # fmt: skip
+AVX2_WIDE = Dot("avx2_wide", frozenset({"avx2"}), 32, 16, 4, 1, 1, 0.75, spread=0.67, widens=True)
 SMMLA = _neon(
     "usmmla", "aarch64 i8mm", 1.0,
     forms=2, x="uint8", depth=8, rows=2, together=2, spread=1.0, is_sparse=False,
@@ -138,7 +154,7 @@ PLAIN = Dot("plain", frozenset(), 4, 16, 1, 1, 1, 1.0, depth=1)
 DOTS = {
     dot.name: dot
     for dot in (
-        VNNI512, VNNI256, AVX2_PAIRS, AVX2_WIDE,
+        VNNI512, VNNI256, AVX2_PAIRS, AVX2_WIDE, AVX2_NIBBLES,
         SMMLA, USDOT, SDOT, NEON_PAIRS, NEON_WIDE, ARMV7_PAIRS, ARMV7_WIDE,
         VMLADAVA, SMLAD, VWMACC, VRMPY_WORD, VRMPY, PLAIN,
     )

@@ -97,9 +97,6 @@ def _weights(code: DenseCode, weights: Array, order: Array) -> bytes:
     whole = np.concatenate(packed, axis=2)  # (panels, taps, rows, bytes)
     if dot.weight_offset and bits == 8:
         whole = whole + np.uint8(dot.weight_offset)  # as fewer bits are packed in any case
-    if dot.weight_item == 2:  # the first and the second pair of each four, as int16
-        fours = whole.view(np.int8).astype("<i2").reshape(*whole.shape[:3], vectors, -1, 2, 2)
-        whole = np.moveaxis(fours, -2, -3)
     if code.packing.apart:
         whole = np.moveaxis(whole.reshape(*whole.shape[:3], vectors, -1), 3, 0)
     return np.ascontiguousarray(whole).tobytes()

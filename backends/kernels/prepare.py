@@ -17,7 +17,7 @@ import numpy as np
 
 from qir.backends.kernels.bits import PLANES
 from qir.backends.kernels.contraction import Array, Constants, Contraction
-from qir.backends.kernels.dense import Packing, plan_dense, runs_of
+from qir.backends.kernels.dense import Packing, can_hold, plan_dense, runs_of
 from qir.backends.kernels.depthwise import pack_depthwise, plan_depthwise, spread_depthwise
 from qir.backends.kernels.dots import DOTS, PLAIN, Dot, Scheme, usable
 from qir.backends.kernels.epilogue import plan
@@ -78,7 +78,7 @@ def _on_vectors(
         panels = spread_depthwise(sparse, const.weights)
         return kernel if not dot.pair_sums or _pairs_fit(panels, x_range) else None
     packing = _packing(spec, const, dot, x_range)
-    if packing is None:
+    if packing is None or not can_hold(spec, dot, packing):
         return None
     code = plan_dense(spec, epilogue, dot, tile, packing)
     if dot.weight_offset and not code.aligned:
@@ -90,10 +90,11 @@ def _packing(
     spec: Contraction, const: Constants, dot: Dot, x_range: tuple[int, int]
 ) -> Packing | None:
     """How the dot takes these weights; None where sums of two products need more than int16."""
-    bits = const.bits if dot.weight_item == 1 else 8
+    bits = const.bits
     if not dot.pair_sums:
         return Packing(bits, const.block)
-    chains = dot.chains and (bits < 8 or const.block > 0)
+    chains = dot.nibbles or (dot.chains and (bits < 8 or const.block > 0))
+    x_range = (0, 15) if dot.nibbles else x_range
     runs = runs_of(spec, const.block)
     chain = longest_chain(runs, dot.depth, const.weights, x_range, CHAINED if chains else 1)
     return Packing(bits, const.block, chain if chains else 0) if chain else None

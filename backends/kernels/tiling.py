@@ -13,6 +13,8 @@ TILE_CYCLES = 16.0  # entering and leaving a tile
 EPILOGUE_INSTRUCTIONS, TILE_INSTRUCTIONS = 9.0, 50.0  # the same in instructions
 FIRST_LEVEL_BYTES = 28 * 1024  # weights beyond this come from the second-level cache
 SECOND_LEVEL_BYTES_PER_CYCLE = 16.0
+HELD_BYTES = 32 * 1024  # of a panel's widened weights, on the stack: a first-level cache
+HELD_PIXELS = 16  # fewer do not make up for the widening
 STREAMS = 4  # with two, or one, a core waits for its memory; eight read no faster
 UNROLLED_STEPS = 8  # runs this short have no loop
 UNROLLED_SPARE = 5  # registers LLVM fills with loads of later steps where there is no loop
@@ -77,7 +79,7 @@ def choose_tile(dot: Dot, work: Work) -> Tile:
             most = min(work.height, dot.most_places // pixels) if pixels == work.width else 1
             for rows in range(1, most + 1):
                 tile = _with_splits(dot, Tile(pixels, vectors, 1, rows), work)
-                if _registers(dot, tile, work) > dot.registers:
+                if _registers(dot, tile, work) > dot.registers or not fits_held(dot, work, vectors):
                     continue
                 key = (_tiles(tile, work) * _cycles(dot, tile, work), -tile.places * vectors)
                 if best is None or key < best:
@@ -85,9 +87,21 @@ def choose_tile(dot: Dot, work: Work) -> Tile:
     return chosen
 
 
+def fits_held(dot: Dot, work: Work, vectors: int = 1) -> bool:
+    """A panel's weights fit where they are kept after they were widened, if they are at all."""
+    size = work.steps * vectors * dot.operands * dot.vector_bytes
+    return not dot.widens or size <= HELD_BYTES
+
+
+def is_worth_holding(work: Work) -> bool:
+    """Enough pixels share the weights of a panel to widen them first."""
+    return work.images * work.height * work.width >= HELD_PIXELS
+
+
 def streaming_tile(dot: Dot, work: Work) -> Tile:
     """For one pixel and weights that lie apart: as many streams as keep a memory busy."""
-    return _with_splits(dot, Tile(1, min(work.vectors, STREAMS)), work)
+    panels = -(-work.vectors // STREAMS)
+    return _with_splits(dot, Tile(1, -(-work.vectors // panels)), work)
 
 
 def _tiles(tile: Tile, work: Work) -> int:
@@ -106,22 +120,22 @@ def _with_splits(dot: Dot, tile: Tile, work: Work) -> Tile:
 
 
 def _registers(dot: Dot, tile: Tile, work: Work) -> int:
-    weights = tile.vectors * dot.forms if tile.places > 1 else 0
+    weights = tile.vectors * dot.operands if tile.places > 1 else 0
     if work.chain:
         both = 2 if work.linked < SHORT_CHAIN and work.steps > work.run else 1
-        kept = CHAINED_REGISTERS - 4 * (work.planes - 1)
-        return both * tile.places * tile.vectors + dot.registers - kept
+        kept = CHAINED_REGISTERS - 4 * max(work.planes - 1, 0)
+        return both * dot.sums * tile.places * tile.vectors + dot.registers - kept
     spare = (
         UNROLLED_SPARE if work.run <= UNROLLED_STEPS < dot.registers // 2 and tile.places > 1 else 0
     )
     places = -(-tile.places // dot.rows) * dot.rows
     if dot.held:  # X of all places is loaded before the first dot
         return places * (tile.vectors * tile.splits + dot.held) + weights + dot.temporaries
-    return places * tile.vectors * tile.splits + weights + dot.forms + dot.temporaries + spare
+    return places * tile.vectors * tile.splits + weights + dot.operands + dot.temporaries + spare
 
 
 def _cycles(dot: Dot, tile: Tile, work: Work) -> float:
-    step_bytes = tile.vectors * dot.forms * dot.weight_bytes * work.bits / 8
+    step_bytes = tile.vectors * dot.operands * dot.weight_bytes * work.bits / 8
     places = -(-tile.places // dot.rows) * dot.rows
     far = (
         step_bytes / SECOND_LEVEL_BYTES_PER_CYCLE
@@ -131,17 +145,18 @@ def _cycles(dot: Dot, tile: Tile, work: Work) -> float:
     scaled = work.scalings * places * tile.vectors * SCALING
     if dot.counts:
         fetch = dot.fetch * work.bits / 8 + UNPACKING * work.planes
-        moves = places * dot.spread + tile.vectors * dot.forms * fetch
-        step = places // dot.rows * tile.vectors * dot.forms / dot.rate + moves
+        moves = places * dot.spread + tile.vectors * dot.operands * fetch
+        step = places // dot.rows * tile.vectors * dot.operands / dot.rate + moves
         ends = tile.places * tile.vectors * EPILOGUE_INSTRUCTIONS
         return work.steps * step + scaled + ends + TILE_INSTRUCTIONS
     each, spread = 1 / dot.rate, dot.spread
     if work.chain:
-        each, spread = CHAINED_CYCLES * (1 + 1 / work.linked), CHAINED_SPREAD
+        each = dot.sums * CHAINED_CYCLES * (1 + 1 / work.linked)
+        spread = CHAINED_SPREAD + dot.spread
         scaled /= 4  # multiplied where the chain is widened
     step = max(
         places * (tile.vectors * each + spread) + tile.vectors * work.planes * UNPACKING_CYCLES,
-        (tile.places + tile.vectors * dot.forms) / LOADS_PER_CYCLE,
+        (tile.places + tile.vectors * dot.operands) / LOADS_PER_CYCLE,
         dot.latency / tile.splits,
         far,
     )

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qir.backends.kernels import prepare
+from qir.backends.kernels import Constants, Contraction, Plane, prepare
+from qir.backends.kernels.depthwise import DepthwiseCode
 from tests.backends.contraction_cases import (
     FLAGS,
+    Case,
     features,
     has,
     link,
@@ -48,3 +50,24 @@ def test_random_contractions(family: str, seed: int, tmp_path: Path) -> None:
         ["nm", "-u", str(tmp_path / "k.o")], capture_output=True, text=True, check=True
     )
     assert set(undefined.stdout.split()) <= {"U", "memset", "memcpy"}
+
+
+@pytest.mark.parametrize(("channels", "is_first"), [(1344, True), (1376, False)])
+def test_depthwise_weights_are_widened_first_where_a_stack_holds_them(
+    channels: int, is_first: bool, tmp_path: Path
+) -> None:
+    from qir.backends.tvm.build import build_object
+    from qir.backends.tvm.kernels.registry import emit
+
+    if not has("avx2"):
+        pytest.skip("this CPU lacks avx2")
+    rng = np.random.default_rng(channels)
+    x, y = (Plane.packed("uint8", 1, n, n, channels) for n in (5, 3))
+    spec = Contraction(x, y, (3, 3), groups=channels)
+    weights = rng.integers(-128, 128, spec.weight_shape).astype(np.int8)
+    case = Case(spec, Constants(weights, np.zeros(channels), 2**30, np.full(channels, 40)))
+    kernel = prepare(spec, case.const, features("avx2"))
+    assert isinstance(kernel.code, DepthwiseCode)
+    assert kernel.code.widens_first == is_first
+    library = link(build_object({"k": emit(kernel.code, "k")}, target("avx2")), tmp_path)
+    assert run_case(rng, library, "k", case, kernel) == ""

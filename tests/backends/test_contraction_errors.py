@@ -68,11 +68,32 @@ def test_an_accumulator_that_may_overflow_is_refused() -> None:
 
 
 def test_pair_sums_are_used_only_when_they_fit() -> None:
-    for size, dot in ((64, "avx2_pairs"), (65, "avx2_wide")):
+    for size, dot in ((64, "avx2_pairs"), (65, "avx2_nibbles")):
         weights = np.full(SPEC.weight_shape, size, np.int8)
         assert prepare(SPEC, replace(GOOD, weights=weights), features("avx2")).code.dot == dot
     narrow = replace(GOOD, weights=np.full(SPEC.weight_shape, 127, np.int8), x_range=(0, 128))
     assert prepare(SPEC, narrow, features("avx2")).code.dot == "avx2_pairs"
+
+
+@pytest.mark.parametrize(
+    ("pixels", "channels", "block", "dot"),
+    [
+        (16, 512, 0, "avx2_wide"),
+        (15, 512, 0, "avx2_nibbles"),  # too few pixels to widen weights for
+        (16, 2048, 0, "avx2_wide"),
+        (16, 2052, 0, "avx2_nibbles"),  # more than 32 KB of them
+        (16, 512, 32, "avx2_nibbles"),
+    ],
+)
+def test_weights_are_widened_where_many_pixels_share_few(
+    pixels: int, channels: int, block: int, dot: str
+) -> None:
+    x = Plane.packed("uint8", 1, 1, pixels, channels)
+    spec = Contraction(x, Plane.packed("uint8", 1, 1, pixels, 8))
+    weights = np.full(spec.weight_shape, 100, np.int8)
+    mult = np.ones((8, 1, 1, channels // block), np.uint8) if block else None
+    const = Constants(weights, np.zeros(8), 2**30, 38, group_mult=mult, block=block)
+    assert prepare(spec, const, features("avx2")).code.dot == dot
 
 
 @pytest.mark.parametrize("family", ["vnni512", "vnni256", "avx2", "plain"])

@@ -29,7 +29,7 @@ from tests.backends.contraction_cases import (
 FULL = Contraction(Plane.packed("uint8", 1, 1, 8, 36), Plane.packed("uint8", 1, 1, 8, 16))
 BITS = [bits for bits in PLANES if bits < 8]
 BLOCKS = (0, 4, 6, 32, 64, 128)  # 6: words of X that are not aligned
-FAMILIES = {"avx2": None, "avx2 wide": "avx2_wide", "vnni256": None, "vnni512": None}
+FAMILIES = {"avx2": None, "avx2 nibbles": "avx2_nibbles", "vnni256": None, "vnni512": None}
 CASES = 12
 
 

@@ -38,12 +38,14 @@ def narrowed(rng: Generator, case: Case, bits: int, block: int = 0) -> Case:
     return Case(case.spec, const)
 
 
-def checked(rng: Generator, family: str, cases: list[Case], folder: Path) -> list[Kernel]:
+def checked(
+    rng: Generator, family: str, cases: list[Case], folder: Path, dot: str | None = None
+) -> list[Kernel]:
     """The kernels of the cases for a machine, built together, each held against NumPy."""
     from qir.backends.tvm.build import build_object
     from qir.backends.tvm.kernels.registry import emit
 
-    kernels = [prepare(case.spec, case.const, features(family)) for case in cases]
+    kernels = [prepare(case.spec, case.const, features(family), dot) for case in cases]
     functions = {f"k{i}": emit(k.code, f"k{i}") for i, k in enumerate(kernels)}
     library = link(build_object(functions, target(family)), folder)
     faults = [
@@ -92,15 +94,18 @@ def test_more_weights_than_indices_are_refused() -> None:
 
 
 @pytest.mark.parametrize("bits", WIDTHS[:-1])
-@pytest.mark.parametrize("family", ["vnni512", "vnni256", "avx2"])
-def test_depthwise_of_few_bits(family: str, bits: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("family", "dot"),
+    [("vnni512", None), ("vnni256", None), ("avx2", None), ("avx2", "avx2_wide")],
+)
+def test_depthwise_of_few_bits(family: str, dot: str | None, bits: int, tmp_path: Path) -> None:
     if not has(family):
         pytest.skip(f"this CPU lacks {family}")
     rng = np.random.default_rng([bits, *family.encode()])
     cases = [narrowed(rng, random_case(rng, depthwise=True), bits) for _ in range(12)]
-    for kernel in checked(rng, family, cases, tmp_path):
+    for kernel in checked(rng, family, cases, tmp_path, dot):
         assert isinstance(kernel.code, DepthwiseCode)
-        assert kernel.code.bits == bits  # sums of pairs fit, so no dot of 16-bit weights is taken
+        assert kernel.code.bits == bits
 
 
 @pytest.mark.parametrize(("bits", "rows"), [(8, 24), (6, 9), (5, 8), (4, 6), (3, 5), (2, 3)])

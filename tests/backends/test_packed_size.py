@@ -65,7 +65,7 @@ def block_bytes(code: object, op: Conv | Linear, bits: int, block: int) -> int:
         case DepthwiseCode():
             rows = code.rows if bits == 8 else 1
             steps = len(code.groups) * rows * 4
-            weights = packed(bits, steps) * code.machine.vector_bytes * code.machine.weight_item
+            weights = packed(bits, steps) * code.machine.vector_bytes
             return len(code.starts) * (weights + 4 * code.record_bytes)
         case DenseCode():
             return _dense_bytes(code, op, bits, block)
@@ -85,7 +85,7 @@ def _dense_bytes(code: DenseCode, op: Conv | Linear, bits: int, block: int) -> i
         lengths = [min(block, inner - first) for first in range(0, inner, block)]
     depth = code.machine.depth
     rows = runs * sum(packed(bits, ceil(n / depth)) for n in lengths)
-    head = channels * depth * code.machine.weight_item * rows
+    head = channels * depth * rows
     head += channels * runs * len(lengths) if block else 0
     return up(head, max(code.machine.vector_bytes, 8)) + (
         channels // code.machine.lanes * code.record_bytes

@@ -41,6 +41,10 @@ class VectorDot(ABC):
         """The operand forms of a vector of words of four bytes."""
         return [words]
 
+    def widen_weights(self, weights: Expr) -> list[Expr]:
+        """What `step` takes of a vector of int8 weights, where a machine `widens`."""
+        return [weights]
+
     @abstractmethod
     def step(self, acc: Expr, spread: list[Expr], weights: list[Expr]) -> Expr:
         """acc + the products of each lane; one weight vector (of int8 bytes) for each form."""

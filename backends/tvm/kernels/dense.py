@@ -52,15 +52,38 @@ class _Dense:
         self.epilogue = epilogue_of(w, self.dot, code.epilogue, self.constants)
 
     def build(self, symbol: str) -> PrimFunc:
-        with self.writer.loop(self.begin, self.end, "unit") as unit:
+        w = self.writer
+        if self.machine.widens:
+            per = self.code.panel_units
+            held = w.aligned(self.code.panel_pitch, "int16", self.machine.vector_bytes)
+            with w.loop(self.begin // per, (self.end + (per - 1)) // per, "panel") as panel:
+                self._hold(held, panel)
+                first, last = panel * per, (panel + 1) * per
+                self._units(tirx.max(self.begin, first), tirx.min(self.end, last), held)
+        else:
+            self._units(self.begin, self.end)
+        return w.finish(symbol)
+
+    def _units(self, begin: Expr, end: Expr, held: Expr = None) -> None:
+        """Units of work, of one panel if its widened weights are held."""
+        w = self.writer
+        with w.loop(begin, end, "unit") as unit:
             if not self.machine.aligned:
-                self.constants = self.writer.anew(self.pointer)
-            self.epilogue = epilogue_of(self.writer, self.dot, self.code.epilogue, self.constants)
+                self.constants = w.anew(self.pointer)
+            self.epilogue = epilogue_of(w, self.dot, self.code.epilogue, self.constants)
             at = self._locate(unit)
-            self.panel = Panel(self.code, self.dot, self.writer, self.constants)
+            self.panel = Panel(self.code, self.dot, w, self.constants, held)
             acc = self._accumulate(at)
             self._finish(at, acc)
-        return self.writer.finish(symbol)
+
+    def _hold(self, held: Expr, panel: Expr) -> None:
+        """Widens the weights of a panel; byte i becomes one of the int16 from i on."""
+        w, size = self.writer, self.machine.weight_bytes
+        first = w.let(panel * self.code.panel_pitch)
+        with w.steps(self.code.panel_pitch // size, "row") as row:
+            whole = w.let(w.load(self.constants, first + row * size, size), "w")
+            for f, form in enumerate(self.dot.widen_weights(whole)):
+                w.store(held, row * size + f * (size // 2), form, size // 2)
 
     def _locate(self, unit: Expr) -> _Unit:
         code, let = self.code, self.writer.let
@@ -89,7 +112,7 @@ class _Dense:
             x=let(x, "x_at"),
             y=let(offset(code.y, image, row, first) + channel, "y_at"),
             residual=let(residual, "r_at"),
-            weights=let(panel * code.panel_pitch, "w_at"),
+            weights=0 if self.machine.widens else let(panel * code.panel_pitch, "w_at"),
             mults=let(panel * code.mult_bytes + code.weight_bytes, "m_at")
             if code.packing.block
             else 0,
@@ -113,7 +136,7 @@ class _Dense:
         acc = w.registers(count * splits, "int32", self.dot.lanes)
         self._clear(acc, count * splits)
         if code.packing.chain:
-            self.links = w.registers(count, "int16", 2 * self.dot.lanes)
+            self.links = w.registers(count * self.machine.sums, "int16", 2 * self.dot.lanes)
         if self.groups_apart:
             self.parts = w.registers(count * tile.splits, "int32", self.dot.lanes)
         if isinstance(self.dot, VrmpyWord):
@@ -225,7 +248,8 @@ class _Dense:
         """Steps in the body of a loop, at least; a power of two, as a unit of packed weights is."""
         if not self.code.packing.chain:
             return max(self.code.tile.splits, self.machine.together)
-        dots = self.places * self.code.tile.vectors  # of one step; a chain needs no splits
+        # of one step; a chain needs no splits
+        dots = self.places * self.code.tile.vectors * self.machine.sums
         return max([n for n in (2, 4, 8, 16) if n * dots <= BODY], default=1)
 
     def _run(self, acc: Registers, x: Expr, weights: Expr, steps: int) -> None:
@@ -261,17 +285,23 @@ class _Dense:
         self._run(self.links, x, weights, steps)
         self._widen()
 
+    @property
+    def chained_dot(self) -> Pairs:
+        assert isinstance(self.dot, Pairs)
+        return self.dot
+
     def _clear_links(self) -> None:
-        for i in range(self.places * self.code.tile.vectors):
+        for i in range(self.places * self.code.tile.vectors * self.machine.sums):
             self.links[i] = splat(0, "int16", 2 * self.dot.lanes)
 
     def _widen(self) -> None:
         """Adds what is summed up in int16 to the accumulators."""
-        assert isinstance(self.dot, Pairs)
+        dot, vectors = self.chained_dot, self.code.tile.vectors
         one = splat(1, "int16", 2 * self.dot.lanes)
-        for i in range(self.places * self.code.tile.vectors):
-            mult = self.mults[i % self.code.tile.vectors] if self.code.packing.block else one
-            self.chained[i] = self.dot.widened(self.chained[i], self.links[i], mult)
+        for i in range(self.places * vectors):
+            mult = self.mults[i % vectors] if self.code.packing.block else one
+            links = [self.links[i * self.machine.sums + s] for s in range(self.machine.sums)]
+            self.chained[i] = dot.widened(self.chained[i], links, mult)
 
     def _steps(self, acc: Registers, count: int, x: Expr, weights: Expr, ahead: int = 0) -> None:
         """`count` dots written out, from `ahead` bytes after x on.
@@ -321,12 +351,12 @@ class _Dense:
             for v in range(vectors):
                 first = split * self.places + group * machine.rows
                 shared = [(first + i) * vectors + v for i in range(machine.rows)]
-                held = [acc[i] for i in shared]
-                if self.code.packing.chain:
-                    assert isinstance(self.dot, Pairs)
-                    made = [held[0] + self.dot.paired(forms, weights[v])]
-                else:
-                    made = self.dot.steps(held, forms, weights[v])
+                if self.code.packing.chain:  # acc are the links, several for each accumulator
+                    for s, pairs in enumerate(self.chained_dot.paired(forms, weights[v])):
+                        at = shared[0] * self.machine.sums + s
+                        acc[at] = acc[at] + pairs
+                    continue
+                made = self.dot.steps([acc[i] for i in shared], forms, weights[v])
                 for i, value in zip(shared, made, strict=True):
                     acc[i] = value
 

@@ -34,6 +34,7 @@ class _Depthwise:
 
     def build(self, symbol: str) -> PrimFunc:
         code, w = self.code, self.writer
+        self.widened = self._widen_all() if code.widens_first else None
         with w.loop(self.begin, self.end, "unit") as unit:
             image, turn = w.split(unit, code.row_units)
             row = turn
@@ -54,6 +55,16 @@ class _Depthwise:
                     held,
                 )
         return w.finish(symbol)
+
+    def _widen_all(self) -> Expr:
+        """All weights, widened; byte i becomes one of the int16 from i on."""
+        code, w, half = self.code, self.writer, self.size // 2
+        widened = w.aligned(code.records_at, "int16", self.size)
+        with w.steps(code.records_at // self.size, "row") as row:
+            whole = w.let(w.load(self.constants, row * self.size, self.size), "w")
+            for f, form in enumerate(self.dot.widen_weights(whole)):
+                w.store(widened, row * self.size + f * half, form, half)
+        return widened
 
     @contextmanager
     def _chunks(self) -> Iterator[tuple[Expr, Expr, Expr, list[Expr]]]:
@@ -122,29 +133,33 @@ class _Depthwise:
         ]
 
     def _weights(
-        self, constants: Expr, at: Expr, held: list[Expr], turn: tuple[int, int, int]
+        self, constants: Expr, widened: Expr, at: Expr, held: list[Expr], turn: tuple[int, int, int]
     ) -> list[Expr]:
         """Those of one dot, of (group, row, vector): loaded from `at` on, or held ones.
 
         In the second row every lane's taps are one place further.
         """
-        (group, row, j), w, forms = turn, self.writer, self.code.machine.forms
+        (group, row, j), w, half = turn, self.writer, self.size // 2
+        place = at + ((group * self.code.rows + row) * 4 + j) * self.size
+        if widened is not None:
+            return [w.load(widened, place + f * half, half) for f in (0, 1)]
         if not held:
-            first = ((group * self.code.rows + row) * 4 + j) * forms
-            places = [at + (first + f) * self.size for f in range(forms)]
-            return [w.load(constants, place, self.size) for place in places]
+            return self.dot.widen_weights(w.load(constants, place, self.size))
         weights, lanes = held[group * 4 + j], self.dot.lanes
         if row:
             words = cast_bits(weights, f"uint32x{lanes}")
             moved = tirx.shift_left(words, splat(8, "uint32", lanes))
             weights = cast_bits(moved, f"int8x{self.size}")
-        return [weights]
+        return self.dot.widen_weights(weights)
 
     def _chunk(self, x: Expr, y: Expr, r: Expr, chosen: Expr, held: list[Expr]) -> None:
         code, w = self.code, self.writer
         weights = 0 if held else w.let(chosen * code.set_bytes)
         constants = self.constants if code.machine.aligned else w.anew(self.constants)
         epilogue = replace(self.epilogue, constants=constants)
+        widened = self.widened
+        if widened is not None and self.code.along_row:
+            widened = w.anew(widened)
         record = w.let(chosen * (4 * code.record_bytes) + code.records_at)
         starts = [w.let(epilogue.start(record + j * code.record_bytes)) for j in range(4)]
         acc = [list(starts) for _ in range(code.rows)]
@@ -154,7 +169,7 @@ class _Depthwise:
             ]
             for row in range(code.rows):
                 for j in range(4):
-                    loaded = self._weights(constants, weights, held, (g, row, j))
+                    loaded = self._weights(constants, widened, weights, held, (g, row, j))
                     acc[row][j] = w.let(self.dot.step(acc[row][j], unpacked[j], loaded), "acc")
         for row in range(code.rows):
             values = []

@@ -13,16 +13,24 @@ from qir.backends.tvm.kernels.writer import Expr, Writer, cast_bits, shuffle
 
 
 class Panel:
-    """The constants of one unit of work, from the offsets of its weights and its multipliers on."""
+    """The constants of one unit of work, from the offsets of its weights and its multipliers on.
 
-    def __init__(self, code: DenseCode, dot: VectorDot, writer: Writer, constants: Expr) -> None:
+    `held`: the widened weights of the unit's panel, if they are held.
+    """
+
+    def __init__(
+        self, code: DenseCode, dot: VectorDot, writer: Writer, constants: Expr, held: Expr = None
+    ) -> None:
         self.code, self.dot, self.writer, self.constants = code, dot, writer, constants
+        self.held = held
 
     def stretch(self, at: Expr, steps: int) -> Callable[[int], list[list[Expr]]]:
         """The weights of each of `steps` steps whose rows begin at `at`: [vector][form].
 
         Rows that hold several steps are loaded once.
         """
+        if self.held is not None:
+            return partial(self._widened, at)
         code, loaded = self.code, dict[tuple[int, int], Expr]()
         size, bits = code.machine.weight_bytes, code.packing.bits
 
@@ -45,6 +53,15 @@ class Panel:
             ]
 
         return weights
+
+    def _widened(self, at: Expr, step: int) -> list[list[Expr]]:
+        code, w = self.code, self.writer
+        lanes = code.machine.weight_bytes // 2
+        first = at + step * code.row_pitch
+        return [
+            [w.let(w.load(self.held, first + (2 * v + f) * lanes, lanes), "w") for f in (0, 1)]
+            for v in range(code.tile.vectors)
+        ]
 
     def multipliers(self, at: Expr) -> list[Expr]:
         """Those of one group of input channels, by vector."""
