@@ -21,6 +21,7 @@ from qir.passes.rounding.stored_weights import (
     with_float_weights,
     with_weights,
 )
+from qir.passes.rounding.units import upstream
 from qir.passes.work import Processes, Store, Task, Tell, quiet, run_tasks
 
 Function = Callable[..., Mapping[str, Array]]
@@ -30,14 +31,15 @@ Function = Callable[..., Mapping[str, Array]]
 class RoundWeights(Pass):
     """Base of the passes that choose stored weights by what they do to outputs, on a sample.
 
-    Each layer or block is a task of its own, so all run at once. What it reads is what the
-    simulated graph gives while the weights before it are still floats: these are nearer to the
-    ones that come of it than weights rounded to nearest, and no layer makes up for errors that
-    the one before it makes up for too.
+    The layers are taken in `waves`, one part of the network after the other. Within a wave each
+    layer or block is a task of its own, so all run at once: what it reads is what the network gives
+    with the waves before rounded and the weights of its own still floats. So no two layers make up
+    for the same error; and all at once, in one wave, no layer makes up for those before it.
     """
 
     reference: Graph | None = None
     sample: tuple[Array, ...] = ()
+    waves: int = 1
     executor: Executor | None = field(default=None, compare=False)
     store: Store | None = field(default=None, compare=False)
     tell: Tell = field(default=quiet, compare=False)
@@ -69,14 +71,18 @@ class RoundWeights(Pass):
             record.misses.append(Miss("no float graph and sample are given"))
             return graph
         known = [stored_weights(graph, self.reference, op) for op in layers_of(graph)]
-        layers = [w for w in known if not isinstance(w, Miss)]
-        seen = with_float_weights(graph, {w.reals: w.wanted for w in layers})
-        with nullcontext(self.executor) if self.executor is not None else Processes() as pool:
-            results = replace(self, executor=pool).solve(graph, seen, self.reference, layers)
-        found = {name: array for result in results for name, array in result.items()}
-        record.rewrites = len(layers)
+        left = [w for w in known if not isinstance(w, Miss)]
+        record.rewrites = len(left)
         record.misses += [w for w in known if isinstance(w, Miss)]
-        return with_weights(graph, found, self.name)
+        size = max(1, -(-len(left) // self.waves))
+        with nullcontext(self.executor) if self.executor is not None else Processes() as pool:
+            here = replace(self, executor=pool)
+            while left:
+                seen = with_float_weights(graph, {w.reals: w.wanted for w in left})
+                results = here.solve(graph, seen, self.reference, left[:size])
+                found = {name: array for result in results for name, array in result.items()}
+                graph, left = with_weights(graph, found, self.name), left[size:]
+        return graph
 
     def tasks(self, what: str, tasks: Sequence[Task]) -> Sequence[Mapping[str, Array]]:
         return run_tasks(f"{self.name}: {what}", tasks, self.executor, self.store, self.tell)
@@ -95,12 +101,13 @@ class RoundLayers(RoundWeights):
         self, graph: Graph, seen: Graph, reference: Graph, layers: Sequence[StoredWeights]
     ) -> Sequence[Mapping[str, Array]]:
         names = tuple(w.layer for w in layers)
-        part = -(-len(self.sample[0]) // PARTS)
-        data = " ".join([graph_digest(seen), graph_digest(reference), self.digest])
+        parts = tuple(upstream(g, names) for g in (seen, reference))
+        size = -(-len(self.sample[0]) // PARTS)
+        data = " ".join([*map(graph_digest, parts), *names, self.digest])
         sums = self.tasks("moments", [
-            Task(f"moments {i} {part} {data}", moments,
-                 (seen, reference, names, tuple(x[i : i + part] for x in self.sample)))
-            for i in range(0, len(self.sample[0]), part)
+            Task(f"moments {i} {size} {data}", moments,
+                 (*parts, names, tuple(x[i : i + size] for x in self.sample)))
+            for i in range(0, len(self.sample[0]), size)
         ])  # fmt: skip
         function, options = self.work()
         of = f"{self.name} {options!r} {graph_digest(graph)} {data}"
