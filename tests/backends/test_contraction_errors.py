@@ -78,8 +78,8 @@ def test_pair_sums_are_used_only_when_they_fit() -> None:
 @pytest.mark.parametrize(
     ("pixels", "channels", "block", "dot"),
     [
-        (16, 512, 0, "avx2_wide"),
-        (15, 512, 0, "avx2_nibbles"),  # too few pixels to widen weights for
+        (8, 512, 0, "avx2_wide"),
+        (7, 512, 0, "avx2_nibbles"),  # too few pixels to widen weights for
         (16, 2048, 0, "avx2_wide"),
         (16, 2052, 0, "avx2_nibbles"),  # more than 32 KB of them
         (16, 512, 32, "avx2_nibbles"),
