@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from qir.ir.errors import PassError
 from qir.ir.graph import Graph
 from qir.ir.types import Array
 from qir.passes.calibration_state import graph_digest
@@ -70,6 +71,8 @@ class RoundWeights(Pass):
         if self.reference is None or not self.sample:
             record.misses.append(Miss("no float graph and sample are given"))
             return graph
+        if self.waves < 1:
+            raise PassError(f"{self.name}: waves is {self.waves}, 1 or more is needed")
         known = [stored_weights(graph, self.reference, op) for op in layers_of(graph)]
         left = [w for w in known if not isinstance(w, Miss)]
         record.rewrites = len(left)

@@ -27,7 +27,7 @@ from qir.passes.rounding.adaround import AdaRound
 from qir.passes.rounding.adaround_blocks import AdaRoundBlocks
 from qir.passes.rounding.descend import descend
 from qir.passes.rounding.gpfq import gpfq
-from qir.passes.rounding.gptq import gptq
+from qir.passes.rounding.gptq import Gptq, gptq
 from qir.passes.rounding.moments import LayerProblem, layer_problem, moments
 from qir.passes.rounding.stored_weights import layers_of, stored_weights, with_float_weights
 from qir.passes.rounding.units import block_units, upstream
@@ -71,6 +71,13 @@ def test_blocks_improve_on_what_is_stored() -> None:
     layers = simulated(graph, SAMPLE, AdaQuant())
     blocks = simulated(graph, SAMPLE, AdaQuant(), AdaQuantBlocks())
     assert error(blocks, graph) < error(layers, graph)
+
+
+def test_later_waves_make_up_for_earlier_ones() -> None:
+    """Layers rounded in turn end nearer to the float graph than all at once."""
+    graph = net()
+    at_once, in_turn = (simulated(graph, SAMPLE, Gptq(waves=n)) for n in (1, 4))
+    assert error(in_turn, graph) < error(at_once, graph)
 
 
 def test_adaround_goes_to_a_neighbour() -> None:
@@ -233,3 +240,5 @@ def test_errors() -> None:
     for kind in (AdaRound, AdaQuant, AdaRoundBlocks):
         with pytest.raises(PassError, match=f"{kind.name}: steps is 0, 1 or more is needed"):
             simulated(net(), SAMPLE, kind(steps=0))
+    with pytest.raises(PassError, match="gptq: waves is 0, 1 or more is needed"):
+        simulated(net(), SAMPLE, Gptq(waves=0))
