@@ -65,7 +65,7 @@ def quantized(model: Path, samples: Array) -> Graph:
     graph = manager.run(import_onnx(model), CANONICALIZE)
     sample, batches = first_samples(graph, samples)
     graph = manager.run(graph, transform(graph, sample))
-    pairs = quantize(calibrate(graph, batches), 8, 8, graph, sample)
+    pairs = quantize(calibrate(graph, batches), reference=graph, sample=sample)
     return manager.run(manager.run(graph, pairs), TO_INTEGER)
 
 

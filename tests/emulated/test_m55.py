@@ -41,7 +41,9 @@ def integers(case: Any) -> Graph:
     graph = manager.run(import_onnx(case.model), CANONICALIZE)
     sample, batches = first_samples(graph, case.calibration())
     graph = manager.run(graph, transform(graph, sample))
-    simulated = manager.run(graph, quantize(calibrate(graph, batches), 8, 8, graph, sample))
+    simulated = manager.run(
+        graph, quantize(calibrate(graph, batches), reference=graph, sample=sample)
+    )
     return manager.run(simulated, TO_INTEGER)
 
 
