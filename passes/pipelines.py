@@ -104,12 +104,10 @@ def quantize(
     rounding: Sequence[Pass] = (),
 ) -> Pipeline:
     """Pairs on the edges of a float graph, by what calibration saw of it; then weights rounded anew
-    where passes for that are given, which need scales that are not clipped; then, when the float
-    graph and a sample are given, biases that make up for the rounded weights.
+    where passes for that are given; then, when the float graph and a sample are given, biases that
+    make up for the rounded weights.
 
     `bits` hold for all layers but those of which `layers` says others.
     """
-    pairs = QuantizeGraph(
-        ranges, bits.weight, bits.activation, True, not rounding, bits.group, layers or {}
-    )
+    pairs = QuantizeGraph(ranges, bits.weight, bits.activation, group=bits.group, bits=layers or {})
     return Pipeline("quantize", "simulated", (pairs, *rounding, CorrectBias(reference, sample)))

@@ -186,8 +186,7 @@ def _stored(
     w: Array, bits: Bits, group: int, bias: Array | None = None, x: Quant | None = None
 ) -> Kept:
     scale, reach = (1.0, 255) if x is None else (float(x.scale.array), 2**x.storage.bits - 1)
-    clip = bits.weight < BYTE
-    return quantize_weights(w, bits.weight, True, clip, bias, scale, group, reach)
+    return quantize_weights(w, bits.weight, True, False, bias, scale, group, reach)
 
 
 def _regrouped(graph: Graph, weights: Mapping[str, Array], bits: Bits) -> Graph:

@@ -38,10 +38,12 @@ def quiet(what: str, done: int, of: int) -> None:
 class Store:
     """Results on disk, one file for each key; without a folder nothing is kept.
 
-    A file is written whole or not at all, and checked when it is read.
+    A file is written whole or not at all, and checked when it is read. `version`: of the code that
+    made the results; those of another are not found.
     """
 
     folder: Path | None = None
+    version: str = ""
 
     def get(self, key: str) -> Result | None:
         """The result of this key, None when there is none.
@@ -71,7 +73,8 @@ class Store:
 
     def _path(self, key: str) -> Path:
         assert self.folder is not None
-        return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
+        name = hashlib.sha256(f"{self.version} {key}".encode()).hexdigest()[:32]
+        return self.folder / f"{name}.npz"
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 from collections.abc import Iterable, Mapping
@@ -13,7 +12,6 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-import qir
 from qir.backends import artifact, variants
 from qir.backends.program import Program, Step
 from qir.ir.errors import LowerError
@@ -26,6 +24,7 @@ from qir.passes.work import Store, Tell, quiet
 from qir.profiling import PROFILES, stored
 from qir.runtime import opened, read
 from qir.runtime.load import cpu_flags
+from qir.source import source
 
 ROUNDS = 3  # of PROFILES runs each; the least median of a kernel counts
 
@@ -127,7 +126,8 @@ def _profiled(graph: Graph, machine: Target) -> tuple[int, list[float]]:
 
 
 def _key(program: Program, step: Step, machine: Target) -> str:
-    return f"{processor()} {machine.name} {source()} {step.units} {program.codes[step.symbol]!r}"
+    kernel = f"{step.units} {program.codes[step.symbol]!r}"
+    return f"{processor()} {machine.name} {source('qir.backends')} {kernel}"
 
 
 @cache
@@ -139,13 +139,3 @@ def processor() -> str:
         return platform.processor()
     named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return f"{named[0] if named else platform.processor()} {' '.join(sorted(cpu_flags()))}"
-
-
-@cache
-def source() -> str:
-    """The version of qir and the hash of the files that make kernels."""
-    total = hashlib.sha256()
-    folder = Path(artifact.__file__).parent
-    for file in sorted(folder.rglob("*.py")):
-        total.update(file.read_bytes())
-    return f"{qir.__version__} {total.hexdigest()[:16]}"

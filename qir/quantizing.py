@@ -35,6 +35,7 @@ from qir.passes.rounding import method_of, rounding_passes
 from qir.passes.sensitivity.measure import measure_sensitivities
 from qir.passes.sensitivity.sensitivities import Sensitivities
 from qir.passes.work import Processes, Store, Tell
+from qir.source import source
 
 BitsAsked = int | tuple[int, int] | Bits | str | Path | Mapping[str, Bits | str] | MixedPrecision
 
@@ -59,7 +60,7 @@ class Quantizing:
 
     @property
     def store(self) -> Store:
-        return Store(self.folder)
+        return Store(self.folder, source("qir.ir", "qir.passes"))
 
     def run(
         self,
@@ -69,31 +70,24 @@ class Quantizing:
         manager: Manager,
     ) -> tuple[Graph, ChosenBits | None]:
         """The simulated graph, and how its bits were chosen where they were."""
+        ranges = None if batches is None else self._ranges(graph, batches)
         with nullcontext(self.executor) if self.executor is not None else Processes() as pool:
-            return replace(self, executor=pool)._run(graph, batches, sample, manager)
+            here = replace(self, executor=pool)
+            default, layers, chosen = here._bits(graph, ranges, sample)
+            rounding = here._rounding(graph, sample)
+            pairs = pipelines.quantize(ranges, default, layers, graph, sample, rounding)
+            return manager.run(graph, pairs), chosen
 
-    def _run(
-        self,
-        graph: Graph,
-        batches: Iterable[Any] | None,
-        sample: tuple[Array, ...],
-        manager: Manager,
-    ) -> tuple[Graph, ChosenBits | None]:
-        ranges, chosen = None, None
-        default, layers = (pipelines.EIGHT, {}) if self._is_mixed else widths_of(self.bits)
-        if batches is not None:
-            ranges = self._ranges(graph, batches)
-        if isinstance(self.bits, MixedPrecision):
-            if ranges is None:
-                raise PassError("mixed precision: no calibration data, samples are needed")
-            chosen, layers = self._choose(graph, ranges, sample, self.bits)
-        rounding = self._rounding(graph, sample)
-        pairs = pipelines.quantize(ranges, default, layers, graph, sample, rounding)
-        return manager.run(graph, pairs), chosen
-
-    @property
-    def _is_mixed(self) -> bool:
-        return isinstance(self.bits, MixedPrecision)
+    def _bits(
+        self, graph: Graph, ranges: Ranges | None, sample: tuple[Array, ...]
+    ) -> tuple[Bits, Mapping[str, Bits], ChosenBits | None]:
+        """The bits of all layers, those of single ones, and how they were chosen."""
+        if not isinstance(self.bits, MixedPrecision):
+            return *widths_of(self.bits), None
+        if ranges is None:
+            raise PassError("mixed precision: no calibration data, samples are needed")
+        chosen, layers = self._choose(graph, ranges, sample, self.bits)
+        return pipelines.EIGHT, layers, chosen
 
     def _ranges(self, graph: Graph, batches: Iterable[Any]) -> Ranges:
         file = None

@@ -14,7 +14,7 @@ from qir.ir.op import Op, Value
 from qir.ir.ops import Constant, Dequantize, Quantize
 from qir.ir.torch_executor import FloatProgram
 from qir.ir.types import Array, Quant
-from qir.passes.activation_widths import BYTE, Widths
+from qir.passes.activation_widths import Widths
 from qir.passes.bit_choice import Bits
 from qir.passes.calibrate import Ranges
 from qir.passes.quantization_plan import plan_quantization
@@ -59,7 +59,7 @@ class Errors:
 def stored_layers(
     graph: Graph, ranges: Ranges, candidates: Sequence[Bits]
 ) -> dict[str, dict[Bits, Stored]]:
-    """Each layer in each of the candidates, as QuantizeGraph with clipped weights would store it.
+    """Each layer in each of the candidates, as QuantizeGraph would store it.
 
     Errors: DataError for ranges of another graph, PassError for bits that no storage has.
     """
@@ -80,8 +80,8 @@ def _stored(graph: Graph, layer: Layer, bits: Bits, quant: Quant | None) -> Stor
     scale, reach = (1.0, 255) if quant is None else (
         float(quant.scale.array), 2**quant.storage.bits - 1)  # fmt: skip
     kept = quantize_weights(
-        weights_of(graph, layer), bits.weight, True, bits.weight < BYTE, bias_of(graph, layer),
-        scale, bits.group, reach,
+        weights_of(graph, layer), bits.weight, True, False, bias_of(graph, layer), scale,
+        bits.group, reach,
     )  # fmt: skip
     return Stored(kept.reals.astype(np.float32), quant)
 

@@ -33,6 +33,7 @@ from qir.passes.rebatch import rebatch
 from qir.passes.sensitivity.measure import Effort, measure_sensitivities
 from qir.passes.sensitivity.sensitivities import Sensitivities
 from qir.passes.work import Store
+from qir.source import source
 from tests.bench.models import CACHE, zoo_module
 
 WIDTHS = (2, 3, 4, 5, 6, 8)
@@ -75,7 +76,7 @@ class Network:
         self.works = layer_works(self.graph)
         self.found: Sensitivities = measure_sensitivities(
             self.graph, self.ranges, self.sample, CHOICES, effort=Effort(samples=samples),
-            store=Store(CACHE / "sensitivity"),
+            store=Store(CACHE / "sensitivity", source("qir.ir", "qir.passes")),
         )  # fmt: skip
         self.known: dict[tuple[Bits, ...], float] = {}
 

@@ -118,7 +118,7 @@ def test_losses_are_what_assignment_takes(found: Sensitivities) -> None:
 
 def test_layers_are_stored_as_the_quantized_graph_has_them(ranges: Ranges) -> None:
     stored = stored_layers(GRAPH, ranges, (W4,))
-    simulated = Manager().run(GRAPH, [QuantizeGraph(ranges, 4, 4, True, True)])
+    simulated = Manager().run(GRAPH, [QuantizeGraph(ranges, 4, 4)])
     kept = {op.names[0]: op for op in simulated.ops if isinstance(op, (Conv, Linear))}
     for name, op in kept.items():
         x, w = op.operands[:2]
