@@ -12,7 +12,7 @@ from qir.passes.affine_to_conv import AffineToConv
 from qir.passes.bit_choice import Bits
 from qir.passes.calibrate import Ranges
 from qir.passes.channel_ranges import channel_reach
-from qir.passes.correct_bias import CorrectBias
+from qir.passes.correct_bias import CorrectBias, CorrectChannels
 from qir.passes.drop_identities import DropIdentities
 from qir.passes.equalize_channels import EqualizeChannels
 from qir.passes.fold_affine import FoldAffine
@@ -105,9 +105,11 @@ def quantize(
 ) -> Pipeline:
     """Pairs on the edges of a float graph, by what calibration saw of it; then weights rounded anew
     where passes for that are given; then, when the float graph and a sample are given, biases that
-    make up for the rounded weights.
+    make up for the rounded weights, and under 8 bits scales too.
 
     `bits` hold for all layers but those of which `layers` says others.
     """
     pairs = QuantizeGraph(ranges, bits.weight, bits.activation, group=bits.group, bits=layers or {})
-    return Pipeline("quantize", "simulated", (pairs, *rounding, CorrectBias(reference, sample)))
+    widths = [w for b in (bits, *pairs.bits.values()) for w in (b.weight, b.activation)]
+    correct = CorrectChannels if min(widths) < EIGHT.weight else CorrectBias
+    return Pipeline("quantize", "simulated", (pairs, *rounding, correct(reference, sample)))

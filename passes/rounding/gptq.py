@@ -6,33 +6,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
+import torch
 
 from qir.ir.types import Array
 from qir.passes.manager import Claim, changes, register
 from qir.passes.rounding.moments import LayerProblem
 from qir.passes.rounding.round_weights import Function, RoundLayers
+from qir.passes.rounding.sweep import spreading, swept
 
 
 def gptq(problem: LayerProblem) -> Mapping[str, Array]:
-    """The constants of a layer: for each column k, from the largest H_kk on,
-
-    q_k = clamp(half_even(w_k / step_k)); w_j -= (w_k - q_k * step_k) * U_kj / U_kk for j > k,
-    with U the upper Cholesky factor of inverse(H), in float64. w is the float weight at first, or
-    what makes up best for other inputs than the float ones (LayerProblem.target).
+    """The constants of a layer, rounded by `swept`. w is the float weight at first, or what makes
+    up best for other inputs than the float ones (LayerProblem.target).
     """
-    w = problem.weights
-    hessian, steps, real = problem.hessian, problem.steps, problem.target.copy()
-    whole = np.empty_like(real)
-    for g, h in enumerate(hessian):
-        order = np.argsort(-np.diag(h), kind="stable")
-        factor = np.linalg.cholesky(np.linalg.inv(h[np.ix_(order, order)])).T
-        left = real[g][:, order]
-        for at, k in enumerate(order):
-            whole[g, :, k] = np.clip(np.rint(left[:, at] / steps[g, :, k]), w.low, w.high)
-            error = left[:, at] - whole[g, :, k] * steps[g, :, k]
-            left[:, at:] -= np.outer(error, factor[at, at:] / factor[at, at])
-    return problem.result(whole)
+    w, hessian = problem.weights, problem.hessian
+    real, steps = torch.from_numpy(problem.target), torch.from_numpy(problem.steps.copy())
+    parts = zip(real, steps, hessian, strict=True)
+    whole = torch.stack([swept(r, s, spreading(h), (w.low, w.high)) for r, s, h in parts])
+    return problem.result(whole.numpy())
 
 
 @register

@@ -33,6 +33,7 @@ class LayerProblem:
     """The weights of a layer, and moments of what it reads, by group of the convolution.
 
     own = mean xq xq', cross = mean x xq' (G, K, K), about the means; mean of xq, and of x (G, K).
+    shrinkage: of what `own` has off its diagonal, the part that is not believed.
     """
 
     weights: StoredWeights
@@ -40,10 +41,15 @@ class LayerProblem:
     cross: Array
     mean: Array
     mean_of_float: Array
+    shrinkage: float = 0.0
 
     def rows(self, x: Array) -> Array:
         """An array like the weights as (G, O / G, K)."""
         return np.ascontiguousarray(x).reshape(len(self.own), -1, self.own.shape[-1])
+
+    def channels(self, x: Array) -> Array:
+        """(O,) of channels as (G, O / G, 1)."""
+        return x.reshape(len(self.own), -1, 1)
 
     def tensor(self, x: Array) -> Any:
         return torch.from_numpy(np.array(x, np.float32))
@@ -54,23 +60,23 @@ class LayerProblem:
 
     @property
     def hessian(self) -> Array:
-        """H, with DAMPING on its diagonal, and so much that differences of float64 sums are no more
-        than it where an input is always the same.
+        """H = (1 - shrinkage) * own + shrinkage * diag(own), with DAMPING on its diagonal, and so
+        much that differences of float64 sums are no more than it where an input never changes.
         """
-        spread = np.diagonal(self.own, axis1=1, axis2=2).mean(1)
+        diagonal = np.diagonal(self.own, axis1=1, axis2=2)
+        spread, eye = diagonal.mean(1), np.eye(self.own.shape[-1])
         least = DIGITS * (spread + (self.mean**2).mean(1)) + TINY
-        eye = np.eye(self.own.shape[-1])
-        return np.asarray(self.own + eye * (DAMPING * spread + least)[:, None, None])
+        own = (1 - self.shrinkage) * self.own + self.shrinkage * eye * diagonal[:, None]
+        return np.asarray(own + eye * (DAMPING * spread + least)[:, None, None])
 
     @property
     def target(self) -> Array:
         """T (G, O / G, K): the best real weights for what the quantized network brings; damping
         pulls them to the float ones.
         """
-        damping = self.hessian - self.own
-        return np.linalg.solve(
-            self.hessian, (self.rows(self.weights.wanted) @ (self.cross + damping)).swapaxes(1, 2)
-        ).swapaxes(1, 2)
+        hessian, wanted = self.hessian, self.rows(self.weights.wanted)
+        asked = wanted @ (self.cross + hessian - self.own)
+        return np.linalg.solve(hessian, asked.swapaxes(1, 2)).swapaxes(1, 2)
 
     def result(self, whole: Array, change: Array | None = None) -> Mapping[str, Array]:
         """New constants: the integers (G, O / G, K), scales times `change` (G, O / G, 1), and the
@@ -79,9 +85,10 @@ class LayerProblem:
         w, steps = self.weights, self.steps
         stored = w.checked(whole.reshape(w.stored.shape).astype(w.stored.dtype))
         found = {w.constant: stored}
-        if change is not None:
-            found[f"{w.constant}.scale"] = scale = w.scaled(change)
-            steps = steps * (scale / w.scale).reshape(change.shape)
+        if w.has_channel_scales:
+            scale = w.scaled(np.ones(len(w.scale)) if change is None else change)
+            steps = steps * self.channels(scale / w.scale)
+            found[f"{w.constant}.scale"] = scale
         if w.bias is not None:
             had = self.rows(w.wanted) @ self.mean_of_float[..., None]
             has = (self.rows(stored) * steps) @ self.mean[..., None]
@@ -89,11 +96,15 @@ class LayerProblem:
         return found
 
 
+def moment_names(layer: str) -> list[str]:
+    """The names of a layer's sums: own, cross, mean, of_float, count."""
+    return [f"{layer}.{what}" for what in ("own", "cross", "mean", "of_float", "count")]
+
+
 def layer_problem(weights: StoredWeights, sums: Sequence[Mapping[str, Array]]) -> LayerProblem:
     """The moments of a layer out of the sums of all parts of the samples."""
     own, cross, mean, of_float, count = (
-        sum(part[f"{weights.layer}.{what}"] for part in sums)
-        for what in ("own", "cross", "mean", "of_float", "count")
+        sum(part[name] for part in sums) for name in moment_names(weights.layer)
     )
     own, cross, mean, of_float = (np.asarray(x) / count for x in (own, cross, mean, of_float))
     if weights.bias is not None:

@@ -14,7 +14,8 @@ from qir.ir.graph import Graph
 from qir.ir.types import Array
 from qir.passes.calibration_state import graph_digest
 from qir.passes.manager import Miss, Pass, Record
-from qir.passes.rounding.moments import PARTS, layer_problem, moments
+from qir.passes.rounding.moments import PARTS, moment_names, moments
+from qir.passes.rounding.round_layer import round_layer
 from qir.passes.rounding.stored_weights import (
     StoredWeights,
     layers_of,
@@ -34,8 +35,9 @@ class RoundWeights(Pass):
 
     The layers are taken in `waves`, one part of the network after the other. Within a wave each
     layer or block is a task of its own, so all run at once: what it reads is what the network gives
-    with the waves before rounded and the weights of its own still floats. So no two layers make up
-    for the same error; and all at once, in one wave, no layer makes up for those before it.
+    with the waves before rounded and the weights of its own still floats. With one wave each makes
+    up for its own rounded weights alone; with more, also for how what it reads differs from the
+    float graph, which no other may do too: with as many waves as layers none does.
     """
 
     reference: Graph | None = None
@@ -64,7 +66,9 @@ class RoundWeights(Pass):
     def solve(
         self, graph: Graph, seen: Graph, reference: Graph, layers: Sequence[StoredWeights]
     ) -> Sequence[Mapping[str, Array]]:
-        """New constants for the graph; `seen` is the graph whose values the layers read."""
+        """New constants for the graph; `seen` is the graph whose values the layers read, and
+        `reference` the one whose values theirs are to be.
+        """
         raise NotImplementedError(type(self).__name__)
 
     def run(self, graph: Graph, record: Record) -> Graph:
@@ -82,7 +86,8 @@ class RoundWeights(Pass):
             here = replace(self, executor=pool)
             while left:
                 seen = with_float_weights(graph, {w.reals: w.wanted for w in left})
-                results = here.solve(graph, seen, self.reference, left[:size])
+                aim = seen if self.waves == 1 else self.reference
+                results = here.solve(graph, seen, aim, left[:size])
                 found = {name: array for result in results for name, array in result.items()}
                 graph, left = with_weights(graph, found, self.name), left[size:]
         return graph
@@ -115,5 +120,11 @@ class RoundLayers(RoundWeights):
         function, options = self.work()
         of = f"{self.name} {options!r} {graph_digest(graph)} {data}"
         return self.tasks("layers", [
-            Task(f"{of} {w.layer}", function, (layer_problem(w, sums), *options)) for w in layers
+            Task(f"{of} {w.layer}", round_layer, (w, _own(sums, w.layer), function, *options))
+            for w in layers
         ])  # fmt: skip
+
+
+def _own(sums: Sequence[Mapping[str, Array]], layer: str) -> list[Mapping[str, Array]]:
+    """Of the moments of all layers those of one."""
+    return [{key: part[key] for key in moment_names(layer)} for part in sums]

@@ -25,7 +25,7 @@ BATCH = 16  # samples a step
 @dataclass(frozen=True)
 class BlockProblem:
     """A unit, and how to come by its data: the part of the simulated graph before it, the part of
-    the float graph that computes its outputs, and the samples for both.
+    the reference that computes its outputs, and the samples for both.
     """
 
     unit: Unit
@@ -55,7 +55,7 @@ class Weights(Protocol):
 
 def train_block(problem: BlockProblem, weights: Weights, steps: int) -> Mapping[str, Array]:
     """Train the weights of a unit so that its outputs, of what the quantized network brings, come
-    near to the float graph's: sum over outputs of mean |y - want|**2, as a part of what it is with
+    near to the reference's: sum over outputs of mean |y - want|**2, as a part of what it is with
     the weights stored so far, + weights.penalty. What is no better in the end changes nothing.
 
     Adam with rates that fall as a half cosine; BATCH samples a step, drawn by the unit's name.

@@ -176,7 +176,8 @@ def test_assign_is_brute_force(numbers: st.SearchStrategy[float], data: st.DataO
         return
     best = assign(layers, limits, rules)
     assert follows(best.bits, rules) and within([best], limits)
-    assert best.loss == min(one.loss for one in fitting)
+    least = min(one.loss for one in fitting)
+    assert best.loss <= least + 1e-12  # tenths sum to numbers that differ in the last bit
     assert best == assign(layers, limits, rules)
     equal = [one for one in fitting if one.loss == best.loss]
     assert not any(

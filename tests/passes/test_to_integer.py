@@ -28,7 +28,7 @@ from qir.ir.types import F32, I8, U8, Array, Quant, Tensor
 from qir.passes.bit_choice import Bits
 from qir.passes.calibrate import calibrate
 from qir.passes.channel_ranges import first_samples
-from qir.passes.correct_bias import CorrectBias
+from qir.passes.correct_bias import CorrectBias, CorrectChannels, channels_of
 from qir.passes.equalize_channels import EqualizeChannels
 from qir.passes.manager import Manager, Miss, Record, evaluate
 from qir.passes.measure_sqnr import measure_sqnr
@@ -194,6 +194,22 @@ def test_corrected_biases_give_the_float_means() -> None:
     record = Record("correct-bias", CorrectBias.claim)
     assert CorrectBias().run(plain, record) is plain
     assert [m.why for m in record.misses] == ["no float graph and sample are given"]
+
+
+def test_corrected_channels_have_the_float_means_and_deviations() -> None:
+    graph, _ = one_conv(8)
+    data = np.abs(samples(graph, 64))
+    plain = Manager().run(graph, [QuantizeGraph(calibrate(graph, data), weight_bits=3)])
+    corrected = Manager().run(plain, [CorrectChannels(graph, (data,))])
+    wanted, before, after = (channels_of(g, (data,))["c"] for g in (graph, plain, corrected))
+    np.testing.assert_allclose(after.mean, wanted.mean, atol=1e-5)
+    np.testing.assert_allclose(after.std, wanted.std, rtol=1e-5)
+    assert np.abs(before.std / wanted.std - 1).max() > 0.02
+    stored = [
+        [op.value.array for op in g.ops if isinstance(op, Constant) and op.value.array.ndim == 4]
+        for g in (plain, corrected)
+    ]
+    np.testing.assert_array_equal(stored[0], stored[1])  # scales move, integers stay
 
 
 def test_sqnr_finds_the_bad_layer() -> None:
