@@ -1,8 +1,9 @@
 """Second moments of what each layer reads: all that rounding for a layer's outputs needs to know.
 
-With xq what a layer reads in the quantized network and x in the float one, over all windows,
+With xq what a layer reads in the quantized network and x in the reference, over all windows,
   sum |W' xq + b' - W x - b|**2 = tr (W' - T) H (W' - T)' + what no W' changes,
-H = sum xq xq', T = W (sum x xq') inverse(H), all about the means where b' is free.
+H = sum xq xq', T = W (sum x xq') inverse(H), all about the means where b' is free. Where the layer
+makes up for its own rounding alone the reference is the quantized network itself, and T = W.
 """
 
 from __future__ import annotations
