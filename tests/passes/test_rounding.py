@@ -28,7 +28,7 @@ from qir.passes.rounding.adaround_blocks import AdaRoundBlocks
 from qir.passes.rounding.descend import descend
 from qir.passes.rounding.gpfq import gpfq
 from qir.passes.rounding.gptq import Gptq, gptq
-from qir.passes.rounding.moments import LayerProblem, layer_problem, moments
+from qir.passes.rounding.moments import LayerProblem, layer_problem, moment_names, moments
 from qir.passes.rounding.round_layer import best_shrinkage
 from qir.passes.rounding.stored_weights import layers_of, stored_weights, with_float_weights
 from qir.passes.rounding.units import block_units, upstream
@@ -84,24 +84,21 @@ def test_integers_turn_in_blocks() -> None:
 
 
 def test_few_samples_are_believed_less() -> None:
-    """Of many inputs, independent but for chance, 12 samples say less than 12,000 of others."""
-    graph, mix = net(), np.random.default_rng(3).normal(size=(64, 64))
+    """12 samples of 64 inputs say little of how these move together, 12,000 say all."""
+    rng = np.random.default_rng(3)
+    mix = rng.normal(size=(64, 64))
+    weights = problem_of(
+        np.eye(64), np.zeros((6, 64), np.int8), rng.uniform(-4, 3, (6, 64))
+    ).weights
 
     def shrinkage(count: int) -> float:
-        x = np.random.default_rng(4).normal(size=(count, 64)) @ (mix if count > 100 else np.eye(64))
         parts = []
-        for part in np.split(x, 4):
-            own = part.T @ part
-            sums = {"own": own[None], "cross": own[None], "mean": part.sum(0)[None],
-                    "of_float": part.sum(0)[None], "count": np.asarray(len(part))}  # fmt: skip
-            parts.append({f"{weights.layer}.{key}": value for key, value in sums.items()})
+        for x in np.split(rng.normal(size=(count, 64)) @ mix, 4):
+            own, mean = (x.T @ x)[None], x.sum(0)[None]
+            sums = (own, own, mean, mean, np.asarray(len(x)))
+            parts.append(dict(zip(moment_names(weights.layer), sums, strict=True)))
         return best_shrinkage(weights, parts)
 
-    problem = problem_of(
-        np.eye(64), np.zeros((6, 64), np.int8), np.random.default_rng(0).uniform(-4, 3, (6, 64))
-    )
-    assert problem.weights.layer in {op.names[0] for op in layers_of(graph)}
-    weights = problem.weights
     assert shrinkage(12) > shrinkage(12_000) == 0.0
 
 
