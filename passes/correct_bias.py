@@ -131,9 +131,7 @@ def channels_of(graph: Graph, sample: tuple[Array, ...]) -> Mapping[str, Channel
 
 
 def scalable(graph: Graph, reference: Graph) -> Mapping[str, StoredWeights]:
-    """The layers whose channels have scales of their own that may be changed, with a bias or none
-    yet that may be changed too.
-    """
+    """The layers whose channels have scales of their own, by name."""
     known = (stored_weights(graph, reference, op) for op in layers_of(graph))
     return {w.layer: w for w in known if isinstance(w, StoredWeights) and w.has_channel_scales}
 

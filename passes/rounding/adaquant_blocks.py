@@ -16,7 +16,7 @@ from qir.passes.rounding.round_weights import Function
 from qir.passes.rounding.stored_weights import StoredWeights
 from qir.passes.rounding.train_block import BlockProblem, train_block
 
-# Half of what trains a layer, for what starts from a good place; integers turn after half a step.
+# A quarter of what trains a layer: it starts from a good place, yet integers turn at half a step.
 RATE, SCALE_RATE = 5e-3, 2e-4
 
 
