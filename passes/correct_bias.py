@@ -20,13 +20,12 @@ from qir.passes.rebatch import rebatch
 from qir.passes.rounding.stored_weights import (
     StoredWeights,
     layers_of,
+    ratio_of,
     stored_weights,
     with_weights,
 )
 
 CHUNKS = 4  # the whole sample runs at once: this many calibration chunks at most
-MOST = 1.5  # times that a scale may become larger or smaller
-FLAT = 1e-9  # a channel of no greater deviation has no spread to correct
 
 
 @dataclass(frozen=True)
@@ -165,9 +164,7 @@ def corrections(
 def _correction(has: Channels, want: Channels, weights: StoredWeights | None) -> Correction:
     if weights is None:
         return Correction(np.ones_like(has.mean), want.mean - has.mean)
-    is_flat = (has.std <= FLAT) | (want.std <= FLAT)
-    ratio = np.where(is_flat, 1.0, want.std / np.maximum(has.std, FLAT))
-    scale = weights.scaled(ratio.clip(1 / MOST, MOST))
+    scale = weights.scaled(ratio_of(has.std, want.std))
     times = scale / weights.scale
     return Correction(times, want.mean - times * has.mean, scale)
 

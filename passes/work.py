@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, as_completed
 from contextlib import nullcontext
@@ -145,6 +146,8 @@ class Processes(Executor):
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         if self._pool is None:
+            # a worker with large results behind it is taken for one that leaks: no matter
+            warnings.filterwarnings("ignore", "A worker was restarted", UserWarning, "loky")
             self._pool = ProcessPoolExecutor(cores(), timeout=IDLE)
         found: Future[T] = self._pool.submit(fn, *args, **kwargs)
         return found

@@ -11,23 +11,24 @@ import numpy as np
 from qir.ir.types import Array
 from qir.passes.manager import Claim, changes, register
 from qir.passes.rounding.moments import TINY, LayerProblem
-from qir.passes.rounding.round_weights import Function, RoundLayers
+from qir.passes.rounding.round_layers import RoundLayers
+from qir.passes.rounding.round_weights import Function
 
 
 def gpfq(problem: LayerProblem) -> Mapping[str, Array]:
-    """The constants of a layer, with H = sum xq xq' and C = sum x xq', for each column t:
+    """The constants of a layer, with H = sum xq xq', for each column t:
 
-    q_t = clamp(half_even((sum_(j <= t) C_jt w_j - sum_(j < t) H_jt q_j step_j) / (H_tt step_t))),
+    q_t = clamp(half_even((sum_(j <= t) H_jt T_j - sum_(j < t) H_jt q_j step_j) / (H_tt step_t))),
     the best integer for the part of the outputs that columns up to t bring; in float64, from the
     largest H_tt on. A column that is always 0 is rounded to nearest.
     """
-    w, own, cross, steps = problem.weights, problem.own, problem.cross, problem.steps
-    wanted = problem.rows(w.wanted)
+    w, own, steps = problem.weights, problem.own, problem.steps
+    wanted = problem.target
     whole = np.empty_like(wanted)
     for g in range(len(own)):
-        path = np.zeros_like(wanted[g])  # sum_j C_jt w_j - H_jt q_j step_j so far, for every t
+        path = np.zeros_like(wanted[g])  # sum_j H_jt (T_j - q_j step_j) so far, for every t
         for t in np.argsort(-np.diag(own[g]), kind="stable"):
-            path += wanted[g, :, t, None] * cross[g, t]
+            path += wanted[g, :, t, None] * own[g, t]
             dead = own[g, t, t] <= TINY
             best = wanted[g, :, t] if dead else path[:, t] / own[g, t, t]
             whole[g, :, t] = np.clip(np.rint(best / steps[g, :, t]), w.low, w.high)

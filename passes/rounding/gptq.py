@@ -11,7 +11,8 @@ import torch
 from qir.ir.types import Array
 from qir.passes.manager import Claim, changes, register
 from qir.passes.rounding.moments import LayerProblem
-from qir.passes.rounding.round_weights import Function, RoundLayers
+from qir.passes.rounding.round_layers import RoundLayers
+from qir.passes.rounding.round_weights import Function
 from qir.passes.rounding.sweep import spreading, swept
 
 

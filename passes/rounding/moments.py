@@ -2,8 +2,8 @@
 
 With xq what a layer reads in the quantized network and x in the reference, over all windows,
   sum |W' xq + b' - W x - b|**2 = tr (W' - T) H (W' - T)' + what no W' changes,
-H = sum xq xq', T = W (sum x xq') inverse(H), all about the means where b' is free. Where the layer
-makes up for its own rounding alone the reference is the quantized network itself, and T = W.
+H = sum xq xq', T = W (sum x xq') inverse(H), all about the means where b' is free. Where a layer
+makes up for its own rounding alone x is xq, and T = W.
 """
 
 from __future__ import annotations
@@ -15,14 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from qir.ir.graph import Graph
-from qir.ir.op import Value
 from qir.ir.ops import Conv
 from qir.ir.types import Array
-from qir.passes.calibrate import chunk_of, run_chunk
-from qir.passes.rounding.stored_weights import Layer, StoredWeights, layers_of
+from qir.passes.rounding.stored_weights import Layer, StoredWeights, ratio_of
+from qir.passes.rounding.walk import Held, Programs, Stretch
 
-PARTS = 4  # tasks that the samples are cut into
 AT_ONCE = 16  # samples whose float values are held
 TINY = 1e-12  # for a diagonal of nothing
 DIGITS = 1e-9  # of the squares that are subtracted from each other
@@ -33,16 +30,25 @@ DAMPING = 0.01  # of the mean of H's diagonal, as in GPTQ
 class LayerProblem:
     """The weights of a layer, and moments of what it reads, by group of the convolution.
 
-    own = mean xq xq', cross = mean x xq' (G, K, K), about the means; mean of xq, and of x (G, K).
+    own = mean xq xq', cross = mean x xq', own_of_float = mean x x' (G, K, K), about the means where
+    there is a bias; mean of xq, and of x (G, K).
     shrinkage: of what `own` has off its diagonal, the part that is not believed.
+    ridge:     how little is believed of how xq differs from x; inf: T = W.
     """
 
     weights: StoredWeights
     own: Array
     cross: Array
+    own_of_float: Array
     mean: Array
     mean_of_float: Array
     shrinkage: float = 0.0
+    ridge: float = 0.0
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether the layer makes up for its own rounding alone: x is xq."""
+        return np.array_equal(self.own, self.cross)
 
     def rows(self, x: Array) -> Array:
         """An array like the weights as (G, O / G, K)."""
@@ -66,28 +72,41 @@ class LayerProblem:
         """
         diagonal = np.diagonal(self.own, axis1=1, axis2=2)
         spread, eye = diagonal.mean(1), np.eye(self.own.shape[-1])
-        least = DIGITS * (spread + (self.mean**2).mean(1)) + TINY
         own = (1 - self.shrinkage) * self.own + self.shrinkage * eye * diagonal[:, None]
-        return np.asarray(own + eye * (DAMPING * spread + least)[:, None, None])
+        return np.asarray(own + eye * (DAMPING * spread + self._least)[:, None, None])
+
+    @property
+    def _least(self) -> Array:
+        """(G,) what differences of float64 sums, and a diagonal of nothing, are taken for."""
+        spread = np.diagonal(self.own, axis1=1, axis2=2).mean(1)
+        return np.asarray(DIGITS * (spread + (self.mean**2).mean(1)) + TINY)
 
     @property
     def target(self) -> Array:
-        """T (G, O / G, K): the best real weights for what the quantized network brings; damping
-        pulls them to the float ones.
+        """T (G, O / G, K): the best real weights for what the quantized network brings,
+
+            T = W + W (cross - own) inverse(own + ridge * diag(own)),
+
+        the nearer to the float ones the less the moments are believed.
         """
-        hessian, wanted = self.hessian, self.rows(self.weights.wanted)
-        asked = wanted @ (self.cross + hessian - self.own)
-        return np.linalg.solve(hessian, asked.swapaxes(1, 2)).swapaxes(1, 2)
+        wanted = self.rows(self.weights.wanted)
+        if np.isinf(self.ridge):
+            return wanted
+        diagonal, eye = np.diagonal(self.own, axis1=1, axis2=2), np.eye(self.own.shape[-1])
+        sure = self.own + eye * (self.ridge * diagonal + self._least[:, None])[:, None]
+        asked = wanted @ (self.cross - self.own)
+        return np.asarray(wanted + np.linalg.solve(sure, asked.swapaxes(1, 2)).swapaxes(1, 2))
 
     def result(self, whole: Array, change: Array | None = None) -> Mapping[str, Array]:
-        """New constants: the integers (G, O / G, K), scales times `change` (G, O / G, 1), and the
-        bias that keeps the mean.
+        """New constants: the integers (G, O / G, K), scales times `change` (G, O / G, 1) and what
+        keeps the deviation of each channel unless it is alone, and the bias that keeps its mean.
         """
         w, steps = self.weights, self.steps
         stored = w.checked(whole.reshape(w.stored.shape).astype(w.stored.dtype))
         found = {w.constant: stored}
         if w.has_channel_scales:
-            scale = w.scaled(np.ones(len(w.scale)) if change is None else change)
+            times = np.ones(self.channels(w.scale).shape) if change is None else change
+            scale = w.scaled(times.reshape(-1) * self._lost(self.rows(stored) * steps * times))
             steps = steps * self.channels(scale / w.scale)
             found[f"{w.constant}.scale"] = scale
         if w.bias is not None:
@@ -96,74 +115,96 @@ class LayerProblem:
             found[w.bias_name] = (w.bias + (had - has).reshape(-1)).astype(np.float32)
         return found
 
+    def _lost(self, rows: Array) -> Array:
+        """(O,) what brings the deviation of each channel back, of these weights."""
+        if self.is_alone:
+            return np.ones(rows.shape[0] * rows.shape[1])
+        want = _deviation(self.rows(self.weights.wanted), self.own_of_float)
+        return ratio_of(_deviation(rows, self.own), want)
+
+
+def _deviation(rows: Array, moments: Array) -> Array:
+    """(O,) of what rows (G, O / G, K) make of inputs with these moments."""
+    squares = ((rows @ moments) * rows).sum(-1)
+    return np.asarray(np.sqrt(np.maximum(squares, 0.0)).reshape(-1))
+
+
+NAMES = "own", "cross", "own_of_float", "mean", "mean_of_float", "count"
+
 
 def moment_names(layer: str) -> list[str]:
-    """The names of a layer's sums: own, cross, mean, of_float, count."""
-    return [f"{layer}.{what}" for what in ("own", "cross", "mean", "of_float", "count")]
+    """The names of a layer's sums, in the order of NAMES."""
+    return [f"{layer}.{what}" for what in NAMES]
+
+
+SIDES = "seen ", "float "  # of the walk: the simulated graph, and the float one
 
 
 def layer_problem(weights: StoredWeights, sums: Sequence[Mapping[str, Array]]) -> LayerProblem:
     """The moments of a layer out of the sums of all parts of the samples."""
-    own, cross, mean, of_float, count = (
-        sum(part[name] for part in sums) for name in moment_names(weights.layer)
-    )
-    own, cross, mean, of_float = (np.asarray(x) / count for x in (own, cross, mean, of_float))
+    *sums_of, count = (sum(part[name] for part in sums) for name in moment_names(weights.layer))
+    own, cross, own_of_float, mean, of_float = (np.asarray(x) / count for x in sums_of)
     if weights.bias is not None:
         own = own - mean[..., :, None] * mean[..., None, :]
         cross = cross - of_float[..., :, None] * mean[..., None, :]
-    return LayerProblem(weights, own, cross, mean, of_float)
+        own_of_float = own_of_float - of_float[..., :, None] * of_float[..., None, :]
+    return LayerProblem(weights, own, cross, own_of_float, mean, of_float)
 
 
 def moments(
-    graph: Graph, reference: Graph, layers: tuple[str, ...], sample: tuple[Array, ...]
+    seen: Stretch,
+    reference: Stretch,
+    layers: tuple[Layer, ...],
+    floats: Mapping[str, str],
+    held: Held,
+    held_float: Held,
 ) -> Mapping[str, Array]:
-    """Sums over the samples and windows of these layers: own, cross, mean, of_float, count."""
-    sums: dict[str, Array] = {}
-    ops = {op.names[0]: op for op in layers_of(graph) if op.names[0] in layers}
-    x_float = {op.x.name for op in layers_of(reference) if op.names[0] in layers}
-    x_of = {op.names[0]: op.x.name for op in layers_of(reference)}
-    readers: dict[str, list[Layer]] = {}
-    for op in ops.values():
-        readers.setdefault(op.x.name, []).append(op)
-    held: dict[str, Any] = {}
-    used: dict[str, int] = {}
+    """Sums over the samples and windows of these layers, by moment_names; and the values at the end
+    of both stretches, by next_names.
 
-    def hold(value: Value, x: Any) -> None:
-        if value.name in x_float:
-            held[value.name] = torch.cat([held[value.name], x]) if value.name in held else x
-
-    def add(value: Value, x: Any) -> None:
-        for op in readers.get(value.name, ()):
-            layer, start = op.names[0], used.get(op.names[0], 0)
-            used[layer] = start + len(x)
-            of_float = held[x_of[layer]][start : used[layer]]
-            for name, total in _sums(op, x, of_float).items():
-                key = f"{layer}.{name}"
-                sums[key] = sums[key] + total if key in sums else total
-
-    own = graph.inputs[0].type.shape[0]
-    size = max(own, min(chunk_of(graph), AT_ONCE) // own * own)
-    for i in range(0, len(sample[0]), size):
-        chunk = tuple(x[i : i + size] for x in sample)
-        held.clear()
-        used.clear()
-        run_chunk(reference, chunk, hold)
-        run_chunk(graph, chunk, add)
-    return sums
+    layers: as they are in the simulated graph.
+    floats: what a layer reads in the reference, by the layer's name; where it has none the layer is
+            held to its own rounding alone, and cross = own.
+    held:   the values at the start of a stretch, for all samples.
+    """
+    total: dict[str, Array] = {}
+    ends: dict[str, list[Array]] = {}
+    kept: tuple[Programs, Programs] = {}, {}
+    count = len(next(iter(held.values())))
+    size = min(AT_ONCE, seen.at_once)
+    for i in range(0, count, size):
+        pairs = (seen, held), (reference, held_float)
+        chunks = [{name: x[i : i + size] for name, x in start.items()} for _, start in pairs]
+        mine, theirs = (
+            one.run(chunk, programs)
+            for (one, _), chunk, programs in zip(pairs, chunks, kept, strict=True)
+        )
+        for op in layers:
+            of_float = theirs[floats[op.names[0]]] if op.names[0] in floats else None
+            for name, x in _sums(op, mine[op.x.name], of_float).items():
+                key = f"{op.names[0]}.{name}"
+                total[key] = total[key] + x if key in total else x
+        for side, one, chunk, values in zip(SIDES, (seen, reference), chunks, (mine, theirs),
+                                            strict=True):  # fmt: skip
+            for name, x in one.next_cut(chunk, values).items():
+                ends.setdefault(f"{side}{name}", []).append(x)
+    return total | {name: np.concatenate(parts) for name, parts in ends.items()}
 
 
 def _sums(op: Layer, x: Any, of_float: Any) -> dict[str, Array]:
-    quantized, floats = windows_of(op, x.double()), windows_of(op, of_float.double())
-    turned = floats.transpose(1, 2)
-    own = quantized.transpose(1, 2) @ quantized
-    found = {
-        "own": own,
-        "cross": turned @ quantized,
-        "mean": quantized.sum(1),
-        "of_float": floats.sum(1),
-        "count": torch.tensor(quantized.shape[1]),
-    }
-    return {name: y.numpy() for name, y in found.items()}
+    quantized = windows_of(op, x.double())
+    floats = quantized if of_float is None else windows_of(op, of_float.double())
+    own, turned = quantized.transpose(1, 2) @ quantized, floats.transpose(1, 2)
+    is_own = of_float is None
+    sums = (
+        own,
+        own if is_own else turned @ quantized,
+        own if is_own else turned @ floats,
+        quantized.sum(1),
+        floats.sum(1),
+        torch.tensor(quantized.shape[1]),
+    )
+    return {name: y.numpy() for name, y in zip(NAMES, sums, strict=True)}
 
 
 def windows_of(op: Layer, x: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,8 @@ from qir.ir.types import Array
 from qir.passes.calibration_state import graph_digest
 from qir.passes.manager import Miss
 from qir.passes.rebatch import rebatch
-from qir.passes.rounding.round_weights import RoundWeights
-from qir.passes.rounding.stored_weights import StoredWeights
+from qir.passes.rounding.round_weights import RoundWeights, with_results
+from qir.passes.rounding.stored_weights import StoredWeights, with_float_weights
 from qir.passes.rounding.train_block import BlockProblem
 from qir.passes.rounding.units import Unit, block_units, upstream
 from qir.passes.work import Task
@@ -29,14 +29,21 @@ class RoundBlocks(RoundWeights):
 
     steps: int = 300
 
-    def solve(
-        self, graph: Graph, seen: Graph, reference: Graph, layers: Sequence[StoredWeights]
-    ) -> Sequence[Mapping[str, Array]]:
+    def rounded(
+        self, graph: Graph, reference: Graph, layers: Sequence[StoredWeights]
+    ) -> Iterator[Graph]:
         if self.steps < 1:
             raise PassError(f"{self.name}: steps is {self.steps}, 1 or more is needed")
         units = block_units(graph, reference, layers)
         fit = [u for u in units if not isinstance(rebatch(u.graph, 2), Miss)]
-        return self.tasks("blocks", [self._task(u, seen, reference) for u in fit])
+        done, waves = 0, self.in_waves(fit)
+        for wave in waves:
+            seen = with_float_weights(graph, {w.reals: w.wanted for u in wave for w in u.layers})
+            aim = seen if len(waves) == 1 else reference
+            tasks = [self._task(u, seen, aim) for u in wave]
+            graph = with_results(graph, self.tasks(tasks, done, len(fit)), self.name)
+            done += len(wave)
+            yield graph
 
     def _task(self, unit: Unit, seen: Graph, reference: Graph) -> Task:
         before = upstream(seen, [v.name for v in unit.graph.inputs])

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from qir.ir.errors import PassError
 from qir.ir.graph import Graph
 from qir.ir.types import Array
-from qir.passes.calibration_state import graph_digest
 from qir.passes.manager import Miss, Pass, Record
-from qir.passes.rounding.moments import PARTS, moment_names, moments
-from qir.passes.rounding.round_layer import round_layer
 from qir.passes.rounding.stored_weights import (
     StoredWeights,
     layers_of,
     stored_weights,
-    with_float_weights,
     with_weights,
 )
-from qir.passes.rounding.units import upstream
 from qir.passes.work import Processes, Store, Task, Tell, quiet, run_tasks
 
+T = TypeVar("T")
 Function = Callable[..., Mapping[str, Array]]
 
 
@@ -33,16 +29,16 @@ Function = Callable[..., Mapping[str, Array]]
 class RoundWeights(Pass):
     """Base of the passes that choose stored weights by what they do to outputs, on a sample.
 
-    The layers are taken in `waves`, one part of the network after the other. Within a wave each
-    layer or block is a task of its own, so all run at once: what it reads is what the network gives
-    with the waves before rounded and the weights of its own still floats. With one wave each makes
-    up for its own rounded weights alone; with more, also for how what it reads differs from the
-    float graph, which no other may do too: with as many waves as layers none does.
+    The network is rounded in `waves`, one part after the other; None: each layer, or each block, is
+    a wave. Within a wave all are tasks of their own: what one reads is what the network gives with
+    the waves before rounded and the weights of its own still floats. It makes up for its own
+    rounding, and for how what it reads differs from the float graph, which no two may do for the
+    same difference.
     """
 
     reference: Graph | None = None
     sample: tuple[Array, ...] = ()
-    waves: int = 1
+    waves: int | None = None
     executor: Executor | None = field(default=None, compare=False)
     store: Store | None = field(default=None, compare=False)
     tell: Tell = field(default=quiet, compare=False)
@@ -63,37 +59,36 @@ class RoundWeights(Pass):
         """The function that rounds a layer or block, and its arguments behind the first."""
         raise NotImplementedError(type(self).__name__)
 
-    def solve(
-        self, graph: Graph, seen: Graph, reference: Graph, layers: Sequence[StoredWeights]
-    ) -> Sequence[Mapping[str, Array]]:
-        """New constants for the graph; `seen` is the graph whose values the layers read, and
-        `reference` the one whose values theirs are to be.
-        """
+    def rounded(
+        self, graph: Graph, reference: Graph, layers: Sequence[StoredWeights]
+    ) -> Iterator[Graph]:
+        """The graph after each wave, with new constants for its layers."""
         raise NotImplementedError(type(self).__name__)
 
     def run(self, graph: Graph, record: Record) -> Graph:
         if self.reference is None or not self.sample:
             record.misses.append(Miss("no float graph and sample are given"))
             return graph
-        if self.waves < 1:
+        if self.waves is not None and self.waves < 1:
             raise PassError(f"{self.name}: waves is {self.waves}, 1 or more is needed")
         known = [stored_weights(graph, self.reference, op) for op in layers_of(graph)]
-        left = [w for w in known if not isinstance(w, Miss)]
-        record.rewrites = len(left)
+        layers = [w for w in known if not isinstance(w, Miss)]
+        record.rewrites = len(layers)
         record.misses += [w for w in known if isinstance(w, Miss)]
-        size = max(1, -(-len(left) // self.waves))
         with nullcontext(self.executor) if self.executor is not None else Processes() as pool:
-            here = replace(self, executor=pool)
-            while left:
-                seen = with_float_weights(graph, {w.reals: w.wanted for w in left})
-                aim = seen if self.waves == 1 else self.reference
-                results = here.solve(graph, seen, aim, left[:size])
-                found = {name: array for result in results for name, array in result.items()}
-                graph, left = with_weights(graph, found, self.name), left[size:]
+            for after in replace(self, executor=pool).rounded(graph, self.reference, layers):
+                graph = after
         return graph
 
-    def tasks(self, what: str, tasks: Sequence[Task]) -> Sequence[Mapping[str, Array]]:
-        return run_tasks(f"{self.name}: {what}", tasks, self.executor, self.store, self.tell)
+    def in_waves(self, work: Sequence[T]) -> Sequence[Sequence[T]]:
+        """Layers or blocks, in the order of the graph, cut into waves."""
+        size = 1 if self.waves is None else max(1, -(-len(work) // self.waves))
+        return [work[i : i + size] for i in range(0, len(work), size)]
+
+    def tasks(self, tasks: Sequence[Task], done: int, of: int) -> Sequence[Mapping[str, Array]]:
+        """The results of one wave, behind the `done` tasks, of all waves `of`, that are done."""
+        tell = lambda what, now, _: self.tell(what, done + now, of)  # noqa: E731
+        return run_tasks(self.name, tasks, self.executor, self.store, tell)
 
     @property
     def digest(self) -> str:
@@ -101,30 +96,6 @@ class RoundWeights(Pass):
         return hashlib.sha256(b"".join(x.tobytes() for x in self.sample)).hexdigest()
 
 
-@dataclass(frozen=True)
-class RoundLayers(RoundWeights):
-    """Base of the passes that know each layer by the moments of what it reads."""
-
-    def solve(
-        self, graph: Graph, seen: Graph, reference: Graph, layers: Sequence[StoredWeights]
-    ) -> Sequence[Mapping[str, Array]]:
-        names = tuple(w.layer for w in layers)
-        parts = tuple(upstream(g, names) for g in (seen, reference))
-        size = -(-len(self.sample[0]) // PARTS)
-        data = " ".join([*map(graph_digest, parts), *names, self.digest])
-        sums = self.tasks("moments", [
-            Task(f"moments {i} {size} {data}", moments,
-                 (*parts, names, tuple(x[i : i + size] for x in self.sample)))
-            for i in range(0, len(self.sample[0]), size)
-        ])  # fmt: skip
-        function, options = self.work()
-        of = f"{self.name} {options!r} {graph_digest(graph)} {data}"
-        return self.tasks("layers", [
-            Task(f"{of} {w.layer}", round_layer, (w, _own(sums, w.layer), function, *options))
-            for w in layers
-        ])  # fmt: skip
-
-
-def _own(sums: Sequence[Mapping[str, Array]], layer: str) -> list[Mapping[str, Array]]:
-    """Of the moments of all layers those of one."""
-    return [{key: part[key] for key in moment_names(layer)} for part in sums]
+def with_results(graph: Graph, results: Iterable[Mapping[str, Array]], by: str) -> Graph:
+    """The graph with the constants that tasks found."""
+    return with_weights(graph, {name: x for result in results for name, x in result.items()}, by)

@@ -15,6 +15,8 @@ from qir.passes.manager import Miss
 from qir.passes.quantize_weights import LARGEST_SUM
 
 Layer = Conv | Linear
+MOST = 1.5  # times that a scale may become larger or smaller for a deviation
+FLAT = 1e-9  # a channel of no greater deviation has none to keep
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,13 @@ class StoredWeights:
         sums = np.abs(stored.astype(np.int64) * self.mult).reshape(rows, -1).sum(1) * self.x_reach
         fits = (sums < LARGEST_SUM).reshape(-1, *[1] * (stored.ndim - 1))
         return np.where(fits, stored, self.stored).astype(self.stored.dtype)
+
+
+def ratio_of(has: Array, want: Array) -> Array:
+    """(O,) what scales are times to be for channels of deviations `has` to have those wanted."""
+    is_flat = (has <= FLAT) | (want <= FLAT)
+    ratio = np.where(is_flat, 1.0, want / np.maximum(has, FLAT))
+    return ratio.clip(1 / MOST, MOST)
 
 
 def stored_weights(graph: Graph, reference: Graph, op: Layer) -> StoredWeights | Miss:

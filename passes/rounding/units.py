@@ -55,11 +55,11 @@ def layer_unit(graph: Graph, reference: Graph, op: Layer, weights: StoredWeights
     if graph.use_counts[end.name] == 1 and readers and isinstance(readers[0], (Relu, Clip)):
         clamp = readers[0].result
         end = clamp if clamp.name in reference.producers else end
-    return Unit(extract(graph, [_stored(graph, op.x)], [end.name]), (weights,))
+    return Unit(extract(graph, [stored(graph, op.x)], [end.name]), (weights,))
 
 
-def _stored(graph: Graph, value: Value) -> str:
-    """The integers of a value where it has some, else the value itself."""
+def stored(graph: Graph, value: Value) -> str:
+    """The name of the integers of a value where it has some, else of the value itself."""
     before = graph.producers.get(value.name)
     return before.x.name if isinstance(before, Dequantize) else value.name
 

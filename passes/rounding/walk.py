@@ -1,0 +1,93 @@
+"""A walk along a graph: values at one cut after the other, for all samples, each op run once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from qir.ir.graph import Graph
+from qir.ir.torch_executor import FloatProgram
+from qir.ir.types import Array, integer_of
+from qir.passes.calibrate import chunk_of, remade
+from qir.passes.rounding.units import extract, stored
+
+Programs = dict[int, FloatProgram | None]
+Held = Mapping[str, Array]
+"""Values at a cut, by name: (samples, *shape of the value), integers as they are stored."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A part of a graph, from the values of one cut to those that are asked for, and those of the
+    next cut; names that are in both cuts are not computed.
+    """
+
+    graph: Graph
+    cut: tuple[str, ...]
+
+    @property
+    def at_once(self) -> int:
+        """How many samples to run at once, to keep the largest values bounded."""
+        own = self.graph.inputs[0].type.shape[0] if self.graph.inputs else 1
+        return max(1, chunk_of(self.graph) // max(1, own))
+
+    def run(self, held: Held, programs: Programs) -> Mapping[str, Any]:
+        """Everything computed, as tensors (samples * rows, ...), at once where that can be."""
+        given = [torch.from_numpy(held[v.name]) for v in self.graph.inputs]
+        if not self.graph.outputs:
+            return {}
+        count = len(given[0])
+        with torch.no_grad():
+            if (whole := remade(self.graph, count, programs)) is not None:
+                outputs = whole(*[x.flatten(0, 1) if x.dim() > 1 else x for x in given])
+            else:
+                one = remade(self.graph, 1, programs)
+                assert one is not None
+                each = [one(*[x[i] for x in given]) for i in range(count)]
+                outputs = tuple(torch.cat(ys) for ys in zip(*each, strict=True))
+        return {v.name: y for v, y in zip(self.graph.outputs, outputs, strict=True)}
+
+    def next_cut(self, held: Held, computed: Mapping[str, Any]) -> Held:
+        """What is held from here on."""
+        count = len(next(iter(held.values())))
+        kinds = {v.name: integer_of(v.type.elem) for v in self.graph.outputs}
+        found = {}
+        for name in self.cut:
+            if name in held:
+                found[name] = held[name]
+                continue
+            y = computed[name].numpy()
+            kind = kinds[name]
+            y = y if kind is None else y.astype(kind.carrier)
+            found[name] = y.reshape(count, -1, *y.shape[1:])
+        return found
+
+
+def stretch(
+    graph: Graph, held: Iterable[str], wanted: Iterable[str], cut: Sequence[str]
+) -> Stretch:
+    """From the values that are held to `wanted` and the next cut."""
+    have = set(held)
+    ends = dict.fromkeys([*wanted, *(name for name in cut if name not in have)])
+    part = extract(graph, have, list(ends))
+    read = {v.name for op in part.ops for v in op.operands} | set(ends)
+    inputs = tuple(v for v in part.inputs if v.name in read)
+    return Stretch(Graph(part.name, inputs, part.ops, part.outputs, part.output_names, part.stage),
+                   tuple(cut))  # fmt: skip
+
+
+def cut_before(graph: Graph, layers: Iterable[str]) -> tuple[str, ...]:
+    """The values, made before the first of these layers, that it and the ops behind it read; the
+    integers where a value is dequantized.
+    """
+    names = set(layers)
+    at = next(i for i, op in enumerate(graph.ops) if op.names[0] in names)
+    moving = {v.name for v in graph.inputs}
+    for op in graph.ops[:at]:
+        if any(v.name in moving for v in op.operands):
+            moving.update(op.names)
+    read = (v for op in graph.ops[at:] for v in op.operands if v.name in moving)
+    return tuple(dict.fromkeys(stored(graph, v) for v in read))
