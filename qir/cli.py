@@ -105,7 +105,15 @@ def _compile(commands: Any) -> None:
     )
     _mixed(p.add_argument_group("limits of --bits mixed, one or more"))
     p.add_argument(
-        "--rounding", metavar="METHOD", help="of weights: adaround, adaquant, gptq, gpfq"
+        "--rounding",
+        metavar="METHOD",
+        help="of weights: adaround, adaquant, gptq, gpfq; adaround-blocks, adaquant-blocks",
+    )
+    p.add_argument(
+        "--waves",
+        type=_positive,
+        help="parts of the network that are rounded in turn; 1: all layers at once, for many"
+        " workers (default: each layer is one)",
     )
     p.add_argument("--batch", type=_positive, help="what a free batch size becomes (1)")
     p.add_argument(

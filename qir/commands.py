@@ -7,7 +7,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import qir
 from qir.backends.targets import TARGETS
-from qir.ir.errors import ArtifactError, DataError
+from qir.ir.errors import ArtifactError, DataError, PassError
 from qir.ir.textfile import write_whole
 from qir.ir.types import Array
 from qir.machines import machines
@@ -48,7 +48,7 @@ def compile_model(given: Namespace) -> None:
             calibration=read_batches(given.calibration) if given.calibration else None,
             target=given.target,
             bits=_bits(given),
-            rounding=given.rounding,
+            rounding=_rounding(given),
             batch=given.batch,
             shapes=dict(given.shape) or None,
             name=given.name,
@@ -66,6 +66,17 @@ def compile_model(given: Namespace) -> None:
     out.print(f"no overflow: {claims} intermediates stay within their bits", highlight=False)
     out.print(f"memory: {memory(report.sizes)}", highlight=False)
     out.print(f"written to {output}; `qir report {output}` tells more", highlight=False)
+
+
+def _rounding(given: Namespace) -> Any:
+    """How weights are rounded, in as many waves as are asked for."""
+    if given.waves is None:
+        return given.rounding
+    if given.rounding is None:
+        raise PassError("--waves: given without --rounding, a method is needed")
+    from qir.passes.rounding import method_of  # torch, which other commands do without
+
+    return [replace(one, waves=given.waves) for one in method_of(given.rounding)]
 
 
 def _bits(given: Namespace) -> Any:

@@ -26,6 +26,7 @@ from qir.passes.channel_ranges import first_samples
 from qir.passes.manager import Manager, Pass
 from qir.passes.measure_sqnr import measure_sqnr
 from qir.passes.observers import Observer
+from qir.passes.rounding import Rounding
 from qir.passes.work import Tell, quiet
 from qir.quantizing import BitsAsked, Quantizing
 from qir.survey import survey
@@ -40,7 +41,7 @@ def compile(
     calibration: Iterable[Any] | None = None,
     target: str | Target = "cpu",
     bits: BitsAsked = 8,
-    rounding: str | None = None,
+    rounding: Rounding | None = None,
     inputs: Sequence[Any] | None = None,
     batch: int | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
@@ -64,7 +65,8 @@ def compile(
                   them layer by layer; or such a choice: a mapping from layers, or its file. What
                   the network's inputs bring, and its outputs, keep 8 bits.
     rounding:     how weights are rounded: None to the nearest, or adaround, adaquant, gptq, gpfq,
-                  the first two also as adaround-blocks and adaquant-blocks.
+                  the first two also as adaround-blocks and adaquant-blocks; or such passes, as
+                  AdaQuant(waves=1), one after the other.
     inputs:       example inputs of a torch module; the first calibration sample when not given.
     batch:        what a free batch size becomes (1); `shapes` fixes other free sizes, by input.
     observer:     how a range is chosen: min-max, percentile, mse, entropy.

@@ -31,7 +31,7 @@ from qir.passes.mixed_precision import (
     plan_bits,
 )
 from qir.passes.observers import Observer
-from qir.passes.rounding import method_of, rounding_passes
+from qir.passes.rounding import Rounding, method_of, rounding_passes
 from qir.passes.sensitivity.measure import measure_sensitivities
 from qir.passes.sensitivity.sensitivities import Sensitivities
 from qir.passes.work import Processes, Store, Tell
@@ -46,7 +46,7 @@ class Quantizing:
 
     bits: BitsAsked
     observer: str | Observer
-    rounding: str | None
+    rounding: Rounding | None
     machine: Target
     folder: Path | None
     executor: Executor | None
@@ -101,7 +101,8 @@ class Quantizing:
         if self.rounding is None:
             return ()
         if not sample:
-            raise PassError(f"rounding {self.rounding}: no calibration data, samples are needed")
+            named = ", ".join(one.name for one in method_of(self.rounding))
+            raise PassError(f"rounding {named}: no calibration data, samples are needed")
         return rounding_passes(self.rounding, graph, sample, self.executor, self.store, self.tell)
 
     def _choose(

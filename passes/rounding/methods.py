@@ -27,8 +27,12 @@ METHODS: dict[str, tuple[RoundWeights, ...]] = {
 }
 
 
+Rounding = str | RoundWeights | Sequence[RoundWeights]
+"""One of METHODS, or passes one after the other."""
+
+
 def rounding_passes(
-    method: str,
+    method: Rounding,
     reference: Graph,
     sample: tuple[Array, ...],
     executor: Executor | None = None,
@@ -37,17 +41,24 @@ def rounding_passes(
 ) -> Sequence[RoundWeights]:
     """The passes that round the weights of a simulated graph, as pipelines.quantize takes them.
 
-    method: "adaround", or any other of METHODS.
-    Errors: PassError for a name that is none of them.
+    method: "adaround", or any other of METHODS, or passes without data.
+    Errors: PassError for what is none of them.
     """
     return [one.on(reference, sample, executor, store, tell) for one in method_of(method)]
 
 
-def method_of(name: str) -> tuple[RoundWeights, ...]:
+def method_of(given: Rounding) -> tuple[RoundWeights, ...]:
     """The passes of a method, without data yet.
 
-    Errors: PassError for a name that is none of METHODS.
+    Errors: PassError for a name that is none of METHODS, and for what is no such pass.
     """
-    if name not in METHODS:
-        raise PassError(f"rounding {name!r}: not known, one of {', '.join(METHODS)} is needed")
-    return METHODS[name]
+    needed = f"one of {', '.join(METHODS)} is needed"
+    if isinstance(given, str):
+        if given not in METHODS:
+            raise PassError(f"rounding {given!r}: not known, {needed}")
+        return METHODS[given]
+    passes = (given,) if isinstance(given, RoundWeights) else tuple(given)
+    for one in passes:
+        if not isinstance(one, RoundWeights):
+            raise PassError(f"rounding: {one!r} given, {needed}, or such passes")
+    return passes

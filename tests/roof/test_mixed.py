@@ -137,7 +137,7 @@ class Stop(Exception):
     pass
 
 
-@pytest.mark.parametrize("at", ["hessian traces", "adaround: layers"])
+@pytest.mark.parametrize("at", ["hessian traces", "adaround"])
 def test_cut_off_work_goes_on_to_the_same_artifact(block: Block, tmp_path: Path, at: str) -> None:
     asked = {"bits": mixed(size=0.5), "rounding": "adaround"}
     whole = compiled(block, **asked).save(tmp_path / "whole.qir")
@@ -161,7 +161,7 @@ def test_the_command_line(made: Made, tmp_path: Path, capsys: pytest.CaptureFixt
     base = ["compile", str(made.model), "--calibration", str(made.data), "-o"]
     fine = tmp_path / "fine.qir"
     options = ["--bits", "mixed", "--weight-bits", "6", "--choices", "w4a8,w8a8", "--ends", "none"]
-    options += ["--rounding", "gptq"]
+    options += ["--rounding", "gptq", "--waves", "1"]
     assert main([*base, str(fine), *options, "--state", str(tmp_path / "work")]) == 0
     assert (fine / BITS).read_text().count("w") >= 2
     again = tmp_path / "again.qir"
@@ -169,6 +169,9 @@ def test_the_command_line(made: Made, tmp_path: Path, capsys: pytest.CaptureFixt
     capsys.readouterr()
     assert main([*base, str(tmp_path / "x.qir"), "--size", "0.5"]) == 1
     error = "error: --size: given with --bits 8, --bits mixed is needed\n"
+    assert capsys.readouterr().err == error
+    assert main([*base, str(tmp_path / "x.qir"), "--waves", "2"]) == 1
+    error = "error: --waves: given without --rounding, a method is needed\n"
     assert capsys.readouterr().err == error
     assert main([*base, str(tmp_path / "x.qir"), "--bits", "mixed"]) == 1
     assert "no limit is given, one of size, bops" in capsys.readouterr().err
@@ -181,6 +184,7 @@ def test_the_command_line(made: Made, tmp_path: Path, capsys: pytest.CaptureFixt
         ({"bits": (4, 8, 2)}, r"bits: \(4, 8, 2\) given"),
         ({"bits": {"nowhere": "w4a8"}}, "bits for 1 that are no layers"),
         ({"rounding": "up"}, "rounding 'up': not known, one of adaround"),
+        ({"rounding": [4]}, "rounding: 4 given, one of adaround"),
         ({"bits": qir.MixedPrecision(size=0.5, measure="guess")}, "guess"),
     ],
 )
