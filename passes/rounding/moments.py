@@ -160,7 +160,7 @@ def moments(
     held_float: Held,
 ) -> Mapping[str, Array]:
     """Sums over the samples and windows of these layers, by moment_names; and the values at the end
-    of both stretches, by next_names.
+    of both stretches, by a side and their names.
 
     layers: as they are in the simulated graph.
     floats: what a layer reads in the reference, by the layer's name; where it has none the layer is
