@@ -129,7 +129,7 @@ def _deviation(rows: Array, moments: Array) -> Array:
     return np.asarray(np.sqrt(np.maximum(squares, 0.0)).reshape(-1))
 
 
-NAMES = "own", "cross", "own_of_float", "mean", "mean_of_float", "count"
+NAMES = "own", "mean", "count", "cross", "own_of_float", "mean_of_float"  # alone: the first three
 
 
 def moment_names(layer: str) -> list[str]:
@@ -142,8 +142,10 @@ SIDES = "seen ", "float "  # of the walk: the simulated graph, and the float one
 
 def layer_problem(weights: StoredWeights, sums: Sequence[Mapping[str, Array]]) -> LayerProblem:
     """The moments of a layer out of the sums of all parts of the samples."""
-    *sums_of, count = (sum(part[name] for part in sums) for name in moment_names(weights.layer))
-    own, cross, own_of_float, mean, of_float = (np.asarray(x) / count for x in sums_of)
+    names = [name for name in moment_names(weights.layer) if name in sums[0]]
+    own, mean, count, *of_floats = (np.asarray(sum(part[name] for part in sums)) for name in names)
+    own, mean = own / count, mean / count
+    cross, own_of_float, of_float = [x / count for x in of_floats] or (own, own, mean)
     if weights.bias is not None:
         own = own - mean[..., :, None] * mean[..., None, :]
         cross = cross - of_float[..., :, None] * mean[..., None, :]
@@ -164,7 +166,7 @@ def moments(
 
     layers: as they are in the simulated graph.
     floats: what a layer reads in the reference, by the layer's name; where it has none the layer is
-            held to its own rounding alone, and cross = own.
+            held to its own rounding alone.
     held:   the values at the start of a stretch, for all samples.
     """
     total: dict[str, Array] = {}
@@ -193,18 +195,13 @@ def moments(
 
 def _sums(op: Layer, x: Any, of_float: Any) -> dict[str, Array]:
     quantized = windows_of(op, x.double())
-    floats = quantized if of_float is None else windows_of(op, of_float.double())
-    own, turned = quantized.transpose(1, 2) @ quantized, floats.transpose(1, 2)
-    is_own = of_float is None
-    sums = (
-        own,
-        own if is_own else turned @ quantized,
-        own if is_own else turned @ floats,
-        quantized.sum(1),
-        floats.sum(1),
-        torch.tensor(quantized.shape[1]),
-    )
-    return {name: y.numpy() for name, y in zip(NAMES, sums, strict=True)}
+    own = quantized.transpose(1, 2) @ quantized
+    sums = [own, quantized.sum(1), torch.tensor(quantized.shape[1])]
+    if of_float is not None:
+        floats = windows_of(op, of_float.double())
+        turned = floats.transpose(1, 2)
+        sums += [turned @ quantized, turned @ floats, floats.sum(1)]
+    return {name: y.numpy() for name, y in zip(NAMES, sums, strict=False)}
 
 
 def windows_of(op: Layer, x: Any) -> Any:

@@ -107,4 +107,4 @@ def _has_layers(graph: Graph, cut: Sequence[str], name: str, layers: Sequence[st
 
 def _own(sums: Sequence[Mapping[str, Array]], layer: str) -> list[Mapping[str, Array]]:
     """Of the moments of all layers those of one."""
-    return [{key: part[key] for key in moment_names(layer)} for part in sums]
+    return [{key: part[key] for key in moment_names(layer) if key in part} for part in sums]
