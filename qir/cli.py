@@ -107,7 +107,8 @@ def _compile(commands: Any) -> None:
     p.add_argument(
         "--rounding",
         metavar="METHOD",
-        help="of weights: adaround, adaquant, gptq, gpfq; adaround-blocks, adaquant-blocks",
+        help="of weights: adaround, adaquant, gptq, gpfq, quantease,"
+        " adaround-blocks, adaquant-blocks",
     )
     p.add_argument(
         "--waves",

@@ -65,8 +65,8 @@ def compile(
                   them layer by layer; or such a choice: a mapping from layers, or its file. What
                   the network's inputs bring, and its outputs, keep 8 bits.
     rounding:     how weights are rounded: None to the nearest, or adaround, adaquant, gptq, gpfq,
-                  the first two also as adaround-blocks and adaquant-blocks; or such passes, as
-                  AdaQuant(waves=1), one after the other.
+                  quantease, the first two also as adaround-blocks and adaquant-blocks; or such
+                  passes, as AdaQuant(waves=1), one after the other.
     inputs:       example inputs of a torch module; the first calibration sample when not given.
     batch:        what a free batch size becomes (1); `shapes` fixes other free sizes, by input.
     observer:     how a range is chosen: min-max, percentile, mse, entropy.

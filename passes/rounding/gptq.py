@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 
 from qir.ir.types import Array
@@ -20,11 +21,16 @@ def gptq(problem: LayerProblem) -> Mapping[str, Array]:
     """The constants of a layer, rounded by `swept`. w is the float weight at first, or what makes
     up best for other inputs than the float ones (LayerProblem.target).
     """
+    return problem.result(gptq_integers(problem))
+
+
+def gptq_integers(problem: LayerProblem) -> Array:
+    """(G, O / G, K) float64."""
     w, hessian = problem.weights, problem.hessian
     real, steps = torch.from_numpy(problem.target), torch.from_numpy(problem.steps.copy())
     parts = zip(real, steps, hessian, strict=True)
     whole = torch.stack([swept(r, s, spreading(h), (w.low, w.high)) for r, s, h in parts])
-    return problem.result(whole.numpy())
+    return np.asarray(whole.numpy())
 
 
 @register

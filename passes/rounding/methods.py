@@ -14,6 +14,7 @@ from qir.passes.rounding.adaround import AdaRound
 from qir.passes.rounding.adaround_blocks import AdaRoundBlocks
 from qir.passes.rounding.gpfq import Gpfq
 from qir.passes.rounding.gptq import Gptq
+from qir.passes.rounding.quantease import QuantEase
 from qir.passes.rounding.round_weights import RoundWeights
 from qir.passes.work import Store, Tell, quiet
 
@@ -22,6 +23,7 @@ METHODS: dict[str, tuple[RoundWeights, ...]] = {
     "adaquant": (AdaQuant(),),
     "gptq": (Gptq(),),
     "gpfq": (Gpfq(),),
+    "quantease": (QuantEase(),),
     "adaround-blocks": (AdaRound(), AdaRoundBlocks()),
     "adaquant-blocks": (AdaQuant(), AdaQuantBlocks()),
 }

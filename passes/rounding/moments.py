@@ -104,6 +104,8 @@ class LayerProblem:
         w, steps = self.weights, self.steps
         stored = w.checked(whole.reshape(w.stored.shape).astype(w.stored.dtype))
         found = {w.constant: stored}
+        if w.groups is not None and w.groups.name:
+            found[w.groups.name] = w.groups.mult.astype(np.uint8)
         if w.has_channel_scales:
             times = np.ones(self.channels(w.scale).shape) if change is None else change
             scale = w.scaled(times.reshape(-1) * self._lost(self.rows(stored) * steps * times))

@@ -1,4 +1,4 @@
-"""A layer rounded by its moments: how far they are believed, scales of channels, integers."""
+"""A layer rounded by its moments: how far they are believed, scales, integers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 
 from qir.ir.types import Array
 from qir.passes.rounding.moments import LayerProblem, layer_problem
+from qir.passes.rounding.scales import with_best_scales
 from qir.passes.rounding.stored_weights import StoredWeights
 from qir.passes.rounding.sweep import spreading, swept
 
@@ -20,8 +21,7 @@ Method = Callable[..., Mapping[str, Array]]
 
 SHRINKAGES = (0.0, 0.1, 0.3, 0.6, 0.9)
 RIDGES = (inf, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
-ROWS, GROUPS = 64, 16  # of a layer, enough to choose a shrinkage by
-CHANGES = (1.0, 1.05, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55)  # of a scale: 1 where equal
+ROWS, GROUPS = 64, 256  # of a layer, enough to choose a shrinkage by
 
 
 def round_layer(
@@ -32,11 +32,7 @@ def round_layer(
     """
     shrinkage, ridge = best_shrinkage(weights, parts), best_ridge(weights, parts)
     problem = replace(layer_problem(weights, parts), shrinkage=shrinkage, ridge=ridge)
-    if not weights.has_channel_scales:
-        return method(problem, *options)
-    scale = weights.scaled(best_changes(problem).reshape(-1))
-    step = weights.step * (scale / weights.scale).reshape(-1, *[1] * (weights.step.ndim - 1))
-    return method(replace(problem, weights=replace(weights, scale=scale, step=step)), *options)
+    return method(with_best_scales(problem), *options)
 
 
 def best_shrinkage(weights: StoredWeights, parts: Sequence[Moments]) -> float:
@@ -103,22 +99,3 @@ def _apart(problem: LayerProblem, other: LayerProblem) -> float:
 
 def _some(count: int, most: int) -> Array:
     return np.linspace(0, count - 1, min(count, most)).astype(np.int64)
-
-
-def best_changes(problem: LayerProblem) -> Array:
-    """(G, O / G, 1): what each channel's scale is times to be, of CHANGES, for the least error
-    tr D H D' of its row after `swept`.
-
-    Source: this project; scales by the error of outputs as in OBQ and AWQ, of rounded rows.
-    """
-    w, target, steps, hessian = problem.weights, problem.target, problem.steps, problem.hessian
-    changes = torch.tensor(CHANGES)
-    best = []
-    for real, step, h in zip(target, steps, hessian, strict=True):
-        tried = (changes[:, None, None] * torch.tensor(step).float()).flatten(0, 1)
-        wish = torch.tensor(real).float().repeat(len(CHANGES), 1)
-        whole = swept(wish, tried, spreading(h), (w.low, w.high))
-        error = whole * tried - wish
-        loss = ((error @ torch.from_numpy(h).float()) * error).sum(1)
-        best.append(changes[loss.reshape(len(CHANGES), -1).argmin(0)])
-    return torch.stack(best)[..., None].double().numpy()

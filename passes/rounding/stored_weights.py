@@ -12,11 +12,22 @@ from qir.ir.op import Op
 from qir.ir.ops import Constant, Conv, Dequantize, Linear, ScaleGroups
 from qir.ir.types import Array, Quant
 from qir.passes.manager import Miss
-from qir.passes.quantize_weights import LARGEST_SUM
+from qir.passes.quantize_weights import LARGEST_BIAS, LARGEST_SUM, spread
 
 Layer = Conv | Linear
 MOST = 1.5  # times that a scale may become larger or smaller for a deviation
 FLAT = 1e-9  # a channel of no greater deviation has none to keep
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Integers of the groups of input channels: mult (O, ..., ceil(I / block)) int64, the constant
+    called `name`; "" where it is that of another layer too.
+    """
+
+    name: str
+    block: int
+    mult: Array
 
 
 @dataclass(frozen=True)
@@ -27,8 +38,8 @@ class StoredWeights:
               and what the contraction reads.
     bias:     (O,) its float bias, the constant called `bias_name`; None where none may be changed.
     scale:    of the stored weights, (O,) or ().
-    step:     (O, ..., I) float64, the scale of a channel times the integer of a group.
-    mult:     that integer alone, 1 where there are no groups; it broadcasts against `step`.
+    floor:    the least that keeps the bias within i32, as scale.
+    groups:   of input channels, where these have scales of their own.
     wanted:   (O, ..., I) float64, of the float graph.
     low, high: what the storage holds.
     x_reach:  the most that |x - zero_point| can be, in steps of the input.
@@ -41,8 +52,8 @@ class StoredWeights:
     bias: Array | None
     stored: Array
     scale: Array
-    step: Array
-    mult: Array
+    floor: Array
+    groups: Groups | None
     wanted: Array
     low: int
     high: int
@@ -52,16 +63,50 @@ class StoredWeights:
     def has_channel_scales(self) -> bool:
         return self.scale.ndim == 1
 
+    @property
+    def times(self) -> Array:
+        """The integer of each weight's group, (O, ..., I); 1 where there are none, ()."""
+        if self.groups is None:
+            return np.ones((), np.int64)
+        return spread(self.groups.mult, self.groups.block, self.wanted.shape[-1])
+
+    @property
+    def step(self) -> Array:
+        """(O, ..., I) float64, the scale of a channel times the integer of a group."""
+        of_channel = self.scale.reshape(-1, *[1] * (self.wanted.ndim - 1))
+        return np.broadcast_to(of_channel * self.times, self.wanted.shape)
+
     def scaled(self, change: Array) -> Array:
         """The scales of channels times (O,) factors, as floats of 32 bits hold them."""
-        return (self.scale * change.reshape(-1)).astype(np.float32).astype(np.float64)
+        return self.held(self.scale * change.reshape(-1))
+
+    def held(self, scale: Array) -> Array:
+        """Scales (O,) as floats of 32 bits, none below the floor."""
+        return np.maximum(scale, self.floor).astype(np.float32).astype(np.float64)
+
+    def fits(self, stored: Array) -> Array:
+        """(O,) whether sums of products with these integers stay below LARGEST_SUM."""
+        rows = np.abs(stored.astype(np.int64) * self.times).reshape(len(stored), -1)
+        return np.asarray(rows.sum(1) * self.x_reach < LARGEST_SUM)
 
     def checked(self, stored: Array) -> Array:
-        """New integers; rows whose sums of products could pass LARGEST_SUM keep the old ones."""
-        rows = len(stored)
-        sums = np.abs(stored.astype(np.int64) * self.mult).reshape(rows, -1).sum(1) * self.x_reach
-        fits = (sums < LARGEST_SUM).reshape(-1, *[1] * (stored.ndim - 1))
-        return np.where(fits, stored, self.stored).astype(self.stored.dtype)
+        """New integers; the old ones in rows where they do not fit."""
+        return by_row(self.fits(stored), stored, self.stored).astype(self.stored.dtype)
+
+    def with_scales(self, scale: Array, groups: Groups | None) -> StoredWeights:
+        """Other scales and the nearest integers; rows where those do not fit stay as they are."""
+        new = replace(self, scale=scale, groups=groups)
+        stored = np.clip(np.rint(self.wanted / new.step), self.low, self.high)
+        fits = new.fits(stored)
+        if groups is not None and self.groups is not None:
+            groups = replace(groups, mult=by_row(fits, groups.mult, self.groups.mult))
+        stored = by_row(fits, stored, self.stored).astype(self.stored.dtype)
+        return replace(new, groups=groups, scale=np.where(fits, scale, self.scale), stored=stored)
+
+
+def by_row(which: Array, new: Array, old: Array) -> Array:
+    """new[o] where which[o], else old[o]."""
+    return np.where(which.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
 
 def ratio_of(has: Array, want: Array) -> Array:
@@ -78,10 +123,10 @@ def stored_weights(graph: Graph, reference: Graph, op: Layer) -> StoredWeights |
     if not isinstance(reals, Dequantize):
         return Miss("its weights are not stored as integers", name)
     held = graph.producers.get(reals.x.name)
-    groups = held if isinstance(held, ScaleGroups) else None
-    constant = graph.producers.get(groups.w.name) if groups else held
-    mult = graph.producers.get(groups.mult.name) if groups else None
-    if not isinstance(constant, Constant) or (groups and not isinstance(mult, Constant)):
+    scaled = held if isinstance(held, ScaleGroups) else None
+    constant = graph.producers.get(scaled.w.name) if scaled else held
+    groups = _groups(graph, scaled) if scaled else None
+    if not isinstance(constant, Constant) or (scaled and groups is None):
         return Miss("its weights are no constant", name)
     if graph.use_counts[constant.names[0]] > 1 or graph.use_counts[op.w.name] > 1:
         return Miss("its weights are those of another layer too", name)
@@ -91,10 +136,6 @@ def stored_weights(graph: Graph, reference: Graph, op: Layer) -> StoredWeights |
     wanted = _float_weights(reference, name, constant.value.shape)
     if isinstance(wanted, Miss):
         return wanted
-    times = np.ones((), np.int64)
-    if groups and isinstance(mult, Constant):
-        times = groups.spread(mult.value.array.astype(np.int64))
-    step = np.broadcast_to(quant.spread(wanted.shape)[0] * times, wanted.shape)
     bias = _own_bias(graph, op)
     return StoredWeights(
         layer=name,
@@ -104,13 +145,21 @@ def stored_weights(graph: Graph, reference: Graph, op: Layer) -> StoredWeights |
         bias=bias.value.array if bias else None,
         stored=constant.value.array,
         scale=quant.scale.array,
-        step=step,
-        mult=times,
+        floor=_floor(graph, op, quant.scale.array, bias),
+        groups=groups,
         wanted=wanted,
         low=quant.storage.min,
         high=quant.storage.max,
         x_reach=_reach(graph, op),
     )
+
+
+def _groups(graph: Graph, op: ScaleGroups) -> Groups | None:
+    held = graph.producers.get(op.mult.name)
+    if not isinstance(held, Constant):
+        return None
+    name = held.names[0] if graph.use_counts[held.names[0]] == 1 else ""
+    return Groups(name, op.block, held.value.array.astype(np.int64))
 
 
 def _own_bias(graph: Graph, op: Layer) -> Constant | None:
@@ -128,6 +177,15 @@ def _float_weights(reference: Graph, name: str, shape: tuple[int, ...]) -> Array
     if weights.value.shape != shape:
         return Miss(f"float weights are {weights.value.shape}, {shape} is needed", name)
     return weights.value.array.astype(np.float64)
+
+
+def _floor(graph: Graph, op: Layer, scale: Array, bias: Constant | None) -> Array:
+    """What quantize_weights keeps scales above for the bias; no higher than they are."""
+    before = graph.producers.get(op.x.name)
+    if bias is None or not isinstance(before, Dequantize):
+        return np.zeros_like(scale)
+    reach = np.abs(bias.value.array.astype(np.float64)) / float(before.x.type.quant.scale.array)
+    return np.minimum(scale, (reach if scale.ndim else reach.max()) / LARGEST_BIAS)
 
 
 def _reach(graph: Graph, op: Layer) -> int:
