@@ -15,7 +15,7 @@ from qir.ir.types import Array
 from qir.passes.calibrate import chunk_of, chunks, run_chunk
 
 SAMPLES = 256
-ELEMENTS = 1 << 24  # of all samples held: 64 MiB of float32
+ELEMENTS = 1 << 26  # of all samples held: 256 MiB of float32
 
 
 def first_samples(

@@ -25,7 +25,7 @@ from qir.passes.rounding.stored_weights import (
     with_weights,
 )
 
-CHUNKS = 4  # the whole sample runs at once: this many calibration chunks at most
+CHUNKS = 16  # the whole sample runs at once: this many calibration chunks at most
 
 
 @dataclass(frozen=True)

@@ -46,13 +46,17 @@ class Store:
     folder: Path | None = None
     version: str = ""
 
+    def has(self, key: str) -> bool:
+        return self.folder is not None and self._path(key).exists()
+
     def get(self, key: str) -> Result | None:
         """The result of this key, None when there is none.
 
         Errors: DataError for a damaged file.
         """
-        if self.folder is None or not (path := self._path(key)).exists():
+        if not self.has(key):
             return None
+        path = self._path(key)
         content = path.read_bytes()
         body = content[len(MAGIC) + 32 :]
         if content != MAGIC + hashlib.sha256(body).digest() + body:

@@ -20,7 +20,6 @@ from qir.ir.types import Array
 from qir.passes.rounding.stored_weights import Layer, StoredWeights, ratio_of
 from qir.passes.rounding.walk import Held, Programs, Stretch
 
-AT_ONCE = 16  # samples whose float values are held
 TINY = 1e-12  # for a diagonal of nothing
 DIGITS = 1e-9  # of the squares that are subtracted from each other
 DAMPING = 0.01  # of the mean of H's diagonal, as in GPTQ
@@ -162,6 +161,7 @@ def moments(
     floats: Mapping[str, str],
     held: Held,
     held_float: Held,
+    at_once: int,
 ) -> Mapping[str, Array]:
     """Sums over the samples and windows of these layers, by moment_names; and the values at the end
     of both stretches, by a side and their names.
@@ -170,15 +170,15 @@ def moments(
     floats: what a layer reads in the reference, by the layer's name; where it has none the layer is
             held to its own rounding alone.
     held:   the values at the start of a stretch, for all samples.
+    at_once: samples that run together; sums of floats depend on it.
     """
     total: dict[str, Array] = {}
     ends: dict[str, list[Array]] = {}
     kept: tuple[Programs, Programs] = {}, {}
     count = len(next(iter(held.values())))
-    size = min(AT_ONCE, seen.at_once)
-    for i in range(0, count, size):
+    for i in range(0, count, at_once):
         pairs = (seen, held), (reference, held_float)
-        chunks = [{name: x[i : i + size] for name, x in start.items()} for _, start in pairs]
+        chunks = [{name: x[i : i + at_once] for name, x in start.items()} for _, start in pairs]
         mine, theirs = (
             one.run(chunk, programs)
             for (one, _), chunk, programs in zip(pairs, chunks, kept, strict=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qir.ir.graph import Graph
 from qir.ir.types import Array
+from qir.passes.calibrate import chunk_of
 from qir.passes.calibration_state import graph_digest
 from qir.passes.rounding.moments import SIDES, moment_names, moments
 from qir.passes.rounding.round_layer import round_layer
@@ -17,6 +18,7 @@ from qir.passes.rounding.walk import Held, cut_before, stretch
 from qir.passes.work import Task, run_tasks
 
 PARTS = 4  # tasks that the samples are cut into
+AT_ONCE = 16  # samples that run together, fewer where values are large
 
 
 @dataclass(frozen=True)
@@ -33,14 +35,16 @@ class RoundLayers(RoundWeights):
         walk, done = Walk.started(graph, reference, self.sample), 0
         for wave in self.in_waves(layers):
             names = [w.layer for w in wave]
-            seen = with_float_weights(graph, {w.reals: w.wanted for w in wave})
-            walk, sums = walk.to(seen, names, self)
             function, options = self.work()
             of = f"{self.name} {options!r} {graph_digest(graph)} {graph_digest(reference)}"
+            keys = [f"{of} {names} {self.digest} {name}" for name in names]
+            sums: Sequence[Mapping[str, Array]] = ()
+            if not self.has_all(keys):  # else the walk goes on later, from where it is
+                seen = with_float_weights(graph, {w.reals: w.wanted for w in wave})
+                walk, sums = walk.to(seen, names, self)
             results = self.tasks([
-                Task(f"{of} {names} {self.digest} {w.layer}", round_layer,
-                     (w, _own(sums, w.layer), function, *options))
-                for w in wave
+                Task(key, round_layer, (w, _own(sums, w.layer), function, *options))
+                for key, w in zip(keys, wave, strict=True)
             ], done, len(layers))  # fmt: skip
             graph, done = with_results(graph, results, self.name), done + len(wave)
             yield graph
@@ -49,11 +53,13 @@ class RoundLayers(RoundWeights):
 @dataclass(frozen=True)
 class Walk:
     """How far both graphs have been run: for each part of the samples the values at a cut of the
-    simulated graph, and of the reference.
+    simulated graph, and of the reference. As many samples run together all the way, so that one
+    long step gives the same floats as two short ones.
     """
 
     reference: Graph
     held: tuple[tuple[Held, Held], ...]
+    at_once: int
 
     @staticmethod
     def started(graph: Graph, reference: Graph, sample: tuple[Array, ...]) -> Walk:
@@ -67,7 +73,8 @@ class Walk:
             )
             for i in range(0, len(rows[0]), size)
         )
-        return Walk(reference, tuple((mine, theirs) for mine, theirs in parts))
+        at_once = min(AT_ONCE, max(1, chunk_of(graph) // max(1, own)))
+        return Walk(reference, tuple((mine, theirs) for mine, theirs in parts), at_once)
 
     def to(
         self, seen: Graph, wave: Sequence[str], by: RoundWeights
@@ -87,7 +94,7 @@ class Walk:
             stretch(self.reference, others, floats.values(), cut_before(self.reference, wave)),
         )
         found = run_tasks(f"{by.name}: moments", [
-            Task("", moments, (*pair, layers, floats, *held)) for held in self.held
+            Task("", moments, (*pair, layers, floats, *held, self.at_once)) for held in self.held
         ], by.executor)  # fmt: skip
         held = tuple(
             tuple(
@@ -96,7 +103,7 @@ class Walk:
             )
             for part in found
         )
-        return Walk(self.reference, tuple((a, b) for a, b in held)), found
+        return replace(self, held=tuple((a, b) for a, b in held)), found
 
 
 def _has_layers(graph: Graph, cut: Sequence[str], name: str, layers: Sequence[str]) -> bool:

@@ -90,6 +90,10 @@ class RoundWeights(Pass):
         tell = lambda what, now, _: self.tell(what, done + now, of)  # noqa: E731
         return run_tasks(self.name, tasks, self.executor, self.store, tell)
 
+    def has_all(self, keys: Sequence[str]) -> bool:
+        """Whether the results of all these tasks are kept from before."""
+        return self.store is not None and all(self.store.has(key) for key in keys)
+
     @property
     def digest(self) -> str:
         """Of the samples, for the keys of tasks."""

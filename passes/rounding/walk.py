@@ -11,7 +11,7 @@ import torch
 from qir.ir.graph import Graph
 from qir.ir.torch_executor import FloatProgram
 from qir.ir.types import Array, integer_of
-from qir.passes.calibrate import chunk_of, remade
+from qir.passes.calibrate import remade
 from qir.passes.rounding.units import extract, stored
 
 Programs = dict[int, FloatProgram | None]
@@ -27,12 +27,6 @@ class Stretch:
 
     graph: Graph
     cut: tuple[str, ...]
-
-    @property
-    def at_once(self) -> int:
-        """How many samples to run at once, to keep the largest values bounded."""
-        own = self.graph.inputs[0].type.shape[0] if self.graph.inputs else 1
-        return max(1, chunk_of(self.graph) // max(1, own))
 
     def run(self, held: Held, programs: Programs) -> Mapping[str, Any]:
         """Everything computed, as tensors (samples * rows, ...), at once where that can be."""

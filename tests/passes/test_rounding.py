@@ -30,7 +30,7 @@ from qir.passes.rounding.gpfq import gpfq
 from qir.passes.rounding.gptq import Gptq, gptq, gptq_integers
 from qir.passes.rounding.moments import LayerProblem, layer_problem, moment_names, moments
 from qir.passes.rounding.round_layer import best_ridge, best_shrinkage
-from qir.passes.rounding.round_layers import RoundLayers, Walk
+from qir.passes.rounding.round_layers import AT_ONCE, RoundLayers, Walk
 from qir.passes.rounding.scales import with_best_scales
 from qir.passes.rounding.stored_weights import (
     Groups,
@@ -177,7 +177,7 @@ def moments_of(seen: Graph, reference: Graph, layer: str, sample: Array) -> Mapp
     assert isinstance(op, (Conv, Linear)) and isinstance(of_float, (Conv, Linear))
     held = {"x": sample.reshape(-1, *seen.inputs[0].type.shape)}
     pair = (stretch(seen, held, [op.x.name], ()), stretch(reference, held, [of_float.x.name], ()))
-    return moments(*pair, (op,), {layer: of_float.x.name}, held, held)
+    return moments(*pair, (op,), {layer: of_float.x.name}, held, held, AT_ONCE)
 
 
 @pytest.mark.parametrize("groups, stride, dilation", [(1, 1, 1), (2, 2, 1), (6, 1, 2), (3, 2, 2)])

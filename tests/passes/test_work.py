@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ import torch
 from qir.ir.errors import DataError
 from qir.passes.rounding.adaround import AdaRound
 from qir.passes.rounding.adaround_blocks import AdaRoundBlocks
+from qir.passes.rounding.gptq import Gptq
 from qir.passes.work import Processes, Store, Task, on_one_thread, run_tasks
 from tests.passes.rounding_net import net, samples, simulated
 from tests.tree import ROOT
@@ -127,3 +129,24 @@ def test_killed_work_goes_on_where_it_was(tmp_path: Path) -> None:
     assert {file: file.stat().st_mtime_ns for file in kept} == kept
     assert len(list(tmp_path.iterdir())) == 4
     assert resumed == simulated(net(), samples(32), AdaRound(steps=40))
+
+
+class Idle(Executor):
+    """One that there must be nothing to do for."""
+
+    def submit(self, *_: object, **__: object) -> NoReturn:
+        raise AssertionError("a task was given")
+
+
+def test_what_is_kept_is_not_computed_again(tmp_path: Path) -> None:
+    """Not even what the layers read, up to the first one that is still to be rounded: from there
+    on the floats are the same as when every layer was walked to.
+    """
+    store = Store(tmp_path)
+    first = simulated(net(), samples(32), Gptq(store=store))
+    assert simulated(net(), samples(32), Gptq(store=store, executor=Idle())) == first
+    *_, last = sorted(tmp_path.iterdir(), key=lambda file: file.stat().st_mtime_ns)
+    last.unlink()
+    with pytest.raises(AssertionError, match="a task was given"):
+        simulated(net(), samples(32), Gptq(store=store, executor=Idle()))
+    assert simulated(net(), samples(32), Gptq(store=store)) == first
