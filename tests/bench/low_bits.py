@@ -4,14 +4,15 @@ linear  4096 x 4096 at batch 1, its weights from memory: copies of 128 MB take t
         cache holds the next one; against how fast the same bytes can be read at all
 conv    layers of resnet20 and mobilenetv2, all that they read in the caches
 
-One thread, AVX2. The kernels compared run in turn; least and median microseconds.
+One thread; kernels of --family, by default the best that this CPU runs. The kernels compared run in
+turn; least and median microseconds.
 """
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from qir.backends.kernels import Constants, Contraction, Kernel, prepare
-from tests.backends.contraction_cases import buffer, features, link, target
+from qir.backends.kernels import Constants, Contraction, prepare
+from tests.backends.contraction_cases import FEATURES, buffer, features, has, link, target
 from tests.bench.contraction import TIMER, constants, conv
 
 READER = r"""
@@ -47,7 +48,7 @@ double reading(const char *data, long size, int streams, int ahead) {
 """
 
 ROTATED = 128 << 20  # bytes of weights that take turns: four times the largest cache
-AVX2 = "avx2"
+FAMILIES = [f for f in FEATURES if f != "plain" and has(f)]
 
 LINEAR = {
     "w8": (8, 0), "w4": (4, 0), "w4 groups of 128": (4, 128), "w4 groups of 32": (4, 32),
@@ -96,14 +97,17 @@ class Timed:
 class Runner:
     """Kernels in one library, each with its own buffers; `copies` of its constants."""
 
-    def __init__(self, kernels: Mapping[str, Kernel], spec: Contraction, copies: int) -> None:
+    def __init__(
+        self, spec: Contraction, widths: Mapping[str, tuple[int, int]], family: str, copies: int
+    ) -> None:
         from qir.backends.tvm.build import build_object
         from qir.backends.tvm.kernels.registry import emit
 
         folder = Path(tempfile.mkdtemp())
+        kernels = {n: prepare(spec, weights(spec, *w), features(family)) for n, w in widths.items()}
         symbols = {name: f"k{i}" for i, name in enumerate(kernels)}
         functions = {symbols[n]: emit(k.code, symbols[n]) for n, k in kernels.items()}
-        self.library = link(build_object(functions, target(AVX2)), folder)
+        self.library = link(build_object(functions, target(family)), folder)
         self.timer = timer(folder)
         self.kernels, self.symbols, self.spec = kernels, symbols, spec
         rng = np.random.default_rng(0)
@@ -146,7 +150,8 @@ def held(constants: bytes) -> np.ndarray:
 
 
 def weights(spec: Contraction, bits: int, block: int) -> Constants:
-    """Random numbers of a layer."""
+    """Random numbers of a layer; groups where it has more input channels than one holds."""
+    block = block if block < spec.weight_shape[-1] else 0
     rng, half = np.random.default_rng(1), 1 << (bits - 1)
     drawn = rng.integers(-half, half, spec.weight_shape).astype(np.int8)
     if bits == 8:  # as trained: sums of two products fit in 16 bits
@@ -158,13 +163,9 @@ def weights(spec: Contraction, bits: int, block: int) -> Constants:
     return replace(constants(rng, spec), weights=drawn, bits=bits, group_mult=mult, block=block)
 
 
-def compared(spec: Contraction, widths: Mapping[str, tuple[int, int]]) -> dict[str, Kernel]:
-    return {n: prepare(spec, weights(spec, *w), features(AVX2)) for n, w in widths.items()}
-
-
-def linear(turns: int = 60) -> None:
+def linear(family: str, turns: int = 60) -> None:
     spec = conv(1, 1, 4096, 1, 1, 4096, pad=False)
-    runner = Runner(compared(spec, LINEAR), spec, ROTATED)
+    runner = Runner(spec, LINEAR, family, ROTATED)
     size = 8 << 20
     data = [held(bytes(size)) for _ in range(ROTATED // size)]
     ways = [(streams, ahead) for streams in (1, 2, 4, 8) for ahead in (0, 512)]
@@ -195,12 +196,12 @@ def linear(turns: int = 60) -> None:
         )
 
 
-def convolutions(wanted: str = "", turns: int = 25) -> None:
+def convolutions(family: str, wanted: str, turns: int = 25) -> None:
     print(f"{'least us, of w8':30}" + "".join(f"{name:>16}" for name in CONV))
     for layer, spec in LAYERS.items():
         if wanted not in layer:
             continue
-        runner = Runner(compared(spec, CONV), spec, 0)
+        runner = Runner(spec, CONV, family, 0)
         inner = {n: max(1, int(2e-4 / runner.least(n, 0, 1, 3))) for n in CONV}
         found: dict[str, list[float]] = {n: [] for n in CONV}
         for turn in range(turns):
@@ -212,11 +213,15 @@ def convolutions(wanted: str = "", turns: int = 25) -> None:
 
 
 def main() -> None:
-    what = sys.argv[1] if len(sys.argv) > 1 else ""
-    if what in ("", "linear"):
-        linear()
-    if what in ("", "conv"):
-        convolutions(*sys.argv[2:3])
+    p = argparse.ArgumentParser(prog="python -m tests.bench.low_bits", description=__doc__)
+    p.add_argument("what", nargs="?", choices=("linear", "conv", "all"), default="all")
+    p.add_argument("layer", nargs="?", default="", help="a part of its name")
+    p.add_argument("--family", choices=FAMILIES, default=FAMILIES[0])
+    given = p.parse_args()
+    if given.what != "conv":
+        linear(given.family)
+    if given.what != "linear":
+        convolutions(given.family, given.layer)
 
 
 if __name__ == "__main__":
