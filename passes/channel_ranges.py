@@ -14,7 +14,7 @@ from qir.ir.ops import Constant
 from qir.ir.types import Array
 from qir.passes.calibrate import chunk_of, chunks, run_chunk
 
-SAMPLES = 256
+SAMPLES = 512
 ELEMENTS = 1 << 26  # of all samples held: 256 MiB of float32
 
 
