@@ -25,7 +25,9 @@ from qir.passes.rounding.stored_weights import (
     with_weights,
 )
 
-CHUNKS = 16  # the whole sample runs at once: this many calibration chunks at most
+# The whole sample runs at once, this many calibration chunks at most: corrections on a part of what
+# rounding saw make it worse again (docs/weight_rounding.md).
+CHUNKS = 16
 
 
 @dataclass(frozen=True)

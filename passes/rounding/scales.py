@@ -55,14 +55,14 @@ def best_groups(problem: LayerProblem, groups: Groups) -> tuple[Array, Groups]:
     w, inverse = problem.weights, np.linalg.inv(problem.hessian)
     limits = w.low, w.high
     target, steps = problem.target, problem.steps
-    best = w.scale.reshape(-1, *[1] * (w.wanted.ndim - 1)) * groups.mult
-    rows = best.reshape(len(target), target.shape[1], -1)  # (G, O / G, groups of a row)
+    rows = groups.mult.reshape(len(w.scale), -1)
+    wanted = w.scale[:, None] * rows
+    by_part = wanted.reshape(*target.shape[:2], -1)  # a view: (G, O / G, groups of a row)
     for g in range(len(target)):
         for number, part in enumerate(_columns(w, groups.block)):
             h = np.linalg.inv(inverse[g][part, part])
-            rows[g, :, number] *= _best(target[g][:, part], steps[g][:, part], h, limits)
-    wanted = rows.reshape(len(w.scale), -1)
-    most = groups.mult.reshape(len(w.scale), -1).max(1)  # what sums had room for
+            by_part[g, :, number] *= _best(target[g][:, part], steps[g][:, part], h, limits)
+    most = rows.max(1)  # what sums had room for
     scale = w.held(wanted.max(1) / most)
     mult = np.clip(np.rint(wanted / scale[:, None]), 1, LARGEST_MULT).astype(np.int64)
     return scale, replace(groups, mult=mult.reshape(groups.mult.shape))
