@@ -26,7 +26,8 @@ from qir.passes.rounding.stored_weights import (
 )
 
 # The whole sample runs at once, this many calibration chunks at most: corrections on a part of what
-# rounding saw make it worse again (docs/weight_rounding.md).
+# rounding saw make it worse again (docs/weight_rounding.md). 208 images of mobilenetv2 take
+# 3.3 GiB.
 CHUNKS = 16
 
 
