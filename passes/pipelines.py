@@ -4,41 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import qir.passes.rescue_groups
+import qir.passes.quantize.rescue_groups
 import qir.passes.rounding  # noqa: F401  (both known by their names, placed by `rounding`)
 from qir.ir.graph import Graph
 from qir.ir.types import Array
-from qir.passes.affine_to_conv import AffineToConv
-from qir.passes.bit_choice import Bits
-from qir.passes.calibrate import Ranges
-from qir.passes.channel_ranges import channel_reach
-from qir.passes.correct_bias import CorrectBias, CorrectChannels
-from qir.passes.drop_identities import DropIdentities
-from qir.passes.equalize_channels import EqualizeChannels
-from qir.passes.fold_affine import FoldAffine
-from qir.passes.fold_batch_norm import FoldBatchNorm
-from qir.passes.fold_constants import FoldConstants
-from qir.passes.fold_pad import FoldPad
-from qir.passes.lower_conv_transpose import LowerConvTranspose
-from qir.passes.manager import Pass, Pipeline
-from qir.passes.matmul_to_linear import MatmulToLinear
-from qir.passes.merge_equal_ops import MergeEqualOps
-from qir.passes.merge_moves import MergeMoves
-from qir.passes.move_dequantize import MoveDequantize
-from qir.passes.move_quantize import MoveQuantize
-from qir.passes.move_transposes import MoveTransposes
-from qir.passes.permute_columns import PermuteColumns
-from qir.passes.pool_to_reduce import PoolToReduce
-from qir.passes.quantize_graph import QuantizeGraph
-from qir.passes.recognize_clip import RecognizeClip
-from qir.passes.recognize_gelu import RecognizeGelu
-from qir.passes.recognize_layer_norm import RecognizeLayerNorm
-from qir.passes.recognize_leaky_relu import RecognizeLeakyRelu
-from qir.passes.recognize_sigmoid import RecognizeSigmoid
-from qir.passes.recognize_softmax import RecognizeSoftmax
-from qir.passes.recognize_swish import RecognizeSwish
-from qir.passes.remove_dead_code import RemoveDeadCode
-from qir.passes.to_integer import ToInteger
+from qir.passes.bits.choice import Bits
+from qir.passes.calibrate.ranges import Ranges
+from qir.passes.canonicalize.affine_to_conv import AffineToConv
+from qir.passes.canonicalize.drop_identities import DropIdentities
+from qir.passes.canonicalize.fold_affine import FoldAffine
+from qir.passes.canonicalize.fold_batch_norm import FoldBatchNorm
+from qir.passes.canonicalize.fold_constants import FoldConstants
+from qir.passes.canonicalize.fold_pad import FoldPad
+from qir.passes.canonicalize.layout.merge_moves import MergeMoves
+from qir.passes.canonicalize.layout.move_dequantize import MoveDequantize
+from qir.passes.canonicalize.layout.move_quantize import MoveQuantize
+from qir.passes.canonicalize.layout.move_transposes import MoveTransposes
+from qir.passes.canonicalize.layout.permute_columns import PermuteColumns
+from qir.passes.canonicalize.lower_conv_transpose import LowerConvTranspose
+from qir.passes.canonicalize.matmul_to_linear import MatmulToLinear
+from qir.passes.canonicalize.merge_equal_ops import MergeEqualOps
+from qir.passes.canonicalize.pool_to_reduce import PoolToReduce
+from qir.passes.canonicalize.recognize.clip import RecognizeClip
+from qir.passes.canonicalize.recognize.gelu import RecognizeGelu
+from qir.passes.canonicalize.recognize.layer_norm import RecognizeLayerNorm
+from qir.passes.canonicalize.recognize.leaky_relu import RecognizeLeakyRelu
+from qir.passes.canonicalize.recognize.sigmoid import RecognizeSigmoid
+from qir.passes.canonicalize.recognize.softmax import RecognizeSoftmax
+from qir.passes.canonicalize.recognize.swish import RecognizeSwish
+from qir.passes.canonicalize.remove_dead_code import RemoveDeadCode
+from qir.passes.infra.manager import Pass, Pipeline
+from qir.passes.integer.to_integer import ToInteger
+from qir.passes.quantize.correct_bias import CorrectBias, CorrectChannels
+from qir.passes.quantize.quantize_graph import QuantizeGraph
+from qir.passes.transform.channel_ranges import channel_reach
+from qir.passes.transform.equalize_channels import EqualizeChannels
 
 EIGHT = Bits(8, 8)
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
         VerifyError,
     )
     from qir.net import Net, load
-    from qir.passes.bit_choice import Bits
-    from qir.passes.mixed_precision import MixedPrecision
+    from qir.passes.bits.choice import Bits
+    from qir.passes.bits.mixed_precision import MixedPrecision
 
 __version__ = "0.1.0"
 
@@ -43,8 +43,8 @@ _HOMES = {
     "compile": "qir.driver",
     "load": "qir.net",
     "Net": "qir.net",
-    "Bits": "qir.passes.bit_choice",
-    "MixedPrecision": "qir.passes.mixed_precision",
+    "Bits": "qir.passes.bits.choice",
+    "MixedPrecision": "qir.passes.bits.mixed_precision",
 }
 
 

@@ -12,24 +12,25 @@ from typing import Any
 
 import numpy as np
 
-from qir.backends import artifact, targets
-from qir.chosen_bits import ChosenBits
+from qir.backends import targets
+from qir.backends.artifact import artifact
 from qir.ir.errors import DataError, FrontendError
 from qir.ir.graph import Graph
 from qir.ir.ranges import prove_no_overflow
 from qir.ir.target import Target
-from qir.ir.textfile import load_graph
+from qir.ir.text.file import load_graph
 from qir.net import REPORT, Net, made
 from qir.passes import pipelines
-from qir.passes.bit_choice import Bits, bits_text
-from qir.passes.channel_ranges import first_samples
-from qir.passes.manager import Manager, Pass
-from qir.passes.measure_sqnr import measure_sqnr
-from qir.passes.observers import Observer
+from qir.passes.bits.choice import Bits, bits_text
+from qir.passes.calibrate.observers import Observer
+from qir.passes.infra.manager import Manager, Pass
+from qir.passes.infra.tasks import Tell, quiet
 from qir.passes.rounding import Rounding
-from qir.passes.work import Tell, quiet
+from qir.passes.sensitivity.sqnr import measure_sqnr
+from qir.passes.transform.channel_ranges import first_samples
 from qir.quantizing import BitsAsked, Quantizing
-from qir.survey import survey
+from qir.report.build import survey
+from qir.report.chosen_bits import ChosenBits
 
 BITS = "bits.toml"  # in an artifact: the choice of bits, where there was one
 SQNR_SAMPLES = 16  # calibration samples on which every value is held against the float graph

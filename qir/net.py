@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from qir import runtime
-from qir.backends.folder import write_folder
+from qir.backends.artifact.folder import write_folder
 from qir.ir.errors import ArtifactError, DataError
 from qir.ir.graph import Graph
-from qir.ir.parser import parse
-from qir.ir.textfile import unpacked
+from qir.ir.text.file import unpacked
+from qir.ir.text.parser import parse
 from qir.ir.types import Array
-from qir.report import Report
+from qir.report.model import Report
 from qir.runtime import Loaded, Program, format
 
 REPORT = "report.json"

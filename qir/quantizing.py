@@ -11,18 +11,16 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from qir.chosen_bits import ChosenBits, FrontPoint, LayerBits, Measured
 from qir.ir.errors import DataError, PassError
 from qir.ir.graph import Graph
 from qir.ir.target import Target
 from qir.ir.types import Array
-from qir.latency import Latencies, measure_latency
+from qir.measure.code_version import source
+from qir.measure.latency import Latencies, measure_latency
 from qir.passes import pipelines
-from qir.passes.bit_choice import Bits, Layer, load_bits
-from qir.passes.bit_costs import LATENCY, Work
-from qir.passes.calibrate import Ranges, calibrate
-from qir.passes.manager import Manager, Pass
-from qir.passes.mixed_precision import (
+from qir.passes.bits.choice import Bits, Layer, load_bits
+from qir.passes.bits.costs import LATENCY, Work
+from qir.passes.bits.mixed_precision import (
     BitPlan,
     MixedPrecision,
     choices_of,
@@ -30,12 +28,14 @@ from qir.passes.mixed_precision import (
     layer_works,
     plan_bits,
 )
-from qir.passes.observers import Observer
+from qir.passes.calibrate.observers import Observer
+from qir.passes.calibrate.ranges import Ranges, calibrate
+from qir.passes.infra.manager import Manager, Pass
+from qir.passes.infra.tasks import Processes, Store, Tell
 from qir.passes.rounding import Rounding, method_of, rounding_passes
 from qir.passes.sensitivity.measure import measure_sensitivities
-from qir.passes.sensitivity.sensitivities import Sensitivities
-from qir.passes.work import Processes, Store, Tell
-from qir.source import source
+from qir.passes.sensitivity.table import Sensitivities
+from qir.report.chosen_bits import ChosenBits, FrontPoint, LayerBits, Measured
 
 BitsAsked = int | tuple[int, int] | Bits | str | Path | Mapping[str, Bits | str] | MixedPrecision
 

@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 
-from qir.backends.artifact import Artifact, build
+from qir.backends.artifact.artifact import Artifact, build
 from qir.ir.fixed import Dyadic, Rounding
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Value

@@ -44,9 +44,9 @@ HOMES = {
         "qir.frontends.torch",
         "qir.ir.torch_executor",
         "qir.passes.calibrate*",
-        "qir.passes.correct_bias",  # runs the float graph beside the simulated one
-        "qir.passes.measure_sqnr",  # the same beside the integer one
-        "qir.passes.work",  # one thread for each task
+        "qir.passes.quantize.correct_bias",  # runs the float graph beside the simulated one
+        "qir.passes.sensitivity.sqnr",  # the same beside the integer one
+        "qir.passes.infra.tasks",  # one thread for each task
         # passes that train or differentiate:
         "qir.passes.rounding*",
         "qir.passes.sensitivity*",
@@ -185,9 +185,9 @@ def test_a_planted_import_is_refused(module: str, line: str, why: str) -> None:
     ("module", "line"),
     [
         ("qir.driver", "from qir.backends import lower"),
-        ("qir.backends.artifact", "from qir.runtime.format import x"),
+        ("qir.backends.artifact.artifact", "from qir.runtime.format import x"),
         ("qir.backends.tvm.compat", "import tvm"),
-        ("qir.passes.calibrate", "import torch"),
+        ("qir.passes.calibrate.ranges", "import torch"),
         ("qir.passes.calibrate_entropy", "import torch, scipy"),
         ("qir.ir.ops.conv", "from qir.ir.op import Op"),
     ],

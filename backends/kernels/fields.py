@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qir.backends.kernels.contraction import Array
+from qir.backends.kernels.contraction.spec import Array
 
 ALIGNMENT = 64
 TAIL = 128  # bytes that may be read, and are there, after the last array

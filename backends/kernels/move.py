@@ -20,7 +20,7 @@ from enum import Enum
 
 import numpy as np
 
-from qir.backends.kernels.contraction import Array
+from qir.backends.kernels.contraction.spec import Array
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, vector_bytes
 from qir.backends.kernels.nest import GRAIN, Nest, nest, turned

@@ -23,7 +23,7 @@ from math import prod
 
 import numpy as np
 
-from qir.backends.kernels.contraction import Array
+from qir.backends.kernels.contraction.spec import Array
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.plane import RANGE
 from qir.backends.kernels.view import View, broadcasts

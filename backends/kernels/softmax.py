@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qir.backends.kernels.contraction import Array
+from qir.backends.kernels.contraction.spec import Array
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel
 from qir.backends.kernels.nest import Nest, nest

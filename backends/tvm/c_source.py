@@ -20,7 +20,7 @@ WORD = re.compile(r"\w+")
 def c_function(function: PrimFunc, symbol: str) -> str:
     """`static void symbol(typed pointers..., int32_t begin, int32_t end)`, ended by a newline.
 
-    It may call the functions of backends/c/portable.c.
+    It may call the functions of backends/c/templates/portable.c.
     Errors: NotC for what has no portable C: vectors, floats, intrinsics.
     """
     return _Function(function).text(symbol)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
-from qir.backends.built import LENGTH, Built
+from qir.backends.toolchain.built import LENGTH, Built
 from qir.backends.tvm.build import build_object, lower
 from qir.backends.tvm.c_expression import NotC
 from qir.backends.tvm.c_source import c_function

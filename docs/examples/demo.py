@@ -25,9 +25,9 @@ from torch import nn
 
 import qir
 from qir.ir.interpret import interpret, quantize_inputs
+from qir.measure.profiling import profiled
+from qir.measure.timing import Timing, measure
 from qir.net import Net
-from qir.profiling import profiled
-from qir.timing import Timing, measure
 
 OUT = Path(__file__).resolve().parents[2] / "artifacts" / "demo"
 EPOCHS, BATCH = 12, 96

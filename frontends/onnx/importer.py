@@ -9,18 +9,18 @@ from typing import Any
 import onnx
 from onnx import NodeProto
 
-from qir.frontends.onnx.constants import constant
-from qir.frontends.onnx.fold import FOLDED, fold
-from qir.frontends.onnx.functions import Library
-from qir.frontends.onnx.inputs import input_types
-from qir.frontends.onnx.load import DEFAULT_DOMAINS, Model, load, versions
-from qir.frontends.onnx.names import sanitized
+from qir.frontends.onnx.context import Site
 from qir.frontends.onnx.operands import Known, Operand
-from qir.frontends.onnx.order import ordered, reads_of, shown
-from qir.frontends.onnx.pool import Pool
-from qir.frontends.onnx.site import Site
-from qir.frontends.onnx.stored_inputs import with_scales
+from qir.frontends.onnx.quantized.inputs import with_scales
+from qir.frontends.onnx.read.constants import constant
+from qir.frontends.onnx.read.fold import FOLDED, fold
+from qir.frontends.onnx.read.functions import Library
+from qir.frontends.onnx.read.inputs import input_types
+from qir.frontends.onnx.read.load import DEFAULT_DOMAINS, Model, load, versions
+from qir.frontends.onnx.read.names import sanitized
+from qir.frontends.onnx.read.order import ordered, reads_of, shown
 from qir.frontends.onnx.table import hint_for, lookup
+from qir.frontends.onnx.writer import Pool
 from qir.ir.errors import FrontendError, QirError, listed
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Value

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from qir.frontends.onnx import (
+from qir.frontends.onnx.context import Site
+from qir.frontends.onnx.operands import Operand
+from qir.frontends.onnx.ops import (
     cast,
     convolution,
     elementwise,
@@ -13,15 +15,13 @@ from qir.frontends.onnx import (
     normalization,
     padding,
     pooling,
-    quantized,
     reduce,
     resize,
     shapes,
-    softmax,
-)  # fmt: skip
-from qir.frontends.onnx.elementwise import binary, many, unary
-from qir.frontends.onnx.operands import Operand
-from qir.frontends.onnx.site import Site
+    softmax,  # fmt: skip
+)
+from qir.frontends.onnx.ops.elementwise import binary, many, unary
+from qir.frontends.onnx.quantized import operators as quantized
 from qir.ir import ops
 
 Converter = Callable[[Site], Operand | tuple[Operand, ...]]

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from qir.frontends.torch import (
+from qir.frontends.torch.context import Labels, Missing, Site, Stored, symbol
+from qir.frontends.torch.export import Program, first_line, to_program
+from qir.frontends.torch.ops import (
     activation,
     conv,
     elementwise,
@@ -24,8 +26,6 @@ from qir.frontends.torch import (
     resize,
     shape,
 )
-from qir.frontends.torch.export import Program, first_line, to_program
-from qir.frontends.torch.site import Labels, Missing, Site, Stored, symbol
 from qir.frontends.torch.table import RULES, Unsupported, nearest
 from qir.ir.errors import FrontendError, QirError, listed
 from qir.ir.graph import Builder, Graph

@@ -1,6 +1,7 @@
 """How each op family becomes integers; importing this package makes every rule known."""
 
-from qir.passes.integer import contractions, elementwise, moving, quantizing, sums
+from qir.passes.integer import contractions, elementwise, moving, sums
+from qir.passes.integer import storing as quantizing
 from qir.passes.integer.forms import RULES, Lowering, NoInteger
 
 __all__ = [

@@ -10,11 +10,11 @@ import torch
 
 from qir.ir.errors import PassError
 from qir.ir.types import Array
-from qir.passes.manager import Claim, changes, register
+from qir.passes.infra.manager import Claim, changes, register
+from qir.passes.rounding.base import Function
 from qir.passes.rounding.descend import descend
 from qir.passes.rounding.moments import TINY, LayerProblem
 from qir.passes.rounding.round_layers import RoundLayers
-from qir.passes.rounding.round_weights import Function
 
 # In parts of a step, and of a scale: whatever the size of the weights.
 RATE, SCALE_RATE = 2e-2, 2e-3

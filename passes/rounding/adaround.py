@@ -10,11 +10,11 @@ import torch
 
 from qir.ir.errors import PassError
 from qir.ir.types import Array
-from qir.passes.manager import Claim, changes, register
+from qir.passes.infra.manager import Claim, changes, register
+from qir.passes.rounding.base import Function
 from qir.passes.rounding.descend import descend
 from qir.passes.rounding.moments import TINY, LayerProblem
 from qir.passes.rounding.round_layers import RoundLayers
-from qir.passes.rounding.round_weights import Function
 
 LOW, HIGH = -0.1, 1.1  # the stretched sigmoid reaches 0 and 1 before its ends
 FREE = 0.2  # of the steps go without penalty

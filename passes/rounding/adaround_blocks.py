@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import torch
 
 from qir.ir.types import Array
-from qir.passes.manager import Claim, changes, register
+from qir.passes.infra.manager import Claim, changes, register
 from qir.passes.rounding.adaround import stretched, undecided, unstretched
+from qir.passes.rounding.base import Function
 from qir.passes.rounding.round_blocks import Biases, RoundBlocks
-from qir.passes.rounding.round_weights import Function
 from qir.passes.rounding.stored_weights import StoredWeights
 from qir.passes.rounding.train_block import BlockProblem, train_block
 

@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from qir.ir.types import Array
-from qir.passes.manager import Claim, changes, register
+from qir.passes.infra.manager import Claim, changes, register
+from qir.passes.rounding.base import Function
 from qir.passes.rounding.moments import TINY, LayerProblem
 from qir.passes.rounding.round_layers import RoundLayers
-from qir.passes.rounding.round_weights import Function
 
 
 def gpfq(problem: LayerProblem) -> Mapping[str, Array]:

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from qir.ir.types import Array
-from qir.passes.manager import Claim, changes, register
+from qir.passes.infra.manager import Claim, changes, register
+from qir.passes.rounding.base import Function
 from qir.passes.rounding.moments import LayerProblem
 from qir.passes.rounding.round_layers import RoundLayers
-from qir.passes.rounding.round_weights import Function
 from qir.passes.rounding.sweep import spreading, swept
 
 

@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 import torch
 
 from qir.ir.types import Array
-from qir.passes.manager import Claim, changes, register
+from qir.passes.infra.manager import Claim, changes, register
+from qir.passes.rounding.base import Function
 from qir.passes.rounding.descend import descend
 from qir.passes.rounding.gptq import gptq_integers
 from qir.passes.rounding.moments import LayerProblem
 from qir.passes.rounding.round_layers import RoundLayers
-from qir.passes.rounding.round_weights import Function
 
 
 def quantease(problem: LayerProblem) -> Mapping[str, Array]:

@@ -11,14 +11,14 @@ import torch
 from qir.ir.errors import PassError
 from qir.ir.graph import Graph
 from qir.ir.types import Array
-from qir.passes.calibration_state import graph_digest
-from qir.passes.manager import Miss
-from qir.passes.rebatch import rebatch
-from qir.passes.rounding.round_weights import RoundWeights, with_results
+from qir.passes.calibrate.state import graph_digest
+from qir.passes.infra.manager import Miss
+from qir.passes.infra.rebatch import rebatch
+from qir.passes.infra.tasks import Task
+from qir.passes.rounding.base import RoundWeights, with_results
+from qir.passes.rounding.blocks import Unit, block_units, upstream
 from qir.passes.rounding.stored_weights import StoredWeights, with_float_weights
 from qir.passes.rounding.train_block import BlockProblem
-from qir.passes.rounding.units import Unit, block_units, upstream
-from qir.passes.work import Task
 
 BIAS_RATE = 1e-3  # as AdaQuant's authors have it
 

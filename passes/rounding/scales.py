@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from qir.ir.types import Array
-from qir.passes.quantize_weights import LARGEST_MULT
+from qir.passes.quantize.weights import LARGEST_MULT
 from qir.passes.rounding.moments import LayerProblem
 from qir.passes.rounding.stored_weights import Groups, StoredWeights
 from qir.passes.rounding.sweep import Spreading, spreading, swept

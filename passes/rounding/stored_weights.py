@@ -11,8 +11,8 @@ from qir.ir.graph import Builder, Graph
 from qir.ir.op import Op
 from qir.ir.ops import Constant, Conv, Dequantize, Linear, ScaleGroups
 from qir.ir.types import Array, Quant
-from qir.passes.manager import Miss
-from qir.passes.quantize_weights import LARGEST_BIAS, LARGEST_SUM, spread
+from qir.passes.infra.manager import Miss
+from qir.passes.quantize.weights import LARGEST_BIAS, LARGEST_SUM, spread
 
 Layer = Conv | Linear
 MOST = 1.5  # times that a scale may become larger or smaller for a deviation

@@ -13,11 +13,11 @@ from qir.ir.graph import Graph
 from qir.ir.op import Value
 from qir.ir.torch_executor import FloatProgram
 from qir.ir.types import Array, integer_of
-from qir.passes.calibrate import chunk_of, run_chunk
-from qir.passes.rebatch import rebatch
+from qir.passes.calibrate.ranges import chunk_of, run_chunk
+from qir.passes.infra.rebatch import rebatch
+from qir.passes.rounding.block_program import UnitProgram
+from qir.passes.rounding.blocks import Unit
 from qir.passes.rounding.moments import TINY
-from qir.passes.rounding.unit_program import UnitProgram
-from qir.passes.rounding.units import Unit
 
 BATCH = 16  # samples a step
 

@@ -11,8 +11,8 @@ import torch
 from qir.ir.graph import Graph
 from qir.ir.torch_executor import FloatProgram
 from qir.ir.types import Array, integer_of
-from qir.passes.calibrate import remade
-from qir.passes.rounding.units import extract, stored
+from qir.passes.calibrate.ranges import remade
+from qir.passes.rounding.blocks import extract, stored
 
 Programs = dict[int, FloatProgram | None]
 Held = Mapping[str, Array]

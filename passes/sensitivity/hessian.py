@@ -17,10 +17,10 @@ import torch
 
 from qir.ir.errors import PassError
 from qir.ir.types import Array
+from qir.passes.infra.tasks import Result
 from qir.passes.sensitivity.output_loss import OutputLoss
 from qir.passes.sensitivity.probe import Leaves, Probe, rademacher
 from qir.passes.sensitivity.subject import Part, Runner, Subject
-from qir.passes.work import Result
 
 ROUND = 4  # draws before the first look at the errors; then half as many again as there are
 EIGEN_SAMPLES = 32

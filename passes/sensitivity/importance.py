@@ -12,11 +12,11 @@ from qir.ir.graph import Graph
 from qir.ir.op import Value
 from qir.ir.torch_executor import FloatProgram
 from qir.ir.types import Array
-from qir.passes.calibrate import chunk_of
+from qir.passes.calibrate.ranges import chunk_of
+from qir.passes.infra.tasks import Result
 from qir.passes.sensitivity.output_loss import Distance, OutputLoss, loss_of
 from qir.passes.sensitivity.probe import Probe, for_samples, layers_of, weights_of
 from qir.passes.sensitivity.subject import Part, Runner, Subject
-from qir.passes.work import Result
 
 SIMILARITY_SAMPLES = 64
 FAR = 1.0  # standard deviations

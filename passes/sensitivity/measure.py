@@ -10,17 +10,17 @@ import torch
 
 from qir.ir.graph import Graph
 from qir.ir.types import Array
-from qir.passes.bit_choice import Bits
-from qir.passes.bit_costs import omega
-from qir.passes.calibrate import Ranges
-from qir.passes.sensitivity import sensitivities as names
+from qir.passes.bits.choice import Bits
+from qir.passes.bits.costs import omega
+from qir.passes.calibrate.ranges import Ranges
+from qir.passes.infra.tasks import Store, Tell, quiet
+from qir.passes.sensitivity import table as names
 from qir.passes.sensitivity.hessian import Traces, hessian_traces, top_eigenvalues
 from qir.passes.sensitivity.importance import input_changes, relevances, weight_tails
 from qir.passes.sensitivity.output_loss import OwnLoss, Tensors, loss_of
 from qir.passes.sensitivity.quantized_layer import Errors, layer_errors, stored_layers
-from qir.passes.sensitivity.sensitivities import ByBits, Sensitivities
 from qir.passes.sensitivity.subject import Runner, Subject
-from qir.passes.work import Store, Tell, quiet
+from qir.passes.sensitivity.table import ByBits, Sensitivities
 
 CANDIDATES = (Bits(4, 4), Bits(4, 8), Bits(8, 8))
 

@@ -14,7 +14,7 @@ from qir.ir.graph import Graph
 from qir.ir.op import Op, Value
 from qir.ir.ops import Reshape, Softmax
 from qir.ir.types import Array
-from qir.passes.calibrate import chunk_of, run_chunk
+from qir.passes.calibrate.ranges import chunk_of, run_chunk
 
 Tensors = Sequence[torch.Tensor]
 LEAST = 1e-12  # of a probability, so that its logarithm is finite

@@ -14,8 +14,8 @@ from qir.ir.op import Value
 from qir.ir.ops import Add, Constant, Conv, Linear
 from qir.ir.torch_executor import FloatProgram, Watch
 from qir.ir.types import Array
-from qir.passes.manager import Miss
-from qir.passes.rebatch import rebatch
+from qir.passes.infra.manager import Miss
+from qir.passes.infra.rebatch import rebatch
 
 Layer = Conv | Linear
 LIVE_ELEMENTS = 1 << 25  # values of a chunk that is differentiated twice: about 1 GiB in all

@@ -14,15 +14,15 @@ from qir.ir.op import Op, Value
 from qir.ir.ops import Constant, Dequantize, Quantize
 from qir.ir.torch_executor import FloatProgram
 from qir.ir.types import Array, Quant
-from qir.passes.activation_widths import Widths
-from qir.passes.bit_choice import Bits
-from qir.passes.calibrate import Ranges
-from qir.passes.quantization_plan import plan_quantization
-from qir.passes.quantize_graph import choose_quants
-from qir.passes.quantize_weights import quantize_weights
+from qir.passes.bits.choice import Bits
+from qir.passes.calibrate.ranges import Ranges
+from qir.passes.infra.tasks import Result
+from qir.passes.quantize.placement import plan_quantization
+from qir.passes.quantize.quantize_graph import choose_quants
+from qir.passes.quantize.weights import quantize_weights
+from qir.passes.quantize.widths import Widths
 from qir.passes.sensitivity.probe import Layer, bias_of, for_samples, layers_of, weights_of
 from qir.passes.sensitivity.subject import Part, Runner, Subject
-from qir.passes.work import Result
 
 BLOCK = 8  # layers of one task, which share one run of the float network
 

@@ -14,11 +14,11 @@ import numpy as np
 from qir.ir.errors import DataError, PassError
 from qir.ir.graph import Graph
 from qir.ir.types import Array
-from qir.passes.calibrate import checked
-from qir.passes.calibration_state import graph_digest
+from qir.passes.calibrate.ranges import checked
+from qir.passes.calibrate.state import graph_digest
+from qir.passes.infra.tasks import Result, Store, Task, Tell, quiet, run_tasks
 from qir.passes.sensitivity.output_loss import Loss
 from qir.passes.sensitivity.probe import chunk_size
-from qir.passes.work import Result, Store, Task, Tell, quiet, run_tasks
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.random import Generator
 
 from qir.backends.kernels import SLACK, Constants, Contraction, Kernel, Plane
+from qir.backends.kernels.contraction.reference import evaluate, view
 from qir.backends.kernels.plane import RANGE
-from qir.backends.kernels.reference import evaluate, view
 
 FEATURES = {
     "vnni512": "avx512f avx512bw avx512vl avx512dq avx512vnni avx2",

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
+from qir.backends.kernels.contraction.prepare import SLACK
 from qir.backends.kernels.kernel import Kernel
 from qir.backends.kernels.plane import RANGE, Plane
-from qir.backends.kernels.prepare import SLACK
 from qir.backends.kernels.scaling import Rounding, Scale
 from qir.backends.kernels.view import View
 from qir.ir import fixed

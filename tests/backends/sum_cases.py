@@ -6,6 +6,7 @@ import numpy as np
 from numpy.random import Generator
 
 from qir.backends.kernels.bilinear import bilinear
+from qir.backends.kernels.contraction.wide import wide
 from qir.backends.kernels.elementwise import multiply, requantize
 from qir.backends.kernels.matmul import matmul
 from qir.backends.kernels.plane import RANGE
@@ -14,7 +15,6 @@ from qir.backends.kernels.reduce import reduce_max, reduce_sum
 from qir.backends.kernels.scaling import Scale
 from qir.backends.kernels.softmax import softmax
 from qir.backends.kernels.view import View
-from qir.backends.kernels.wide import wide
 from qir.ir.ops.softmax import reciprocal
 from qir.ir.ops.window import padded, window_sizes, windows
 from tests.backends.held import (

@@ -15,14 +15,15 @@ import numpy as np
 import pytest
 
 from qir import runtime
-from qir.backends import build, elf, folder
-from qir.backends.artifact import Artifact
-from qir.backends.entry import identifier
+from qir.backends import build
+from qir.backends.artifact import elf, folder
+from qir.backends.artifact.artifact import Artifact
+from qir.backends.c.entry import identifier
 from qir.ir.errors import ArtifactError, LowerError
 from qir.ir.fixed import Rounding
 from qir.ir.interpret import interpret
 from qir.ir.ops.quantize import dequantized, quantized
-from qir.ir.textfile import load_graph
+from qir.ir.text.file import load_graph
 from tests.small_graphs import artifact, residual_network, stored_inputs, two_branches
 
 
@@ -194,7 +195,7 @@ def test_a_place_that_cannot_be_written_is_an_error(built: Artifact, tmp_path: P
 
 SAVER = """
 import pickle, sys
-from qir.backends.folder import write_folder
+from qir.backends.artifact.folder import write_folder
 files = pickle.load(open(sys.argv[1], "rb"))
 print("ready", flush=True)
 while True:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from qir.backends import compile as compiling
-from qir.backends import find, lower
-from qir.backends.compile import compile_kernels
-from qir.backends.select import Unit
+from qir.backends import find
+from qir.backends.lowering import lower
+from qir.backends.lowering.context import Unit
+from qir.backends.toolchain import compile as compiling
+from qir.backends.toolchain.compile import compile_kernels
 from qir.ir.errors import LowerError
 from tests.small_graphs import residual_network
 

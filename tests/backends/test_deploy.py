@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from qir.backends import build, elf, entry
-from qir.backends.artifact import Artifact
-from qir.backends.link import link, toolchain
+from qir.backends import build
+from qir.backends.artifact import elf
+from qir.backends.artifact.artifact import Artifact
+from qir.backends.c import entry
 from qir.backends.targets import TARGETS, find
+from qir.backends.toolchain.link import link, toolchain
 from qir.ir.target import PYTHON
 from tests.small_graphs import artifact, residual_network
 
@@ -94,7 +96,7 @@ def test_the_core_holds_no_float_helper(m4: Artifact) -> None:
 
 @pytest.mark.parametrize("target", [make().name for make in TARGETS])
 def test_every_target_says_how_to_link_and_check(target: str) -> None:
-    from qir.backends import deploy
+    from qir.backends.artifact import readme as deploy
 
     program, machine = artifact().program, find(target)
     assert "main.c small_weights.S" in deploy._link(program, machine)

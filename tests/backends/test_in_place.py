@@ -6,8 +6,9 @@ import importlib
 
 import pytest
 
-from qir.backends import find, lower
-from qir.backends.program import Address, Program
+from qir.backends import find
+from qir.backends.lowering import lower
+from qir.backends.lowering.program import Address, Program
 from qir.ir.graph import Graph
 from tests.emulated.harness import assert_same_bits
 from tests.small_graphs import Small, stored_inputs
@@ -60,7 +61,7 @@ def test_frames_of_another_zero_point_stay_apart() -> None:
 def test_a_kernel_that_computes_elements_twice_writes_elsewhere(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    module = importlib.import_module("qir.backends.lower")
+    module = importlib.import_module("qir.backends.lowering.lower")
     monkeypatch.setattr(module, "writes_once", lambda code: False)
     assert in_place(lower(blocks(), M4)) == [False, False]
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from qir.backends.kernels.bilinear import bilinear
-from qir.backends.kernels.contraction import Contraction
+from qir.backends.kernels.contraction.spec import Contraction
+from qir.backends.kernels.contraction.wide import wide
 from qir.backends.kernels.elementwise import multiply, requantize
 from qir.backends.kernels.lookup import lookup
 from qir.backends.kernels.matmul import matmul
@@ -21,7 +22,6 @@ from qir.backends.kernels.reduce import reduce_max, reduce_sum
 from qir.backends.kernels.scaling import Scale
 from qir.backends.kernels.softmax import softmax
 from qir.backends.kernels.view import View
-from qir.backends.kernels.wide import wide
 
 ANY: frozenset[str] = frozenset()
 A = View.packed("uint8", (4, 6))

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from qir.backends import elf, find
-from qir.backends.link import link, toolchain
+from qir.backends import find
+from qir.backends.artifact import elf
+from qir.backends.toolchain.link import link, toolchain
 from qir.ir.errors import LowerError
 
 CPU = find("x86-64")

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from numpy.random import Generator
 
-from qir.backends.kernels import Constants, Contraction, prepare
-from qir.backends.kernels.bits import PLANES, fields, pack, packed_rows
-from qir.backends.kernels.dense import DenseCode, Runs
-from qir.backends.kernels.panels import longest_chain
+from qir.backends.kernels import Constants, Contraction
+from qir.backends.kernels.contraction import prepare
+from qir.backends.kernels.contraction.bits import PLANES, fields, pack, packed_rows
+from qir.backends.kernels.contraction.dense import DenseCode, Runs
+from qir.backends.kernels.contraction.panels import longest_chain
 from qir.backends.kernels.plane import Plane
 from tests.backends.contraction_cases import (
     Case,

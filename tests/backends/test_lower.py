@@ -7,8 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from qir.backends import border, find, lower, select
-from qir.backends.program import INPUT, OUTPUT, WORKSPACE, Program
+from qir.backends import find
+from qir.backends.c import border
+from qir.backends.lowering import context as select
+from qir.backends.lowering import lower
+from qir.backends.lowering.program import INPUT, OUTPUT, WORKSPACE, Program
 from qir.ir.data import Data
 from qir.ir.errors import LowerError
 from qir.ir.op import Op, Value

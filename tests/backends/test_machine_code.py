@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from qir.backends import build, disassembly, find
-from qir.backends.disassembly import Instruction, hexagon_name
-from qir.backends.dispatch import symbol as linked_name
-from qir.backends.instructions import OF_KERNELS, SETS
-from qir.backends.link import link
-from qir.backends.machine_code import Findings, Kind, check, kind_of, main, prove
+from qir.backends import build, find
+from qir.backends.c.dispatch import symbol as linked_name
+from qir.backends.proofs import disassembly
+from qir.backends.proofs.disassembly import Instruction, hexagon_name
+from qir.backends.proofs.instructions import OF_KERNELS, SETS
+from qir.backends.proofs.machine_code import Findings, Kind, check, kind_of, main, prove
 from qir.backends.targets import TARGETS
+from qir.backends.toolchain.link import link
 from qir.ir.errors import LowerError, VerifyError
 from tests.random_graphs import batch
 from tests.small_graphs import artifact
@@ -209,6 +210,6 @@ def test_a_saved_artifact_is_proven_from_the_command_line(
 
 
 def test_it_is_a_program() -> None:
-    command = [sys.executable, "-m", "qir.backends.machine_code"]
+    command = [sys.executable, "-m", "qir.backends.proofs.machine_code"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2 and "FOLDER.qir" in done.stderr

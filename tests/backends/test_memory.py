@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qir.backends.memory import ALIGNMENT, Lifetime, aligned, max_live, plan
+from qir.backends.lowering.memory import ALIGNMENT, Lifetime, aligned, max_live, plan
 
 LIVES = st.lists(
     st.tuples(st.integers(1, 5000), st.integers(0, 30), st.integers(0, 8)), max_size=30

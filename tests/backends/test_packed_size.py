@@ -20,21 +20,21 @@ import pytest
 
 from qir.backends import build, find
 from qir.backends.kernels import SLACK
-from qir.backends.kernels.dense import DenseCode
-from qir.backends.kernels.depthwise import DepthwiseCode
-from qir.backends.kernels.plain import PlainCode
-from qir.backends.lower import lower
-from qir.backends.program import WEIGHTS, Program, Step
+from qir.backends.kernels.contraction.dense import DenseCode
+from qir.backends.kernels.contraction.depthwise import DepthwiseCode
+from qir.backends.kernels.contraction.plain import PlainCode
+from qir.backends.lowering.lower import lower
+from qir.backends.lowering.program import WEIGHTS, Program, Step
 from qir.frontends.onnx import import_onnx
 from qir.ir.graph import Graph
 from qir.ir.op import Op
 from qir.ir.ops import Conv, Linear, Reshape, ScaleGroups
 from qir.ir.types import I2, I3, I4, I8, Int
 from qir.passes import pipelines
-from qir.passes.bit_choice import Bits
-from qir.passes.calibrate import Ranges, calibrate
-from qir.passes.channel_ranges import first_samples
-from qir.passes.manager import Manager
+from qir.passes.bits.choice import Bits
+from qir.passes.calibrate.ranges import Ranges, calibrate
+from qir.passes.infra.manager import Manager
+from qir.passes.transform.channel_ranges import first_samples
 from tests.small_graphs import LOW, Small
 
 PLANES = {8: (8,), 6: (4, 2), 5: (4, 1), 4: (4,), 3: (2, 1), 2: (2,)}

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qir.backends.place import Place
+from qir.backends.lowering.place import Place
 
 MEMORY = np.arange(200_000)
 

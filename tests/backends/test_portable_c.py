@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from qir.backends import build
-from qir.backends.artifact import Artifact
-from qir.backends.compile import compile_kernels
-from qir.backends.lower import lower
-from qir.backends.portable import check_integer_only, comment, floats, kernels
+from qir.backends.artifact.artifact import Artifact
+from qir.backends.c.portable import check_integer_only, comment, floats, kernels
+from qir.backends.lowering.lower import lower
 from qir.backends.targets import find
+from qir.backends.toolchain.compile import compile_kernels
 from qir.ir.errors import LowerError
 from tests.random_graphs import batch
 from tests.run_random_graphs import check

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from qir.ir.parser import parse
-from qir.ir.printer import blobs, text
 from qir.ir.ranges import prove_no_overflow
+from qir.ir.text.parser import parse
+from qir.ir.text.printer import blobs, text
 from qir.ir.verify import verify
 from tests.random_graphs import random_graph
 from tests.run_random_graphs import check

@@ -16,13 +16,14 @@ import pytest
 
 import qir
 from qir import runtime
-from qir.backends import build, find, variants
-from qir.backends.artifact import Artifact
-from qir.backends.disassembly import NEWEST, OLDEST
-from qir.backends.dispatch import symbol
-from qir.backends.features import BITS, WORDS, needed
-from qir.backends.instructions import OF_KERNELS
-from qir.backends.machine_code import prove
+from qir.backends import build, find
+from qir.backends.artifact.artifact import Artifact
+from qir.backends.c.dispatch import symbol
+from qir.backends.c.features import BITS, WORDS, needed
+from qir.backends.lowering import variants
+from qir.backends.proofs.disassembly import NEWEST, OLDEST
+from qir.backends.proofs.instructions import OF_KERNELS
+from qir.backends.proofs.machine_code import prove
 from qir.cli import main
 from qir.ir.errors import LowerError
 from qir.ir.graph import Graph

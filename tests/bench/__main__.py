@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 import qir
-from qir.timing import Timing, measure
+from qir.measure.timing import Timing, measure
 from tests.bench.models import CACHE, compiled, digest, names, zoo_module
 from tests.tree import ROOT
 

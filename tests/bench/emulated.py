@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from qir.backends import entry
-from qir.backends.artifact import Artifact
-from qir.backends.disassembly import Function, functions
-from qir.backends.link import RUNNER_FLAGS, toolchain
+from qir.backends.artifact.artifact import Artifact
+from qir.backends.c import entry
+from qir.backends.proofs.disassembly import Function, functions
+from qir.backends.toolchain.link import RUNNER_FLAGS, toolchain
 from qir.ir.target import PYTHON
 from tests.bench.models import CACHE
 

@@ -28,11 +28,11 @@ from rich.console import Console
 from rich.table import Table
 
 from qir.backends import build, find
-from qir.backends.artifact import Artifact
-from qir.backends.disassembly import Function, Instruction
-from qir.backends.entry import symbol
-from qir.backends.instructions import SETS, InstructionSet
-from qir.backends.machine_code import dot_of
+from qir.backends.artifact.artifact import Artifact
+from qir.backends.c.entry import symbol
+from qir.backends.proofs.disassembly import Function, Instruction
+from qir.backends.proofs.instructions import SETS, InstructionSet
+from qir.backends.proofs.machine_code import dot_of
 from qir.ir.graph import Graph
 from qir.ir.interpret import quantize_inputs
 from qir.ir.target import Target

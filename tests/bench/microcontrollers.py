@@ -25,12 +25,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from qir.backends import Artifact, build, entry, link
-from qir.backends.disassembly import functions
-from qir.backends.fuse import fuse
+from qir.backends import Artifact, build
+from qir.backends.c import entry
 from qir.backends.kernels import SLACK
-from qir.backends.layout import VIEWS
-from qir.backends.program import size_bytes
+from qir.backends.lowering.fuse import fuse
+from qir.backends.lowering.layout import VIEWS
+from qir.backends.lowering.program import size_bytes
+from qir.backends.proofs.disassembly import functions
+from qir.backends.toolchain import link
 from qir.ir.graph import Graph
 from qir.ir.target import PYTHON
 from tests.bench.models import CACHE, integer_graph, zoo_module

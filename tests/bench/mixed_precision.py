@@ -20,20 +20,20 @@ from qir.driver import imported
 from qir.ir.graph import Graph
 from qir.ir.torch_executor import FloatProgram
 from qir.ir.types import Array
+from qir.measure.code_version import source
 from qir.passes import pipelines
-from qir.passes.allocate_bits import allocate_bits
-from qir.passes.assign_bits import assign
-from qir.passes.bit_choice import Bits
-from qir.passes.bit_costs import average_limits, measured_layer
-from qir.passes.calibrate import Ranges, calibrate
-from qir.passes.channel_ranges import first_samples
-from qir.passes.manager import Manager
-from qir.passes.mixed_precision import layer_works
-from qir.passes.rebatch import rebatch
+from qir.passes.bits.assign import assign
+from qir.passes.bits.choice import Bits
+from qir.passes.bits.closed_form import allocate_bits
+from qir.passes.bits.costs import average_limits, measured_layer
+from qir.passes.bits.mixed_precision import layer_works
+from qir.passes.calibrate.ranges import Ranges, calibrate
+from qir.passes.infra.manager import Manager
+from qir.passes.infra.rebatch import rebatch
+from qir.passes.infra.tasks import Store
 from qir.passes.sensitivity.measure import Effort, measure_sensitivities
-from qir.passes.sensitivity.sensitivities import Sensitivities
-from qir.passes.work import Store
-from qir.source import source
+from qir.passes.sensitivity.table import Sensitivities
+from qir.passes.transform.channel_ranges import first_samples
 from tests.bench.models import CACHE, zoo_module
 
 WIDTHS = (2, 3, 4, 5, 6, 8)

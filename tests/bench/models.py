@@ -17,12 +17,12 @@ import numpy as np
 import qir
 from qir.frontends.onnx import import_onnx
 from qir.ir.graph import Graph
-from qir.ir.textfile import load_graph, save_graph
+from qir.ir.text.file import load_graph, save_graph
 from qir.passes import pipelines
-from qir.passes.bit_choice import Bits
-from qir.passes.calibrate import calibrate
-from qir.passes.channel_ranges import first_samples
-from qir.passes.manager import Manager
+from qir.passes.bits.choice import Bits
+from qir.passes.calibrate.ranges import calibrate
+from qir.passes.infra.manager import Manager
+from qir.passes.transform.channel_ranges import first_samples
 from tests.tree import FOLDERS, ROOT
 
 CACHE = ROOT / ".bench"

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from qir.backends.instructions import OF_KERNELS, SETS
 from qir.backends.kernels.dots import DOTS, PLAIN, usable
+from qir.backends.proofs.instructions import OF_KERNELS, SETS
 from qir.backends.targets import TARGETS
 from qir.ir.target import Target
 from tests.emulated.harness import TARGETS as EMULATED

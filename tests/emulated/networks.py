@@ -15,12 +15,12 @@ import numpy as np
 from qir.frontends.onnx import import_onnx
 from qir.ir.graph import Graph
 from qir.ir.interpret import interpret, quantize_inputs
-from qir.ir.textfile import load_graph, save_graph
+from qir.ir.text.file import load_graph, save_graph
 from qir.ir.types import Array
-from qir.passes.calibrate import calibrate
-from qir.passes.channel_ranges import first_samples
-from qir.passes.manager import Manager
+from qir.passes.calibrate.ranges import calibrate
+from qir.passes.infra.manager import Manager
 from qir.passes.pipelines import CANONICALIZE, TO_INTEGER, quantize, transform
+from qir.passes.transform.channel_ranges import first_samples
 from tests.tree import FOLDERS
 
 SAMPLES = 8  # to calibrate on: the ranges need not be the best ones here

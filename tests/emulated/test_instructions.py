@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from qir.backends.disassembly import functions
+from qir.backends.proofs.disassembly import functions
 from tests.bench.emulated import counted, linked
 from tests.bench.instructions import count, kernel_table, markdown
 from tests.small_graphs import artifact, residual_network, stored_inputs

@@ -17,10 +17,10 @@ from qir.backends import Artifact, build
 from qir.frontends.onnx import import_onnx
 from qir.ir.graph import Graph
 from qir.ir.interpret import quantize_inputs
-from qir.passes.calibrate import calibrate
-from qir.passes.channel_ranges import first_samples
-from qir.passes.manager import Manager
+from qir.passes.calibrate.ranges import calibrate
+from qir.passes.infra.manager import Manager
 from qir.passes.pipelines import CANONICALIZE, TO_INTEGER, quantize, transform
+from qir.passes.transform.channel_ranges import first_samples
 from tests.emulated.harness import assert_same_bits, need_emulator
 from tests.random_graphs import batch, random_inputs
 

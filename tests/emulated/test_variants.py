@@ -10,7 +10,7 @@ import pytest
 
 from qir import runtime
 from qir.backends import build, find
-from qir.backends.link import is_there
+from qir.backends.toolchain.link import is_there
 from qir.ir.interpret import interpret
 from qir.ir.target import Toolchain
 from qir.runtime import ArtifactError, Emulated

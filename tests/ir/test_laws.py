@@ -11,9 +11,9 @@ from qir.ir.errors import VerifyError
 from qir.ir.graph import Graph
 from qir.ir.interpret import interpret
 from qir.ir.op import Loc, Value
-from qir.ir.parser import parse
-from qir.ir.printer import blobs, text
 from qir.ir.ranges import prove_no_overflow, value_bounds
+from qir.ir.text.parser import parse
+from qir.ir.text.printer import blobs, text
 from qir.ir.types import Array, integer_of
 from qir.ir.verify import verify
 from tests.ir.graphs import IntegerGraphs

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from qir.ir.errors import QirError
-from qir.ir.parser import parse
+from qir.ir.text.parser import parse
 from qir.ir.verify import verify
 
 CASES = Path(__file__).resolve().parents[1] / "cases" / "passes"

@@ -10,11 +10,11 @@ from qir.ir.graph import Builder, Graph
 from qir.ir.op import Value
 from qir.ir.ops import Add, Constant, Conv, Linear, ReduceMean, Relu
 from qir.ir.types import F32, Array, Tensor
-from qir.passes.calibrate import calibrate
-from qir.passes.correct_bias import CorrectBias
-from qir.passes.manager import Manager
-from qir.passes.quantize_graph import QuantizeGraph
-from qir.passes.rounding.round_weights import RoundWeights
+from qir.passes.calibrate.ranges import calibrate
+from qir.passes.infra.manager import Manager
+from qir.passes.quantize.correct_bias import CorrectBias
+from qir.passes.quantize.quantize_graph import QuantizeGraph
+from qir.passes.rounding.base import RoundWeights
 
 
 class Net(Builder):

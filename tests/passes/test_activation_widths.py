@@ -12,12 +12,12 @@ from qir.ir.op import Value
 from qir.ir.ops import Add, Constant, Conv, Dequantize, MaxPool, Relu
 from qir.ir.torch_executor import run_float
 from qir.ir.types import F32, Tensor
-from qir.passes.activation_widths import activation_widths
-from qir.passes.bit_choice import Bits
-from qir.passes.calibrate import calibrate
-from qir.passes.manager import Manager
+from qir.passes.bits.choice import Bits
+from qir.passes.calibrate.ranges import calibrate
+from qir.passes.infra.manager import Manager
 from qir.passes.pipelines import TO_INTEGER, quantize
-from qir.passes.quantization_plan import plan_quantization
+from qir.passes.quantize.placement import plan_quantization
+from qir.passes.quantize.widths import activation_widths
 from tests.passes.random_floats import samples
 
 

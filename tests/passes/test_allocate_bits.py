@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qir.ir.errors import PassError
-from qir.passes.allocate_bits import THETA, allocate_bits, closed_form
-from qir.passes.assign_bits import assign
-from qir.passes.bit_choice import Bits, evaluate
-from qir.passes.bit_costs import Work, average_limits, measured_layer
+from qir.passes.bits.assign import assign
+from qir.passes.bits.choice import Bits, evaluate
+from qir.passes.bits.closed_form import THETA, allocate_bits, closed_form
+from qir.passes.bits.costs import Work, average_limits, measured_layer
 
 
 def test_closed_form_is_baqs_for_equal_sizes() -> None:

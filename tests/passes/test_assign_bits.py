@@ -16,17 +16,17 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from qir.ir.errors import PassError
-from qir.passes import assign_bits
-from qir.passes.assign_bits import assign, pareto
-from qir.passes.bit_choice import (
+from qir.passes.bits import assign as assign_bits
+from qir.passes.bits.assign import assign, pareto
+from qir.passes.bits.choice import (
     Assignment,
     Bits,
     Choice,
     Layer,
     evaluate,
 )
-from qir.passes.bit_costs import Work, bound_at, measured_layer, omega
-from qir.passes.bit_groups import FREE, Rules
+from qir.passes.bits.costs import Work, bound_at, measured_layer, omega
+from qir.passes.bits.groups import FREE, Rules
 
 W4, W8 = Bits(4, 4), Bits(8, 8)
 

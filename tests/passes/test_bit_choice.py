@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qir.ir.errors import ParseError, PassError, QirError
-from qir.passes.assign_bits import assign
-from qir.passes.bit_choice import (
+from qir.passes.bits.assign import assign
+from qir.passes.bits.choice import (
     Bits,
     Choice,
     Layer,
@@ -25,8 +25,8 @@ from qir.passes.bit_choice import (
     parse_bits,
     save_bits,
 )
-from qir.passes.bit_costs import Work, average_limits, bound_at, measured_layer
-from qir.passes.bit_groups import Rules
+from qir.passes.bits.costs import Work, average_limits, bound_at, measured_layer
+from qir.passes.bits.groups import Rules
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -13,9 +13,9 @@ from qir.ir.errors import DataError
 from qir.ir.graph import Builder, Graph
 from qir.ir.ops import Add, Constant, Exp, Relu, Reshape, Sub
 from qir.ir.types import F32, I64, Array, Tensor
-from qir.passes import calibrate as calibration
-from qir.passes.calibrate import Ranges, calibrate
-from qir.passes.channel_ranges import channel_reach, first_samples
+from qir.passes.calibrate import ranges as calibration
+from qir.passes.calibrate.ranges import Ranges, calibrate
+from qir.passes.transform.channel_ranges import channel_reach, first_samples
 from tests.passes.random_floats import random_net, samples
 
 

@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 from qir.ir.graph import Builder, Graph
 from qir.ir.ops import Add, BatchNorm, Constant, Conv, Relu, Transpose
 from qir.ir.types import F32, Tensor
-from qir.passes.drop_identities import DropIdentities
-from qir.passes.fold_constants import FoldConstants
-from qir.passes.fold_pad import FoldPad
-from qir.passes.manager import Manager
-from qir.passes.merge_equal_ops import MergeEqualOps
-from qir.passes.merge_moves import MergeMoves
-from qir.passes.move_dequantize import MoveDequantize
-from qir.passes.move_quantize import MoveQuantize
+from qir.passes.canonicalize.drop_identities import DropIdentities
+from qir.passes.canonicalize.fold_constants import FoldConstants
+from qir.passes.canonicalize.fold_pad import FoldPad
+from qir.passes.canonicalize.layout.merge_moves import MergeMoves
+from qir.passes.canonicalize.layout.move_dequantize import MoveDequantize
+from qir.passes.canonicalize.layout.move_quantize import MoveQuantize
+from qir.passes.canonicalize.merge_equal_ops import MergeEqualOps
+from qir.passes.canonicalize.recognize.clip import RecognizeClip
+from qir.passes.infra.manager import Manager
 from qir.passes.pipelines import CANONICALIZE
-from qir.passes.recognize_clip import RecognizeClip
 from tests.passes.float_graphs import TO_FIRST, TO_LAST, FloatGraphs
 
 

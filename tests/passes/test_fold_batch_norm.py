@@ -12,7 +12,7 @@ from torch import nn
 from qir.frontends.onnx import import_onnx
 from qir.frontends.torch import import_torch
 from qir.ir.graph import Graph
-from qir.passes.manager import Manager
+from qir.passes.infra.manager import Manager
 from qir.passes.pipelines import CANONICALIZE
 from tests.passes.same_graph import assert_same_graph
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from qir.ir.errors import DataError
 from qir.ir.types import Array
-from qir.passes.observers import (
+from qir.passes.calibrate.observers import (
     BINS,
     OBSERVERS,
     Entropy,

@@ -11,9 +11,9 @@ from qir.ir.errors import PassError
 from qir.ir.graph import Graph
 from qir.ir.op import Loc, Op, Value
 from qir.ir.ops import Abs, Neg, Relu, Reshape, Tanh
-from qir.ir.parser import parse
-from qir.passes.manager import KEEPS_BITS, Claim, Manager, Miss, Pass, Record, find, register
-from qir.passes.pattern import RewritePass, Site
+from qir.ir.text.parser import parse
+from qir.passes.infra.manager import KEEPS_BITS, Claim, Manager, Miss, Pass, Record, find, register
+from qir.passes.infra.rewriter import RewritePass, Site
 
 CHAIN = parse(
     """graph @chain stage=imported (%x: tensor<2xf32>) {

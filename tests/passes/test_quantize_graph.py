@@ -30,10 +30,10 @@ from qir.ir.ops import (
 )
 from qir.ir.ops.quantize import dequantized
 from qir.ir.types import F32, I8, U8, Array, Quant, Tensor
-from qir.passes.calibrate import calibrate
-from qir.passes.manager import Manager
-from qir.passes.quantize_graph import QuantizeGraph
-from qir.passes.quantize_weights import quantize_weights
+from qir.passes.calibrate.ranges import calibrate
+from qir.passes.infra.manager import Manager
+from qir.passes.quantize.quantize_graph import QuantizeGraph
+from qir.passes.quantize.weights import quantize_weights
 from tests.passes.random_floats import samples
 
 

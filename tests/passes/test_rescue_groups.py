@@ -13,10 +13,10 @@ from qir.ir.ops.quantize import dequantized
 from qir.ir.torch_executor import run_float
 from qir.ir.types import F32, Array, Tensor
 from qir.passes import pipelines
-from qir.passes.bit_choice import Bits
-from qir.passes.calibrate import calibrate
-from qir.passes.manager import Manager, Record
-from qir.passes.rescue_groups import (
+from qir.passes.bits.choice import Bits
+from qir.passes.calibrate.ranges import calibrate
+from qir.passes.infra.manager import Manager, Record
+from qir.passes.quantize.rescue_groups import (
     RescueGroups,
     column_ratio,
     fence,

@@ -17,14 +17,16 @@ from qir.ir.ranges import prove_no_overflow
 from qir.ir.torch_executor import run_float
 from qir.ir.types import F32, Array, Tensor
 from qir.passes import pipelines
-from qir.passes.manager import Manager, Miss, Record
-from qir.passes.quantize_weights import LARGEST_SUM
-from qir.passes.rebatch import rebatch
+from qir.passes.infra.manager import Manager, Miss, Record
+from qir.passes.infra.rebatch import rebatch
+from qir.passes.infra.tasks import on_one_thread
+from qir.passes.quantize.weights import LARGEST_SUM
 from qir.passes.rounding import METHODS, rounding_passes
 from qir.passes.rounding.adaquant import AdaQuant
 from qir.passes.rounding.adaquant_blocks import AdaQuantBlocks
 from qir.passes.rounding.adaround import AdaRound
 from qir.passes.rounding.adaround_blocks import AdaRoundBlocks
+from qir.passes.rounding.blocks import block_units, upstream
 from qir.passes.rounding.descend import descend
 from qir.passes.rounding.gpfq import gpfq
 from qir.passes.rounding.gptq import Gptq, gptq, gptq_integers
@@ -39,9 +41,7 @@ from qir.passes.rounding.stored_weights import (
     with_float_weights,
     with_weights,
 )
-from qir.passes.rounding.units import block_units, upstream
 from qir.passes.rounding.walk import stretch
-from qir.passes.work import on_one_thread
 from tests.passes.rounding_net import net, samples, simulated
 
 SAMPLE = samples(96)

@@ -21,21 +21,21 @@ from qir.ir.ops import Add, Constant, Conv, Linear, ReduceMean, Relu
 from qir.ir.ops.quantize import dequantized, quantized
 from qir.ir.torch_executor import run_float
 from qir.ir.types import F32, Array, Tensor
-from qir.passes.assign_bits import assign
-from qir.passes.bit_choice import Bits
-from qir.passes.bit_costs import Work, measured_layer
-from qir.passes.calibrate import Ranges, calibrate
-from qir.passes.manager import Manager
-from qir.passes.quantize_graph import QuantizeGraph
-from qir.passes.sensitivity import sensitivities as names
+from qir.passes.bits.assign import assign
+from qir.passes.bits.choice import Bits
+from qir.passes.bits.costs import Work, measured_layer
+from qir.passes.calibrate.ranges import Ranges, calibrate
+from qir.passes.infra.manager import Manager
+from qir.passes.infra.tasks import Store
+from qir.passes.quantize.quantize_graph import QuantizeGraph
+from qir.passes.sensitivity import table as names
 from qir.passes.sensitivity.importance import input_changes, relevances, weight_tails
 from qir.passes.sensitivity.measure import Effort, measure_sensitivities
 from qir.passes.sensitivity.output_loss import loss_of
 from qir.passes.sensitivity.probe import weights_of
 from qir.passes.sensitivity.quantized_layer import layer_errors, stored_layers
-from qir.passes.sensitivity.sensitivities import Sensitivities
 from qir.passes.sensitivity.subject import Runner, Subject
-from qir.passes.work import Store
+from qir.passes.sensitivity.table import Sensitivities
 
 SAMPLES = 12
 W4, W4G, W8 = Bits(4, 4), Bits(4, 8, 2), Bits(8, 8)

@@ -25,16 +25,16 @@ from qir.ir.ops import (
 )
 from qir.ir.ranges import prove_no_overflow
 from qir.ir.types import F32, I8, U8, Array, Quant, Tensor
-from qir.passes.bit_choice import Bits
-from qir.passes.calibrate import calibrate
-from qir.passes.channel_ranges import first_samples
-from qir.passes.correct_bias import CorrectBias, CorrectChannels, channels_of
-from qir.passes.equalize_channels import EqualizeChannels
-from qir.passes.manager import Manager, Miss, Record, evaluate
-from qir.passes.measure_sqnr import measure_sqnr
+from qir.passes.bits.choice import Bits
+from qir.passes.calibrate.ranges import calibrate
+from qir.passes.infra.manager import Manager, Miss, Record, evaluate
+from qir.passes.infra.rebatch import rebatch
 from qir.passes.pipelines import TO_INTEGER, quantize, transform
-from qir.passes.quantize_graph import QuantizeGraph
-from qir.passes.rebatch import rebatch
+from qir.passes.quantize.correct_bias import CorrectBias, CorrectChannels, channels_of
+from qir.passes.quantize.quantize_graph import QuantizeGraph
+from qir.passes.sensitivity.sqnr import measure_sqnr
+from qir.passes.transform.channel_ranges import first_samples
+from qir.passes.transform.equalize_channels import EqualizeChannels
 from tests.passes.random_floats import random_net, samples
 
 COUNT = 24

@@ -16,10 +16,10 @@ import pytest
 import torch
 
 from qir.ir.errors import DataError
+from qir.passes.infra.tasks import Processes, Store, Task, on_one_thread, run_tasks
 from qir.passes.rounding.adaround import AdaRound
 from qir.passes.rounding.adaround_blocks import AdaRoundBlocks
 from qir.passes.rounding.gptq import Gptq
-from qir.passes.work import Processes, Store, Task, on_one_thread, run_tasks
 from tests.passes.rounding_net import net, samples, simulated
 from tests.tree import ROOT
 
@@ -29,7 +29,7 @@ import os, signal, sys
 from dataclasses import replace
 from pathlib import Path
 from qir.passes.rounding.adaround import AdaRound
-from qir.passes.work import Store
+from qir.passes.infra.tasks import Store
 from tests.passes.rounding_net import net, samples, simulated
 def tell(what, done, of):
     if what == "adaround" and done:

@@ -9,11 +9,11 @@ import pytest
 
 from qir.frontends.onnx import import_onnx
 from qir.ir.interpret import dequantize_outputs, interpret, quantize_inputs
-from qir.passes.calibrate import calibrate
-from qir.passes.channel_ranges import first_samples
-from qir.passes.manager import Manager, Miss
+from qir.passes.calibrate.ranges import calibrate
+from qir.passes.infra.manager import Manager, Miss
+from qir.passes.infra.rebatch import rebatch
 from qir.passes.pipelines import CANONICALIZE, TO_INTEGER, quantize, transform
-from qir.passes.rebatch import rebatch
+from qir.passes.transform.channel_ranges import first_samples
 
 
 @pytest.mark.parametrize(("name", "least"), [("dscnn", 90.1), ("autoencoder", 0.885)])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from qir.report import Report
-from qir.rows import Margin, OpRow, PassRow, Port, Proofs, Sizes
+from qir.report.model import Report
+from qir.report.rows import Margin, OpRow, PassRow, Port, Proofs, Sizes
 
 
 def row(name: str, reads: tuple[str, ...], sqnr_db: float | None = 40.0, **other: object) -> OpRow:

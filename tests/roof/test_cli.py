@@ -17,14 +17,14 @@ import pytest
 import qir
 from qir.backends.targets import TARGETS, find
 from qir.cli import main
-from qir.commands import progress
+from qir.cli.commands import progress
+from qir.cli.opt import made as make_pass
+from qir.cli.opt import named_pipelines, parsed
 from qir.ir.errors import PassError
-from qir.machines import builds, runs
-from qir.opt import made as make_pass
-from qir.opt import named_pipelines, parsed
-from qir.passes.fold_constants import FoldConstants
-from qir.passes.manager import PASSES, Pass
-from qir.report import Report
+from qir.measure.machines import builds, runs
+from qir.passes.canonicalize.fold_constants import FoldConstants
+from qir.passes.infra.manager import PASSES, Pass
+from qir.report.model import Report
 from tests.roof.conftest import Made
 
 ADD_ZERO = """
@@ -165,7 +165,7 @@ def test_passes_lists_ours_with_claims(capsys: Capture) -> None:
     run("passes")
     text = capsys.readouterr().out
     assert "fold-constants" in text and "Keeps: every bit" in text
-    assert "qir.passes.fold_constants" in text and "canonicalize" in text
+    assert "qir.passes.canonicalize.fold_constants" in text and "canonicalize" in text
 
 
 def test_targets_say_what_this_machine_can(capsys: Capture) -> None:
@@ -177,7 +177,7 @@ def test_targets_say_what_this_machine_can(capsys: Capture) -> None:
 
 def test_targets_say_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
-    monkeypatch.setattr(sys.modules["qir.backends.link"], "find_spec", lambda name: None)
+    monkeypatch.setattr(sys.modules["qir.backends.toolchain.link"], "find_spec", lambda name: None)
     m4, cpu = find("cortex-m4"), replace(find("x86-avx2"), machine=platform.machine())
     assert builds(m4) == "no: pip install ziglang or apt-get install gcc-arm-none-eabi"
     assert runs(m4, frozenset()) == "no: qemu-arm missing, apt-get install qemu-user"

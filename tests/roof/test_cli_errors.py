@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qir import commands
-from qir.cli import FAILED, INTERRUPTED, USAGE, main
+from qir.cli import FAILED, INTERRUPTED, USAGE, commands, main
 from tests.roof.conftest import Made
 from tests.roof.test_cli import ADD_ZERO
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qir.drawing import BOX, draw
-from qir.placement import GAP, monotone, place
-from qir.report import Report
+from qir.report.html.graph import BOX, draw
+from qir.report.html.placement import GAP, monotone, place
+from qir.report.model import Report
 from tests.roof.reports import deep, report, row, small, wide
 
 VOID = {"meta"}

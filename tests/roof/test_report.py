@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from qir.ir.errors import ArtifactError
-from qir.report import Report
-from qir.rows import Margin, OpRow, Share
-from qir.terminal import count, decibels, micros, size, sqnr_class
+from qir.report.model import Report
+from qir.report.rows import Margin, OpRow, Share
+from qir.report.terminal import count, decibels, micros, size, sqnr_class
 from tests.roof.reports import report, row, small
 
 texts = st.text(max_size=30)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qir import survey
 from qir.backends.kernels import SLACK
 from qir.ir.data import Data
 from qir.ir.fixed import Dyadic, Rounding
@@ -15,7 +14,8 @@ from qir.ir.ops import Constant, Conv, Linear, Lookup, MatMul, MaxPool, Requanti
 from qir.ir.ranges import prove_no_overflow
 from qir.ir.types import I4, I8, I32, U8, Quant, Tensor
 from qir.ir.verify import verify
-from qir.passes.manager import KEEPS_BITS, Record
+from qir.passes.infra.manager import KEEPS_BITS, Record
+from qir.report import build as survey
 from tests.small_graphs import Small, artifact, residual_network
 
 X = Quant.per_tensor(U8, 0.5, 3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qir.backends.kernels.dense import DenseCode
+from qir.backends.kernels.contraction.dense import DenseCode
 from qir.backends.tvm.compat import tirx
 from qir.backends.tvm.kernels.writer import Expr, Writer, cast_bits, splat
 

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from qir.ir.op import Op, Value
 from qir.ir.ops import Neg
-from qir.passes.manager import KEEPS_BITS, Claim, Miss
-from qir.passes.pattern import RewritePass, Site
+from qir.passes.infra.manager import KEEPS_BITS, Claim, Miss
+from qir.passes.infra.rewriter import RewritePass, Site
 
 
 @dataclass(frozen=True)

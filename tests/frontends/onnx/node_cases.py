@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from qir.frontends.onnx import import_onnx
-from qir.frontends.onnx.fold import FOLDED
+from qir.frontends.onnx.read.fold import FOLDED
 from qir.frontends.onnx.table import DEFAULT
 from qir.ir.torch_executor import run_float
 from qir.ir.types import Array, integer_of

@@ -9,8 +9,8 @@ import onnxruntime
 import pytest
 
 from qir.frontends.onnx import import_onnx
-from qir.ir.parser import parse
-from qir.ir.printer import blobs, text
+from qir.ir.text.parser import parse
+from qir.ir.text.printer import blobs, text
 from qir.ir.torch_executor import run_float
 from tests.frontends.onnx.models import one_thread
 

@@ -10,8 +10,8 @@ import torch
 
 from qir.frontends.torch import import_torch
 from qir.ir.graph import Graph
-from qir.ir.parser import parse
-from qir.ir.printer import blobs, text
+from qir.ir.text.parser import parse
+from qir.ir.text.printer import blobs, text
 from qir.ir.torch_executor import run_float
 from qir.ir.verify import verify
 

@@ -14,7 +14,7 @@ import torch
 from qir.frontends.onnx import import_onnx
 from qir.frontends.torch import import_torch
 from qir.ir.torch_executor import run_float
-from qir.passes.manager import Manager
+from qir.passes.infra.manager import Manager
 from qir.passes.pipelines import CANONICALIZE
 from tests.passes.same_graph import assert_same_graph
 

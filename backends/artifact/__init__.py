@@ -1,0 +1,1 @@
+"""Program -> files: the folder that ships."""

@@ -1,0 +1,1 @@
+"""C sources of an artifact, filled in from templates/."""

@@ -1,0 +1,136 @@
+"""The float border of a program in C; the only floats in an artifact.
+
+    stored = clamp(round(f32(x) / f32(scale)) + zero_point), ties to even
+    real   = f32(stored - zero_point) * f32(scale)
+
+in float32 with IEEE division, bit for bit what qir.ir.ops.quantize says. A NaN becomes the least
+stored value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+
+import numpy as np
+
+from qir.backends.c.template import fill
+from qir.backends.kernels import SLACK
+from qir.backends.lowering.memory import aligned
+from qir.backends.lowering.program import Program, size_bytes
+from qir.ir.errors import LowerError
+from qir.ir.op import Value
+from qir.ir.types import Quant
+
+STORED_ALIGNMENT = 128  # of what lies in the scratch: enough for every target
+
+TYPES = {
+    "uint8": "uint8_t",
+    "int8": "int8_t",
+    "uint16": "uint16_t",
+    "int16": "int16_t",
+    "int32": "int32_t",
+}
+
+
+def quantized(values: tuple[Value, ...]) -> Iterator[tuple[int, Value]]:
+    """The values that stand for reals, with their numbers."""
+    return ((i, v) for i, v in enumerate(values) if isinstance(v.type.elem, Quant))
+
+
+def functions(program: Program) -> tuple[str, ...]:
+    """The names of all functions that convert one input or output."""
+    inward = [f"{program.name}_quantize_{i}" for i, _ in quantized(program.inputs)]
+    return (*inward, *(f"{program.name}_dequantize_{i}" for i, _ in quantized(program.outputs)))
+
+
+def prototypes(program: Program) -> str:
+    """What the header says of them."""
+    signatures = {
+        "quantize": "const float *x, void *stored",
+        "dequantize": "const void *stored, float *y",
+    }
+    lines = [f"void {name}({signatures[name.split('_')[-2]]});\n" for name in functions(program)]
+    return "".join(lines)
+
+
+def scratch(program: Program) -> tuple[dict[str, int], int]:
+    """Where each stored input ("i0") and output ("o0") lies in the scratch, and its size."""
+    offsets, at = {}, 0
+    for letter, values in (("i", program.inputs), ("o", program.outputs)):
+        for index, value in quantized(values):
+            offsets[f"{letter}{index}"] = at
+            at += aligned(size_bytes(value) + SLACK, STORED_ALIGNMENT)
+    return offsets, at
+
+
+def source(program: Program) -> str:
+    """NAME_border.c."""
+    offsets, _ = scratch(program)
+    name = program.name
+
+    def whole(letter: str, given: str, values: tuple[Value, ...]) -> str:
+        places = [offsets.get(f"{letter}{i}") for i in range(len(values))]
+        return ", ".join(
+            f"{given}[{i}]" if at is None else f"s + {at}" for i, at in enumerate(places)
+        )
+
+    before = [
+        f"    {name}_quantize_{i}(inputs[{i}], s + {offsets[f'i{i}']});\n"
+        for i, _ in quantized(program.inputs)
+    ]
+    after = [
+        f"    {name}_dequantize_{i}(s + {offsets[f'o{i}']}, outputs[{i}]);\n"
+        for i, _ in quantized(program.outputs)
+    ]
+    made = [_function(name, "quantize", i, v) for i, v in quantized(program.inputs)]
+    made += [_function(name, "dequantize", i, v) for i, v in quantized(program.outputs)]
+    return fill(
+        "border.c",
+        FUNCTIONS="\n".join(made),
+        WHOLE_INPUTS=whole("i", "inputs", program.inputs),
+        WHOLE_OUTPUTS=whole("o", "outputs", program.outputs),
+        BEFORE="".join(before),
+        AFTER="".join(after),
+        NAME=name,
+        UPPER=name.upper(),
+    )
+
+
+def _function(name: str, verb: str, i: int, value: Value) -> str:
+    q, shape = value.type.quant, value.type.shape
+    if q.block is not None:
+        raise LowerError(
+            f"{value}: quantized in blocks of {q.block}, one scale or one per slice"
+            " is needed at the border"
+        )
+    if q.axis is None:
+        sizes, tables = (1, 1, prod(shape)), ""
+        scale, zero = _number(q.scale.item()), str(q.zero_point.item())
+    else:
+        sizes = prod(shape[: q.axis]), shape[q.axis], prod(shape[q.axis + 1 :])
+        table = f"{verb}_{i}"
+        scales = ", ".join(_number(s) for s in q.scale.array)
+        zeros = ", ".join(str(z) for z in q.zero_point.array)
+        tables = f"static const float {table}_scale[] = {{{scales}}};\n"
+        tables += f"static const int32_t {table}_zero[] = {{{zeros}}};\n\n"
+        scale, zero = f"{table}_scale[c]", f"{table}_zero[c]"
+    return fill(
+        f"{verb}.c",
+        TABLES=tables,
+        NAME=name,
+        I=i,
+        TYPE=TYPES[str(q.carrier)],
+        OUTER=sizes[0],
+        CHANNELS=sizes[1],
+        INNER=sizes[2],
+        SCALE=scale,
+        ZERO=zero,
+        WIDE=int(q.storage.bits > 16),
+        **({"LOW": q.storage.min, "HIGH": q.storage.max} if verb == "quantize" else {}),
+    )
+
+
+def _number(scale: float) -> str:
+    """A float32 as a C constant of the same bits."""
+    return f"{float(np.float32(scale)).hex()}f"

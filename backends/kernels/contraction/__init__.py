@@ -1,0 +1,1 @@
+"""Contractions (convolution, linear) as data: geometry, tiling, packed weights. NumPy only."""

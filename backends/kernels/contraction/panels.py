@@ -1,0 +1,111 @@
+"""The constants block of a dense contraction: panels of weights, multipliers, epilogue records.
+
+weights        [panel][tap][part][row][vector][form][lane][k], where vectors lie apart
+               [vector][panel][tap][part][row][form][lane][k]
+multipliers    [panel][tap][part][vector][lane], u8, where weights have groups
+records        [panel][vector], at a multiple of a vector
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from qir.backends.kernels.contraction.bits import pack
+from qir.backends.kernels.contraction.dense import DenseCode, Runs
+from qir.backends.kernels.contraction.epilogue import Channels, records
+from qir.backends.kernels.contraction.spec import Array, Constants
+from qir.backends.kernels.plane import RANGE
+
+CHAINED = 16
+"""The most steps that are added up in int16: more saves nothing that counts."""
+
+
+def pack_dense(code: DenseCode, const: Constants, channels: Channels) -> bytes:
+    """The constants block; see the module."""
+    order = _order(code)
+    head = _weights(code, const.weights, order.reshape(-1)) + _mults(code, const, order)
+    return head.ljust(code.records_at, b"\0") + records(
+        code.epilogue, channels, order, code.machine.lanes
+    )
+
+
+def longest_chain(
+    runs: Runs, depth: int, weights: Array, x_range: tuple[int, int], most: int = CHAINED
+) -> int:
+    """The most steps whose sums of two products add up in int16, for any X in range: a power of
+    two up to `most`, or 0 where no sum is certain to fit.
+
+    Sums of a chain may wrap on the way, but a sum of two products must fit by itself.
+    """
+    steps = [_steps(part, depth) for part in _parts(runs, weights)]
+    if not all(_fits(part, 1, x_range) for part in steps):
+        return 0
+    while most > 1 and not all(_fits(part, most, x_range) for part in steps):
+        most //= 2
+    return most
+
+
+def _fits(steps: Array, chain: int, x_range: tuple[int, int]) -> bool:
+    """Over (..., steps, depth) weights, chains from the first step on."""
+    count = steps.shape[-2]
+    whole = np.zeros((*steps.shape[:-2], -(-count // chain) * chain, steps.shape[-1]), np.int8)
+    whole[..., :count, :] = steps
+    pairs = whole.reshape(*whole.shape[:-2], -1, chain, whole.shape[-1] // 2, 2).astype(np.int32)
+    ends = [pairs * x for x in x_range]
+    low, high = RANGE["int16"]
+    least, most = np.minimum(*ends).sum((-1, -3)), np.maximum(*ends).sum((-1, -3))
+    return bool(least.min() >= low and most.max() <= high)
+
+
+def _parts(runs: Runs, weights: Array) -> Iterator[Array]:
+    """(O, taps, elements) of each part of the runs."""
+    flat = np.asarray(weights, np.int8).reshape(len(weights), runs.taps, runs.length)
+    begin = 0
+    for part in runs.parts:
+        yield flat[:, :, begin : begin + part]
+        begin += part
+
+
+def _steps(part: Array, depth: int) -> Array:
+    """(O, taps, steps, depth), with zeros where the last step is not full."""
+    count = -(-part.shape[-1] // depth)
+    padded = np.zeros((*part.shape[:2], count * depth), np.int8)
+    padded[:, :, : part.shape[-1]] = part
+    return padded.reshape(*part.shape[:2], count, depth)
+
+
+def _order(code: DenseCode) -> Array:
+    """(vectors, lanes) -> output channel, or -1 past the channels of a group."""
+    share, width = code.y.channels // code.groups, code.tile.vectors * code.machine.lanes
+    starts = np.minimum(np.arange(code.group_panels) * width, max(share - width, 0))
+    local = (starts[:, None] + np.arange(width)).reshape(-1)
+    order = local + np.arange(code.groups)[:, None] * share
+    return np.where(local < share, order, -1).reshape(-1, code.machine.lanes)
+
+
+def _weights(code: DenseCode, weights: Array, order: Array) -> bytes:
+    dot, vectors = code.machine, code.tile.vectors
+    packed = []
+    for part in _parts(code.runs, weights):
+        steps = _steps(part, dot.depth)
+        lanes = np.where(order[:, None, None, None] >= 0, steps[np.maximum(order, 0)], np.int8(0))
+        rows = lanes.reshape(code.panels, -1, *lanes.shape[1:]).transpose(0, 2, 3, 1, 4)
+        bits = code.packing.bits
+        packed.append(pack(rows.reshape(*rows.shape[:3], -1), bits))
+    whole = np.concatenate(packed, axis=2)  # (panels, taps, rows, bytes)
+    if dot.weight_offset and bits == 8:
+        whole = whole + np.uint8(dot.weight_offset)  # as fewer bits are packed in any case
+    if code.packing.apart:
+        whole = np.moveaxis(whole.reshape(*whole.shape[:3], vectors, -1), 3, 0)
+    return np.ascontiguousarray(whole).tobytes()
+
+
+def _mults(code: DenseCode, const: Constants, order: Array) -> bytes:
+    if const.group_mult is None:
+        return b""
+    mult = np.asarray(const.group_mult, np.uint8).reshape(code.y.channels, -1)
+    lanes = np.where(order[..., None] >= 0, mult[np.maximum(order, 0)], np.uint8(0))
+    panels = lanes.reshape(code.panels, code.tile.vectors, code.machine.lanes, -1)
+    return np.ascontiguousarray(np.moveaxis(panels, -1, 1)).tobytes()

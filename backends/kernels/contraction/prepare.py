@@ -1,0 +1,161 @@
+"""From a contraction and its numbers to the code to build and the constants block it reads.
+
+A built kernel is `void symbol(x, constants, [residual,] y, int32 begin, int32 end)`; it does the
+units of work [begin, end) of [0, `Kernel.units`). Different units write different elements, except
+that tiles and rows which moved back to fit write some once more, with the same values.
+
+Needs: the constants block at a multiple of 64 bytes; SLACK readable bytes (of any content) after
+the last element of x and of the residual. Only the elements of y are written. x, residual and y
+must not overlap, but the residual may be y itself: every store depends on its own load.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from qir.backends.kernels.contraction.bits import PLANES
+from qir.backends.kernels.contraction.dense import Packing, can_hold, plan_dense, runs_of
+from qir.backends.kernels.contraction.depthwise import (
+    pack_depthwise,
+    plan_depthwise,
+    spread_depthwise,
+)
+from qir.backends.kernels.contraction.epilogue import plan
+from qir.backends.kernels.contraction.join import folded, joined
+from qir.backends.kernels.contraction.panels import CHAINED, longest_chain, pack_dense
+from qir.backends.kernels.contraction.plain import PlainCode, pack_plain
+from qir.backends.kernels.contraction.spec import Array, Constants, Contraction
+from qir.backends.kernels.contraction.tiling import Tile
+from qir.backends.kernels.dots import DOTS, PLAIN, Dot, Scheme, usable
+from qir.backends.kernels.kernel import Kernel
+from qir.backends.kernels.plane import RANGE
+
+SLACK = 128
+"""Bytes that must be readable after the end of every activation buffer."""
+
+ALIGNMENT = 64
+"""Of the constants block, in bytes."""
+
+
+def prepare(
+    spec: Contraction,
+    const: Constants,
+    features: frozenset[str],
+    dot: str | None = None,
+    tile: Tile | None = None,
+) -> Kernel:
+    """The best kernel of a CPU with these LLVM features; `dot` and `tile` overrule the choice.
+
+    Errors: ValueError where the contract of `contraction` is broken: the acc, a mult or a shift.
+    """
+    const = _checked(spec, const)
+    for candidate in [DOTS[dot]] if dot else usable(features):
+        if candidate is PLAIN:
+            break
+        fuller = folded(joined(spec), const, candidate.lanes)
+        kernel = _on_vectors(*fuller, features, candidate, tile)
+        if kernel is not None:
+            return kernel
+    return _plain(spec, const)
+
+
+def _on_vectors(
+    spec: Contraction,
+    const: Constants,
+    features: frozenset[str],
+    dot: Dot,
+    tile: Tile | None,
+) -> Kernel | None:
+    """The kernel around one dot instruction; None where it is not exact or not made for this."""
+    if not (dot.is_sparse and not const.block if spec.is_depthwise else dot.is_dense):
+        return None
+    bias, x_range = _as_read(spec, const, dot)
+    fuses = dot.fuses is not None and dot.fuses in features
+    epilogue, channels = plan(spec, const, bias, x_range, fuses, dot.scheme)
+    if epilogue.wide and dot.scheme is Scheme.HALVES:
+        return None
+    if spec.is_depthwise:
+        sparse = plan_depthwise(spec, epilogue, dot, const.bits)
+        kernel = Kernel(sparse, pack_depthwise(sparse, const.weights, channels))
+        panels = spread_depthwise(sparse, const.weights)
+        return kernel if not dot.pair_sums or _pairs_fit(panels, x_range) else None
+    packing = _packing(spec, const, dot, x_range)
+    if packing is None or not can_hold(spec, dot, packing):
+        return None
+    code = plan_dense(spec, epilogue, dot, tile, packing)
+    if dot.weight_offset and not code.aligned:
+        return None
+    return Kernel(code, pack_dense(code, const, channels))
+
+
+def _packing(
+    spec: Contraction, const: Constants, dot: Dot, x_range: tuple[int, int]
+) -> Packing | None:
+    """How the dot takes these weights; None where sums of two products need more than int16."""
+    bits = const.bits
+    if not dot.pair_sums:
+        return Packing(bits, const.block)
+    chains = dot.nibbles or (dot.chains and (bits < 8 or const.block > 0))
+    x_range = (0, 15) if dot.nibbles else x_range
+    runs = runs_of(spec, const.block)
+    chain = longest_chain(runs, dot.depth, const.weights, x_range, CHAINED if chains else 1)
+    return Packing(bits, const.block, chain if chains else 0) if chain else None
+
+
+def _plain(spec: Contraction, const: Constants) -> Kernel:
+    epilogue, channels = plan(spec, const, const.bias, const.x_range or RANGE[spec.x.dtype])
+    epilogue = replace(epilogue, wide=True, zero_point=const.zero_point)
+    code = PlainCode(spec, epilogue, const.bits, const.block)
+    channels = replace(channels, add=_unfolded(spec, const))
+    return Kernel(code, pack_plain(code, const, channels))
+
+
+def _checked(spec: Contraction, const: Constants) -> Constants:
+    weights = np.asarray(const.weights)
+    if weights.shape != spec.weight_shape or weights.dtype != np.int8:
+        raise ValueError(
+            f"contraction: weights are {weights.dtype} {weights.shape}, "
+            f"int8 {spec.weight_shape} is needed"
+        )
+    half = 1 << (const.bits - 1)
+    if const.bits not in PLANES or weights.min() < -half or weights.max() >= half:
+        raise ValueError(
+            f"contraction: weights span [{weights.min()}, {weights.max()}] in {const.bits} bits;"
+            f" signed integers of {sorted(PLANES)} bits are needed"
+        )
+    shape = None if const.group_mult is None else np.shape(const.group_mult)
+    need = (*weights.shape[:3], -(-weights.shape[3] // const.block)) if const.block else None
+    if shape != need:
+        raise ValueError(f"contraction: multipliers by group are {shape}, {need} is needed")
+    bias = np.broadcast_to(np.asarray(const.bias, np.int64), (spec.y.channels,))
+    return replace(const, weights=weights, bias=bias)
+
+
+def _as_read(spec: Contraction, const: Constants, dot: Dot) -> tuple[Array, tuple[int, int]]:
+    """Bias and range of X as the dot reads it: an i8 X with its top bit flipped is X + 128."""
+    low, high = const.x_range or RANGE[spec.x.dtype]
+    if dot.x in (None, spec.x.dtype):
+        return const.bias, (low, high)
+    more = 128 if dot.x == "uint8" else -128
+    sums = const.scaled_weights.astype(np.int64).reshape(spec.y.channels, -1).sum(1)
+    return const.bias - more * sums, (low + more, high + more)
+
+
+def _pairs_fit(panels: Array, x_range: tuple[int, int]) -> bool:
+    """Sums of two adjacent products fit in int16, for the i8 weights in the order of the dots."""
+    wide = panels.astype(np.int32)
+    ends = np.stack([wide * x_range[0], wide * x_range[1]]).reshape(2, -1, 2)
+    low, high = RANGE["int16"]
+    return bool(ends.min(0).sum(1).min() >= low and ends.max(0).sum(1).max() <= high)
+
+
+def _unfolded(spec: Contraction, const: Constants) -> Array:
+    """bias * mult + half - zr * residual_mult, without the zero point."""
+    mult, shift, r_mult = (
+        np.asarray(v, np.int64) for v in (const.mult, const.shift, const.residual_mult)
+    )
+    residual = const.residual_zero_point * r_mult if spec.residual else 0
+    add = const.bias * mult + (np.int64(1) << (shift - 1)) - residual
+    return np.broadcast_to(add, (spec.y.channels,))

@@ -1,0 +1,1 @@
+"""Integer graph -> program: groups, layouts, kernels, buffers with offsets."""

@@ -1,0 +1,233 @@
+"""Kernels for convolutions and fully connected layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from qir.backends.kernels import Constants, Contraction, Plane
+from qir.backends.kernels.contraction import prepare
+from qir.backends.kernels.contraction.bits import PLANES
+from qir.backends.kernels.contraction.wide import wide
+from qir.backends.kernels.plane import RANGE
+from qir.backends.kernels.scaling import Scale
+from qir.backends.lowering.choose.elementwise import scale_of
+from qir.backends.lowering.context import Call, Context, Missing, call, chooses
+from qir.backends.lowering.fuse import Group
+from qir.backends.lowering.layout import Sides
+from qir.backends.lowering.place import Place
+from qir.ir.op import Value
+from qir.ir.ops import Conv, Linear
+from qir.ir.types import Array
+
+FAST_INPUTS = ("uint8", "int8")
+"""What the dot instructions read; other inputs, and weights beyond int8, go to the wide kernel."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Numbers:
+    """acc = sum(x * weights) + bias over stored x: zero points folded.
+
+    `x_range`: of stored x, padding included. `kept`: what is stored of the weights.
+    """
+
+    weights: Array
+    bias: Array
+    x_range: tuple[int, int]
+    kept: _Kept
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """Weights (O, ky, kx, I) of so many bits; by group, times `mult` for `block` channels each."""
+
+    weights: Array
+    bits: int
+    mult: Array | None = None
+    block: int = 0
+
+    @property
+    def are_narrow(self) -> bool:
+        low, high = RANGE["int8"]
+        return bool(self.weights.min() >= low and self.weights.max() <= high)
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """The geometry of a contraction; `x` is where its input lies, the frame included."""
+
+    x: Place
+    strides: tuple[int, int] = (1, 1)
+    dilations: tuple[int, int] = (1, 1)
+    groups: int = 1
+    is_padded: bool = False
+
+
+@chooses(Conv)
+def choose_conv(group: Group, context: Context) -> Call:
+    """conv [+ requantize [+ residual]] -> a contraction over the zero-point-framed plane of x."""
+    op = group.anchor
+    assert isinstance(op, Conv)
+    x = _surrounded(context.place(op.x), op.pad)
+    shape = _Shape(x, op.stride, op.dilation, op.groups, any(op.pad))
+    return _contract(group, context, shape, context.array(op.w, "w"))
+
+
+@chooses(Linear)
+def choose_linear(group: Group, context: Context) -> Call:
+    """linear [+ requantize [+ residual]] -> a 1x1 contraction on rows of channels."""
+    op = group.anchor
+    assert isinstance(op, Linear)
+    weights = context.array(op.w, "w")
+    return _contract(group, context, _Shape(context.place(op.x)), weights[:, None, None, :])
+
+
+def _surrounded(place: Place, pad: Sides) -> Place:
+    """The plane that also holds the frame a padded window reads."""
+    top, left, bottom, right = pad
+    n, h, w, c = place.shape
+    return place.sliced((0, -top, -left, 0), (n, top + h + bottom, left + w + right, c))
+
+
+def _contract(group: Group, context: Context, shape: _Shape, stored: Array) -> Call:
+    numbers = _folded(group, context, shape, stored)
+    x, y = (
+        _plane(shape.x, group.anchor.operands[0]),
+        _plane(context.place(group.result), group.result),
+    )
+    places = {"x": shape.x, "y": context.place(group.result)}
+    residual = None
+    if group.residual is not None:
+        places["residual"] = context.place(group.residual)
+        residual = _plane(places["residual"], group.residual)
+    kernel: Any
+    if x.dtype in FAST_INPUTS and numbers.kept.are_narrow:
+        kernel = _fast(group, context, shape, numbers, x, y, residual)
+    else:
+        kernel = _wide(group, context, shape, numbers, x, y, residual)
+    out, kh, kw, inner = numbers.weights.shape
+    macs = y.batch * y.height * y.width * out * kh * kw * inner
+    about = f"{kh}x{kw} {x.channels}->{out} on {y.height}x{y.width}"
+    return call(kernel, places, about, macs)
+
+
+def _plane(place: Place, value: Value) -> Plane:
+    plane = place.plane()
+    if plane is None:
+        raise Missing(f"{value} has strides {list(place.strides)}, adjacent channels are needed")
+    return plane
+
+
+def _folded(group: Group, context: Context, shape: _Shape, stored: Array) -> _Numbers:
+    """sum((x - zx) * (w - zw)) + b = sum(x * (w - zw)) + (b - zx * sum(w - zw))."""
+    op: Any = group.anchor
+    zero_x = int(op.x.type.quant.zero_point.array)
+    zero_w = op.w.type.quant.spread(op.w.type.shape)[1]
+    weights = stored.astype(np.int64) - (
+        zero_w if zero_w.ndim == 0 else zero_w.reshape(-1, 1, 1, 1)
+    )
+    bias = 0 if op.bias is None else context.array(op.bias, "bias").astype(np.int64)
+    low, high = context.range_of(op.x)
+    reach = (min(low, zero_x), max(high, zero_x)) if shape.is_padded else (low, high)
+    bias = bias - zero_x * weights.reshape(len(weights), -1).sum(1)
+    return _Numbers(weights, bias, reach, _kept(context, op.w, weights))
+
+
+def _kept(context: Context, value: Value, weights: Array) -> _Kept:
+    """Weights less their zero points, as they are stored or, where those no longer fit, in 8 bits.
+
+    The only weight of a depthwise filter's tap is a group by itself: nothing is gained by it.
+    """
+    grouped = context.grouped.get(value.name)
+    if grouped is not None and weights.shape[-1] > 1:
+        mult = context.array(grouped.mult, "mult").reshape(*weights.shape[:-1], -1)
+        small = context.array(grouped.w, "w").reshape(weights.shape)
+        return _Kept(small, grouped.w.type.quant.storage.bits, mult, grouped.block)
+    bits = value.type.quant.storage.bits
+    half = 1 << (bits - 1)
+    fit = bits in PLANES and weights.min() >= -half and weights.max() < half
+    return _Kept(weights, bits if fit else 8)
+
+
+def _fast(
+    group: Group,
+    context: Context,
+    shape: _Shape,
+    numbers: _Numbers,
+    x: Plane,
+    y: Plane,
+    residual: Plane | None,
+) -> Any:
+    """The kernel around the machine's dot instruction."""
+    tail = group.tail
+    low, high = (None, None) if tail is None else (tail.low, tail.high)
+    _, kh, kw, _ = numbers.weights.shape
+    spec = Contraction(
+        x,
+        y,
+        (kh, kw),
+        shape.strides,
+        shape.dilations,
+        shape.groups,
+        residual=residual,
+        low=low,
+        high=high,
+        alignment=context.alignment(shape.x),
+    )
+    return prepare(spec, _constants(group, numbers), context.features)
+
+
+def _constants(group: Group, numbers: _Numbers) -> Constants:
+    """The numbers of the contraction, and of the tail's requantize."""
+    tail, kept = group.tail, numbers.kept
+    constants = Constants(
+        kept.weights.astype(np.int8),
+        numbers.bias,
+        x_range=numbers.x_range,
+        bits=kept.bits,
+        group_mult=kept.mult,
+        block=kept.block,
+    )
+    if tail is not None:
+        zero = int(tail.to.zero_point.array)
+        mult = tail.mult[group.accumulator_at].array
+        constants = replace(constants, mult=mult, shift=tail.shift.array, zero_point=zero)
+    if tail is not None and group.residual is not None:
+        constants = replace(
+            constants,
+            residual_mult=tail.mult[1 - group.accumulator_at].array,
+            residual_zero_point=int(group.residual.type.quant.zero_point.array),
+        )
+    return constants
+
+
+def _wide(
+    group: Group,
+    context: Context,
+    shape: _Shape,
+    numbers: _Numbers,
+    x: Plane,
+    y: Plane,
+    residual: Plane | None,
+) -> Any:
+    """The kernel for inputs or weights of 16 bits."""
+    low, high = RANGE["int32"]
+    if numbers.bias.min() < low or numbers.bias.max() > high:
+        raise Missing(
+            f"the bias with zero points folded reaches {np.abs(numbers.bias).max()},"
+            " 32 bits are needed"
+        )
+    scale: Scale | None = None
+    zero = 0
+    if group.tail is not None:
+        scale = scale_of(group.tail)
+        mults = scale.mult if group.accumulator_at == 0 else scale.mult[::-1]
+        scale = replace(scale, mult=mults)
+    if group.residual is not None:
+        zero = int(group.residual.type.quant.zero_point.array)
+    return wide(
+        x, y, numbers.weights, numbers.bias, context.features,
+        shape.strides, shape.dilations, shape.groups, scale, residual, zero,
+    )  # fmt: skip

@@ -1,0 +1,99 @@
+"""Kernels for requantize, products, tables and gathers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qir.backends.kernels import elementwise, move
+from qir.backends.kernels.lookup import lookup
+from qir.backends.kernels.scaling import Rounding, Scale
+from qir.backends.lowering.context import Call, Context, Missing, call, chooses
+from qir.backends.lowering.fuse import Group
+from qir.backends.lowering.layout import zero_of
+from qir.ir.op import Value
+from qir.ir.ops import Gather, Lookup, Mul, Pad, Requantize
+from qir.ir.types import Array
+
+
+def scale_of(tail: Requantize) -> Scale:
+    """The numbers of a requantize as kernels take them."""
+    if not tail.to.is_per_tensor:
+        raise Missing(f"the result is quantized along axis {tail.to.axis}, one scale is needed")
+    return Scale(
+        tuple(m.array for m in tail.mult),
+        tail.shift.array,
+        int(tail.to.zero_point.array),
+        tail.low,
+        tail.high,
+        Rounding(tail.rounding.value),
+    )
+
+
+@chooses(Requantize)
+def choose_requantize(group: Group, context: Context) -> Call:
+    """requantize -> one elementwise kernel over all operands."""
+    op = group.anchor
+    assert isinstance(op, Requantize)
+    y = context.place(op.result)
+    xs = [context.place(x) for x in op.xs]
+    zeros = [_zero_point(x) for x in op.xs]
+    ranges = [context.range_of(x) for x in op.xs]
+    views = [x.view for x in xs]
+    kernel = elementwise.requantize(views, zeros, scale_of(op), y.view, context.features, ranges)
+    return call(kernel, {"y": y, **{f"x{i}": x for i, x in enumerate(xs)}})
+
+
+def _zero_point(value: Value) -> int:
+    zeros = value.type.quant.zero_point.array
+    if zeros.ndim and np.any(zeros != zeros.reshape(-1)[0]):
+        raise Missing(f"{value} has zero points from {zeros.min()} to {zeros.max()}, one is needed")
+    return int(zeros.reshape(-1)[0])
+
+
+@chooses(Mul)
+def choose_mul(group: Group, context: Context) -> Call:
+    """mul [+ requantize] -> one elementwise kernel."""
+    op = group.anchor
+    assert isinstance(op, Mul)
+    a, b, y = (context.place(v) for v in (op.a, op.b, group.result))
+    scale = None if group.tail is None else scale_of(group.tail)
+    zeros = zero_of(op.a), zero_of(op.b)
+    kernel = elementwise.multiply(a.view, b.view, zeros, y.view, context.features, scale)
+    return call(kernel, {"x0": a, "x1": b, "y": y})
+
+
+@chooses(Lookup)
+def choose_lookup(group: Group, context: Context) -> Call:
+    """lookup -> the kernel of tables."""
+    op = group.anchor
+    assert isinstance(op, Lookup)
+    x, y = context.place(op.x), context.place(op.result)
+    first = op.x.type.quant.storage.min
+    return call(lookup(x.view, op.table.array, first, y.view, context.features), {"x": x, "y": y})
+
+
+@chooses(Gather)
+def choose_gather(group: Group, context: Context) -> Call:
+    """gather -> offsets along one axis; the index's own axes are looked at as one."""
+    op = group.anchor
+    assert isinstance(op, Gather)
+    shape = op.x.type.shape
+    x, y = context.place(op.x).normal, context.place(op.result)
+    flat = y.reshaped((*shape[: op.axis], op.index.array.size, *shape[op.axis + 1 :]))
+    if flat is None:
+        raise Missing(
+            f"the result has strides {list(y.strides)}, index axes that adjoin are needed"
+        )
+    offsets: list[Array | int] = list(x.strides)
+    offsets[op.axis] = op.index.array.reshape(-1).astype(np.int64) * x.strides[op.axis]
+    return call(move.gather(offsets, x.dtype, flat.view, context.features), {"x": x, "y": flat})
+
+
+@chooses(Pad)
+def choose_pad(group: Group, context: Context) -> Call:
+    """pad by reflection or by the edge -> offsets along each padded axis."""
+    op = group.anchor
+    assert isinstance(op, Pad)
+    x, y = context.place(op.x).normal, context.place(op.result)
+    offsets = [source * stride for source, stride in zip(op.sources(), x.strides, strict=True)]
+    return call(move.gather(offsets, x.dtype, y.view, context.features), {"x": x, "y": y})

@@ -1,0 +1,64 @@
+"""Sums written over their residual: which values may take each other's place, and which kernels
+allow it.
+
+A kernel that adds a residual to a contraction loads each element of it once, and stores the element
+of the result at the same place after that, from what was loaded. So the two may be the same memory,
+although kernels are told that their pointers never meet: what compilers do with that promise is
+move accesses to the same place past each other, and here the store needs the load. It is not so
+where a tile moved back to fit and computes elements a second time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from qir.backends.kernels.contraction.dense import DenseCode
+from qir.backends.kernels.contraction.plain import PlainCode
+from qir.backends.lowering.context import Unit
+from qir.backends.lowering.fuse import Group
+from qir.ir.op import Op, Value
+from qir.ir.ops import Concat, Pad, Reshape, Slice, Transpose
+
+MOVES = (Reshape, Slice, Transpose, Pad, Concat)
+"""Ops that may share memory between their operands and their result."""
+
+
+def writes_once(code: Unit) -> bool:
+    """No element of the result is computed twice."""
+    if isinstance(code, PlainCode):
+        return True
+    if not isinstance(code, DenseCode):
+        return False
+    tile, y = code.tile, code.y
+    panel = tile.vectors * code.machine.lanes
+    return (
+        y.width % tile.pixels == 0
+        and y.height % tile.rows == 0
+        and (code.group_panels == 1 or y.channels // code.groups % panel == 0)
+    )
+
+
+def overwritten(
+    at: int,
+    groups: Sequence[Group],
+    makers: Mapping[str, Op],
+    readers: Mapping[str, Sequence[Op]],
+    fixed: Collection[str],
+) -> Value | None:
+    """The residual that group `at` may write its result over: nobody else sees its memory after.
+
+    `fixed`: values whose place something else decides.
+    """
+    group = groups[at]
+    old, new = group.residual, group.result
+    if old is None or old in group.anchor.operands or {old.name, new.name} & set(fixed):
+        return None
+    maker = makers.get(old.name)
+    if maker is None or isinstance(maker, MOVES):
+        return None
+    if any(isinstance(op, MOVES) for op in readers[old.name]):
+        return None
+    if any(old in later.operands for later in groups[at + 1 :]):
+        return None
+    same_type = old.type.elem.carrier == new.type.elem.carrier
+    return old if same_type and old.type.shape == new.type.shape else None

@@ -1,0 +1,256 @@
+"""Integer graph -> program: groups of ops become kernel calls on planned memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from qir.backends.kernels import SLACK
+from qir.backends.kernels.plane import BYTES
+from qir.backends.lowering import memory
+from qir.backends.lowering.context import Call, Context, Missing, Unit, choose
+from qir.backends.lowering.fuse import Group, constants, fuse, grouped
+from qir.backends.lowering.in_place import writes_once
+from qir.backends.lowering.layout import (
+    BUFFER,
+    CONSTANT,
+    INPUT,
+    OUTPUT,
+    Layout,
+    Root,
+    carrier,
+    lay_out,
+)
+from qir.backends.lowering.moves import copied, framed, moves
+from qir.backends.lowering.place import Place
+from qir.backends.lowering.program import (
+    WEIGHTS,
+    WORKSPACE,
+    Address,
+    Argument,
+    Buffer,
+    Program,
+    Step,
+)
+from qir.backends.lowering.weights import Weights
+from qir.ir.errors import LowerError, listed
+from qir.ir.graph import Graph
+from qir.ir.op import Loc, Op, Value
+from qir.ir.ranges import value_bounds
+from qir.ir.target import Target
+
+
+def lower(
+    graph: Graph, target: Target, name: str | None = None, weights: Weights | None = None
+) -> Program:
+    """The program of an integer graph on `target`.
+
+    `weights`: where its constants are added, so that several programs share them.
+    Errors: LowerError that lists every op the target has no integer kernel for, and why.
+    """
+    if graph.stage != "integer":
+        raise LowerError(
+            f"graph @{graph.name}: stage is {graph.stage}, integer is needed",
+            "run the passes to-integer first",
+        )
+    graph = graph.without_dead_code()
+    groups = fuse(graph)
+    context = Context(target, {}, constants(graph), value_bounds(graph), grouped=grouped(graph))
+    sums = {g.result.name for g in groups if g.residual is not None and not target.is_hosted}
+    while True:
+        layout = lay_out(graph, groups, sums)
+        external = frozenset(r.name for r in layout.roots.values() if r.kind in (INPUT, OUTPUT))
+        placed = replace(context, places=layout.places, external=external)
+        kept = weights or Weights(target.alignment)
+        lowering = _Lowering(graph, placed, layout, name or graph.name, kept)
+        program = lowering.run(groups)
+        if not lowering.refused:
+            return program
+        sums -= lowering.refused
+
+
+@dataclass
+class _Pending:
+    """A call with its place in the order of steps."""
+
+    call: Call
+    ops: tuple[Op, ...]
+    title: str
+
+
+class _Lowering:
+    def __init__(
+        self, graph: Graph, context: Context, layout: Layout, name: str, weights: Weights
+    ) -> None:
+        self.graph, self.context, self.layout, self.name = graph, context, layout, name
+        self.weights = weights
+        self.pending: list[_Pending] = []
+        self.framed: set[str] = set()
+        self.faults: list[str] = []
+        self.refused: set[str] = set()  # results that cannot lie where their residual does
+        self.symbols: dict[Unit, str] = {}
+
+    def run(self, groups: tuple[Group, ...]) -> Program:
+        for index, value in enumerate(self.graph.inputs):
+            self._try(f"input {value}", partial(self._enter, index, value))
+        for group in groups:
+            where = f" ({group.ops[-1].loc.source})" if group.ops[-1].loc.source else ""
+            self._try(f"{group}{where}", partial(self._lower, group))
+        for index, value in enumerate(self.graph.outputs):
+            self._try(f"output {value}", partial(self._leave, index, value))
+        if self.faults:
+            count, target = len(self.faults), self.context.target
+            head = f"graph @{self.graph.name}: {count} ops have no kernel on {target}"
+            raise LowerError(listed(head, self.faults))
+        return self._finish()
+
+    def _try(self, what: str, do: Callable[[], None]) -> None:
+        """Do one thing; why it cannot be done is kept for the one error at the end."""
+        try:
+            do()
+        except (Missing, ValueError) as e:  # kernels refuse a specification with a ValueError
+            self.faults.append(f"{what}: {e}")
+
+    # -- steps
+
+    def _enter(self, index: int, value: Value) -> None:
+        """An input that must lie elsewhere than the caller gives it is copied."""
+        place = self.context.place(value)
+        if self.layout.roots[place.root].kind != INPUT:
+            given = self._external(value, INPUT, index)
+            self._copy(given, place, (), f"input {value}")
+
+    def _leave(self, index: int, value: Value) -> None:
+        """An output that does not already lie where the caller wants it is copied."""
+        place = self.context.place(value)
+        root = self.layout.roots[place.root]
+        is_there = root.kind == OUTPUT and root.index == index
+        if not (is_there and place.is_packed and place.offset == 0):
+            self._copy(place, self._external(value, OUTPUT, index), (), f"output {value}")
+
+    def _external(self, value: Value, kind: str, index: int) -> Place:
+        place = Place.packed(f"{kind} {index}", carrier(value), value.type.shape)
+        self.layout.roots[place.root] = Root(
+            place.root, kind, place.dtype, max(place.size, 1), index
+        )
+        return place
+
+    def _fresh(self, value: Value) -> Place:
+        """A buffer of its own for a packed copy of `value`."""
+        name = f"%{value.name}.copy{len(self.layout.roots)}"
+        place = Place.packed(name, carrier(value), value.type.shape)
+        self.layout.roots[name] = Root(name, BUFFER, place.dtype, place.size)
+        return place
+
+    def _lower(self, group: Group) -> None:
+        moved = moves(group.anchor, self.context.place, self._fresh)
+        if moved is None:
+            call = choose(group, self.context)
+            residual = call.places.get("residual")
+            if residual == call.places["y"] and not writes_once(call.kernel.code):
+                self.refused.add(group.result.name)
+            self._add(call, group.ops, str(group))
+            return
+        for x, y in moved:
+            if not x.is_same(y):
+                self._copy(x, y, group.ops, str(group))
+            else:
+                self._frame(y)
+
+    def _copy(self, x: Place, y: Place, ops: tuple[Op, ...], title: str) -> None:
+        self._add(copied(x, y, self.context), ops, title)
+
+    def _add(self, call: Call, ops: tuple[Op, ...], title: str) -> None:
+        written = call.places["y"]
+        if written is not None:
+            self._frame(written)
+        about = f": {call.about}" if call.about else ""
+        self.pending.append(_Pending(call, ops, title + about))
+
+    def _frame(self, place: Place) -> None:
+        """Before the first write into a root with a frame, fill the frame."""
+        root = self.layout.roots[place.root]
+        if root.fill is None or root.name in self.framed:
+            return
+        self.framed.add(root.name)
+        self._add(framed(root, self.context), (), f"frame of {root.name} = {root.fill}")
+
+    # -- memory
+
+    def _finish(self) -> Program:
+        buffers = self._buffers()
+        offsets = {b.name: b.offset for b in buffers}
+        steps = tuple(self._step(p, offsets) for p in self.pending)
+        plan_bytes = max((b.offset + memory.aligned(b.size_bytes) for b in buffers), default=0)
+        lifetimes = [memory.Lifetime(b.name, b.size_bytes, b.first, b.last) for b in buffers]
+        slack = SLACK if buffers else 0
+        graph = self.graph
+        return Program(
+            self.name, graph.inputs, graph.outputs, graph.output_names, steps, buffers,
+            {symbol: code for code, symbol in self.symbols.items()}, self.weights.blob,
+            plan_bytes + slack, memory.max_live(lifetimes) + slack,
+        )  # fmt: skip
+
+    def _buffers(self) -> tuple[Buffer, ...]:
+        """The roots of the workspace, alive from their first use to their last, with offsets."""
+        used: dict[str, list[int]] = {}
+        for i, p in enumerate(self.pending):
+            for place in p.call.places.values():
+                if place is not None:
+                    used.setdefault(place.root, []).append(i)
+        lives, alignment = [], self.context.target.alignment
+        for name, at in used.items():
+            root = self.layout.roots[name]
+            if root.kind == BUFFER:
+                size = memory.aligned(root.size * BYTES[root.dtype], alignment)
+                lives.append(memory.Lifetime(name, size, min(at), max(at)))
+        plan = memory.plan(lives)
+        return tuple(
+            Buffer(b.name, self._about(b.name), b.size_bytes, offset, b.first, b.last)
+            for b, offset in zip(lives, plan.offsets, strict=True)
+        )
+
+    def _about(self, name: str) -> str:
+        root = self.layout.roots[name]
+        shape = "x".join(map(str, root.whole.shape)) if root.whole is not None else str(root.size)
+        return f"{root.dtype}[{shape}]"
+
+    def _step(self, pending: _Pending, offsets: Mapping[str, int]) -> Step:
+        call = pending.call
+        code = call.kernel.code
+        symbol = self.symbols.setdefault(code, f"{_kind(code)}{len(self.symbols)}")
+        arguments = tuple(self._arguments(call, offsets))
+        kept = len(call.kernel.constants)
+        moved = sum(p.size * BYTES[p.dtype] for p in call.places.values() if p) + kept
+        names = tuple(op.names[0] for op in pending.ops)
+        loc = Loc.merged(*(op.loc for op in pending.ops))
+        title = pending.title
+        return Step(symbol, title, arguments, code.units, names, loc, call.macs, moved, kept)
+
+    def _arguments(self, call: Call, offsets: Mapping[str, int]) -> Iterator[Argument]:
+        for name, place in call.places.items():
+            if place is None:
+                at = self.weights.add(call.kernel.constants)
+                yield Argument(name, Address(WEIGHTS, at), f"{len(call.kernel.constants)} bytes")
+                continue
+            about = f"{place.dtype}[{'x'.join(map(str, place.shape))}] of {place.root}"
+            yield Argument(name, self._address(place, offsets), about)
+
+    def _address(self, place: Place, offsets: Mapping[str, int]) -> Address:
+        root = self.layout.roots[place.root]
+        at = place.offset * BYTES[place.dtype]
+        if root.kind == BUFFER:
+            return Address(WORKSPACE, offsets[root.name] + at)
+        if root.kind == CONSTANT:
+            held = self.context.constants[root.name.removeprefix("%")].value.array
+            little = np.ascontiguousarray(held, held.dtype.newbyteorder("<"))
+            return Address(WEIGHTS, self.weights.add(little.tobytes() + bytes(SLACK)) + at)
+        return Address(root.kind, at, root.index)
+
+
+def _kind(code: Unit) -> str:
+    """What a code is, in one lower-case word: DenseCode -> dense."""
+    return type(code).__name__.removesuffix("Code").lower()

@@ -1,0 +1,121 @@
+"""Program: the lowered stage.
+
+Kernel calls in order, buffers with offsets, packed constants; prints as text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+from qir.backends.lowering.context import Unit
+from qir.ir.op import Loc, Value
+from qir.ir.target import Target
+
+INPUT, OUTPUT, WEIGHTS, WORKSPACE = "input", "output", "weights", "workspace"
+
+
+@dataclass(frozen=True)
+class Address:
+    """`offset` bytes into the workspace, the weights, or input or output number `index`."""
+
+    space: str
+    offset: int
+    index: int = 0
+
+    def __str__(self) -> str:
+        which = f" {self.index}" if self.space in (INPUT, OUTPUT) else ""
+        return f"{self.space}{which}+{self.offset}"
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One pointer of a kernel: its name there, where it points, and what lies there."""
+
+    name: str
+    address: Address
+    about: str = ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One kernel call.
+
+    `symbol` names its code; `ops` are the graph's ops it computes, by first result;
+    `constants_bytes`: of the kernel's weights, tables and multipliers as they are packed.
+    """
+
+    symbol: str
+    title: str
+    arguments: tuple[Argument, ...]
+    units: int
+    ops: tuple[str, ...]
+    loc: Loc
+    macs: int = 0
+    bytes_moved: int = 0
+    constants_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """`size_bytes` of the workspace from `offset`, in use from step `first` to step `last`."""
+
+    name: str
+    about: str
+    size_bytes: int
+    offset: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Program:
+    """What an artifact runs. `codes`: the code of each symbol; equal codes share one.
+
+    `workspace_bound` is the most bytes alive at once: no plan can do with less. `variant`: the
+    machine it is for, where the artifact has programs for several.
+    """
+
+    name: str
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    output_names: tuple[str, ...]
+    steps: tuple[Step, ...]
+    buffers: tuple[Buffer, ...]
+    codes: Mapping[str, Unit]
+    weights: bytes
+    workspace_bytes: int
+    workspace_bound: int
+    variant: Target | None = None
+
+    @property
+    def macs(self) -> int:
+        return sum(step.macs for step in self.steps)
+
+    @property
+    def text(self) -> str:
+        """Readable, one line for each buffer and step."""
+        variant = f" variant={self.variant}" if self.variant else ""
+        lines = [f"program @{self.name}{variant} stage=lowered {{"]
+        lines += [f"  input {i} {v}: {v.type}" for i, v in enumerate(self.inputs)]
+        outputs = enumerate(zip(self.outputs, self.output_names, strict=True))
+        lines += [f"  output {i} {v} as {name}: {v.type}" for i, (v, name) in outputs]
+        lines.append(f"  weights {len(self.weights)} bytes")
+        lines.append(
+            f"  workspace {self.workspace_bytes} bytes, at least {self.workspace_bound} needed"
+        )
+        for b in self.buffers:
+            lines.append(
+                f"  buffer {b.name}: {b.about}, {b.size_bytes} bytes at {b.offset},"
+                f" steps {b.first}-{b.last}"
+            )
+        for i, step in enumerate(self.steps):
+            arguments = ", ".join(f"{a.name}={a.address}" for a in step.arguments)
+            lines.append(f"  {i}: {step.symbol}({arguments}) units={step.units}  // {step.title}")
+        return "\n".join([*lines, "}", ""])
+
+
+def size_bytes(value: Value) -> int:
+    """Bytes of a packed tensor of this type."""
+    return prod(value.type.shape) * value.type.elem.carrier.itemsize

@@ -1,0 +1,31 @@
+"""The constants of programs as one blob of bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from qir.backends.kernels import SLACK
+from qir.backends.lowering.memory import aligned
+
+
+@dataclass
+class Weights:
+    """The blob of all constants; equal blocks are kept once. It only grows: offsets stay right."""
+
+    alignment: int
+    parts: list[bytes] = field(default_factory=list)
+    offsets: dict[bytes, int] = field(default_factory=dict)
+    size: int = 0
+
+    def add(self, block: bytes) -> int:
+        """The offset of `block`, a multiple of the alignment."""
+        if block not in self.offsets:
+            self.offsets[block] = self.size
+            padded = block.ljust(aligned(len(block), self.alignment), b"\0")
+            self.parts.append(padded)
+            self.size += len(padded)
+        return self.offsets[block]
+
+    @property
+    def blob(self) -> bytes:
+        return b"".join([*self.parts, bytes(SLACK)])

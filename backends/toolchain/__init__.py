@@ -1,0 +1,1 @@
+"""Kernels and C sources -> objects, archives and libraries."""

@@ -1,0 +1,201 @@
+"""From objects and C sources to what a program links: one object, a static and a shared library."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+
+from qir.backends.artifact import elf
+from qir.ir.errors import LowerError, listed
+from qir.ir.target import PYTHON, Target, Toolchain
+
+FLAGS = ("-std=c11", "-O3", "-fPIC", "-ffp-contract=off", "-fno-math-errno",
+         "-fno-trapping-math", "-fno-ident", "-ffunction-sections", "-fdata-sections",
+         "-fno-asynchronous-unwind-tables", "-fno-unwind-tables", "-fno-stack-protector",
+         "-U_FORTIFY_SOURCE",
+         "-Wall", "-Wextra",
+         "-Werror", "-frandom-seed=qir")  # fmt: skip
+"""Of every C file: nothing of the machine that compiles gets into the object."""
+
+LIBC = re.compile(
+    r"mem(set|cpy|move|cmp)|calloc|malloc|free|abort|clock_gettime|rintf?|lrintf?|sched_yield|sysconf"
+    r"|pthread_\w+|(__)?getauxval|__cxa_finalize|__gmon_start__|_ITM_\w+|__stack_chk_fail|__memcpy_chk"
+    r"|__aeabi_\w+|__hexagon_\w+"
+)
+"""What a library may ask of its surroundings: libc, and the helpers of ARM's and Hexagon's ABI."""
+
+RUNNER_FLAGS = ("-std=gnu11", "-O2", "-ffreestanding", "-fno-builtin", "-fno-stack-protector",
+                "-fomit-frame-pointer", "-fno-ident", "-frandom-seed=qir")  # fmt: skip
+
+RELOCATABLE = ("-r", "-nostdlib", "-Wl,--build-id=none", "-Wl,--gc-sections")
+"""Of the core in one object: what no export needs is left out, such as TVM's own float helpers."""
+
+SECONDS = 300  # a compiler that takes longer hangs
+
+
+@dataclass(frozen=True)
+class Linked:
+    """What linking gives: the bytes of each file, and the compiler that made them.
+
+    `library`: none where there is no operating system. `runner`: an executable for emulators.
+    """
+
+    object: bytes
+    archive: bytes
+    library: bytes | None
+    runner: bytes | None
+    compiler: str
+    undefined: tuple[str, ...]
+
+
+def toolchain(target: Target) -> Toolchain:
+    """The first toolchain of the target that this machine has; $CC goes first.
+
+    Errors: LowerError that says what to install.
+    """
+    candidates = list(target.toolchains)
+    first = candidates[0]
+    if first.is_native and (named := os.environ.get("CC")):
+        candidates.insert(
+            0, replace(first, name=f"$CC = {named}", compiler=tuple(shlex.split(named)))
+        )
+    for candidate in candidates:
+        if is_there(candidate.compiler):
+            return candidate
+    tried = [f"{c.name}: not found; {c.install}" for c in candidates]
+    raise LowerError(listed(f"target {target}: no C compiler found, one of these is needed", tried))
+
+
+def is_there(command: Sequence[str]) -> bool:
+    """Whether this machine has the command."""
+    if command[0] == PYTHON:
+        return find_spec(command[2]) is not None
+    return shutil.which(command[0]) is not None
+
+
+def _run(command: Sequence[str], folder: Path, what: str) -> str:
+    """Run in `folder`, with nothing of the caller's language or place in the output."""
+    whole = [sys.executable if part == PYTHON else part for part in command]
+    environment = {**os.environ, "LC_ALL": "C", "SOURCE_DATE_EPOCH": "0", "ZERO_AR_DATE": "1"}
+    try:
+        done = subprocess.run(whole, cwd=folder, env=environment, capture_output=True, text=True,
+                              errors="replace", timeout=SECONDS)  # fmt: skip
+    except subprocess.TimeoutExpired as e:
+        raise LowerError(f"{what}: {whole[0]} ran over {SECONDS} s, an end is needed") from e
+    except OSError as e:
+        raise LowerError(
+            f"{what}: {whole[0]} cannot run ({e.strerror}), a working compiler is needed"
+        ) from e
+    if done.returncode != 0:
+        said = [line for line in done.stderr.splitlines() if line.strip()]
+        raise LowerError(
+            listed(
+                f"{what}: {whole[0]} ended with {done.returncode}, 0 is needed",
+                said or ["(silent)"],
+            )
+        )
+    return done.stdout
+
+
+def version(tools: Toolchain) -> str:
+    """The compiler's first line about itself."""
+    said = _run((*tools.compiler, "--version"), Path.cwd(), "compiler version")
+    return said.splitlines()[0].strip() if said.strip() else tools.name
+
+
+def link(
+    target: Target,
+    name: str,
+    sources: Mapping[str, str],
+    objects: Mapping[str, bytes],
+    exports: Sequence[str],
+    runner: Mapping[str, bytes],
+) -> Linked:
+    """Compile the .c among `sources` (headers lie beside them), and link them with `objects`.
+
+    NAME.c and the objects become one object, the core; in the archive the other files stay apart,
+    so that a program takes only those it calls.
+    The same input and compiler give the same bytes. Only `exports` are visible in the shared
+    library. `runner`: the further files of a static executable; empty where none is wanted.
+    Errors: LowerError without a compiler, with its words when it refuses, or when the library needs
+    more than libc.
+    """
+    tools = toolchain(target)
+    with tempfile.TemporaryDirectory(prefix="qir-") as temporary:
+        folder = Path(temporary)
+        for file, content in objects.items():
+            (folder / file).write_bytes(content)
+        for file, source in sources.items():
+            (folder / file).write_text(source)
+        compiled = [
+            _compile(tools, target, folder, name, file) for file in sources if file.endswith(".c")
+        ]
+        core, apart = f"{name}.c.o", [file for file in compiled if file != f"{name}.c.o"]
+        whole, archive = f"{name}.o", f"lib{name}.a"
+        cc = (*tools.compiler, *tools.flags)
+        others = [s for c in _contents(folder, apart) for s in elf.symbols(c)]
+        elsewhere = {s.name for s in others if s.is_defined}
+        kept = [f"-Wl,-u,{symbol}" for symbol in exports if symbol not in elsewhere]
+        _run((*cc, *RELOCATABLE, *kept, "-o", whole, core, *objects), folder, f"link {whole}")
+        _run((*tools.archiver, "rcsD", archive, whole, *apart), folder, f"archive {archive}")
+        inputs = (whole, *apart)
+        library = _shared(cc, folder, name, inputs, exports) if target.is_hosted else None
+        foreign = elf.undefined(*([library] if library else _contents(folder, inputs)))
+        if wrong := [s for s in foreign if not LIBC.fullmatch(s.split("@")[0])]:
+            raise LowerError(
+                listed(f"library {name}: needs symbols that libc does not have", wrong)
+            )
+        read = _contents(folder, (whole, archive))
+        executable = _static(cc, folder, archive, runner) if runner else None
+        return Linked(read[0], read[1], library, executable, version(tools), foreign)
+
+
+def _static(cc: Sequence[str], folder: Path, archive: str, runner: Mapping[str, bytes]) -> bytes:
+    """An executable of the runner's files and the archive that needs no library at all."""
+    for file, content in runner.items():
+        (folder / file).write_bytes(content)
+    objects = []
+    for file in (f for f in runner if f.endswith((".c", ".S"))):
+        objects.append(f"{file}.o")
+        _run((*cc, *RUNNER_FLAGS, "-c", file, "-o", objects[-1]), folder, f"compile {file}")
+    flags = ("-static", "-nostdlib", "-Wl,--build-id=none", "-Wl,-e,_start", "-Wl,--gc-sections",
+             "-s")  # fmt: skip
+    maps = [f"-Wl,-T,{file}" for file in runner if file.endswith(".ld")]
+    _run((*cc, *flags, *maps, "-o", "runner", *objects, archive), folder, "link runner")
+    return (folder / "runner").read_bytes()
+
+
+def _compile(tools: Toolchain, target: Target, folder: Path, name: str, file: str) -> str:
+    out = f"{Path(file).stem}.c.o"
+    hosted = f"-D{name.upper()}_HOSTED={int(target.is_hosted)}"
+    command = (
+        *tools.compiler, *tools.flags, *FLAGS, *target.c_flags, hosted, "-c", file, "-o", out
+    )  # fmt: skip
+    _run(command, folder, f"compile {file}")
+    return out
+
+
+def _contents(folder: Path, files: Iterable[str]) -> list[bytes]:
+    return [(folder / file).read_bytes() for file in files]
+
+
+def _shared(
+    cc: Sequence[str], folder: Path, name: str, inputs: Iterable[str], exports: Iterable[str]
+) -> bytes:
+    visible = "".join(f" {symbol};" for symbol in sorted(exports))
+    (folder / "exports").write_text(f"{{ global:{visible} local: *; }};\n")
+    file = f"lib{name}.so"
+    flags = ("-shared", "-pthread", "-Wl,--build-id=none", "-Wl,--version-script=exports",
+             "-Wl,-z,noexecstack",
+             "-Wl,-z,relro,-z,now", f"-Wl,-soname,{file}", "-s")  # fmt: skip
+    _run((*cc, *flags, "-o", file, *inputs), folder, f"link {file}")
+    return (folder / file).read_bytes()

@@ -1,0 +1,1 @@
+"""Contractions in TIR, around a machine's dot instruction."""

@@ -1,0 +1,77 @@
+"""Reads a panel of a dense contraction: weights a step at a time, multipliers a group at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from qir.backends.kernels.contraction.bits import fields
+from qir.backends.kernels.contraction.dense import DenseCode
+from qir.backends.tvm.dots import VectorDot
+from qir.backends.tvm.kernels.contraction.unpack import unpack
+from qir.backends.tvm.kernels.writer import Expr, Writer, cast_bits, shuffle
+
+
+class Panel:
+    """The constants of one unit of work, from the offsets of its weights and its multipliers on.
+
+    `held`: the widened weights of the unit's panel, if they are held.
+    """
+
+    def __init__(
+        self, code: DenseCode, dot: VectorDot, writer: Writer, constants: Expr, held: Expr = None
+    ) -> None:
+        self.code, self.dot, self.writer, self.constants = code, dot, writer, constants
+        self.held = held
+
+    def stretch(self, at: Expr, steps: int) -> Callable[[int], list[list[Expr]]]:
+        """The weights of each of `steps` steps whose rows begin at `at`: [vector][form].
+
+        Rows that hold several steps are loaded once.
+        """
+        if self.held is not None:
+            return partial(self._widened, at)
+        code, loaded = self.code, dict[tuple[int, int], Expr]()
+        size, bits = code.machine.weight_bytes, code.packing.bits
+
+        def row(v: int, f: int, number: int) -> Expr:
+            key = number, v * code.machine.forms + f
+            if key not in loaded:
+                offset = (at + number * code.row_pitch) + (v * code.vector_pitch + f * size)
+                loaded[key] = self.writer.let(self.writer.load(self.constants, offset, size), "w")
+            return loaded[key]
+
+        def weights(step: int) -> list[list[Expr]]:
+            found = fields(bits, step, steps)
+            is_raised = code.machine.weight_offset > 0
+            return [
+                [
+                    self.writer.let(unpack(partial(row, v, f), found, size, is_raised), "w")
+                    for f in range(code.machine.forms)
+                ]
+                for v in range(code.tile.vectors)
+            ]
+
+        return weights
+
+    def _widened(self, at: Expr, step: int) -> list[list[Expr]]:
+        code, w = self.code, self.writer
+        lanes = code.machine.weight_bytes // 2
+        first = at + step * code.row_pitch
+        return [
+            [w.let(w.load(self.held, first + (2 * v + f) * lanes, lanes), "w") for f in (0, 1)]
+            for v in range(code.tile.vectors)
+        ]
+
+    def multipliers(self, at: Expr) -> list[Expr]:
+        """Those of one group of input channels, by vector."""
+        code, w, lanes = self.code, self.writer, self.dot.lanes
+        size = code.machine.vector_bytes if code.machine.aligned else lanes
+        found = []
+        for v in range(code.tile.vectors):
+            mult = w.load(self.constants, at + v * lanes, size)
+            if size > lanes:  # such machines take vectors whole, or byte by byte
+                mult = shuffle([mult], range(lanes))
+            mult = cast_bits(mult, f"uint8x{lanes}" if lanes > 1 else "uint8")
+            found.append(w.let(self.dot.multiplier(mult), "mult"))
+        return found

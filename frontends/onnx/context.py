@@ -1,0 +1,222 @@
+"""One node while it is imported: its attributes, its operands, and the ops written for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import replace
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+from onnx import AttributeProto, NodeProto, numpy_helper
+
+from qir.frontends.onnx.operands import Known, Operand, as_float, shape_of
+from qir.frontends.onnx.read.names import sanitized
+from qir.frontends.onnx.writer import Pool
+from qir.ir import ops
+from qir.ir.errors import FrontendError, VerifyError
+from qir.ir.op import Loc, Op, Value
+from qir.ir.types import Array
+
+MAX_ELEMENTS = 1 << 31  # of one tensor: 8 GiB of floats, far over any real activation
+
+
+class Site:
+    """What a converter sees: `at.real(0)`, `at.integer("axis", 1)`, `at.result(Relu(x))`.
+
+    Every fault is raised by `refuse`, and the importer lists it under the node's name.
+    """
+
+    def __init__(
+        self, node: NodeProto, operands: Sequence[Operand | None], opset: int, pool: Pool
+    ) -> None:
+        self.node, self.opset, self.pool = node, opset, pool
+        self.operands = tuple(operands)
+        self.outputs = tuple(node.output)
+        self._attributes = {a.name: a for a in node.attribute}
+        self.loc = Loc(f"{pool.file} node {node.name or next(filter(None, self.outputs), '')}")
+
+    def before(self, suffix: str) -> Site:
+        """The same node, whose results are a step on the way to its own."""
+        inner = copy(self)
+        inner.outputs = tuple(f"{name}.{suffix}" if name else "" for name in self.outputs)
+        return inner
+
+    def refuse(self, found: str, needed: str, hint: str | None = None) -> NoReturn:
+        raise FrontendError(f"{found}, {needed}", hint)
+
+    # -- attributes
+
+    def integer(self, name: str, default: int | None = None) -> int:
+        got = self._attribute(name, AttributeProto.INT, "an integer", default)
+        return default if got is None else int(got.i)  # type: ignore[return-value]
+
+    def number(self, name: str, default: float | None = None) -> float:
+        got = self._attribute(name, AttributeProto.FLOAT, "a real", default)
+        x = default if got is None else float(got.f)
+        if x is not None and np.isnan(x):
+            self.refuse(f"attribute {name} is NaN", "a number is needed")
+        return x  # type: ignore[return-value]
+
+    def text(self, name: str, default: str | None = None) -> str:
+        got = self._attribute(name, AttributeProto.STRING, "a text", default)
+        return default if got is None else got.s.decode("utf-8", "replace")  # type: ignore[return-value]
+
+    def integers(self, name: str) -> tuple[int, ...] | None:
+        """The integers of an attribute, None where it is absent."""
+        got = self._attribute(name, AttributeProto.INTS, "integers", ())
+        return None if got is None else tuple(int(i) for i in got.ints)
+
+    def numbers(self, name: str) -> tuple[float, ...] | None:
+        got = self._attribute(name, AttributeProto.FLOATS, "reals", ())
+        return None if got is None else tuple(float(f) for f in got.floats)
+
+    def has_attribute(self, name: str) -> bool:
+        return name in self._attributes
+
+    def tensor(self, name: str) -> Array:
+        got = self._attribute(name, AttributeProto.TENSOR, "a tensor", None)
+        return np.asarray(numpy_helper.to_array(got.t))
+
+    def _attribute(self, name: str, kind: int, what: str, default: object) -> Any:
+        got = self._attributes.get(name)
+        if got is None:
+            if default is None:
+                self.refuse(f"attribute {name} is absent", f"{what} is needed")
+            return None
+        if got.type != kind:
+            found = AttributeProto.AttributeType.Name(got.type)
+            self.refuse(f"attribute {name} is of type {found}", f"{what} is needed")
+        return got
+
+    # -- operands
+
+    def has(self, index: int) -> bool:
+        return index < len(self.operands) and self.operands[index] is not None
+
+    def operand(self, index: int) -> Operand:
+        found = self.operands[index] if index < len(self.operands) else None
+        if found is None:
+            self.refuse(f"input {index} is absent", f"{index + 1} inputs are needed")
+        return found
+
+    def value(self, index: int) -> Value:
+        """Operand `index` as a value of the graph, float or quantized."""
+        return self.valued(self.operand(index))
+
+    def real(self, index: int) -> Value:
+        """Operand `index` as a float value of the graph."""
+        return self.valued_real(self.operand(index))
+
+    def array(self, index: int, what: str) -> Array | None:
+        """Operand `index` as a constant array, None where it is absent."""
+        if not self.has(index):
+            return None
+        found = self.operand(index)
+        if isinstance(found, Value):
+            self.refuse(
+                f"{what} (input {index}) is computed at run time",
+                "a constant is needed",
+                "give all dimensions of the inputs (batch, shapes), so that it can be folded",
+            )
+        if found.quant is not None:
+            self.refuse(f"{what} (input {index}) is quantized", "a plain constant is needed")
+        return found.array
+
+    def whole(self, index: int, what: str) -> tuple[int, ...] | None:
+        """Operand `index` as constant integers, in order, None where it is absent."""
+        found = self.array(index, what)
+        if found is not None and found.dtype.kind not in "iu":
+            self.refuse(f"{what} (input {index}) is {found.dtype}", "integers are needed")
+        return None if found is None else tuple(int(i) for i in found.reshape(-1))
+
+    def scalar(self, index: int, what: str) -> float | None:
+        """Operand `index` as one constant number, None where it is absent."""
+        found = self.array(index, what)
+        if found is None:
+            return None
+        if found.size != 1:
+            self.refuse(f"{what} (input {index}) has {found.size} elements", "one is needed")
+        return float_of(found)
+
+    # -- writing ops
+
+    def emit(self, op: Op, suffix: str | None = None) -> Value:
+        """Add an op with one result, on the way to the node's own results."""
+        stem = next(filter(None, self.outputs), self.node.op_type)
+        return self._add(op, f"{stem}.{suffix or op.mnemonic}")
+
+    def result(self, op: Op, index: int = 0) -> Value:
+        """Add the op whose result is output `index` of the node, under the model's name of it."""
+        return self._add(op, self.outputs[index] if index < len(self.outputs) else op.mnemonic)
+
+    def _add(self, op: Op, name: str) -> Value:
+        placed = replace(op, loc=self.loc)
+        try:
+            value = self.pool.builder.add(placed, sanitized(name))
+        except VerifyError as e:  # which node it is, the importer says already
+            rule = e.text.removeprefix(f"{placed}: ")
+            raise FrontendError(f"{op.mnemonic}: {rule}", e.hint) from e
+        if not 0 < value.type.size <= MAX_ELEMENTS:
+            self.refuse(
+                f"{op.mnemonic} gives shape {list(value.type.shape)}",
+                f"1 to {MAX_ELEMENTS} elements are needed",
+            )
+        return value
+
+    def valued(self, operand: Operand) -> Value:
+        """A constant written into the graph; a value as it is."""
+        return operand if isinstance(operand, Value) else self.pool.constant(operand)
+
+    def valued_real(self, operand: Operand) -> Value:
+        """A float value; stored integers are refused, a constant's integers become floats."""
+        if isinstance(operand, Known) and not operand.is_float:
+            operand = Known(as_float(operand.array), operand.name)
+        found = self.valued(operand)
+        if not found.type.is_float:
+            self.refuse(
+                f"%{found.name} holds {found.type.elem}",
+                "floats are needed",
+                "put a DequantizeLinear (or a Cast of uint8 inputs) before it",
+            )
+        return found
+
+    def constant(self, array: npt.ArrayLike, suffix: str) -> Value:
+        """A float constant of the node's own."""
+        stem = next(filter(None, self.outputs), self.node.op_type)
+        return self.pool.constant(Known(as_float(np.asarray(array)), f"{stem}.{suffix}"))
+
+    # -- moving operands: constants now, values by an op
+
+    def transposed(self, operand: Operand, perm: Sequence[int]) -> Operand:
+        if tuple(perm) == tuple(range(len(perm))):
+            return operand
+        if isinstance(operand, Known):
+            return operand.transposed(perm)
+        return self.emit(ops.Transpose(operand, tuple(perm)))
+
+    def reshaped(self, operand: Operand, shape: Sequence[int]) -> Operand:
+        if tuple(shape) == shape_of(operand):
+            return operand
+        if isinstance(operand, Known):
+            moved = operand.reshaped(shape)
+            if moved is not None:
+                return moved
+        return self.emit(ops.Reshape(self.valued(operand), tuple(shape)))
+
+    def axis(self, axis: int, rank: int) -> int:
+        """`axis`, counted from the end when negative."""
+        if not -rank <= axis < rank:
+            self.refuse(f"axis {axis} of rank {rank}", "an axis of the operand is needed")
+        return axis % rank
+
+    def axes(self, axes: Sequence[int], rank: int) -> tuple[int, ...]:
+        found = tuple(self.axis(a, rank) for a in axes)
+        if len(set(found)) != len(found):
+            self.refuse(f"axes {list(axes)} of rank {rank}", "each axis once is needed")
+        return found
+
+
+def float_of(array: Array) -> float:
+    return float(np.asarray(array).reshape(-1)[0])

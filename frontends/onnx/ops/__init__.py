@@ -1,0 +1,1 @@
+"""ONNX operators -> qir ops, one file a family."""

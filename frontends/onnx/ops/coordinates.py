@@ -1,0 +1,131 @@
+"""Where each element of a resized axis comes from: coordinates, and weights of neighbours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from qir.frontends.onnx.context import MAX_ELEMENTS, Site
+from qir.ir.types import Array
+
+NEAREST = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil", "simple")
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One resized axis: sizes before and after, the scale, and the region of it that is taken."""
+
+    old: int
+    new: int
+    scale: float
+    start: float = 0.0
+    end: float = 1.0
+
+
+@dataclass(frozen=True)
+class Method:
+    """The attributes of Resize that say how one axis is read."""
+
+    coordinates: str
+    nearest: str = "round_prefer_floor"
+    cubic: float = -0.75
+    exclude_outside: bool = False
+    antialias: bool = False
+
+
+def coordinates(at: Site, axis: Axis, how: Method) -> Array:
+    """The coordinate in the old axis of each element of the new one, in float32 as runtimes do.
+
+    Source: ONNX Resize, attribute coordinate_transformation_mode.
+    """
+    f = np.float32
+    y, scale, length = np.arange(axis.new, dtype=f), f(axis.scale), f(axis.scale) * f(axis.old)
+    half = (y + f(0.5)) / scale - f(0.5)
+    match how.coordinates:
+        case "half_pixel":
+            return half
+        case "pytorch_half_pixel":
+            return half if length > 1 else np.zeros_like(y)
+        case "half_pixel_symmetric":
+            return half + f(axis.old) / 2 * (1 - f(axis.new) / length)
+        case "asymmetric":
+            return y / scale
+        case "align_corners":
+            return y * f(axis.old - 1) / (length - 1) if length != 1 else np.zeros_like(y)
+        case "tf_half_pixel_for_nn":
+            return (y + f(0.5)) / scale
+        case "tf_crop_and_resize":
+            first, last = f(axis.start) * f(axis.old - 1), f(axis.end) * f(axis.old - 1)
+            if length == 1:
+                return np.full_like(y, (first + last) / 2)
+            return first + y * (last - first) / (length - 1)
+    return at.refuse(
+        f"coordinate_transformation_mode {how.coordinates!r}", "one of ONNX Resize is needed"
+    )
+
+
+def nearest(at: Site, axis: Axis, how: Method) -> Array:
+    """The element of the old axis that each of the new one copies."""
+    x = coordinates(at, axis, how)
+    match how.nearest:
+        case "round_prefer_floor":
+            whole = np.ceil(x - np.float32(0.5))
+        case "round_prefer_ceil":
+            whole = np.floor(x + np.float32(0.5))
+        case "floor":
+            whole = np.floor(x)
+        case "ceil":
+            whole = np.ceil(x)
+        case "simple":  # before opset 11 there was no attribute: down rounds up, up rounds down
+            whole = np.ceil(x) if axis.scale < 1 else np.floor(x)
+        case _:
+            at.refuse(f"nearest_mode {how.nearest!r}", f"one of {', '.join(NEAREST)} is needed")
+    return np.clip(whole, 0, axis.old - 1).astype(np.int64)
+
+
+def linear_taps(at: Site, axis: Axis, how: Method) -> tuple[Array, Array]:
+    """Index and weight, each (new, 2), of the two neighbours of each coordinate."""
+    x = np.clip(coordinates(at, axis, how).astype(np.float64), 0, axis.old - 1)
+    low = np.floor(x).astype(np.int64)
+    high = np.minimum(low + 1, axis.old - 1)
+    far = x - low
+    return np.stack([low, high], 1), np.stack([1 - far, far], 1)
+
+
+def matrix(at: Site, axis: Axis, how: Method, is_cubic: bool) -> Array:
+    """(new, old) weights: new axis = matrix @ old axis; rows of zeros where nothing is read.
+
+    Source: ONNX Resize; antialiased filters are as wide as the step between the samples.
+    """
+    if axis.new * axis.old > MAX_ELEMENTS >> 4:
+        at.refuse(f"axis {axis.old} to {axis.new}", "a smaller resize is needed")
+    x = coordinates(at, axis, how).astype(np.float64)
+    step = min(axis.scale, 1.0) if how.antialias else 1.0
+    radius = 2 if is_cubic else 1
+    reach = int(np.ceil(radius / step)) + 1
+    taps = np.floor(x).astype(np.int64)[:, None] + np.arange(-reach, reach + 1)
+    distance = np.abs(taps - x[:, None]) * step
+    weights = _cubic(distance, how.cubic) if is_cubic else np.clip(1 - distance, 0, None)
+    if how.exclude_outside:
+        weights = np.where((taps < 0) | (taps >= axis.old), 0, weights)
+    weights = weights / weights.sum(1, keepdims=True)
+    whole = np.zeros((axis.new, axis.old))
+    rows = np.broadcast_to(np.arange(axis.new)[:, None], taps.shape)
+    np.add.at(whole, (rows, np.clip(taps, 0, axis.old - 1)), weights)
+    if how.coordinates == "tf_crop_and_resize":
+        whole[outside(at, axis, how)] = 0
+    return whole
+
+
+def outside(at: Site, axis: Axis, how: Method) -> Array:
+    """Which elements of the new axis lie beyond the old one (only where a region is taken)."""
+    x = coordinates(at, axis, how)
+    return np.asarray((x < 0) | (x > axis.old - 1))
+
+
+def _cubic(d: Array, a: float) -> Array:
+    """Keys' kernel: (a+2)d^3 - (a+3)d^2 + 1 up to 1, a d^3 - 5a d^2 + 8a d - 4a up to 2, else 0."""
+    near = ((a + 2) * d - (a + 3)) * d * d + 1
+    far = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
+    return np.where(d <= 1, near, np.where(d < 2, far, 0.0))

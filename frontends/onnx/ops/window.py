@@ -1,0 +1,104 @@
+"""The attributes of windows (kernel, strides, dilations, pads, auto_pad, ceil_mode) as qir's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from qir.frontends.onnx.context import Site
+
+Pair = tuple[int, int]
+Sides = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Window:
+    """Over height (1 for models of one axis) and width; `pad` is (top, left, bottom, right)."""
+
+    kernel: Pair
+    stride: Pair
+    dilation: Pair
+    pad: Sides
+
+    @property
+    def reach(self) -> Pair:
+        """The rows and columns that one window spans."""
+        return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))  # type: ignore[return-value]
+
+
+def kernel_of(at: Site, spatial: int) -> Pair:
+    """The attribute kernel_shape of a pooling."""
+    return _pair(at, "kernel_shape", at.integers("kernel_shape"), spatial)
+
+
+def window(at: Site, size: Pair, kernel: Pair, spatial: int) -> Window:
+    """The window of a node whose input is of `size`, with `spatial` axes in the model (1 or 2)."""
+    stride = _pair(at, "strides", at.integers("strides") or (1,) * spatial, spatial)
+    dilation = _pair(at, "dilations", at.integers("dilations") or (1,) * spatial, spatial)
+    bare = Window(kernel, stride, dilation, (0, 0, 0, 0))
+    if min(*kernel, *stride, *dilation) < 1:
+        at.refuse(
+            f"kernel {kernel}, strides {stride}, dilations {dilation}", "at least 1 each is needed"
+        )
+    return Window(kernel, stride, dilation, pads(at, size, bare, spatial))
+
+
+def pads(at: Site, size: Pair, bare: Window, spatial: int) -> Sides:
+    """The attribute pads, or what auto_pad makes of an input of `size`."""
+    auto = at.text("auto_pad", "NOTSET")
+    if auto in ("SAME_UPPER", "SAME_LOWER"):
+        totals = [
+            max((-(-s // st) - 1) * st + r - s, 0)
+            for s, st, r in zip(size, bare.stride, bare.reach, strict=True)
+        ]
+        return split_sides(totals, more_after=auto == "SAME_UPPER")
+    if auto == "VALID":
+        return (0, 0, 0, 0)
+    if auto not in ("NOTSET", ""):
+        at.refuse(f"auto_pad {auto!r}", "NOTSET, SAME_UPPER, SAME_LOWER or VALID is needed")
+    return explicit_pads(at, spatial)
+
+
+def explicit_pads(at: Site, spatial: int) -> Sides:
+    """The attribute pads as (top, left, bottom, right)."""
+    given = at.integers("pads") or (0,) * (2 * spatial)
+    if len(given) != 2 * spatial:
+        at.refuse(f"pads {list(given)}", f"{2 * spatial} are needed")
+    if min(given) < 0:
+        at.refuse(f"pads {list(given)}", "at least 0 each is needed", "cut with a Slice")
+    if spatial == 1:
+        return (0, given[0], 0, given[1])
+    return (given[0], given[1], given[2], given[3])
+
+
+def split_sides(totals: list[int], more_after: bool) -> Sides:
+    """Padding of `totals` (height, width) in two halves; an odd one goes after, or before."""
+    small, large = [t // 2 for t in totals], [t - t // 2 for t in totals]
+    before, after = (small, large) if more_after else (large, small)
+    return (before[0], before[1], after[0], after[1])
+
+
+def with_ceil(size: Pair, w: Window) -> Window:
+    """`w` with the padding after it that makes the output size round up, as ceil_mode = 1 says.
+
+    A window that would start in that padding is dropped.
+    Source: ONNX MaxPool and AveragePool since opset 10, and PyTorch's pooling.
+    """
+    top, left, bottom, right = w.pad
+    extra = []
+    for s, before, after, st, reach in zip(
+        size, (top, left), (bottom, right), w.stride, w.reach, strict=True
+    ):
+        out = -(-(s + before + after - reach) // st) + 1
+        if (out - 1) * st >= s + before:
+            out -= 1
+        extra.append(max((out - 1) * st + reach - s - before - after, 0))
+    return Window(w.kernel, w.stride, w.dilation, (top, left, bottom + extra[0], right + extra[1]))
+
+
+def _pair(at: Site, name: str, given: tuple[int, ...] | None, spatial: int) -> Pair:
+    if given is None or len(given) != spatial:
+        at.refuse(
+            f"attribute {name} is {None if given is None else list(given)}",
+            f"{spatial} integers are needed",
+        )
+    return (1, given[0]) if spatial == 1 else (given[0], given[1])

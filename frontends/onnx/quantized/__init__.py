@@ -1,0 +1,1 @@
+"""Quantized ONNX models: QDQ, QLinear and integer operators."""

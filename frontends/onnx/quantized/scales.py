@@ -1,0 +1,163 @@
+"""The model's scales and zero points as quantized types; stored integers as reals and back."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qir.frontends.onnx.context import Site
+from qir.frontends.onnx.operands import STORED, Known, Operand, as_float, shape_of, stored_int
+from qir.ir import ops
+from qir.ir.data import Data
+from qir.ir.fixed import Rounding
+from qir.ir.op import Value
+from qir.ir.types import I32, Array, Int, Quant
+
+ROUNDING = Rounding.HALF_EVEN  # ONNX QuantizeLinear rounds ties to even
+
+
+def parameters(
+    at: Site,
+    index: int,
+    shape: tuple[int, ...],
+    storage: Int | None = None,
+    axis: int = 0,
+    block: int = 0,
+) -> Quant:
+    """The type that a scale (input `index`) and a zero point (the next) give a tensor of `shape`.
+
+    `storage` is that of the zero point, by default u8 where there is none. `axis` counts where the
+    scale is a vector, `block` where it has the rank of the tensor.
+    """
+    scale = at.array(index, "the scale")
+    if scale is None:
+        at.refuse(f"input {index} is absent", "a scale is needed")
+    zero = at.array(index + 1, "the zero point")
+    if zero is not None:
+        storage = storage_of(at, zero)
+    return quant_of(at, as_float(scale), zero, storage or STORED["uint8"], shape, axis, block)
+
+
+def quant_of(
+    at: Site,
+    scale: Array,
+    zero: Array | None,
+    storage: Int,
+    shape: tuple[int, ...],
+    axis: int,
+    block: int = 0,
+) -> Quant:
+    """Per tensor for one scale, per slice of `axis` for a vector, per block for a full array."""
+    wide = np.asarray(scale, np.float64)
+    if wide.size == 0 or not (np.all(np.isfinite(wide)) and np.all(wide > 0)):
+        found = f"scale reaches {wide.min()}" if wide.size else "an empty scale"
+        at.refuse(found, "finite scales over 0 are needed")
+    whole = np.zeros(wide.shape, np.int64) if zero is None else zero.astype(np.int64)
+    if whole.size == 1:
+        whole = np.broadcast_to(whole.reshape(()), wide.shape)
+    if wide.size == 1 and not block:
+        return Quant.per_tensor(storage, float(wide.reshape(())), int(whole.reshape(())))
+    if whole.shape != wide.shape:
+        at.refuse(
+            f"scale {list(wide.shape)}, zero point {list(whole.shape)}", "one shape is needed"
+        )
+    axis = at.axis(axis, len(shape))
+    if block:
+        return Quant(storage, Data(wide), Data(whole), axis, block)
+    if wide.shape != (shape[axis],):
+        at.refuse(
+            f"scale {list(wide.shape)} along axis {axis} of {list(shape)}", "one each is needed"
+        )
+    return Quant(storage, Data(wide), Data(whole), axis)
+
+
+def storage_of(at: Site, array: Array) -> Int:
+    found = stored_int(array)
+    if found is None:
+        at.refuse(
+            f"integers of type {array.dtype.name}",
+            "int2 to int16, uint2 to uint16 or int32 is needed",
+        )
+    return found
+
+
+def real_of(at: Site, operand: Operand, quant: Quant) -> Operand:
+    """The reals that an integer tensor of the model stands for, read with `quant`.
+
+    A value of the graph is dequantized, with another scale than its own by a multiply and an add.
+    A float value is the integers themselves, as DynamicQuantizeLinear is imported (`dynamic`).
+    """
+    if isinstance(operand, Known):
+        if storage_of(at, operand.array) != quant.storage:
+            at.refuse(
+                f"{operand.array.dtype} with a zero point of {quant.storage}", "one type is needed"
+            )
+        return Known(operand.array, operand.name, quant)
+    shape = operand.type.shape
+    scale, zero = quant.spread(shape)
+    if operand.type.is_float:
+        return _affine(at, operand, scale, -zero * scale)
+    if not isinstance(operand.type.elem, Quant):
+        at.refuse(f"%{operand.name} is {operand.type.elem}", "quantized integers are needed")
+    own = operand.type.quant
+    real = at.emit(ops.Dequantize(operand))
+    if own == quant:
+        return real
+    if own.storage != quant.storage:
+        at.refuse(
+            f"%{operand.name} is {own.storage}, read as {quant.storage}", "one type is needed"
+        )
+    own_scale, own_zero = own.spread(shape)
+    return _affine(at, real, scale / own_scale, (own_zero - zero) * scale)
+
+
+def _affine(at: Site, x: Value, factor: Array, shift: Array) -> Value:
+    """x * factor + shift."""
+    if np.any(factor != 1):
+        x = at.emit(ops.Mul(x, at.constant(factor, "factor")))
+    if np.any(shift != 0):
+        x = at.emit(ops.Add(x, at.constant(shift, "shift")))
+    return x
+
+
+def input_real(at: Site, index: int, axis: int = -1) -> Operand:
+    """Input `index` as reals, by its scale and zero point in the two inputs after it."""
+    operand = at.operand(index)
+    quant = parameters(at, index + 1, shape_of(operand), integer_type(operand), axis)
+    return real_of(at, operand, quant)
+
+
+def integer_type(operand: Operand) -> Int | None:
+    """The storage of an integer tensor, None for floats."""
+    if isinstance(operand, Known):
+        return stored_int(operand.array)
+    elem = operand.type.elem
+    return elem.storage if isinstance(elem, Quant) else None
+
+
+def requantized(at: Site, real: Value, index: int) -> Value:
+    """`real` by the scale and zero point in inputs `index` and the next: the node's result."""
+    return at.result(ops.Quantize(real, parameters(at, index, real.type.shape), ROUNDING))
+
+
+def scale_product(at: Site, *indices: int) -> Array:
+    """The product of the scales in inputs `indices`, float32 numbers, in float64: exact for two."""
+    product = np.ones(())
+    for index in indices:
+        found = at.array(index, "a scale")
+        if found is None:
+            at.refuse(f"input {index} is absent", "a scale is needed")
+        one = np.asarray(as_float(found), np.float64)
+        product = np.asarray(product * (one.reshape(()) if one.size == 1 else one))
+    return product
+
+
+def bias_of(at: Site, index: int, scale: Array) -> Operand | None:
+    """An int32 bias in units of the accumulator, as reals; None where it is absent."""
+    if not at.has(index):
+        return None
+    operand = at.operand(index)
+    if not isinstance(operand, Known) or stored_int(operand.array) != I32:
+        at.refuse(f"the bias (input {index}) is no constant of int32", "one is needed")
+    shape = operand.shape
+    quant = quant_of(at, scale, None, I32, shape, len(shape) - 1)
+    return Known(operand.array, operand.name, quant)

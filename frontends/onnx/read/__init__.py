@@ -1,0 +1,1 @@
+"""An ONNX file -> a checked, folded, ordered list of nodes."""

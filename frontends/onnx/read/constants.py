@@ -1,0 +1,55 @@
+"""Constant nodes in all their forms."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+from onnx import NodeProto
+
+from qir.frontends.onnx.operands import Known
+from qir.frontends.onnx.read.fold import MAX_FOLDED
+from qir.frontends.onnx.read.load import Model
+from qir.ir.errors import FrontendError
+from qir.ir.types import Array
+
+
+def constant(node: NodeProto, model: Model) -> Known:
+    """The array of a Constant node: value, value_float(s), value_int(s) or sparse_value."""
+    if len(node.attribute) != 1 or len(node.output) != 1:
+        raise FrontendError(f"{len(node.attribute)} attributes, one that holds the value is needed")
+    held = node.attribute[0]
+    return Known(_array(held, model), node.output[0])
+
+
+def _array(held: Any, model: Model) -> Array:
+    match held.name:
+        case "value":
+            return model.array(held.t)
+        case "value_float":
+            return np.array(held.f, np.float32)
+        case "value_floats":
+            return np.array(held.floats, np.float32)
+        case "value_int":
+            return np.array(held.i, np.int64)
+        case "value_ints":
+            return np.array(held.ints, np.int64)
+        case "sparse_value":
+            return dense(held.sparse_tensor, model)
+        case _:
+            raise FrontendError(f"attribute {held.name}, numbers are needed")
+
+
+def dense(sparse: Any, model: Model) -> Array:
+    """A SparseTensorProto with its zeros: indices are linear (n,) or coordinates (n, rank)."""
+    dims = tuple(sparse.dims)
+    if min(dims, default=1) < 1 or prod(dims) > MAX_FOLDED:
+        raise FrontendError(
+            f"sparse tensor of dims {list(dims)}, at most {MAX_FOLDED} elements are needed"
+        )
+    values, index = model.array(sparse.values), model.array(sparse.indices)
+    flat = index if index.ndim == 1 else np.ravel_multi_index(tuple(index.T), dims)
+    whole = np.zeros(prod(dims), values.dtype)
+    whole[flat] = values
+    return whole.reshape(dims)

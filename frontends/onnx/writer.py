@@ -1,0 +1,69 @@
+"""The graph under construction and its constants, each written once for each layout."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qir.frontends.onnx.operands import FLOATS, Known, as_float, stored_int
+from qir.frontends.onnx.read.names import sanitized
+from qir.ir import ops
+from qir.ir.data import Data
+from qir.ir.errors import FrontendError
+from qir.ir.graph import Builder
+from qir.ir.op import Loc, Value
+from qir.ir.types import Array, Elem, Quant, elem_of
+
+
+class Pool:
+    """The builder, the name of the file, and the constants written so far."""
+
+    def __init__(self, file: str, builder: Builder) -> None:
+        self.file, self.builder = file, builder
+        self._written: dict[tuple[str, Data, Elem], Value] = {}
+
+    def constant(self, known: Known) -> Value:
+        """`known` as a value: floats as f32; with a quantization the stored integers, dequantized.
+
+        Errors: FrontendError for NaN, infinity, no elements, or a type without counterpart.
+        """
+        where = f"{self.file} constant {known.name!r}"
+        if not known.array.size:
+            raise FrontendError(
+                f"{where}: shape {list(known.shape)}, one element or more is needed"
+            )
+        stored, elem = self._stored(known, where)
+        key = (known.name, Data(stored), elem)
+        if key not in self._written:
+            self._written[key] = self._write(known, key[1], elem)
+        return self._written[key]
+
+    def stored(self, known: Known, quant: Quant) -> Value:
+        """Integers of the model as a constant of `quant`, not dequantized."""
+        loc = Loc(f"{self.file} constant {known.name}")
+        data = Data(known.array.astype(quant.carrier))
+        return self.builder.add(ops.Constant(data, quant, loc=loc), sanitized(known.name))
+
+    def _write(self, known: Known, data: Data, elem: Elem) -> Value:
+        loc, name = Loc(f"{self.file} constant {known.name}"), sanitized(known.name)
+        if known.quant is None:
+            return self.builder.add(ops.Constant(data, elem, loc=loc), name)
+        kept = self.builder.add(ops.Constant(data, elem, loc=loc), f"{name}.stored")
+        return self.builder.add(ops.Dequantize(kept, loc=loc), name)
+
+    def _stored(self, known: Known, where: str) -> tuple[Array, Elem]:
+        array = known.array
+        if known.quant is not None:
+            return array.astype(known.quant.carrier), known.quant
+        if array.dtype.name in FLOATS:
+            array = as_float(array)
+            if wrong := int(np.count_nonzero(~np.isfinite(array))):
+                raise FrontendError(
+                    f"{where}: {wrong} of {array.size} elements are NaN or infinite as f32,"
+                    " finite ones are needed"
+                )
+        elif (kind := stored_int(array)) is not None:
+            return array.astype(kind.carrier), kind
+        elif array.dtype.kind not in "iub":
+            raise FrontendError(f"{where}: elements of type {array.dtype.name}, numbers are needed")
+        elem = elem_of(array.dtype)
+        return array.astype(elem.carrier), elem

@@ -1,0 +1,1 @@
+"""ATen operators -> qir ops, one file a family."""

@@ -1,0 +1,230 @@
+"""The bits that each layer may have, what they cost, and the choice among them as text."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from qir.ir.errors import ParseError, PassError, listed
+from qir.ir.text.file import write_whole
+
+WIDEST = 32
+HEAD = "# layer = w<bits of the weights>a<bits of the activations>; may be edited and passed back"
+
+
+@dataclass(frozen=True, order=True)
+class Bits:
+    """The width of a layer's weights and of the activations it reads; written w4a8.
+
+    group: input channels that share a scale, 0 for all of an output channel; written w4g32a8.
+    """
+
+    weight: int
+    activation: int
+    group: int = 0
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.weight <= WIDEST and 1 <= self.activation <= WIDEST and self.group >= 0):
+            raise PassError(f"bits {self}: not a pair of widths, 1 to {WIDEST} each are needed")
+
+    def __str__(self) -> str:
+        group = f"g{self.group}" if self.group else ""
+        return f"w{self.weight}{group}a{self.activation}"
+
+    @classmethod
+    def parse(cls, text: str) -> Bits:
+        """The bits that a text like w4a8 names.
+
+        Errors: ParseError if it is none.
+        """
+        found = re.fullmatch(r"w([1-9][0-9]?)(?:g([1-9][0-9]{0,3}))?a([1-9][0-9]?)", text)
+        if found is None or max(int(found[1]), int(found[3])) > WIDEST:
+            raise ParseError(f'bits "{text}": not a pair of widths, a text like w4a8 is needed')
+        return cls(int(found[1]), int(found[3]), int(found[2] or 0))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One way to store a layer: the loss it brings, and what it uses of each resource.
+
+    Losses of different layers must be additive: only their sum is ever looked at.
+    """
+
+    bits: Bits
+    loss: float
+    costs: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer and the bits it may have."""
+
+    name: str
+    choices: tuple[Choice, ...]
+
+    def __post_init__(self) -> None:
+        if not self.name or not self.name.isprintable():
+            raise PassError(f"layer {self.name!r}: not a name, printable characters are needed")
+        if not self.choices:
+            raise PassError(f"layer {self.name}: no choice of bits, at least one is needed")
+        widths = [choice.bits for choice in self.choices]
+        for choice in self.choices:
+            if widths.count(choice.bits) > 1:
+                raise PassError(f"layer {self.name}: {choice.bits} is given twice, once is needed")
+            for what, value in (("loss", choice.loss), *choice.costs.items()):
+                if not math.isfinite(value):
+                    raise PassError(
+                        f"layer {self.name}: {what} of {choice.bits} is {value}, "
+                        f"a finite number is needed"
+                    )
+
+    @property
+    def widths(self) -> tuple[Bits, ...]:
+        return tuple(choice.bits for choice in self.choices)
+
+    def choice(self, bits: Bits) -> Choice:
+        """The choice with these bits.
+
+        Errors: PassError if there is none.
+        """
+        for choice in self.choices:
+            if choice.bits == bits:
+                return choice
+        raise PassError(f"layer {self.name}: {none_of(bits, self)}")
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """The bits of every layer, the sum of their losses, and of each resource that all of them use.
+
+    Sums are rounded once (math.fsum), so they do not depend on the order of the layers.
+    """
+
+    bits: Mapping[str, Bits]
+    loss: float
+    costs: Mapping[str, float]
+
+
+def none_of(bits: Bits, layer: Layer) -> str:
+    return f"{bits} is none of its choices, {' or '.join(map(str, layer.widths))} is needed"
+
+
+def by_name(layers: Iterable[Layer]) -> dict[str, Layer]:
+    """The layers by their names.
+
+    Errors: PassError if there is none, or if two have one name.
+    """
+    found: dict[str, Layer] = {}
+    for layer in layers:
+        if layer.name in found:
+            raise PassError(f"layer {layer.name}: given twice, names of their own are needed")
+        found[layer.name] = layer
+    if not found:
+        raise PassError("layers: none given, at least one is needed")
+    return found
+
+
+def evaluate(layers: Sequence[Layer], bits: Mapping[str, Bits]) -> Assignment:
+    """What a choice of bits, of whatever origin, loses and uses.
+
+    Errors: PassError for a layer without bits, bits without a layer, and bits a layer cannot have.
+    """
+    known = by_name(layers)
+    faults = [f"{name}: no bits given" for name in known if name not in bits]
+    faults += [f"{name}: not a layer" for name in bits if name not in known]
+    faults += [
+        f"{name}: {none_of(width, known[name])}"
+        for name, width in bits.items()
+        if name in known and width not in known[name].widths
+    ]
+    if faults:
+        raise PassError(
+            listed(f"bits: {len(faults)} faults, one choice for each layer is needed", faults)
+        )
+    chosen = [layer.choice(bits[name]) for name, layer in known.items()]
+    shared = [name for name in chosen[0].costs if all(name in one.costs for one in chosen)]
+    return Assignment(
+        {name: bits[name] for name in known},
+        math.fsum(one.loss for one in chosen),
+        {name: math.fsum(one.costs[name] for one in chosen) for name in shared},
+    )
+
+
+def bits_text(bits: Mapping[str, Bits]) -> str:
+    """One line a layer, `name = "w4a8"`, the names quoted where TOML asks for it."""
+    lines = [f'{_key(name)} = "{width}"' for name, width in bits.items()]
+    return "\n".join([HEAD, *lines]) + "\n"
+
+
+def _key(name: str) -> str:
+    bare = re.fullmatch(r"[A-Za-z0-9_-]+", name)
+    return name if bare else json.dumps(name, ensure_ascii=False)
+
+
+LINE = re.compile(
+    r"""\s* (?: "(?P<quoted>(?:[^"\\]|\\.)*)" | (?P<bare>[^\s"=\#]+) )
+        \s* = \s* "(?P<bits>[^"]*)" \s* (?:\#.*)?""",
+    re.VERBOSE,
+)
+
+
+def parse_bits(text: str, layers: Iterable[Layer] | None, where: str) -> dict[str, Bits]:
+    """The bits that a text names: of all layers or of some, which may then be the fixed ones.
+    Without `layers` any names and bits will do.
+
+    Errors: ParseError that lists each line that is no assignment, names no layer or one that was
+    named before, or names bits that are none of the layer's choices.
+    """
+    known = None if layers is None else by_name(layers)
+    found, faults = dict[str, Bits](), list[str]()
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        try:
+            name, bits = _parse_line(line, known)
+            if name in found:
+                raise ParseError(f"layer {name}: given twice, one line is needed")
+            found[name] = bits
+        except ParseError as e:
+            faults.append(f"line {number}: {e.text}")
+    if faults:
+        raise ParseError(listed(f"{where}: {len(faults)} faults, none is needed", faults))
+    return found
+
+
+def _parse_line(line: str, known: Mapping[str, Layer] | None) -> tuple[str, Bits]:
+    parts = LINE.fullmatch(line)
+    try:
+        name = parts and (parts["bare"] or json.loads(f'"{parts["quoted"]}"'))
+    except json.JSONDecodeError:
+        name = None
+    if parts is None or name is None:
+        raise ParseError(f'{line.strip()[:60]}: not an assignment, layer = "w4a8" is needed')
+    if known is not None and name not in known:
+        raise ParseError(f"layer {name}: not in the network, one of its layers is needed")
+    bits = Bits.parse(parts["bits"])
+    if known is not None and bits not in known[name].widths:
+        raise ParseError(f"layer {name}: {none_of(bits, known[name])}")
+    return name, bits
+
+
+def save_bits(bits: Mapping[str, Bits], path: str | Path) -> None:
+    """Write the bits of each layer as text one can read and edit; the file is written whole or
+    not at all."""
+    write_whole(Path(path), bits_text(bits).encode())
+
+
+def load_bits(path: str | Path, layers: Iterable[Layer] | None = None) -> dict[str, Bits]:
+    """Read what save_bits wrote, or a hand.
+
+    Errors: ParseError as in parse_bits, or if the file is not there or not text.
+    """
+    try:
+        text = Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise ParseError(f"{path}: cannot be read ({e}), a text file is needed") from e
+    return parse_bits(text, layers, str(path))

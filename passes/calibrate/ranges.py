@@ -1,0 +1,260 @@
+"""Calibration: what ranges the values of a float graph take on sample inputs, streamed."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from qir.ir.errors import DataError
+from qir.ir.graph import Graph
+from qir.ir.op import Value
+from qir.ir.ops import Constant
+from qir.ir.torch_executor import FloatProgram, Watch
+from qir.ir.types import Array, integer_of
+from qir.passes.calibrate.observers import Histogram, Observation, Observer, observer_of
+from qir.passes.calibrate.state import State, graph_digest, resumed
+from qir.passes.infra.manager import Miss
+from qir.passes.infra.rebatch import rebatch
+
+LIVE_ELEMENTS = 1 << 25  # of one op's operands and results: 128 MiB of float32
+LARGEST_CHUNK = 256
+SAVE_EVERY = 2.0  # seconds between saves, at least
+SAVE_SHARE = 20  # times what a save takes, at least
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """What was seen of each value, and how to choose a range from it."""
+
+    seen: Mapping[str, Observation]
+    observer: Observer
+    samples: int
+
+    def of(self, names: Iterable[str], levels: int) -> tuple[float, float]:
+        """The range that `levels` stored integers shared by these values shall cover."""
+        total = Observation()
+        for i, name in enumerate(names):
+            if name not in self.seen:
+                raise DataError(
+                    f"calibration: value %{name} was not observed, ranges of this graph are needed"
+                )
+            total = self.seen[name] if i == 0 else total.merged(self.seen[name])
+        return self.observer.range(total, levels)
+
+    def with_observer(self, observer: str | Observer) -> Ranges:
+        """The same observations, another choice, which may need histograms."""
+        new = observer_of(observer)
+        if new.needs_histogram and not self.observer.needs_histogram:
+            raise DataError(
+                f"calibration: {type(self.observer).__name__} kept no histograms,"
+                f" {type(new).__name__} needs them"
+            )
+        return Ranges(self.seen, new, self.samples)
+
+
+def calibrate(
+    graph: Graph,
+    batches: Iterable[Any],
+    observer: str | Observer = "mse",
+    state: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Ranges:
+    """Run a float graph on `batches` and observe every value.
+
+    Each batch is an array (or a tuple of arrays, one for each input) of any number of samples; one
+    array alone is one batch. Memory is bounded: samples are fed in chunks, values are reduced to
+    histograms at once. `state` names a file that an interrupted calibration, given the same batches
+    again, resumes from. `progress` is called with the number of samples done.
+
+    Errors: DataError for no data, another shape or dtype, NaN or Inf (with the batch), and a state
+    file of another graph or other data.
+    """
+    how, path = observer_of(observer), None if state is None else Path(state)
+    fresh = State(graph_digest(graph), chunk_of(graph), how.needs_histogram)
+    now = resumed(path, fresh)
+    feeder, digest, position = Feeder(graph, now), hashlib.sha256(), 0
+    saver = Saver(path)
+    for chunk in chunks(graph, batches, now.chunk):
+        for x in chunk:
+            digest.update(x.tobytes())
+        start, position = position, position + len(chunk[0])
+        if start < now.samples:  # seen before the interruption
+            if position > now.samples or (
+                position == now.samples and digest.hexdigest() != now.data
+            ):
+                raise other_data(path, now)
+            continue
+        feeder.feed(chunk)
+        now.samples, now.data = position, digest.hexdigest()
+        saver.sometimes(now)
+        if progress is not None:
+            progress(position)
+    if position == 0:
+        raise DataError("calibration data: no samples, at least one is needed")
+    if position < now.samples:
+        raise other_data(path, now)
+    saver.at_once(now)
+    return Ranges(now.seen, how, now.samples)
+
+
+class Saver:
+    """Writes the state now and then, never for a large share of the time."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path, self.last, self.cost = path, time.monotonic(), 0.0
+
+    def sometimes(self, state: State) -> None:
+        if time.monotonic() - self.last > max(SAVE_EVERY, SAVE_SHARE * self.cost):
+            self.at_once(state)
+
+    def at_once(self, state: State) -> None:
+        if self.path is not None:
+            start = time.monotonic()
+            state.save(self.path)
+            self.last = time.monotonic()
+            self.cost = self.last - start
+
+
+def other_data(path: Path | None, state: State) -> DataError:
+    return DataError(
+        f"calibration state {path}: made from other data, the same first {state.samples} samples"
+        " are needed",
+        hint="delete the file to start again",
+    )
+
+
+class Feeder:
+    """Runs chunks through the graph, made for each size of chunk, and updates the observations."""
+
+    def __init__(self, graph: Graph, state: State) -> None:
+        self.graph, self.state = graph, state
+        self._constant = {n for op in graph.ops if isinstance(op, Constant) for n in op.names}
+        self._programs: dict[int, FloatProgram | None] = {}
+
+    def feed(self, chunk: Sequence[Array]) -> None:
+        run_chunk(self.graph, chunk, self._watch, self._programs)
+
+    def _watch(self, value: Value, x: Any) -> None:
+        if value.name in self._constant or not x.is_floating_point() or not x.numel():
+            return
+        low, high = (float(end) for end in torch.aminmax(x))
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise DataError(
+                f"calibration: value {value} reaches [{low:g}, {high:g}] after"
+                f" {self.state.samples} samples, finite values are needed"
+            )
+        seen = self.state.seen.setdefault(value.name, Observation())
+        seen.count += x.numel()
+        seen.low, seen.high = min(seen.low, low), max(seen.high, high)
+        if self.state.histograms:
+            if seen.histogram is None:
+                seen.histogram = Histogram()
+            seen.histogram.add(torch, x, max(-low, high))
+
+
+def run_chunk(
+    graph: Graph,
+    chunk: Sequence[Array],
+    watch: Watch,
+    programs: dict[int, FloatProgram | None] | None = None,
+) -> None:
+    """Run a float graph on any number of samples, at once where it can be remade for that many;
+    `programs` keeps what was remade.
+    """
+    own = graph.inputs[0].type.shape[0] if graph.inputs[0].type.rank else 1
+    factor = len(chunk[0]) // own
+    held: dict[int, FloatProgram | None] = {} if programs is None else programs
+    with torch.no_grad():
+        if (whole := remade(graph, factor, held)) is not None:
+            whole(*chunk, watch=watch)
+            return
+        one = remade(graph, 1, held)
+        assert one is not None
+        for i in range(0, factor * own, own):
+            one(*[x[i : i + own] for x in chunk], watch=watch)
+
+
+def remade(graph: Graph, factor: int, held: dict[int, FloatProgram | None]) -> FloatProgram | None:
+    """The graph for `factor` times its batch, ready to run; None when it cannot be remade."""
+    if factor not in held:
+        larger = graph if factor == 1 else rebatch(graph, factor)
+        held[factor] = None if isinstance(larger, Miss) else FloatProgram(larger)
+    return held[factor]
+
+
+def chunk_of(graph: Graph) -> int:
+    """How many samples to feed at once: as many as keep the largest op's values bounded."""
+    own = graph.inputs[0].type.shape[0] if graph.inputs and graph.inputs[0].type.rank else 1
+    most = max(
+        (sum(v.type.size for v in (*op.operands, *op.results)) for op in graph.ops), default=1
+    )
+    return own * max(1, min(LARGEST_CHUNK, LIVE_ELEMENTS // max(most, 1)))
+
+
+def chunks(graph: Graph, batches: Iterable[Any], size: int) -> Iterator[tuple[Array, ...]]:
+    """The samples of all batches, `size` at a time, the last time what is left.
+
+    Errors: DataError that names the batch and what is wrong with it.
+    """
+    waiting: list[list[Array]] = []
+    have = 0
+    for number, batch in enumerate([batches] if hasattr(batches, "shape") else batches):
+        arrays = checked(graph, batch, number)
+        start, count = 0, len(arrays[0])
+        while start < count:
+            taken = min(size - have, count - start)
+            waiting.append([x[start : start + taken] for x in arrays])
+            start, have = start + taken, have + taken
+            if have == size:
+                yield joined(waiting)
+                waiting, have = [], 0
+    if have:
+        own = graph.inputs[0].type.shape[0]
+        if have % own:
+            raise DataError(
+                f"calibration data: {have % own} samples left over, a multiple of {own} is needed"
+            )
+        yield joined(waiting)
+
+
+def joined(parts: list[list[Array]]) -> tuple[Array, ...]:
+    return tuple(np.concatenate(columns) for columns in zip(*parts, strict=True))
+
+
+def checked(graph: Graph, batch: Any, number: int) -> list[Array]:
+    """The arrays of one batch in the dtypes of the graph's inputs."""
+    where = f"calibration batch {number}"
+    given = list(batch) if isinstance(batch, (tuple, list)) else [batch]
+    if len(given) != len(graph.inputs):
+        raise DataError(f"{where}: {len(given)} arrays, {len(graph.inputs)} inputs are needed")
+    arrays = []
+    for value, x in zip(graph.inputs, given, strict=True):
+        a = np.asarray(x.detach().cpu() if hasattr(x, "detach") else x)
+        kept = integer_of(value.type.elem)
+        if a.dtype.kind not in ("iu" if kept is not None else "fiu"):
+            raise DataError(f"{where}: dtype {a.dtype} for input {value}, {value.type} is needed")
+        if a.ndim != value.type.rank or a.shape[1:] != value.type.shape[1:] or not a.ndim:
+            raise DataError(
+                f"{where}: shape {list(a.shape)} for input {value},"
+                f" any number of {list(value.type.shape[1:])} is needed"
+            )
+        a = a.astype(np.int64 if kept is not None else value.type.elem.carrier)
+        if kept is None and not np.isfinite(a).all():
+            wrong = int(np.count_nonzero(~np.isfinite(a)))
+            raise DataError(
+                f"{where}: {wrong} NaN or infinite of {a.size} elements for input {value},"
+                " finite ones are needed"
+            )
+        arrays.append(a)
+    if len({len(a) for a in arrays}) != 1:
+        raise DataError(f"{where}: {[len(a) for a in arrays]} samples, as many for each are needed")
+    return arrays

@@ -1,0 +1,112 @@
+"""The file an interrupted calibration resumes from: what was seen so far, of which graph and
+data."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from qir.ir.errors import DataError
+from qir.ir.graph import Graph
+from qir.ir.text.file import write_whole
+from qir.ir.text.printer import text
+from qir.passes.calibrate.observers import Histogram, Observation
+
+MAGIC = b"qir calibration 1\n"
+
+
+@dataclass
+class State:
+    """Observations of the first `samples` samples of the data, whose rolling digest is `data`.
+
+    `chunk` is how many samples were fed at a time; digests are taken chunk by chunk.
+    """
+
+    graph: str
+    chunk: int
+    histograms: bool
+    samples: int = 0
+    data: str = ""
+    seen: dict[str, Observation] = field(default_factory=dict)
+
+    def save(self, path: Path) -> None:
+        """Write the state, whole or not at all."""
+        names = list(self.seen)
+        head = {
+            "graph": self.graph, "chunk": self.chunk, "histograms": self.histograms,
+            "samples": self.samples, "data": self.data, "names": names,
+        }  # fmt: skip
+        arrays = {
+            "head": np.frombuffer(json.dumps(head).encode(), np.uint8),
+            "counts": np.array([o.count for o in self.seen.values()], np.int64),
+            "ends": np.array([(o.low, o.high) for o in self.seen.values()], np.float64),
+        }
+        for i, o in enumerate(self.seen.values()):
+            if o.histogram is not None and o.histogram.exponent is not None:
+                arrays[f"h{i}"] = np.append(o.histogram.counts, o.histogram.exponent)
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+        body = buffer.getvalue()
+        write_whole(path, MAGIC + hashlib.sha256(body).digest() + body)
+
+    @staticmethod
+    def load(path: Path) -> State:
+        """The state in the file; DataError when it is damaged or of another version."""
+        try:
+            content = path.read_bytes()
+        except OSError as e:
+            raise DataError(
+                f"calibration state {path}: cannot be read ({e.strerror}), read access is needed"
+            ) from e
+        size = len(MAGIC)
+        if content[:size] != MAGIC:
+            raise DataError(
+                f"calibration state {path}: starts with {content[:size]!r}, {MAGIC!r} is needed"
+            )
+        body = content[size + 32 :]
+        if hashlib.sha256(body).digest() != content[size : size + 32]:
+            raise DataError(
+                f"calibration state {path}: its checksum is wrong, an undamaged file is needed",
+                hint="delete the file to start again",
+            )
+        with np.load(io.BytesIO(body)) as z:
+            head = json.loads(z["head"].tobytes())
+            seen = {}
+            for i, name in enumerate(head.pop("names")):
+                held = None
+                if head["histograms"]:
+                    held = Histogram(z[f"h{i}"][:-1], int(z[f"h{i}"][-1])) if f"h{i}" in z else None
+                low, high = z["ends"][i].tolist()
+                seen[name] = Observation(int(z["counts"][i]), low, high, held)
+        return State(**head, seen=seen)
+
+
+def graph_digest(graph: Graph) -> str:
+    """SHA-256 of the graph's text, constants included by their own hashes."""
+    return hashlib.sha256(text(graph, locs=False).encode()).hexdigest()
+
+
+def resumed(path: Path | None, fresh: State) -> State:
+    """The state in the file when it continues `fresh`; `fresh` when there is no file.
+
+    Errors: DataError when the file is of another graph or another way to observe.
+    """
+    if path is None or not path.exists():
+        return fresh
+    old = State.load(path)
+    for what, found, needed in (
+        ("graph", old.graph[:12], fresh.graph[:12]),
+        ("chunk of samples", old.chunk, fresh.chunk),
+        ("histograms", old.histograms, fresh.histograms),
+    ):
+        if found != needed:
+            raise DataError(
+                f"calibration state {path}: {what} {found}, {needed} is needed",
+                hint="delete the file to start again",
+            )
+    return old

@@ -1,0 +1,1 @@
+"""imported -> canonical: one graph, whatever the model's author or exporter wrote."""

@@ -1,0 +1,59 @@
+"""Data that only moves stays stored: dequantize goes behind the move."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, cast
+
+from qir.ir.op import Op, Value
+from qir.ir.ops import (
+    Concat,
+    Dequantize,
+    Expand,
+    Gather,
+    MaxPool,
+    Pad,
+    PadMode,
+    ReduceMax,
+    Reshape,
+    Slice,
+    Transpose,
+)  # fmt: skip
+from qir.passes.infra.manager import KEEPS_BITS, Claim, Miss, register
+from qir.passes.infra.rewriter import RewritePass, Site
+
+MOVES = (Reshape, Transpose, Slice, Gather, Expand, Pad, MaxPool, ReduceMax)
+
+
+@register
+@dataclass(frozen=True)
+class MoveDequantize(RewritePass):
+    """move(dequantize(x)) -> dequantize(move(x)), for one scale and zero point
+
+    Moves are reshape, transpose, slice, gather, expand, pad (by 0, or of its own elements),
+    max_pool, reduce_max, and a concat whose operands share one type. So a quantize behind the move
+    meets the dequantize, and two of one type cancel (drop-identities).
+    Keeps: every bit.
+    """
+
+    name: ClassVar[str] = "move-dequantize"
+    claim: ClassVar[Claim] = KEEPS_BITS
+    roots: ClassVar[tuple[type[Op], ...]] = (*MOVES, Concat)
+
+    def rewrite(self, op: Op, at: Site) -> Value | Miss:
+        sources = [at.producer(v) for v in op.operands]
+        known = [s for s in sources if isinstance(s, Dequantize)]
+        if len(known) != len(sources):
+            return Miss("an operand does not come from a dequantize")
+        types = {s.x.type.elem for s in known}
+        if len(types) != 1:
+            return Miss(f"its operands are stored in {len(types)} types, one is needed")
+        if not known[0].x.type.quant.is_per_tensor:
+            return Miss("x has more than one scale")
+        if isinstance(op, Pad) and op.mode is PadMode.CONSTANT and op.value != 0:
+            return Miss(f"it pads with {op.value:g}, 0 is what stored integers can be padded with")
+        if isinstance(op, Concat):
+            stored = at.emit(replace(op, xs=tuple(s.x for s in known)))
+        else:
+            stored = at.emit(cast(Any, replace)(op, x=known[0].x))
+        return at.replace(Dequantize(stored), *known)

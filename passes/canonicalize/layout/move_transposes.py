@@ -1,0 +1,164 @@
+"""Transposes move to where they cost least, and vanish where layouts agree."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, cast
+
+from qir.ir.graph import Builder, Graph
+from qir.ir.op import Loc, Op, Value
+from qir.ir.ops import Constant, Reshape, Transpose
+from qir.ir.ops.reduce import Reduce
+from qir.passes.canonicalize.layout.assign import Layouts, is_link, through
+from qir.passes.canonicalize.layout.permutations import (
+    Perm,
+    beside,
+    broadcast_shape,
+    compose,
+    follow,
+    followers,
+    identity,
+    inverse,
+    is_free,
+    moved_constant,
+    order,
+    permuted,
+)  # fmt: skip
+from qir.passes.infra.manager import Claim, Pass, Record, keeps_reals, register
+from qir.passes.infra.rewriter import collection_paused
+
+
+@register
+@dataclass(frozen=True)
+class MoveTransposes(Pass):
+    """transpose -> f -> transpose back  becomes  f in the other layout, for every op that can
+    follow one.
+
+    The layouts are chosen by Layouts (assign_layouts.py), to transpose the fewest elements. What
+    remains are transposes where a fixed layout meets another; those that move only axes of size 1
+    are reshapes.
+    Keeps: reals within 1e-5 (a reduction may add in another order; all else is exact).
+    """
+
+    name: ClassVar[str] = "move-transposes"
+    claim: ClassVar[Claim] = keeps_reals(1e-5)
+
+    def run(self, graph: Graph, record: Record) -> Graph:
+        if not any(isinstance(op, Transpose) for op in graph.ops):
+            return graph
+        with collection_paused():
+            after = Mover(graph, self.name).graph_after()
+        record.rewrites += sum(isinstance(op, Transpose) for op in graph.ops)
+        record.rewrites -= sum(isinstance(op, Transpose) for op in after.ops)
+        return after
+
+
+class Mover:
+    """Writes the graph anew, each value in the layouts in which it is read."""
+
+    def __init__(self, graph: Graph, by: str) -> None:
+        self.graph, self.by = graph, by
+        self.layouts = Layouts(graph)
+        self.builder = Builder(graph.name, graph.stage)
+        # A value is its root transposed; a root stands in some layouts, the first one computed.
+        self.roots: dict[str, tuple[str, Perm]] = {}
+        self.kept: dict[str, dict[Perm, Value]] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
+
+    def graph_after(self) -> Graph:
+        g = self.graph
+        for value in g.inputs:
+            self._define(
+                value, identity(value.type.rank), self.builder.input(value.name, value.type)
+            )
+        for op in g.ops:
+            self._write(op)
+        outputs = [self.read(v, identity(v.type.rank), Loc()) for v in g.outputs]
+        return self.builder.finish(outputs, g.output_names).without_dead_code()
+
+    def _define(self, value: Value, perm: Perm, made: Value) -> None:
+        """Say that `made` is `value` in layout `perm`."""
+        self.roots[value.name] = (value.name, identity(value.type.rank))
+        self.shapes[value.name] = value.type.shape
+        self.kept[value.name] = {perm: made}
+
+    def read(self, value: Value, perm: Perm, loc: Loc) -> Value:
+        """`value` in layout `perm`, made now if it is not there yet."""
+        root, base = self.roots[value.name]
+        want, kept, shape = compose(base, perm), self.kept[root], self.shapes[root]
+        if want not in kept:
+            kept[want] = self._made(kept, shape, want, loc.touched(self.by))
+        return kept[want]
+
+    def _made(self, kept: dict[Perm, Value], shape: tuple[int, ...], want: Perm, loc: Loc) -> Value:
+        have, value = next(iter(kept.items()))
+        move = compose(inverse(have), want)
+        if isinstance(constant := self.builder.producer(value), Constant):
+            moved = replace(moved_constant(constant, move), loc=loc)
+            return self.builder.add(moved, name=value.name)
+        for held, other in kept.items():
+            if order(shape, held) == order(shape, want):
+                return self.builder.add(Reshape(other, permuted(shape, want), loc=loc))
+        return self.builder.add(Transpose(value, move, loc=loc))
+
+    def _write(self, op: Op) -> None:
+        if isinstance(op, Constant):
+            self._define(op.result, identity(op.result.type.rank), self.builder.add(op))
+        elif is_link(op):
+            self._link(op)
+        elif followers(op) is not None:
+            self._follow(op)
+        else:
+            kept = op.rebind(lambda v: self.read(v, identity(v.type.rank), op.loc))
+            for value, made in zip(op.results, self.builder.add_all(kept), strict=True):
+                self._define(value, identity(value.type.rank), made)
+
+    def _follow(self, op: Op) -> None:
+        perm = self.layouts.of(op.result)
+        tied, lower = followers(op) or (), beside(op)
+
+        def bound(value: Value) -> Value:
+            if value in lower:
+                return self._raised(value, perm, op.loc)
+            return self.read(value, perm if value in tied else identity(value.type.rank), op.loc)
+
+        moved = op if perm == identity(len(perm)) else follow(op, perm)
+        self._define(op.result, perm, self.builder.add(moved.rebind(bound)))
+
+    def _raised(self, value: Value, perm: Perm, loc: Loc) -> Value:
+        """An operand of lower rank, with axes of size 1 in front, in layout `perm`."""
+        plain = self.read(value, identity(value.type.rank), loc)
+        if perm == identity(len(perm)):
+            return plain
+        shape = broadcast_shape(value.type.shape, len(perm))
+        if isinstance(constant := self.builder.producer(plain), Constant):
+            array = constant.value.array.reshape(shape).transpose(perm)
+            return self.builder.add(Constant.of(array, constant.elem), name=plain.name)
+        loc = loc.touched(self.by)
+        if is_free(shape, perm):
+            return self.builder.add(Reshape(plain, permuted(shape, perm), loc=loc))
+        return self.builder.add(
+            Transpose(self.builder.add(Reshape(plain, shape, loc=loc)), perm, loc=loc)
+        )
+
+    def _link(self, op: Op) -> None:
+        x, y = op.operands[0], op.result
+        if isinstance(op, Transpose):
+            root, base = self.roots[x.name]
+            self.roots[y.name] = (root, compose(base, op.perm))
+            return
+        source, target = self.layouts.of(x), self.layouts.of(y)
+        natural = through(op, source)
+        if natural is None:
+            source, natural = identity(x.type.rank), identity(y.type.rank)
+        elif order(y.type.shape, natural) == order(y.type.shape, target):
+            natural = target
+        read = self.read(x, source, op.loc)
+        if isinstance(op, Reshape):
+            made = replace(op, x=read, shape=permuted(y.type.shape, natural))
+        else:
+            assert isinstance(op, Reduce)
+            natural = through(op, source) or ()
+            axes = tuple(sorted(source.index(a) for a in cast(Any, op).axes))
+            made = cast(Any, replace)(op, x=read, axes=axes)
+        self._define(y, natural, self.builder.add(made))

@@ -1,0 +1,238 @@
+"""Case files (.qir): graphs before a pass, and what is to become of them; read, checked,
+rewritten.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import qir.passes.pipelines  # noqa: F401  (makes every pass known by its name)
+from qir.ir import data
+from qir.ir.errors import ParseError, PassError, QirError
+from qir.ir.graph import Graph
+from qir.ir.text.parser import parse
+from qir.ir.text.printer import blobs, text
+from qir.ir.types import Array, Float, integer_of
+from qir.ir.verify import verify
+from qir.passes.infra.manager import Miss, Pass, Record, distance, evaluate, find, sample_inputs
+
+DIVIDER = re.compile(r"^// ==== ?(?P<name>.*)$", re.MULTILINE)
+VERDICT = re.compile(
+    r"^// ---- (?P<kind>becomes|stays|error)(?:, because)?:?(?P<text>.*)$", re.MULTILINE
+)
+HEADER = re.compile(r"^// (?P<key>pass|keeps): *(?P<value>.*)$", re.MULTILINE)
+PASS = re.compile(r"(?P<name>[\w-]+) *(?:\{(?P<options>.*)\})?$")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case of a case file: `before` run through `passes`, and what is expected of it.
+
+    verdict: "becomes" (expected is the graph after), "stays" (expected is part of the reason), or
+    "error" (expected is the text of the error). With no passes, reading and verifying is the test.
+    """
+
+    file: Path
+    name: str
+    passes: tuple[Pass, ...]
+    keeps: str
+    before: str
+    verdict: str
+    expected: str
+
+    def __str__(self) -> str:
+        return f"{self.file.name} {self.name!r}"
+
+
+def read_cases(file: Path) -> tuple[Case, ...]:
+    """All cases of a file; `// pass:` and `// keeps:` lines hold until the next ones.
+
+    Errors: ParseError for a case without a verdict, or with an option its pass does not have.
+    """
+    cases: list[Case] = []
+    passes: tuple[Pass, ...] = ()
+    keeps = ""
+    for name, part in parts(file.read_text()):
+        found = VERDICT.search(part)
+        headers = HEADER.findall(part[: found.start() if found else len(part)])
+        if any(key == "pass" for key, _ in headers):
+            passes = tuple(read_pass(value, file) for key, value in headers if key == "pass")
+            keeps = ""
+        keeps = next((value.strip() for key, value in headers if key == "keeps"), keeps)
+        if found is None:
+            if not name:
+                continue  # what stands before the first case holds for all
+            raise ParseError(
+                f"{file.name} {name!r}: no verdict, '// ---- becomes' or its like is needed"
+            )
+        kind, rest = found["kind"], part[found.end() :].strip("\n")
+        expected = f"{rest}\n" if kind == "becomes" else found["text"].strip()
+        cases.append(Case(file, name, passes, keeps, part[: found.start()], kind, expected))
+    return tuple(cases)
+
+
+def parts(source: str) -> list[tuple[str, str]]:
+    """(name, text) of what stands before the first "// ====" line (no name), and of each case."""
+    dividers = list(DIVIDER.finditer(source))
+    starts = [0, *(d.end() for d in dividers)]
+    ends = [*(d.start() for d in dividers), len(source)]
+    names = ["", *(d["name"].strip() for d in dividers)]
+    return [(n, source[s:e]) for n, s, e in zip(names, starts, ends, strict=True)]
+
+
+def read_pass(written: str, file: Path) -> Pass:
+    """A pass by name, with options written {name = value, ...}."""
+    found = PASS.match(written.strip())
+    if found is None:
+        raise ParseError(
+            f"{file.name}: pass is written {written!r}, 'name {{option = value}}' is needed"
+        )
+    kind = find(found["name"])
+    options: dict[str, Any] = {}
+    for pair in re.split(r",\s*(?=\w+ *=)", found["options"] or ""):
+        key, _, value = (s.strip() for s in pair.partition("="))
+        if key:
+            options[key] = read_option(value)
+    known = {f.name for f in fields(kind)}
+    if unknown := sorted(set(options) - known):
+        raise ParseError(
+            f"{file.name}: pass {kind.name} has no option {unknown[0]}, one of"
+            f" {', '.join(sorted(known)) or 'none'} is needed"
+        )
+    return kind(**options)
+
+
+def read_option(value: str) -> Any:
+    """A number, string, list, true, false or null as JSON has them; else the bare word."""
+    try:
+        held = json.loads(value)
+    except ValueError:
+        return value
+    return tuple(held) if isinstance(held, list) else held
+
+
+def check(case: Case) -> None:
+    """Hold a case against all laws: it parses back, verifies, becomes what is expected, and keeps
+    what its pass claims on random and on extreme inputs.
+
+    Errors: PassError that says what differs.
+    """
+    if case.verdict == "error":
+        return check_error(case)
+    before = read_graph(case.before)
+    after, misses = run(case, before)
+    hold_claims(case, before, after)
+    if case.verdict == "stays":
+        return check_stays(case, before, after, misses)
+    expected = read_graph(case.expected)
+    if after.canonical() != expected.canonical():
+        raise PassError(f"{case}: became\n{golden(after)}, expected is\n{case.expected}")
+    return None
+
+
+def read_graph(source: str) -> Graph:
+    """Parse and verify; what is printed must parse to the same graph."""
+    graph = parse(source)
+    verify(graph)
+    again = parse(text(graph), blobs(graph))
+    if again != graph:
+        raise PassError(
+            f"graph @{graph.name}: printed and parsed it is another, the same is needed"
+        )
+    return graph
+
+
+def run(case: Case, before: Graph) -> tuple[Graph, list[Miss]]:
+    """The graph after the passes of a case, and all refusals."""
+    graph, misses = before, []
+    for one in case.passes:
+        record = Record(one.name, one.claim)
+        graph = one.run(graph, record)
+        verify(graph)
+        misses += record.misses
+    return graph, misses
+
+
+def hold_claims(case: Case, before: Graph, after: Graph) -> None:
+    """Check that the passes claim what the file says, and that the claims hold."""
+    claims = [one.claim for one in case.passes]
+    if case.keeps and [str(c).partition(": ")[2] for c in claims] != [case.keeps] * len(claims):
+        raise PassError(
+            f"{case}: the passes claim {', '.join(map(str, claims))}, {case.keeps} is written"
+        )
+    if any(c.within is None for c in claims):
+        return
+    within = sum(c.within or 0.0 for c in claims)
+    for what, inputs in samples(before):
+        error = distance(evaluate(before, inputs), evaluate(after, inputs))
+        if not error <= within:
+            raise PassError(
+                f"{case}: outputs differ by {error:g} on {what} inputs, {within:g} is claimed"
+            )
+
+
+def samples(graph: Graph) -> list[tuple[str, tuple[Array, ...]]]:
+    """Random inputs, and those at the ends of what they can hold."""
+    found = [(f"random ({seed})", sample_inputs(graph, seed)) for seed in range(3)]
+    for what, of_float, end in (("least", -64.0, 0), ("greatest", 64.0, 1), ("zero", 0.0, None)):
+        arrays = []
+        for value in graph.inputs:
+            kept = integer_of(value.type.elem)
+            if kept is None:
+                assert isinstance(value.type.elem, Float)
+                fill, dtype = of_float, value.type.elem.carrier
+            else:
+                fill = 0 if end is None else kept.max if end else kept.min
+                dtype = kept.carrier
+            arrays.append(np.full(value.type.shape, fill, dtype))
+        found.append((what, tuple(arrays)))
+    return found
+
+
+def check_stays(case: Case, before: Graph, after: Graph, misses: list[Miss]) -> None:
+    if after.canonical() != before.canonical():
+        raise PassError(f"{case}: became\n{golden(after)}, to stay is expected")
+    if case.expected and not any(case.expected in m.why for m in misses):
+        said = "; ".join(dict.fromkeys(m.why for m in misses)) or "nothing"
+        raise PassError(f"{case}: the pass said {said}, {case.expected!r} is expected")
+
+
+def check_error(case: Case) -> None:
+    """The error of parsing, verifying or running must say what is expected."""
+    try:
+        run(case, read_graph(case.before))
+    except QirError as e:
+        if case.expected and case.expected in str(e):
+            return
+        raise PassError(f"{case}: the error is {e}, {case.expected!r} is expected") from e
+    raise PassError(f"{case}: no error, {case.expected!r} is expected")
+
+
+def golden(graph: Graph) -> str:
+    """The graph as text with every constant written out."""
+    inline = data.INLINE
+    try:
+        data.INLINE = 1 << 62
+        return text(graph, locs=False)
+    finally:
+        data.INLINE = inline
+
+
+def update(file: Path) -> None:
+    """Rewrite what stands after each "becomes" of a case file to what the passes give now."""
+    cases = {case.name: case for case in read_cases(file)}
+    written: list[str] = []
+    for name, part in parts(file.read_text()):
+        written += [f"// ==== {name}"] if name else []
+        case = cases.get(name)
+        if case is not None and case.verdict == "becomes":
+            after = golden(run(case, read_graph(case.before))[0])
+            part = f"{case.before}// ---- becomes\n{after}"
+        written.append(part.strip("\n") if name else part.rstrip("\n"))
+    file.write_text("\n".join(w for w in written if w) + "\n")

@@ -1,0 +1,93 @@
+"""The simulated graph as ops on stored integers, proven integer-only and free of overflow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from qir.ir.errors import LowerError, QirError, listed
+from qir.ir.graph import Builder, Graph
+from qir.ir.op import Value
+from qir.ir.ops import Quantize
+from qir.ir.ranges import prove_no_overflow
+from qir.ir.types import U8, Quant
+from qir.ir.verify import verify
+from qir.passes.infra.manager import Claim, Pass, Record, changes, register
+from qir.passes.integer import RULES, Lowering, NoInteger
+from qir.passes.integer.forms import Stored
+
+UNREAD = Quant.per_tensor(U8, 1.0, 0)  # of an input that no op reads
+
+
+@register
+@dataclass(frozen=True)
+class ToInteger(Pass):
+    """quantize(f(dequantize(x), ...)) -> integer ops on x; inputs and outputs become quantized.
+
+    Each quantize is one rounding, of dyadic products where the simulation rounds reals: half up,
+    but ties of real numbers as the quantize says, except those of a contraction.
+    Changes: a result differs from the simulated one by a step where the two roundings differ.
+    Errors: LowerError that lists every op without an integer form, and why.
+    """
+
+    name: ClassVar[str] = "to-integer"
+    claim: ClassVar[Claim] = changes("a step where a dyadic rounding differs from a real one")
+
+    def run(self, graph: Graph, record: Record) -> Graph:
+        builder = Builder(graph.name, "integer")
+        values = {v.name for v in graph.values}
+        at = Lowering(builder, values)
+        faults = enter(graph, at)
+        for op in graph.ops:
+            if any(v.name not in at.forms for v in op.operands):
+                continue  # it reads the result of an op that has been reported
+            rule = RULES.get(type(op))
+            try:
+                if rule is None:
+                    raise NoInteger(f"{op.mnemonic} is not an integer op")
+                at.forms[op.names[0]] = rule(op, at)
+                record.rewrites += 1
+            except QirError as e:
+                faults.append(f"{op}: {e.text}")
+        outputs = leave(graph, at, faults)
+        if faults:
+            raise LowerError(
+                listed(
+                    f"graph @{graph.name}: no integer form for {len(faults)} of its values", faults
+                ),
+                hint="calibrate and quantize the graph first; ops on floats are never left in",
+            )
+        new = builder.finish(outputs, graph.output_names).without_dead_code()
+        verify(new)
+        prove_no_overflow(new)
+        return new
+
+
+def enter(graph: Graph, at: Lowering) -> list[str]:
+    """Inputs take the quantization of the quantize that reads them; faults where none does."""
+    faults = []
+    for value in graph.inputs:
+        if not value.type.is_float:
+            at.forms[value.name] = Stored(at.builder.input(value.name, value.type))
+            continue
+        readers = graph.users.get(value.name, ())
+        kinds = [op.to for op in readers if isinstance(op, Quantize)] if readers else [UNREAD]
+        if not kinds or not kinds[0].is_per_tensor:
+            faults.append(f"input {value}: no quantize with one scale reads it")
+            continue
+        typed = type(value.type)(value.type.shape, kinds[0])
+        at.forms[value.name] = Stored(at.builder.input(value.name, typed))
+        at.stored_names.add(value.name)
+    return faults
+
+
+def leave(graph: Graph, at: Lowering, faults: list[str]) -> list[Value]:
+    """The stored value of each output."""
+    outputs = []
+    for value in graph.outputs:
+        form = at.forms.get(value.name)
+        if isinstance(form, Stored) and isinstance(form.value.type.elem, Quant):
+            outputs.append(form.value)
+        elif form is not None:
+            faults.append(f"output {value}: not quantized")
+    return outputs

@@ -1,0 +1,283 @@
+"""Quantize/dequantize pairs on the edges of a float graph, and weights as stored integers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import numpy as np
+
+from qir.ir.errors import PassError, listed
+from qir.ir.fixed import Rounding
+from qir.ir.graph import Builder, Graph
+from qir.ir.op import Loc, Op, Value
+from qir.ir.ops import Concat, Constant, Conv, Dequantize, Linear, Quantize, ScaleGroups
+from qir.ir.types import I16, Array, Quant
+from qir.passes.bits.choice import Bits
+from qir.passes.calibrate.ranges import Ranges
+from qir.passes.infra.manager import Claim, Pass, Record, changes, register
+from qir.passes.quantize.placement import FIXED, MOVES, Form, Plan, plan_quantization
+from qir.passes.quantize.weights import Kept, quantize_weights, storage_of
+from qir.passes.quantize.widths import BYTE, Widths, activation_widths
+
+SMALLEST = 2.0**-64  # a range narrower than this many steps of 2**-64 is taken to be zero
+
+
+@register
+@dataclass(frozen=True)
+class QuantizeGraph(Pass):
+    """x -> dequantize(quantize(x)) on every edge that integers need; w -> dequantize(constant).
+
+    Existing pairs keep their scales and zero points. Activations: asymmetric, one scale, 0 exact.
+    Weights: symmetric, a scale for each output channel unless `per_channel` is false, or for each
+    `group` of so many input channels; `clip_weights` holds for those of less than 8 bits. `bits`
+    says other widths for single layers, by their names.
+    Changes: values are rounded to their scales and clamped to the calibrated ranges.
+    Errors: PassError that names the edges without a pair when `ranges` is not given, and the
+    names in `bits` that are no layers.
+    Source: Jacob et al. 2018, arXiv:1712.05877; placement for one rounding per add: this project.
+    """
+
+    name: ClassVar[str] = "quantize-graph"
+    claim: ClassVar[Claim] = changes("values are rounded and clamped to their quantization")
+
+    ranges: Ranges | None = None
+    weight_bits: int = 8
+    activation_bits: int = 8
+    per_channel: bool = True
+    clip_weights: bool = False
+    group: int = 0
+    bits: Mapping[str, Bits] = field(default_factory=dict, hash=False)
+
+    def run(self, graph: Graph, record: Record) -> Graph:
+        plan = plan_quantization(graph)
+        _check_names(graph, self.bits)
+        for width in (self.activation_bits, *(b.activation for b in self.bits.values())):
+            storage_of(width, is_signed=False)
+        widths = activation_widths(plan, self.bits, self.activation_bits)
+        quants = choose_quants(plan, self.ranges, widths)
+        emission = Emission(graph, plan, quants, widths, self)
+        new = emission.run()
+        record.rewrites = emission.count
+        return new.at_stage("simulated")
+
+
+def _check_names(graph: Graph, bits: Mapping[str, Bits]) -> None:
+    layers = {op.names[0] for op in graph.ops if isinstance(op, (Conv, Linear))}
+    unknown = [f"{name}: {bits[name]}" for name in bits if name not in layers]
+    if unknown:
+        raise PassError(
+            listed(f"quantize-graph: bits for {len(unknown)} that are no layers", unknown),
+            hint="the layers are named by the results of convolutions and linear ops",
+        )
+
+
+def choose_quants(plan: Plan, ranges: Ranges | None, widths: Widths) -> Mapping[str, Quant]:
+    """The quantization of each group, by the names of all its members.
+
+    Errors: PassError that lists the values without a pair when there are no ranges.
+    """
+    found: dict[str, Quant] = {}
+    missing = []
+    for group in sorted(map(sorted, plan.members())):
+        paired = [n for n in group if n in plan.pairs or isinstance(maker(plan, n), Concat)]
+        if not paired:
+            continue
+        bits = widths.stored[paired[0]]
+        makers = {type(maker(plan, n)) for n in paired}
+        if len(makers) == 1 and (known := next(iter(makers))) in FIXED and bits <= BYTE:
+            low, high, parts = FIXED[known]
+            step = (high - low) / (parts >> (8 - bits))
+            quant = Quant.per_tensor(storage_of(bits, False), step, round(-low / step))
+        elif (quant_ := border_quant(plan, group)) is not None:
+            quant = quant_
+        elif ranges is None and not all(plan.forms_before(n) is Form.CONSTANT for n in paired):
+            missing += paired
+            continue
+        else:
+            quant = quant_of_range(*group_range(plan, ranges, paired, 1 << bits), bits)
+        found.update(dict.fromkeys(group, quant))
+    if missing:
+        raise PassError(
+            listed(
+                f"quantize-graph: {len(missing)} values have no quantization, calibrated ranges"
+                " are needed",
+                [f"{plan.graph.producers.get(n) or 'input %' + n}" for n in missing],
+            ),
+            hint="give calibration data, or a model whose edges all carry their quantization",
+        )
+    return found
+
+
+def maker(plan: Plan, name: str) -> Op | None:
+    return plan.graph.producers.get(name)
+
+
+def border_quant(plan: Plan, group: list[str]) -> Quant | None:
+    """The one quantization that the model itself gives to values of a group, behind its moves:
+    quantize(move(x)) = move(quantize(x)).
+    """
+    readers = [r for name in group for r in plan.graph.users.get(name, ())]
+    kinds = {r.to for r in readers if isinstance(r, Quantize) and r.to.is_per_tensor}
+    return kinds.pop() if len(kinds) == 1 else None
+
+
+def group_range(
+    plan: Plan, ranges: Ranges | None, names: list[str], levels: int
+) -> tuple[float, float]:
+    """The range that all these values need together; constants count with all their elements."""
+    low = high = 0.0
+    seen = []
+    for name in names:
+        producer = maker(plan, name)
+        if isinstance(producer, Constant):
+            low = min(low, float(producer.value.array.min(initial=0)))
+            high = max(high, float(producer.value.array.max(initial=0)))
+        else:
+            seen.append(name)
+    if seen and ranges is not None:
+        a, b = ranges.of(seen, levels)
+        low, high = min(low, a), max(high, b)
+    return low, high
+
+
+def quant_of_range(low: float, high: float, bits: int) -> Quant:
+    """u<bits> that covers [low, high], low <= 0 <= high, with 0 exact; of a zero range: scale 1.
+
+    scale = f32((high - low) / (2**bits - 1)); zero_point = half_even(-low / scale); in 16 bits
+    it is i16, whose zero point is 2**15 less.
+    """
+    levels = 1 << bits
+    kept = storage_of(bits, is_signed=False) if bits <= BYTE else I16
+    scale = float(np.float32((high - low) / (levels - 1)))
+    if not np.isfinite(scale):
+        raise PassError(f"quantize-graph: range [{low:g}, {high:g}], a finite one is needed")
+    if scale < SMALLEST:
+        return Quant.per_tensor(kept, 1.0, 0)
+    zero = int(np.clip(np.rint(-low / scale), 0, levels - 1))
+    return Quant.per_tensor(kept, scale, zero + kept.min)
+
+
+@dataclass
+class Emission:
+    """One walk that writes the new graph: ops on dequantized operands, pairs behind results."""
+
+    graph: Graph
+    plan: Plan
+    quants: Mapping[str, Quant]
+    widths: Widths
+    options: QuantizeGraph
+    now: dict[str, Value] = field(default_factory=dict)
+    quant: dict[str, Quant] = field(default_factory=dict)  # of each stored value, by its old name
+    narrow: dict[tuple[str, int], Value] = field(default_factory=dict)
+    count: int = 0
+
+    def run(self) -> Graph:
+        self.builder = Builder(self.graph.name, "simulated")
+        for v in self.graph.inputs:
+            self.now[v.name] = self.builder.input(v.name, v.type)
+            self._pair(v.name, None)
+        for op in self.graph.ops:
+            new = op.rebind(lambda v: self.now[v.name])
+            if isinstance(op, (Conv, Linear)):
+                new = self._with_weights(op, self._with_input(op, new))
+            if isinstance(op, Concat):
+                new = self._with_edges(op, new)
+            for old, value in zip(op.results, self.builder.add_all(new), strict=True):
+                self.now[old.name] = value
+                self._note(op, old.name)
+                self._pair(old.name, op)
+        outputs = [self.now[v.name] for v in self.graph.outputs]
+        return self.builder.finish(outputs, self.graph.output_names).without_dead_code()
+
+    def _note(self, op: Op, name: str) -> None:
+        """Remember how a stored value is quantized."""
+        if isinstance(op, Dequantize):
+            self.quant[name] = op.x.type.quant
+        elif isinstance(op, MOVES) and op.operands[0].name in self.quant:
+            self.quant[name] = self.quant[op.operands[0].name]
+        elif name in self.plan.given:
+            self.quant[name] = self.plan.given[name]
+        elif name in self.quants and self.plan.forms[name] is Form.STORED:
+            self.quant[name] = self.quants[name]
+
+    def _pair(self, name: str, op: Op | None) -> None:
+        if name in self.plan.pairs:
+            self.quant[name] = self.quants[name]
+            self.now[name] = self._through(name, self.now[name], self.quants[name], op)
+
+    def _through(self, name: str, value: Value, quant: Quant, op: Op | None) -> Value:
+        """dequantize(quantize(value))"""
+        self.count += 1
+        loc = (op.loc if op is not None else Loc()).touched(QuantizeGraph.name)
+        pair = Quantize(value, quant, Rounding.HALF_EVEN, loc=loc)
+        stored = self.builder.add(pair, f"{name}_q")
+        return self.builder.add(Dequantize(stored, loc=loc), f"{name}_dq")
+
+    def _with_edges(self, op: Concat, new: Op) -> Op:
+        """Operands whose quantization is given and another one go through a pair of their own."""
+        assert isinstance(new, Concat)
+        want = self.quants.get(op.names[0])
+        given = {self.quant.get(v.name) for v in op.xs}
+        if want is None or given == {want}:
+            return new
+        xs = [
+            self._through(f"{op.names[0]}_{i}", x, want, op)
+            if (op.names[0], v.name) in self.plan.edges and self.quant.get(v.name) != want
+            else x
+            for i, (v, x) in enumerate(zip(op.xs, new.xs, strict=True))
+        ]
+        return replace(new, xs=tuple(xs))
+
+    def _with_input(self, op: Conv | Linear, new: Op) -> Op:
+        """An input that is stored in more bits than this layer reads goes through a pair more."""
+        assert isinstance(new, (Conv, Linear))
+        quant = self._read_quant(op)
+        if quant is None or quant == self.quant.get(op.x.name):
+            return new
+        key = op.x.name, quant.storage.bits
+        if key not in self.narrow:
+            self.narrow[key] = self._through(f"{op.x.name}_u{key[1]}", new.x, quant, op)
+        return replace(new, x=self.narrow[key])
+
+    def _read_quant(self, op: Conv | Linear) -> Quant | None:
+        """The quantization that a layer reads its input in, None where it is not stored."""
+        width = self.widths.read.get(op.names[0])
+        if width is None or op.x.name not in self.quants or self.options.ranges is None:
+            return self.quant.get(op.x.name)
+        low, high = group_range(self.plan, self.options.ranges, [op.x.name], 1 << width)
+        return quant_of_range(low, high, width)
+
+    def _with_weights(self, op: Conv | Linear, new: Op) -> Op:
+        assert isinstance(new, (Conv, Linear))
+        w = self._array(op.w)
+        if w is None or not op.w.type.is_float:
+            return new
+        bias = None if op.bias is None else self._array(op.bias)
+        x = self._read_quant(op)
+        x_scale, reach = (1.0, 255) if x is None else (float(x.scale.array), 2**x.storage.bits - 1)
+        o = self.options
+        bits = o.bits.get(op.names[0], Bits(o.weight_bits, o.activation_bits, o.group))
+        clip = o.clip_weights and bits.weight < BYTE
+        kept = quantize_weights(
+            w, bits.weight, o.per_channel, clip, bias, x_scale, bits.group, reach
+        )
+        self.count += 1
+        place = op.loc.touched(QuantizeGraph.name)
+        stored = add_weights(self.builder, kept, op.w.name, place)
+        return replace(new, w=self.builder.add(Dequantize(stored, loc=place), f"{op.w.name}_dq"))
+
+    def _array(self, value: Value) -> Array | None:
+        """The elements of a float constant, None for anything else."""
+        producer = self.graph.producers.get(value.name)
+        return producer.value.array if isinstance(producer, Constant) else None
+
+
+def add_weights(builder: Builder, kept: Kept, name: str, loc: Loc) -> Value:
+    """Append stored weights, times the integers of their groups where they have some."""
+    stored = builder.add(replace(kept.weights, loc=loc), f"{name}_q")
+    if kept.mult is None:
+        return stored
+    mult = builder.add(replace(kept.mult, loc=loc), f"{name}_groups")
+    return builder.add(ScaleGroups(stored, mult, kept.block, loc=loc), f"{name}_scaled")

@@ -1,0 +1,218 @@
+"""The few layers whose weights one scale a channel breaks, and scales by group for them alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from qir.ir.errors import PassError
+from qir.ir.graph import Builder, Graph
+from qir.ir.op import Value
+from qir.ir.ops import Constant, Conv, Dequantize, Linear
+from qir.ir.types import Array, Quant
+from qir.passes.bits.choice import Bits
+from qir.passes.infra.manager import Claim, Miss, Pass, Record, changes, register
+from qir.passes.quantize.quantize_graph import add_weights
+from qir.passes.quantize.weights import SMALLEST_SCALE, Kept, quantize_weights
+from qir.passes.quantize.widths import BYTE
+
+SHARE = 0.03  # of the layers: fewer than so many were at fault in LLaMA3-70B
+LEAST_GAIN = 3.0  # dB: half the noise, for one byte more a group
+ENOUGH = 30.0  # dB: more than activations in 8 bits leave
+FAR_OUT = 3.0  # interquartile ranges beyond the third quartile (Tukey 1977, "far out")
+TWICE = 2.0  # the siblings' median: a fence where the siblings hardly differ
+NO_SIBLINGS = 8.0  # the fence where a layer is the only one
+
+Layer = Conv | Linear
+
+
+@dataclass(frozen=True)
+class Outlier:
+    """Why a layer is rescued: what of its weights is far out, and what groups bring, in dB."""
+
+    what: str
+    value: float
+    fence: float
+    before: float
+    after: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.what} is {self.value:.3g}, its siblings' fence {self.fence:.3g}; "
+            f"a weight has {self.before:.1f} dB, by group {self.after:.1f} dB"
+        )
+
+
+@register
+@dataclass(frozen=True)
+class RescueGroups(Pass):
+    """conv(x, w) -> conv(x, dequantize(scale_groups(constant, mult))), in the few outlier layers
+
+    On a float graph before quantize-graph, which leaves weights that are stored already as they
+    are; or on a simulated graph with its float graph as `reference`. The layers are those of
+    find_outliers; all others keep what they have.
+    Changes: weights of outlier layers get a scale for each `group` of input channels.
+    Errors: PassError for a group outside 32 to 128, or a share outside 0 to 1.
+    Source: Qin 2024, arXiv:2408.15301 (mixed per-group and per-channel W8A8); which layers: this
+    project.
+    """
+
+    name: ClassVar[str] = "rescue-groups"
+    claim: ClassVar[Claim] = changes("weights of outlier layers get scales by group")
+
+    reference: Graph | None = None
+    weight_bits: int = 8
+    group: int = 64
+    share: float = SHARE
+    least_gain: float = LEAST_GAIN
+
+    def run(self, graph: Graph, record: Record) -> Graph:
+        if not 32 <= self.group <= 128:
+            raise PassError(f"rescue-groups: group {self.group}, 32 to 128 is needed")
+        if not 0 < self.share <= 1:
+            raise PassError(f"rescue-groups: share {self.share:g}, more than 0 up to 1 is needed")
+        source = graph if self.reference is None else self.reference
+        weights = float_weights(source)
+        if not weights:
+            record.misses.append(
+                Miss("no layer has float weights: the float graph is needed as the reference")
+            )
+            return graph
+        bits = Bits(self.weight_bits, BYTE, self.group)
+        found = find_outliers(source, bits, self.share, self.least_gain)
+        if not found:
+            record.misses.append(Miss("no layer's weights are far out of its siblings'"))
+            return graph
+        record.rewrites = len(found)
+        return _regrouped(graph, {name: weights[name] for name in found}, bits)
+
+
+def find_outliers(
+    graph: Graph, bits: Bits, share: float = SHARE, least_gain: float = LEAST_GAIN
+) -> dict[str, Outlier]:
+    """The layers of a float graph whose weights a scale for each channel breaks, and why.
+
+        column ratio  max_j r_j / median_j r_j    r_j = max |w| of input channel j
+        row ratio     median over output channels of (max w - min w) / IQR(w)
+
+    A layer is suspected when one of the two lies beyond the third quartile of all other layers' by
+    FAR_OUT interquartile ranges, and above TWICE their median. It is confirmed when its typical
+    SQNR in bits.weight is below ENOUGH and scales for each bits.group channels bring `least_gain`
+    dB. Of these at most `share` of the layers, at least one, those that gain most.
+    Source: Qin 2024, arXiv:2408.15301, section 3 (weights, not activations, are the cause); the
+    criterion: this project.
+    """
+    weights = float_weights(graph)
+    suspects = _far_out(weights)
+    confirmed = {}
+    for name, (what, value, fence) in suspects.items():
+        before = typical_sqnr(weights[name], _stored(weights[name], bits, 0))
+        after = typical_sqnr(weights[name], _stored(weights[name], bits, bits.group))
+        if before < ENOUGH and after - before >= least_gain:
+            confirmed[name] = Outlier(what, value, fence, before, after)
+    most = max(1, int(share * len(weights)))
+    best = sorted(confirmed, key=lambda n: confirmed[n].before - confirmed[n].after)[:most]
+    return {name: one for name, one in confirmed.items() if name in best}
+
+
+def float_weights(graph: Graph) -> dict[str, Array]:
+    """The constant float weights of convolutions and linear ops, by the names of the results."""
+    found = {}
+    for op in graph.ops:
+        if isinstance(op, (Conv, Linear)) and op.w.type.is_float:
+            source = graph.producers.get(op.w.name)
+            if isinstance(source, Constant):
+                found[op.names[0]] = source.value.array.astype(np.float64)
+    return found
+
+
+def _far_out(weights: Mapping[str, Array]) -> dict[str, tuple[str, float, float]]:
+    """The statistic of each suspected layer, its value and the fence; the farther of the two."""
+    found: dict[str, tuple[str, float, float]] = {}
+    for what, statistic in (("column ratio", column_ratio), ("row ratio", row_ratio)):
+        values = {name: statistic(w) for name, w in weights.items()}
+        for name, value in values.items():
+            edge = fence([v for other, v in values.items() if other != name])
+            if value > edge and value / edge > _excess(found.get(name)):
+                found[name] = (what, value, edge)
+    return found
+
+
+def _excess(known: tuple[str, float, float] | None) -> float:
+    return known[1] / known[2] if known else 0.0
+
+
+def fence(siblings: list[float]) -> float:
+    """What a value among siblings has to pass to be far out."""
+    if not siblings:
+        return NO_SIBLINGS
+    low, middle, high = np.percentile(siblings, (25, 50, 75))
+    return float(max(high + FAR_OUT * (high - low), TWICE * middle))
+
+
+def column_ratio(w: Array) -> float:
+    """The largest weight of any input channel over the median channel's, of those that are not
+    as good as 0; 1 where there is none.
+    """
+    reach = np.abs(w).reshape(-1, w.shape[-1]).max(0)
+    live = reach[reach > SMALLEST_SCALE * reach.max(initial=0)]
+    return float(live.max() / np.median(live)) if live.size else 1.0
+
+
+def row_ratio(w: Array) -> float:
+    """Range over interquartile range of an output channel's weights other than 0, the median."""
+    ratios = []
+    for row in w.reshape(len(w), -1):
+        low, high = np.percentile(row[row != 0], (25, 75)) if row.any() else (0.0, 0.0)
+        if high > low:
+            ratios.append(float(np.ptp(row[row != 0]) / (high - low)))
+    return float(np.median(ratios)) if ratios else 1.0
+
+
+def typical_sqnr(w: Array, kept: Kept) -> float:
+    """10 * log10(median w^2 / mean (Q(w) - w)^2), in dB, of the weights that are not as good as 0.
+
+    A sum of squares over all would hide, behind few large weights, that nothing is left of others.
+    """
+    live = np.abs(w) > SMALLEST_SCALE * np.abs(w).max(initial=0)
+    noise = float(((kept.reals - w)[live] ** 2).mean()) if live.any() else 0.0
+    return 10 * float(np.log10(np.median(w[live] ** 2) / noise)) if noise else float("inf")
+
+
+def _stored(
+    w: Array, bits: Bits, group: int, bias: Array | None = None, x: Quant | None = None
+) -> Kept:
+    scale, reach = (1.0, 255) if x is None else (float(x.scale.array), 2**x.storage.bits - 1)
+    return quantize_weights(w, bits.weight, True, False, bias, scale, group, reach)
+
+
+def _regrouped(graph: Graph, weights: Mapping[str, Array], bits: Bits) -> Graph:
+    builder = Builder(graph.name, graph.stage)
+    now: dict[str, Value] = {v.name: builder.input(v.name, v.type) for v in graph.inputs}
+    for op in graph.ops:
+        new = op.rebind(lambda v: now[v.name])
+        if isinstance(op, (Conv, Linear)) and op.names[0] in weights:
+            assert isinstance(new, (Conv, Linear))
+            kept = _stored(
+                weights[op.names[0]], bits, bits.group, _bias(graph, op), _read(graph, op)
+            )
+            loc = op.loc.touched(RescueGroups.name)
+            stored = add_weights(builder, kept, op.w.name, loc)
+            new = replace(new, w=builder.add(Dequantize(stored, loc=loc)), loc=loc)
+        now.update(zip(op.names, builder.add_all(new), strict=True))
+    outputs = [now[v.name] for v in graph.outputs]
+    return builder.finish(outputs, graph.output_names).without_dead_code()
+
+
+def _bias(graph: Graph, layer: Layer) -> Array | None:
+    source = None if layer.bias is None else graph.producers.get(layer.bias.name)
+    return source.value.array if isinstance(source, Constant) else None
+
+
+def _read(graph: Graph, layer: Layer) -> Quant | None:
+    """The quantization that a layer of a simulated graph reads its input in."""
+    source = graph.producers.get(layer.x.name)
+    return source.x.type.quant if isinstance(source, Dequantize) else None

@@ -1,0 +1,62 @@
+"""How many bits each stored value of a plan gets, and which layers read it in fewer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from qir.ir.op import Op
+from qir.ir.ops import Add, Conv, Linear, Sub
+from qir.passes.bits.choice import Bits
+from qir.passes.quantize.placement import CONTRACTIONS, Plan
+
+BYTE, RESIDUAL = 8, 16
+
+
+@dataclass
+class Widths:
+    """`stored`: bits of each value with a pair, by name; `read`: bits in which a contraction reads
+    its input, by the name of its result, where these are fewer than the stored ones.
+    """
+
+    stored: dict[str, int] = field(default_factory=dict)
+    read: dict[str, int] = field(default_factory=dict)
+
+
+def activation_widths(plan: Plan, bits: Mapping[str, Bits], default: int) -> Widths:
+    """A value has the bits that the contractions which read it ask for, 8 where none reads it.
+
+    `bits` are those of single layers, `default` of the others, whose bits do not hold for what the
+    network's inputs bring: those keep 8. A value that layers of several widths read is stored in
+    the most of them, and one that a sum reads too in 16 bits when a layer asks for less than 8
+    (as HAWQ-V3, arXiv:2011.10680, keeps residuals); narrower readers round it once more.
+    """
+    found = Widths()
+    for group in sorted(map(sorted, plan.members())):
+        readers = [r for name in group for r in plan.graph.users.get(name, ())]
+        layers = [r for r in readers if isinstance(r, CONTRACTIONS)]
+        others = [r for r in readers if not isinstance(r, CONTRACTIONS)]
+        is_input = any(v.name in group for v in plan.graph.inputs)
+        is_output = any(v.name in group for v in plan.graph.outputs)
+        asked = {r.names[0]: _asked(r, bits, default, is_input) for r in layers}
+        most = max(asked.values(), default=BYTE)
+        if (others and len(group) == 1) or is_input or is_output:
+            most = max(most, BYTE)
+        if _is_residual(group, others) and min(asked.values(), default=BYTE) < BYTE:
+            most = RESIDUAL
+        found.stored.update(dict.fromkeys(group, most))
+        single = {r.names[0]: asked[r.names[0]] for r in layers if isinstance(r, (Conv, Linear))}
+        found.read.update({name: width for name, width in single.items() if width < most})
+    return found
+
+
+def _asked(layer: Op, bits: Mapping[str, Bits], default: int, is_input: bool) -> int:
+    own = bits.get(layer.names[0])
+    if own is not None:
+        return own.activation
+    return max(default, BYTE) if is_input else default
+
+
+def _is_residual(group: list[str], others: list[Op]) -> bool:
+    """One value that sums read: moves and pools, which share a quantization, have 8 bits."""
+    return len(group) == 1 and bool(others) and all(isinstance(r, (Add, Sub)) for r in others)

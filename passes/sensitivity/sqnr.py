@@ -1,0 +1,118 @@
+"""How far each integer value is from the float one it stands for: signal to quantization noise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from qir.ir.graph import Graph
+from qir.ir.interpret import interpret, quantize_inputs
+from qir.ir.op import Op, Value
+from qir.ir.ops import Constant
+from qir.ir.ops.quantize import dequantized
+from qir.ir.torch_executor import FloatProgram
+from qir.ir.types import Array, Quant
+from qir.passes.calibrate.ranges import chunk_of, chunks
+from qir.passes.infra.manager import Miss
+from qir.passes.infra.rebatch import rebatch
+
+MOST_SAMPLES = 64
+
+
+@dataclass(frozen=True)
+class Sqnr:
+    """10 * log10(sum(float**2) / sum((float - integer)**2)) of one value, in dB.
+
+    Infinite where nothing differs; minus infinite where the float value is 0 and the other is not.
+    """
+
+    op: Op
+    decibels: float
+    elements: int
+
+
+def measure_sqnr(
+    reference: Graph, integer: Graph, inputs: Iterable[Any], most: int = MOST_SAMPLES
+) -> list[Sqnr]:
+    """The ratio for each op of the integer graph whose result has the name and shape of a value of
+    the float graph, worst first, over at most `most` samples of `inputs` (as calibration takes).
+    """
+    pairs = matched(reference, integer)
+    power: dict[str, Array] = {name: np.zeros(2) for name in pairs}
+    counts = dict.fromkeys(pairs, 0)
+    own = reference.inputs[0].type.shape[0]
+    size = max(own, min(chunk_of(reference) // 4, most) // own * own)
+    done = 0
+    for chunk in chunks(reference, inputs, size):
+        for part in batched(reference, integer, chunk):
+            add_powers(*part, pairs, power, counts)
+        done += len(chunk[0])
+        if done >= most:
+            break
+    found = [Sqnr(pairs[name], decibels(*power[name]), counts[name]) for name in pairs]
+    return sorted(found, key=lambda s: s.decibels)
+
+
+def matched(reference: Graph, integer: Graph) -> Mapping[str, Op]:
+    """The integer ops whose results stand for reals of the float graph, by name."""
+    shapes = {v.name: v.type.shape for v in reference.values if v.type.is_float}
+    return {
+        op.names[0]: op
+        for op in integer.ops
+        if not isinstance(op, Constant)
+        and isinstance(op.results[0].type.elem, Quant)
+        and shapes.get(op.names[0]) == op.results[0].type.shape
+    }
+
+
+def batched(
+    reference: Graph, integer: Graph, chunk: tuple[Array, ...]
+) -> Iterable[tuple[Graph, Graph, tuple[Array, ...]]]:
+    """Both graphs and their inputs, made for the whole chunk where that is possible."""
+    own = reference.inputs[0].type.shape[0]
+    factor = len(chunk[0]) // own
+    larger = [rebatch(g, factor) if factor > 1 else g for g in (reference, integer)]
+    if not isinstance(larger[0], Miss) and not isinstance(larger[1], Miss):
+        yield larger[0], larger[1], chunk
+        return
+    for i in range(0, factor * own, own):
+        yield reference, integer, tuple(x[i : i + own] for x in chunk)
+
+
+def add_powers(
+    reference: Graph,
+    integer: Graph,
+    inputs: tuple[Array, ...],
+    pairs: Mapping[str, Op],
+    power: dict[str, Array],
+    counts: dict[str, int],
+) -> None:
+    """Run both and add the signal's and the noise's sums of squares."""
+    import torch
+
+    reals: dict[str, Array] = {}
+
+    def keep(value: Value, x: Any) -> None:
+        if value.name in pairs:
+            reals[value.name] = x.numpy()
+
+    def compare(value: Value, x: Array) -> None:
+        real = reals.pop(value.name, None)
+        if real is not None and isinstance(value.type.elem, Quant):
+            wide = real.astype(np.float64)
+            noise = wide - dequantized(x, value.type.elem)
+            power[value.name] += float((wide**2).sum()), float((noise**2).sum())
+            counts[value.name] += x.size
+
+    with torch.no_grad():
+        FloatProgram(reference)(*inputs, watch=keep)
+    interpret(integer, quantize_inputs(integer, inputs), watch=compare)
+
+
+def decibels(signal: float, noise: float) -> float:
+    if noise == 0:
+        return float("inf")
+    return 10 * float(np.log10(signal / noise)) if signal > 0 else float("-inf")

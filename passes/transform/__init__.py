@@ -1,0 +1,1 @@
+"""canonical -> transformed: float rewrites that make a graph easier to quantize."""

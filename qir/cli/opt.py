@@ -1,0 +1,215 @@
+"""What `qir opt`, `qir cases` and `qir passes` do: passes on graphs in text, and their list."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from inspect import getdoc
+from pathlib import Path
+from pkgutil import walk_packages
+
+from rich.text import Text
+
+import qir.passes
+from qir.cli.commands import console
+from qir.driver import imported
+from qir.ir.errors import DataError, PassError, QirError, listed
+from qir.ir.graph import Graph
+from qir.ir.text.file import load_graph, save_graph
+from qir.ir.text.parser import parse
+from qir.ir.text.printer import text
+from qir.passes import pipelines
+from qir.passes.infra.case_file import check, read_cases, update
+from qir.passes.infra.manager import ENTRY_POINTS, PASSES, Manager, Pass, Pipeline, Record, find
+from qir.report.terminal import table
+
+ITEM = re.compile(r"\s*([\w.-]+)\s*(?:\(([^()]*)\))?\s*(?:,|$)")  # name(option=3, other=4),
+
+
+def run_passes(given: Namespace) -> None:
+    """Text in, passes, text out; misses of the pass to explain go to stderr."""
+    if given.passes and given.pipeline:
+        raise DataError("--passes and --pipeline given, one of them is needed")
+    load_all()
+    todo = _todo(given)
+    graph = _graph(given.graph)
+    one = Manager(check=given.check)
+    after = one.run(graph, todo)
+    if given.output is None:
+        print(text(after), end="")
+    else:
+        save_graph(after, given.output)
+    if given.explain:
+        _explain(given.explain, one.records, graph, after)
+
+
+def _todo(given: Namespace) -> Pipeline | list[Pass]:
+    if given.pipeline:
+        known = named_pipelines()
+        if given.pipeline not in known:
+            names = ", ".join(known)
+            raise PassError(f"pipeline {given.pipeline}: not known, one of {names} is needed")
+        return known[given.pipeline]
+    listed = given.passes or given.explain
+    if not listed:
+        raise DataError("no pass to run: --passes, --pipeline or --explain is needed")
+    return [made(name, options) for name, options in parsed(listed)]
+
+
+def parsed(listed: str) -> Iterator[tuple[str, str]]:
+    """(name, options) of each item of `a,b(rounds=3),c`."""
+    at = 0
+    while at < len(listed):
+        item = ITEM.match(listed, at)
+        if item is None:
+            raise DataError(f"passes {listed[at:]!r}: as in a,b(option=3) is needed")
+        yield item[1], item[2] or ""
+        at = item.end()
+
+
+def made(name: str, options: str) -> Pass:
+    """The pass called `name`, with options written as Python literals.
+
+    Errors: PassError for an unknown pass or option, or for one that needs more than text can say.
+    """
+    cls = find(name)
+    known = [f.name for f in fields(cls)]
+    values = {}
+    for option in filter(None, (o.strip() for o in options.split(","))):
+        key, _, value = (part.strip() for part in option.partition("="))
+        if key not in known:
+            has = ", ".join(known) or "none"
+            raise PassError(f"pass {name}: option {key!r}, one of {has} is needed")
+        values[key] = _literal(value)
+    try:
+        return cls(**values)
+    except TypeError as e:
+        raise PassError(f"pass {name}: cannot be made from text ({e})", hint=OPTIONS) from e
+
+
+OPTIONS = "options are written as in name(option=3); passes that need data run in qir.compile"
+
+
+def _literal(value: str) -> object:
+    """A Python literal, else the text itself."""
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return value
+
+
+def _graph(name: str) -> Graph:
+    if name == "-":
+        return parse(sys.stdin.read())
+    path = Path(name)
+    if path.is_dir():
+        raise DataError(f"{path}: a folder, a graph is needed", f"{path / 'graph.qir'}?")
+    if not path.exists():
+        raise DataError(f"{path}: no such file, a graph is needed")
+    return imported(path) if path.suffix == ".onnx" else load_graph(path)
+
+
+def _explain(name: str, records: list[Record], before: Graph, after: Graph) -> None:
+    """One line for each op that the pass left alone: where, where from, why."""
+    ran = [r for r in records if r.name == name]
+    if not ran:
+        names = ", ".join(dict.fromkeys(r.name for r in records))
+        raise PassError(f"pass {name}: not among those that ran, one of {names} is needed")
+    places = _places(before) | _places(after)
+    for record in ran:
+        print(f"{name}: {record.rewrites} rewrites, {len(record.misses)} misses", file=sys.stderr)
+        for miss in record.misses:
+            where = f"%{miss.at}" if miss.at else "the graph"
+            print(f"  {where}{places.get(miss.at, '')}: {miss.why}", file=sys.stderr)
+
+
+def _places(graph: Graph) -> dict[str, str]:
+    """Mnemonic and source of each value's op."""
+    return {
+        name: f" ({op.mnemonic}{', ' if op.loc.source else ''}{op.loc.source})"
+        for name, op in graph.producers.items()
+    }
+
+
+def run_cases(given: Namespace) -> None:
+    """Every case of the files; the faults of all of them as one error."""
+    load_all()
+    faults, count = [], 0
+    for file in given.files:
+        if not file.is_file():
+            raise DataError(f"{file}: no such file, a case file is needed")
+        if given.update:
+            update(file)
+        for case in read_cases(file):
+            count += 1
+            try:
+                check(case)
+            except QirError as e:
+                faults.append(str(e))
+    if faults:
+        raise PassError(listed(f"{len(faults)} of {count} cases fail", faults))
+    print(f"{count} cases pass")
+
+
+def list_passes(given: Namespace) -> None:
+    """Every pass of ours and of installed packages, then the pipelines."""
+    load_all()
+    broken = list(others())
+    found = table("Passes", "name", "what it does, what it claims, where it is")
+    found.columns[1].no_wrap = False
+    for name, cls in sorted(PASSES.items()):
+        options = f"; options {_options(cls)}" if _options(cls) else ""
+        about = f"{first_sentence(cls)}\n{cls.claim}{options}; {cls.__module__}"
+        found.add_row(Text(name), Text(about), end_section=True)
+    for point in broken:
+        found.add_row(Text(point.name), Text(f"{_fault(point)}; {point.value}"))
+    console().print(found)
+    order = table("Pipelines", "name", "gives", "passes, in order")
+    for name, pipeline in named_pipelines().items():
+        names = Text(" ".join(p.name for p in pipeline.passes))
+        order.add_row(name, pipeline.stage, names)
+    order.columns[2].no_wrap = False
+    console().print(order)
+
+
+def load_all() -> None:
+    """Import every module of qir.passes: a pass is known once its file is."""
+    for module in walk_packages(qir.passes.__path__, "qir.passes."):
+        import_module(module.name)
+
+
+def named_pipelines() -> Mapping[str, Pipeline]:
+    """The pipelines that are fixed, by name."""
+    return {p.name: p for p in vars(pipelines).values() if isinstance(p, Pipeline)}
+
+
+def others() -> Iterator[EntryPoint]:
+    """Entry points that give no pass: packages that are broken. The others are known after this."""
+    for point in entry_points(group=ENTRY_POINTS):
+        try:
+            find(point.name)
+        except Exception:  # another's package may fail in any way; it is listed, not run
+            yield point
+
+
+def _fault(point: EntryPoint) -> str:
+    try:
+        point.load()
+    except Exception as e:
+        return f"cannot be loaded: {type(e).__name__}: {e}"
+    return "is no pass, or its name is taken"
+
+
+def first_sentence(cls: type[Pass]) -> str:
+    """The docstring up to its first empty line: before -> after."""
+    return " ".join((getdoc(cls) or "").partition("\n\n")[0].split())
+
+
+def _options(cls: type[Pass]) -> str:
+    return ", ".join(f.name for f in fields(cls))

@@ -1,0 +1,91 @@
+"""Graphs as files: the text, and beside it the large constants by hash; written whole or not at
+all.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from qir.ir.data import Data
+from qir.ir.errors import ArtifactError, ParseError
+from qir.ir.graph import Graph
+from qir.ir.text.parser import parse
+from qir.ir.text.printer import blobs, text
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that it is either the old one or the new one, whatever happens meanwhile."""
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as e:
+        raise ArtifactError(
+            f"{path}: cannot be written ({e.strerror}), a folder with room and permission is needed"
+        ) from e
+    try:
+        with os.fdopen(handle, "wb") as f:
+            f.write(content)
+            f.flush()
+            os.fsync(f.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except OSError as e:
+        Path(temporary).unlink(missing_ok=True)
+        raise ArtifactError(
+            f"{path}: cannot be written ({e.strerror}), room and permission are needed"
+        ) from e
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def packed(graph: Graph) -> bytes:
+    """The constants over 16 elements as an npz, by SHA-256; equal graphs give equal bytes."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as z:
+        for digest, data in sorted(blobs(graph).items()):
+            one = io.BytesIO()
+            np.save(one, data.array)
+            z.writestr(zipfile.ZipInfo(f"{digest}.npy", (1980, 1, 1, 0, 0, 0)), one.getvalue())
+    return out.getvalue()
+
+
+def unpacked(content: bytes, where: str) -> dict[str, Data]:
+    """What `packed` wrote, every array held against its hash.
+
+    Errors: ArtifactError for damage.
+    """
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as z:
+            found = {name: Data(z[name]) for name in z.files}
+    except Exception as e:  # zip and npy readers raise many kinds on damage
+        raise ArtifactError(f"{where}: damaged ({e}), the file as it was written is needed") from e
+    for name, data in found.items():
+        if data.digest != name:
+            raise ArtifactError(
+                f"{where}: array {name[:12]} has hash {data.digest[:12]}, the file is damaged"
+            )
+    return found
+
+
+def save_graph(graph: Graph, path: str | Path) -> None:
+    """Write `path` (text) and `path`.npz (constants over 16 elements, by SHA-256)."""
+    path = Path(path)
+    write_whole(path.with_name(path.name + ".npz"), packed(graph))
+    write_whole(path, text(graph).encode())
+
+
+def load_graph(path: str | Path) -> Graph:
+    """Read what save_graph wrote; every constant is held against its hash."""
+    path = Path(path)
+    try:
+        source = path.read_text()
+    except (OSError, UnicodeDecodeError) as e:
+        raise ParseError(f"{path}: cannot be read ({e}), a text file is needed") from e
+    beside = path.with_name(path.name + ".npz")
+    return parse(source, unpacked(beside.read_bytes(), str(beside)) if beside.exists() else {})

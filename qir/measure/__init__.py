@@ -1,0 +1,1 @@
+"""Measured times: of a call, of each kernel, of a machine."""

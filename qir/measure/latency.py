@@ -1,0 +1,142 @@
+"""What each layer costs on this machine at each width: its kernel, compiled and timed."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from qir.backends.artifact import artifact
+from qir.backends.lowering import variants
+from qir.backends.lowering.program import Program, Step
+from qir.ir.errors import LowerError
+from qir.ir.graph import Graph
+from qir.ir.target import Target
+from qir.measure.code_version import source
+from qir.measure.machines import runs
+from qir.measure.profiling import PROFILES, stored
+from qir.net import translated
+from qir.passes.bits.choice import Bits
+from qir.passes.infra.tasks import Store, Tell, quiet
+from qir.runtime import opened, read
+from qir.runtime.load import cpu_flags
+
+ROUNDS = 3  # of PROFILES runs each; the least median of a kernel counts
+
+
+@dataclass(frozen=True)
+class Latencies:
+    """Microseconds of one run: `layers` of each layer at each width, `rest` of all other steps
+    (at the widest, where they do not depend on the choice).
+    """
+
+    layers: Mapping[str, Mapping[Bits, float]]
+    rest: float
+
+
+def measure_latency(
+    graphs: Mapping[Bits, Graph],
+    layers: Iterable[str],
+    machine: Target,
+    store: Store | None = None,
+    tell: Tell = quiet,
+) -> Latencies:
+    """The time of each layer's kernel at each width, on one thread of this machine.
+
+    graphs: the integer graph with all layers at one width, for each width.
+    store:  times by kernel: what the code of a kernel depends on, the processor, and the source
+            of the kernels; a kernel that was ever timed is not compiled again. By default a folder
+            of the user's cache.
+
+    Errors: LowerError for a machine that is not this one.
+    """
+    verdict = runs(machine, cpu_flags())
+    if verdict != "yes":
+        raise LowerError(
+            f"latency on {machine.name}: this machine cannot run it ({verdict}), a target that"
+            " runs here is needed",
+            hint="limits on size or bops need no measurement",
+        )
+    kept = store or Store(cache_folder())
+    programs = {}
+    for at, (bits, graph) in enumerate(graphs.items()):
+        tell("latency", at, len(graphs))
+        programs[bits] = _timed(graph, machine, kept)
+    tell("latency", len(graphs), len(graphs))
+    found = {
+        name: {bits: _of_layer(name, steps) for bits, steps in programs.items()} for name in layers
+    }
+    widest = max(graphs)
+    names = {f"{name}_acc" for name in found}
+    rest = sum(t for step, t in programs[widest] if not names & set(map(_plain, step.ops)))
+    return Latencies(found, rest)
+
+
+def cache_folder() -> Path:
+    """Where measured times are kept between runs."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "qir" / "latency"
+
+
+def _plain(name: str) -> str:
+    """An accumulator's name without what makes it unlike others."""
+    return name.rstrip("_")
+
+
+def _of_layer(name: str, steps: list[tuple[Step, float]]) -> float:
+    return sum(t for step, t in steps if f"{name}_acc" in map(_plain, step.ops))
+
+
+def _timed(graph: Graph, machine: Target, store: Store) -> list[tuple[Step, float]]:
+    """Every step of the graph's program with its microseconds; builds it if one is not known."""
+    programs = variants.lowered(graph, machine, "latency")
+    keys = [[_key(program, step, machine) for step in program.steps] for program in programs]
+    for program, known in zip(programs[::-1], keys[::-1], strict=True):
+        held = [store.get(key) for key in known]
+        if all(one is not None for one in held):
+            times = [float(one["micros"]) for one in held if one is not None]
+            return list(zip(program.steps, times, strict=True))
+    at, medians = _profiled(graph, machine)
+    best: dict[str, float] = {}  # one kernel may run in several steps: all of one time
+    for key, micros in zip(keys[at], medians, strict=True):
+        best[key] = min(micros, best.get(key, micros))
+    for key, micros in best.items():
+        store.put(key, {"micros": np.array(micros)})
+    return [(s, best[key]) for s, key in zip(programs[at].steps, keys[at], strict=True)]
+
+
+def _profiled(graph: Graph, machine: Target) -> tuple[int, list[float]]:
+    """Which variant ran, and the microseconds of its steps."""
+    with TemporaryDirectory(prefix="qir-") as home, translated():
+        folder = artifact.build(graph, machine, "latency").save(Path(home) / "latency.qir")
+        session = opened(read(folder))
+        given = [stored(port) for port in session.inputs]
+        rounds = []
+        for _ in range(ROUNDS):
+            each = [[t for _, t in session.profile(*given)] for _ in range(PROFILES)]
+            rounds.append(np.median(each, axis=0))
+        names = [v.name for v in machine.variants]
+        at = names.index(str(session.variant)) if names else 0
+    return at, (np.min(rounds, axis=0) / 1000).tolist()
+
+
+def _key(program: Program, step: Step, machine: Target) -> str:
+    kernel = f"{step.units} {program.codes[step.symbol]!r}"
+    return f"{processor()} {machine.name} {source('qir.backends')} {kernel}"
+
+
+@cache
+def processor() -> str:
+    """The name of this machine's processor, as it says itself."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{named[0] if named else platform.processor()} {' '.join(sorted(cpu_flags()))}"

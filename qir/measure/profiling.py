@@ -1,0 +1,36 @@
+"""The time of each op of a program on this machine, on inputs made at random."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qir.ir.types import Array
+from qir.net import Net
+from qir.report.build import micros_by_op
+from qir.report.model import Report
+from qir.runtime import Port
+
+PROFILES = 50  # runs with a clock around each step; their median is taken
+
+
+def profiled(net: Net) -> tuple[Report, float]:
+    """The report with the microseconds of each op, and those of steps that belong to no op."""
+    given = [stored(port) for port in net.session.inputs]
+    runs = [net.session.profile(*given) for _ in range(PROFILES)]
+    moves = [sum(spent for step, spent in run if not step["ops"]) for run in runs]
+    report = net.report().with_times(micros_by_op(runs))
+    return report, float(np.median(moves)) / 1000
+
+
+def reals(port: Port) -> Array:
+    """Reals over all that the port can store, or stored integers where they stand for no reals."""
+    if port.scale is None or port.zero_point is None:
+        return stored(port)
+    low, high = ((x - port.zero_point[0]) * port.scale[0] for x in (port.low, port.high))
+    return np.random.default_rng(0).uniform(low, high, port.shape).astype(np.float32)
+
+
+def stored(port: Port) -> Array:
+    """Stored integers, each as likely; the same ones each time."""
+    drawn = np.random.default_rng(0).integers(port.low, port.high, port.shape, endpoint=True)
+    return drawn.astype(port.dtype)

@@ -1,0 +1,1 @@
+"""What a compile did, as data and in the terminal."""

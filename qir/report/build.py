@@ -1,0 +1,256 @@
+"""What the report says of an integer graph: its rows, ports and proofs, read off the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import prod
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from qir.backends.lowering.fuse import Group, fuse
+from qir.ir.graph import Graph
+from qir.ir.op import Loc, Op, Value
+from qir.ir.ops import Constant, Conv, Linear, Lookup, MatMul, ScaleGroups
+from qir.ir.ranges import Claim
+from qir.ir.types import Quant, integer_of
+from qir.passes.infra.manager import Record
+from qir.report.model import Report
+from qir.report.rows import Margin, OpRow, PassRow, Port, Proofs, Sizes
+
+if TYPE_CHECKING:
+    from qir.backends.artifact.artifact import Artifact
+
+IN_PLACE = "in place"
+TIGHTEST = 8  # margins that the report shows; the proof holds them all
+
+
+def survey(
+    built: Artifact,
+    graph: Graph,
+    records: Iterable[Record],
+    claims: Iterable[Claim],
+    sqnr_db: Mapping[str, float] | None = None,
+) -> Report:
+    """The report of an artifact and the integer graph it was built from.
+
+    `records` and `claims` are what the passes and the overflow proof left; sizes are those of the
+    files, the report itself not counted.
+    """
+    manifest, files = built.manifest, built.files
+    checked = manifest["proofs"]["integer_only"]["kernels"]
+    return Report(
+        name=built.name,
+        target=built.target.name,
+        rows=rows(
+            graph,
+            kernels_by_op(manifest["steps"]),
+            sqnr_db,
+            packed=packed_by_op(manifest["steps"]),
+        ),
+        passes=pass_rows(records),
+        proofs=proofs(graph, claims, f"{len(checked)} kernels, no float in the code of any"),
+        sizes=sizes(manifest, sum(map(len, files.values()))),
+        inputs=ports(graph.inputs),
+        outputs=ports(graph.outputs, graph.output_names),
+        created_by=tuple(sorted((str(k), str(v)) for k, v in manifest["versions"].items())),
+        variants=tuple(v["name"] for v in manifest["variants"]),
+    )
+
+
+def sizes(manifest: Mapping[str, Any], total: int) -> Sizes:
+    """What an artifact's manifest says of its memory; `total` bytes are all files."""
+    memory, weights = manifest["memory"], manifest["weights_bytes"]
+    return Sizes(
+        weights=weights,
+        code=memory["flash_bytes"] - weights,
+        workspace=manifest["workspace_bytes"],
+        total=total,
+        flash=memory["flash_bytes"],
+        ram=memory["ram_bytes"],
+        inputs=memory["input_bytes"],
+        outputs=memory["output_bytes"],
+    )
+
+
+def rows(
+    graph: Graph,
+    kernels: Mapping[str, str] | None = None,
+    sqnr_db: Mapping[str, float] | None = None,
+    micros: Mapping[str, float] | None = None,
+    packed: Mapping[str, int] | None = None,
+) -> tuple[OpRow, ...]:
+    """A row for each group of ops that one kernel computes, in order; mappings go by its result.
+
+    Without `kernels` the op's mnemonic stands for its kernel; with them, an op that none computes
+    is a view of memory, IN_PLACE.
+    """
+    fixed = {op.names[0]: op for op in graph.ops if isinstance(op, Constant | ScaleGroups)}
+    found = []
+    for group in fuse(graph):
+        name = group.result.name
+        found.append(
+            OpRow(
+                name=name,
+                op=title(group),
+                loc=Loc.merged(*(op.loc for op in group.ops)).source,
+                kernel=(group.anchor.mnemonic if kernels is None else kernels.get(name, IN_PLACE)),
+                bits=bits(group, fixed),
+                shape=group.result.type.shape,
+                macs=macs(group.anchor),
+                weight_bytes=weight_bytes(group, fixed),
+                sqnr_db=(sqnr_db or {}).get(name),
+                micros=(micros or {}).get(name),
+                reads=tuple(dict.fromkeys(v.name for v in group.operands if v.name not in fixed)),
+                packed_bytes=(packed or {}).get(name),
+            )
+        )
+    return tuple(found)
+
+
+def kernels_by_op(steps: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """The kind of kernel that computes each op, of the steps in an artifact's manifest.
+
+    Steps name kernels by kind and number; the number says nothing to a reader.
+    """
+    return {n: str(step["kernel"]).rstrip("0123456789") for step in steps for n in step["ops"]}
+
+
+def packed_by_op(steps: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """The bytes of the constants of the kernel that computes each op, of the manifest's steps."""
+    return {n: int(step["constants_bytes"]) for step in steps for n in step["ops"]}
+
+
+def micros_by_op(runs: Iterable[Iterable[tuple[Mapping[str, Any], int]]]) -> dict[str, float]:
+    """The median microseconds of each row, of profiles: lists of (step, nanoseconds).
+
+    Steps that only move inputs and outputs belong to no op and are left out.
+    """
+    spent: dict[str, list[int]] = {}
+    for run in runs:
+        once: dict[str, int] = {}
+        for step, nanoseconds in run:
+            if step["ops"]:
+                last = str(step["ops"][-1])
+                once[last] = once.get(last, 0) + nanoseconds
+        for name, total in once.items():
+            spent.setdefault(name, []).append(total)
+    return {name: median(times) / 1000 for name, times in spent.items()}
+
+
+def title(group: Group) -> str:
+    """What the group computes, in a word or two: "conv 3x3 /2", "conv 1x1 + add"."""
+    op = group.anchor
+    text = op.mnemonic
+    if isinstance(op, Conv):
+        kind = "depthwise" if op.is_depthwise else "conv"
+        text = f"{kind} {op.kernel[0]}x{op.kernel[1]}"
+        if op.stride != (1, 1):
+            text += f" /{op.stride[0]}" if op.stride[0] == op.stride[1] else f" /{op.stride}"
+    elif op.mnemonic == "requantize" and len(op.operands) > 1:
+        text = "add"
+    return text if group.residual is None else f"{text} + add"
+
+
+def macs(op: Op) -> int:
+    """Multiply-accumulates of one run: result elements times products in each; 0 for other ops."""
+    match op:
+        case Conv() | Linear():
+            return op.result.type.size * prod(op.w.type.shape[1:])
+        case MatMul():
+            return op.result.type.size * op.a.type.shape[-1]
+        case _:
+            return 0
+
+
+def bits(group: Group, fixed: Mapping[str, Constant | ScaleGroups]) -> str:
+    """The stored types: products joined by x, what is added by +, then the result.
+
+    Weights by groups of 32 input channels are i4g32.
+    """
+    op = group.anchor
+    match op:
+        case Conv() | Linear():
+            text = f"{_storage(op.x)} x {_weights(op.w, fixed)}"
+        case MatMul():
+            text = f"{_storage(op.a)} x {_storage(op.b)}"
+        case _:
+            read = [_storage(v) for v in op.operands if v.name not in fixed]
+            joined = " + ".join(read), ", ".join(dict.fromkeys(read))
+            text = joined[0] if op.mnemonic == "requantize" else joined[1]
+    if group.residual is not None:
+        text += f" + {_storage(group.residual)}"
+    return f"{text} -> {_storage(group.result)}"
+
+
+def _weights(value: Value, fixed: Mapping[str, Constant | ScaleGroups]) -> str:
+    made = fixed.get(value.name)
+    if isinstance(made, ScaleGroups):
+        return f"{_storage(made.w)}g{made.block}"
+    return _storage(value)
+
+
+def weight_bytes(group: Group, fixed: Mapping[str, Constant | ScaleGroups]) -> int:
+    """Bytes of the constants and tables that the group reads, at their true widths."""
+    read = [v for op in group.ops for v in op.operands if v.name in fixed]
+    stored: dict[str, Value] = {}
+    for value in read:
+        made = fixed[value.name]
+        kept = made.operands if isinstance(made, ScaleGroups) else (value,)
+        stored.update({v.name: v for v in kept})
+    total = sum(size_bytes(v) for v in stored.values())
+    if isinstance(group.anchor, Lookup):
+        total += group.anchor.table.array.nbytes
+    return total
+
+
+def size_bytes(value: Value) -> int:
+    kept = integer_of(value.type.elem)
+    width = kept.bits if kept is not None else 8 * value.type.elem.carrier.itemsize
+    return -(-value.type.size * width // 8)
+
+
+def ports(values: Iterable[Value], names: Iterable[str] | None = None) -> tuple[Port, ...]:
+    """Inputs or outputs with their quantization; `names` are the model's own."""
+    every = tuple(values)
+    labels = tuple(names) if names is not None else tuple(v.name for v in every)
+    return tuple(_port(v, label) for v, label in zip(every, labels, strict=True))
+
+
+def _port(value: Value, name: str) -> Port:
+    elem = value.type.elem
+    if isinstance(elem, Quant) and elem.is_per_tensor:
+        scale, zero = float(elem.scale.array), int(elem.zero_point.array)
+        return Port(name, value.name, value.type.shape, str(elem.storage), scale, zero)
+    return Port(name, value.name, value.type.shape, _storage(value))
+
+
+def _storage(value: Value) -> str:
+    kept = integer_of(value.type.elem)
+    return str(kept if kept is not None else value.type.elem)
+
+
+def pass_rows(records: Iterable[Record]) -> tuple[PassRow, ...]:
+    return tuple(
+        PassRow(r.name, str(r.claim), r.seconds, r.rewrites, r.ops_before, r.ops_after, r.error)
+        for r in records
+    )
+
+
+def proofs(graph: Graph, claims: Iterable[Claim], kernels: str) -> Proofs:
+    """The proofs of a graph that passed verify() and prove_no_overflow(), which gave `claims`.
+
+    Results are left out of the tightest: a clamp fills its storage on purpose.
+    """
+    every = tuple(claims)
+    constants = sum(isinstance(op, Constant) for op in graph.ops)
+    ops = len(graph.ops) - constants
+    margins = [
+        Margin(c.op.names[0], c.extreme.what, *c.extreme.bounds.whole, c.extreme.bits)
+        for c in every
+        if c.extreme.what != "result"
+    ]
+    margins.sort(key=lambda m: m.used)
+    tightest = list({m.op: m for m in margins}.values())  # of each op, the one with least room
+    tightest.sort(key=lambda m: -m.used)
+    text = f"{ops} ops and {constants} constants, no float among them"
+    return Proofs(text, len(every), tuple(tightest[:TIGHTEST]), kernels)

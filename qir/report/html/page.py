@@ -1,0 +1,289 @@
+"""The report as one self-contained HTML page; its frame, style and script lie beside this file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from html import escape
+from importlib.resources import files
+from string import Template
+from typing import TYPE_CHECKING
+
+from qir.report.chosen_bits import ChosenBits, LayerBits, widest
+from qir.report.html.bits_plots import bits_plot, front_plot
+from qir.report.html.graph import draw
+from qir.report.html.plots import sqnr_plot, time_bars, worst
+from qir.report.rows import Margin, OpRow, PassRow, Port, Share
+from qir.report.terminal import (
+    Places,
+    count,
+    decibels,
+    meaning,
+    memory,
+    micros,
+    packed,
+    part,
+    shape,
+    size,
+    sqnr_class,
+)
+
+if TYPE_CHECKING:
+    from qir.report.model import Report
+
+NUMBER = ' class="n"'
+
+
+def page(report: Report) -> str:
+    """The whole page as text; opens in any browser, loads nothing."""
+    fill = {
+        "name": escape(report.name),
+        "target": escape(report.machine),
+        "style": _beside("page.css"),
+        "script": _beside("page.js"),
+        "details": _details(report),
+        "cards": _cards(report),
+        "worst": _worst(report),
+        "bits": _bits(report.chosen),
+        "sqnr": sqnr_plot(report),
+        "times": time_bars(report),
+        "graph": draw(report),
+        "ops": _ops(report),
+        "kernels": _kernels(report),
+        "passes": _passes(report),
+        "proofs": _proofs(report),
+        "ports": _ports(report),
+        "created_by": escape(", ".join(f"{name} {version}" for name, version in report.created_by)),
+    }
+    return Template(_beside("page.html")).substitute(fill)
+
+
+def _beside(name: str) -> str:
+    return (files("qir.report.html") / name).read_text(encoding="utf-8")
+
+
+def _details(report: Report) -> str:
+    """What the script shows of a box that is clicked, as JSON that no text can break out of."""
+    shown = [_facts(row) for row in report.rows]
+    return json.dumps(shown).replace("<", "\\u003c")
+
+
+def _facts(row: OpRow) -> list[tuple[str, str]]:
+    return [
+        ("op", row.op),
+        ("value", row.name),
+        ("from", row.loc or "-"),
+        ("reads", ", ".join(row.reads) or "-"),
+        ("shape", shape(row.shape)),
+        ("bits", row.bits),
+        ("SQNR", decibels(row.sqnr_db, " dB")),
+        ("MACs", f"{row.macs:,}"),
+        ("weights", f"{row.weight_bytes:,} bytes"),
+        ("packed", "-" if row.packed_bytes is None else f"{row.packed_bytes:,} bytes"),
+        ("time", micros(row.micros)),
+        ("kernel", row.kernel),
+    ]
+
+
+def _cards(report: Report) -> str:
+    cards = [
+        (str(len(report.rows)), "ops"),
+        (count(report.macs), "MACs"),
+        (size(report.sizes.weights), "weights"),
+        (size(report.sizes.code), "code"),
+        (size(report.sizes.workspace), "workspace"),
+        (size(report.sizes.flash), "flash"),
+        (size(report.sizes.ram), "RAM"),
+        (size(report.sizes.total), "artifact"),
+    ]
+    if report.micros is not None:
+        cards.append((micros(report.micros), "all ops"))
+    if found := worst(report):
+        cards.append((decibels(found[0][1].sqnr_db, " dB"), "least SQNR"))
+    return "".join(f"<div><b>{escape(a)}</b><span>{escape(b)}</span></div>" for a, b in cards)
+
+
+def _worst(report: Report) -> str:
+    place = Places(report.rows)
+    items = "".join(_item(i, row, place) for i, row in worst(report))
+    return f'<ol class="worst">{items}</ol>' if items else ""
+
+
+def _item(i: int, row: OpRow, place: Places) -> str:
+    style, sqnr = sqnr_class(row.sqnr_db), decibels(row.sqnr_db, " dB")
+    about = f"{escape(row.op)} <code>{escape(row.name)}</code> <span>{escape(place.of(row))}</span>"
+    return f'<li data-row="{i}"><b class="{style}">{sqnr}</b> {about}</li>'
+
+
+def _table(head: Sequence[str], body: Iterable[str], style: str = "") -> str:
+    """Columns whose head ends in > hold numbers."""
+    heads = "".join(
+        f"<th{NUMBER if h.endswith('>') else ''}>{escape(h.rstrip('>'))}</th>" for h in head
+    )
+    return (
+        f'<div class="wide"><table class="{style}"><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+def _row(*cells: str) -> str:
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def _cell(text: str, sort_by: float | None = None) -> str:
+    if sort_by is None:
+        return f"<td>{escape(text)}</td>"
+    return f'<td{NUMBER} data-by="{sort_by!r}">{escape(text)}</td>'
+
+
+OPS = (
+    "#>", "SQNR dB>", "op", "value", "bits", "shape", "MACs>", "weights>", "packed>", "time>",
+    "kernel", "from",
+)  # fmt: skip
+KERNELS = ("kernel", "calls>", "MACs>", "of all>", "weights>", "time>", "of all>")
+PASSES = ("#>", "pass", "claim", "rewrites>", "ops before>", "ops after>", "seconds>", "measured>")
+MARGINS = ("op", "intermediate", "least>", "greatest>", "bits needed>", "bits held in>", "used>")
+
+
+def _ops(report: Report) -> str:
+    at, place = {row.name: i for i, row in enumerate(report.rows)}, Places(report.rows)
+    cells = (_op(at[row.name], row, place) for row in report.worst_first)
+    return _table(OPS, cells, "sortable")
+
+
+def _op(i: int, row: OpRow, place: Places) -> str:
+    sqnr = 1e9 if row.sqnr_db is None else max(min(row.sqnr_db, 1e8), -1e8)
+    style, text = sqnr_class(row.sqnr_db), decibels(row.sqnr_db)
+    cells = [
+        _cell(str(i), i),
+        f'<td class="n {style}" data-by="{sqnr!r}"><b>{text}</b></td>',
+        *map(_cell, (row.op, row.name, row.bits, shape(row.shape))),
+        _cell(count(row.macs), row.macs),
+        _cell(size(row.weight_bytes), row.weight_bytes),
+        _cell(packed(row), row.packed_bytes or 0),
+        _cell(micros(row.micros), row.micros or 0.0),
+        *map(_cell, (row.kernel, place.of(row))),
+    ]
+    return f'<tr data-row="{i}">{"".join(cells)}</tr>'
+
+
+LAYERS = ("layer", "bits", "weights>")
+
+
+def _bits(chosen: ChosenBits | None) -> str:
+    """The section about mixed precision, nothing where bits were not chosen."""
+    if chosen is None:
+        return ""
+    limits = {m.of: m.value for m in chosen.limits}
+    used = ", ".join(f"{m.of} {m.value:,.0f} of {limits[m.of]:,.0f}"
+                     for m in chosen.used if m.of in limits)  # fmt: skip
+    head = (
+        f'<section id="bits"><h2>Bits of each layer</h2><p class="quiet">Asked for:'
+        f" {escape(chosen.request)}; used: {escape(used)}; {chosen.average_bits:.2f} bits a weight."
+        f" Losses are {escape(chosen.measure)}.</p>"
+    )
+    plots = f"{bits_plot(chosen)}<h3>What other limits would give</h3>{front_plot(chosen)}"
+    agreement = ""
+    if chosen.agreement:
+        pairs = (_row(_cell(m.of), _cell(f"{m.value:.2f}", m.value)) for m in chosen.agreement)
+        agreement = "<h3>How far the measures agree</h3>" + _table(
+            ("measures", "rank correlation>"), pairs, "sortable"
+        )
+    return f"{head}{plots}{_layers(chosen)}{agreement}</section>"
+
+
+def _layers(chosen: ChosenBits) -> str:
+    first = chosen.layers[0] if chosen.layers else None
+    groups = [] if first is None else [
+        *(f"loss {m.of}>" for m in widest(chosen, "losses")),
+        *(f"us {m.of}>" for m in widest(chosen, "micros")),
+        *(f"{m.of}>" for m in widest(chosen, "measures")),
+    ]  # fmt: skip
+    return _table(
+        (*LAYERS, *groups), (_layer(layer, chosen) for layer in chosen.layers), "sortable"
+    )
+
+
+def _layer(layer: LayerBits, chosen: ChosenBits) -> str:
+    cells = [
+        _cell(layer.layer),
+        _cell(layer.bits),
+        _cell(count(layer.parameters), layer.parameters),
+    ]
+    for kind in ("losses", "micros", "measures"):
+        have = {m.of: m.value for m in getattr(layer, kind)}
+        for m in widest(chosen, kind):
+            value = have.get(m.of)
+            cells.append(_cell("-") if value is None else _cell(f"{value:.3g}", value))
+    return _row(*cells)
+
+
+def _kernels(report: Report) -> str:
+    return _table(KERNELS, (_share(share, report) for share in report.shares))
+
+
+def _share(s: Share, report: Report) -> str:
+    return _row(
+        _cell(s.kernel),
+        _cell(str(s.calls), s.calls),
+        _cell(count(s.macs), s.macs),
+        _cell(part(s.macs, report.macs), s.macs),
+        _cell(size(s.weight_bytes), s.weight_bytes),
+        _cell(micros(s.micros), s.micros or 0.0),
+        _cell(part(s.micros or 0.0, report.micros), s.micros or 0.0),
+    )
+
+
+def _passes(report: Report) -> str:
+    if not report.passes:
+        return '<p class="quiet">No passes on record.</p>'
+    return _table(PASSES, (_pass(i, p) for i, p in enumerate(report.passes)))
+
+
+def _pass(i: int, p: PassRow) -> str:
+    return _row(
+        _cell(str(i), i),
+        _cell(p.name),
+        _cell(p.claim),
+        _cell(str(p.rewrites), p.rewrites),
+        _cell(str(p.ops_before), p.ops_before),
+        _cell(str(p.ops_after), p.ops_after),
+        _cell("-" if p.seconds is None else f"{p.seconds:.3f}", p.seconds or 0.0),
+        _cell("-" if p.error is None else f"{p.error:.2g}", p.error or 0.0),
+    )
+
+
+def _proofs(report: Report) -> str:
+    proofs = report.proofs
+    stated = (
+        ("Integer only", proofs.integer_only),
+        ("Kernels", proofs.kernels),
+        ("No overflow", f"{proofs.overflow_claims:,} intermediates stay within their bits"),
+        ("Memory", memory(report.sizes)),
+    )
+    listed = "".join(f"<dt>{escape(a)}</dt><dd>{escape(b)}</dd>" for a, b in stated)
+    if not proofs.tightest:
+        return f"<dl>{listed}</dl>"
+    return f"<dl>{listed}</dl><h3>Least room</h3>" + _table(MARGINS, map(_margin, proofs.tightest))
+
+
+def _margin(m: Margin) -> str:
+    return _row(
+        _cell(m.op),
+        _cell(m.what),
+        _cell(f"{m.low:,}", float(m.low)),
+        _cell(f"{m.high:,}", float(m.high)),
+        _cell(str(m.bits_needed), m.bits_needed),
+        _cell(str(m.bits), m.bits),
+        _cell(part(m.used, 1.0), m.used),
+    )
+
+
+def _ports(report: Report) -> str:
+    both = (("in", report.inputs), ("out", report.outputs))
+    found = ((way, port) for way, ports in both for port in ports)
+    return _table(("", "name", "shape", "stored", "real"), (_port(way, p) for way, p in found))
+
+
+def _port(way: str, p: Port) -> str:
+    return _row(*map(_cell, (way, p.name, shape(p.shape), p.storage, meaning(p))))
