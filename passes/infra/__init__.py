@@ -1,1 +1,1 @@
-"""What every pass is built on: the manager, the rewriter, options, tasks, case files. No pass in here."""
+"""What every pass is built on: manager, rewriter, options, tasks, case files; no pass in here."""

@@ -258,7 +258,3 @@ def _shape(text: str) -> tuple[str, tuple[int, ...]]:
     if not equals or not name or not all(p.isdecimal() and int(p) > 0 for p in parts):
         raise argparse.ArgumentTypeError(f"{text!r} given, as in input=1,3,224,224 is needed")
     return name, tuple(int(p) for p in parts)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from qir.backends import find
-from qir.backends.lowering import lower
+from qir.backends import find, lower
 from qir.backends.lowering.context import Unit
 from qir.backends.toolchain import compile as compiling
 from qir.backends.toolchain.compile import compile_kernels

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qir.backends.kernels import Constants, Contraction, Plane
-from qir.backends.kernels.contraction import prepare
+from qir.backends.kernels import Constants, Contraction, Plane, prepare
 from qir.backends.kernels.contraction.depthwise import DepthwiseCode
 from tests.backends.contraction_cases import (
     FLAGS,

@@ -6,8 +6,7 @@ import importlib
 
 import pytest
 
-from qir.backends import find
-from qir.backends.lowering import lower
+from qir.backends import find, lower
 from qir.backends.lowering.program import Address, Program
 from qir.ir.graph import Graph
 from tests.emulated.harness import assert_same_bits

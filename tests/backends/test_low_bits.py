@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from numpy.random import Generator
 
-from qir.backends.kernels import Constants, Contraction
-from qir.backends.kernels.contraction import prepare
+from qir.backends.kernels import Constants, Contraction, prepare
 from qir.backends.kernels.contraction.bits import PLANES, fields, pack, packed_rows
 from qir.backends.kernels.contraction.dense import DenseCode, Runs
 from qir.backends.kernels.contraction.panels import longest_chain

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from numpy.random import Generator
 
-from qir.backends.kernels import Constants, Contraction, Kernel, Plane
-from qir.backends.kernels.contraction import prepare
+from qir.backends.kernels import Constants, Contraction, Kernel, Plane, prepare
 from qir.backends.kernels.contraction.depthwise import DepthwiseCode
 from qir.backends.kernels.contraction.plain import PlainCode, stream
 from tests.backends.contraction_cases import (

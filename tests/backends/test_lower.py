@@ -7,10 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from qir.backends import find
+from qir.backends import find, lower
 from qir.backends.c import border
 from qir.backends.lowering import context as select
-from qir.backends.lowering import lower
 from qir.backends.lowering.program import INPUT, OUTPUT, WORKSPACE, Program
 from qir.ir.data import Data
 from qir.ir.errors import LowerError

@@ -15,8 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qir.backends.kernels import Constants, Contraction, Kernel, Plane
-from qir.backends.kernels.contraction import prepare
+from qir.backends.kernels import Constants, Contraction, Kernel, Plane, prepare
 from tests.backends.contraction_cases import Case, buffer, features, link, target
 
 TIMER = r"""

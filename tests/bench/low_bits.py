@@ -20,8 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qir.backends.kernels import Constants, Contraction
-from qir.backends.kernels.contraction import prepare
+from qir.backends.kernels import Constants, Contraction, prepare
 from tests.backends.contraction_cases import FEATURES, buffer, features, has, link, target
 from tests.bench.contraction import TIMER, constants, conv
 

@@ -29,7 +29,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def qir(installed: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     paths = [str(installed), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in paths if p)}
-    command = [sys.executable, "-m", "qir.cli", *arguments]
+    command = [sys.executable, "-m", "qir", *arguments]
     return subprocess.run(command, capture_output=True, text=True, env=environment)
 
 

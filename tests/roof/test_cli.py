@@ -196,7 +196,7 @@ def test_progress_shows_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def python(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "qir.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "qir", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True)
 
 
@@ -210,7 +210,7 @@ def test_as_a_program(made: Made) -> None:
 
 
 def test_a_closed_pipe_is_no_error(made: Made) -> None:
-    line = f"{sys.executable} -m qir.cli report {made.artifact} | head -1"
+    line = f"{sys.executable} -m qir report {made.artifact} | head -1"
     shown = subprocess.run(line, shell=True, capture_output=True, text=True)
     assert shown.stdout.count("\n") == 1 and "Traceback" not in shown.stderr
 

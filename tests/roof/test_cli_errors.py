@@ -186,7 +186,7 @@ def test_faults_of_any_kind(
 
 
 def test_ctrl_c_ends_it_cleanly(made: Made) -> None:
-    command = [sys.executable, "-m", "qir.cli", "bench", str(made.artifact), "--seconds", "600"]
+    command = [sys.executable, "-m", "qir", "bench", str(made.artifact), "--seconds", "600"]
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:  # what runs in a shell's background ignores ctrl-c, and so would its children
         child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ})

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from qir.backends.kernels import Constants, Contraction, Plane
-from qir.backends.kernels.contraction import prepare
+from qir.backends.kernels import Constants, Contraction, Plane, prepare
 from qir.backends.kernels.contraction.bits import PLANES
 from qir.backends.kernels.contraction.wide import wide
 from qir.backends.kernels.plane import RANGE

@@ -396,5 +396,5 @@ class _Dense:
 
 
 def emit_dense(code: DenseCode, symbol: str) -> PrimFunc:
-    """`void symbol(x, constants, [residual,] y, begin, end)`; units: kernels/contraction/dense.py."""
+    """`void symbol(x, constants, [residual,] y, begin, end)`; units as in contraction/dense.py."""
     return _Dense(code).build(symbol)
