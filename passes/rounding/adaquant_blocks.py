@@ -10,10 +10,10 @@ import torch
 
 from qir.ir.types import Array
 from qir.passes.infra.manager import Claim, changes, register
+from qir.passes.quantize.stored_weights import StoredWeights
 from qir.passes.rounding.adaquant import LARGEST_CHANGE, rounded
 from qir.passes.rounding.base import Function
 from qir.passes.rounding.round_blocks import Biases, RoundBlocks
-from qir.passes.rounding.stored_weights import StoredWeights
 from qir.passes.rounding.train_block import BlockProblem, train_block
 
 # A quarter of what trains a layer: it starts from a good place, yet integers turn at half a step.

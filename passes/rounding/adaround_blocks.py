@@ -10,10 +10,10 @@ import torch
 
 from qir.ir.types import Array
 from qir.passes.infra.manager import Claim, changes, register
+from qir.passes.quantize.stored_weights import StoredWeights
 from qir.passes.rounding.adaround import stretched, undecided, unstretched
 from qir.passes.rounding.base import Function
 from qir.passes.rounding.round_blocks import Biases, RoundBlocks
-from qir.passes.rounding.stored_weights import StoredWeights
 from qir.passes.rounding.train_block import BlockProblem, train_block
 
 FIRST = 0.7  # h of weights that go up so far; 1 - FIRST of the others

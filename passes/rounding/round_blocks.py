@@ -15,9 +15,9 @@ from qir.passes.calibrate.state import graph_digest
 from qir.passes.infra.manager import Miss
 from qir.passes.infra.rebatch import rebatch
 from qir.passes.infra.tasks import Task
+from qir.passes.quantize.stored_weights import StoredWeights, with_float_weights
 from qir.passes.rounding.base import RoundWeights, with_results
 from qir.passes.rounding.blocks import Unit, block_units, upstream
-from qir.passes.rounding.stored_weights import StoredWeights, with_float_weights
 from qir.passes.rounding.train_block import BlockProblem
 
 BIAS_RATE = 1e-3  # as AdaQuant's authors have it

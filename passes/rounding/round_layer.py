@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from qir.ir.types import Array
+from qir.passes.quantize.stored_weights import StoredWeights
 from qir.passes.rounding.moments import LayerProblem, layer_problem
 from qir.passes.rounding.scales import with_best_scales
-from qir.passes.rounding.stored_weights import StoredWeights
 from qir.passes.rounding.sweep import spreading, swept
 
 Moments = Mapping[str, Array]

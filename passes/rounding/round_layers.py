@@ -10,11 +10,11 @@ from qir.ir.types import Array
 from qir.passes.calibrate.ranges import chunk_of
 from qir.passes.calibrate.state import graph_digest
 from qir.passes.infra.tasks import Task, run_tasks
+from qir.passes.quantize.stored_weights import StoredWeights, layers_of, with_float_weights
 from qir.passes.rounding.base import RoundWeights, with_results
 from qir.passes.rounding.blocks import extract
 from qir.passes.rounding.moments import SIDES, moment_names, moments
 from qir.passes.rounding.round_layer import round_layer
-from qir.passes.rounding.stored_weights import StoredWeights, layers_of, with_float_weights
 from qir.passes.rounding.walk import Held, cut_before, stretch
 
 PARTS = 4  # tasks that the samples are cut into

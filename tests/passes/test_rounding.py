@@ -20,6 +20,13 @@ from qir.passes import pipelines
 from qir.passes.infra.manager import Manager, Miss, Record
 from qir.passes.infra.rebatch import rebatch
 from qir.passes.infra.tasks import on_one_thread
+from qir.passes.quantize.stored_weights import (
+    Groups,
+    layers_of,
+    stored_weights,
+    with_float_weights,
+    with_weights,
+)
 from qir.passes.quantize.weights import LARGEST_SUM
 from qir.passes.rounding import METHODS, rounding_passes
 from qir.passes.rounding.adaquant import AdaQuant
@@ -34,13 +41,6 @@ from qir.passes.rounding.moments import LayerProblem, layer_problem, moment_name
 from qir.passes.rounding.round_layer import best_ridge, best_shrinkage
 from qir.passes.rounding.round_layers import AT_ONCE, RoundLayers, Walk
 from qir.passes.rounding.scales import with_best_scales
-from qir.passes.rounding.stored_weights import (
-    Groups,
-    layers_of,
-    stored_weights,
-    with_float_weights,
-    with_weights,
-)
 from qir.passes.rounding.walk import stretch
 from tests.passes.rounding_net import net, samples, simulated
 
