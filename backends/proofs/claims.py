@@ -31,7 +31,8 @@ def proven(graph: Graph, kernels: Sequence[str]) -> dict[str, Any]:
 def _room(claim: Claim) -> float:
     """Unused bits: 0 when the limit is reached."""
     low, high = claim.extreme.bounds.whole
-    return claim.extreme.bits - 1 - max(max(high, -low - 1, 0).bit_length(), 0)
+    kind = claim.extreme.kind
+    return kind.bits - kind.is_signed - max(high, -low - 1, 0).bit_length()
 
 
 def _claim(claim: Claim) -> dict[str, Any]:
@@ -41,6 +42,6 @@ def _claim(claim: Claim) -> dict[str, Any]:
         "what": claim.extreme.what,
         "low": low,
         "high": high,
-        "bits": claim.extreme.bits,
+        "bits": claim.extreme.kind.bits,
         "unused_bits": _room(claim),
     }
