@@ -13,8 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from qir.backends.artifact import elf
-from qir.backends.toolchain import interpreter
+from qir.backends.toolchain import elf, interpreter
 from qir.ir.errors import LowerError, listed
 from qir.ir.target import PYTHON, Target, Toolchain
 

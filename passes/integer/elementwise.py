@@ -8,37 +8,8 @@ from typing import Any
 import numpy as np
 
 from qir.ir.op import Loc, Op, Value
-from qir.ir.ops import (
-    Abs,
-    Add,
-    BatchNorm,
-    Clip,
-    Div,
-    Elu,
-    Erf,
-    Exp,
-    Gelu,
-    HardSigmoid,
-    HardSwish,
-    LeakyRelu,
-    Log,
-    Maximum,
-    Minimum,
-    Mul,
-    Neg,
-    Pow,
-    PRelu,
-    Reciprocal,
-    Relu,
-    Rsqrt,
-    Sigmoid,
-    Silu,
-    Softmax,
-    Softplus,
-    Sqrt,
-    Sub,
-    Tanh,
-)  # fmt: skip
+from qir.ir.ops import Add, BatchNorm, Clip, Mul, PRelu, Relu, Softmax, Sub, Unary
+from qir.ir.ops.elementwise import Binary
 from qir.ir.torch_executor import run_op
 from qir.ir.types import Array, Quant
 from qir.passes.integer.forms import (
@@ -56,10 +27,7 @@ from qir.passes.integer.forms import (
 )  # fmt: skip
 
 
-@rule(
-    Abs, Elu, Erf, Exp, Gelu, HardSigmoid, HardSwish, LeakyRelu, Log, Neg, PRelu, Reciprocal,
-    Rsqrt, Sigmoid, Silu, Softplus, Sqrt, Tanh, BatchNorm, Div, Maximum, Minimum, Pow,
-)  # fmt: skip
+@rule(Unary, Binary, PRelu, BatchNorm)
 def function(op: Op, at: Lowering) -> Form:
     """f(x, constants) -> table of f on every integer of x"""
     table = tabulated(op, at)

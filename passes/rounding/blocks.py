@@ -10,7 +10,7 @@ import networkx as nx
 from qir.ir.graph import Graph
 from qir.ir.op import Op, Value
 from qir.ir.ops import Clip, Dequantize, Quantize, Relu
-from qir.passes.rounding.stored_weights import Layer, StoredWeights, layers_of
+from qir.passes.quantize.stored_weights import Layer, StoredWeights, layers_of
 
 MOST_LAYERS = 12  # of a block: what is larger is rounded layer by layer
 SOURCE, SINK = "%inputs", "%outputs"  # of the view that dominators are looked for in
