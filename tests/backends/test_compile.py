@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import FrameType
@@ -27,12 +27,6 @@ CPU = find("x86-64")
 @pytest.fixture
 def codes() -> dict[str, Unit]:
     return {f"qir_{name}": code for name, code in lower(residual_network(), CPU).codes.items()}
-
-
-@pytest.fixture(autouse=True)
-def fresh_server() -> Iterator[None]:
-    yield
-    service.close()
 
 
 @dataclass(frozen=True)
@@ -137,7 +131,7 @@ def test_a_code_that_cannot_be_pickled_is_named(
     why = r"kernels: 1 cannot be pickled.*\n  qir_zz: TypeError: a handle of the driver"
     with pytest.raises(LowerError, match=why):
         compile_kernels({**shares(codes)[0], "qir_zz": Unpicklable()}, CPU)
-    assert compile_kernels(codes, CPU).checked == tuple(sorted(codes))
+    assert set(compile_kernels(codes, CPU).checked) == set(codes)
 
 
 class Interruption(BaseException):
