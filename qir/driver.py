@@ -14,12 +14,13 @@ import numpy as np
 
 from qir.backends import targets
 from qir.backends.artifact import artifact
-from qir.ir.errors import DataError, FrontendError
+from qir.backends.toolchain import service
+from qir.backends.toolchain.link import toolchain
+from qir.ir.errors import ArtifactError, DataError, FrontendError
 from qir.ir.graph import Graph
-from qir.ir.ranges import prove_no_overflow
 from qir.ir.target import Target
 from qir.ir.text.file import load_graph
-from qir.net import REPORT, Net, made
+from qir.net import REPORT, Net, made, translated
 from qir.passes import pipelines
 from qir.passes.bits.choice import Bits, bits_text
 from qir.passes.calibrate.observers import Observer
@@ -31,6 +32,7 @@ from qir.passes.transform.channel_ranges import first_samples
 from qir.quantizing import BitsAsked, Quantizing
 from qir.report.build import survey
 from qir.report.chosen_bits import ChosenBits
+from qir.runtime import Session
 
 BITS = "bits.toml"  # in an artifact: the choice of bits, where there was one
 SQNR_SAMPLES = 16  # calibration samples on which every value is held against the float graph
@@ -80,9 +82,12 @@ def compile(
     progress:     called with what is being done, how much is done, and of how much (0: unknown).
 
     Errors: FrontendError (the model cannot be imported), DataError (calibration data), LowerError
-    (the target cannot run it as integers, or is unknown), VerifyError (a proof fails).
+    (the target cannot run it as integers, is unknown, or has no C compiler here), VerifyError (a
+    proof fails), ArtifactError (what was built gives other bits than the graph on this machine).
     """
     machine = targets.find(target)
+    toolchain(machine)  # what is missing is said before the work
+    service.start()  # it loads TVM beside that
     tell = progress or quiet
     folder = None if state is None else Path(state)
     quantizing = Quantizing(bits, observer, rounding, machine, folder, executor, tell)
@@ -119,7 +124,6 @@ def _built(
 ) -> Net:
     """The artifact of the integer graph, with its report and the choice of its bits."""
     graph = stages["integer"]
-    claims = prove_no_overflow(graph)
     tell("kernels", 0, 1)
     built = artifact.build(graph, machine, name)
     tell("kernels", 1, 1)
@@ -127,14 +131,29 @@ def _built(
     if sample and "transformed" in stages:
         found = measure_sqnr(stages["transformed"], graph, sample, SQNR_SAMPLES)
         noise = {s.op.names[0]: s.decibels for s in found}
-    report = replace(survey(built, graph, manager.records, claims, noise), chosen=chosen)
+    report = replace(survey(built, graph, manager.records, built.claims, noise), chosen=chosen)
     if chosen is not None:
         bits_of = {layer.layer: Bits.parse(layer.bits) for layer in chosen.layers}
         built = built.with_file(BITS, bits_text(bits_of).encode())
     home = tempfile.TemporaryDirectory(prefix="qir-")
     folder = Path(home.name) / f"{built.name}.qir"
     built.with_file(REPORT, report.without_times().to_json().encode()).save(folder)
-    return made(folder, stages, report, home)
+    net = made(folder, stages, report, home)
+    if isinstance(net.session, Session):
+        _check_golden(net.session)
+    return net
+
+
+def _check_golden(session: Session) -> None:
+    """Code that was built just now gives the golden outputs: it was neither miscompiled nor mixed
+    up.
+    """
+    try:
+        with translated():
+            session.selftest()
+    except ArtifactError as e:
+        hint = "the compilers or qir are at fault: save nothing, report it with the model"
+        raise ArtifactError(e.text, hint) from e
 
 
 def imported(

@@ -1,4 +1,4 @@
-"""Python as a child process: it finds the modules that this process finds, and none of the caller's.
+"""Python as a child process: it finds the modules of this process, and none of the caller's.
 
 A file tvm.py beside a model is no module of qir: the folder of the script and the current folder
 are not searched.
