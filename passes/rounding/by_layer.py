@@ -1,0 +1,208 @@
+"""Rounding layer by layer: the passes' base, the walk along both graphs, and one layer's work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Any
+
+import numpy as np
+import torch
+
+from qir.ir.graph import Graph
+from qir.ir.types import Array
+from qir.passes.calibrate.ranges import chunk_of, rows_of
+from qir.passes.calibrate.state import graph_digest
+from qir.passes.infra.tasks import Task, run_tasks
+from qir.passes.quantize.stored_weights import StoredWeights, layers_of, with_float_weights
+from qir.passes.rounding.base import RoundWeights, with_results
+from qir.passes.rounding.blocks import extract
+from qir.passes.rounding.columns import spreading, swept
+from qir.passes.rounding.forward import Held, cut_before, stretch
+from qir.passes.rounding.moments import SIDES, LayerProblem, layer_problem, moment_names, moments
+from qir.passes.rounding.scales import with_best_scales
+
+Moments = Mapping[str, Array]
+Method = Callable[..., Mapping[str, Array]]
+
+SHRINKAGES = (0.0, 0.1, 0.3, 0.6, 0.9)
+RIDGES = (inf, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
+ROWS, GROUPS = 64, 256  # of a layer, enough to choose a shrinkage by
+
+
+def round_layer(
+    weights: StoredWeights, parts: Sequence[Moments], method: Method, *options: Any
+) -> Mapping[str, Array]:
+    """The constants that a method finds for a layer, whose moments are the sums of these parts of
+    the samples, with the shrinkage and the scales chosen before.
+    """
+    shrinkage, ridge = best_shrinkage(weights, parts), best_ridge(weights, parts)
+    problem = replace(layer_problem(weights, parts), shrinkage=shrinkage, ridge=ridge)
+    return method(with_best_scales(problem), *options)
+
+
+def best_shrinkage(weights: StoredWeights, parts: Sequence[Moments]) -> float:
+    """The one of SHRINKAGES whose rounding, by one half of the samples, does best on the other.
+
+    Few samples say little of how inputs move together: weights rounded to make up for each other's
+    errors there do worse elsewhere than weights rounded to nearest.
+    Source: shrinkage to the diagonal as in Schaefer and Strimmer 2005, doi:10.2202/1544-6115.1175;
+            by cross-validation: this project.
+    """
+    if len(parts) < 2:
+        return SHRINKAGES[0]
+    halves = [layer_problem(weights, parts[start::2]) for start in (0, 1)]
+    losses = [sum(_unseen(replace(mine, shrinkage=s), other) for mine, other in
+                  (halves, halves[::-1])) for s in SHRINKAGES]  # fmt: skip
+    return SHRINKAGES[int(np.argmin(losses))]
+
+
+def _unseen(problem: LayerProblem, other: LayerProblem) -> float:
+    """The error of some rows, rounded by one part of the samples, on another."""
+    w, hessian, total = problem.weights, problem.hessian, 0.0
+    wanted, steps = problem.rows(w.wanted), problem.steps
+    groups, rows = (_some(n, most) for n, most in zip(wanted.shape, (GROUPS, ROWS), strict=False))
+    for g in groups:
+        real, step = (torch.tensor(x[g][rows]) for x in (wanted, steps))
+        whole = swept(real, step, spreading(hessian[g]), (w.low, w.high))
+        error = (whole * step - real).numpy()
+        moved = (other.mean[g] - problem.mean[g]) * (w.bias is not None)
+        total += float(np.sum((error @ other.own[g]) * error) + np.sum((error @ moved) ** 2))
+    return total
+
+
+def best_ridge(weights: StoredWeights, parts: Sequence[Moments]) -> float:
+    """The one of RIDGES whose T, by one half of the samples, gives what is nearest to the float
+    graph's on the other; inf with one part.
+
+    What layers before have lost comes back in part by how it goes with what they kept; few samples
+    say little of that.
+    Source: ridge regression, Hoerl and Kennard 1970, doi:10.1080/00401706.1970.10488634; of a
+            layer's weights on what the quantized network brings: this project.
+    """
+    if len(parts) < 2:
+        return RIDGES[0]
+    halves = [layer_problem(weights, parts[start::2]) for start in (0, 1)]
+    if all(half.is_alone for half in halves):
+        return RIDGES[0]  # there is nothing to make up for
+    losses = [sum(_apart(replace(mine, ridge=r), other) for mine, other in
+                  (halves, halves[::-1])) for r in RIDGES]  # fmt: skip
+    return RIDGES[int(np.argmin(losses))]
+
+
+def _apart(problem: LayerProblem, other: LayerProblem) -> float:
+    """mean |T xq + b' - W x - b|**2, but for what no T changes, with T and b' by one part of the
+    samples, on another.
+    """
+    wanted, target = problem.rows(problem.weights.wanted), problem.target
+    total = float(np.sum((target @ other.own - 2 * wanted @ other.cross) * target))
+    if problem.weights.bias is None:
+        return total
+    moved = [target @ p.mean[..., None] - wanted @ p.mean_of_float[..., None]
+             for p in (problem, other)]  # fmt: skip
+    return total + float(np.sum((moved[1] - moved[0]) ** 2))
+
+
+def _some(count: int, most: int) -> Array:
+    return np.linspace(0, count - 1, min(count, most)).astype(np.int64)
+
+
+PARTS = 4  # tasks that the samples are cut into
+AT_ONCE = 16  # samples that run together, fewer where values are large
+
+
+@dataclass(frozen=True)
+class RoundLayers(RoundWeights):
+    """Base of the passes that know each layer by the moments of what it reads.
+
+    A layer behind others of its wave makes up for its own rounding alone: those before it do so for
+    what the waves before them have lost.
+    """
+
+    def rounded(
+        self, graph: Graph, reference: Graph, layers: Sequence[StoredWeights]
+    ) -> Iterator[Graph]:
+        walk, done = Walk.started(graph, reference, self.sample), 0
+        for wave in self.in_waves(layers):
+            names = [w.layer for w in wave]
+            function, options = self.work()
+            of = f"{self.name} {options!r} {graph_digest(graph)} {graph_digest(reference)}"
+            keys = [f"{of} {names} {self.digest} {name}" for name in names]
+            sums: Sequence[Mapping[str, Array]] = ()
+            if not self.has_all(keys):  # else the walk goes on later, from where it is
+                seen = with_float_weights(graph, {w.reals: w.wanted for w in wave})
+                walk, sums = walk.to(seen, names, self)
+            results = self.tasks([
+                Task(key, round_layer, (w, _own(sums, w.layer), function, *options))
+                for key, w in zip(keys, wave, strict=True)
+            ], done, len(layers))  # fmt: skip
+            graph, done = with_results(graph, results, self.name), done + len(wave)
+            yield graph
+
+
+@dataclass(frozen=True)
+class Walk:
+    """How far both graphs have been run: for each part of the samples the values at a cut of the
+    simulated graph, and of the reference. As many samples run together all the way, so that one
+    long step gives the same floats as two short ones.
+    """
+
+    reference: Graph
+    held: tuple[tuple[Held, Held], ...]
+    at_once: int
+
+    @staticmethod
+    def started(graph: Graph, reference: Graph, sample: tuple[Array, ...]) -> Walk:
+        own = rows_of(graph.inputs[0])
+        runs = [x.reshape(-1, *v.type.shape) for v, x in zip(graph.inputs, sample, strict=True)]
+        size = -(-len(runs[0]) // PARTS)
+        parts = (
+            tuple(
+                {v.name: x[i : i + size] for v, x in zip(g.inputs, runs, strict=True)}
+                for g in (graph, reference)
+            )
+            for i in range(0, len(runs[0]), size)
+        )
+        at_once = min(AT_ONCE, max(1, chunk_of(graph) // own))
+        return Walk(reference, tuple((mine, theirs) for mine, theirs in parts), at_once)
+
+    def to(
+        self, seen: Graph, wave: Sequence[str], by: RoundWeights
+    ) -> tuple[Walk, Sequence[Mapping[str, Array]]]:
+        """On to the cut before these layers, and the moments of what they read in each part."""
+        layers = tuple(op for op in layers_of(seen) if op.names[0] in wave)
+        theirs = {op.names[0]: op.x.name for op in layers_of(self.reference)}
+        cut = cut_before(seen, wave)
+        floats = {
+            op.names[0]: theirs[op.names[0]]
+            for op in layers
+            if not _has_layers(seen, cut, op.x.name, wave)
+        }
+        (mine, others), *_ = self.held
+        pair = (
+            stretch(seen, mine, [op.x.name for op in layers], cut),
+            stretch(self.reference, others, floats.values(), cut_before(self.reference, wave)),
+        )
+        found = run_tasks(f"{by.name}: moments", [
+            Task("", moments, (*pair, layers, floats, *held, self.at_once)) for held in self.held
+        ], by.executor)  # fmt: skip
+        held = tuple(
+            tuple(
+                {name: part[f"{side}{name}"] for name in one.cut}
+                for side, one in zip(SIDES, pair, strict=True)
+            )
+            for part in found
+        )
+        return replace(self, held=tuple((a, b) for a, b in held)), found
+
+
+def _has_layers(graph: Graph, cut: Sequence[str], name: str, layers: Sequence[str]) -> bool:
+    """Whether one of the layers is between the cut and a value."""
+    part = extract(graph, cut, [name])
+    return any(op.names[0] in layers for op in part.ops)
+
+
+def _own(sums: Sequence[Mapping[str, Array]], layer: str) -> list[Mapping[str, Array]]:
+    """Of the moments of all layers those of one."""
+    return [{key: part[key] for key in moment_names(layer) if key in part} for part in sums]
