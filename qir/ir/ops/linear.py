@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import prod
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from qir.ir.bounds import Bounds, Extreme
-from qir.ir.op import Op, Value, op
+from qir.ir.op import Value, op
 from qir.ir.ops.accumulate import (
     accumulator,
     centred_extreme,
@@ -17,11 +17,12 @@ from qir.ir.ops.accumulate import (
     contraction_extremes,
     exact_matmul,
 )
+from qir.ir.ops.kinds import Contraction, Layer
 from qir.ir.types import I32, Array, Quant, Tensor
 
 
 @op("linear")
-class Linear(Op):
+class Linear(Layer):
     """acc[..., o] = bias[o] + sum over i of (x[..., i] - zx) * (w[o, i] - zw); on floats zx = zw =
     0.
 
@@ -29,8 +30,6 @@ class Linear(Op):
     Shapes: x (..., I), w (O, I), bias (O,) -> (..., O).
     Needs:  the accumulator fits i32; proven from the actual weights (bound).
     """
-
-    reads_elements: ClassVar[bool] = True
 
     x: Value
     w: Value
@@ -72,7 +71,7 @@ def _reach(value: Value) -> int:
 
 
 @op("matmul")
-class MatMul(Op):
+class MatMul(Contraction):
     """acc[..., m, n] = sum over k of (a[..., m, k] - za) * (b[..., k, n] - zb); on floats za = zb =
     0.
 
