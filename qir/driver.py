@@ -14,6 +14,7 @@ import numpy as np
 
 from qir.backends import targets
 from qir.backends.artifact import artifact
+from qir.inputs import batches_in_order
 from qir.ir.errors import DataError, FrontendError
 from qir.ir.graph import Graph
 from qir.ir.ranges import prove_no_overflow
@@ -88,6 +89,7 @@ def compile(
     quantizing = Quantizing(bits, observer, rounding, machine, folder, executor, tell)
     samples, batches = _peek(calibration)
     graph = imported(model, inputs or _examples(samples, batch), batch, shapes)
+    batches = batches and batches_in_order(batches, [value.name for value in graph.inputs])
     manager = Manager(check=check, watch=lambda what, i, of: tell(f"pass {what}", i, of))
     stages = {graph.stage: graph}
     if graph.stage == "imported":
@@ -125,7 +127,7 @@ def _built(
     tell("kernels", 1, 1)
     noise: dict[str, float] = {}
     if sample and "transformed" in stages:
-        found = measure_sqnr(stages["transformed"], graph, sample, SQNR_SAMPLES)
+        found = measure_sqnr(stages["transformed"], graph, [sample], SQNR_SAMPLES)
         noise = {s.op.names[0]: s.decibels for s in found}
     report = replace(survey(built, graph, manager.records, claims, noise), chosen=chosen)
     if chosen is not None:
@@ -175,12 +177,13 @@ def _peek(calibration: Iterable[Any] | None) -> tuple[list[Any] | None, Iterable
     """The first samples, one for each input, batched by up to SQNR_SAMPLES; and all the batches."""
     if calibration is None:
         return None, None
-    whole = isinstance(calibration, np.ndarray) or hasattr(calibration, "detach")
+    whole = isinstance(calibration, (np.ndarray, Mapping)) or hasattr(calibration, "detach")
     batches = iter([calibration] if whole else calibration)
     first = next(batches, None)
     if first is None:
         raise DataError("calibration: no batch, at least one is needed")
-    arrays = first if isinstance(first, (tuple, list)) else (first,)
+    arrays = first.values() if isinstance(first, Mapping) else first
+    arrays = (arrays,) if hasattr(arrays, "shape") else arrays
     return [a[:SQNR_SAMPLES] for a in arrays], itertools.chain([first], batches)
 
 
