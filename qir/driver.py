@@ -182,8 +182,8 @@ def _peek(calibration: Iterable[Any] | None) -> tuple[list[Any] | None, Iterable
     first = next(batches, None)
     if first is None:
         raise DataError("calibration: no batch, at least one is needed")
-    arrays = first.values() if isinstance(first, Mapping) else first
-    arrays = (arrays,) if hasattr(arrays, "shape") else arrays
+    arrays = tuple(first.values()) if isinstance(first, Mapping) else first
+    arrays = arrays if isinstance(arrays, (tuple, list)) else (arrays,)
     return [a[:SQNR_SAMPLES] for a in arrays], itertools.chain([first], batches)
 
 

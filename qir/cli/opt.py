@@ -174,8 +174,8 @@ def list_passes(options: Namespace) -> None:
         (name, pipeline.stage, Text(" ".join(p.name for p in pipeline.passes)))
         for name, pipeline in named_pipelines().items()
     ]
-    heads = ("name", "result", "passes, in order")
-    out.print(table("Pipelines", heads, order, out.width, wrap=heads[2:]))
+    columns = ("name", "result", "passes, in order")
+    out.print(table("Pipelines", columns, order, out.width, wrap=columns[2:]))
 
 
 def load_all() -> None:

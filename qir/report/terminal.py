@@ -26,7 +26,7 @@ from qir.report.numbers import (
     sqnr_class,
 )
 from qir.report.rows import OpRow, ReportData, Share
-from qir.report.tables import table
+from qir.report.tables import Row, table
 
 SHOWN = 120  # op rows on a terminal; the page and the JSON have all of them
 LEAST_COLUMNS = 120  # of plain text, for a pipe or a file, which have no width of their own
@@ -75,7 +75,7 @@ def summary(report: ReportData) -> str:
 
 def _ports(report: ReportData, columns: int) -> Table:
     both = (("in", report.inputs), ("out", report.outputs))
-    rows = [
+    rows: list[Row] = [
         (way, Text(port.name), shape(port.shape), port.storage, meaning(port))
         for way, ports in both
         for port in ports
@@ -88,7 +88,7 @@ def _bits(chosen: ChosenBits, columns: int) -> Table:
     """The bits of each layer, with the loss of each choice and its time where measured."""
     losses, times = widest(chosen, "losses"), widest(chosen, "micros")
     heads = [*(f"loss {m.of}>" for m in losses), *(f"us {m.of}>" for m in times)]
-    rows = []
+    rows: list[Row] = []
     for layer in chosen.layers:
         values = [{m.of: m.value for m in kind} for kind in (layer.losses, layer.micros)]
         cells = [
@@ -148,7 +148,7 @@ def _op_cells(row: OpRow, places: Places, heads: Sequence[str]) -> list[Text]:
 def _shares(report: ReportData, columns: int) -> Table:
     is_timed = report.micros is not None
     every = [*report.shares, Share.of("all", report.rows)]
-    rows = []
+    rows: list[Row] = []
     for share in every:
         spent = [micros(share.micros), part(share.micros or 0, report.micros)] if is_timed else []
         rows.append(
@@ -173,7 +173,7 @@ def _shares(report: ReportData, columns: int) -> Table:
 
 
 def _passes(report: ReportData, columns: int) -> Table:
-    rows = [
+    rows: list[Row] = [
         (
             Text(p.name),
             Text(p.claim),
