@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     )
     from qir.net import Net, load
     from qir.passes.bits.choice import Bits
-    from qir.passes.bits.mixed_precision import MixedPrecision
+    from qir.passes.mixed_precision import MixedPrecision
 
 __all__ = [
     "ArtifactError",
@@ -45,7 +45,7 @@ _HOMES = {
     "load": "qir.net",
     "Net": "qir.net",
     "Bits": "qir.passes.bits.choice",
-    "MixedPrecision": "qir.passes.bits.mixed_precision",
+    "MixedPrecision": "qir.passes.mixed_precision",
 }
 
 

@@ -18,9 +18,13 @@ from qir.ir.types import Array
 from qir.measure.code_version import source
 from qir.measure.latency import Latencies, measure_latency
 from qir.passes import pipelines
-from qir.passes.bits.choice import Bits, Layer, load_bits
+from qir.passes.bits.choice import Bits, LayerChoices, load_bits
 from qir.passes.bits.costs import LATENCY, Work
-from qir.passes.bits.mixed_precision import (
+from qir.passes.calibrate.observers import Observer
+from qir.passes.calibrate.ranges import Ranges, calibrate
+from qir.passes.infra.manager import Manager, Pass
+from qir.passes.infra.tasks import Processes, Store, Tell
+from qir.passes.mixed_precision import (
     BitPlan,
     MixedPrecision,
     choices_of,
@@ -28,10 +32,6 @@ from qir.passes.bits.mixed_precision import (
     layer_works,
     plan_bits,
 )
-from qir.passes.calibrate.observers import Observer
-from qir.passes.calibrate.ranges import Ranges, calibrate
-from qir.passes.infra.manager import Manager, Pass
-from qir.passes.infra.tasks import Processes, Store, Tell
 from qir.passes.rounding import Rounding, method_of, rounding_passes
 from qir.passes.sensitivity.measure import measure_sensitivities
 from qir.passes.sensitivity.table import Sensitivities
@@ -186,7 +186,7 @@ def chosen_bits(
 
 
 def _layer_bits(
-    layer: Layer, bits: Bits, measures: Mapping[str, float], works: Mapping[str, Work]
+    layer: LayerChoices, bits: Bits, measures: Mapping[str, float], works: Mapping[str, Work]
 ) -> LayerBits:
     times = {str(c.bits): c.costs[LATENCY] for c in layer.choices if LATENCY in c.costs}
     return LayerBits(

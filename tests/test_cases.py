@@ -1,4 +1,4 @@
-"""Every .qir case: text in, passes, text out, and the numbers (passes/infra/case_file.py says which
+"""Every .qir case: text in, passes, text out, and the numbers (passes/case_file.py says which
 laws).
 """
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from qir.passes.infra.case_file import Case, check, read_cases, update
+from qir.passes.case_file import Case, check, read_cases, update
 
 FOLDER = Path(__file__).parent / "cases"
 FILES = sorted(FOLDER.rglob("*.qir"))

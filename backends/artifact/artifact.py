@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from qir.backends.artifact import elf
 from qir.backends.artifact.folder import write_folder
 from qir.backends.artifact.footprint import Footprint
 from qir.backends.artifact.readme import readme
@@ -21,6 +20,7 @@ from qir.backends.lowering import variants
 from qir.backends.lowering.program import Program, Step
 from qir.backends.proofs.claims import proven
 from qir.backends.targets import find
+from qir.backends.toolchain import elf
 from qir.backends.toolchain.compile import Compiled
 from qir.backends.toolchain.link import Linked, link
 from qir.ir.graph import Graph

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from qir.backends.artifact import elf
 from qir.backends.lowering.program import Program, size_bytes
+from qir.backends.toolchain import elf
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from qir.backends.artifact import elf
 from qir.backends.proofs.disassembly import Function, Instruction, data_references, functions, tool
 from qir.backends.proofs.instructions import SETS, InstructionSet
 from qir.backends.targets import find
+from qir.backends.toolchain import elf
 from qir.ir.errors import QirError, VerifyError, listed
 from qir.ir.target import Target
 

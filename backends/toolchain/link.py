@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from qir.backends.artifact import elf
+from qir.backends.toolchain import elf
 from qir.ir.errors import LowerError, listed
 from qir.ir.target import PYTHON, Target, Toolchain
 

@@ -2,8 +2,9 @@
 
 from qir.passes.integer import contractions, elementwise, moving, sums
 from qir.passes.integer import storing as quantizing
-from qir.passes.integer.forms import RULES, Lowering, NoInteger
+from qir.passes.integer.forms import Lowering, NoInteger, rule_of
 
 __all__ = [
-    "RULES", "Lowering", "NoInteger", "contractions", "elementwise", "moving", "quantizing", "sums",
+    "Lowering", "NoInteger", "contractions", "elementwise", "moving", "quantizing", "rule_of",
+    "sums",
 ]  # fmt: skip

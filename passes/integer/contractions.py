@@ -8,13 +8,14 @@ import numpy as np
 
 from qir.ir.fixed import Rounding, round_real
 from qir.ir.op import Value
-from qir.ir.ops import Constant, Conv, Linear, MatMul, ScaleGroups
+from qir.ir.ops import Constant, MatMul, ScaleGroups
+from qir.ir.ops.kinds import Layer
 from qir.ir.types import I32, Array, Quant
 from qir.passes.integer.forms import Fixed, Form, Lowering, NoInteger, Stored, Sum, Term, rule
 
 
-@rule(Conv, Linear)
-def contraction(op: Conv | Linear, at: Lowering) -> Form:
+@rule(Layer)
+def contraction(op: Layer, at: Lowering) -> Form:
     """conv(x, w, b) -> sum(conv on stored x and w, bias = half_up(b / (sx * sw)) as i32)"""
     x, w = at.stored(op.x), weights(op.w, at)
     scale = x.type.quant.scale.array * w.type.quant.scale.array
@@ -45,7 +46,7 @@ def scaled_groups(op: ScaleGroups, at: Lowering) -> Form:
     return Stored(at.emit(replace(op, w=w, mult=mult), op.names[0], op.loc))
 
 
-def integer_bias(op: Conv | Linear, bias: Value, scale: Array, at: Lowering) -> Value:
+def integer_bias(op: Layer, bias: Value, scale: Array, at: Lowering) -> Value:
     """The bias in steps of the accumulator; NoInteger when it does not fit i32."""
     form = at.forms[bias.name]
     if isinstance(form, Stored):

@@ -8,37 +8,9 @@ from typing import Any
 import numpy as np
 
 from qir.ir.op import Loc, Op, Value
-from qir.ir.ops import (
-    Abs,
-    Add,
-    BatchNorm,
-    Clip,
-    Div,
-    Elu,
-    Erf,
-    Exp,
-    Gelu,
-    HardSigmoid,
-    HardSwish,
-    LeakyRelu,
-    Log,
-    Maximum,
-    Minimum,
-    Mul,
-    Neg,
-    Pow,
-    PRelu,
-    Reciprocal,
-    Relu,
-    Rsqrt,
-    Sigmoid,
-    Silu,
-    Softmax,
-    Softplus,
-    Sqrt,
-    Sub,
-    Tanh,
-)  # fmt: skip
+from qir.ir.ops import Add, Mul, Softmax, Sub
+from qir.ir.ops.kinds import Elementwise
+from qir.ir.ops.unary import Clamp
 from qir.ir.torch_executor import run_op
 from qir.ir.types import Array, Quant
 from qir.passes.integer.forms import (
@@ -56,10 +28,7 @@ from qir.passes.integer.forms import (
 )  # fmt: skip
 
 
-@rule(
-    Abs, Elu, Erf, Exp, Gelu, HardSigmoid, HardSwish, LeakyRelu, Log, Neg, PRelu, Reciprocal,
-    Rsqrt, Sigmoid, Silu, Softplus, Sqrt, Tanh, BatchNorm, Div, Maximum, Minimum, Pow,
-)  # fmt: skip
+@rule(Elementwise)
 def function(op: Op, at: Lowering) -> Form:
     """f(x, constants) -> table of f on every integer of x"""
     table = tabulated(op, at)
@@ -68,11 +37,11 @@ def function(op: Op, at: Lowering) -> Form:
     return table
 
 
-@rule(Relu, Clip)
-def clamp(op: Relu | Clip, at: Lowering) -> Form:
+@rule(Clamp)
+def clamp(op: Clamp, at: Lowering) -> Form:
     """clamp(sum) -> the sum with narrower ends; of a stored value: a table"""
     form = at.forms[op.x.name]
-    low, high = (0.0, np.inf) if isinstance(op, Relu) else (op.low, op.high)
+    low, high = op.limits
     if not isinstance(form, Sum):
         return function(op, at)
     # clamp(clamp(x, a, b), c, d) = clamp(x, clamp(a, c, d), clamp(b, c, d))
@@ -163,9 +132,9 @@ def tabulated(op: Op, at: Lowering) -> Table | None:
 
 def clamp_of(op: Op, before: list[tuple[float, float] | None]) -> tuple[float, float] | None:
     """The op after a clamp as one clamp, None when it is more than that."""
-    if not isinstance(op, (Relu, Clip)) or before[0] is None:
+    if not isinstance(op, Clamp) or before[0] is None:
         return None
-    low, high = (0.0, np.inf) if isinstance(op, Relu) else (op.low, op.high)
+    low, high = op.limits
     return min(max(before[0][0], low), high), min(max(before[0][1], low), high)
 
 

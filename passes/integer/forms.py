@@ -115,13 +115,20 @@ R = TypeVar("R", bound=Rule)
 
 
 def rule(*kinds: type[Op]) -> Callable[[R], R]:
-    """Declare the function below as how ops of these kinds become integers: (op, at) -> Form."""
+    """Declare the function below as how ops of these classes, and of those derived from them that
+    have no rule of their own, become integers: (op, at) -> Form.
+    """
 
     def declare(function: R) -> R:
         RULES.update(dict.fromkeys(kinds, function))
         return function
 
     return declare
+
+
+def rule_of(kind: type[Op]) -> Rule | None:
+    """The rule of an op class, or of the nearest class that it is derived from."""
+    return next((RULES[c] for c in kind.__mro__ if c in RULES), None)
 
 
 def reals_of(value: Value) -> Array:

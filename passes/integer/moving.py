@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from qir.ir.op import Op
-from qir.ir.ops import (
-    Concat,
-    Expand,
-    Gather,
-    MaxPool,
-    Pad,
-    PadMode,
-    ReduceMax,
-    Reshape,
-    Slice,
-    Transpose,
-)  # fmt: skip
+from qir.ir.ops import Concat, Pad, PadMode
+from qir.ir.ops.kinds import Selection
 from qir.ir.types import Quant
 from qir.passes.integer.forms import Fixed, Form, Lowering, NoInteger, Stored, rule
 
 
-@rule(Reshape, Transpose, Slice, Gather, Expand, MaxPool, ReduceMax, Pad)
+@rule(Selection)
 def move(op: Op, at: Lowering) -> Form:
     """move(x) -> move on stored x"""
     if isinstance(op, Pad) and op.mode is PadMode.CONSTANT and op.value != 0:
@@ -29,7 +17,7 @@ def move(op: Op, at: Lowering) -> Form:
     if isinstance(at.forms[op.operands[0].name], Fixed):
         raise NoInteger(f"operand {op.operands[0]} is a constant (fold-constants folds it)")
     x = at.stored(op.operands[0])
-    return Stored(at.emit(op.rebind(lambda _: x), op.names[0], op.loc))
+    return Stored(at.emit(op.on(x), op.names[0], op.loc))
 
 
 @rule(Concat)
@@ -41,4 +29,4 @@ def concat(op: Concat, at: Lowering) -> Form:
             first, other = (str(v.type.elem) for v in (xs[0], value))
             assert isinstance(value.type.elem, Quant)
             raise NoInteger(f"operand {x} is {other}, {op.xs[0]} is {first}: one type is needed")
-    return Stored(at.emit(replace(op, xs=xs), op.names[0], op.loc))
+    return Stored(at.emit(op.on(*xs), op.names[0], op.loc))

@@ -10,15 +10,13 @@ from qir.ir.fixed import Dyadic, Rounding
 from qir.ir.op import Loc, Value
 from qir.ir.ops import (
     Constant,
-    Conv,
     Dequantize,
-    Linear,
     Lookup,
-    MatMul,
     Quantize,
     Requantize,
     SoftmaxFixed,
 )
+from qir.ir.ops.kinds import Contraction
 from qir.ir.ops.quantize import quantized
 from qir.ir.types import I32, Array, Quant
 from qir.passes.integer.forms import (
@@ -105,7 +103,7 @@ def requantized(form: Sum, op: Quantize, name: str, at: Lowering) -> Stored:
         raise NoInteger(f"scales of {', '.join(map(str, xs))} against {to}: {e.text}") from e
     ends = quantized(np.array([form.low, form.high]), to, Rounding.HALF_EVEN)
     low, high = int(ends[0]), int(ends[1])
-    fuses = any(isinstance(at.builder.producer(x), (Conv, Linear, MatMul)) for x in xs)
+    fuses = any(isinstance(at.builder.producer(x), Contraction) for x in xs)
     rounding = op.rounding if can_tie(ratios) and not fuses else Rounding.HALF_UP
     new = Requantize(xs, to, mult, shift, low, high, rounding)
     return Stored(at.emit(new, name, loc))

@@ -13,7 +13,7 @@ from qir.ir.ranges import prove_no_overflow
 from qir.ir.types import U8, Quant
 from qir.ir.verify import verify
 from qir.passes.infra.manager import Claim, Pass, Record, changes, register
-from qir.passes.integer import RULES, Lowering, NoInteger
+from qir.passes.integer import Lowering, NoInteger, rule_of
 from qir.passes.integer.forms import Stored
 
 UNREAD = Quant.per_tensor(U8, 1.0, 0)  # of an input that no op reads
@@ -41,7 +41,7 @@ class ToInteger(Pass):
         for op in graph.ops:
             if any(v.name not in at.forms for v in op.operands):
                 continue  # it reads the result of an op that has been reported
-            rule = RULES.get(type(op))
+            rule = rule_of(type(op))
             try:
                 if rule is None:
                     raise NoInteger(f"{op.mnemonic} is not an integer op")

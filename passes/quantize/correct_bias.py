@@ -17,7 +17,7 @@ from qir.ir.types import Array
 from qir.passes.calibrate.ranges import chunk_of, run_chunk
 from qir.passes.infra.manager import Claim, Miss, Pass, Record, changes, register
 from qir.passes.infra.rebatch import rebatch
-from qir.passes.rounding.stored_weights import (
+from qir.passes.quantize.stored_weights import (
     StoredWeights,
     layers_of,
     ratio_of,

@@ -12,54 +12,19 @@ from qir.ir.graph import Graph
 from qir.ir.op import Op, Value
 from qir.ir.ops import (
     Add,
-    AvgPool,
     BatchNorm,
-    Bilinear,
-    Clip,
     Concat,
     Constant,
-    Conv,
     Dequantize,
-    Div,
-    Expand,
-    Gather,
-    Linear,
-    MatMul,
-    Maximum,
-    MaxPool,
-    Minimum,
-    Mul,
-    Pad,
-    Pow,
     PRelu,
     Quantize,
-    ReduceMax,
-    ReduceMean,
-    ReduceSum,
-    Relu,
-    Reshape,
-    Sigmoid,
-    Slice,
     Softmax,
     Sub,
-    Tanh,
-    Transpose,
-    Unary,
-)  # fmt: skip
+)
+from qir.ir.ops.elementwise import Binary
+from qir.ir.ops.kinds import Elementwise, Layer, Selection
+from qir.ir.ops.unary import Clamp
 from qir.ir.types import Quant
-
-MOVES = (Reshape, Transpose, Slice, Gather, Expand, Pad, MaxPool, ReduceMax)
-CONTRACTIONS = (Conv, Linear, MatMul)
-SUMS = (AvgPool, ReduceMean, ReduceSum, Bilinear)
-BINARY = (Add, Sub, Mul, Div, Maximum, Minimum, Pow)
-CLAMPS = (Relu, Clip)
-
-# Functions whose range is known whatever the data: (low, high, how many steps of 8 bits).
-FIXED: dict[type[Op], tuple[float, float, int]] = {
-    Softmax: (0.0, 1.0, 256),
-    Sigmoid: (0.0, 1.0, 256),
-    Tanh: (-1.0, 1.0, 256),
-}
 
 
 class Form(Enum):
@@ -137,15 +102,15 @@ def store(plan: Plan, value: Value) -> None:
     plan.pairs[value.name] = value
     plan.groups.add_node(value.name)
     producer = plan.graph.producers.get(value.name)
-    if producer is not None and type(producer) in FIXED:
+    if producer is not None and producer.range_is_open:
         plan.fixed.add(value.name)
 
 
 def demand(plan: Plan, op: Op) -> None:
     """Constant operands that the op needs as stored integers get a pair."""
-    if isinstance(op, (Conv, Linear, Constant, Quantize, Dequantize, BatchNorm, PRelu)):
+    if isinstance(op, (Layer, Constant, Quantize, Dequantize, BatchNorm, PRelu)):
         return
-    if isinstance(op, BINARY) and function_source(plan, op) is not None:
+    if isinstance(op, Binary) and function_source(plan, op) is not None:
         return
     if isinstance(op, (Add, Sub)):
         return
@@ -168,12 +133,12 @@ def form_of(plan: Plan, op: Op) -> Form:
         plan.fixed.add(op.names[0])
         plan.given[op.names[0]] = op.x.type.quant
         return Form.STORED
-    if isinstance(op, (*MOVES, Concat)):
+    if isinstance(op, Selection):
         return Form.STORED
     if (source := function_source(plan, op)) is not None:
         plan.source[op.names[0]] = source
         return Form.FUNCTION
-    if isinstance(op, CLAMPS):
+    if isinstance(op, Clamp):
         return Form.SUM
     if isinstance(op, Softmax):
         return Form.FUNCTION
@@ -182,7 +147,7 @@ def form_of(plan: Plan, op: Op) -> Form:
 
 def function_source(plan: Plan, op: Op) -> str | None:
     """The stored value that the op's result is an elementwise function of, channel by channel."""
-    if not isinstance(op, (Unary, PRelu, BatchNorm, *BINARY)):
+    if not isinstance(op, Elementwise):
         return None
     sources = set()
     for v in op.operands:
@@ -208,13 +173,13 @@ def absorbs(plan: Plan, reader: Op, value: Value) -> bool:
         return value.name in plan.source and continues(plan, reader, plan.source[value.name])
     if len(plan.graph.users.get(value.name, ())) != 1:
         return False
-    if isinstance(reader, CLAMPS):
+    if isinstance(reader, Clamp):
         return True
     producer = plan.graph.producers[value.name]
-    if isinstance(reader, (Add, Sub)) and isinstance(producer, (Conv, Linear)):
+    if isinstance(reader, (Add, Sub)) and isinstance(producer, Layer):
         other = reader.b if reader.a.name == value.name else reader.a
         known = plan.forms.get(other.name)
-        late = known is None and isinstance(plan.graph.producers.get(other.name), (Conv, Linear))
+        late = known is None and isinstance(plan.graph.producers.get(other.name), Layer)
         # Of two accumulators the later one is left to the add, so that one buffer of i32 is enough.
         return value.type.shape == reader.result.type.shape and not (late and alone(plan, other))
     return False
@@ -226,7 +191,7 @@ def alone(plan: Plan, value: Value) -> bool:
 
 def continues(plan: Plan, reader: Op, source: str) -> bool:
     """Whether `reader` is one more step of a function of `source`."""
-    if not isinstance(reader, (Unary, PRelu, BatchNorm, *BINARY)):
+    if not isinstance(reader, Elementwise):
         return False
     for v in reader.operands:
         if plan.forms_before(v.name) is Form.CONSTANT:
@@ -237,10 +202,15 @@ def continues(plan: Plan, reader: Op, source: str) -> bool:
     return True
 
 
+def is_move(op: Op) -> bool:
+    """Whether the result is stored as the one operand is."""
+    return isinstance(op, Selection) and not isinstance(op, Concat)
+
+
 def share(plan: Plan, op: Op) -> None:
     """Moves keep their operand's quantization; a concat's operands and result have one."""
     result = op.results[0].name
-    if isinstance(op, MOVES):
+    if is_move(op):
         moved = op.operands[0].name
         if moved in plan.fixed:
             plan.fixed.add(result)

@@ -12,12 +12,13 @@ from qir.ir.errors import PassError, listed
 from qir.ir.fixed import Rounding
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Loc, Op, Value
-from qir.ir.ops import Concat, Constant, Conv, Dequantize, Linear, Quantize, ScaleGroups
+from qir.ir.ops import Concat, Constant, Dequantize, Quantize, ScaleGroups
+from qir.ir.ops.kinds import Layer
 from qir.ir.types import I16, Array, Quant
 from qir.passes.bits.choice import Bits
 from qir.passes.calibrate.ranges import Ranges
 from qir.passes.infra.manager import Claim, Pass, Record, changes, register
-from qir.passes.quantize.placement import FIXED, MOVES, Form, Plan, plan_quantization
+from qir.passes.quantize.placement import Form, Plan, is_move, plan_quantization
 from qir.passes.quantize.weights import Kept, quantize_weights, storage_of
 from qir.passes.quantize.widths import BYTE, Widths, activation_widths
 
@@ -64,7 +65,7 @@ class QuantizeGraph(Pass):
 
 
 def _check_names(graph: Graph, bits: Mapping[str, Bits]) -> None:
-    layers = {op.names[0] for op in graph.ops if isinstance(op, (Conv, Linear))}
+    layers = {op.names[0] for op in graph.ops if isinstance(op, Layer)}
     unknown = [f"{name}: {bits[name]}" for name in bits if name not in layers]
     if unknown:
         raise PassError(
@@ -86,9 +87,10 @@ def choose_quants(plan: Plan, ranges: Ranges | None, widths: Widths) -> Mapping[
             continue
         bits = widths.stored[paired[0]]
         makers = {type(maker(plan, n)) for n in paired}
-        if len(makers) == 1 and (known := next(iter(makers))) in FIXED and bits <= BYTE:
-            low, high, parts = FIXED[known]
-            step = (high - low) / (parts >> (8 - bits))
+        first = maker(plan, paired[0])
+        if len(makers) == 1 and first is not None and first.range_is_open and bits <= BYTE:
+            low, high = first.range
+            step = (high - low) / (1 << bits)
             quant = Quant.per_tensor(storage_of(bits, False), step, round(-low / step))
         elif (quant_ := border_quant(plan, group)) is not None:
             quant = quant_
@@ -180,7 +182,7 @@ class Emission:
             self._pair(v.name, None)
         for op in self.graph.ops:
             new = op.rebind(lambda v: self.now[v.name])
-            if isinstance(op, (Conv, Linear)):
+            if isinstance(op, Layer):
                 new = self._with_weights(op, self._with_input(op, new))
             if isinstance(op, Concat):
                 new = self._with_edges(op, new)
@@ -195,7 +197,7 @@ class Emission:
         """Remember how a stored value is quantized."""
         if isinstance(op, Dequantize):
             self.quant[name] = op.x.type.quant
-        elif isinstance(op, MOVES) and op.operands[0].name in self.quant:
+        elif is_move(op) and op.operands[0].name in self.quant:
             self.quant[name] = self.quant[op.operands[0].name]
         elif name in self.plan.given:
             self.quant[name] = self.plan.given[name]
@@ -230,9 +232,9 @@ class Emission:
         ]
         return replace(new, xs=tuple(xs))
 
-    def _with_input(self, op: Conv | Linear, new: Op) -> Op:
+    def _with_input(self, op: Layer, new: Op) -> Op:
         """An input that is stored in more bits than this layer reads goes through a pair more."""
-        assert isinstance(new, (Conv, Linear))
+        assert isinstance(new, Layer)
         quant = self._read_quant(op)
         if quant is None or quant == self.quant.get(op.x.name):
             return new
@@ -241,7 +243,7 @@ class Emission:
             self.narrow[key] = self._through(f"{op.x.name}_u{key[1]}", new.x, quant, op)
         return replace(new, x=self.narrow[key])
 
-    def _read_quant(self, op: Conv | Linear) -> Quant | None:
+    def _read_quant(self, op: Layer) -> Quant | None:
         """The quantization that a layer reads its input in, None where it is not stored."""
         width = self.widths.read.get(op.names[0])
         if width is None or op.x.name not in self.quants or self.options.ranges is None:
@@ -249,8 +251,8 @@ class Emission:
         low, high = group_range(self.plan, self.options.ranges, [op.x.name], 1 << width)
         return quant_of_range(low, high, width)
 
-    def _with_weights(self, op: Conv | Linear, new: Op) -> Op:
-        assert isinstance(new, (Conv, Linear))
+    def _with_weights(self, op: Layer, new: Op) -> Op:
+        assert isinstance(new, Layer)
         w = self._array(op.w)
         if w is None or not op.w.type.is_float:
             return new

@@ -14,7 +14,7 @@ from qir.ir.graph import Graph
 from qir.ir.types import Array
 from qir.passes.infra.manager import Miss, Pass, Record
 from qir.passes.infra.tasks import Processes, Store, Task, Tell, quiet, run_tasks
-from qir.passes.rounding.stored_weights import (
+from qir.passes.quantize.stored_weights import (
     StoredWeights,
     layers_of,
     stored_weights,

@@ -25,7 +25,7 @@ from qir.ir.text.file import load_graph, save_graph
 from qir.ir.text.parser import parse
 from qir.ir.text.printer import text
 from qir.passes import pipelines
-from qir.passes.infra.case_file import check, read_cases, update
+from qir.passes.case_file import check, read_cases, update
 from qir.passes.infra.manager import ENTRY_POINTS, PASSES, Manager, Pass, Pipeline, Record, find
 from qir.report.tables import table
 

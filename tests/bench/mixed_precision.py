@@ -26,11 +26,11 @@ from qir.passes.bits.assign import assign
 from qir.passes.bits.choice import Bits
 from qir.passes.bits.closed_form import allocate_bits
 from qir.passes.bits.costs import average_limits, measured_layer
-from qir.passes.bits.mixed_precision import layer_works
 from qir.passes.calibrate.ranges import Ranges, calibrate
 from qir.passes.infra.manager import Manager
 from qir.passes.infra.rebatch import rebatch
 from qir.passes.infra.tasks import Store
+from qir.passes.mixed_precision import layer_works
 from qir.passes.sensitivity.measure import Effort, measure_sensitivities
 from qir.passes.sensitivity.table import Sensitivities
 from qir.passes.transform.channel_ranges import first_samples

@@ -10,8 +10,8 @@ import pytest
 from qir.ir.errors import ParseError, PassError, QirError
 from qir.ir.op import Op, Value
 from qir.ir.ops import Neg, Relu
+from qir.passes.case_file import check, read_cases, update
 from qir.passes.infra import manager
-from qir.passes.infra.case_file import check, read_cases, update
 from qir.passes.infra.manager import KEEPS_BITS, Claim, Miss, register
 from qir.passes.infra.rewriter import RewritePass, Site
 

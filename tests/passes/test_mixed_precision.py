@@ -15,7 +15,7 @@ from qir.ir.ops import Add, Concat, Constant, Conv, Relu
 from qir.ir.types import F32, Tensor
 from qir.passes.bits.choice import Bits
 from qir.passes.bits.costs import LATENCY, SIZE
-from qir.passes.bits.mixed_precision import (
+from qir.passes.mixed_precision import (
     MixedPrecision,
     graph_rules,
     layer_ops,

@@ -16,9 +16,10 @@ import pytest
 
 from qir import runtime
 from qir.backends import build
-from qir.backends.artifact import elf, folder
+from qir.backends.artifact import folder
 from qir.backends.artifact.artifact import Artifact
 from qir.backends.c.entry import identifier
+from qir.backends.toolchain import elf
 from qir.ir.errors import ArtifactError, LowerError
 from qir.ir.fixed import Rounding
 from qir.ir.interpret import interpret

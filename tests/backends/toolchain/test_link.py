@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from qir.backends import find
-from qir.backends.artifact import elf
+from qir.backends.toolchain import elf
 from qir.backends.toolchain.link import link, toolchain
 from qir.ir.errors import LowerError
 

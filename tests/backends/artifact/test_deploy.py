@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from qir.backends import build
-from qir.backends.artifact import elf
 from qir.backends.artifact.artifact import Artifact
 from qir.backends.c import entry
 from qir.backends.targets import TARGETS, find
+from qir.backends.toolchain import elf
 from qir.backends.toolchain.link import link, toolchain
 from qir.ir.target import PYTHON
 from tests.small_graphs import artifact, residual_network
