@@ -187,9 +187,7 @@ def _bench(commands: Any) -> None:
 
 
 def _report(commands: Any) -> None:
-    p = _command(
-        commands, "report", "commands", "show_report", "tell what a program is made of"
-    )
+    p = _command(commands, "report", "commands", "show_report", "tell what a program is made of")
     _artifact(p)
     p.add_argument("--html", type=Path, metavar="PAGE", help="write it as one web page")
     p.add_argument("--json", action="store_true", help="print it as JSON")
