@@ -25,7 +25,7 @@ from qir.passes.bits.costs import (
     measured_layer,
 )
 from qir.passes.bits.groups import Rules
-from qir.passes.quantize.placement import CLAMPS, MOVES
+from qir.passes.canonicalize.layout.move_dequantize import MOVES
 from qir.passes.sensitivity.measure import Effort
 
 OwnLoss = Callable[[Any, Any], Any]
@@ -189,7 +189,7 @@ def _meeting(graph: Graph) -> list[list[str]]:
 
 def _layer_behind(graph: Graph, name: str) -> str | None:
     maker: Op | None = graph.producers.get(name)
-    while isinstance(maker, (*CLAMPS, *MOVES)):
+    while isinstance(maker, (Relu, Clip, *MOVES)):
         maker = graph.producers.get(maker.operands[0].name)
     return maker.names[0] if maker is not None and _is_layer(graph, maker) else None
 
