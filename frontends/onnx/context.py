@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from onnx import AttributeProto, NodeProto, numpy_helper
 
-from qir.frontends.onnx.operands import Known, Operand, as_float, shape_of
+from qir.frontends.onnx.operands import ConstantOperand, Operand, as_float, shape_of
 from qir.frontends.onnx.read.names import sanitized
-from qir.frontends.onnx.writer import Pool
+from qir.frontends.onnx.writer import GraphWriter
 from qir.ir import ops
 from qir.ir.errors import FrontendError, VerifyError
 from qir.ir.op import Loc, Op, Value
@@ -22,22 +22,22 @@ from qir.ir.types import Array
 MAX_ELEMENTS = 1 << 31  # of one tensor: 8 GiB of floats, far over any real activation
 
 
-class Site:
-    """What a converter sees: `at.real(0)`, `at.integer("axis", 1)`, `at.result(Relu(x))`.
+class ImportContext:
+    """What a converter sees: `ctx.real(0)`, `ctx.integer("axis", 1)`, `ctx.result(Relu(x))`.
 
     Every fault is raised by `refuse`, and the importer lists it under the node's name.
     """
 
     def __init__(
-        self, node: NodeProto, operands: Sequence[Operand | None], opset: int, pool: Pool
+        self, node: NodeProto, operands: Sequence[Operand | None], opset: int, writer: GraphWriter
     ) -> None:
-        self.node, self.opset, self.pool = node, opset, pool
+        self.node, self.opset, self.writer = node, opset, writer
         self.operands = tuple(operands)
         self.outputs = tuple(node.output)
         self._attributes = {a.name: a for a in node.attribute}
-        self.loc = Loc(f"{pool.file} node {node.name or next(filter(None, self.outputs), '')}")
+        self.loc = Loc(f"{writer.file} node {node.name or next(filter(None, self.outputs), '')}")
 
-    def before(self, suffix: str) -> Site:
+    def before(self, suffix: str) -> ImportContext:
         """The same node, whose results are a step on the way to its own."""
         inner = copy(self)
         inner.outputs = tuple(f"{name}.{suffix}" if name else "" for name in self.outputs)
@@ -154,7 +154,7 @@ class Site:
     def _add(self, op: Op, name: str) -> Value:
         placed = replace(op, loc=self.loc)
         try:
-            value = self.pool.builder.add(placed, sanitized(name))
+            value = self.writer.builder.add(placed, sanitized(name))
         except VerifyError as e:  # which node it is, the importer says already
             rule = e.text.removeprefix(f"{placed}: ")
             raise FrontendError(f"{op.mnemonic}: {rule}", e.hint) from e
@@ -167,12 +167,12 @@ class Site:
 
     def valued(self, operand: Operand) -> Value:
         """A constant written into the graph; a value as it is."""
-        return operand if isinstance(operand, Value) else self.pool.constant(operand)
+        return operand if isinstance(operand, Value) else self.writer.constant(operand)
 
     def valued_real(self, operand: Operand) -> Value:
         """A float value; stored integers are refused, a constant's integers become floats."""
-        if isinstance(operand, Known) and not operand.is_float:
-            operand = Known(as_float(operand.array), operand.name)
+        if isinstance(operand, ConstantOperand) and not operand.is_float:
+            operand = ConstantOperand(as_float(operand.array), operand.name)
         found = self.valued(operand)
         if not found.type.is_float:
             self.refuse(
@@ -185,21 +185,23 @@ class Site:
     def constant(self, array: npt.ArrayLike, suffix: str) -> Value:
         """A float constant of the node's own."""
         stem = next(filter(None, self.outputs), self.node.op_type)
-        return self.pool.constant(Known(as_float(np.asarray(array)), f"{stem}.{suffix}"))
+        return self.writer.constant(
+            ConstantOperand(as_float(np.asarray(array)), f"{stem}.{suffix}")
+        )
 
     # -- moving operands: constants now, values by an op
 
     def transposed(self, operand: Operand, perm: Sequence[int]) -> Operand:
         if tuple(perm) == tuple(range(len(perm))):
             return operand
-        if isinstance(operand, Known):
+        if isinstance(operand, ConstantOperand):
             return operand.transposed(perm)
         return self.emit(ops.Transpose(operand, tuple(perm)))
 
     def reshaped(self, operand: Operand, shape: Sequence[int]) -> Operand:
         if tuple(shape) == shape_of(operand):
             return operand
-        if isinstance(operand, Known):
+        if isinstance(operand, ConstantOperand):
             moved = operand.reshaped(shape)
             if moved is not None:
                 return moved

@@ -9,8 +9,8 @@ from typing import Any
 import onnx
 from onnx import NodeProto
 
-from qir.frontends.onnx.context import Site
-from qir.frontends.onnx.operands import Known, Operand
+from qir.frontends.onnx.context import ImportContext
+from qir.frontends.onnx.operands import ConstantOperand, Operand
 from qir.frontends.onnx.quantized.inputs import with_scales
 from qir.frontends.onnx.read.constants import constant
 from qir.frontends.onnx.read.fold import FOLDED, fold
@@ -20,7 +20,7 @@ from qir.frontends.onnx.read.load import DEFAULT_DOMAINS, Model, load, versions
 from qir.frontends.onnx.read.names import sanitized
 from qir.frontends.onnx.read.order import ordered, reads_of, shown
 from qir.frontends.onnx.table import hint_for, lookup
-from qir.frontends.onnx.writer import Pool
+from qir.frontends.onnx.writer import GraphWriter
 from qir.ir.errors import FrontendError, QirError, listed
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Value
@@ -63,12 +63,12 @@ def import_onnx(
 
 
 class _Importer:
-    """The state of one import: the pool that collects the graph, and the faults so far."""
+    """The state of one import: the writer that collects the graph, and the faults so far."""
 
     def __init__(self, model: Model) -> None:
         self.model = model
         stem = Path(model.file).stem if model.folder is not None else model.proto.graph.name
-        self.pool = Pool(model.file, Builder(sanitized(stem or "model"), "imported"))
+        self.writer = GraphWriter(model.file, Builder(sanitized(stem or "model"), "imported"))
         self.library = Library(model.proto.functions, model.file)
         self.faults: list[str] = []
         self.read: set[str] = set()  # every name that a node or an output reads
@@ -84,14 +84,14 @@ class _Importer:
         infos = [i for i in proto.input if i.name not in scope]
         types = input_types(infos, batch, shapes, self.model.file)
         for name, type_ in with_scales(types, proto.node, scope).items():
-            scope[name] = self.pool.builder.input(sanitized(name), type_)
+            scope[name] = self.writer.builder.input(sanitized(name), type_)
         self.nodes(proto.node, scope, [o.name for o in proto.output], self.model.opsets)
         outputs = [self.output(o.name, scope) for o in proto.output]
         if self.faults:
             count = f"{len(self.faults)} node{'s' * (len(self.faults) > 1)}"
             head = f"{self.model.file}: {count} cannot be imported"
             raise FrontendError(listed(head, self.faults, shown=len(self.faults)))
-        graph = self.pool.builder.finish(
+        graph = self.writer.builder.finish(
             [o for o in outputs if o is not None], [o.name for o in proto.output]
         ).without_dead_code()
         verify(graph)
@@ -102,7 +102,7 @@ class _Importer:
             where = f"{self.model.file} output {name!r}"
             raise FrontendError(f"{where}: defined nowhere, a definition is needed")
         found = scope[name]
-        return self.pool.constant(found) if isinstance(found, Known) else found
+        return self.writer.constant(found) if isinstance(found, ConstantOperand) else found
 
     def constants(self, proto: Any, outer: Scope) -> Scope:
         """A new scope inside `outer` with the initializers of `proto`."""
@@ -113,7 +113,7 @@ class _Importer:
                 where = f"{self.model.file} initializer {tensor.name!r}"
                 raise FrontendError(f"{where}: defined twice, once is needed")
             own.add(tensor.name)
-            scope[tensor.name] = Known(self.model.array(tensor), tensor.name)
+            scope[tensor.name] = ConstantOperand(self.model.array(tensor), tensor.name)
         return scope
 
     def nodes(
@@ -149,18 +149,21 @@ class _Importer:
         if not domain and node.op_type == "If":
             return self.branch(node, operands, scope, opsets)
         refused = any(o is None for o, name in zip(operands, node.input, strict=True) if name)
-        arrays = [o.array if isinstance(o, Known) and o.quant is None else None for o in operands]
+        arrays = [
+            o.array if isinstance(o, ConstantOperand) and o.quant is None else None
+            for o in operands
+        ]
         is_constant = all(a is not None or not n for a, n in zip(arrays, node.input, strict=True))
         can_fold = not domain and node.op_type in FOLDED
         if can_fold and is_constant:
             folded = fold(node, arrays, version)
-            return [Known(a, name) for a, name in zip(folded, node.output, strict=True)]
+            return [ConstantOperand(a, name) for a, name in zip(folded, node.output, strict=True)]
         convert = lookup(domain, node.op_type)
         if convert is None and not (refused and can_fold):
             raise FrontendError("no such op in qir", hint_for(domain, node.op_type))
         if convert is None or refused:
             return []
-        found = convert(Site(node, operands, version, self.pool))
+        found = convert(ImportContext(node, operands, version, self.writer))
         results = found if isinstance(found, tuple) else (found,)
         for at, name in enumerate(node.output):
             if at >= len(results) and name in self.read:
@@ -173,7 +176,7 @@ class _Importer:
         """The results of the branch that a constant condition takes; the other is not looked at."""
         if not operands or operands[0] is None:
             return []
-        if not isinstance(operands[0], Known) or operands[0].array.size != 1:
+        if not isinstance(operands[0], ConstantOperand) or operands[0].array.size != 1:
             raise FrontendError(
                 "the condition is computed at run time, a constant is needed",
                 "give all dimensions of the inputs (batch, shapes), so that it can be folded",

@@ -20,7 +20,7 @@ FLOATS = ("float32", "float16", "bfloat16", "float64")
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
+class ConstantOperand:
     """A constant: the array as the model has it; with `quant`, it stands for the reals of it."""
 
     array: Array
@@ -35,7 +35,7 @@ class Known:
     def is_float(self) -> bool:
         return self.quant is not None or self.array.dtype.name in FLOATS
 
-    def transposed(self, perm: Sequence[int]) -> Known:
+    def transposed(self, perm: Sequence[int]) -> ConstantOperand:
         """Axis k of the result is axis perm[k]; the quantization follows."""
         q = self.quant
         if q is not None and q.axis is not None:
@@ -43,9 +43,9 @@ class Known:
             if q.block is not None:
                 scale, zero = scale.transpose(perm), zero.transpose(perm)
             q = Quant(q.storage, Data(scale), Data(zero), list(perm).index(q.axis), q.block)
-        return Known(self.array.transpose(perm), self.name, q)
+        return ConstantOperand(self.array.transpose(perm), self.name, q)
 
-    def reshaped(self, shape: Sequence[int]) -> Known | None:
+    def reshaped(self, shape: Sequence[int]) -> ConstantOperand | None:
         """The elements in another shape; None where a quantization cannot follow."""
         q, to = self.quant, tuple(shape)
         if q is not None and q.axis is not None:
@@ -53,14 +53,14 @@ class Known:
             if q.block is not None or axis is None:
                 return None
             q = Quant(q.storage, q.scale, q.zero_point, axis)
-        return Known(self.array.reshape(to), self.name, q)
+        return ConstantOperand(self.array.reshape(to), self.name, q)
 
 
-Operand = Known | Value
+Operand = ConstantOperand | Value
 
 
 def shape_of(operand: Operand) -> tuple[int, ...]:
-    return operand.shape if isinstance(operand, Known) else operand.type.shape
+    return operand.shape if isinstance(operand, ConstantOperand) else operand.type.shape
 
 
 def stored_int(array: Array) -> Int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from qir.frontends.onnx.context import Site
+from qir.frontends.onnx.context import ImportContext
 from qir.frontends.onnx.operands import Operand
 from qir.frontends.onnx.ops import (
     cast,
@@ -24,7 +24,7 @@ from qir.frontends.onnx.ops.elementwise import binary, many, unary
 from qir.frontends.onnx.quantized import operators as quantized
 from qir.ir import ops
 
-Converter = Callable[[Site], Operand | tuple[Operand, ...]]
+Converter = Callable[[ImportContext], Operand | tuple[Operand, ...]]
 
 DEFAULT: dict[str, Converter] = {
     "Abs": unary(ops.Abs),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qir.frontends.onnx.operands import FLOATS, Known, as_float, stored_int
+from qir.frontends.onnx.operands import FLOATS, ConstantOperand, as_float, stored_int
 from qir.frontends.onnx.read.names import sanitized
 from qir.ir import ops
 from qir.ir.data import Data
@@ -14,14 +14,14 @@ from qir.ir.op import Loc, Value
 from qir.ir.types import Array, Elem, Quant, elem_of
 
 
-class Pool:
+class GraphWriter:
     """The builder, the name of the file, and the constants written so far."""
 
     def __init__(self, file: str, builder: Builder) -> None:
         self.file, self.builder = file, builder
         self._written: dict[tuple[str, Data, Elem], Value] = {}
 
-    def constant(self, known: Known) -> Value:
+    def constant(self, known: ConstantOperand) -> Value:
         """`known` as a value: floats as f32; with a quantization the stored integers, dequantized.
 
         Errors: FrontendError for NaN, infinity, no elements, or a type without counterpart.
@@ -37,20 +37,20 @@ class Pool:
             self._written[key] = self._write(known, key[1], elem)
         return self._written[key]
 
-    def stored(self, known: Known, quant: Quant) -> Value:
+    def stored(self, known: ConstantOperand, quant: Quant) -> Value:
         """Integers of the model as a constant of `quant`, not dequantized."""
         loc = Loc(f"{self.file} constant {known.name}")
         data = Data(known.array.astype(quant.carrier))
         return self.builder.add(ops.Constant(data, quant, loc=loc), sanitized(known.name))
 
-    def _write(self, known: Known, data: Data, elem: Elem) -> Value:
+    def _write(self, known: ConstantOperand, data: Data, elem: Elem) -> Value:
         loc, name = Loc(f"{self.file} constant {known.name}"), sanitized(known.name)
         if known.quant is None:
             return self.builder.add(ops.Constant(data, elem, loc=loc), name)
         kept = self.builder.add(ops.Constant(data, elem, loc=loc), f"{name}.stored")
         return self.builder.add(ops.Dequantize(kept, loc=loc), name)
 
-    def _stored(self, known: Known, where: str) -> tuple[Array, Elem]:
+    def _stored(self, known: ConstantOperand, where: str) -> tuple[Array, Elem]:
         array = known.array
         if known.quant is not None:
             return array.astype(known.quant.carrier), known.quant

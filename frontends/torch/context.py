@@ -44,7 +44,7 @@ class Missing:
 
 
 @dataclass(frozen=True)
-class Stored:
+class QuantizedConstant:
     """A constant of quantized weights: integers, and the reals they stand for."""
 
     integers: torch.Tensor
@@ -55,17 +55,19 @@ class Stored:
     def shape(self) -> tuple[int, ...]:
         return tuple(self.integers.shape)
 
-    def permuted(self, perm: Sequence[int]) -> Stored:
+    def permuted(self, perm: Sequence[int]) -> QuantizedConstant:
         axis = self.quant.axis
         moved = None if axis is None else list(perm).index(axis)
-        return Stored(self.integers.permute(*perm), replace(self.quant, axis=moved), self.name)
+        return QuantizedConstant(
+            self.integers.permute(*perm), replace(self.quant, axis=moved), self.name
+        )
 
 
-Held = Value | torch.Tensor | Stored | Missing  # what a torch tensor is at import
+Operand = Value | torch.Tensor | QuantizedConstant | Missing  # what a torch tensor is at import
 Number = int | float | bool
 
 
-class Site:
+class ImportContext:
     """One node of the torch graph: rules add ops through it; names and places come unasked."""
 
     def __init__(
@@ -82,34 +84,34 @@ class Site:
 
     # -- operands
 
-    def value(self, held: Held | Number) -> Value:
+    def value(self, held: Operand | Number) -> Value:
         """`held` as a value of the graph; constants and numbers become f32 constants."""
         match held:
             case Value():
                 return held
             case Missing(what, needed):
                 raise Unsupported(what, needed)
-            case Stored():
+            case QuantizedConstant():
                 return self._stored(held)
             case torch.Tensor():
                 return self._constant(held, held, ())
             case _:
                 return self._scalar(float(held))
 
-    def weight(self, held: Held, *perm: int) -> Value:
+    def weight(self, held: Operand, *perm: int) -> Value:
         """The operand with its axes permuted: now when it is constant, else by a transpose."""
         match held:
             case torch.Tensor():
                 return self._constant(held, held.permute(*perm), perm)
-            case Stored():
+            case QuantizedConstant():
                 return self._stored(held.permuted(perm))
             case _:
                 return self.transpose(self.value(held), *perm)
 
-    def optional(self, held: Held | None) -> Value | None:
+    def optional(self, held: Operand | None) -> Value | None:
         return None if held is None else self.value(held)
 
-    def constant(self, held: Held | Number, what: str) -> torch.Tensor:
+    def constant(self, held: Operand | Number, what: str) -> torch.Tensor:
         """The operand as a tensor known now; Unsupported when it is computed from the inputs."""
         if isinstance(held, torch.Tensor):
             return held
@@ -147,7 +149,7 @@ class Site:
             self._cache[x, "f32"] = self._emit(Constant.of(np.float32(x), F32), None)
         return self._cache[x, "f32"]
 
-    def _stored(self, held: Stored) -> Value:
+    def _stored(self, held: QuantizedConstant) -> Value:
         integers = held.integers.detach().to("cpu", torch.int64).contiguous().numpy()
         return self.add(Dequantize(self._emit(Constant.of(integers, held.quant), held.name)))
 

@@ -24,7 +24,7 @@ CONSTANT = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
 
 
 @dataclass(frozen=True)
-class Program:
+class TorchGraph:
     """A torch graph with all that its placeholders and attributes stand for."""
 
     name: str
@@ -37,7 +37,7 @@ class Program:
     output_names: tuple[str, ...]
 
 
-def to_program(model: Any, example_inputs: Sequence[Any] | torch.Tensor | None) -> Program:
+def to_program(model: Any, example_inputs: Sequence[Any] | torch.Tensor | None) -> TorchGraph:
     """`model` as a program of functional ATen operators, as whole as the table knows them.
 
     Errors: FrontendError for a model of another kind, inputs that do not fit, and all that
@@ -93,7 +93,7 @@ def in_inference(model: torch.nn.Module) -> Iterator[None]:
 
 def of_exported(
     program: ExportedProgram, examples: tuple[torch.Tensor, ...] | None, name: str | None = None
-) -> Program:
+) -> TorchGraph:
     """The program, made functional; operators without a rule are decomposed to core ATen."""
     core = decomposed(program)
     check_stateless(core, name or "program")
@@ -115,7 +115,7 @@ def of_exported(
     returned = [s.arg for s in signature.output_specs if s.kind is OutputKind.USER_OUTPUT]
     by_name = {n.name: n for n in nodes}
     outputs = [by_name.get(getattr(a, "name", ""), a) for a in returned]
-    return Program(
+    return TorchGraph(
         name or module_name(nodes),
         nodes,
         input_shapes(inputs, examples),
@@ -155,7 +155,7 @@ def decomposed(program: ExportedProgram) -> ExportedProgram:
             ) from e
 
 
-def of_graph_module(model: GraphModule, examples: tuple[torch.Tensor, ...] | None) -> Program:
+def of_graph_module(model: GraphModule, examples: tuple[torch.Tensor, ...] | None) -> TorchGraph:
     """A graph of functional ATen operators, as it is."""
     nodes = tuple(model.graph.nodes)
     constants = {}
@@ -164,7 +164,7 @@ def of_graph_module(model: GraphModule, examples: tuple[torch.Tensor, ...] | Non
             constants[node.name] = (str(node.target), operator.attrgetter(str(node.target))(model))
     check_tensors(dict(constants.values()))
     leaves, spec = pytree.tree_flatten(nodes[-1].args[0])
-    return Program(
+    return TorchGraph(
         type(model).__name__,
         nodes,
         input_shapes([n for n in nodes if n.op == "placeholder"], examples),

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from qir.frontends.torch.context import Labels, Missing, Site, Stored, symbol
-from qir.frontends.torch.export import Program, first_line, to_program
+from qir.frontends.torch.context import ImportContext, Labels, Missing, QuantizedConstant, symbol
+from qir.frontends.torch.export import TorchGraph, first_line, to_program
 from qir.frontends.torch.ops import (
     activation,
     conv,
@@ -64,13 +64,13 @@ def import_torch(model: Any, example_inputs: Sequence[Any] | torch.Tensor | None
             nearest form that can.
     """
     program = to_program(model, example_inputs)
-    return Walk(program).graph()
+    return _Importer(program).graph()
 
 
-class Walk:
+class _Importer:
     """One pass over a program: what each node has become, and what was wrong."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: TorchGraph) -> None:
         self.program = program
         self.builder = Builder(symbol(program.name), "imported")
         self.held: dict[Node, Any] = {}
@@ -103,7 +103,9 @@ class Walk:
         if held is UNKNOWN:
             return Value("unknown", Tensor((), F32))
         try:
-            return Site(self.builder, node.name, loc_of(node), self.labels, self.cache).value(held)
+            return ImportContext(
+                self.builder, node.name, loc_of(node), self.labels, self.cache
+            ).value(held)
         except Unsupported as e:
             self.faults.append(f"output {node.name}: {e}")
             return Value("unknown", Tensor((), F32))
@@ -112,7 +114,9 @@ class Walk:
         """What the node becomes; a fault is noted, and its results stand in by their types."""
         args, kwargs = torch.fx.node.map_aggregate((node.args, dict(node.kwargs)), self.resolved)
         operands = [
-            held for held in flat((args, kwargs)) if isinstance(held, (Value, Stored, Missing))
+            held
+            for held in flat((args, kwargs))
+            if isinstance(held, (Value, QuantizedConstant, Missing))
         ]
         is_region = isinstance(node.target, torch._ops.HigherOrderOperator)
         if not is_region and any(held is UNKNOWN for held in flat((args, kwargs))):
@@ -150,8 +154,8 @@ class Walk:
             return self.folded(node, args, kwargs)
         if rule is None:
             raise Unsupported("not supported", f"nearest is {nearest(name)}")
-        site = Site(self.builder, label(node), loc_of(node), self.labels, self.cache)
-        return rule.apply(site, *args, **kwargs)
+        ctx = ImportContext(self.builder, label(node), loc_of(node), self.labels, self.cache)
+        return rule.apply(ctx, *args, **kwargs)
 
     def folded(self, node: Node, args: Any, kwargs: Any) -> Any:
         """A constant node's result; a view of a parameter keeps the parameter's name."""

@@ -21,7 +21,7 @@ class Unsupported(Exception):
 
 @dataclass(frozen=True)
 class Rule:
-    """How one operator imports: `apply(site, *args, **kwargs)`, parameters as in its ATen schema.
+    """How one operator imports: `apply(ctx, *args, **kwargs)`, parameters as in its ATen schema.
 
     With `folds`, a node whose operands are all constants is run by torch at import instead.
     """

@@ -9,7 +9,8 @@ import numpy as np
 
 from qir.ir.fixed import Rounding, round_real
 from qir.ir.op import Op, Value
-from qir.ir.ops import Constant, Conv, Linear, MatMul, ScaleGroups
+from qir.ir.ops import Constant, MatMul, ScaleGroups
+from qir.ir.ops.kinds import Layer
 from qir.ir.types import I32, Array, Quant
 from qir.passes.integer.forms import Form, Lowering, NoInteger, Stored, Sum, Term
 from qir.passes.integer.rules import (
@@ -24,7 +25,7 @@ from qir.passes.integer.rules import (
 )
 
 
-@rule(Conv, Linear)
+@rule(Layer)
 class Layers(Rule):
     """conv(x, w, b) -> sum(conv on stored x and w, bias = half_up(b / (sx * sw)) as i32)"""
 
@@ -41,7 +42,7 @@ class Layers(Rule):
         stored_operands([x])
         return Answer(Kind.SUM)
 
-    def lower(self, op: Conv | Linear, at: Lowering, answer: Answer) -> Form:
+    def lower(self, op: Layer, at: Lowering, answer: Answer) -> Form:
         x, w = at.stored(op.x), weights(op.w, at)
         scale = x.type.quant.scale.array * w.type.quant.scale.array
         bias = None if op.bias is None else integer_bias(op, op.bias, scale, at)
@@ -75,7 +76,7 @@ class Groups(Rule):
         return Stored(at.emit(replace(op, w=w, mult=mult), op.names[0], op.loc), is_known=True)
 
 
-def integer_bias(op: Conv | Linear, bias: Value, scale: Array, at: Lowering) -> Value:
+def integer_bias(op: Layer, bias: Value, scale: Array, at: Lowering) -> Value:
     """The bias in steps of the accumulator; NoInteger when it does not fit i32."""
     reals = at.reals(bias)
     steps = round_real(reals / scale, Rounding.HALF_UP)

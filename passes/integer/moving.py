@@ -3,22 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from qir.ir.op import Op
-from qir.ir.ops import (
-    Concat,
-    Constant,
-    Expand,
-    Gather,
-    MaxPool,
-    Pad,
-    PadMode,
-    ReduceMax,
-    Reshape,
-    Slice,
-    Transpose,
-)  # fmt: skip
+from qir.ir.ops import Concat, Constant, Pad, PadMode
+from qir.ir.ops.kinds import Selection
 from qir.ir.types import Quant
 from qir.passes.integer.forms import Form, Lowering, NoInteger, Stored
 from qir.passes.integer.rules import (
@@ -34,7 +22,7 @@ from qir.passes.integer.rules import (
 )
 
 
-@rule(Reshape, Transpose, Slice, Gather, Expand, MaxPool, ReduceMax, Pad)
+@rule(Selection)
 class Moves(Rule):
     """move(x) -> move on stored x"""
 
@@ -49,7 +37,7 @@ class Moves(Rule):
 
     def lower(self, op: Op, at: Lowering, answer: Answer) -> Form:
         x = at.stored(op.operands[0])
-        moved = op.rebind(lambda _: x)
+        moved = op.on(x)
         if answer.is_known and isinstance(source := at.builder.producer(x), Constant):
             moved = Constant.of(moved.evaluate(source.value.array), x.type.elem)
         return Stored(at.emit(moved, op.names[0], op.loc), answer.is_known)
@@ -77,4 +65,4 @@ class Concats(Rule):
                 raise NoInteger(
                     f"operand {x} is {other}, {op.xs[0]} is {first}: one type is needed"
                 )
-        return Stored(at.emit(replace(op, xs=xs), op.names[0], op.loc))
+        return Stored(at.emit(op.on(*xs), op.names[0], op.loc))

@@ -151,9 +151,10 @@ def ask(op: Op, operands: Sequence[Operand]) -> Answer | Needs:
     """
     kind = rule_of(op)
     is_float = all(v.type.is_float for v in (*op.operands, *op.results))
-    if operands and is_float and all(operand.is_known for operand in operands):
-        if not (kind.moves and all(operand.is_stored for operand in operands)):
-            return Answer(Kind.FIXED, is_known=True)
+    is_known = bool(operands) and all(operand.is_known for operand in operands)
+    is_moved = kind.moves and all(operand.is_stored for operand in operands)
+    if is_known and is_float and not is_moved:
+        return Answer(Kind.FIXED, is_known=True)
     return kind.ask(op, operands)
 
 

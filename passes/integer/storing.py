@@ -12,15 +12,13 @@ from qir.ir.fixed import Dyadic, Rounding
 from qir.ir.op import Loc, Op, Value
 from qir.ir.ops import (
     Constant,
-    Conv,
     Dequantize,
-    Linear,
     Lookup,
-    MatMul,
     Quantize,
     Requantize,
     SoftmaxFixed,
 )
+from qir.ir.ops.kinds import Contraction
 from qir.ir.ops.quantize import quantized
 from qir.ir.types import I32, Array, Quant
 from qir.passes.integer.forms import (
@@ -132,7 +130,7 @@ def requantized(form: Sum, op: Quantize, name: str, at: Lowering) -> Stored:
         raise NoInteger(f"scales of {', '.join(map(str, xs))} against {to}: {e.text}") from e
     ends = quantized(np.array([form.low, form.high]), to, op.rounding)
     low, high = int(ends[0]), int(ends[1])
-    fuses = any(isinstance(at.builder.producer(x), (Conv, Linear, MatMul)) for x in xs)
+    fuses = any(isinstance(at.builder.producer(x), Contraction) for x in xs)
     is_floor = op.rounding is Rounding.FLOOR
     rounding = op.rounding if is_floor or (can_tie(ratios) and not fuses) else Rounding.HALF_UP
     new = Requantize(xs, to, mult, shift, low, high, rounding)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from qir.ir.op import Loc, Op, Value
-from qir.ir.ops import BatchNorm, Clip, PRelu, Relu, Unary
+from qir.ir.ops.kinds import Elementwise
+from qir.ir.ops.unary import Clamp
 from qir.ir.torch_executor import run_op
 from qir.ir.types import Array
 from qir.passes.integer.forms import Form, Lowering, NoInteger, Stored, Table, reals_of
@@ -16,7 +17,7 @@ from qir.passes.integer.rules import BYTE, Answer, Kind, Needs, Operand, Rule, r
 ALL = (-np.inf, np.inf)
 
 
-@rule(Unary, PRelu, BatchNorm)
+@rule(Elementwise)
 class Functions(Rule):
     """f(x, constants of each channel) -> table of f on every integer of x"""
 
@@ -38,7 +39,7 @@ class Functions(Rule):
         return table(op, at, answer)
 
 
-@rule(Relu, Clip)
+@rule(Clamp)
 class Clamps(Functions):
     """clamp(sum) -> the sum with narrower ends; of a stored value: a table"""
 
@@ -48,10 +49,10 @@ class Clamps(Functions):
             return Answer(Kind.CLAMPED)
         return super().ask(op, operands)
 
-    def lower(self, op: Relu | Clip, at: Lowering, answer: Answer) -> Form:
+    def lower(self, op: Clamp, at: Lowering, answer: Answer) -> Form:
         if answer.kind is Kind.TABLE:
             return table(op, at, answer)
-        return at.sum_of(op.x).clamped(*ends(op), loc=op.loc)
+        return at.sum_of(op.x).clamped(*op.limits, loc=op.loc)
 
 
 def tabulated(op: Op, operands: Sequence[Operand]) -> Answer | None:
@@ -94,14 +95,10 @@ def table(op: Op, at: Lowering, answer: Answer) -> Table:
 
 def clamp_of(op: Op, before: list[tuple[float, float] | None]) -> tuple[float, float] | None:
     """The op after a clamp as one clamp, None when it is more than that."""
-    if not isinstance(op, (Relu, Clip)) or before[0] is None:
+    if not isinstance(op, Clamp) or before[0] is None:
         return None
-    low, high = ends(op)
+    low, high = op.limits
     return min(max(before[0][0], low), high), min(max(before[0][1], low), high)
-
-
-def ends(op: Relu | Clip) -> tuple[float, float]:
-    return (0.0, np.inf) if isinstance(op, Relu) else (op.low, op.high)
 
 
 def filled(reals: Array) -> Array:

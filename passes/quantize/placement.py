@@ -10,17 +10,11 @@ import networkx as nx
 from qir.ir.errors import LowerError, listed
 from qir.ir.graph import Graph
 from qir.ir.op import Op, Value
-from qir.ir.ops import Add, Conv, Dequantize, Linear, Quantize, Sigmoid, Softmax, Sub, Tanh
+from qir.ir.ops import Add, Dequantize, Quantize, Sub
+from qir.ir.ops.kinds import Layer
 from qir.ir.types import Quant
 from qir.passes.integer import NoInteger
 from qir.passes.integer.rules import Answer, Kind, Needs, Operand, Sharing, ask
-
-# Functions whose range is known whatever the data: (low, high, how many steps of 8 bits).
-FIXED: dict[type[Op], tuple[float, float, int]] = {
-    Softmax: (0.0, 1.0, 256),
-    Sigmoid: (0.0, 1.0, 256),
-    Tanh: (-1.0, 1.0, 256),
-}
 
 
 @dataclass
@@ -129,7 +123,7 @@ class Walk:
         fits = [
             name
             for name, maker in makers.items()
-            if isinstance(maker, (Conv, Linear))
+            if isinstance(maker, Layer)
             and operands[sums[name]].shape == op.result.type.shape
         ]
         last = max(fits, key=lambda name: self.order[name], default=None)
@@ -158,7 +152,8 @@ class Walk:
         self.plan.values[v.name] = Operand(v, Kind.STORED, v.name, None, is_known)
         self.plan.pairs[v.name] = v
         self.plan.groups.add_node(v.name)
-        if type(self.graph.producers.get(v.name)) in FIXED:
+        maker = self.graph.producers.get(v.name)
+        if maker is not None and maker.range_is_open:
             self.plan.fixed.add(v.name)
 
     def _is_read_by_quantizes_alone(self, v: Value) -> bool:

@@ -12,13 +12,14 @@ from qir.ir.errors import PassError, listed
 from qir.ir.fixed import Rounding
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Loc, Op, Value
-from qir.ir.ops import Concat, Constant, Conv, Dequantize, Linear, Quantize, ScaleGroups
+from qir.ir.ops import Concat, Constant, Dequantize, Quantize, ScaleGroups
+from qir.ir.ops.kinds import Layer
 from qir.ir.types import I16, Array, Quant
 from qir.passes.bits.choice import Bits
 from qir.passes.calibrate.ranges import Ranges
 from qir.passes.infra.manager import Claim, Pass, Record, changes, register
 from qir.passes.integer.rules import Sharing
-from qir.passes.quantize.placement import FIXED, Plan, plan_quantization
+from qir.passes.quantize.placement import Plan, plan_quantization
 from qir.passes.quantize.weights import Kept, quantize_weights, storage_of
 from qir.passes.quantize.widths import BYTE, Widths, activation_widths
 
@@ -65,7 +66,7 @@ class QuantizeGraph(Pass):
 
 
 def _check_names(graph: Graph, bits: Mapping[str, Bits]) -> None:
-    layers = {op.names[0] for op in graph.ops if isinstance(op, (Conv, Linear))}
+    layers = {op.names[0] for op in graph.ops if isinstance(op, Layer)}
     unknown = [f"{name}: {bits[name]}" for name in bits if name not in layers]
     if unknown:
         raise PassError(
@@ -114,10 +115,10 @@ def _group_quant(
 ) -> Quant | None:
     """The quantization of one group, None where there are no ranges to choose it from."""
     makers = {type(plan.graph.producers.get(n)) for n in paired}
-    known = FIXED.get(next(iter(makers))) if len(makers) == 1 else None  # type: ignore[arg-type]
-    if known is not None and bits <= BYTE:
-        low, high, parts = known
-        step = (high - low) / (parts >> (BYTE - bits))
+    first = plan.graph.producers.get(paired[0])
+    if len(makers) == 1 and first is not None and first.range_is_open and bits <= BYTE:
+        low, high = first.range
+        step = (high - low) / (1 << bits)
         return Quant.per_tensor(storage_of(bits, False), step, round(-low / step))
     if (border := border_quant(plan, group, ranges is not None)) is not None:
         return border
@@ -200,7 +201,7 @@ class Emission:
             new = op.rebind(lambda v: self.now[v.name])
             if isinstance(op, Quantize):
                 new = self._of_reals(op, new)
-            if isinstance(op, (Conv, Linear)):
+            if isinstance(op, Layer):
                 new = self._with_weights(op, self._with_input(op, new))
             if isinstance(op, Concat):
                 new = self._with_edges(op, new)
@@ -260,9 +261,9 @@ class Emission:
         ]
         return replace(new, xs=tuple(xs))
 
-    def _with_input(self, op: Conv | Linear, new: Op) -> Op:
+    def _with_input(self, op: Layer, new: Op) -> Op:
         """An input that is stored in more bits than this layer reads goes through a pair more."""
-        assert isinstance(new, (Conv, Linear))
+        assert isinstance(new, Layer)
         quant = self._read_quant(op)
         if quant is None or quant == self.quant.get(op.x.name):
             return new
@@ -271,7 +272,7 @@ class Emission:
             self.narrow[key] = self._through(f"{op.x.name}_u{key[1]}", new.x, quant, op)
         return replace(new, x=self.narrow[key])
 
-    def _read_quant(self, op: Conv | Linear) -> Quant | None:
+    def _read_quant(self, op: Layer) -> Quant | None:
         """The quantization that a layer reads its input in, None where it is not stored."""
         width = self.widths.read.get(op.names[0])
         if width is None or op.x.name not in self.quants or self.options.ranges is None:
@@ -279,8 +280,8 @@ class Emission:
         low, high = group_range(self.plan, self.options.ranges, [op.x.name], 1 << width)
         return quant_of_range(low, high, width)
 
-    def _with_weights(self, op: Conv | Linear, new: Op) -> Op:
-        assert isinstance(new, (Conv, Linear))
+    def _with_weights(self, op: Layer, new: Op) -> Op:
+        assert isinstance(new, Layer)
         w = self._array(op.w)
         if w is None or not op.w.type.is_float:
             return new

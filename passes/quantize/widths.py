@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from qir.ir.op import Op
-from qir.ir.ops import Conv, Linear, MatMul
+from qir.ir.ops.kinds import Contraction, Layer
 from qir.passes.bits.choice import Bits
 from qir.passes.integer.rules import BYTE, WORD
 from qir.passes.quantize.placement import Plan
-
-CONTRACTIONS = (Conv, Linear, MatMul)
 
 
 @dataclass
@@ -35,8 +33,8 @@ def activation_widths(plan: Plan, bits: Mapping[str, Bits], default: int) -> Wid
     found = Widths()
     for group in sorted(map(sorted, plan.members())):
         readers = [r for name in group for r in plan.graph.users.get(name, ())]
-        layers = [r for r in readers if isinstance(r, CONTRACTIONS)]
-        others = [r for r in readers if not isinstance(r, CONTRACTIONS)]
+        layers = [r for r in readers if isinstance(r, Contraction)]
+        others = [r for r in readers if not isinstance(r, Contraction)]
         is_input = any(v.name in group for v in plan.graph.inputs)
         is_output = any(v.name in group for v in plan.graph.outputs)
         asked = {r.names[0]: _asked(r, bits, default, is_input) for r in layers}
@@ -46,7 +44,7 @@ def activation_widths(plan: Plan, bits: Mapping[str, Bits], default: int) -> Wid
         if _is_residual(plan, group, others) and min(asked.values(), default=BYTE) < BYTE:
             most = WORD
         found.stored.update(dict.fromkeys(group, most))
-        single = {r.names[0]: asked[r.names[0]] for r in layers if isinstance(r, (Conv, Linear))}
+        single = {r.names[0]: asked[r.names[0]] for r in layers if isinstance(r, Layer)}
         found.read.update({name: width for name, width in single.items() if width < most})
     return found
 

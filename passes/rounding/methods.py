@@ -9,14 +9,10 @@ from qir.ir.errors import PassError
 from qir.ir.graph import Graph
 from qir.ir.types import Array
 from qir.passes.infra.tasks import Store, Tell, quiet
-from qir.passes.rounding.adaquant import AdaQuant
-from qir.passes.rounding.adaquant_blocks import AdaQuantBlocks
-from qir.passes.rounding.adaround import AdaRound
-from qir.passes.rounding.adaround_blocks import AdaRoundBlocks
+from qir.passes.rounding.adaquant import AdaQuant, AdaQuantBlocks
+from qir.passes.rounding.adaround import AdaRound, AdaRoundBlocks
 from qir.passes.rounding.base import RoundWeights
-from qir.passes.rounding.gpfq import Gpfq
-from qir.passes.rounding.gptq import Gptq
-from qir.passes.rounding.quantease import QuantEase
+from qir.passes.rounding.column_methods import Gpfq, Gptq, QuantEase
 
 METHODS: dict[str, tuple[RoundWeights, ...]] = {
     "adaround": (AdaRound(),),

@@ -12,8 +12,8 @@ import torch
 from qir.ir.types import Array
 from qir.passes.quantize.stored_weights import Groups, StoredWeights
 from qir.passes.quantize.weights import LARGEST_MULT
+from qir.passes.rounding.columns import Spreading, spreading, swept
 from qir.passes.rounding.moments import LayerProblem
-from qir.passes.rounding.sweep import Spreading, spreading, swept
 
 CHANGES = (1.0, *(c / 100 for c in range(110, 38, -2) if c != 100))  # of a scale: 1 where equal
 ELEMENTS = 1 << 24  # weights that are rounded at once

@@ -11,13 +11,13 @@ import torch
 from qir.ir.errors import PassError
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Value
-from qir.ir.ops import Add, Constant, Conv, Linear
+from qir.ir.ops import Add, Constant
+from qir.ir.ops.kinds import Layer
 from qir.ir.torch_executor import FloatProgram, Watch
 from qir.ir.types import Array
 from qir.passes.infra.manager import Miss
 from qir.passes.infra.rebatch import rebatch
 
-Layer = Conv | Linear
 LIVE_ELEMENTS = 1 << 25  # values of a chunk that is differentiated twice: about 1 GiB in all
 
 
@@ -28,7 +28,7 @@ def layers_of(graph: Graph) -> dict[str, Layer]:
     """
     found: dict[str, Layer] = {}
     for op in graph.ops:
-        if not isinstance(op, (Conv, Linear)) or not op.w.type.is_float:
+        if not isinstance(op, Layer) or not op.w.type.is_float:
             continue
         if isinstance(graph.producers.get(op.w.name), Constant):
             found[op.names[0]] = op
@@ -128,7 +128,7 @@ def _opened(graph: Graph, layers: Mapping[str, Layer]) -> Graph:
     for op in graph.ops:
         new = op.rebind(lambda v: now[v.name])
         if op.names[0] in opened:
-            assert isinstance(new, (Conv, Linear))
+            assert isinstance(new, Layer)
             w, d = opened[op.names[0]]
             new = replace(new, x=builder.add(Add(new.x, d)), w=w)
         now.update(zip(op.names, builder.add_all(new), strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
@@ -27,6 +28,8 @@ from qir.ir.errors import VerifyError
 from qir.ir.types import Tensor
 
 Array = npt.NDArray[Any]
+Interval = tuple[float, float]  # of reals: least, greatest
+REALS: Interval = (-math.inf, math.inf)
 
 
 @dataclass(frozen=True)
@@ -86,9 +89,18 @@ class Op:
       evaluate(*)        the meaning on stored integers, in NumPy, exact: for the integer stage;
       bound(*)           the least and greatest stored value, where they are not just the storage's;
       extremes(*)        every intermediate sum or product with its bounds, for the overflow proof.
+
+    What else passes need to know of it stands on the class: its bases (qir.ir.ops.kinds) and
+      range              the least and greatest real of the result, whatever the operands;
+      range_is_open      the ends of `range` are limits that no operand reaches, so that the result
+          is stored over all 2**bits steps from the one to the other, whatever was calibrated;
+      homogeneous        f(s * x) = s * f(x) for s > 0, one s for each channel (the last axis).
     """
 
     mnemonic: ClassVar[str] = ""
+    range: ClassVar[Interval] = REALS
+    range_is_open: ClassVar[bool] = False
+    homogeneous: ClassVar[bool] = False
 
     names: tuple[str, ...] = field(default=(), kw_only=True)
     loc: Loc = field(default=Loc(), kw_only=True)
@@ -112,6 +124,12 @@ class Op:
 
     def extremes(self, *operands: Any) -> Iterator[Extreme]:
         yield from ()
+
+    def reals(self, *operands: Interval) -> Interval:
+        """The least and greatest real of the result, from those of the operands: no float that
+        compute gives lies outside.
+        """
+        return self.range
 
     # -- the same for all ops
 
@@ -173,6 +191,11 @@ class Op:
         if same_types and "results" in self.__dict__:  # types follow from types alone
             made.__dict__["results"] = self.results
         return made
+
+    def on(self, *operands: Value) -> Op:
+        """The same op on these operands, one for each that is there, in the order of the fields."""
+        rest = iter(operands)
+        return self.rebind(lambda _: next(rest))
 
     def named(self, names: tuple[str, ...], types: tuple[Tensor, ...] | None = None) -> Op:
         """The same op with other result names; `types` of the results, where they are known."""

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from qir.backends.kernels import Constants, Contraction, Kernel, Plane, prepare
-from tests.backends.contraction_cases import Case, buffer, features, link, target
+from tests.backends.kernels.contraction_cases import Case, buffer, features, link, target
 
 TIMER = r"""
 #include <stdint.h>

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from qir.backends.kernels import Constants, Contraction, prepare
-from tests.backends.contraction_cases import FEATURES, buffer, features, has, link, target
+from tests.backends.kernels.contraction_cases import FEATURES, buffer, features, has, link, target
 from tests.bench.contraction import TIMER, constants, conv
 
 READER = r"""

@@ -29,19 +29,15 @@ from qir.passes.quantize.stored_weights import (
 )
 from qir.passes.quantize.weights import LARGEST_SUM
 from qir.passes.rounding import METHODS, rounding_passes
-from qir.passes.rounding.adaquant import AdaQuant
-from qir.passes.rounding.adaquant_blocks import AdaQuantBlocks
-from qir.passes.rounding.adaround import AdaRound
-from qir.passes.rounding.adaround_blocks import AdaRoundBlocks
+from qir.passes.rounding.adaquant import AdaQuant, AdaQuantBlocks
+from qir.passes.rounding.adaround import AdaRound, AdaRoundBlocks
 from qir.passes.rounding.blocks import block_units, upstream
-from qir.passes.rounding.descend import descend
-from qir.passes.rounding.gpfq import gpfq
-from qir.passes.rounding.gptq import Gptq, gptq, gptq_integers
+from qir.passes.rounding.by_layer import AT_ONCE, RoundLayers, Walk, best_ridge, best_shrinkage
+from qir.passes.rounding.column_methods import Gptq, gpfq, gptq, gptq_integers
+from qir.passes.rounding.columns import descend
+from qir.passes.rounding.forward import stretch
 from qir.passes.rounding.moments import LayerProblem, layer_problem, moment_names, moments
-from qir.passes.rounding.round_layer import best_ridge, best_shrinkage
-from qir.passes.rounding.round_layers import AT_ONCE, RoundLayers, Walk
 from qir.passes.rounding.scales import with_best_scales
-from qir.passes.rounding.walk import stretch
 from tests.passes.rounding_net import net, samples, simulated
 
 SAMPLE = samples(96)

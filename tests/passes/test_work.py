@@ -17,9 +17,8 @@ import torch
 
 from qir.ir.errors import DataError
 from qir.passes.infra.tasks import Processes, Store, Task, on_one_thread, run_tasks
-from qir.passes.rounding.adaround import AdaRound
-from qir.passes.rounding.adaround_blocks import AdaRoundBlocks
-from qir.passes.rounding.gptq import Gptq
+from qir.passes.rounding.adaround import AdaRound, AdaRoundBlocks
+from qir.passes.rounding.column_methods import Gptq
 from tests.passes.rounding_net import net, samples, simulated
 from tests.tree import ROOT
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qir.frontends.onnx.context import Site
+from qir.frontends.onnx.context import ImportContext
 from qir.frontends.onnx.operands import Operand, shape_of
 from qir.frontends.onnx.ops.layout import from_image, image, kernel_2d
 from qir.frontends.onnx.ops.window import Pair, Window, split_sides, window
@@ -10,80 +10,80 @@ from qir.ir import ops
 from qir.ir.op import Value
 
 
-def conv(at: Site) -> Value:
+def conv(ctx: ImportContext) -> Value:
     """Conv: x (N, C, H, W), w (O, C / group, kh, kw), b (O,)."""
-    bias = at.real(2) if at.has(2) else None
-    return convolved(at, at.real(0), at.operand(1), bias)
+    bias = ctx.real(2) if ctx.has(2) else None
+    return convolved(ctx, ctx.real(0), ctx.operand(1), bias)
 
 
-def convolved(at: Site, x: Value, weights: Operand, bias: Value | None) -> Value:
+def convolved(ctx: ImportContext, x: Value, weights: Operand, bias: Value | None) -> Value:
     """The convolution of the node's attributes, as its result."""
     rank = x.type.rank
-    y = image(at, x)
-    w = kernel_2d(at, weights)
+    y = image(ctx, x)
+    w = kernel_2d(ctx, weights)
     if len(shape_of(weights)) != rank:
-        at.refuse(f"x of rank {rank}, weights {list(shape_of(weights))}", "one rank is needed")
-    kernel = kernel_like(at, shape_of(w), rank - 2)
-    win = window(at, y.type.shape[1:3], kernel, rank - 2)  # type: ignore[arg-type]
-    kept = at.valued_real(at.transposed(w, (0, 2, 3, 1)))
-    out = at.emit(
-        ops.Conv(y, kept, bias, win.stride, win.pad, win.dilation, at.integer("group", 1)), "conv"
+        ctx.refuse(f"x of rank {rank}, weights {list(shape_of(weights))}", "one rank is needed")
+    kernel = kernel_like(ctx, shape_of(w), rank - 2)
+    win = window(ctx, y.type.shape[1:3], kernel, rank - 2)  # type: ignore[arg-type]
+    kept = ctx.valued_real(ctx.transposed(w, (0, 2, 3, 1)))
+    out = ctx.emit(
+        ops.Conv(y, kept, bias, win.stride, win.pad, win.dilation, ctx.integer("group", 1)), "conv"
     )
-    return from_image(at, out, rank)
+    return from_image(ctx, out, rank)
 
 
-def kernel_like(at: Site, shape: tuple[int, ...], spatial: int) -> Pair:
+def kernel_like(ctx: ImportContext, shape: tuple[int, ...], spatial: int) -> Pair:
     """The kernel of weights (A, B, kh, kw), held against the attribute kernel_shape."""
-    given = at.integers("kernel_shape")
+    given = ctx.integers("kernel_shape")
     if given is not None and given != shape[4 - spatial :]:
-        at.refuse(f"kernel_shape {list(given)}, weights {list(shape)}", "one kernel is needed")
+        ctx.refuse(f"kernel_shape {list(given)}, weights {list(shape)}", "one kernel is needed")
     return shape[2], shape[3]
 
 
-def conv_transpose(at: Site) -> Value:
+def conv_transpose(ctx: ImportContext) -> Value:
     """ConvTranspose: x (N, C, H, W), w (C, O / group, kh, kw), b (O,)."""
-    x = at.real(0)
-    rank, groups = x.type.rank, at.integer("group", 1)
-    y = image(at, x)
-    w = kernel_2d(at, at.operand(1))
+    x = ctx.real(0)
+    rank, groups = x.type.rank, ctx.integer("group", 1)
+    y = image(ctx, x)
+    w = kernel_2d(ctx, ctx.operand(1))
     c, each, kh, kw = shape_of(w)
     if groups < 1 or c % groups:
-        at.refuse(f"{c} input channels, group {groups}", "a divisor is needed")
-    kernel = kernel_like(at, shape_of(w), rank - 2)
+        ctx.refuse(f"{c} input channels, group {groups}", "a divisor is needed")
+    kernel = kernel_like(ctx, shape_of(w), rank - 2)
     if groups == 1:
-        w = at.transposed(w, (1, 2, 3, 0))
+        w = ctx.transposed(w, (1, 2, 3, 0))
     else:
-        w = at.reshaped(w, (groups, c // groups, each, kh, kw))
-        w = at.transposed(w, (0, 2, 3, 4, 1))
-        w = at.reshaped(w, (groups * each, kh, kw, c // groups))
-    bias = at.real(2) if at.has(2) else None
-    win, extra = _widened(at, y.type.shape[1:3], kernel, rank - 2)  # type: ignore[arg-type]
-    out = at.emit(
+        w = ctx.reshaped(w, (groups, c // groups, each, kh, kw))
+        w = ctx.transposed(w, (0, 2, 3, 4, 1))
+        w = ctx.reshaped(w, (groups * each, kh, kw, c // groups))
+    bias = ctx.real(2) if ctx.has(2) else None
+    win, extra = _widened(ctx, y.type.shape[1:3], kernel, rank - 2)  # type: ignore[arg-type]
+    out = ctx.emit(
         ops.ConvTranspose(
-            y, at.valued_real(w), bias, win.stride, win.pad, extra, win.dilation, groups
+            y, ctx.valued_real(w), bias, win.stride, win.pad, extra, win.dilation, groups
         ),
         "conv",
     )
-    return from_image(at, out, rank)
+    return from_image(ctx, out, rank)
 
 
-def _widened(at: Site, size: Pair, kernel: Pair, spatial: int) -> tuple[Window, Pair]:
+def _widened(ctx: ImportContext, size: Pair, kernel: Pair, spatial: int) -> tuple[Window, Pair]:
     """The window and the extra rows and columns at the end, from output_shape or output_padding.
 
     out = stride * (in - 1) + output_padding + dilation * (kernel - 1) + 1 - pads
     Source: ONNX ConvTranspose.
     """
-    auto = at.text("auto_pad", "NOTSET")
-    given = at.integers("output_padding") or (0,) * spatial
-    shape = at.integers("output_shape")
+    auto = ctx.text("auto_pad", "NOTSET")
+    given = ctx.integers("output_padding") or (0,) * spatial
+    shape = ctx.integers("output_shape")
     if len(given) != spatial or (shape is not None and len(shape) < spatial):
-        at.refuse(f"output_padding {list(given)}, output_shape {shape}", f"{spatial} are needed")
+        ctx.refuse(f"output_padding {list(given)}, output_shape {shape}", f"{spatial} are needed")
     extra = (0, given[0]) if spatial == 1 else (given[0], given[1])
     has_totals = shape is not None or auto.startswith("SAME")
     bare = (
-        window(at, size, kernel, spatial)
+        window(ctx, size, kernel, spatial)
         if not has_totals
-        else _unpadded(at, size, kernel, spatial)
+        else _unpadded(ctx, size, kernel, spatial)
     )
     if not has_totals:
         return bare, extra
@@ -103,6 +103,6 @@ def _widened(at: Site, size: Pair, kernel: Pair, spatial: int) -> tuple[Window, 
     )
 
 
-def _unpadded(at: Site, size: Pair, kernel: Pair, spatial: int) -> Window:
-    whole = window(at, size, kernel, spatial)
+def _unpadded(ctx: ImportContext, size: Pair, kernel: Pair, spatial: int) -> Window:
+    whole = window(ctx, size, kernel, spatial)
     return Window(kernel, whole.stride, whole.dilation, (0, 0, 0, 0))

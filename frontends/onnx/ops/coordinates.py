@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qir.frontends.onnx.context import MAX_ELEMENTS, Site
+from qir.frontends.onnx.context import MAX_ELEMENTS, ImportContext
 from qir.ir.types import Array
 
 NEAREST = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil", "simple")
@@ -34,7 +34,7 @@ class Method:
     antialias: bool = False
 
 
-def coordinates(at: Site, axis: Axis, how: Method) -> Array:
+def coordinates(ctx: ImportContext, axis: Axis, how: Method) -> Array:
     """The coordinate in the old axis of each element of the new one, in float32 as runtimes do.
 
     Source: ONNX Resize, attribute coordinate_transformation_mode.
@@ -60,14 +60,14 @@ def coordinates(at: Site, axis: Axis, how: Method) -> Array:
             if length == 1:
                 return np.full_like(y, (first + last) / 2)
             return first + y * (last - first) / (length - 1)
-    return at.refuse(
+    return ctx.refuse(
         f"coordinate_transformation_mode {how.coordinates!r}", "one of ONNX Resize is needed"
     )
 
 
-def nearest(at: Site, axis: Axis, how: Method) -> Array:
+def nearest(ctx: ImportContext, axis: Axis, how: Method) -> Array:
     """The element of the old axis that each of the new one copies."""
-    x = coordinates(at, axis, how)
+    x = coordinates(ctx, axis, how)
     match how.nearest:
         case "round_prefer_floor":
             whole = np.ceil(x - np.float32(0.5))
@@ -80,27 +80,27 @@ def nearest(at: Site, axis: Axis, how: Method) -> Array:
         case "simple":  # before opset 11 there was no attribute: down rounds up, up rounds down
             whole = np.ceil(x) if axis.scale < 1 else np.floor(x)
         case _:
-            at.refuse(f"nearest_mode {how.nearest!r}", f"one of {', '.join(NEAREST)} is needed")
+            ctx.refuse(f"nearest_mode {how.nearest!r}", f"one of {', '.join(NEAREST)} is needed")
     return np.clip(whole, 0, axis.old - 1).astype(np.int64)
 
 
-def linear_taps(at: Site, axis: Axis, how: Method) -> tuple[Array, Array]:
+def linear_taps(ctx: ImportContext, axis: Axis, how: Method) -> tuple[Array, Array]:
     """Index and weight, each (new, 2), of the two neighbours of each coordinate."""
-    x = np.clip(coordinates(at, axis, how).astype(np.float64), 0, axis.old - 1)
+    x = np.clip(coordinates(ctx, axis, how).astype(np.float64), 0, axis.old - 1)
     low = np.floor(x).astype(np.int64)
     high = np.minimum(low + 1, axis.old - 1)
     far = x - low
     return np.stack([low, high], 1), np.stack([1 - far, far], 1)
 
 
-def matrix(at: Site, axis: Axis, how: Method, is_cubic: bool) -> Array:
+def matrix(ctx: ImportContext, axis: Axis, how: Method, is_cubic: bool) -> Array:
     """(new, old) weights: new axis = matrix @ old axis; rows of zeros where nothing is read.
 
     Source: ONNX Resize; antialiased filters are as wide as the step between the samples.
     """
     if axis.new * axis.old > MAX_ELEMENTS >> 4:
-        at.refuse(f"axis {axis.old} to {axis.new}", "a smaller resize is needed")
-    x = coordinates(at, axis, how).astype(np.float64)
+        ctx.refuse(f"axis {axis.old} to {axis.new}", "a smaller resize is needed")
+    x = coordinates(ctx, axis, how).astype(np.float64)
     step = min(axis.scale, 1.0) if how.antialias else 1.0
     radius = 2 if is_cubic else 1
     reach = int(np.ceil(radius / step)) + 1
@@ -114,13 +114,13 @@ def matrix(at: Site, axis: Axis, how: Method, is_cubic: bool) -> Array:
     rows = np.broadcast_to(np.arange(axis.new)[:, None], taps.shape)
     np.add.at(whole, (rows, np.clip(taps, 0, axis.old - 1)), weights)
     if how.coordinates == "tf_crop_and_resize":
-        whole[outside(at, axis, how)] = 0
+        whole[outside(ctx, axis, how)] = 0
     return whole
 
 
-def outside(at: Site, axis: Axis, how: Method) -> Array:
+def outside(ctx: ImportContext, axis: Axis, how: Method) -> Array:
     """Which elements of the new axis lie beyond the old one (only where a region is taken)."""
-    x = coordinates(at, axis, how)
+    x = coordinates(ctx, axis, how)
     return np.asarray((x < 0) | (x > axis.old - 1))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qir.frontends.onnx.context import MAX_ELEMENTS, Site
+from qir.frontends.onnx.context import MAX_ELEMENTS, ImportContext
 from qir.frontends.onnx.operands import Operand
 from qir.ir import ops
 from qir.ir.data import Data
@@ -14,27 +14,27 @@ from qir.ir.types import Quant
 Sides = tuple[tuple[int, ...], tuple[int, ...]]
 
 
-def pad(at: Site) -> Operand:
+def pad(ctx: ImportContext) -> Operand:
     """Pad: pads and value as attributes before opset 11, then as inputs; axes since opset 18."""
-    x = at.value(0)
-    before, after = _sides(at, x.type.rank)
-    mode = at.text("mode", "constant")
-    x = _cut(at, x, before, after)
+    x = ctx.value(0)
+    before, after = _sides(ctx, x.type.rank)
+    mode = ctx.text("mode", "constant")
+    x = _cut(ctx, x, before, after)
     before, after = (tuple(max(p, 0) for p in side) for side in (before, after))
     if not any(before + after):
         return x
     match mode:
         case "constant":
-            return at.result(_pad(x, before, after, ops.PadMode.CONSTANT, _fill(at, x)))
+            return ctx.result(_pad(x, before, after, ops.PadMode.CONSTANT, _fill(ctx, x)))
         case "reflect" if all(
             max(b, a) < s for b, a, s in zip(before, after, x.type.shape, strict=True)
         ):
-            return at.result(_pad(x, before, after, ops.PadMode.REFLECT, 0.0))
+            return ctx.result(_pad(x, before, after, ops.PadMode.REFLECT, 0.0))
         case "edge":
-            return at.result(_pad(x, before, after, ops.PadMode.EDGE, 0.0))
+            return ctx.result(_pad(x, before, after, ops.PadMode.EDGE, 0.0))
         case "reflect" | "wrap":
-            return _gathered(at, x, before, after, mode)
-    return at.refuse(f"mode {mode!r}", "constant, reflect, edge or wrap is needed")
+            return _gathered(ctx, x, before, after, mode)
+    return ctx.refuse(f"mode {mode!r}", "constant, reflect, edge or wrap is needed")
 
 
 def _pad(
@@ -43,56 +43,58 @@ def _pad(
     return ops.Pad(x, before, after, (0,) * len(before), mode, value)
 
 
-def _sides(at: Site, rank: int) -> Sides:
+def _sides(ctx: ImportContext, rank: int) -> Sides:
     """(before, after), one number for each axis."""
-    pads = at.integers("pads") if at.opset < 11 else at.whole(1, "pads")
-    axes = at.whole(3, "axes") if at.opset >= 18 else None
-    over = tuple(range(rank)) if axes is None else at.axes(axes, rank)
+    pads = ctx.integers("pads") if ctx.opset < 11 else ctx.whole(1, "pads")
+    axes = ctx.whole(3, "axes") if ctx.opset >= 18 else None
+    over = tuple(range(rank)) if axes is None else ctx.axes(axes, rank)
     if pads is None or len(pads) != 2 * len(over):
-        at.refuse(f"pads {pads}", f"{2 * len(over)} integers are needed")
+        ctx.refuse(f"pads {pads}", f"{2 * len(over)} integers are needed")
     before, after = [0] * rank, [0] * rank
     for k, axis in enumerate(over):
         before[axis], after[axis] = pads[k], pads[k + len(over)]
     if max(map(abs, pads), default=0) > MAX_ELEMENTS:
-        at.refuse(f"pads {list(pads)}", f"at most {MAX_ELEMENTS} each are needed")
+        ctx.refuse(f"pads {list(pads)}", f"at most {MAX_ELEMENTS} each are needed")
     return tuple(before), tuple(after)
 
 
-def _fill(at: Site, x: Value) -> float:
+def _fill(ctx: ImportContext, x: Value) -> float:
     """The value of constant padding; on stored integers it must be the zero point, qir's 0."""
-    if at.opset < 11:
-        value = at.number("value", 0.0)
+    if ctx.opset < 11:
+        value = ctx.number("value", 0.0)
     else:
-        found = at.scalar(2, "constant_value")
+        found = ctx.scalar(2, "constant_value")
         value = 0.0 if found is None else found
     if isinstance(x.type.elem, Quant):
         zero = int(x.type.quant.zero_point.array.reshape(-1)[0])
         if value != zero:
-            at.refuse(f"stored {value} around quantized x", f"its zero point {zero} is needed")
+            ctx.refuse(f"stored {value} around quantized x", f"its zero point {zero} is needed")
         return 0.0
     if not np.isfinite(value):
-        at.refuse(f"constant_value {value}", "a finite number is needed")
+        ctx.refuse(f"constant_value {value}", "a finite number is needed")
     return value
 
 
-def _cut(at: Site, x: Value, before: tuple[int, ...], after: tuple[int, ...]) -> Value:
+def _cut(ctx: ImportContext, x: Value, before: tuple[int, ...], after: tuple[int, ...]) -> Value:
     """x without what negative pads take away."""
     if min((*before, *after), default=0) >= 0:
         return x
     start = tuple(max(-b, 0) for b in before)
     stop = tuple(s - max(-a, 0) for s, a in zip(x.type.shape, after, strict=True))
-    return at.emit(ops.Slice(x, start, stop, (1,) * x.type.rank))
+    return ctx.emit(ops.Slice(x, start, stop, (1,) * x.type.rank))
 
 
 def _gathered(
-    at: Site, x: Value, before: tuple[int, ...], after: tuple[int, ...], mode: str
+    ctx: ImportContext, x: Value, before: tuple[int, ...], after: tuple[int, ...], mode: str
 ) -> Value:
     """Padding by copies of elements of x, one gather for each axis."""
     for axis, (b, a) in enumerate(zip(before, after, strict=True)):
         if b or a:
             size = x.type.shape[axis]
             if x.type.size // size * (size + b + a) > MAX_ELEMENTS:
-                at.refuse(f"pads {b}, {a} of {size}", f"at most {MAX_ELEMENTS} elements are needed")
+                ctx.refuse(
+                    f"pads {b}, {a} of {size}", f"at most {MAX_ELEMENTS} elements are needed"
+                )
             index = np.pad(np.arange(size), (b, a), mode=mode)  # type: ignore[call-overload]
-            x = at.emit(ops.Gather(x, Data(index.astype(np.int64)), axis))
+            x = ctx.emit(ops.Gather(x, Data(index.astype(np.int64)), axis))
     return x

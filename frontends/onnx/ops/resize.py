@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qir.frontends.onnx.context import MAX_ELEMENTS, Site
+from qir.frontends.onnx.context import MAX_ELEMENTS, ImportContext
 from qir.frontends.onnx.operands import Operand
 from qir.frontends.onnx.ops.coordinates import (
     Axis,
@@ -25,116 +25,120 @@ from qir.ir.op import Value
 Axes = dict[int, Axis]  # the axes that change, by their place in the model's tensor
 
 
-def upsample(at: Site) -> Operand:
+def upsample(ctx: ImportContext) -> Operand:
     """Upsample: asymmetric; scales as an attribute before opset 9, then as input 1."""
-    x = at.value(0)
-    scales = at.numbers("scales") if at.opset < 9 else _numbers(at, 1, "scales")
-    axes = _scaled(at, x, scales, range(x.type.rank))
-    return resized(at, x, axes, at.text("mode", "nearest"), Method("asymmetric", "simple"))
+    x = ctx.value(0)
+    scales = ctx.numbers("scales") if ctx.opset < 9 else _numbers(ctx, 1, "scales")
+    axes = _scaled(ctx, x, scales, range(x.type.rank))
+    return resized(ctx, x, axes, ctx.text("mode", "nearest"), Method("asymmetric", "simple"))
 
 
-def resize(at: Site) -> Operand:
+def resize(ctx: ImportContext) -> Operand:
     """Resize: scales or sizes, over all axes or those of the attribute."""
-    x = at.value(0)
-    rank, mode = x.type.rank, at.text("mode", "nearest")
-    if at.opset < 11:
-        axes = _scaled(at, x, _numbers(at, 1, "scales"), range(rank))
-        return resized(at, x, axes, mode, Method("asymmetric", "simple"))
+    x = ctx.value(0)
+    rank, mode = x.type.rank, ctx.text("mode", "nearest")
+    if ctx.opset < 11:
+        axes = _scaled(ctx, x, _numbers(ctx, 1, "scales"), range(rank))
+        return resized(ctx, x, axes, mode, Method("asymmetric", "simple"))
     how = Method(
-        at.text("coordinate_transformation_mode", "half_pixel"),
-        at.text("nearest_mode", "round_prefer_floor"),
-        at.number("cubic_coeff_a", -0.75),
-        bool(at.integer("exclude_outside", 0)),
-        bool(at.integer("antialias", 0)),
+        ctx.text("coordinate_transformation_mode", "half_pixel"),
+        ctx.text("nearest_mode", "round_prefer_floor"),
+        ctx.number("cubic_coeff_a", -0.75),
+        bool(ctx.integer("exclude_outside", 0)),
+        bool(ctx.integer("antialias", 0)),
     )
-    given = at.integers("axes")
-    over = tuple(range(rank)) if given is None else at.axes(given, rank)
-    sizes = at.whole(3, "sizes")
+    given = ctx.integers("axes")
+    over = tuple(range(rank)) if given is None else ctx.axes(given, rank)
+    sizes = ctx.whole(3, "sizes")
     if sizes:
-        axes = _sized(at, x, sizes, over)
+        axes = _sized(ctx, x, sizes, over)
     else:
-        axes = _scaled(at, x, _numbers(at, 2, "scales"), over)
+        axes = _scaled(ctx, x, _numbers(ctx, 2, "scales"), over)
     if how.coordinates == "tf_crop_and_resize":
-        axes = _cropped(at, x, axes, over)
-    return resized(at, x, axes, mode, how)
+        axes = _cropped(ctx, x, axes, over)
+    return resized(ctx, x, axes, mode, how)
 
 
-def resized(at: Site, x: Value, axes: Axes, mode: str, how: Method) -> Operand:
+def resized(ctx: ImportContext, x: Value, axes: Axes, mode: str, how: Method) -> Operand:
     """x with each of `axes` read as `how` says."""
     total = math.prod(axes[k].new if k in axes else s for k, s in enumerate(x.type.shape))
     if total > MAX_ELEMENTS:
-        at.refuse(f"{total} elements", f"at most {MAX_ELEMENTS} are needed")
+        ctx.refuse(f"{total} elements", f"at most {MAX_ELEMENTS} are needed")
     if not axes:
         return x
     is_crop = how.coordinates == "tf_crop_and_resize"
     match mode:
         case "nearest" if not is_crop:
             for k, axis in axes.items():
-                x = at.emit(ops.Gather(x, Data(nearest(at, axis, how)), k))
+                x = ctx.emit(ops.Gather(x, Data(nearest(ctx, axis, how)), k))
             return x
         case "linear" | "bilinear" if not (is_crop or how.antialias or how.exclude_outside):
             if x.type.rank in (3, 4) and min(axes) >= 2:
-                return _bilinear(at, x, axes, how)
-            return _by_matrices(at, x, axes, how, mode)
+                return _bilinear(ctx, x, axes, how)
+            return _by_matrices(ctx, x, axes, how, mode)
         case "nearest" | "linear" | "cubic":
-            return _by_matrices(at, x, axes, how, mode)
-    return at.refuse(f"mode {mode!r}", "nearest, linear or cubic is needed")
+            return _by_matrices(ctx, x, axes, how, mode)
+    return ctx.refuse(f"mode {mode!r}", "nearest, linear or cubic is needed")
 
 
-def _bilinear(at: Site, x: Value, axes: Axes, how: Method) -> Value:
+def _bilinear(ctx: ImportContext, x: Value, axes: Axes, how: Method) -> Value:
     """(N, C, H, W) or (N, C, L) with H, W or L read between two neighbours."""
     rank = x.type.rank
-    y = image(at, x)
+    y = image(ctx, x)
     taps = []
     for place in (rank - 2, rank - 1):
         size = y.type.shape[place - rank + 3]
         axis = axes.get(place) if place >= 2 else None
-        taps.append(linear_taps(at, axis or Axis(size, size, 1.0), _for_axis(how, axis)))
+        taps.append(linear_taps(ctx, axis or Axis(size, size, 1.0), _for_axis(how, axis)))
     (rows, u), (columns, v) = taps
     out = ops.Bilinear(y, Data(rows), Data(columns), Data(u), Data(v))
-    return from_image(at, at.emit(out, "bilinear"), rank)
+    return from_image(ctx, ctx.emit(out, "bilinear"), rank)
 
 
 def _for_axis(how: Method, axis: Axis | None) -> Method:
     return how if axis is not None else Method("asymmetric")
 
 
-def _by_matrices(at: Site, x: Value, axes: Axes, how: Method, mode: str) -> Value:
+def _by_matrices(ctx: ImportContext, x: Value, axes: Axes, how: Method, mode: str) -> Value:
     """Each axis by a constant matrix: brought to the end, linear, brought back."""
-    value = at.number("extrapolation_value", 0.0)
+    value = ctx.number("extrapolation_value", 0.0)
     is_crop = how.coordinates == "tf_crop_and_resize"
     for k, axis in axes.items():
-        w = matrix(at, axis, how, mode == "cubic") if mode != "nearest" else _picks(at, axis, how)
+        w = matrix(ctx, axis, how, mode == "cubic") if mode != "nearest" else _picks(ctx, axis, how)
         bias = None
-        if is_crop and value and outside(at, axis, how).any():
-            bias = at.constant(outside(at, axis, how) * value, f"outside{k}")
+        if is_crop and value and outside(ctx, axis, how).any():
+            bias = ctx.constant(outside(ctx, axis, how) * value, f"outside{k}")
         perm = [*range(x.type.rank)]
         perm[k], perm[-1] = perm[-1], perm[k]
-        last = at.emit(ops.Transpose(x, tuple(perm)))
-        y = at.emit(ops.Linear(last, at.constant(w, f"weights{k}"), bias))
-        x = at.emit(ops.Transpose(y, tuple(perm)))
+        last = ctx.emit(ops.Transpose(x, tuple(perm)))
+        y = ctx.emit(ops.Linear(last, ctx.constant(w, f"weights{k}"), bias))
+        x = ctx.emit(ops.Transpose(y, tuple(perm)))
     return x
 
 
-def _picks(at: Site, axis: Axis, how: Method) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def _picks(
+    ctx: ImportContext, axis: Axis, how: Method
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     """The matrix that copies the nearest elements, and nothing outside the axis."""
     w = np.zeros((axis.new, axis.old))
-    w[np.arange(axis.new), nearest(at, axis, how)] = 1
-    w[outside(at, axis, how)] = 0
+    w[np.arange(axis.new), nearest(ctx, axis, how)] = 1
+    w[outside(ctx, axis, how)] = 0
     return w
 
 
-def _numbers(at: Site, index: int, what: str) -> tuple[float, ...] | None:
-    found = at.array(index, what)
+def _numbers(ctx: ImportContext, index: int, what: str) -> tuple[float, ...] | None:
+    found = ctx.array(index, what)
     return None if found is None else tuple(float(f) for f in found.reshape(-1))
 
 
-def _scaled(at: Site, x: Value, scales: Sequence[float] | None, over: Sequence[int]) -> Axes:
+def _scaled(
+    ctx: ImportContext, x: Value, scales: Sequence[float] | None, over: Sequence[int]
+) -> Axes:
     """The axes that change by `scales`: new = floor(old * scale)."""
     if not scales or len(scales) != len(over):
-        at.refuse(f"scales {scales} for {len(over)} axes", "one for each axis is needed")
+        ctx.refuse(f"scales {scales} for {len(over)} axes", "one for each axis is needed")
     if not all(0 < s < MAX_ELEMENTS for s in scales):
-        at.refuse(f"scales {list(scales)}", "finite ones over 0 are needed")
+        ctx.refuse(f"scales {list(scales)}", "finite ones over 0 are needed")
     axes = {}
     for k, scale in zip(over, scales, strict=True):
         old = x.type.shape[k]
@@ -144,21 +148,21 @@ def _scaled(at: Site, x: Value, scales: Sequence[float] | None, over: Sequence[i
     return axes
 
 
-def _sized(at: Site, x: Value, sizes: Sequence[int], over: Sequence[int]) -> Axes:
+def _sized(ctx: ImportContext, x: Value, sizes: Sequence[int], over: Sequence[int]) -> Axes:
     """The axes that change to `sizes`; a policy may keep the ratio between them."""
     if len(sizes) != len(over) or min(sizes) < 1:
-        at.refuse(
+        ctx.refuse(
             f"sizes {list(sizes)} for {len(over)} axes", "one of 1 or more for each is needed"
         )
     old = [x.type.shape[k] for k in over]
     scales = [new / size for new, size in zip(sizes, old, strict=True)]
-    policy = at.text("keep_aspect_ratio_policy", "stretch")
+    policy = ctx.text("keep_aspect_ratio_policy", "stretch")
     if policy in ("not_larger", "not_smaller"):
         one = min(scales) if policy == "not_larger" else max(scales)
         scales = [one] * len(over)
         sizes = [math.floor(one * size + 0.5) for size in old]
     elif policy != "stretch":
-        at.refuse(
+        ctx.refuse(
             f"keep_aspect_ratio_policy {policy!r}",
             "stretch, not_larger or not_smaller is needed",
         )
@@ -166,11 +170,11 @@ def _sized(at: Site, x: Value, sizes: Sequence[int], over: Sequence[int]) -> Axe
     return {k: Axis(o, n, s) for k, o, n, s in triples if o != n or s != 1}
 
 
-def _cropped(at: Site, x: Value, axes: Axes, over: Sequence[int]) -> Axes:
+def _cropped(ctx: ImportContext, x: Value, axes: Axes, over: Sequence[int]) -> Axes:
     """Every axis with its region: roi holds all starts, then all ends."""
-    roi = _numbers(at, 1, "roi")
+    roi = _numbers(ctx, 1, "roi")
     if roi is None or len(roi) != 2 * len(over):
-        at.refuse(f"roi {roi}", f"{2 * len(over)} numbers are needed")
+        ctx.refuse(f"roi {roi}", f"{2 * len(over)} numbers are needed")
     found = {}
     for at_, k in enumerate(over):
         size = x.type.shape[k]

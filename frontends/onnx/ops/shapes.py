@@ -7,190 +7,195 @@ from math import prod
 
 import numpy as np
 
-from qir.frontends.onnx.context import MAX_ELEMENTS, Site
-from qir.frontends.onnx.operands import Known, Operand, shape_of
+from qir.frontends.onnx.context import MAX_ELEMENTS, ImportContext
+from qir.frontends.onnx.operands import ConstantOperand, Operand, shape_of
 from qir.ir import ops
 from qir.ir.data import Data
 from qir.ir.op import Value
 from qir.ir.types import Quant
 
 
-def identity(at: Site) -> Operand:
+def identity(ctx: ImportContext) -> Operand:
     """Identity: the operand itself, no op."""
-    return at.operand(0)
+    return ctx.operand(0)
 
 
-def dropout(at: Site) -> tuple[Operand, ...]:
+def dropout(ctx: ImportContext) -> tuple[Operand, ...]:
     """Dropout at inference: x, and a mask that keeps everything."""
-    training = at.array(2, "training_mode")
-    ratio = at.scalar(1, "ratio")
+    training = ctx.array(2, "training_mode")
+    ratio = ctx.scalar(1, "ratio")
     if training is not None and training.any() and ratio != 0:
-        at.refuse("training_mode = true", "false is needed", "export the model for inference")
-    x = at.operand(0)
-    if len(at.outputs) < 2:
+        ctx.refuse("training_mode = true", "false is needed", "export the model for inference")
+    x = ctx.operand(0)
+    if len(ctx.outputs) < 2:
         return (x,)
-    return x, Known(np.ones(shape_of(x), np.bool_), at.outputs[1])
+    return x, ConstantOperand(np.ones(shape_of(x), np.bool_), ctx.outputs[1])
 
 
-def shape(at: Site) -> Known:
+def shape(ctx: ImportContext) -> ConstantOperand:
     """Shape: a constant, for every shape is known; from `start` to `end` since opset 15."""
-    sizes = shape_of(at.operand(0))
-    start, end = at.integer("start", 0), at.integer("end", len(sizes))
+    sizes = shape_of(ctx.operand(0))
+    start, end = ctx.integer("start", 0), ctx.integer("end", len(sizes))
     rank = len(sizes)
     start, end = (min(max(s + rank if s < 0 else s, 0), rank) for s in (start, end))
-    return Known(np.array(sizes[start:end], np.int64), at.outputs[0])
+    return ConstantOperand(np.array(sizes[start:end], np.int64), ctx.outputs[0])
 
 
-def size(at: Site) -> Known:
+def size(ctx: ImportContext) -> ConstantOperand:
     """Size: a constant, the number of elements."""
-    return Known(np.array(prod(shape_of(at.operand(0))), np.int64), at.outputs[0])
+    return ConstantOperand(np.array(prod(shape_of(ctx.operand(0))), np.int64), ctx.outputs[0])
 
 
-def reshape(at: Site) -> Operand:
+def reshape(ctx: ImportContext) -> Operand:
     """Reshape: 0 keeps a size (unless allowzero), one -1 takes what is left."""
-    x = at.operand(0)
-    wanted = at.whole(1, "shape") if at.opset >= 5 else at.integers("shape")
+    x = ctx.operand(0)
+    wanted = ctx.whole(1, "shape") if ctx.opset >= 5 else ctx.integers("shape")
     if wanted is None:
-        at.refuse("no shape", "one is needed")
+        ctx.refuse("no shape", "one is needed")
     old, sizes = shape_of(x), list(wanted)
-    if not at.integer("allowzero", 0):
+    if not ctx.integer("allowzero", 0):
         if any(s == 0 and k >= len(old) for k, s in enumerate(sizes)):
-            at.refuse(f"shape {sizes} of {list(old)}", "a size to keep for each 0 is needed")
+            ctx.refuse(f"shape {sizes} of {list(old)}", "a size to keep for each 0 is needed")
         sizes = [old[k] if s == 0 else s for k, s in enumerate(sizes)]
     if -1 in sizes:
         rest = prod(s for s in sizes if s != -1)
         if sizes.count(-1) > 1 or rest <= 0 or prod(old) % rest:
-            at.refuse(
+            ctx.refuse(
                 f"shape {list(wanted)} of {list(old)}", "one free size that comes out is needed"
             )
         sizes[sizes.index(-1)] = prod(old) // rest
-    return moved(at, x, sizes)
+    return moved(ctx, x, sizes)
 
 
-def moved(at: Site, x: Operand, sizes: Sequence[int]) -> Operand:
+def moved(ctx: ImportContext, x: Operand, sizes: Sequence[int]) -> Operand:
     """x in another shape: a constant stays one where its quantization can follow."""
     if prod(sizes) != prod(shape_of(x)) or any(s < 0 for s in sizes):
-        at.refuse(f"shape {list(sizes)} of {list(shape_of(x))}", "as many elements are needed")
-    if isinstance(x, Known):
-        return at.reshaped(x, sizes)
-    return at.result(ops.Reshape(x, tuple(sizes)))
+        ctx.refuse(f"shape {list(sizes)} of {list(shape_of(x))}", "as many elements are needed")
+    if isinstance(x, ConstantOperand):
+        return ctx.reshaped(x, sizes)
+    return ctx.result(ops.Reshape(x, tuple(sizes)))
 
 
-def flatten(at: Site) -> Operand:
+def flatten(ctx: ImportContext) -> Operand:
     """Flatten: the axes before `axis` as one, those from it on as one."""
-    x = at.operand(0)
+    x = ctx.operand(0)
     old = shape_of(x)
-    axis = at.integer("axis", 1)
+    axis = ctx.integer("axis", 1)
     if not -len(old) <= axis <= len(old):
-        at.refuse(f"axis {axis} of rank {len(old)}", "an axis of the operand is needed")
+        ctx.refuse(f"axis {axis} of rank {len(old)}", "an axis of the operand is needed")
     axis = axis + len(old) if axis < 0 else axis
-    return moved(at, x, (prod(old[:axis]), prod(old[axis:])))
+    return moved(ctx, x, (prod(old[:axis]), prod(old[axis:])))
 
 
-def transpose(at: Site) -> Operand:
+def transpose(ctx: ImportContext) -> Operand:
     """Transpose: axis k of y is axis perm[k] of x; by default all are reversed."""
-    x = at.operand(0)
+    x = ctx.operand(0)
     rank = len(shape_of(x))
-    perm = at.integers("perm") or tuple(reversed(range(rank)))
+    perm = ctx.integers("perm") or tuple(reversed(range(rank)))
     if sorted(perm) != list(range(rank)):
-        at.refuse(f"perm {list(perm)} of rank {rank}", "each axis once is needed")
-    if isinstance(x, Known):
+        ctx.refuse(f"perm {list(perm)} of rank {rank}", "each axis once is needed")
+    if isinstance(x, ConstantOperand):
         return x.transposed(perm)
-    return at.result(ops.Transpose(x, perm))
+    return ctx.result(ops.Transpose(x, perm))
 
 
-def _axes(at: Site) -> tuple[int, ...] | None:
+def _axes(ctx: ImportContext) -> tuple[int, ...] | None:
     """The attribute axes before opset 13, then input 1."""
-    return at.integers("axes") if at.opset < 13 else at.whole(1, "axes")
+    return ctx.integers("axes") if ctx.opset < 13 else ctx.whole(1, "axes")
 
 
-def squeeze(at: Site) -> Operand:
+def squeeze(ctx: ImportContext) -> Operand:
     """Squeeze: without the axes of size 1, or those of them that are named."""
-    x, axes = at.operand(0), _axes(at)
+    x, axes = ctx.operand(0), _axes(ctx)
     old = shape_of(x)
     gone = (
-        tuple(k for k, s in enumerate(old) if s == 1) if axes is None else at.axes(axes, len(old))
+        tuple(k for k, s in enumerate(old) if s == 1) if axes is None else ctx.axes(axes, len(old))
     )
     if any(old[k] != 1 for k in gone):
-        at.refuse(f"axes {list(gone)} of {list(old)}", "sizes of 1 are needed")
-    return moved(at, x, [s for k, s in enumerate(old) if k not in gone])
+        ctx.refuse(f"axes {list(gone)} of {list(old)}", "sizes of 1 are needed")
+    return moved(ctx, x, [s for k, s in enumerate(old) if k not in gone])
 
 
-def unsqueeze(at: Site) -> Operand:
+def unsqueeze(ctx: ImportContext) -> Operand:
     """Unsqueeze: with axes of size 1 at the named places of the result."""
-    x, axes = at.operand(0), _axes(at)
+    x, axes = ctx.operand(0), _axes(ctx)
     if axes is None:
-        at.refuse("no axes", "some are needed")
+        ctx.refuse("no axes", "some are needed")
     old = shape_of(x)
-    new = at.axes(axes, len(old) + len(axes))
+    new = ctx.axes(axes, len(old) + len(axes))
     rest = iter(old)
-    return moved(at, x, [1 if k in new else next(rest) for k in range(len(old) + len(axes))])
+    return moved(ctx, x, [1 if k in new else next(rest) for k in range(len(old) + len(axes))])
 
 
-def concat(at: Site) -> Value:
+def concat(ctx: ImportContext) -> Value:
     """Concat: the operands one after another along `axis`; empty constants are left out."""
-    xs = [at.operand(i) for i in range(len(at.operands))]
+    xs = [ctx.operand(i) for i in range(len(ctx.operands))]
     kept = [x for x in xs if 0 not in shape_of(x)] or xs  # exporters leave empty constants in
-    values = tuple(_like(at, x, kept) for x in kept)
+    values = tuple(_like(ctx, x, kept) for x in kept)
     if not values:
-        at.refuse("no inputs", "one or more are needed")
-    axis = at.axis(at.integer("axis", 1 if at.opset < 4 else None), values[0].type.rank)
-    return at.result(ops.Concat(values, axis))
+        ctx.refuse("no inputs", "one or more are needed")
+    axis = ctx.axis(ctx.integer("axis", 1 if ctx.opset < 4 else None), values[0].type.rank)
+    return ctx.result(ops.Concat(values, axis))
 
 
-def _like(at: Site, x: Operand, others: Sequence[Operand]) -> Value:
+def _like(ctx: ImportContext, x: Operand, others: Sequence[Operand]) -> Value:
     """x as a value; constant integers beside a quantized value take its quantization."""
-    if isinstance(x, Known) and not x.is_float:
+    if isinstance(x, ConstantOperand) and not x.is_float:
         for other in others:
             if isinstance(other, Value) and isinstance(other.type.elem, Quant):
-                return at.pool.stored(x, other.type.elem)
-    return at.valued(x)
+                return ctx.writer.stored(x, other.type.elem)
+    return ctx.valued(x)
 
 
-def split(at: Site) -> tuple[Value, ...]:
+def split(ctx: ImportContext) -> tuple[Value, ...]:
     """Split: sizes as an attribute before opset 13, then as input 1; or equal parts."""
-    x = at.value(0)
-    axis = at.axis(at.integer("axis", 0), x.type.rank)
+    x = ctx.value(0)
+    axis = ctx.axis(ctx.integer("axis", 0), x.type.rank)
     total = x.type.shape[axis]
-    sizes = at.integers("split") if at.opset < 13 else at.whole(1, "split")
+    sizes = ctx.integers("split") if ctx.opset < 13 else ctx.whole(1, "split")
     if sizes is None:
-        count = at.integer("num_outputs", len(at.outputs)) if at.opset >= 18 else len(at.outputs)
+        count = (
+            ctx.integer("num_outputs", len(ctx.outputs)) if ctx.opset >= 18 else len(ctx.outputs)
+        )
         each = -(-total // max(count, 1))
         sizes = tuple(min(each, total - k * each) for k in range(count))
-    if sum(sizes) != total or len(sizes) < len(at.outputs) or min(sizes, default=0) < 0:
-        at.refuse(
-            f"parts {list(sizes)} of {total} for {len(at.outputs)} outputs",
+    if sum(sizes) != total or len(sizes) < len(ctx.outputs) or min(sizes, default=0) < 0:
+        ctx.refuse(
+            f"parts {list(sizes)} of {total} for {len(ctx.outputs)} outputs",
             "parts that fit are needed",
         )
     ends = np.cumsum((0, *sizes))
     return tuple(
-        part(at, x, {axis: (int(ends[k]), int(ends[k + 1]), 1)}, k) for k in range(len(at.outputs))
+        part(ctx, x, {axis: (int(ends[k]), int(ends[k + 1]), 1)}, k)
+        for k in range(len(ctx.outputs))
     )
 
 
-def part(at: Site, x: Value, bounds: dict[int, tuple[int, int, int]], index: int = 0) -> Value:
+def part(
+    ctx: ImportContext, x: Value, bounds: dict[int, tuple[int, int, int]], index: int = 0
+) -> Value:
     """x[start:stop:step] on the axes of `bounds`, as output `index`; steps are positive."""
     full = {k: (0, s, 1) for k, s in enumerate(x.type.shape)} | bounds
     start, stop, step = zip(*(full[k] for k in range(x.type.rank)), strict=True)
-    return at.result(ops.Slice(x, start, stop, step), index)
+    return ctx.result(ops.Slice(x, start, stop, step), index)
 
 
-def slice_(at: Site) -> Operand:
+def slice_(ctx: ImportContext) -> Operand:
     """Slice: bounds as attributes before opset 10, then as inputs; a negative step is a gather."""
-    x = at.value(0)
+    x = ctx.value(0)
     rank = x.type.rank
-    if at.opset < 10:
-        starts, ends, axes = (at.integers(n) for n in ("starts", "ends", "axes"))
+    if ctx.opset < 10:
+        starts, ends, axes = (ctx.integers(n) for n in ("starts", "ends", "axes"))
         steps = None
     else:
         names = ("starts", "ends", "axes", "steps")
-        starts, ends, axes, steps = (at.whole(k + 1, n) for k, n in enumerate(names))
+        starts, ends, axes, steps = (ctx.whole(k + 1, n) for k, n in enumerate(names))
     if starts is None or ends is None:
-        at.refuse("no bounds", "starts and ends are needed")
-    axes = at.axes(range(len(starts)) if axes is None else axes, rank)
+        ctx.refuse("no bounds", "starts and ends are needed")
+    axes = ctx.axes(range(len(starts)) if axes is None else axes, rank)
     steps = (1,) * len(starts) if steps is None else steps
     if not len(starts) == len(ends) == len(axes) == len(steps) or 0 in steps:
-        at.refuse(
+        ctx.refuse(
             f"starts {list(starts)}, ends {list(ends)}, axes {list(axes)}, steps {list(steps)}",
             "one of each for each axis, no step of 0, is needed",
         )
@@ -201,67 +206,67 @@ def slice_(at: Site) -> Operand:
         first, last, step = slice(a, b, step).indices(x.type.shape[axis])
         if step < 0:
             index = np.arange(first, last, step, dtype=np.int64)
-            turned = at.emit(ops.Gather(turned, Data(index), axis))
+            turned = ctx.emit(ops.Gather(turned, Data(index), axis))
         else:
             forward[axis] = (first, max(last, first), step)
-    return part(at, turned, forward) if forward or turned is x else turned
+    return part(ctx, turned, forward) if forward or turned is x else turned
 
 
-def gather(at: Site) -> Value:
+def gather(ctx: ImportContext) -> Value:
     """Gather by a constant index; negative ones count from the end."""
-    x = at.value(0)
-    axis = at.axis(at.integer("axis", 0), x.type.rank)
-    if isinstance(at.operand(1), Value):
-        at.refuse(
+    x = ctx.value(0)
+    axis = ctx.axis(ctx.integer("axis", 0), x.type.rank)
+    if isinstance(ctx.operand(1), Value):
+        ctx.refuse(
             "the index (input 1) is computed at run time",
             "a constant is needed",
             "look embeddings up before the model, and give it the result",
         )
-    index = at.array(1, "index")
+    index = ctx.array(1, "index")
     if index is None or index.dtype.kind not in "iu":
-        at.refuse(f"index is {None if index is None else index.dtype}", "integers are needed")
+        ctx.refuse(f"index is {None if index is None else index.dtype}", "integers are needed")
     total = x.type.shape[axis]
     if prod(x.type.shape) // max(total, 1) * index.size > MAX_ELEMENTS:
-        at.refuse(f"{index.size} slices", f"at most {MAX_ELEMENTS} elements are needed")
+        ctx.refuse(f"{index.size} slices", f"at most {MAX_ELEMENTS} elements are needed")
     whole = index.astype(np.int64)
-    return at.result(ops.Gather(x, Data(np.where(whole < 0, whole + total, whole)), axis))
+    return ctx.result(ops.Gather(x, Data(np.where(whole < 0, whole + total, whole)), axis))
 
 
-def expand(at: Site) -> Value:
+def expand(ctx: ImportContext) -> Value:
     """Expand: x and the shape broadcast together."""
-    x, wanted = at.value(0), at.whole(1, "shape")
+    x, wanted = ctx.value(0), ctx.whole(1, "shape")
     if wanted is None:
-        at.refuse("no shape", "one is needed")
+        ctx.refuse("no shape", "one is needed")
     try:
         to = np.broadcast_shapes(x.type.shape, wanted)
     except ValueError:
-        at.refuse(
+        ctx.refuse(
             f"shape {list(wanted)} of {list(x.type.shape)}", "shapes that broadcast are needed"
         )
-    return at.result(ops.Expand(x, to))
+    return ctx.result(ops.Expand(x, to))
 
 
-def tile(at: Site) -> Operand:
+def tile(ctx: ImportContext) -> Operand:
     """Tile: (a, b) by (r, s) as reshape (1, a, 1, b), expand (r, a, s, b), reshape (r a, s b)."""
-    x, repeats = at.value(0), at.whole(1, "repeats")
+    x, repeats = ctx.value(0), ctx.whole(1, "repeats")
     old = x.type.shape
     if repeats is None or len(repeats) != len(old) or min(repeats, default=1) < 1:
-        at.refuse(f"repeats {repeats} of {list(old)}", "one of at least 1 for each axis is needed")
+        ctx.refuse(f"repeats {repeats} of {list(old)}", "one of at least 1 for each axis is needed")
     if all(r == 1 for r in repeats):
         return x
-    apart = at.emit(ops.Reshape(x, tuple(k for s in old for k in (1, s))))
+    apart = ctx.emit(ops.Reshape(x, tuple(k for s in old for k in (1, s))))
     pairs = tuple(k for s, r in zip(old, repeats, strict=True) for k in (r, s))
-    copied = at.emit(ops.Expand(apart, pairs))
-    return at.result(ops.Reshape(copied, tuple(s * r for s, r in zip(old, repeats, strict=True))))
+    copied = ctx.emit(ops.Expand(apart, pairs))
+    return ctx.result(ops.Reshape(copied, tuple(s * r for s, r in zip(old, repeats, strict=True))))
 
 
-def depth_to_space(at: Site) -> Value:
+def depth_to_space(ctx: ImportContext) -> Value:
     """DepthToSpace: depth-column-row order (DCR), or column-row-depth (CRD)."""
-    x, b = at.value(0), at.integer("blocksize")
-    n, c, h, w = _blocks(at, x, b, 1)
-    mode = at.text("mode", "DCR")
+    x, b = ctx.value(0), ctx.integer("blocksize")
+    n, c, h, w = _blocks(ctx, x, b, 1)
+    mode = ctx.text("mode", "DCR")
     if mode not in ("DCR", "CRD") or c % (b * b):
-        at.refuse(
+        ctx.refuse(
             f"mode {mode!r}, {c} channels, block {b}",
             "DCR or CRD, and block**2 channels, are needed",
         )
@@ -270,26 +275,26 @@ def depth_to_space(at: Site) -> Value:
         apart, perm = (n, b, b, depth, h, w), (0, 3, 4, 1, 5, 2)
     else:
         apart, perm = (n, depth, b, b, h, w), (0, 1, 4, 2, 5, 3)
-    turned = at.emit(ops.Transpose(at.emit(ops.Reshape(x, apart)), perm))
-    return at.result(ops.Reshape(turned, (n, depth, h * b, w * b)))
+    turned = ctx.emit(ops.Transpose(ctx.emit(ops.Reshape(x, apart)), perm))
+    return ctx.result(ops.Reshape(turned, (n, depth, h * b, w * b)))
 
 
-def space_to_depth(at: Site) -> Value:
+def space_to_depth(ctx: ImportContext) -> Value:
     """SpaceToDepth: the inverse of DepthToSpace in the same order; DCR where there is no mode."""
-    x, b = at.value(0), at.integer("blocksize")
-    n, c, h, w = _blocks(at, x, b, b)
-    mode = at.text("mode", "DCR")
+    x, b = ctx.value(0), ctx.integer("blocksize")
+    n, c, h, w = _blocks(ctx, x, b, b)
+    mode = ctx.text("mode", "DCR")
     if mode not in ("DCR", "CRD"):
-        at.refuse(f"mode {mode!r}", "DCR or CRD is needed")
-    apart = at.emit(ops.Reshape(x, (n, c, h // b, b, w // b, b)))
+        ctx.refuse(f"mode {mode!r}", "DCR or CRD is needed")
+    apart = ctx.emit(ops.Reshape(x, (n, c, h // b, b, w // b, b)))
     perm = (0, 3, 5, 1, 2, 4) if mode == "DCR" else (0, 1, 3, 5, 2, 4)
-    turned = at.emit(ops.Transpose(apart, perm))
-    return at.result(ops.Reshape(turned, (n, c * b * b, h // b, w // b)))
+    turned = ctx.emit(ops.Transpose(apart, perm))
+    return ctx.result(ops.Reshape(turned, (n, c * b * b, h // b, w // b)))
 
 
-def _blocks(at: Site, x: Value, block: int, step: int) -> tuple[int, int, int, int]:
+def _blocks(ctx: ImportContext, x: Value, block: int, step: int) -> tuple[int, int, int, int]:
     """The sizes of x, whose height and width are whole multiples of `step`."""
     if x.type.rank != 4 or block < 1 or x.type.shape[2] % step or x.type.shape[3] % step:
-        at.refuse(f"x is {list(x.type.shape)}, block {block}", "rank 4 in whole blocks is needed")
+        ctx.refuse(f"x is {list(x.type.shape)}, block {block}", "rank 4 in whole blocks is needed")
     n, c, h, w = x.type.shape
     return n, c, h, w

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qir.frontends.onnx.context import Site
+from qir.frontends.onnx.context import ImportContext
 
 Pair = tuple[int, int]
 Sides = tuple[int, int, int, int]
@@ -25,26 +25,26 @@ class Window:
         return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))  # type: ignore[return-value]
 
 
-def kernel_of(at: Site, spatial: int) -> Pair:
+def kernel_of(ctx: ImportContext, spatial: int) -> Pair:
     """The attribute kernel_shape of a pooling."""
-    return _pair(at, "kernel_shape", at.integers("kernel_shape"), spatial)
+    return _pair(ctx, "kernel_shape", ctx.integers("kernel_shape"), spatial)
 
 
-def window(at: Site, size: Pair, kernel: Pair, spatial: int) -> Window:
+def window(ctx: ImportContext, size: Pair, kernel: Pair, spatial: int) -> Window:
     """The window of a node whose input is of `size`, with `spatial` axes in the model (1 or 2)."""
-    stride = _pair(at, "strides", at.integers("strides") or (1,) * spatial, spatial)
-    dilation = _pair(at, "dilations", at.integers("dilations") or (1,) * spatial, spatial)
+    stride = _pair(ctx, "strides", ctx.integers("strides") or (1,) * spatial, spatial)
+    dilation = _pair(ctx, "dilations", ctx.integers("dilations") or (1,) * spatial, spatial)
     bare = Window(kernel, stride, dilation, (0, 0, 0, 0))
     if min(*kernel, *stride, *dilation) < 1:
-        at.refuse(
+        ctx.refuse(
             f"kernel {kernel}, strides {stride}, dilations {dilation}", "at least 1 each is needed"
         )
-    return Window(kernel, stride, dilation, pads(at, size, bare, spatial))
+    return Window(kernel, stride, dilation, pads(ctx, size, bare, spatial))
 
 
-def pads(at: Site, size: Pair, bare: Window, spatial: int) -> Sides:
+def pads(ctx: ImportContext, size: Pair, bare: Window, spatial: int) -> Sides:
     """The attribute pads, or what auto_pad makes of an input of `size`."""
-    auto = at.text("auto_pad", "NOTSET")
+    auto = ctx.text("auto_pad", "NOTSET")
     if auto in ("SAME_UPPER", "SAME_LOWER"):
         totals = [
             max((-(-s // st) - 1) * st + r - s, 0)
@@ -54,17 +54,17 @@ def pads(at: Site, size: Pair, bare: Window, spatial: int) -> Sides:
     if auto == "VALID":
         return (0, 0, 0, 0)
     if auto not in ("NOTSET", ""):
-        at.refuse(f"auto_pad {auto!r}", "NOTSET, SAME_UPPER, SAME_LOWER or VALID is needed")
-    return explicit_pads(at, spatial)
+        ctx.refuse(f"auto_pad {auto!r}", "NOTSET, SAME_UPPER, SAME_LOWER or VALID is needed")
+    return explicit_pads(ctx, spatial)
 
 
-def explicit_pads(at: Site, spatial: int) -> Sides:
+def explicit_pads(ctx: ImportContext, spatial: int) -> Sides:
     """The attribute pads as (top, left, bottom, right)."""
-    given = at.integers("pads") or (0,) * (2 * spatial)
+    given = ctx.integers("pads") or (0,) * (2 * spatial)
     if len(given) != 2 * spatial:
-        at.refuse(f"pads {list(given)}", f"{2 * spatial} are needed")
+        ctx.refuse(f"pads {list(given)}", f"{2 * spatial} are needed")
     if min(given) < 0:
-        at.refuse(f"pads {list(given)}", "at least 0 each is needed", "cut with a Slice")
+        ctx.refuse(f"pads {list(given)}", "at least 0 each is needed", "cut with a Slice")
     if spatial == 1:
         return (0, given[0], 0, given[1])
     return (given[0], given[1], given[2], given[3])
@@ -95,9 +95,9 @@ def with_ceil(size: Pair, w: Window) -> Window:
     return Window(w.kernel, w.stride, w.dilation, (top, left, bottom + extra[0], right + extra[1]))
 
 
-def _pair(at: Site, name: str, given: tuple[int, ...] | None, spatial: int) -> Pair:
+def _pair(ctx: ImportContext, name: str, given: tuple[int, ...] | None, spatial: int) -> Pair:
     if given is None or len(given) != spatial:
-        at.refuse(
+        ctx.refuse(
             f"attribute {name} is {None if given is None else list(given)}",
             f"{spatial} integers are needed",
         )

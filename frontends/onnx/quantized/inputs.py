@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from onnx import NodeProto
 
-from qir.frontends.onnx.operands import Known, Operand, as_float
+from qir.frontends.onnx.operands import ConstantOperand, Operand, as_float
 from qir.ir.types import STORAGES, Int, Quant, Tensor
 
 # Op -> the inputs that hold stored integers, each followed by its scale and zero point.
@@ -54,7 +54,7 @@ def _read(
     """The quantization of one tensor that the node reads it with, None where it is no constant."""
     names = node.input[place + 1 : place + 3]
     held = [scope.get(name) for name in names if name]
-    arrays = [o.array for o in held if isinstance(o, Known) and o.array.size == 1]
+    arrays = [o.array for o in held if isinstance(o, ConstantOperand) and o.array.size == 1]
     if storage not in STORAGES or len(arrays) != len(held) or not arrays:
         return None
     scale = float(as_float(arrays[0]).reshape(-1)[0])

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from qir.frontends.onnx.context import Site
-from qir.frontends.onnx.operands import STORED, Known, Operand, as_float, shape_of, stored_int
+from qir.frontends.onnx.context import ImportContext
+from qir.frontends.onnx.operands import (
+    STORED,
+    ConstantOperand,
+    Operand,
+    as_float,
+    shape_of,
+    stored_int,
+)
 from qir.ir import ops
 from qir.ir.data import Data
 from qir.ir.fixed import Rounding
@@ -16,7 +23,7 @@ ROUNDING = Rounding.HALF_EVEN  # ONNX QuantizeLinear rounds ties to even
 
 
 def parameters(
-    at: Site,
+    ctx: ImportContext,
     index: int,
     shape: tuple[int, ...],
     storage: Int | None = None,
@@ -28,17 +35,17 @@ def parameters(
     `storage` is that of the zero point, by default u8 where there is none. `axis` counts where the
     scale is a vector, `block` where it has the rank of the tensor.
     """
-    scale = at.array(index, "the scale")
+    scale = ctx.array(index, "the scale")
     if scale is None:
-        at.refuse(f"input {index} is absent", "a scale is needed")
-    zero = at.array(index + 1, "the zero point")
+        ctx.refuse(f"input {index} is absent", "a scale is needed")
+    zero = ctx.array(index + 1, "the zero point")
     if zero is not None:
-        storage = storage_of(at, zero)
-    return quant_of(at, as_float(scale), zero, storage or STORED["uint8"], shape, axis, block)
+        storage = storage_of(ctx, zero)
+    return quant_of(ctx, as_float(scale), zero, storage or STORED["uint8"], shape, axis, block)
 
 
 def quant_of(
-    at: Site,
+    ctx: ImportContext,
     scale: Array,
     zero: Array | None,
     storage: Int,
@@ -50,114 +57,114 @@ def quant_of(
     wide = np.asarray(scale, np.float64)
     if wide.size == 0 or not (np.all(np.isfinite(wide)) and np.all(wide > 0)):
         found = f"scale reaches {wide.min()}" if wide.size else "an empty scale"
-        at.refuse(found, "finite scales over 0 are needed")
+        ctx.refuse(found, "finite scales over 0 are needed")
     whole = np.zeros(wide.shape, np.int64) if zero is None else zero.astype(np.int64)
     if whole.size == 1:
         whole = np.broadcast_to(whole.reshape(()), wide.shape)
     if wide.size == 1 and not block:
         return Quant.per_tensor(storage, float(wide.reshape(())), int(whole.reshape(())))
     if whole.shape != wide.shape:
-        at.refuse(
+        ctx.refuse(
             f"scale {list(wide.shape)}, zero point {list(whole.shape)}", "one shape is needed"
         )
-    axis = at.axis(axis, len(shape))
+    axis = ctx.axis(axis, len(shape))
     if block:
         return Quant(storage, Data(wide), Data(whole), axis, block)
     if wide.shape != (shape[axis],):
-        at.refuse(
+        ctx.refuse(
             f"scale {list(wide.shape)} along axis {axis} of {list(shape)}", "one each is needed"
         )
     return Quant(storage, Data(wide), Data(whole), axis)
 
 
-def storage_of(at: Site, array: Array) -> Int:
+def storage_of(ctx: ImportContext, array: Array) -> Int:
     found = stored_int(array)
     if found is None:
-        at.refuse(
+        ctx.refuse(
             f"integers of type {array.dtype.name}",
             "int2 to int16, uint2 to uint16 or int32 is needed",
         )
     return found
 
 
-def real_of(at: Site, operand: Operand, quant: Quant) -> Operand:
+def real_of(ctx: ImportContext, operand: Operand, quant: Quant) -> Operand:
     """The reals that an integer tensor of the model stands for, read with `quant`.
 
     A value of the graph is dequantized, with another scale than its own by a multiply and an add.
     A float value is the integers themselves, as DynamicQuantizeLinear is imported (`dynamic`).
     """
-    if isinstance(operand, Known):
-        if storage_of(at, operand.array) != quant.storage:
-            at.refuse(
+    if isinstance(operand, ConstantOperand):
+        if storage_of(ctx, operand.array) != quant.storage:
+            ctx.refuse(
                 f"{operand.array.dtype} with a zero point of {quant.storage}", "one type is needed"
             )
-        return Known(operand.array, operand.name, quant)
+        return ConstantOperand(operand.array, operand.name, quant)
     shape = operand.type.shape
     scale, zero = quant.spread(shape)
     if operand.type.is_float:
-        return _affine(at, operand, scale, -zero * scale)
+        return _affine(ctx, operand, scale, -zero * scale)
     if not isinstance(operand.type.elem, Quant):
-        at.refuse(f"%{operand.name} is {operand.type.elem}", "quantized integers are needed")
+        ctx.refuse(f"%{operand.name} is {operand.type.elem}", "quantized integers are needed")
     own = operand.type.quant
-    real = at.emit(ops.Dequantize(operand))
+    real = ctx.emit(ops.Dequantize(operand))
     if own == quant:
         return real
     if own.storage != quant.storage:
-        at.refuse(
+        ctx.refuse(
             f"%{operand.name} is {own.storage}, read as {quant.storage}", "one type is needed"
         )
     own_scale, own_zero = own.spread(shape)
-    return _affine(at, real, scale / own_scale, (own_zero - zero) * scale)
+    return _affine(ctx, real, scale / own_scale, (own_zero - zero) * scale)
 
 
-def _affine(at: Site, x: Value, factor: Array, shift: Array) -> Value:
+def _affine(ctx: ImportContext, x: Value, factor: Array, shift: Array) -> Value:
     """x * factor + shift."""
     if np.any(factor != 1):
-        x = at.emit(ops.Mul(x, at.constant(factor, "factor")))
+        x = ctx.emit(ops.Mul(x, ctx.constant(factor, "factor")))
     if np.any(shift != 0):
-        x = at.emit(ops.Add(x, at.constant(shift, "shift")))
+        x = ctx.emit(ops.Add(x, ctx.constant(shift, "shift")))
     return x
 
 
-def input_real(at: Site, index: int, axis: int = -1) -> Operand:
+def input_real(ctx: ImportContext, index: int, axis: int = -1) -> Operand:
     """Input `index` as reals, by its scale and zero point in the two inputs after it."""
-    operand = at.operand(index)
-    quant = parameters(at, index + 1, shape_of(operand), integer_type(operand), axis)
-    return real_of(at, operand, quant)
+    operand = ctx.operand(index)
+    quant = parameters(ctx, index + 1, shape_of(operand), integer_type(operand), axis)
+    return real_of(ctx, operand, quant)
 
 
 def integer_type(operand: Operand) -> Int | None:
     """The storage of an integer tensor, None for floats."""
-    if isinstance(operand, Known):
+    if isinstance(operand, ConstantOperand):
         return stored_int(operand.array)
     elem = operand.type.elem
     return elem.storage if isinstance(elem, Quant) else None
 
 
-def requantized(at: Site, real: Value, index: int) -> Value:
+def requantized(ctx: ImportContext, real: Value, index: int) -> Value:
     """`real` by the scale and zero point in inputs `index` and the next: the node's result."""
-    return at.result(ops.Quantize(real, parameters(at, index, real.type.shape), ROUNDING))
+    return ctx.result(ops.Quantize(real, parameters(ctx, index, real.type.shape), ROUNDING))
 
 
-def scale_product(at: Site, *indices: int) -> Array:
+def scale_product(ctx: ImportContext, *indices: int) -> Array:
     """The product of the scales in inputs `indices`, float32 numbers, in float64: exact for two."""
     product = np.ones(())
     for index in indices:
-        found = at.array(index, "a scale")
+        found = ctx.array(index, "a scale")
         if found is None:
-            at.refuse(f"input {index} is absent", "a scale is needed")
+            ctx.refuse(f"input {index} is absent", "a scale is needed")
         one = np.asarray(as_float(found), np.float64)
         product = np.asarray(product * (one.reshape(()) if one.size == 1 else one))
     return product
 
 
-def bias_of(at: Site, index: int, scale: Array) -> Operand | None:
+def bias_of(ctx: ImportContext, index: int, scale: Array) -> Operand | None:
     """An int32 bias in units of the accumulator, as reals; None where it is absent."""
-    if not at.has(index):
+    if not ctx.has(index):
         return None
-    operand = at.operand(index)
-    if not isinstance(operand, Known) or stored_int(operand.array) != I32:
-        at.refuse(f"the bias (input {index}) is no constant of int32", "one is needed")
+    operand = ctx.operand(index)
+    if not isinstance(operand, ConstantOperand) or stored_int(operand.array) != I32:
+        ctx.refuse(f"the bias (input {index}) is no constant of int32", "one is needed")
     shape = operand.shape
-    quant = quant_of(at, scale, None, I32, shape, len(shape) - 1)
-    return Known(operand.array, operand.name, quant)
+    quant = quant_of(ctx, scale, None, I32, shape, len(shape) - 1)
+    return ConstantOperand(operand.array, operand.name, quant)

@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 from onnx import NodeProto
 
-from qir.frontends.onnx.operands import Known
+from qir.frontends.onnx.operands import ConstantOperand
 from qir.frontends.onnx.read.fold import MAX_FOLDED
 from qir.frontends.onnx.read.load import Model
 from qir.ir.errors import FrontendError
 from qir.ir.types import Array
 
 
-def constant(node: NodeProto, model: Model) -> Known:
+def constant(node: NodeProto, model: Model) -> ConstantOperand:
     """The array of a Constant node: value, value_float(s), value_int(s) or sparse_value."""
     if len(node.attribute) != 1 or len(node.output) != 1:
         raise FrontendError(f"{len(node.attribute)} attributes, one that holds the value is needed")
     held = node.attribute[0]
-    return Known(_array(held, model), node.output[0])
+    return ConstantOperand(_array(held, model), node.output[0])
 
 
 def _array(held: Any, model: Model) -> Array:

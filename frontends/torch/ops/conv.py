@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qir.frontends.torch.context import Held, Site, Stored
+from qir.frontends.torch.context import ImportContext, Operand, QuantizedConstant
 from qir.frontends.torch.ops.layout import Plane, Spatial
 from qir.frontends.torch.table import Unsupported, imports
 from qir.ir.op import Value
@@ -14,52 +14,53 @@ from qir.ir.ops.window import Pair, Sides
 
 @imports("aten.conv1d.default", "aten.conv1d.padding", "aten.conv2d.default", "aten.conv2d.padding")
 def conv(
-    site: Site, x: Held, weight: Held, bias: Held | None = None, stride: Spatial = 1,
-    padding: Spatial | str = 0, dilation: Spatial = 1, groups: int = 1,
+    ctx: ImportContext, x: Operand, weight: Operand, bias: Operand | None = None,
+    stride: Spatial = 1, padding: Spatial | str = 0, dilation: Spatial = 1, groups: int = 1,
 ) -> Value:  # fmt: skip
     """conv1d, conv2d -> conv, between transposes; a conv1d has a height of 1."""
-    plane = Plane.of(site, site.value(x), spatial_axes(weight))
-    w = image_weight(site, weight, plane.axes)
+    plane = Plane.of(ctx, ctx.value(x), spatial_axes(weight))
+    w = image_weight(ctx, weight, plane.axes)
     d = plane.pair(dilation, 1)
     pad = sides_of(padding, plane, (w.type.shape[1], w.type.shape[2]), d)
-    y = Conv(plane.x, w, site.optional(bias), plane.pair(stride, 1), pad, d, groups)
-    return plane.back(site.add(y))
+    y = Conv(plane.x, w, ctx.optional(bias), plane.pair(stride, 1), pad, d, groups)
+    return plane.back(ctx.add(y))
 
 
 @imports("aten.conv_transpose1d.default", "aten.conv_transpose2d.input")
 def conv_transpose(
-    site: Site, x: Held, weight: Held, bias: Held | None = None, stride: Spatial = 1,
-    padding: Spatial = 0, output_padding: Spatial = 0, groups: int = 1, dilation: Spatial = 1,
+    ctx: ImportContext, x: Operand, weight: Operand, bias: Operand | None = None,
+    stride: Spatial = 1, padding: Spatial = 0, output_padding: Spatial = 0, groups: int = 1,
+    dilation: Spatial = 1,
 ) -> Value:  # fmt: skip
     """conv_transpose1d, conv_transpose2d -> conv_transpose, between transposes.
 
     torch keeps w as (C, O / groups, kh, kw), C = groups * I; qir as (O, kh, kw, I).
     """
-    plane = Plane.of(site, site.value(x), spatial_axes(weight))
-    w = image_weight(site, outputs_first(site, weight, groups), plane.axes)
+    plane = Plane.of(ctx, ctx.value(x), spatial_axes(weight))
+    w = image_weight(ctx, outputs_first(ctx, weight, groups), plane.axes)
     top, left = plane.pair(padding, 0)
     y = ConvTranspose(
-        plane.x, w, site.optional(bias), plane.pair(stride, 1), (top, left, top, left),
+        plane.x, w, ctx.optional(bias), plane.pair(stride, 1), (top, left, top, left),
         plane.pair(output_padding, 0), plane.pair(dilation, 1), groups,
     )  # fmt: skip
-    return plane.back(site.add(y))
+    return plane.back(ctx.add(y))
 
 
 @imports("aten.convolution.default", "aten._convolution.default")
 def convolution(
-    site: Site, x: Held, weight: Held, bias: Held | None, stride: Sequence[int],
+    ctx: ImportContext, x: Operand, weight: Operand, bias: Operand | None, stride: Sequence[int],
     padding: Sequence[int], dilation: Sequence[int], transposed: bool,
     output_padding: Sequence[int], groups: int, *backend_flags: bool,
 ) -> Value:  # fmt: skip
     """The core form: conv or conv_transpose, by `transposed`."""
     if transposed:
         return conv_transpose(
-            site, x, weight, bias, stride, padding, output_padding, groups, dilation
+            ctx, x, weight, bias, stride, padding, output_padding, groups, dilation
         )
-    return conv(site, x, weight, bias, stride, padding, dilation, groups)
+    return conv(ctx, x, weight, bias, stride, padding, dilation, groups)
 
 
-def spatial_axes(weight: Held) -> int:
+def spatial_axes(weight: Operand) -> int:
     """1 or 2, by the rank of the weight."""
     rank = len(shape_of(weight))
     if rank not in (3, 4):
@@ -67,37 +68,41 @@ def spatial_axes(weight: Held) -> int:
     return rank - 2
 
 
-def shape_of(held: Held) -> tuple[int, ...]:
+def shape_of(held: Operand) -> tuple[int, ...]:
     if isinstance(held, Value):
         return held.type.shape
     return tuple(held.shape) if not hasattr(held, "needed") else ()
 
 
-def image_weight(site: Site, weight: Held, axes: int) -> Value:
+def image_weight(ctx: ImportContext, weight: Operand, axes: int) -> Value:
     """A torch weight (O, I, kh, kw) or (O, I, k) as (O, kh, kw, I)."""
     if axes == 2:
-        return site.weight(weight, 0, 2, 3, 1)
+        return ctx.weight(weight, 0, 2, 3, 1)
     match weight:
-        case Stored():
-            return site.weight(
-                Stored(weight.integers.unsqueeze(2), weight.quant, weight.name), 0, 2, 3, 1
+        case QuantizedConstant():
+            return ctx.weight(
+                QuantizedConstant(weight.integers.unsqueeze(2), weight.quant, weight.name),
+                0,
+                2,
+                3,
+                1,
             )
         case Value():
             o, i, k = weight.type.shape
-            return site.reshape(site.transpose(weight, 0, 2, 1), o, 1, k, i)
+            return ctx.reshape(ctx.transpose(weight, 0, 2, 1), o, 1, k, i)
         case _:
-            w = site.constant(weight, "the weight")
-            return site.weight(site.derived(w.unsqueeze(2), w), 0, 2, 3, 1)
+            w = ctx.constant(weight, "the weight")
+            return ctx.weight(ctx.derived(w.unsqueeze(2), w), 0, 2, 3, 1)
 
 
-def outputs_first(site: Site, weight: Held, groups: int) -> Held:
+def outputs_first(ctx: ImportContext, weight: Operand, groups: int) -> Operand:
     """The weight of a transposed convolution, (G * I, O / G, ...), as (O, I, ...)."""
-    if groups == 1 and isinstance(weight, Stored):
+    if groups == 1 and isinstance(weight, QuantizedConstant):
         return weight.permuted((1, 0, *range(2, len(weight.shape))))
-    w = site.constant(weight, "the weight of a transposed convolution")
+    w = ctx.constant(weight, "the weight of a transposed convolution")
     split = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
     turned = split.transpose(1, 2).reshape(-1, w.shape[0] // groups, *w.shape[2:])
-    return site.derived(turned, w)
+    return ctx.derived(turned, w)
 
 
 def sides_of(padding: Spatial | str, plane: Plane, kernel: Pair, dilation: Pair) -> Sides:

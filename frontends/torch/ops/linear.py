@@ -7,42 +7,54 @@ from typing import Any
 
 import torch
 
-from qir.frontends.torch.context import Held, Number, Site, Stored
+from qir.frontends.torch.context import ImportContext, Number, Operand, QuantizedConstant
 from qir.frontends.torch.table import Unsupported, imports
 from qir.ir.op import Value
 from qir.ir.ops import Add, Linear, MatMul, Mul, Softmax
 
 
 @imports("aten.linear.default")
-def linear(site: Site, x: Held, weight: Held, bias: Held | None = None) -> Value:
+def linear(ctx: ImportContext, x: Operand, weight: Operand, bias: Operand | None = None) -> Value:
     """x @ weight.T + bias -> linear, weight (O, I) as it is; a computed weight makes a matmul."""
     if isinstance(weight, Value):
-        y = matmul(site, x, site.transpose(weight, 1, 0))
-        return y if bias is None else site.add(Add(y, site.value(bias)))
-    return site.add(Linear(site.value(x), site.weight(weight, 0, 1), site.optional(bias)))
+        y = matmul(ctx, x, ctx.transpose(weight, 1, 0))
+        return y if bias is None else ctx.add(Add(y, ctx.value(bias)))
+    return ctx.add(Linear(ctx.value(x), ctx.weight(weight, 0, 1), ctx.optional(bias)))
 
 
 @imports("aten.addmm.default")
 def addmm(
-    site: Site, bias: Held, x: Held, weight: Held, *, beta: Number = 1, alpha: Number = 1
+    ctx: ImportContext,
+    bias: Operand,
+    x: Operand,
+    weight: Operand,
+    *,
+    beta: Number = 1,
+    alpha: Number = 1,
 ) -> Value:
     """beta * bias + alpha * (x @ weight); a linear when weight and bias (O,) are constant."""
-    is_row = isinstance(bias, (torch.Tensor, Stored)) and len(bias.shape) == 1
+    is_row = isinstance(bias, (torch.Tensor, QuantizedConstant)) and len(bias.shape) == 1
     if beta == alpha == 1 and is_row and not isinstance(weight, Value):
-        return site.add(Linear(site.value(x), site.weight(weight, 1, 0), site.value(bias)))
-    y, b = matmul(site, x, weight), site.value(bias)
+        return ctx.add(Linear(ctx.value(x), ctx.weight(weight, 1, 0), ctx.value(bias)))
+    y, b = matmul(ctx, x, weight), ctx.value(bias)
     if alpha != 1:
-        y = site.add(Mul(y, site.value(alpha)))
+        y = ctx.add(Mul(y, ctx.value(alpha)))
     if beta != 1:
-        b = site.add(Mul(b, site.value(beta)))
-    return site.add(Add(y, b))
+        b = ctx.add(Mul(b, ctx.value(beta)))
+    return ctx.add(Add(y, b))
 
 
 @imports("aten.baddbmm.default")
 def baddbmm(
-    site: Site, bias: Held, x: Held, weight: Held, *, beta: Number = 1, alpha: Number = 1
+    ctx: ImportContext,
+    bias: Operand,
+    x: Operand,
+    weight: Operand,
+    *,
+    beta: Number = 1,
+    alpha: Number = 1,
 ) -> Value:
-    return addmm(site, site.value(bias), x, weight, beta=beta, alpha=alpha)
+    return addmm(ctx, ctx.value(bias), x, weight, beta=beta, alpha=alpha)
 
 
 @imports(
@@ -52,30 +64,34 @@ def baddbmm(
     "aten.mv.default",
     "aten.dot.default",
 )
-def matmul(site: Site, a: Held, b: Held) -> Value:
+def matmul(ctx: ImportContext, a: Operand, b: Operand) -> Value:
     """a @ b -> linear when b is a constant matrix, else matmul; a vector as a matrix of one row."""
-    if isinstance(b, (torch.Tensor, Stored)) and len(b.shape) == 2 and isinstance(a, Value):
-        return site.add(Linear(a, site.weight(b, 1, 0), None))
-    left, right = site.value(a), site.value(b)
+    if (
+        isinstance(b, (torch.Tensor, QuantizedConstant))
+        and len(b.shape) == 2
+        and isinstance(a, Value)
+    ):
+        return ctx.add(Linear(a, ctx.weight(b, 1, 0), None))
+    left, right = ctx.value(a), ctx.value(b)
     is_row, is_column = left.type.rank == 1, right.type.rank == 1
     if is_row:
-        left = site.reshape(left, 1, *left.type.shape)
+        left = ctx.reshape(left, 1, *left.type.shape)
     if is_column:
-        right = site.reshape(right, *right.type.shape, 1)
-    y = site.add(MatMul(left, right))
+        right = ctx.reshape(right, *right.type.shape, 1)
+    y = ctx.add(MatMul(left, right))
     shape = list(y.type.shape)
     if is_column:
         del shape[-1]
     if is_row:
         del shape[-1 if is_column else -2]
-    return site.reshape(y, *shape)
+    return ctx.reshape(y, *shape)
 
 
 @imports("aten.scaled_dot_product_attention.default")
 def attention(
-    site: Site, q: Held, k: Held, v: Held, mask: Held | None = None, dropout: float = 0.0,
-    is_causal: bool = False, *, scale: float | None = None, enable_gqa: bool = False,
-    **ignored: Any,
+    ctx: ImportContext, q: Operand, k: Operand, v: Operand, mask: Operand | None = None,
+    dropout: float = 0.0, is_causal: bool = False, *, scale: float | None = None,
+    enable_gqa: bool = False, **ignored: Any,
 ) -> Value:  # fmt: skip
     """softmax(q @ k.T * scale + mask) @ v; scale is 1 / sqrt(size of q's last axis) by default."""
     if is_causal or enable_gqa or dropout:
@@ -86,11 +102,11 @@ def attention(
         )
     if isinstance(mask, torch.Tensor) and mask.dtype == torch.bool:
         raise Unsupported("attention with a boolean mask", "a finite additive one is needed")
-    query, key = site.value(q), site.value(k)
+    query, key = ctx.value(q), ctx.value(k)
     rank = key.type.rank
-    turned = site.transpose(key, *range(rank - 2), rank - 1, rank - 2)
+    turned = ctx.transpose(key, *range(rank - 2), rank - 1, rank - 2)
     factor = 1 / math.sqrt(query.type.shape[-1]) if scale is None else float(scale)
-    y = site.add(Mul(site.add(MatMul(query, turned)), site.value(factor)))
+    y = ctx.add(Mul(ctx.add(MatMul(query, turned)), ctx.value(factor)))
     if mask is not None:
-        y = site.add(Add(y, site.value(mask)))
-    return site.add(MatMul(site.add(Softmax(y)), site.value(v)))
+        y = ctx.add(Add(y, ctx.value(mask)))
+    return ctx.add(MatMul(ctx.add(Softmax(y)), ctx.value(v)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qir.frontends.torch.context import Held, Missing, Site
+from qir.frontends.torch.context import ImportContext, Missing, Operand
 from qir.frontends.torch.ops.layout import Plane, Spatial
 from qir.frontends.torch.table import Unsupported, imports
 from qir.ir.op import Value
@@ -16,51 +16,51 @@ INDICES = Missing("the indices of a max pool are read", "its values alone are ne
 
 @imports("aten.max_pool2d.default")
 def max_pool2d(
-    site: Site, x: Held, kernel_size: Spatial, stride: Spatial = (), padding: Spatial = 0,
-    dilation: Spatial = 1, ceil_mode: bool = False, axes: int = 2,
+    ctx: ImportContext, x: Operand, kernel_size: Spatial, stride: Spatial = (),
+    padding: Spatial = 0, dilation: Spatial = 1, ceil_mode: bool = False, axes: int = 2,
 ) -> Value:  # fmt: skip
     """max_pool -> max_pool, between transposes; ceil_mode as more padding at the end."""
-    plane = Plane.of(site, site.value(x), axes)
+    plane = Plane.of(ctx, ctx.value(x), axes)
     kernel, steps, d = (
         plane.pair(kernel_size, 1),
         strides(plane, stride, kernel_size),
         plane.pair(dilation, 1),
     )
     pad = ceiled(plane, kernel, steps, plane.pair(padding, 0), d, ceil_mode)
-    return plane.back(site.add(MaxPool(plane.x, kernel, steps, pad, d)))
+    return plane.back(ctx.add(MaxPool(plane.x, kernel, steps, pad, d)))
 
 
 @imports("aten.max_pool1d.default")
 def max_pool1d(
-    site: Site, x: Held, kernel_size: Spatial, stride: Spatial = (), padding: Spatial = 0,
-    dilation: Spatial = 1, ceil_mode: bool = False,
+    ctx: ImportContext, x: Operand, kernel_size: Spatial, stride: Spatial = (),
+    padding: Spatial = 0, dilation: Spatial = 1, ceil_mode: bool = False,
 ) -> Value:  # fmt: skip
-    return max_pool2d(site, x, kernel_size, stride, padding, dilation, ceil_mode, axes=1)
+    return max_pool2d(ctx, x, kernel_size, stride, padding, dilation, ceil_mode, axes=1)
 
 
 @imports("aten.max_pool2d_with_indices.default")
 def max_pool2d_with_indices(
-    site: Site, x: Held, kernel_size: Spatial, stride: Spatial = (), padding: Spatial = 0,
-    dilation: Spatial = 1, ceil_mode: bool = False,
-) -> tuple[Held, Held]:  # fmt: skip
-    y = max_pool2d(site, x, kernel_size, stride, padding, dilation, ceil_mode)
+    ctx: ImportContext, x: Operand, kernel_size: Spatial, stride: Spatial = (),
+    padding: Spatial = 0, dilation: Spatial = 1, ceil_mode: bool = False,
+) -> tuple[Operand, Operand]:  # fmt: skip
+    y = max_pool2d(ctx, x, kernel_size, stride, padding, dilation, ceil_mode)
     return y, INDICES
 
 
 @imports("aten.max_pool1d_with_indices.default")
 def max_pool1d_with_indices(
-    site: Site, x: Held, kernel_size: Spatial, stride: Spatial = (), padding: Spatial = 0,
-    dilation: Spatial = 1, ceil_mode: bool = False,
-) -> tuple[Held, Held]:  # fmt: skip
-    y = max_pool1d(site, x, kernel_size, stride, padding, dilation, ceil_mode)
+    ctx: ImportContext, x: Operand, kernel_size: Spatial, stride: Spatial = (),
+    padding: Spatial = 0, dilation: Spatial = 1, ceil_mode: bool = False,
+) -> tuple[Operand, Operand]:  # fmt: skip
+    y = max_pool1d(ctx, x, kernel_size, stride, padding, dilation, ceil_mode)
     return y, INDICES
 
 
 @imports("aten.avg_pool2d.default")
 def avg_pool2d(
-    site: Site, x: Held, kernel_size: Spatial, stride: Spatial = (), padding: Spatial = 0,
-    ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: int | None = None,
-    axes: int = 2,
+    ctx: ImportContext, x: Operand, kernel_size: Spatial, stride: Spatial = (),
+    padding: Spatial = 0, ceil_mode: bool = False, count_include_pad: bool = True,
+    divisor_override: int | None = None, axes: int = 2,
 ) -> Value:  # fmt: skip
     """avg_pool -> avg_pool, between transposes.
 
@@ -68,61 +68,65 @@ def avg_pool2d(
     it: where both meet, the given padding becomes a pad of its own and the rest is not counted.
     divisor_override d: the mean over the whole window times kh * kw / d.
     """
-    plane = Plane.of(site, site.value(x), axes)
+    plane = Plane.of(ctx, ctx.value(x), axes)
     kernel, steps, one = plane.pair(kernel_size, 1), strides(plane, stride, kernel_size), (1, 1)
     given = plane.pair(padding, 0)
     pad = ceiled(plane, kernel, steps, given, one, ceil_mode)
     image = plane.x
     if divisor_override is not None:
-        y = site.add(AvgPool(image, kernel, steps, pad, one, True))
+        y = ctx.add(AvgPool(image, kernel, steps, pad, one, True))
         factor = kernel[0] * kernel[1] / int(divisor_override)
-        return plane.back(site.add(Mul(y, site.value(factor))))
+        return plane.back(ctx.add(Mul(y, ctx.value(factor))))
     if count_include_pad and (beyond := (pad[2] - given[0], pad[3] - given[1])) != (0, 0):
-        image, pad = zero_padded(site, image, given), (0, 0, *beyond)
+        image, pad = zero_padded(ctx, image, given), (0, 0, *beyond)
         count_include_pad = False
-    return plane.back(site.add(AvgPool(image, kernel, steps, pad, one, count_include_pad)))
+    return plane.back(ctx.add(AvgPool(image, kernel, steps, pad, one, count_include_pad)))
 
 
 @imports("aten.avg_pool1d.default")
 def avg_pool1d(
-    site: Site, x: Held, kernel_size: Spatial, stride: Spatial = (), padding: Spatial = 0,
-    ceil_mode: bool = False, count_include_pad: bool = True,
+    ctx: ImportContext, x: Operand, kernel_size: Spatial, stride: Spatial = (),
+    padding: Spatial = 0, ceil_mode: bool = False, count_include_pad: bool = True,
 ) -> Value:  # fmt: skip
-    return avg_pool2d(site, x, kernel_size, stride, padding, ceil_mode, count_include_pad, axes=1)
+    return avg_pool2d(ctx, x, kernel_size, stride, padding, ceil_mode, count_include_pad, axes=1)
 
 
 @imports("aten.adaptive_avg_pool2d.default", "aten._adaptive_avg_pool2d.default")
-def adaptive_avg_pool2d(site: Site, x: Held, output_size: Spatial, axes: int = 2) -> Value:
+def adaptive_avg_pool2d(
+    ctx: ImportContext, x: Operand, output_size: Spatial, axes: int = 2
+) -> Value:
     """To 1x1: the mean over height and width. To a divisor of the size: avg_pool."""
-    plane = Plane.of(site, site.value(x), axes)
+    plane = Plane.of(ctx, ctx.value(x), axes)
     kernel = adaptive_kernel(plane, output_size)
     if kernel == plane.x.type.shape[1:3]:
-        return plane.back(site.add(ReduceMean(plane.x, (1, 2), True)))
-    return plane.back(site.add(AvgPool(plane.x, kernel, kernel, (0, 0, 0, 0), (1, 1), True)))
+        return plane.back(ctx.add(ReduceMean(plane.x, (1, 2), True)))
+    return plane.back(ctx.add(AvgPool(plane.x, kernel, kernel, (0, 0, 0, 0), (1, 1), True)))
 
 
 @imports("aten.adaptive_avg_pool1d.default")
-def adaptive_avg_pool1d(site: Site, x: Held, output_size: Spatial) -> Value:
-    return adaptive_avg_pool2d(site, x, output_size, axes=1)
+def adaptive_avg_pool1d(ctx: ImportContext, x: Operand, output_size: Spatial) -> Value:
+    return adaptive_avg_pool2d(ctx, x, output_size, axes=1)
 
 
 @imports("aten.adaptive_max_pool2d.default")
 def adaptive_max_pool2d(
-    site: Site, x: Held, output_size: Spatial, axes: int = 2
-) -> tuple[Held, Held]:
+    ctx: ImportContext, x: Operand, output_size: Spatial, axes: int = 2
+) -> tuple[Operand, Operand]:
     """To 1x1: the greatest over height and width. To a divisor of the size: max_pool."""
-    plane = Plane.of(site, site.value(x), axes)
+    plane = Plane.of(ctx, ctx.value(x), axes)
     kernel = adaptive_kernel(plane, output_size)
     if kernel == plane.x.type.shape[1:3]:
-        y = site.add(ReduceMax(plane.x, (1, 2), True))
+        y = ctx.add(ReduceMax(plane.x, (1, 2), True))
     else:
-        y = site.add(MaxPool(plane.x, kernel, kernel, (0, 0, 0, 0), (1, 1)))
+        y = ctx.add(MaxPool(plane.x, kernel, kernel, (0, 0, 0, 0), (1, 1)))
     return plane.back(y), INDICES
 
 
 @imports("aten.adaptive_max_pool1d.default")
-def adaptive_max_pool1d(site: Site, x: Held, output_size: Spatial) -> tuple[Held, Held]:
-    return adaptive_max_pool2d(site, x, output_size, axes=1)
+def adaptive_max_pool1d(
+    ctx: ImportContext, x: Operand, output_size: Spatial
+) -> tuple[Operand, Operand]:
+    return adaptive_max_pool2d(ctx, x, output_size, axes=1)
 
 
 def strides(plane: Plane, stride: Spatial, kernel_size: Spatial) -> Pair:
@@ -150,12 +154,12 @@ def ceiled(
     return pad[0], pad[1], after[0], after[1]
 
 
-def zero_padded(site: Site, image: Value, pad: Pair) -> Value:
+def zero_padded(ctx: ImportContext, image: Value, pad: Pair) -> Value:
     """image (N, H, W, C) with zeros on both sides of height and width."""
     if pad == (0, 0):
         return image
     around = (0, *pad, 0)
-    return site.add(Pad(image, around, around, (0, 0, 0, 0), PadMode.CONSTANT, 0.0))
+    return ctx.add(Pad(image, around, around, (0, 0, 0, 0), PadMode.CONSTANT, 0.0))
 
 
 def adaptive_kernel(plane: Plane, output_size: Spatial) -> Pair:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from qir.frontends.torch.context import Held, Number, Site, Stored
+from qir.frontends.torch.context import ImportContext, Number, Operand, QuantizedConstant
 from qir.frontends.torch.table import Unsupported, imports
 from qir.ir.fixed import Rounding
 from qir.ir.op import Value
@@ -15,14 +15,14 @@ from qir.ir.ops import Clip, Dequantize, Quantize
 from qir.ir.types import STORAGES, Int, Quant
 
 DECOMPOSED = "quantized_decomposed"
-Scalar = Number | Held
+Scalar = Number | Operand
 
 
 @imports(f"{DECOMPOSED}.quantize_per_tensor.default", f"{DECOMPOSED}.quantize_per_tensor.tensor",
          f"{DECOMPOSED}.quantize_per_tensor.tensor2")  # fmt: skip
 def quantize_per_tensor(
-    site: Site,
-    x: Held,
+    ctx: ImportContext,
+    x: Operand,
     scale: Scalar,
     zero_point: Scalar,
     quant_min: Scalar,
@@ -34,34 +34,34 @@ def quantize_per_tensor(
     torch multiplies by 1 / scale where qir divides: they may differ where x / scale lies within
     float32's rounding of a tie. A range narrower than its storage (-127 to 127) is a clip before.
     """
-    low, high = whole(site, quant_min), whole(site, quant_max)
+    low, high = whole(ctx, quant_min), whole(ctx, quant_max)
     storage = storage_of(low, high)
-    to = Quant.per_tensor(storage, real(site, scale), whole(site, zero_point))
-    at = site.value(x)
+    to = Quant.per_tensor(storage, real(ctx, scale), whole(ctx, zero_point))
+    at = ctx.value(x)
     if (low, high) != (storage.min, storage.max):
         step, zero = float(to.scale.item()), int(to.zero_point.item())
-        at = site.add(Clip(at, (low - zero) * step, (high - zero) * step))
-    return site.add(Quantize(at, to, Rounding.HALF_EVEN))
+        at = ctx.add(Clip(at, (low - zero) * step, (high - zero) * step))
+    return ctx.add(Quantize(at, to, Rounding.HALF_EVEN))
 
 
 @imports(f"{DECOMPOSED}.quantize_per_channel.default")
 def quantize_per_channel(
-    site: Site,
-    x: Held,
-    scales: Held,
-    zero_points: Held,
+    ctx: ImportContext,
+    x: Operand,
+    scales: Operand,
+    zero_points: Operand,
     axis: int,
     quant_min: int,
     quant_max: int,
     dtype: Any,
 ) -> Value:
-    to = per_channel(site, scales, zero_points, axis, quant_min, quant_max)
+    to = per_channel(ctx, scales, zero_points, axis, quant_min, quant_max)
     if (quant_min, quant_max) != (to.storage.min, to.storage.max):
         raise Unsupported(
             f"activations in {quant_min} to {quant_max} per channel",
             f"all of {to.storage}, or one scale, is needed",
         )
-    return site.add(Quantize(site.value(x), to, Rounding.HALF_EVEN))
+    return ctx.add(Quantize(ctx.value(x), to, Rounding.HALF_EVEN))
 
 
 @imports(
@@ -71,72 +71,81 @@ def quantize_per_channel(
     folds=False,
 )
 def dequantize_per_tensor(
-    site: Site,
-    x: Held,
+    ctx: ImportContext,
+    x: Operand,
     scale: Scalar,
     zero_point: Scalar,
     quant_min: Scalar,
     quant_max: Scalar,
     dtype: Any,
     **out_dtype: Any,
-) -> Held:
-    storage = storage_of(whole(site, quant_min), whole(site, quant_max))
-    return dequantized(
-        site, x, Quant.per_tensor(storage, real(site, scale), whole(site, zero_point))
-    )
+) -> Operand:
+    storage = storage_of(whole(ctx, quant_min), whole(ctx, quant_max))
+    return dequantized(ctx, x, Quant.per_tensor(storage, real(ctx, scale), whole(ctx, zero_point)))
 
 
 @imports(f"{DECOMPOSED}.dequantize_per_channel.default", folds=False)
 def dequantize_per_channel(
-    site: Site,
-    x: Held,
-    scales: Held,
-    zero_points: Held | None,
+    ctx: ImportContext,
+    x: Operand,
+    scales: Operand,
+    zero_points: Operand | None,
     axis: int,
     quant_min: int,
     quant_max: int,
     dtype: Any,
     **out_dtype: Any,
-) -> Held:
-    return dequantized(site, x, per_channel(site, scales, zero_points, axis, quant_min, quant_max))
+) -> Operand:
+    return dequantized(ctx, x, per_channel(ctx, scales, zero_points, axis, quant_min, quant_max))
 
 
 @imports("aten.fake_quantize_per_tensor_affine.default",
          "aten.fake_quantize_per_tensor_affine.tensor_qparams", folds=False)  # fmt: skip
 def fake_quantize(
-    site: Site, x: Held, scale: Scalar, zero_point: Scalar, quant_min: int, quant_max: int
-) -> Held:
+    ctx: ImportContext,
+    x: Operand,
+    scale: Scalar,
+    zero_point: Scalar,
+    quant_min: int,
+    quant_max: int,
+) -> Operand:
     """fake_quantize -> quantize, dequantize; on weights their integers."""
     to = Quant.per_tensor(
-        storage_of(quant_min, quant_max), real(site, scale), whole(site, zero_point)
+        storage_of(quant_min, quant_max), real(ctx, scale), whole(ctx, zero_point)
     )
     if isinstance(x, torch.Tensor):
-        return Stored(rounded(x, to, quant_min, quant_max), to, site.label(x))
-    y = quantize_per_tensor(site, x, scale, zero_point, quant_min, quant_max, None)
-    return site.add(Dequantize(y))
+        return QuantizedConstant(rounded(x, to, quant_min, quant_max), to, ctx.label(x))
+    y = quantize_per_tensor(ctx, x, scale, zero_point, quant_min, quant_max, None)
+    return ctx.add(Dequantize(y))
 
 
 @imports("aten.fake_quantize_per_channel_affine.default", folds=False)
 def fake_quantize_per_channel(
-    site: Site, x: Held, scales: Held, zero_points: Held, axis: int, quant_min: int, quant_max: int
-) -> Held:
-    to = per_channel(site, scales, zero_points, axis, quant_min, quant_max)
+    ctx: ImportContext,
+    x: Operand,
+    scales: Operand,
+    zero_points: Operand,
+    axis: int,
+    quant_min: int,
+    quant_max: int,
+) -> Operand:
+    to = per_channel(ctx, scales, zero_points, axis, quant_min, quant_max)
     if isinstance(x, torch.Tensor):
-        return Stored(rounded(x, to, quant_min, quant_max), to, site.label(x))
-    y = quantize_per_channel(site, x, scales, zero_points, axis, quant_min, quant_max, None)
-    return site.add(Dequantize(y))
+        return QuantizedConstant(rounded(x, to, quant_min, quant_max), to, ctx.label(x))
+    y = quantize_per_channel(ctx, x, scales, zero_points, axis, quant_min, quant_max, None)
+    return ctx.add(Dequantize(y))
 
 
-def dequantized(site: Site, x: Held, quant: Quant) -> Held:
+def dequantized(ctx: ImportContext, x: Operand, quant: Quant) -> Operand:
     """Constant integers with what they stand for; a value is dequantized by its own type."""
     if isinstance(x, torch.Tensor):
-        return Stored(x, quant, site.label(x))
-    at = site.value(x)
+        return QuantizedConstant(x, quant, ctx.label(x))
+    at = ctx.value(x)
     if at.type.elem != quant:
         raise Unsupported(
             f"{quant} of a tensor of {at.type.elem}", "the type it was quantized to is needed"
         )
-    return site.add(Dequantize(at))
+    return ctx.add(Dequantize(at))
 
 
 def rounded(x: torch.Tensor, to: Quant, low: int, high: int) -> torch.Tensor:
@@ -157,26 +166,26 @@ def storage_of(low: int, high: int) -> Int:
 
 
 def per_channel(
-    site: Site, scales: Held, zeros: Held | None, axis: int, low: int, high: int
+    ctx: ImportContext, scales: Operand, zeros: Operand | None, axis: int, low: int, high: int
 ) -> Quant:
-    each = site.constant(scales, "the scales").detach().cpu().double().numpy().reshape(-1)
+    each = ctx.constant(scales, "the scales").detach().cpu().double().numpy().reshape(-1)
     zero = (
         0
         if zeros is None
-        else site.constant(zeros, "the zero points").detach().cpu().numpy().reshape(-1)
+        else ctx.constant(zeros, "the zero points").detach().cpu().numpy().reshape(-1)
     )
     check_scales(each)
     return Quant.per_axis(storage_of(low, high), each, zero, axis)
 
 
-def real(site: Site, scale: Scalar) -> float:
-    number = float(site.constant(scale, "the scale").item())
+def real(ctx: ImportContext, scale: Scalar) -> float:
+    number = float(ctx.constant(scale, "the scale").item())
     check_scales(np.array(number))
     return number
 
 
-def whole(site: Site, number: Scalar) -> int:
-    return int(site.constant(number, "the zero point or range").item())
+def whole(ctx: ImportContext, number: Scalar) -> int:
+    return int(ctx.constant(number, "the zero point or range").item())
 
 
 def check_scales(scales: np.ndarray[Any, np.dtype[np.float64]]) -> None:

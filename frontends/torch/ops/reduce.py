@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from qir.frontends.torch.context import Held, Missing, Number, Site, axis_of
+from qir.frontends.torch.context import ImportContext, Missing, Number, Operand, axis_of
 from qir.frontends.torch.table import Unsupported, imports
 from qir.ir.op import Value
 from qir.ir.ops import Abs, Mul, Neg, ReduceMax, ReduceMean, ReduceSum, Sqrt, Sub
@@ -22,109 +22,111 @@ def axes_of(x: Value, dim: Dims) -> tuple[int, ...]:
 
 @imports("aten.mean.default", "aten.mean.dim")
 def mean(
-    site: Site, x: Held, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None
+    ctx: ImportContext, x: Operand, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None
 ) -> Value:
-    at = site.value(x)
-    return site.add(ReduceMean(at, axes_of(at, dim), keepdim))
+    at = ctx.value(x)
+    return ctx.add(ReduceMean(at, axes_of(at, dim), keepdim))
 
 
 @imports("aten.sum.default", "aten.sum.dim_IntList")
 def sum_(
-    site: Site, x: Held, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None
+    ctx: ImportContext, x: Operand, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None
 ) -> Value:
-    at = site.value(x)
-    return site.add(ReduceSum(at, axes_of(at, dim), keepdim))
+    at = ctx.value(x)
+    return ctx.add(ReduceSum(at, axes_of(at, dim), keepdim))
 
 
 @imports("aten.amax.default", "aten.max.default")
-def amax(site: Site, x: Held, dim: Dims = None, keepdim: bool = False) -> Value:
-    at = site.value(x)
-    return site.add(ReduceMax(at, axes_of(at, dim), keepdim))
+def amax(ctx: ImportContext, x: Operand, dim: Dims = None, keepdim: bool = False) -> Value:
+    at = ctx.value(x)
+    return ctx.add(ReduceMax(at, axes_of(at, dim), keepdim))
 
 
 @imports("aten.amin.default", "aten.min.default")
-def amin(site: Site, x: Held, dim: Dims = None, keepdim: bool = False) -> Value:
+def amin(ctx: ImportContext, x: Operand, dim: Dims = None, keepdim: bool = False) -> Value:
     """-max(-x)."""
-    return site.add(Neg(amax(site, site.add(Neg(site.value(x))), dim, keepdim)))
+    return ctx.add(Neg(amax(ctx, ctx.add(Neg(ctx.value(x))), dim, keepdim)))
 
 
 @imports("aten.max.dim")
-def max_dim(site: Site, x: Held, dim: int, keepdim: bool = False) -> tuple[Held, Held]:
-    return amax(site, x, dim, keepdim), INDICES
+def max_dim(
+    ctx: ImportContext, x: Operand, dim: int, keepdim: bool = False
+) -> tuple[Operand, Operand]:
+    return amax(ctx, x, dim, keepdim), INDICES
 
 
 @imports("aten.min.dim")
-def min_dim(site: Site, x: Held, dim: int, keepdim: bool = False) -> tuple[Held, Held]:
-    return amin(site, x, dim, keepdim), INDICES
+def min_dim(
+    ctx: ImportContext, x: Operand, dim: int, keepdim: bool = False
+) -> tuple[Operand, Operand]:
+    return amin(ctx, x, dim, keepdim), INDICES
 
 
 @imports("aten.var.correction")
 def var(
-    site: Site,
-    x: Held,
+    ctx: ImportContext,
+    x: Operand,
     dim: Dims = None,
     *,
     correction: Number | None = None,
     keepdim: bool = False,
 ) -> Value:
     """mean((x - mean(x))**2) * n / (n - correction), correction 1 by default."""
-    at = site.value(x)
+    at = ctx.value(x)
     axes = axes_of(at, dim)
-    d = site.add(Sub(at, site.add(ReduceMean(at, axes, True))))
-    y = ReduceMean(site.add(Mul(d, d)), axes, keepdim)
+    d = ctx.add(Sub(at, ctx.add(ReduceMean(at, axes, True))))
+    y = ReduceMean(ctx.add(Mul(d, d)), axes, keepdim)
     free = y.count - (1 if correction is None else correction)
     if free <= 0:
         raise Unsupported(
             f"the variance of {y.count} elements", "more than the correction are needed"
         )
-    mean_square = site.add(y)
-    return (
-        mean_square if free == y.count else site.add(Mul(mean_square, site.value(y.count / free)))
-    )
+    mean_square = ctx.add(y)
+    return mean_square if free == y.count else ctx.add(Mul(mean_square, ctx.value(y.count / free)))
 
 
 @imports("aten.var.dim")
 def var_dim(
-    site: Site, x: Held, dim: Dims = None, unbiased: bool = True, keepdim: bool = False
+    ctx: ImportContext, x: Operand, dim: Dims = None, unbiased: bool = True, keepdim: bool = False
 ) -> Value:
-    return var(site, x, dim, correction=int(unbiased), keepdim=keepdim)
+    return var(ctx, x, dim, correction=int(unbiased), keepdim=keepdim)
 
 
 @imports("aten.std.correction")
 def std(
-    site: Site,
-    x: Held,
+    ctx: ImportContext,
+    x: Operand,
     dim: Dims = None,
     *,
     correction: Number | None = None,
     keepdim: bool = False,
 ) -> Value:
-    return site.add(Sqrt(var(site, x, dim, correction=correction, keepdim=keepdim)))
+    return ctx.add(Sqrt(var(ctx, x, dim, correction=correction, keepdim=keepdim)))
 
 
 @imports("aten.std.dim")
 def std_dim(
-    site: Site, x: Held, dim: Dims = None, unbiased: bool = True, keepdim: bool = False
+    ctx: ImportContext, x: Operand, dim: Dims = None, unbiased: bool = True, keepdim: bool = False
 ) -> Value:
-    return std(site, x, dim, correction=int(unbiased), keepdim=keepdim)
+    return std(ctx, x, dim, correction=int(unbiased), keepdim=keepdim)
 
 
 @imports("aten.var_mean.correction")
 def var_mean(
-    site: Site,
-    x: Held,
+    ctx: ImportContext,
+    x: Operand,
     dim: Dims = None,
     *,
     correction: Number | None = None,
     keepdim: bool = False,
 ) -> tuple[Value, Value]:
-    return var(site, x, dim, correction=correction, keepdim=keepdim), mean(site, x, dim, keepdim)
+    return var(ctx, x, dim, correction=correction, keepdim=keepdim), mean(ctx, x, dim, keepdim)
 
 
 @imports("aten.linalg_vector_norm.default")
 def vector_norm(
-    site: Site,
-    x: Held,
+    ctx: ImportContext,
+    x: Operand,
     ord: Number = 2,
     dim: Dims = None,
     keepdim: bool = False,
@@ -132,23 +134,25 @@ def vector_norm(
     dtype: Any = None,
 ) -> Value:
     """The norm of order 2, 1 or infinity: sqrt(sum(x * x)), sum(|x|), max(|x|)."""
-    at = site.value(x)
+    at = ctx.value(x)
     match float(ord):
         case 2.0:
-            return site.add(Sqrt(sum_(site, site.add(Mul(at, at)), dim, keepdim)))
+            return ctx.add(Sqrt(sum_(ctx, ctx.add(Mul(at, at)), dim, keepdim)))
         case 1.0:
-            return sum_(site, site.add(Abs(at)), dim, keepdim)
+            return sum_(ctx, ctx.add(Abs(at)), dim, keepdim)
         case norm if norm == float("inf"):
-            return amax(site, site.add(Abs(at)), dim, keepdim)
+            return amax(ctx, ctx.add(Abs(at)), dim, keepdim)
         case other:
             raise Unsupported(f"a norm of order {other:g}", "order 1, 2 or inf is needed")
 
 
 @imports("aten.norm.ScalarOpt_dim")
-def norm(site: Site, x: Held, p: Number | None, dim: Dims, keepdim: bool = False) -> Value:
-    return vector_norm(site, x, 2 if p is None else p, dim, keepdim)
+def norm(
+    ctx: ImportContext, x: Operand, p: Number | None, dim: Dims, keepdim: bool = False
+) -> Value:
+    return vector_norm(ctx, x, 2 if p is None else p, dim, keepdim)
 
 
 @imports("aten.norm.Scalar")
-def norm_all(site: Site, x: Held, p: Number = 2) -> Value:
-    return vector_norm(site, x, p)
+def norm_all(ctx: ImportContext, x: Operand, p: Number = 2) -> Value:
+    return vector_norm(ctx, x, p)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qir.frontends.torch.context import Held, Site
+from qir.frontends.torch.context import ImportContext, Operand
 from qir.frontends.torch.ops.layout import Plane
 from qir.frontends.torch.table import imports
 from qir.ir.data import Data
@@ -22,37 +22,41 @@ F = np.float32  # torch computes places in float32: floors at the edge come out 
 
 
 @imports("aten.upsample_nearest1d.vec", "aten.upsample_nearest2d.vec")
-def nearest(site: Site, x: Held, output_size: Sizes, scale_factors: Scales) -> Value:
-    return gathers(site, site.value(x), output_size, scale_factors, 0.0)
+def nearest(ctx: ImportContext, x: Operand, output_size: Sizes, scale_factors: Scales) -> Value:
+    return gathers(ctx, ctx.value(x), output_size, scale_factors, 0.0)
 
 
 @imports("aten._upsample_nearest_exact1d.vec", "aten._upsample_nearest_exact2d.vec")
-def nearest_exact(site: Site, x: Held, output_size: Sizes, scale_factors: Scales) -> Value:
-    return gathers(site, site.value(x), output_size, scale_factors, 0.5)
+def nearest_exact(
+    ctx: ImportContext, x: Operand, output_size: Sizes, scale_factors: Scales
+) -> Value:
+    return gathers(ctx, ctx.value(x), output_size, scale_factors, 0.5)
 
 
 @imports("aten.upsample_nearest1d.default", "aten.upsample_nearest2d.default")
-def nearest_core(site: Site, x: Held, output_size: Sequence[int], *scales: float | None) -> Value:
-    return gathers(site, site.value(x), output_size, given(scales), 0.0)
+def nearest_core(
+    ctx: ImportContext, x: Operand, output_size: Sequence[int], *scales: float | None
+) -> Value:
+    return gathers(ctx, ctx.value(x), output_size, given(scales), 0.0)
 
 
 @imports("aten._upsample_nearest_exact1d.default", "aten._upsample_nearest_exact2d.default")
 def nearest_exact_core(
-    site: Site, x: Held, output_size: Sequence[int], *scales: float | None
+    ctx: ImportContext, x: Operand, output_size: Sequence[int], *scales: float | None
 ) -> Value:
-    return gathers(site, site.value(x), output_size, given(scales), 0.5)
+    return gathers(ctx, ctx.value(x), output_size, given(scales), 0.5)
 
 
 @imports("aten.upsample_linear1d.vec", "aten.upsample_bilinear2d.vec")
 def bilinear(
-    site: Site, x: Held, output_size: Sizes, align_corners: bool, scale_factors: Scales
+    ctx: ImportContext, x: Operand, output_size: Sizes, align_corners: bool, scale_factors: Scales
 ) -> Value:
     """upsample_bilinear2d, upsample_linear1d -> bilinear, between transposes."""
-    at = site.value(x)
+    at = ctx.value(x)
     axes = at.type.rank - 2
     sizes = targets(at, output_size, scale_factors)
     scales = [None] * axes if scale_factors is None else list(scale_factors)
-    plane = Plane.of(site, at, axes)
+    plane = Plane.of(ctx, at, axes)
     full = sizes if axes == 2 else [1, *sizes]
     steps = scales if axes == 2 else [None, *scales]
     places = [
@@ -60,14 +64,18 @@ def bilinear(
         for size, out, scale in zip(plane.x.type.shape[1:3], full, steps, strict=True)
     ]
     (rows, u), (columns, v) = places
-    return plane.back(site.add(Bilinear(plane.x, Data(rows), Data(columns), Data(u), Data(v))))
+    return plane.back(ctx.add(Bilinear(plane.x, Data(rows), Data(columns), Data(u), Data(v))))
 
 
 @imports("aten.upsample_linear1d.default", "aten.upsample_bilinear2d.default")
 def bilinear_core(
-    site: Site, x: Held, output_size: Sequence[int], align_corners: bool, *scales: float | None
+    ctx: ImportContext,
+    x: Operand,
+    output_size: Sequence[int],
+    align_corners: bool,
+    *scales: float | None,
 ) -> Value:
-    return bilinear(site, x, output_size, align_corners, given(scales))
+    return bilinear(ctx, x, output_size, align_corners, given(scales))
 
 
 def given(scales: Sequence[float | None]) -> Scales:
@@ -84,7 +92,9 @@ def targets(x: Value, output_size: Sizes, scales: Scales) -> list[int]:
     return [int(np.floor(s * f)) for s, f in zip(x.type.shape[2:], scales, strict=True)]
 
 
-def gathers(site: Site, x: Value, output_size: Sizes, scales: Scales, shift: float) -> Value:
+def gathers(
+    ctx: ImportContext, x: Value, output_size: Sizes, scales: Scales, shift: float
+) -> Value:
     """y[o] = x[min(floor((o + shift) * step), size - 1)] on each spatial axis, as gathers."""
     y = x
     for k, out in enumerate(targets(x, output_size, scales)):
@@ -92,7 +102,7 @@ def gathers(site: Site, x: Value, output_size: Sizes, scales: Scales, shift: flo
         if out != size:
             step = step_of(size, out, None if scales is None else scales[k])
             at = np.floor((np.arange(out, dtype=F) + F(shift)) * step).astype(np.int64)
-            y = site.add(Gather(y, Data(np.minimum(at, size - 1)), 2 + k))
+            y = ctx.add(Gather(y, Data(np.minimum(at, size - 1)), 2 + k))
     return y
 
 

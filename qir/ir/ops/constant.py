@@ -8,7 +8,7 @@ import numpy as np
 
 from qir.ir.bounds import Bounds
 from qir.ir.data import Data
-from qir.ir.op import Op, op
+from qir.ir.op import Interval, Op, op
 from qir.ir.types import Array, Elem, Quant, Tensor, elem_of
 
 
@@ -40,6 +40,11 @@ class Constant(Op):
             if low < self.elem.storage.min or high > self.elem.storage.max:
                 self.fail(f"value reaches [{low}, {high}]", f"{self.elem.storage} is needed")
         return Tensor(self.value.shape, self.elem)
+
+    def reals(self, *operands: Interval) -> Interval:
+        if not (self.result.type.is_float and self.value.array.size):
+            return self.range
+        return float(self.value.array.min()), float(self.value.array.max())
 
     def compute(self, torch: Any) -> Any:
         return torch.from_numpy(self.value.array.copy())

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from qir.ir.bounds import Bounds, Extreme
-from qir.ir.op import Op, Value, op
+from qir.ir.op import Value, op
 from qir.ir.ops.accumulate import (
     accumulator,
     contraction_bound,
@@ -16,6 +16,7 @@ from qir.ir.ops.accumulate import (
     exact_float,
     float_or_quantized,
 )  # fmt: skip
+from qir.ir.ops.kinds import Contraction, Layer
 from qir.ir.ops.window import Pair, Sides, pad_torch, padded, window_fault, window_sizes, windows
 from qir.ir.types import Array, Tensor
 
@@ -23,7 +24,7 @@ UNFOLDED = 1 << 18  # elements of unfolded windows at a time: what a cache holds
 
 
 @op("conv")
-class Conv(Op):
+class Conv(Layer):
     """acc[n,y,x,o] = bias[o] + sum over ky, kx, i of (x[n, y*s+ky*d-pad, x*s+kx*d-pad, g(o)*I+i] -
     zx) * (w[o,ky,kx,i] - zw)
 
@@ -138,7 +139,7 @@ class Conv(Op):
 
 
 @op("conv_transpose")
-class ConvTranspose(Op):
+class ConvTranspose(Contraction):
     """y[n, y*s+ky*d-top, x*s+kx*d-left, o] += x[n,y,x,i] * w[o,ky,kx,i], + bias[o]; summed over
     every y, x, ky, kx, i.
 

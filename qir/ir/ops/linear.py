@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from qir.ir.bounds import Bounds, Extreme
-from qir.ir.op import Op, Value, op
+from qir.ir.op import Value, op
 from qir.ir.ops.accumulate import accumulator, contraction_bound, contraction_extremes, exact_matmul
+from qir.ir.ops.kinds import Contraction, Layer
 from qir.ir.types import Array, Tensor
 
 
 @op("linear")
-class Linear(Op):
+class Linear(Layer):
     """acc[..., o] = bias[o] + sum over i of (x[..., i] - zx) * (w[o, i] - zw); on floats zx = zw =
     0.
 
@@ -63,7 +64,7 @@ def _reach(value: Value) -> int:
 
 
 @op("matmul")
-class MatMul(Op):
+class MatMul(Contraction):
     """acc[..., m, n] = sum over k of (a[..., m, k] - za) * (b[..., k, n] - zb); on floats za = zb =
     0.
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
 from qir.ir.bounds import Bounds, Extreme
-from qir.ir.op import Op, Value, op
+from qir.ir.op import Interval, Op, Value, op
+from qir.ir.ops.kinds import Selection
 from qir.ir.ops.window import Pair, Sides, pad_torch, padded, window_fault, window_sizes, windows
 from qir.ir.types import I32, Array, Quant, Tensor, integer_of
 
 
+@dataclass(frozen=True, repr=False)
 class Pool(Op):
     """A reduction over each window. Shapes: x (N, H, W, C) -> (N, OH, OW, C); pad is (top, left,
     bottom, right).
     """
+
+    homogeneous: ClassVar[bool] = True
 
     x: Value
     kernel: Pair
@@ -50,7 +56,7 @@ class Pool(Op):
 
 
 @op("max_pool")
-class MaxPool(Pool):
+class MaxPool(Selection, Pool):
     """y = the greatest of the window's elements, padding left out; stored values keep their type.
 
     Shapes: x (N, H, W, C) -> (N, OH, OW, C).
@@ -113,6 +119,10 @@ class AvgPool(Pool):
                 f"{self}: quantized without its padding, count_pad is needed (to-integer writes"
                 " counts as ratios)"
             )
+
+    def reals(self, *operands: Interval) -> Interval:
+        ((low, high),) = operands  # a mean of floats may be a rounding outside of them
+        return (0.0 if low >= 0 else -math.inf), (0.0 if high <= 0 else math.inf)
 
     def counts(self) -> Array:
         """(OH, OW, 1): how many elements that are not padding each window holds."""

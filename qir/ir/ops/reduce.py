@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import prod
+from dataclasses import dataclass
+from math import inf, prod
 from typing import Any
 
 import numpy as np
 
 from qir.ir.bounds import Bounds, Extreme
-from qir.ir.op import Op, Value, op
+from qir.ir.op import Interval, Op, Value, op
+from qir.ir.ops.kinds import Selection
 from qir.ir.ops.pool import averaged, summed
 from qir.ir.types import Array, Tensor
 
 
+@dataclass(frozen=True, repr=False)
 class Reduce(Op):
     """A reduction over `axes` (each 0 .. rank-1, once); they become 1 with keep, else go."""
 
@@ -58,6 +61,10 @@ class ReduceMean(Reduce):
     def compute(self, torch: Any, x: Any) -> Any:
         return x.mean(dim=self.axes, keepdim=self.keep) if self.axes else x
 
+    def reals(self, *operands: Interval) -> Interval:
+        ((low, high),) = operands  # sums of floats round
+        return (0.0 if low >= 0 else -inf), (0.0 if high <= 0 else inf)
+
     def evaluate(self, x: Array) -> Array:
         zero = np.int32(self.x.type.quant.zero_point.array)
         return np.asarray(
@@ -90,6 +97,10 @@ class ReduceSum(Reduce):
     def compute(self, torch: Any, x: Any) -> Any:
         return x.sum(dim=self.axes, keepdim=self.keep) if self.axes else x
 
+    def reals(self, *operands: Interval) -> Interval:
+        ((low, high),) = operands  # of a sum only the sign is known
+        return (0.0 if low >= 0 else -inf), (0.0 if high <= 0 else inf)
+
     def evaluate(self, x: Array) -> Array:
         zero = np.int32(self.x.type.quant.zero_point.array)
         return np.asarray(
@@ -104,7 +115,7 @@ class ReduceSum(Reduce):
 
 
 @op("reduce_max")
-class ReduceMax(Reduce):
+class ReduceMax(Selection, Reduce):
     """y = the greatest over axes; stored values keep their type."""
 
     x: Value

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from qir.ir.bounds import Bounds, Extreme
 from qir.ir.data import Data
 from qir.ir.fixed import Dyadic
-from qir.ir.op import Op, Value, op, stored
+from qir.ir.op import Interval, Op, Value, op, stored
 from qir.ir.types import Array, Quant, Tensor
 
 SEED_BITS = 7  # the reciprocal starts from a table of 2**7 entries
@@ -23,6 +23,9 @@ class Softmax(Op):
     """y = exp(x - max(x)) / sum(exp(x - max(x))), over the last axis. Shapes: x (..., C) -> y (...,
     C).
     """
+
+    range: ClassVar[Interval] = (0.0, 1.0)
+    range_is_open: ClassVar[bool] = True
 
     x: Value
 

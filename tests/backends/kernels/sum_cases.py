@@ -17,7 +17,7 @@ from qir.backends.kernels.softmax import softmax
 from qir.backends.kernels.view import View
 from qir.ir.ops.softmax import reciprocal
 from qir.ir.ops.window import padded, window_sizes, windows
-from tests.backends.held import (
+from tests.backends.kernels.held import (
     ALL,
     BYTES,
     Case,

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.backends.contraction_cases import features, link, target
-from tests.backends.held import run_case
-from tests.backends.loop_cases import CASES
+from tests.backends.kernels.contraction_cases import features, link, target
+from tests.backends.kernels.held import run_case
+from tests.backends.kernels.loop_cases import CASES
 
 FLAGS = {"vnni512": {"avx512_vnni", "avx512bw"}, "avx2": {"avx2"}, "plain": set[str]()}
 ROUNDS = 4

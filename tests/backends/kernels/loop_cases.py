@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.backends import move_cases, sum_cases
-from tests.backends.held import Make
+from tests.backends.kernels import move_cases, sum_cases
+from tests.backends.kernels.held import Make
 
 CASES: dict[str, Make] = {
     "add": sum_cases.add_case,

@@ -1,4 +1,4 @@
-"""Column by column, each rounding error spread over the columns after it: GPTQ's inner loop."""
+"""Column by column: GPTQ's sweep, which spreads each rounding error, and coordinate descent."""
 
 from __future__ import annotations
 
@@ -48,3 +48,30 @@ def swept(real: Any, step: Any, to: Spreading, limits: tuple[int, int]) -> Any:
             left[:, k:end] -= error[:, None] * factor[k, k:end]
         left[:, end:] -= errors @ factor[start:end, end:]
     return whole[:, torch.from_numpy(np.argsort(to.order))]
+
+
+MOST = 20  # sweeps over all columns
+
+
+def descend(whole: Any, wish: Any, step: Any, moment: Any, low: Any, high: Any) -> Any:
+    """Integers `whole` (G, O, K) within [low, high], made better column by column for
+    tr (D H D'), D = (whole - wish) * step, until a sweep over all columns changes nothing.
+
+    Each column takes for all rows at once the best integers given the others:
+    q_k - (D H)_k / (H_kk * step_k), rounded and clamped.
+    Shapes: wish, step as whole; moment (G, K, K) is H; all float32 tensors.
+    Source: Behdin et al. 2023, arXiv:2309.01885 (QuantEase), section 3.
+    """
+    now = whole.clone()
+    slope = ((now - wish) * step) @ moment  # half the gradient
+    for _ in range(MOST):
+        before = now.clone()
+        for k in range(now.shape[-1]):
+            here = moment[:, k, k, None] * step[..., k]
+            best = (now[..., k] - slope[..., k] / here).round()
+            best = torch.minimum(torch.maximum(best, low[..., k]), high[..., k])
+            slope += ((best - now[..., k]) * step[..., k])[..., None] * moment[:, None, k]
+            now[..., k] = best
+        if torch.equal(now, before):
+            break
+    return now

@@ -10,7 +10,7 @@ import pytest
 
 from qir.backends.kernels import Constants, Contraction, Plane, prepare
 from qir.backends.kernels.contraction.depthwise import DepthwiseCode
-from tests.backends.contraction_cases import (
+from tests.backends.kernels.contraction_cases import (
     FLAGS,
     Case,
     features,

@@ -15,7 +15,7 @@ from qir.backends.kernels.contraction.bits import PLANES, fields, pack, packed_r
 from qir.backends.kernels.contraction.dense import DenseCode, Runs
 from qir.backends.kernels.contraction.panels import longest_chain
 from qir.backends.kernels.plane import Plane
-from tests.backends.contraction_cases import (
+from tests.backends.kernels.contraction_cases import (
     Case,
     features,
     has,

@@ -12,7 +12,7 @@ from numpy.random import Generator
 from qir.backends.kernels import Constants, Contraction, Kernel, Plane, prepare
 from qir.backends.kernels.contraction.depthwise import DepthwiseCode
 from qir.backends.kernels.contraction.plain import PlainCode, stream
-from tests.backends.contraction_cases import (
+from tests.backends.kernels.contraction_cases import (
     Case,
     features,
     has,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from qir.backends.kernels import Constants, Contraction, Plane, prepare
-from tests.backends.contraction_cases import features, target
+from tests.backends.kernels.contraction_cases import features, target
 
 X, Y = Plane.packed("uint8", 1, 4, 4, 8), Plane.packed("uint8", 1, 2, 2, 16)
 SPEC = Contraction(X, Y, (3, 3))

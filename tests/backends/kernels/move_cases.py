@@ -11,7 +11,18 @@ from qir.backends.kernels.lookup import lookup
 from qir.backends.kernels.move import copy, fill, frame, gather
 from qir.backends.kernels.plane import RANGE, Plane
 from qir.backends.kernels.view import View
-from tests.backends.held import ALL, BYTES, Array, Case, held, out, pick, sizes, spread, zero
+from tests.backends.kernels.held import (
+    ALL,
+    BYTES,
+    Array,
+    Case,
+    held,
+    out,
+    pick,
+    sizes,
+    spread,
+    zero,
+)
 
 
 def copy_case(rng: Generator, features: frozenset[str]) -> Case:
