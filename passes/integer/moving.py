@@ -32,8 +32,9 @@ class Moves(Rule):
         if isinstance(op, Pad) and op.mode is PadMode.CONSTANT and op.value != 0:
             raise NoInteger(f"padding holds {op.value:g}, 0 is needed")
         (x,) = operands
-        return as_stored(operands, Kind.STORED, elem=x.elem, is_known=x.is_known,
-                         sharing=Sharing.ALIKE)
+        return as_stored(
+            operands, Kind.STORED, elem=x.elem, is_known=x.is_known, sharing=Sharing.ALIKE
+        )
 
     def lower(self, op: Op, at: Lowering, answer: Answer) -> Form:
         x = at.stored(op.operands[0])

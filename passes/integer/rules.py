@@ -201,5 +201,3 @@ def stored_operands(operands: Sequence[Operand], bits: int = BYTE) -> Needs | No
 def as_stored(operands: Sequence[Operand], kind: Kind, **more: Any) -> Answer | Needs:
     """The answer of an op that reads all its operands stored."""
     return stored_operands(operands) or Answer(kind, **more)
-
-

@@ -128,13 +128,19 @@ def requantized(form: Sum, op: Quantize, name: str, at: Lowering) -> Stored:
         mult, shift = multipliers(ratios)
     except VerifyError as e:
         raise NoInteger(f"scales of {', '.join(map(str, xs))} against {to}: {e.text}") from e
-    ends = quantized(np.array([form.low, form.high]), to, op.rounding)
-    low, high = int(ends[0]), int(ends[1])
+    low, high = (stored_end(end, to, op.rounding) for end in (form.low, form.high))
     fuses = any(isinstance(at.builder.producer(x), Contraction) for x in xs)
     is_floor = op.rounding is Rounding.FLOOR
     rounding = op.rounding if is_floor or (can_tie(ratios) and not fuses) else Rounding.HALF_UP
     new = Requantize(xs, to, mult, shift, low, high, rounding)
     return Stored(at.emit(new, name, loc))
+
+
+def stored_end(real: float, to: Quant, rounding: Rounding) -> int:
+    """The end of a clamp in steps; an infinite one is that of the storage."""
+    if np.isinf(real):
+        return to.storage.min if real < 0 else to.storage.max
+    return int(quantized(np.asarray(real), to, rounding))
 
 
 def ratio(term: Term, to: Quant) -> Array:

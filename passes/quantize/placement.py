@@ -123,8 +123,7 @@ class Walk:
         fits = [
             name
             for name, maker in makers.items()
-            if isinstance(maker, Layer)
-            and operands[sums[name]].shape == op.result.type.shape
+            if isinstance(maker, Layer) and operands[sums[name]].shape == op.result.type.shape
         ]
         last = max(fits, key=lambda name: self.order[name], default=None)
         return tuple(i for name, i in sums.items() if name != last)
