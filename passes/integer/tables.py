@@ -49,9 +49,10 @@ class Clamps(Functions):
             return Answer(Kind.CLAMPED)
         return super().ask(op, operands)
 
-    def lower(self, op: Clamp, at: Lowering, answer: Answer) -> Form:
+    def lower(self, op: Op, at: Lowering, answer: Answer) -> Form:
         if answer.kind is Kind.TABLE:
             return table(op, at, answer)
+        assert isinstance(op, Clamp)
         return at.sum_of(op.x).clamped(*op.limits, loc=op.loc)
 
 

@@ -18,10 +18,10 @@ from qir.ir.types import I16, Array, Quant
 from qir.passes.bits.choice import Bits
 from qir.passes.calibrate.ranges import Ranges
 from qir.passes.infra.manager import Claim, Pass, Record, changes, register
-from qir.passes.integer.rules import Sharing
+from qir.passes.integer.rules import BYTE, Sharing
 from qir.passes.quantize.placement import Plan, plan_quantization
 from qir.passes.quantize.weights import Kept, quantize_weights, storage_of
-from qir.passes.quantize.widths import BYTE, Widths, activation_widths
+from qir.passes.quantize.widths import Widths, activation_widths
 
 SMALLEST = 2.0**-64  # a range narrower than this many steps of 2**-64 is taken to be zero
 
