@@ -5,6 +5,7 @@ One grammar for `qir opt --passes`, the `// pass:` lines of case files, and what
     PASSES  = PASS , ...
     PASS    = NAME [ ( OPTION = VALUE , ... ) ]
     VALUE   = none | true | false | NUMBER | WORD | "STRING" | [ VALUE , ... ]
+            | { NAME : VALUE , ... }
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from __future__ import annotations
 import json
 import sys
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, field, fields
 from enum import Enum
 from inspect import get_annotations
 from math import inf
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
+
+import numpy as np
 
 from qir.ir.errors import ParseError, PassError
 from qir.ir.op import fits, hint_text
@@ -26,6 +29,7 @@ from qir.ir.text.lexer import Lexer
 T = TypeVar("T")
 NONE = type(None)
 SCALARS = (bool, int, float, str, NONE)
+SHOWN = 16  # entries of a mapping, elements of an array: more are written as ...
 NEEDED = "passes as in a, b(option=3) are needed"
 
 
@@ -106,7 +110,14 @@ def is_text(hint: Any) -> bool:
         return all(is_text(a) for a in args)
     if origin is tuple:
         return is_text(args[0]) and args[1:] == (Ellipsis,)
+    if origin is Mapping:
+        return args[0] is str and (is_text(args[1]) or is_array(args[1]))
     return hint in SCALARS or origin is Literal or is_enum(hint)
+
+
+def is_array(hint: Any) -> bool:
+    """Whether a type is that of arrays; as values of a mapping, those of one axis are lists."""
+    return get_origin(hint) is np.ndarray
 
 
 def is_enum(hint: Any) -> bool:
@@ -119,6 +130,8 @@ def is_option(held: Any, hint: Any) -> bool:
         return held in args
     if origin in (Union, types.UnionType):
         return any(is_option(held, a) for a in args)
+    if origin is Mapping:
+        return isinstance(held, Mapping)
     return bool(fits(held, hint)) and held == held  # no NaN
 
 
@@ -144,6 +157,12 @@ def value_text(held: Any) -> str:
             return repr(held)
         case tuple() if all(isinstance(h, (*SCALARS, Enum)) for h in held):
             return f"[{', '.join(value_text(h) for h in held)}]"
+        case Mapping() if len(held) <= SHOWN:
+            return f"{{{', '.join(f'{json.dumps(k)}: {value_text(v)}' for k, v in held.items())}}}"
+        case np.ndarray() if held.ndim == 1 and held.size <= SHOWN:
+            return str(held.tolist())
+        case Mapping() | np.ndarray():
+            return "..."
     return repr(held)
 
 
@@ -238,6 +257,10 @@ class Reader(Lexer):
             if self.word != "[" or self.kind != "punct":
                 return False, None
             return True, self.series(lambda: self.value(get_args(hint)[0]), "[", "]")
+        if get_origin(hint) is Mapping:
+            if self.word != "{":
+                return False, None
+            return True, dict(self.series(lambda: self.entry(get_args(hint)[1]), "{", "}"))
         if hint is NONE:
             return (True, self.keyword(None)) if is_word and self.word == "none" else (False, None)
         if hint is bool:
@@ -258,6 +281,14 @@ class Reader(Lexer):
             if self.word in (text, json.dumps(text)):
                 return True, self.keyword(member)
         return False, None
+
+    def entry(self, hint: Any) -> tuple[str, Any]:
+        """One key and value of a mapping."""
+        key = self.string() if self.kind == "string" else self.take("word", "a name")
+        self.expect(":")
+        if is_array(hint):
+            return key, np.array(self.value(tuple[float, ...]))
+        return key, self.value(hint)
 
     def keyword(self, held: T) -> T:
         self.advance()

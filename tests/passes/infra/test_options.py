@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from qir.ir.errors import PassError, QirError
 from qir.passes.canonicalize.fold_constants import FoldConstants
-from qir.passes.infra.manager import PASSES, Pass, parsed
+from qir.passes.infra.manager import KEEPS_BITS, PASSES, Claim, Pass, parsed
 from qir.passes.infra.options import described, option
 from qir.passes.quantize.rescue_groups import RescueGroups
+from qir.passes.transform.equalize_channels import EqualizeChannels
 
 
 class Mode(Enum):
@@ -38,12 +39,13 @@ class Odd(Pass):
     many: tuple[int, ...] = ()
     words: tuple[str, ...] = ()
     table: Mapping[str, int] = field(default_factory=dict)
+    data: Mapping[str, Claim] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Needy(Pass):
     name: ClassVar[str] = "needy"
-    data: Mapping[str, int]
+    data: Mapping[str, Claim]
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
         ("odd(maybe=-3, many=[1, 2], words=[a, \"b c\"])",
          (Odd(maybe=-3, many=(1, 2), words=("a", "b c")),)),
         ("odd(real=inf, many=[])", (Odd(real=inf),)),
+        ('odd(table={a: 1, "b c": -2})', (Odd(table={"a": 1, "b c": -2}),)),
+        ("odd(table={})", (Odd(),)),
         ("rescue-groups(group=32, reference=none)", (RescueGroups(group=32),)),
         ("strict(rounds=2) // twice", (Strict(2),)),
     ],
@@ -78,7 +82,7 @@ def test_what_is_read(text: str, passes: tuple[Pass, ...]) -> None:
     assert parsed(text) == passes
 
 
-TABLE = "collections.abc.Mapping[str, int]"
+DATA = "collections.abc.Mapping[str, qir.passes.infra.manager.Claim]"
 
 
 @pytest.mark.parametrize(
@@ -110,9 +114,13 @@ TABLE = "collections.abc.Mapping[str, int]"
         ("odd(3)", "pass odd: found '3', the name of an option is needed"),
         ("odd(whole)", "pass odd: option whole: found ')', '=' is needed"),
         ("odd(whole=1", "pass odd: found 'end of text', ',' or ')' is needed"),
-        ("odd(table=3)", f"pass odd: option table: found '3', data ({TABLE}) is needed, which te"),
-        ("odd(table={})", "pass odd: option table: found '{', data ("),
-        ("needy", f"pass needy: option data: missing, {TABLE} is needed"),
+        ("odd(data=3)", f"pass odd: option data: found '3', data ({DATA}) is needed, which text "),
+        ("odd(data={})", "pass odd: option data: found '{', data ("),
+        ("odd(table=[1])", "pass odd: option table: found '[', collections.abc.Mapping[str, int] "),
+        ("odd(table={a: x})", "pass odd: option table: found 'x', int is needed"),
+        ("odd(table={a 1})", "pass odd: option table: found '1', ':' is needed"),
+        ("odd(table={1: 1})", "pass odd: option table: found '1', a name is needed"),
+        ("needy", f"pass needy: option data: missing, {DATA} is needed"),
         ("strict", "pass strict: option rounds: missing, int is needed"),
         ("odd(whole=inner(x=1))", "pass odd: option whole: found 'inner', int is needed"),
         ("quantize-graph(ranges=3)", "pass quantize-graph: option ranges: found '3', data (Ranges"),
@@ -170,9 +178,17 @@ def test_any_text_is_passes_or_an_error_of_ours(text: str) -> None:
         assert e.text
 
 
+def test_a_mapping_of_arrays() -> None:
+    (one,) = parsed("equalize-channels(reach={a: [4.0, 0.25]})")
+    assert isinstance(one, EqualizeChannels)
+    assert one.reach["a"].tolist() == [4.0, 0.25]
+    assert str(one) == 'equalize-channels(reach={"a": [4.0, 0.25]})'
+
+
 def test_what_is_printed() -> None:
     assert str(Odd()) == "odd"
     assert str(Odd(3, word="x", many=(1,))) == 'odd(whole=3, word="x", many=[1])'
-    assert str(Odd(table={"a": 1})) == "odd(table=...)"
+    assert str(Odd(table={"a": 1})) == 'odd(table={"a": 1})'
+    assert str(Odd(data={"a": KEEPS_BITS})) == "odd(data=...)"
     assert described(RescueGroups).startswith("reference: Graph or none = none, weight_bits: ")
     assert described(Strict) == "rounds: int"
