@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
@@ -19,7 +18,7 @@ from qir.ir.graph import Graph
 from qir.ir.ranges import prove_no_overflow
 from qir.ir.target import Target
 from qir.ir.text.file import load_graph
-from qir.net import REPORT, Net, made
+from qir.net import REPORT, Net, compiled
 from qir.passes import pipelines
 from qir.passes.bits.choice import Bits, bits_text
 from qir.passes.calibrate.observers import Observer
@@ -131,10 +130,8 @@ def _built(
     if chosen is not None:
         bits_of = {layer.layer: Bits.parse(layer.bits) for layer in chosen.layers}
         built = built.with_file(BITS, bits_text(bits_of).encode())
-    home = tempfile.TemporaryDirectory(prefix="qir-")
-    folder = Path(home.name) / f"{built.name}.qir"
-    built.with_file(REPORT, report.without_times().to_json().encode()).save(folder)
-    return made(folder, stages, report, home)
+    files = built.with_file(REPORT, report.without_times().to_json().encode()).files
+    return compiled(files, stages, report)
 
 
 def imported(

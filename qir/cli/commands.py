@@ -16,9 +16,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import qir
+from qir.backends.artifact.folder import check_free
 from qir.backends.targets import TARGETS
 from qir.cli.files import read_arrays, read_batches, write_arrays
-from qir.ir.errors import ArtifactError, DataError, PassError
+from qir.ir.errors import DataError, PassError
 from qir.ir.text.file import write_whole
 from qir.ir.types import Array
 from qir.measure.machines import machines
@@ -28,7 +29,6 @@ from qir.net import look
 from qir.report.model import Report
 from qir.report.terminal import count, cut, memory, micros, part, summary, table
 from qir.runtime import Port
-from qir.runtime.format import MANIFEST
 
 PLAIN_COLUMNS = 160
 
@@ -38,10 +38,7 @@ def compile_model(given: Namespace) -> None:
     if not given.model.is_file():
         raise DataError(f"{given.model}: no such file, a model is needed")
     output = given.output or Path(f"{given.model.stem}.qir")
-    if output.exists() and not (output / MANIFEST).is_file():  # said now, not after the work
-        raise ArtifactError(
-            f"{output}: exists and is no artifact, a free path is needed", "-o names another"
-        )
+    check_free(output)  # said now, not after the work
     with progress() as tell:
         net = qir.compile(
             given.model,
@@ -183,8 +180,10 @@ def _times(report: Report, moves: float, whole: Timing) -> Any:
 
 def show_report(given: Namespace) -> None:
     """Print the report, or write it as a page."""
-    net = look(given.artifact)
-    report = profiled(net)[0] if given.profile else net.report()
+    if given.profile:
+        report = profiled(qir.load(given.artifact))[0]
+    else:
+        report = look(given.artifact).report()
     if given.html is not None:
         write_whole(given.html, report.html().encode())
     if given.json:

@@ -13,7 +13,7 @@ from qir.backends.toolchain.link import is_there
 from qir.ir.target import Target
 from qir.report.terminal import table
 from qir.runtime.emulated import package
-from qir.runtime.load import cpu_flags
+from qir.runtime.machine import cpu_flags
 
 WRAPPED = ("machine", "builds here", "runs here")
 
