@@ -12,9 +12,11 @@ import networkx as nx
 from qir.ir.errors import PassError
 from qir.ir.graph import Graph
 from qir.ir.op import Op
-from qir.ir.ops import Add, Concat, Constant, Conv, Linear, Sub
+from qir.ir.ops import Add, Concat, Constant, Sub
+from qir.ir.ops.kinds import Layer, Selection
+from qir.ir.ops.unary import Clamp
 from qir.passes.bits.assign import assign, pareto
-from qir.passes.bits.choice import Assignment, Bits, Layer
+from qir.passes.bits.choice import Assignment, Bits, LayerChoices
 from qir.passes.bits.costs import (
     BOPS,
     LATENCY,
@@ -25,7 +27,6 @@ from qir.passes.bits.costs import (
     measured_layer,
 )
 from qir.passes.bits.groups import Rules
-from qir.passes.quantize.placement import CLAMPS, MOVES
 from qir.passes.sensitivity.measure import Effort
 
 OwnLoss = Callable[[Any, Any], Any]
@@ -118,7 +119,7 @@ def _bits(given: Bits | str) -> Bits:
 class BitPlan:
     """What was chosen, and among what: the layers with losses and costs, the limits and rules."""
 
-    layers: tuple[Layer, ...]
+    layers: tuple[LayerChoices, ...]
     limits: Mapping[str, float]
     rules: Rules
     best: Assignment
@@ -126,14 +127,14 @@ class BitPlan:
     swept: str = SIZE
 
 
-def layer_ops(graph: Graph) -> tuple[Conv | Linear, ...]:
+def layer_ops(graph: Graph) -> tuple[Layer, ...]:
     """The layers that have weights, in order; a layer is named by its result."""
-    weighted = (op for op in graph.ops if isinstance(op, (Conv, Linear)))
+    weighted = (op for op in graph.ops if isinstance(op, Layer))
     return tuple(op for op in weighted if _is_layer(graph, op))
 
 
 def _is_layer(graph: Graph, op: Op | None) -> bool:
-    held = isinstance(op, (Conv, Linear)) and graph.producers.get(op.w.name)
+    held = isinstance(op, Layer) and graph.producers.get(op.w.name)
     return isinstance(held, Constant)
 
 
@@ -189,7 +190,7 @@ def _meeting(graph: Graph) -> list[list[str]]:
 
 def _layer_behind(graph: Graph, name: str) -> str | None:
     maker: Op | None = graph.producers.get(name)
-    while isinstance(maker, (*CLAMPS, *MOVES)):
+    while isinstance(maker, (Clamp, Selection)) and not isinstance(maker, Concat):
         maker = graph.producers.get(maker.operands[0].name)
     return maker.names[0] if maker is not None and _is_layer(graph, maker) else None
 

@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from qir.backends import targets
 from qir.backends.artifact import artifact
-from qir.ir.errors import DataError, FrontendError
+from qir.backends.toolchain import service
+from qir.backends.toolchain.link import toolchain
+from qir.inputs import batches_in_order, examples, first_batch
+from qir.ir.errors import ArtifactError, FrontendError
 from qir.ir.graph import Graph
-from qir.ir.ranges import prove_no_overflow
 from qir.ir.target import Target
 from qir.ir.text.file import load_graph
-from qir.net import REPORT, Net, compiled
+from qir.net import REPORT, Net, compiled, translated
 from qir.passes import pipelines
 from qir.passes.bits.choice import Bits, bits_text
 from qir.passes.calibrate.observers import Observer
 from qir.passes.infra.manager import Manager, Pass
 from qir.passes.infra.tasks import Tell, quiet
+from qir.passes.quantize.placement import plan_quantization
 from qir.passes.rounding import Rounding
 from qir.passes.sensitivity.sqnr import measure_sqnr
 from qir.passes.transform.channel_ranges import first_samples
 from qir.quantizing import BitsAsked, Quantizing
 from qir.report.build import survey
 from qir.report.chosen_bits import ChosenBits
+from qir.runtime import Session
 
 BITS = "bits.toml"  # in an artifact: the choice of bits, where there was one
 SQNR_SAMPLES = 16  # calibration samples on which every value is held against the float graph
@@ -58,8 +59,8 @@ def compile(
     model:        torch.nn.Module, ExportedProgram, torch.fx.GraphModule, an ONNX file's path, its
                   bytes or ModelProto, or a Graph of any stage.
     calibration:  inputs on which the ranges of activations are seen: an array, or an iterable of
-                  batches (arrays, or tuples of one for each input). A model that is quantized
-                  already keeps its own ranges and needs none.
+                  batches (arrays, tuples of one for each input, or mappings from the inputs'
+                  names). A model that is quantized already keeps its own ranges and needs none.
     bits:         of weights and activations: 8; (4, 8) for (weights, activations); "w4g32a8" with a
                   scale for each 32 input channels; qir.MixedPrecision(size=0.5), which chooses
                   them layer by layer; or such a choice: a mapping from layers, or its file. What
@@ -68,7 +69,8 @@ def compile(
                   quantease, the first two also as adaround-blocks and adaquant-blocks; or such
                   passes, as AdaQuant(waves=1), one after the other.
     inputs:       example inputs of a torch module; the first calibration sample when not given.
-    batch:        what a free batch size becomes (1); `shapes` fixes other free sizes, by input.
+    batch:        what a free batch size becomes (1, or that of `inputs`), of a torch module the
+                  first axis of its inputs; `shapes` fixes other free sizes, by input.
     observer:     how a range is chosen: min-max, percentile, mse, entropy.
     state:        a folder from which interrupted work (calibration, sensitivities, rounding) goes
                   on, to the same result.
@@ -79,24 +81,33 @@ def compile(
     progress:     called with what is being done, how much is done, and of how much (0: unknown).
 
     Errors: FrontendError (the model cannot be imported), DataError (calibration data), LowerError
-    (the target cannot run it as integers, or is unknown), VerifyError (a proof fails).
+    (the target cannot run it as integers, is unknown, or has no C compiler here), VerifyError (a
+    proof fails), ArtifactError (what was built gives other bits than the graph on this machine).
     """
     machine = targets.find(target)
+    toolchain(machine)  # what is missing is said before the work
+    service.start()  # it loads TVM beside that
     tell = progress or quiet
     folder = None if state is None else Path(state)
     quantizing = Quantizing(bits, observer, rounding, machine, folder, executor, tell)
-    samples, batches = _peek(calibration)
-    graph = imported(model, inputs or _examples(samples, batch), batch, shapes)
+    first, batches = first_batch(calibration)
+    if _is_torch(model):
+        inputs = examples(model, inputs, first, batch)
+    graph = imported(model, inputs, batch, shapes)
+    batches = batches and batches_in_order(batches, [value.name for value in graph.inputs])
     manager = Manager(check=check, watch=lambda what, i, of: tell(f"pass {what}", i, of))
     stages = {graph.stage: graph}
     if graph.stage == "imported":
         graph = stages["canonical"] = manager.run(graph, pipelines.CANONICALIZE)
     chosen: ChosenBits | None = None
     sample: tuple[Any, ...] = ()
-    if batches and graph.stage in ("canonical", "transformed"):
-        sample, batches = first_samples(graph, batches)
     if graph.stage == "canonical":
         graph = manager.run(graph, passes)
+    if graph.stage in ("canonical", "transformed"):
+        plan_quantization(graph)  # an op without integers is refused now, not after the work
+        if batches:
+            sample, batches = first_samples(graph, batches)
+    if graph.stage == "canonical":
         kinder = manager.run(graph, pipelines.transform(graph, sample))
         graph = stages["transformed"] = kinder
     if graph.stage == "transformed":
@@ -118,20 +129,34 @@ def _built(
 ) -> Net:
     """The artifact of the integer graph, with its report and the choice of its bits."""
     graph = stages["integer"]
-    claims = prove_no_overflow(graph)
     tell("kernels", 0, 1)
     built = artifact.build(graph, machine, name)
     tell("kernels", 1, 1)
     noise: dict[str, float] = {}
     if sample and "transformed" in stages:
-        found = measure_sqnr(stages["transformed"], graph, sample, SQNR_SAMPLES)
+        found = measure_sqnr(stages["transformed"], graph, [sample], SQNR_SAMPLES)
         noise = {s.op.names[0]: s.decibels for s in found}
-    report = replace(survey(built, graph, manager.records, claims, noise), chosen=chosen)
+    report = replace(survey(built, graph, manager.records, built.claims, noise), chosen=chosen)
     if chosen is not None:
         bits_of = {layer.layer: Bits.parse(layer.bits) for layer in chosen.layers}
         built = built.with_file(BITS, bits_text(bits_of).encode())
     files = built.with_file(REPORT, report.without_times().to_json().encode()).files
-    return compiled(files, stages, report)
+    net = compiled(files, stages, report)
+    if isinstance(net.session, Session):
+        _check_golden(net.session)
+    return net
+
+
+def _check_golden(session: Session) -> None:
+    """Code that was built just now gives the golden outputs: it was neither miscompiled nor mixed
+    up.
+    """
+    try:
+        with translated():
+            session.selftest()
+    except ArtifactError as e:
+        hint = "the compilers or qir are at fault: save nothing, report it with the model"
+        raise ArtifactError(e.text, hint) from e
 
 
 def imported(
@@ -166,24 +191,6 @@ def imported(
 def _is_torch(model: Any) -> bool:
     """Whether the model is of a class from torch; torch is not imported to find out."""
     return any(kind.__module__.split(".")[0] == "torch" for kind in type(model).__mro__)
-
-
-def _peek(calibration: Iterable[Any] | None) -> tuple[list[Any] | None, Iterable[Any] | None]:
-    """The first samples, one for each input, batched by up to SQNR_SAMPLES; and all the batches."""
-    if calibration is None:
-        return None, None
-    whole = isinstance(calibration, np.ndarray) or hasattr(calibration, "detach")
-    batches = iter([calibration] if whole else calibration)
-    first = next(batches, None)
-    if first is None:
-        raise DataError("calibration: no batch, at least one is needed")
-    arrays = first if isinstance(first, (tuple, list)) else (first,)
-    return [a[:SQNR_SAMPLES] for a in arrays], itertools.chain([first], batches)
-
-
-def _examples(samples: Sequence[Any] | None, batch: int | None) -> list[Any] | None:
-    """Example inputs of the batch size to compile for."""
-    return None if samples is None else [a[: batch or 1] for a in samples]
 
 
 def _name_of(model: Any, graph: Graph) -> str:

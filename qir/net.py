@@ -1,4 +1,4 @@
-"""Net: a compiled model, ready to run, to look into, to save and to load; needs no compiler."""
+"""Net: a compiled model, to run, inspect, save and load; needs no compiler."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from qir import runtime
 from qir.backends.artifact.folder import write_folder
+from qir.inputs import in_order
 from qir.ir.errors import ArtifactError, DataError
 from qir.ir.graph import Graph
 from qir.ir.text.file import unpacked
@@ -36,23 +37,37 @@ class Net:
         self._report = report
 
     def __call__(self, *inputs: Any) -> Any:
-        """Outputs as float32 of float inputs (arrays or tensors), quantized at the border.
+        """Run the program on float inputs: arrays or tensors in order, or one mapping from names.
 
-        One output comes as an array, several as a tuple.
-        Errors: DataError for inputs of another number, shape or kind; ArtifactError when the
+        Inputs are quantized and outputs dequantized to float32. One output is an array, several
+        are a tuple.
+        Errors: DataError for inputs of another number, name, shape or kind; ArtifactError when the
         program is for another machine.
         """
+        arrays = self._in_order(inputs)
         with translated():
-            return self.session(*(_array(x) for x in inputs))
+            return self.session(*arrays)
 
     def run_integer(self, *inputs: Any) -> Any:
-        """Stored integers of the outputs, of stored integers of the inputs: the core alone."""
+        """Run the integer core alone: stored integers in, as __call__ takes them, and out."""
+        arrays = self._in_order(inputs)
         with translated():
-            outputs = self.session.run_integer(*(_array(x) for x in inputs))
+            outputs = self.session.run_integer(*arrays)
         return outputs[0] if len(outputs) == 1 else outputs
 
+    def _in_order(self, inputs: tuple[Any, ...]) -> list[Array]:
+        """The inputs of a call as arrays, those of a mapping in the program's order."""
+        if len(inputs) == 1 and isinstance(inputs[0], Mapping):
+            inputs = in_order(inputs[0], [port.name for port in self.session.inputs], self.name)
+        return [_array(x) for x in inputs]
+
+    @property
+    def name(self) -> str:
+        """The name of the program."""
+        return self._report.name
+
     def report(self) -> Report:
-        """What was compiled, and how well: per op, worst SQNR first."""
+        """The report: every op with its bits, kernel, bytes, MACs, SQNR and time."""
         return self._report
 
     @property
@@ -61,7 +76,7 @@ class Net:
         return self.session.sha256
 
     def save(self, path: str | Path) -> Path:
-        """Write the artifact that was compiled or loaded to the folder `path`, whole or not at all.
+        """Write the artifact to the folder `path`, completely or not at all: what was compiled or loaded.
 
         An artifact that is there is replaced; anything else is left as it is.
         Errors: ArtifactError when it cannot be written, or something else is there.
@@ -75,7 +90,11 @@ class Net:
         self.session.close()
 
     def __repr__(self) -> str:
-        return f"<qir.Net {self._report.name} for {self._report.target}>"
+        return f"<qir.Net {self.name} for {self._report.target}>"
+
+    def _repr_html_(self) -> str:
+        """The report's page, as a notebook shows it."""
+        return self._report._repr_html_()
 
 
 def load(

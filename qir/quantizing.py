@@ -18,7 +18,7 @@ from qir.ir.types import Array
 from qir.measure.code_version import source
 from qir.measure.latency import Latencies, measure_latency
 from qir.passes import pipelines
-from qir.passes.bits.choice import Bits, Layer, load_bits
+from qir.passes.bits.choice import Bits, LayerChoices, load_bits
 from qir.passes.bits.costs import LATENCY, Work
 from qir.passes.calibrate.observers import Observer
 from qir.passes.calibrate.ranges import Ranges, calibrate
@@ -186,7 +186,7 @@ def chosen_bits(
 
 
 def _layer_bits(
-    layer: Layer, bits: Bits, measures: Mapping[str, float], works: Mapping[str, Work]
+    layer: LayerChoices, bits: Bits, measures: Mapping[str, float], works: Mapping[str, Work]
 ) -> LayerBits:
     times = {str(c.bits): c.costs[LATENCY] for c in layer.choices if LATENCY in c.costs}
     return LayerBits(

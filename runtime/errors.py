@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 
 SHOWN = 20  # faults listed in one error; the rest are counted
+CONTROLS = ("Cc", "Cf", "Cs", "Zl", "Zp")  # controls, bidirectional marks, surrogates, separators
+
+
+def printable(line: str) -> str:
+    """`line` with its control characters as escapes: names in an artifact come from outside."""
+    return "".join(
+        c.encode("unicode_escape").decode() if unicodedata.category(c) in CONTROLS else c
+        for c in line
+    )
 
 
 class RuntimeFault(Exception):
-    """Any error the runtime raises on purpose: what, where, found, needed; a hint below."""
+    """Any error the runtime raises on purpose: what, where, found, needed; a hint below.
+
+    Control characters are escaped, line by line.
+    """
 
     def __init__(self, text: str, hint: str | None = None) -> None:
-        self.text, self.hint = text, hint
-        super().__init__(text if hint is None else f"{text}\nhint: {hint}")
+        self.text = "\n".join(printable(line) for line in text.split("\n"))
+        self.hint = None if hint is None else printable(hint)
+        super().__init__(self.text if hint is None else f"{self.text}\nhint: {self.hint}")
 
     def __reduce__(self) -> tuple[type[RuntimeFault], tuple[str, str | None]]:
         return type(self), (self.text, self.hint)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -27,6 +28,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "zoo" in getattr(item, "fixturenames", ()):
             item.add_marker("zoo")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warnings_are_errors() -> Iterator[None]:
+    """Of the C that qir writes: here alone, since a user's compiler may know more of them."""
+    from qir.backends.toolchain import link
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(link, "WARNINGS", ("-Wall", "-Wextra", "-Werror"))
+        yield
 
 
 @pytest.fixture(scope="session")

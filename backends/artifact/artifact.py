@@ -18,7 +18,7 @@ from qir.backends.c.portable import check_integer_only
 from qir.backends.kernels import SLACK
 from qir.backends.lowering import variants
 from qir.backends.lowering.program import Program, Step
-from qir.backends.proofs.claims import proven
+from qir.backends.proofs.claims import proofs, prove
 from qir.backends.targets import find
 from qir.backends.toolchain import elf
 from qir.backends.toolchain.compile import Compiled
@@ -26,6 +26,7 @@ from qir.backends.toolchain.link import Linked, link
 from qir.ir.graph import Graph
 from qir.ir.interpret import interpret
 from qir.ir.op import Value
+from qir.ir.ranges import Claim
 from qir.ir.target import Target
 from qir.ir.text.file import packed
 from qir.ir.text.printer import text
@@ -44,7 +45,8 @@ RUNNER, README = "runner", "README.md"
 class Artifact:
     """All files of an artifact, in memory, manifest.json among them.
 
-    `program`: of several variants the last, for the best machine.
+    `program`: of several variants the last, for the best machine. `claims`: what was proven of the
+    graph, so that nothing overflows.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Artifact:
     program: Program
     manifest: Mapping[str, Any]
     files: Mapping[str, bytes]
+    claims: tuple[Claim, ...] = ()
 
     def save(self, path: str | Path) -> Path:
         """Write the folder `path`, whole or not at all; an artifact already there is replaced.
@@ -84,9 +87,9 @@ def build(
     machine = find(target)
     programs = variants.lowered(graph, machine, entry.identifier(name or graph.name))
     program = programs[-1]
+    claims = prove(graph)
     compiled = variants.compiled(programs, machine)
     sources = _sources(programs, machine, compiled.texts)
-    proofs = proven(graph, compiled.checked)
     linked = link(
         machine, program.name, sources, compiled.objects, entry.exports(program, machine),
         _runner(program, machine),
@@ -97,8 +100,9 @@ def build(
     files[PROGRAM] = "\n".join(p.text for p in programs).encode()
     needed = elf.undefined(linked.object)
     files[README] = readme(program, machine, footprint, needed, _version("qir")).encode()
+    proven = proofs(graph, claims, compiled.checked)
     manifest = {
-        **_manifest(program, machine, files, linked, compiled, proofs, len(cases)),
+        **_manifest(program, machine, files, linked, compiled, proven, len(cases)),
         "memory": footprint.entry(),
         "variants": [_variant(p, p.variant) for p in programs if p.variant is not None],
     }
@@ -108,6 +112,7 @@ def build(
         program,
         manifest,
         {**files, format.MANIFEST: format.sealed(manifest)},
+        claims,
     )
 
 
@@ -170,7 +175,7 @@ def _manifest(
     files: Mapping[str, bytes],
     linked: Linked,
     compiled: Compiled,
-    proofs: Mapping[str, Any],
+    proven: Mapping[str, Any],
     cases: int,
 ) -> dict[str, Any]:
     return {
@@ -201,7 +206,7 @@ def _manifest(
         "input_slack": SLACK,
         "macs": program.macs,
         "versions": {"qir": _version("qir"), "tvm": compiled.version, "compiler": linked.compiler},
-        "proofs": {**proofs, "undefined_symbols": list(linked.undefined)},
+        "proofs": {**proven, "undefined_symbols": list(linked.undefined)},
     }  # fmt: skip
 
 

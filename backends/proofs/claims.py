@@ -12,13 +12,17 @@ from qir.ir.verify import verify
 TIGHTEST = 10  # claims written out; the rest are counted
 
 
-def proven(graph: Graph, kernels: Sequence[str]) -> dict[str, Any]:
-    """Integer-only and no overflow; `kernels`: those whose TIR was searched for floats.
+def prove(graph: Graph) -> tuple[Claim, ...]:
+    """What holds of each op, so that nothing overflows.
 
-    Errors: VerifyError when one of the proofs fails.
+    Errors: VerifyError when a rule of the language or one of the proofs fails.
     """
     verify(graph)
-    claims = prove_no_overflow(graph)
+    return prove_no_overflow(graph)
+
+
+def proofs(graph: Graph, claims: Sequence[Claim], kernels: Sequence[str]) -> dict[str, Any]:
+    """Integer-only and no overflow; `kernels`: those whose TIR was searched for floats."""
     return {
         "integer_only": {"graph_ops": len(graph.ops), "kernels": sorted(kernels)},
         "no_overflow": {
@@ -31,7 +35,8 @@ def proven(graph: Graph, kernels: Sequence[str]) -> dict[str, Any]:
 def _room(claim: Claim) -> float:
     """Unused bits: 0 when the limit is reached."""
     low, high = claim.extreme.bounds.whole
-    return claim.extreme.bits - 1 - max(max(high, -low - 1, 0).bit_length(), 0)
+    kind = claim.extreme.kind
+    return kind.bits - kind.is_signed - max(high, -low - 1, 0).bit_length()
 
 
 def _claim(claim: Claim) -> dict[str, Any]:
@@ -41,6 +46,6 @@ def _claim(claim: Claim) -> dict[str, Any]:
         "what": claim.extreme.what,
         "low": low,
         "high": high,
-        "bits": claim.extreme.bits,
+        "bits": claim.extreme.kind.bits,
         "unused_bits": _room(claim),
     }

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
-
-LENGTH = struct.Struct("<Q")
-"""Before every message between the two: its bytes."""
 
 
 @dataclass(frozen=True)

@@ -11,20 +11,20 @@ import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 
-from qir.backends.toolchain import elf
+from qir.backends.toolchain import elf, interpreter
 from qir.ir.errors import LowerError, listed
 from qir.ir.target import PYTHON, Target, Toolchain
 
 FLAGS = ("-std=c11", "-O3", "-fPIC", "-ffp-contract=off", "-fno-math-errno",
          "-fno-trapping-math", "-fno-ident", "-ffunction-sections", "-fdata-sections",
          "-fno-asynchronous-unwind-tables", "-fno-unwind-tables", "-fno-stack-protector",
-         "-U_FORTIFY_SOURCE",
-         "-Wall", "-Wextra",
-         "-Werror", "-frandom-seed=qir")  # fmt: skip
+         "-U_FORTIFY_SOURCE", "-frandom-seed=qir")  # fmt: skip
 """Of every C file: nothing of the machine that compiles gets into the object."""
+
+WARNINGS: tuple[str, ...] = ()
+"""What the compiler warns of: nothing, since the next one knows more; the tests ask for all."""
 
 LIBC = re.compile(
     r"mem(set|cpy|move|cmp)|calloc|malloc|aligned_alloc|free|abort|clock_gettime|rintf?|lrintf?"
@@ -79,14 +79,17 @@ def toolchain(target: Target) -> Toolchain:
 def is_there(command: Sequence[str]) -> bool:
     """Whether this machine has the command."""
     if command[0] == PYTHON:
-        return find_spec(command[2]) is not None
+        return interpreter.has_module(command[2])
     return shutil.which(command[0]) is not None
 
 
 def _run(command: Sequence[str], folder: Path, what: str) -> str:
     """Run in `folder`, with nothing of the caller's language or place in the output."""
     whole = [sys.executable if part == PYTHON else part for part in command]
-    environment = {**os.environ, "LC_ALL": "C", "SOURCE_DATE_EPOCH": "0", "ZERO_AR_DATE": "1"}
+    if os.sep in whole[0]:
+        whole[0] = os.path.abspath(whole[0])  # noqa: PTH100 (a link to a compiler stays one)
+    variables = interpreter.environment() if command[0] == PYTHON else dict(os.environ)
+    environment = {**variables, "LC_ALL": "C", "SOURCE_DATE_EPOCH": "0", "ZERO_AR_DATE": "1"}
     try:
         done = subprocess.run(whole, cwd=folder, env=environment, capture_output=True, text=True,
                               errors="replace", timeout=SECONDS)  # fmt: skip
@@ -107,9 +110,9 @@ def _run(command: Sequence[str], folder: Path, what: str) -> str:
     return done.stdout
 
 
-def version(tools: Toolchain) -> str:
-    """The compiler's first line about itself."""
-    said = _run((*tools.compiler, "--version"), Path.cwd(), "compiler version")
+def version(tools: Toolchain, folder: Path) -> str:
+    """The compiler's first line about itself; it runs in `folder`."""
+    said = _run((*tools.compiler, "--version"), folder, "compiler version")
     return said.splitlines()[0].strip() if said.strip() else tools.name
 
 
@@ -157,7 +160,7 @@ def link(
             )
         read = _contents(folder, (whole, archive))
         executable = _static(cc, folder, archive, runner) if runner else None
-        return Linked(read[0], read[1], library, executable, version(tools), foreign)
+        return Linked(read[0], read[1], library, executable, version(tools, folder), foreign)
 
 
 def _static(cc: Sequence[str], folder: Path, archive: str, runner: Mapping[str, bytes]) -> bytes:
@@ -179,7 +182,8 @@ def _compile(tools: Toolchain, target: Target, folder: Path, name: str, file: st
     out = f"{Path(file).stem}.c.o"
     hosted = f"-D{name.upper()}_HOSTED={int(target.is_hosted)}"
     command = (
-        *tools.compiler, *tools.flags, *FLAGS, *target.c_flags, hosted, "-c", file, "-o", out
+        *tools.compiler, *tools.flags, *FLAGS, *WARNINGS, *target.c_flags,
+        hosted, "-c", file, "-o", out,
     )  # fmt: skip
     _run(command, folder, f"compile {file}")
     return out

@@ -194,6 +194,7 @@ def _within(seconds: float, work: Callable[[], object], names: list[str]) -> Non
 
 def _run_and_exit(work: Callable[[], object], writer: int) -> None:
     """In the child: never return to the parent's code, not even by an exception."""
+    os.closerange(3, writer)  # connections of the parent, which must close when it dies
     try:
         work()
         message = b"done"

@@ -1,15 +1,20 @@
-"""Builds kernels in small batches; `main` is a process that does so for another."""
+"""Builds kernels in small batches; `main` is a process that does so for others."""
 
 from __future__ import annotations
 
+import fcntl
+import os
 import pickle
+import signal
+import socket
 import sys
 import traceback
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any
+from multiprocessing.connection import Connection
+from typing import Any, NoReturn
 
-from qir.backends.toolchain.built import LENGTH, Built
+from qir.backends.toolchain.built import Built
 from qir.backends.tvm.build import build_object, lower
 from qir.backends.tvm.c_expression import NotC
 from qir.backends.tvm.c_source import c_function
@@ -77,19 +82,52 @@ def _texts(
 
 
 def main() -> None:
-    """Answer questions until there are no more: (target, {symbol: code}), each with a Built.
+    """Fork a child for each question on standard input, a socket, until its other end is closed.
 
-    Messages are pickled, after their length in 8 bytes, on standard input and output.
+    A question is one byte and two descriptors: a file with the pickled (target, {symbol: code}),
+    and the connection on which the pickled Built is expected.
     """
-    answers = sys.stdout.buffer
-    sys.stdout = sys.stderr  # nothing else may mix with the answers
-    while head := sys.stdin.buffer.read(LENGTH.size):
-        try:
-            (size,) = LENGTH.unpack(head)
-            target, codes = pickle.loads(sys.stdin.buffer.read(size))
-            built = build(target, codes)
-        except Exception:
-            built = Built((), (), (traceback.format_exc(),), "")
-        content = pickle.dumps(built)
-        answers.write(LENGTH.pack(len(content)) + content)
-        answers.flush()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children
+    with socket.socket(fileno=0) as questions:
+        while (message := socket.recv_fds(questions, 1, 2))[0]:
+            if os.fork() == 0:
+                questions.close()
+                _answer(*message[1])
+            for handle in message[1]:
+                os.close(handle)
+
+
+def _answer(file: int, handle: int) -> NoReturn:
+    """In the child: build, answer, and end, whatever happens."""
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        connection = Connection(handle)
+        _end_with(handle)
+        built = _built(file) if not connection.poll() else None  # closed before that took effect
+        fcntl.fcntl(handle, fcntl.F_SETFL, 0)  # the caller reads now, which is no hang-up
+        connection.send_bytes(pickle.dumps(built))
+    except OSError:
+        pass  # nobody wants the answer any more
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(0)
+
+
+def _end_with(handle: int) -> None:
+    """End this process, and those it forks, when the other end of the connection is closed."""
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGIO, signal.SIG_DFL)
+    fcntl.fcntl(handle, fcntl.F_SETOWN, -os.getpgrp())
+    fcntl.fcntl(handle, fcntl.F_SETFL, os.O_ASYNC)
+
+
+def _built(file: int) -> Built:
+    try:
+        with os.fdopen(file, "rb") as question:
+            question.seek(0)
+            target, codes = pickle.load(question)
+        return build(target, codes)
+    except Exception:
+        return Built((), (), (traceback.format_exc(),), "")

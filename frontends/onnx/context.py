@@ -15,11 +15,14 @@ from qir.frontends.onnx.operands import ConstantOperand, Operand, as_float, shap
 from qir.frontends.onnx.read.names import sanitized
 from qir.frontends.onnx.writer import GraphWriter
 from qir.ir import ops
-from qir.ir.errors import FrontendError, VerifyError
+from qir.ir.errors import FrontendError, VerifyError, printable
 from qir.ir.op import Loc, Op, Value
 from qir.ir.types import Array
 
 MAX_ELEMENTS = 1 << 31  # of one tensor: 8 GiB of floats, far over any real activation
+
+MAX_TAPS = 1 << 22  # of one index or matrix made at import: a resized or reversed axis
+MAX_LIST = 1 << 14  # integers of a shape, axes, pads, parts
 
 
 class ImportContext:
@@ -35,7 +38,8 @@ class ImportContext:
         self.operands = tuple(operands)
         self.outputs = tuple(node.output)
         self._attributes = {a.name: a for a in node.attribute}
-        self.loc = Loc(f"{writer.file} node {node.name or next(filter(None, self.outputs), '')}")
+        name = node.name or next(filter(None, self.outputs), "")
+        self.loc = Loc(printable(f"{writer.file} node {name}"))
 
     def before(self, suffix: str) -> ImportContext:
         """The same node, whose results are a step on the way to its own."""
@@ -66,6 +70,10 @@ class ImportContext:
     def integers(self, name: str) -> tuple[int, ...] | None:
         """The integers of an attribute, None where it is absent."""
         got = self._attribute(name, AttributeProto.INTS, "integers", ())
+        if got is not None and len(got.ints) > MAX_LIST:
+            self.refuse(
+                f"attribute {name} of {len(got.ints)} integers", f"at most {MAX_LIST} are needed"
+            )
         return None if got is None else tuple(int(i) for i in got.ints)
 
     def numbers(self, name: str) -> tuple[float, ...] | None:
@@ -129,6 +137,11 @@ class ImportContext:
         found = self.array(index, what)
         if found is not None and found.dtype.kind not in "iu":
             self.refuse(f"{what} (input {index}) is {found.dtype}", "integers are needed")
+        if found is not None and found.size > MAX_LIST:
+            self.refuse(
+                f"{what} (input {index}) has {found.size} integers",
+                f"at most {MAX_LIST} are needed",
+            )
         return None if found is None else tuple(int(i) for i in found.reshape(-1))
 
     def scalar(self, index: int, what: str) -> float | None:

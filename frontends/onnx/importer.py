@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from onnx import NodeProto
 from qir.frontends.onnx.context import ImportContext
 from qir.frontends.onnx.operands import ConstantOperand, Operand
 from qir.frontends.onnx.quantized.inputs import with_scales
-from qir.frontends.onnx.read.constants import constant
+from qir.frontends.onnx.read.budget import OverBudget
+from qir.frontends.onnx.read.constants import constant, dense
 from qir.frontends.onnx.read.fold import FOLDED, fold
 from qir.frontends.onnx.read.functions import Library
 from qir.frontends.onnx.read.inputs import input_types
@@ -21,7 +23,7 @@ from qir.frontends.onnx.read.names import sanitized
 from qir.frontends.onnx.read.order import ordered, reads_of, shown
 from qir.frontends.onnx.table import hint_for, lookup
 from qir.frontends.onnx.writer import GraphWriter
-from qir.ir.errors import FrontendError, QirError, listed
+from qir.ir.errors import FrontendError, QirError, listed, printable
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Value
 from qir.ir.verify import verify
@@ -31,7 +33,7 @@ DAMAGE = (
     ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RecursionError,
     RuntimeError, TypeError, ValueError,
 )  # fmt: skip
-Scope = dict[str, Operand | None]  # None: a result of a node that was refused
+Scope = ChainMap[str, Operand | None]  # None: a result of a node that was refused
 Opsets = Mapping[str, int]
 
 
@@ -68,7 +70,9 @@ class _Importer:
     def __init__(self, model: Model) -> None:
         self.model = model
         stem = Path(model.file).stem if model.folder is not None else model.proto.graph.name
-        self.writer = GraphWriter(model.file, Builder(sanitized(stem or "model"), "imported"))
+        builder = Builder(sanitized(stem or "model"), "imported")
+        self.budget = model.budget
+        self.writer = GraphWriter(model.file, builder, model.budget)
         self.library = Library(model.proto.functions, model.file)
         self.faults: list[str] = []
         self.read: set[str] = set()  # every name that a node or an output reads
@@ -80,7 +84,7 @@ class _Importer:
                 raise FrontendError(
                     f"{self.model.file}: name {item.name!r} is no UTF-8, text is needed"
                 )
-        scope = self.constants(proto, {})
+        scope = self.constants(proto, ChainMap())
         infos = [i for i in proto.input if i.name not in scope]
         types = input_types(infos, batch, shapes, self.model.file)
         for name, type_ in with_scales(types, proto.node, scope).items():
@@ -90,9 +94,9 @@ class _Importer:
         if self.faults:
             count = f"{len(self.faults)} node{'s' * (len(self.faults) > 1)}"
             head = f"{self.model.file}: {count} cannot be imported"
-            raise FrontendError(listed(head, self.faults, shown=len(self.faults)))
+            raise FrontendError(listed(head, self.faults))
         graph = self.writer.builder.finish(
-            [o for o in outputs if o is not None], [o.name for o in proto.output]
+            [o for o in outputs if o is not None], [printable(o.name) for o in proto.output]
         ).without_dead_code()
         verify(graph)
         return graph
@@ -106,14 +110,14 @@ class _Importer:
 
     def constants(self, proto: Any, outer: Scope) -> Scope:
         """A new scope inside `outer` with the initializers of `proto`."""
-        scope = dict(outer)
-        own: set[str] = set()
-        for tensor in proto.initializer:
-            if tensor.name in own:
-                where = f"{self.model.file} initializer {tensor.name!r}"
+        scope = outer.new_child()
+        arrays = [(t.name, self.model.array(t)) for t in proto.initializer]
+        arrays += [(t.values.name, dense(t, self.model)) for t in proto.sparse_initializer]
+        for name, array in arrays:
+            if name in scope.maps[0]:
+                where = f"{self.model.file} initializer {name!r}"
                 raise FrontendError(f"{where}: defined twice, once is needed")
-            own.add(tensor.name)
-            scope[tensor.name] = ConstantOperand(self.model.array(tensor), tensor.name)
+            scope[name] = ConstantOperand(array, name)
         return scope
 
     def nodes(
@@ -123,6 +127,7 @@ class _Importer:
         in_order = ordered(nodes, scope, self.model.file)
         self.read.update(*(reads_of(n) for n in in_order), outputs)
         for node in in_order:
+            self.budget.spend_nodes(len(node.input) + len(node.output))
             results = [*self.node(node, scope, opsets), *[None] * len(node.output)]
             scope.update((n, r) for n, r in zip(node.output, results, strict=False) if n)
 
@@ -130,6 +135,12 @@ class _Importer:
         """The results of one node; a refusal is kept, and gives unknown results."""
         try:
             return self._results(node, scope, opsets)
+        except OverBudget as e:
+            if e.is_placed:
+                raise
+            placed = OverBudget(f"{self.model.file}: {shown(node)}: {e.text}", e.hint)
+            placed.is_placed = True
+            raise placed from e
         except QirError as e:
             hint = f" (hint: {e.hint})" if e.hint else ""
             self.faults.append(f"{shown(node)}: {e.text}{hint}")
@@ -156,7 +167,7 @@ class _Importer:
         is_constant = all(a is not None or not n for a, n in zip(arrays, node.input, strict=True))
         can_fold = not domain and node.op_type in FOLDED
         if can_fold and is_constant:
-            folded = fold(node, arrays, version)
+            folded = fold(node, arrays, version, self.budget)
             return [ConstantOperand(a, name) for a, name in zip(folded, node.output, strict=True)]
         convert = lookup(domain, node.op_type)
         if convert is None and not (refused and can_fold):
@@ -196,7 +207,7 @@ class _Importer:
         """The results of a function of the model's own, its body imported in place."""
         with self.library.inside(function):
             padded = [*operands, *[None] * len(function.input)]
-            scope: Scope = dict(zip(function.input, padded, strict=False))
+            scope: Scope = ChainMap(dict(zip(function.input, padded, strict=False)))
             body = self.library.body(function, node)
             opsets = versions(function.opset_import)
             self.nodes(body, scope, function.output, opsets)

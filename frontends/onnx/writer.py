@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from qir.frontends.onnx.operands import FLOATS, ConstantOperand, as_float, stored_int
+from qir.frontends.onnx.read.budget import Budget
 from qir.frontends.onnx.read.names import sanitized
 from qir.ir import ops
 from qir.ir.data import Data
@@ -13,12 +14,14 @@ from qir.ir.graph import Builder
 from qir.ir.op import Loc, Value
 from qir.ir.types import Array, Elem, Quant, elem_of
 
+FLOAT_BYTES = 4
+
 
 class GraphWriter:
-    """The builder, the name of the file, and the constants written so far."""
+    """The builder, the name of the file, the constants written so far, and what may be spent."""
 
-    def __init__(self, file: str, builder: Builder) -> None:
-        self.file, self.builder = file, builder
+    def __init__(self, file: str, builder: Builder, budget: Budget) -> None:
+        self.file, self.builder, self.budget = file, builder, budget
         self._written: dict[tuple[str, Data, Elem], Value] = {}
 
     def constant(self, known: ConstantOperand) -> Value:
@@ -31,9 +34,11 @@ class GraphWriter:
             raise FrontendError(
                 f"{where}: shape {list(known.shape)}, one element or more is needed"
             )
+        self.budget.check_bytes(known.array.size * FLOAT_BYTES, f"constant {known.name!r}")
         stored, elem = self._stored(known, where)
         key = (known.name, Data(stored), elem)
         if key not in self._written:
+            self.budget.spend_bytes(stored.nbytes, f"constant {known.name!r}")
             self._written[key] = self._write(known, key[1], elem)
         return self._written[key]
 

@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 
 from qir.ir.errors import PassError, listed
 from qir.ir.types import Array
-from qir.passes.bits.choice import Assignment, Layer, by_name, evaluate
+from qir.passes.bits.choice import Assignment, LayerChoices, by_name, evaluate
 from qir.passes.bits.costs import cost_of
 from qir.passes.bits.groups import FREE, Rules, activation_widths, grouped, same_activations
 
@@ -24,7 +24,9 @@ TINY = 1e-290  # below, no scale brings a step up
 CUTS = 100  # assignments that miss a limit within that tolerance, each excluded by a row
 
 
-def assign(layers: Sequence[Layer], limits: Mapping[str, float], rules: Rules = FREE) -> Assignment:
+def assign(
+    layers: Sequence[LayerChoices], limits: Mapping[str, float], rules: Rules = FREE
+) -> Assignment:
     """The bits of each layer whose losses sum to the least within all limits and rules.
 
         min sum_l sum_c x_lc * loss_lc     x_lc in {0, 1}, sum_c x_lc = 1
@@ -45,7 +47,7 @@ def assign(layers: Sequence[Layer], limits: Mapping[str, float], rules: Rules = 
 
 
 def pareto(
-    layers: Sequence[Layer],
+    layers: Sequence[LayerChoices],
     resource: str,
     points: int,
     limits: Mapping[str, float] | None = None,
@@ -82,7 +84,7 @@ def _bounded(limits: Mapping[str, float]) -> dict[str, float]:
 class _Program:
     """The integer program of some layers: one variable for each choice of each group of them."""
 
-    def __init__(self, layers: Sequence[Layer], rules: Rules) -> None:
+    def __init__(self, layers: Sequence[LayerChoices], rules: Rules) -> None:
         self.layers, self.known = tuple(layers), by_name(layers)
         self.groups = grouped(layers, rules)
         sizes = [len(group.choices) for group in self.groups]

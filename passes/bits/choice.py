@@ -60,7 +60,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerChoices:
     """A layer and the bits it may have."""
 
     name: str
@@ -109,16 +109,16 @@ class Assignment:
     costs: Mapping[str, float]
 
 
-def none_of(bits: Bits, layer: Layer) -> str:
+def none_of(bits: Bits, layer: LayerChoices) -> str:
     return f"{bits} is none of its choices, {' or '.join(map(str, layer.widths))} is needed"
 
 
-def by_name(layers: Iterable[Layer]) -> dict[str, Layer]:
+def by_name(layers: Iterable[LayerChoices]) -> dict[str, LayerChoices]:
     """The layers by their names.
 
     Errors: PassError if there is none, or if two have one name.
     """
-    found: dict[str, Layer] = {}
+    found: dict[str, LayerChoices] = {}
     for layer in layers:
         if layer.name in found:
             raise PassError(f"layer {layer.name}: given twice, names of their own are needed")
@@ -128,7 +128,7 @@ def by_name(layers: Iterable[Layer]) -> dict[str, Layer]:
     return found
 
 
-def evaluate(layers: Sequence[Layer], bits: Mapping[str, Bits]) -> Assignment:
+def evaluate(layers: Sequence[LayerChoices], bits: Mapping[str, Bits]) -> Assignment:
     """What a choice of bits, of whatever origin, loses and uses.
 
     Errors: PassError for a layer without bits, bits without a layer, and bits a layer cannot have.
@@ -172,7 +172,7 @@ LINE = re.compile(
 )
 
 
-def parse_bits(text: str, layers: Iterable[Layer] | None, where: str) -> dict[str, Bits]:
+def parse_bits(text: str, layers: Iterable[LayerChoices] | None, where: str) -> dict[str, Bits]:
     """The bits that a text names: of all layers or of some, which may then be the fixed ones.
     Without `layers` any names and bits will do.
 
@@ -196,7 +196,7 @@ def parse_bits(text: str, layers: Iterable[Layer] | None, where: str) -> dict[st
     return found
 
 
-def _parse_line(line: str, known: Mapping[str, Layer] | None) -> tuple[str, Bits]:
+def _parse_line(line: str, known: Mapping[str, LayerChoices] | None) -> tuple[str, Bits]:
     parts = LINE.fullmatch(line)
     try:
         name = parts and (parts["bare"] or json.loads(f'"{parts["quoted"]}"'))
@@ -218,7 +218,7 @@ def save_bits(bits: Mapping[str, Bits], path: str | Path) -> None:
     write_whole(Path(path), bits_text(bits).encode())
 
 
-def load_bits(path: str | Path, layers: Iterable[Layer] | None = None) -> dict[str, Bits]:
+def load_bits(path: str | Path, layers: Iterable[LayerChoices] | None = None) -> dict[str, Bits]:
     """Read what save_bits wrote, or a hand.
 
     Errors: ParseError as in parse_bits, or if the file is not there or not text.

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from qir.ir.errors import PassError
-from qir.passes.bits.choice import Bits, Choice, Layer
+from qir.passes.bits.choice import Bits, Choice, LayerChoices
 
 SIZE = "size_bytes"
 BOPS = "bops"
@@ -57,7 +57,7 @@ def measured_layer(
     losses: Mapping[Bits, float],
     work: Work,
     latency_us: Mapping[Bits, float] | None = None,
-) -> Layer:
+) -> LayerChoices:
     """A layer whose choices are the bits for which a loss was measured.
 
     Errors: PassError if a latency is missing for one of them.
@@ -70,7 +70,7 @@ def measured_layer(
                 raise PassError(f"layer {name}: no latency for {bits}, one for each is needed")
             costs[LATENCY] = latency_us[bits]
         choices.append(Choice(bits, loss, costs))
-    return Layer(name, tuple(choices))
+    return LayerChoices(name, tuple(choices))
 
 
 def average_limits(
@@ -90,7 +90,7 @@ def average_limits(
     return limits
 
 
-def bound_at(layers: Sequence[Layer], resource: str, share: float) -> float:
+def bound_at(layers: Sequence[LayerChoices], resource: str, share: float) -> float:
     """The limit at a share of the way from the cheapest choices to the dearest.
 
         (1 - share) * least + share * most
@@ -102,7 +102,7 @@ def bound_at(layers: Sequence[Layer], resource: str, share: float) -> float:
     return (1 - share) * least + share * most
 
 
-def cost_of(layer: Layer, choice: Choice, resource: str) -> float:
+def cost_of(layer: LayerChoices, choice: Choice, resource: str) -> float:
     """What a choice uses of a resource.
 
     Errors: PassError if that is not known.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import networkx as nx
 
 from qir.ir.errors import PassError
-from qir.passes.bits.choice import Bits, Choice, Layer, by_name, none_of
+from qir.passes.bits.choice import Bits, Choice, LayerChoices, by_name, none_of
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Group:
         return ", ".join(self.members)
 
 
-def grouped(layers: Sequence[Layer], rules: Rules) -> tuple[Group, ...]:
+def grouped(layers: Sequence[LayerChoices], rules: Rules) -> tuple[Group, ...]:
     """The layers as groups that may be chosen one by one, in the order of their first layers.
 
     Errors: PassError if a rule names a layer that is not there, gives a layer bits it cannot have,
@@ -76,7 +76,7 @@ def _parts(names: Collection[str], ties: Sequence[Collection[str]]) -> list[list
     return sorted(parts, key=lambda part: place[part[0]])
 
 
-def _group(layers: Sequence[Layer], rules: Rules) -> Group:
+def _group(layers: Sequence[LayerChoices], rules: Rules) -> Group:
     """Layers as one: the bits that all may have, their losses and costs summed."""
     allowed = {
         layer.name: [rules.fixed[layer.name]] if layer.name in rules.fixed else layer.widths

@@ -70,10 +70,11 @@ def calibrate(
 ) -> Ranges:
     """Run a float graph on `batches` and observe every value.
 
-    Each batch is an array (or a tuple of arrays, one for each input) of any number of samples; one
-    array alone is one batch. Memory is bounded: samples are fed in chunks, values are reduced to
-    histograms at once. `state` names a file that an interrupted calibration, given the same batches
-    again, resumes from. `progress` is called with the number of samples done.
+    Each batch is an array (a tuple of one for each input, or a mapping from their names) of any
+    number of samples; one array or mapping alone is one batch. Memory is bounded: samples are fed
+    in chunks, values are reduced to histograms at once. `state` names a file that an interrupted
+    calibration, given the same batches again, resumes from. `progress` is called with the number of
+    samples done.
 
     Errors: DataError for no data, another shape or dtype, NaN or Inf (with the batch), and a state
     file of another graph or other data.
@@ -170,8 +171,7 @@ def run_chunk(
     """Run a float graph on any number of samples, at once where it can be remade for that many;
     `programs` keeps what was remade.
     """
-    own = graph.inputs[0].type.shape[0] if graph.inputs[0].type.rank else 1
-    factor = len(chunk[0]) // own
+    factor = len(chunk[0]) // rows_of(graph.inputs[0])
     held: dict[int, FloatProgram | None] = {} if programs is None else programs
     with torch.no_grad():
         if (whole := remade(graph, factor, held)) is not None:
@@ -179,8 +179,9 @@ def run_chunk(
             return
         one = remade(graph, 1, held)
         assert one is not None
-        for i in range(0, factor * own, own):
-            one(*[x[i : i + own] for x in chunk], watch=watch)
+        for i in range(factor):
+            single = run_of(graph, chunk, i)
+            one(*single, watch=watch)
 
 
 def remade(graph: Graph, factor: int, held: dict[int, FloatProgram | None]) -> FloatProgram | None:
@@ -191,9 +192,35 @@ def remade(graph: Graph, factor: int, held: dict[int, FloatProgram | None]) -> F
     return held[factor]
 
 
+def batches_of(data: Any) -> Iterable[Any]:
+    """Batches one by one; an array or a mapping alone is one batch."""
+    return [data] if isinstance(data, Mapping) or hasattr(data, "shape") else data
+
+
+def rows_of(value: Value) -> int:
+    """The rows that one run takes of the array of an input; of a scalar one, (runs,) in all."""
+    return value.type.shape[0] if value.type.rank else 1
+
+
+def cut(graph: Graph, sample: Sequence[Array], start: int, stop: int) -> tuple[Array, ...]:
+    """The part of a sample from `start` to `stop`, counted in rows of the first input."""
+    own = rows_of(graph.inputs[0])
+    return tuple(
+        x[start * rows_of(v) // own : stop * rows_of(v) // own]
+        for v, x in zip(graph.inputs, sample, strict=True)
+    )
+
+
+def run_of(graph: Graph, sample: Sequence[Array], i: int) -> tuple[Array, ...]:
+    """The inputs of run `i`, in the shapes of the graph."""
+    own = rows_of(graph.inputs[0])
+    part = cut(graph, sample, i * own, (i + 1) * own)
+    return tuple(x.reshape(v.type.shape) for v, x in zip(graph.inputs, part, strict=True))
+
+
 def chunk_of(graph: Graph) -> int:
     """How many samples to feed at once: as many as keep the largest op's values bounded."""
-    own = graph.inputs[0].type.shape[0] if graph.inputs and graph.inputs[0].type.rank else 1
+    own = rows_of(graph.inputs[0]) if graph.inputs else 1
     most = max(
         (sum(v.type.size for v in (*op.operands, *op.results)) for op in graph.ops), default=1
     )
@@ -201,24 +228,25 @@ def chunk_of(graph: Graph) -> int:
 
 
 def chunks(graph: Graph, batches: Iterable[Any], size: int) -> Iterator[tuple[Array, ...]]:
-    """The samples of all batches, `size` at a time, the last time what is left.
+    """The samples of all batches, `size` rows of the first input at a time, the last time what is
+    left.
 
     Errors: DataError that names the batch and what is wrong with it.
     """
-    waiting: list[list[Array]] = []
+    own = rows_of(graph.inputs[0])
+    waiting: list[tuple[Array, ...]] = []
     have = 0
-    for number, batch in enumerate([batches] if hasattr(batches, "shape") else batches):
+    for number, batch in enumerate(batches_of(batches)):
         arrays = checked(graph, batch, number)
         start, count = 0, len(arrays[0])
         while start < count:
             taken = min(size - have, count - start)
-            waiting.append([x[start : start + taken] for x in arrays])
+            waiting.append(cut(graph, arrays, start, start + taken))
             start, have = start + taken, have + taken
             if have == size:
                 yield joined(waiting)
                 waiting, have = [], 0
     if have:
-        own = graph.inputs[0].type.shape[0]
         if have % own:
             raise DataError(
                 f"calibration data: {have % own} samples left over, a multiple of {own} is needed"
@@ -226,35 +254,68 @@ def chunks(graph: Graph, batches: Iterable[Any], size: int) -> Iterator[tuple[Ar
         yield joined(waiting)
 
 
-def joined(parts: list[list[Array]]) -> tuple[Array, ...]:
+def joined(parts: Sequence[Sequence[Array]]) -> tuple[Array, ...]:
     return tuple(np.concatenate(columns) for columns in zip(*parts, strict=True))
 
 
 def checked(graph: Graph, batch: Any, number: int) -> list[Array]:
-    """The arrays of one batch in the dtypes of the graph's inputs."""
+    """The arrays of one batch, in the order and the dtypes of the graph's inputs.
+
+    A batch is an array, a sequence of one for each input, or a mapping from inputs' names. Each
+    holds the rows of the same number of runs; a number for a scalar input is that of one run.
+    """
     where = f"calibration batch {number}"
-    given = list(batch) if isinstance(batch, (tuple, list)) else [batch]
-    if len(given) != len(graph.inputs):
-        raise DataError(f"{where}: {len(given)} arrays, {len(graph.inputs)} inputs are needed")
-    arrays = []
-    for value, x in zip(graph.inputs, given, strict=True):
-        a = np.asarray(x.detach().cpu() if hasattr(x, "detach") else x)
-        kept = integer_of(value.type.elem)
-        if a.dtype.kind not in ("iu" if kept is not None else "fiu"):
-            raise DataError(f"{where}: dtype {a.dtype} for input {value}, {value.type} is needed")
-        if a.ndim != value.type.rank or a.shape[1:] != value.type.shape[1:] or not a.ndim:
-            raise DataError(
-                f"{where}: shape {list(a.shape)} for input {value},"
-                f" any number of {list(value.type.shape[1:])} is needed"
-            )
-        a = a.astype(np.int64 if kept is not None else value.type.elem.carrier)
-        if kept is None and not np.isfinite(a).all():
-            wrong = int(np.count_nonzero(~np.isfinite(a)))
-            raise DataError(
-                f"{where}: {wrong} NaN or infinite of {a.size} elements for input {value},"
-                " finite ones are needed"
-            )
-        arrays.append(a)
-    if len({len(a) for a in arrays}) != 1:
-        raise DataError(f"{where}: {[len(a) for a in arrays]} samples, as many for each are needed")
+    arrays = [
+        checked_array(value, x, where)
+        for value, x in zip(graph.inputs, by_input(graph, batch, where), strict=True)
+    ]
+    counts = [len(a) for a in arrays]
+    own = [rows_of(v) for v in graph.inputs]
+    if any(n * own[0] != counts[0] * o for n, o in zip(counts, own, strict=True)):
+        raise DataError(f"{where}: {counts} samples, {_proportion(own)} are needed")
+    if len(set(own)) > 1 and counts[0] % own[0]:
+        raise DataError(f"{where}: {counts} samples, multiples of {own} are needed")
     return arrays
+
+
+def _proportion(own: Sequence[int]) -> str:
+    return "as many for each" if len(set(own)) == 1 else f"multiples of {list(own)}"
+
+
+def by_input(graph: Graph, batch: Any, where: str) -> list[Any]:
+    """The arrays of a batch in the order of the inputs."""
+    names = [v.name for v in graph.inputs]
+    if isinstance(batch, Mapping):
+        if set(batch) != set(names):
+            raise DataError(
+                f"{where}: arrays for {', '.join(map(str, batch))}; {', '.join(names)} are needed"
+            )
+        return [batch[name] for name in names]
+    arrays = list(batch) if isinstance(batch, (tuple, list)) else [batch]
+    if len(arrays) != len(names):
+        raise DataError(f"{where}: {len(arrays)} arrays, {len(names)} inputs are needed")
+    return arrays
+
+
+def checked_array(value: Value, x: Any, where: str) -> Array:
+    """One array in the dtype of its input; a number becomes an array of one."""
+    a = np.asarray(x.detach().cpu() if hasattr(x, "detach") else x)
+    kept = integer_of(value.type.elem)
+    if a.dtype.kind not in ("iu" if kept is not None else "fiu"):
+        raise DataError(f"{where}: dtype {a.dtype} for input {value}, {value.type} is needed")
+    if not value.type.rank:
+        a = a.reshape(1) if not a.ndim else a
+    inner = value.type.shape[1:]
+    if a.ndim != max(1, value.type.rank) or a.shape[1:] != inner:
+        raise DataError(
+            f"{where}: shape {list(a.shape)} for input {value},"
+            f" any number of {list(inner)} is needed"
+        )
+    a = a.astype(np.int64 if kept is not None else value.type.elem.carrier)
+    if kept is None and not np.isfinite(a).all():
+        wrong = int(np.count_nonzero(~np.isfinite(a)))
+        raise DataError(
+            f"{where}: {wrong} NaN or infinite of {a.size} elements for input {value},"
+            " finite ones are needed"
+        )
+    return a

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -11,40 +10,27 @@ import numpy as np
 from qir.ir.fixed import Rounding
 from qir.ir.op import Op, Value
 from qir.ir.ops import (
-    Add,
     AvgPool,
-    Clip,
     Concat,
     Dequantize,
-    Div,
-    Expand,
     Gather,
-    MaxPool,
-    Mul,
     Pad,
-    Pow,
     Quantize,
-    ReduceMax,
-    ReduceMean,
-    ReduceSum,
-    Relu,
     Reshape,
     Slice,
-    Sub,
     Transpose,
-)  # fmt: skip
+)
 from qir.ir.ops.elementwise import Binary
+from qir.ir.ops.pool import Pool
+from qir.ir.ops.reduce import Reduce
+from qir.ir.ops.shape import Move
+from qir.ir.ops.unary import Clamp
 from qir.ir.types import Quant
 from qir.passes.canonicalize.layout.permutations import is_free
 from qir.passes.canonicalize.real_range import real_range
 from qir.passes.infra.manager import KEEPS_BITS, Claim, Miss, register
 from qir.passes.infra.operands import uniform
 from qir.passes.infra.rewriter import RewritePass, Site
-
-NEUTRAL: dict[type[Op], float] = {Add: 0.0, Sub: 0.0, Mul: 1.0, Div: 1.0, Pow: 1.0}
-MOVES = (Reshape, Transpose, Slice, Gather, Expand, Pad, Concat)
-REDUCES = (ReduceMean, ReduceSum, ReduceMax)
-POOLS = (MaxPool, AvgPool)
 
 
 @register
@@ -63,35 +49,34 @@ class DropIdentities(RewritePass):
 
     name: ClassVar[str] = "drop-identities"
     claim: ClassVar[Claim] = KEEPS_BITS
-    roots: ClassVar[tuple[type[Op], ...]] = (
-        *NEUTRAL, *MOVES, *REDUCES, *POOLS, Clip, Relu, Quantize,
-    )  # fmt: skip
+    roots: ClassVar[tuple[type[Op], ...]] = (Binary, Move, Reduce, Pool, Clamp, Quantize)
 
     def rewrite(self, op: Op, at: Site) -> Value | Miss:
         if isinstance(op, Binary):
             return neutral(op, at)
-        if isinstance(op, (Clip, Relu)):
+        if isinstance(op, Clamp):
             return clipped(op, at)
         if isinstance(op, Quantize):
             return stored_again(op, at)
-        if isinstance(op, POOLS):
+        if isinstance(op, Pool):
             return small_window(op, at)
-        if isinstance(op, REDUCES):
+        if isinstance(op, Reduce):
             return small_axes(op, at)
         return moved(op, at)
 
 
 def neutral(op: Binary, at: Site) -> Value | Miss:
-    wanted = NEUTRAL[type(op)]
-    sides = [(op.a, op.b)] + ([(op.b, op.a)] if isinstance(op, (Add, Mul)) else [])
+    if op.neutral is None:
+        return Miss(f"{op.mnemonic} has no neutral constant")
+    sides = [(op.a, op.b)] + ([(op.b, op.a)] if op.commutes else [])
     for x, c in sides:
-        if uniform(at, c) == wanted and x.type == op.result.type:
+        if uniform(at, c) == op.neutral and x.type == op.result.type:
             return x
-    return Miss(f"no operand is {wanted:g} throughout")
+    return Miss(f"no operand is {op.neutral:g} throughout")
 
 
-def clipped(op: Clip | Relu, at: Site) -> Value | Miss:
-    low, high = (op.low, op.high) if isinstance(op, Clip) else (0.0, math.inf)
+def clipped(op: Clamp, at: Site) -> Value | Miss:
+    low, high = op.limits
     least, greatest = real_range(at, op.x)
     if low <= least and greatest <= high:
         return op.x
@@ -122,7 +107,7 @@ def is_exact(quant: Quant) -> bool:
     return reach < 1 << 22 and bool(np.all(scale > tiny) and np.all(scale * reach < np.inf))
 
 
-def small_window(op: MaxPool | AvgPool, at: Site) -> Value | Miss:
+def small_window(op: Pool, at: Site) -> Value | Miss:
     if op.kernel != (1, 1) or any(op.pad):
         return Miss(f"kernel {op.kernel}, pad {op.pad}: a window of one element is needed")
     if isinstance(op, AvgPool) and not op.x.type.is_float:
@@ -132,7 +117,7 @@ def small_window(op: MaxPool | AvgPool, at: Site) -> Value | Miss:
     return at.replace(Slice(op.x, (0,) * 4, op.x.type.shape, (1, *op.stride, 1)))
 
 
-def small_axes(op: ReduceMean | ReduceSum | ReduceMax, at: Site) -> Value | Miss:
+def small_axes(op: Reduce, at: Site) -> Value | Miss:
     if any(op.x.type.shape[a] != 1 for a in op.axes):
         return Miss("an axis longer than 1 is reduced")
     if op.result.type.elem != op.x.type.elem:

@@ -9,6 +9,7 @@ import numpy as np
 
 from qir.ir.op import Op, Value
 from qir.ir.ops import Add, Constant, Conv, ConvTranspose, Div, Linear, Mul, Sub
+from qir.ir.ops.kinds import Layer
 from qir.ir.types import Array
 from qir.passes.canonicalize.fold_batch_norm import fold_scale
 from qir.passes.infra.manager import Claim, Miss, keeps_reals, register
@@ -37,7 +38,7 @@ class FoldAffine(RewritePass):
     roots: ClassVar[tuple[type[Op], ...]] = (*AFFINE, Conv, Linear)
 
     def rewrite(self, op: Op, at: Site) -> Value | Miss:
-        if isinstance(op, (Conv, Linear)):
+        if isinstance(op, Layer):
             return into_next(op, at)
         found = affine(op, at)
         if found is None:
@@ -99,7 +100,7 @@ def written(op: Op, x: Value, scale: Array, shift: Array, at: Site, *merged: Op)
     return at.replace(Add(x, at.emit(channel_constant(shift, x))), *merged)
 
 
-def into_next(op: Conv | Linear, at: Site) -> Value | Miss:
+def into_next(op: Layer, at: Site) -> Value | Miss:
     """conv(x * s + t, w, b) -> conv(x, w * s, b + w . t)."""
     inner = at.producer(op.x)
     found = affine(inner, at) if isinstance(inner, AFFINE) else None

@@ -6,11 +6,10 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from qir.ir.op import Op, Value
-from qir.ir.ops import AvgPool, ReduceMax, ReduceMean, ReduceSum, Reshape
+from qir.ir.ops import AvgPool, ReduceMean, Reshape
+from qir.ir.ops.reduce import Reduce
 from qir.passes.infra.manager import Claim, Miss, keeps_reals, register
 from qir.passes.infra.rewriter import RewritePass, Site
-
-REDUCTIONS = (ReduceMean, ReduceSum, ReduceMax)
 
 
 @register
@@ -26,7 +25,7 @@ class PoolToReduce(RewritePass):
 
     name: ClassVar[str] = "pool-to-reduce"
     claim: ClassVar[Claim] = keeps_reals(1e-5)
-    roots: ClassVar[tuple[type[Op], ...]] = (AvgPool, Reshape, *REDUCTIONS)
+    roots: ClassVar[tuple[type[Op], ...]] = (AvgPool, Reshape, Reduce)
 
     def rewrite(self, op: Op, at: Site) -> Value | Miss:
         if isinstance(op, AvgPool):
@@ -35,7 +34,7 @@ class PoolToReduce(RewritePass):
             return at.replace(ReduceMean(op.x, (1, 2), True))
         if isinstance(op, Reshape):
             return without_kept(op, at)
-        assert isinstance(op, REDUCTIONS)
+        assert isinstance(op, Reduce)
         inner = at.producer(op.x)
         if not isinstance(inner, type(op)) or at.uses(op.x) != 1 or not inner.x.type.is_float:
             return Miss(
@@ -46,9 +45,8 @@ class PoolToReduce(RewritePass):
         return at.replace(replace(op, x=inner.x, axes=joined(inner, op)), inner)
 
 
-def joined(inner: ReduceMean | ReduceSum | ReduceMax, op: Op) -> tuple[int, ...]:
+def joined(inner: Reduce, op: Reduce) -> tuple[int, ...]:
     """The axes of both, as axes of the inner operand."""
-    assert isinstance(op, REDUCTIONS)
     rank = inner.x.type.rank
     left = [a for a in range(rank) if inner.keep or a not in inner.axes]
     return tuple(sorted({*inner.axes, *(left[a] for a in op.axes)}))
@@ -56,7 +54,7 @@ def joined(inner: ReduceMean | ReduceSum | ReduceMax, op: Op) -> tuple[int, ...]
 
 def without_kept(op: Reshape, at: Site) -> Value | Miss:
     inner = at.producer(op.x)
-    if not isinstance(inner, REDUCTIONS) or not inner.keep or at.uses(op.x) != 1:
+    if not isinstance(inner, Reduce) or not inner.keep or at.uses(op.x) != 1:
         return Miss("x does not come from a reduction with kept axes that only it reads")
     dropped = tuple(s for a, s in enumerate(inner.x.type.shape) if a not in inner.axes)
     if dropped != op.shape:

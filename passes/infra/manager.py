@@ -13,6 +13,7 @@ import numpy as np
 from qir.ir.errors import PassError, QirError, VerifyError
 from qir.ir.graph import Graph
 from qir.ir.interpret import interpret
+from qir.ir.names import is_word
 from qir.ir.op import Value
 from qir.ir.types import Array, Float, integer_of
 from qir.ir.verify import verify
@@ -89,9 +90,10 @@ P = TypeVar("P", bound=type[Pass])
 
 def register(cls: P) -> P:
     """Make the pass known by its name to `qir opt`, `qir passes` and the case files."""
-    if not cls.name or PASSES.get(cls.name, cls) is not cls:
+    if not is_word(cls.name) or PASSES.get(cls.name, cls) is not cls:
         raise PassError(
-            f"pass {cls.__name__}: name {cls.name!r} is empty or taken, a name of its own is needed"
+            f"pass {cls.__name__}: name {cls.name!r} is no word or taken, a word of its own is"
+            " needed"
         )
     PASSES[cls.name] = cls
     return cls

@@ -14,7 +14,7 @@ from qir.ir.op import Value
 from qir.ir.ops import Constant, Conv, Linear
 from qir.ir.torch_executor import FloatProgram
 from qir.ir.types import Array
-from qir.passes.calibrate.ranges import chunk_of, run_chunk
+from qir.passes.calibrate.ranges import chunk_of, cut, rows_of, run_chunk
 from qir.passes.infra.manager import Claim, Miss, Pass, Record, changes, register
 from qir.passes.infra.rebatch import rebatch
 from qir.passes.quantize.stored_weights import (
@@ -70,9 +70,9 @@ class CorrectBias(Pass):
         if self.reference is None or not self.sample:
             record.misses.append(Miss("no float graph and sample are given"))
             return graph
-        own = graph.inputs[0].type.shape[0]
+        own = rows_of(graph.inputs[0])
         size = min(len(self.sample[0]), CHUNKS * chunk_of(graph)) // own * own
-        sample = tuple(x[:size] for x in self.sample)
+        sample = cut(graph, self.sample, 0, size)
         larger = rebatch(graph, size // own)
         if isinstance(larger, Miss):
             record.misses.append(larger)
@@ -124,7 +124,7 @@ def channels_of(graph: Graph, sample: tuple[Array, ...]) -> Mapping[str, Channel
 
     size = chunk_of(graph)
     for i in range(0, len(sample[0]), size):
-        run_chunk(graph, tuple(x[i : i + size] for x in sample), watch)
+        run_chunk(graph, cut(graph, sample, i, i + size), watch)
     found = {}
     for name, total in sums.items():
         mean, square = total / counts[name]

@@ -12,14 +12,16 @@ from qir.ir.errors import PassError, listed
 from qir.ir.fixed import Rounding
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Loc, Op, Value
-from qir.ir.ops import Concat, Constant, Conv, Dequantize, Linear, Quantize, ScaleGroups
+from qir.ir.ops import Concat, Constant, Dequantize, Quantize, ScaleGroups
+from qir.ir.ops.kinds import Layer
 from qir.ir.types import I16, Array, Quant
 from qir.passes.bits.choice import Bits
 from qir.passes.calibrate.ranges import Ranges
 from qir.passes.infra.manager import Claim, Pass, Record, changes, register
-from qir.passes.quantize.placement import FIXED, MOVES, Form, Plan, plan_quantization
+from qir.passes.integer.rules import BYTE, Sharing
+from qir.passes.quantize.placement import Plan, plan_quantization
 from qir.passes.quantize.weights import Kept, quantize_weights, storage_of
-from qir.passes.quantize.widths import BYTE, Widths, activation_widths
+from qir.passes.quantize.widths import Widths, activation_widths
 
 SMALLEST = 2.0**-64  # a range narrower than this many steps of 2**-64 is taken to be zero
 
@@ -64,7 +66,7 @@ class QuantizeGraph(Pass):
 
 
 def _check_names(graph: Graph, bits: Mapping[str, Bits]) -> None:
-    layers = {op.names[0] for op in graph.ops if isinstance(op, (Conv, Linear))}
+    layers = {op.names[0] for op in graph.ops if isinstance(op, Layer)}
     unknown = [f"{name}: {bits[name]}" for name in bits if name not in layers]
     if unknown:
         raise PassError(
@@ -78,26 +80,17 @@ def choose_quants(plan: Plan, ranges: Ranges | None, widths: Widths) -> Mapping[
 
     Errors: PassError that lists the values without a pair when there are no ranges.
     """
-    found: dict[str, Quant] = {}
+    quants: dict[str, Quant] = {}
     missing = []
     for group in sorted(map(sorted, plan.members())):
-        paired = [n for n in group if n in plan.pairs or isinstance(maker(plan, n), Concat)]
+        paired = [n for n in group if n in plan.pairs or _is_join(plan, n)]
         if not paired:
             continue
-        bits = widths.stored[paired[0]]
-        makers = {type(maker(plan, n)) for n in paired}
-        if len(makers) == 1 and (known := next(iter(makers))) in FIXED and bits <= BYTE:
-            low, high, parts = FIXED[known]
-            step = (high - low) / (parts >> (8 - bits))
-            quant = Quant.per_tensor(storage_of(bits, False), step, round(-low / step))
-        elif (quant_ := border_quant(plan, group)) is not None:
-            quant = quant_
-        elif ranges is None and not all(plan.forms_before(n) is Form.CONSTANT for n in paired):
+        quant = _group_quant(plan, ranges, group, paired, widths.stored[paired[0]])
+        if quant is None:
             missing += paired
-            continue
         else:
-            quant = quant_of_range(*group_range(plan, ranges, paired, 1 << bits), bits)
-        found.update(dict.fromkeys(group, quant))
+            quants.update(dict.fromkeys(group, quant))
     if missing:
         raise PassError(
             listed(
@@ -107,20 +100,45 @@ def choose_quants(plan: Plan, ranges: Ranges | None, widths: Widths) -> Mapping[
             ),
             hint="give calibration data, or a model whose edges all carry their quantization",
         )
-    return found
+    return quants
 
 
-def maker(plan: Plan, name: str) -> Op | None:
-    return plan.graph.producers.get(name)
+def _is_join(plan: Plan, name: str) -> bool:
+    """Whether the value is a concat or the like, which shares its operands' quantization."""
+    maker = plan.graph.producers.get(name)
+    is_alike = maker is not None and plan.answers[maker.names[0]].sharing is Sharing.ALIKE
+    return is_alike and maker is not None and len(maker.operands) > 1
 
 
-def border_quant(plan: Plan, group: list[str]) -> Quant | None:
+def _group_quant(
+    plan: Plan, ranges: Ranges | None, group: list[str], paired: list[str], bits: int
+) -> Quant | None:
+    """The quantization of one group, None where there are no ranges to choose it from."""
+    makers = {type(plan.graph.producers.get(n)) for n in paired}
+    first = plan.graph.producers.get(paired[0])
+    if len(makers) == 1 and first is not None and first.range_is_open and bits <= BYTE:
+        low, high = first.range
+        step = (high - low) / (1 << bits)
+        return Quant.per_tensor(storage_of(bits, False), step, round(-low / step))
+    if (border := border_quant(plan, group, ranges is not None)) is not None:
+        return border
+    if ranges is None and not all(plan.is_constant(n) for n in paired):
+        return None
+    return quant_of_range(*group_range(plan, ranges, paired, 1 << bits), bits)
+
+
+def border_quant(plan: Plan, group: list[str], is_calibrated: bool) -> Quant | None:
     """The one quantization that the model itself gives to values of a group, behind its moves:
-    quantize(move(x)) = move(quantize(x)).
+    quantize(move(x)) = move(quantize(x)). With calibrated ranges it holds only where nothing else
+    reads the group: what the model clips for one reader is not clipped for all.
     """
     readers = [r for name in group for r in plan.graph.users.get(name, ())]
     kinds = {r.to for r in readers if isinstance(r, Quantize) and r.to.is_per_tensor}
-    return kinds.pop() if len(kinds) == 1 else None
+    others = [r for r in readers if not isinstance(r, Quantize) and not set(r.names) & set(group)]
+    is_output = any(v.name in group for v in plan.graph.outputs)
+    if len(kinds) != 1 or (is_calibrated and (others or is_output)):
+        return None
+    return kinds.pop()
 
 
 def group_range(
@@ -130,7 +148,7 @@ def group_range(
     low = high = 0.0
     seen = []
     for name in names:
-        producer = maker(plan, name)
+        producer = plan.graph.producers.get(name)
         if isinstance(producer, Constant):
             low = min(low, float(producer.value.array.min(initial=0)))
             high = max(high, float(producer.value.array.max(initial=0)))
@@ -169,6 +187,7 @@ class Emission:
     widths: Widths
     options: QuantizeGraph
     now: dict[str, Value] = field(default_factory=dict)
+    reals: dict[str, Value] = field(default_factory=dict)  # before their pairs
     quant: dict[str, Quant] = field(default_factory=dict)  # of each stored value, by its old name
     narrow: dict[tuple[str, int], Value] = field(default_factory=dict)
     count: int = 0
@@ -176,30 +195,42 @@ class Emission:
     def run(self) -> Graph:
         self.builder = Builder(self.graph.name, "simulated")
         for v in self.graph.inputs:
-            self.now[v.name] = self.builder.input(v.name, v.type)
+            self.now[v.name] = self.reals[v.name] = self.builder.input(v.name, v.type)
             self._pair(v.name, None)
         for op in self.graph.ops:
             new = op.rebind(lambda v: self.now[v.name])
-            if isinstance(op, (Conv, Linear)):
+            if isinstance(op, Quantize):
+                new = self._of_reals(op, new)
+            if isinstance(op, Layer):
                 new = self._with_weights(op, self._with_input(op, new))
             if isinstance(op, Concat):
                 new = self._with_edges(op, new)
             for old, value in zip(op.results, self.builder.add_all(new), strict=True):
-                self.now[old.name] = value
+                self.now[old.name] = self.reals[old.name] = value
                 self._note(op, old.name)
                 self._pair(old.name, op)
         outputs = [self.now[v.name] for v in self.graph.outputs]
         return self.builder.finish(outputs, self.graph.output_names).without_dead_code()
 
+    def _of_reals(self, op: Quantize, new: Op) -> Op:
+        """The model's own quantize of a value with another quantization reads it before its pair:
+        one rounding.
+        """
+        if self.quant.get(op.x.name) in (None, op.to):
+            return new
+        return replace(op, x=self.reals[op.x.name])
+
     def _note(self, op: Op, name: str) -> None:
         """Remember how a stored value is quantized."""
+        answer, plan = self.plan.answers[op.names[0]], self.plan
         if isinstance(op, Dequantize):
             self.quant[name] = op.x.type.quant
-        elif isinstance(op, MOVES) and op.operands[0].name in self.quant:
-            self.quant[name] = self.quant[op.operands[0].name]
-        elif name in self.plan.given:
-            self.quant[name] = self.plan.given[name]
-        elif name in self.quants and self.plan.forms[name] is Form.STORED:
+        elif answer.sharing is Sharing.ALIKE and len(op.operands) == 1:
+            if op.operands[0].name in self.quant:
+                self.quant[name] = self.quant[op.operands[0].name]
+        elif name in plan.given:
+            self.quant[name] = plan.given[name]
+        elif name in self.quants and plan.values[name].is_stored:
             self.quant[name] = self.quants[name]
 
     def _pair(self, name: str, op: Op | None) -> None:
@@ -230,9 +261,9 @@ class Emission:
         ]
         return replace(new, xs=tuple(xs))
 
-    def _with_input(self, op: Conv | Linear, new: Op) -> Op:
+    def _with_input(self, op: Layer, new: Op) -> Op:
         """An input that is stored in more bits than this layer reads goes through a pair more."""
-        assert isinstance(new, (Conv, Linear))
+        assert isinstance(new, Layer)
         quant = self._read_quant(op)
         if quant is None or quant == self.quant.get(op.x.name):
             return new
@@ -241,7 +272,7 @@ class Emission:
             self.narrow[key] = self._through(f"{op.x.name}_u{key[1]}", new.x, quant, op)
         return replace(new, x=self.narrow[key])
 
-    def _read_quant(self, op: Conv | Linear) -> Quant | None:
+    def _read_quant(self, op: Layer) -> Quant | None:
         """The quantization that a layer reads its input in, None where it is not stored."""
         width = self.widths.read.get(op.names[0])
         if width is None or op.x.name not in self.quants or self.options.ranges is None:
@@ -249,8 +280,8 @@ class Emission:
         low, high = group_range(self.plan, self.options.ranges, [op.x.name], 1 << width)
         return quant_of_range(low, high, width)
 
-    def _with_weights(self, op: Conv | Linear, new: Op) -> Op:
-        assert isinstance(new, (Conv, Linear))
+    def _with_weights(self, op: Layer, new: Op) -> Op:
+        assert isinstance(new, Layer)
         w = self._array(op.w)
         if w is None or not op.w.type.is_float:
             return new

@@ -11,13 +11,14 @@ import numpy as np
 from qir.ir.errors import PassError
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Value
-from qir.ir.ops import Constant, Conv, Dequantize, Linear
+from qir.ir.ops import Constant, Dequantize
+from qir.ir.ops.kinds import Layer
 from qir.ir.types import Array, Quant
 from qir.passes.bits.choice import Bits
 from qir.passes.infra.manager import Claim, Miss, Pass, Record, changes, register
+from qir.passes.integer.rules import BYTE
 from qir.passes.quantize.quantize_graph import add_weights
 from qir.passes.quantize.weights import SMALLEST_SCALE, Kept, quantize_weights
-from qir.passes.quantize.widths import BYTE
 
 SHARE = 0.03  # of the layers: fewer than so many were at fault in LLaMA3-70B
 LEAST_GAIN = 3.0  # dB: half the noise, for one byte more a group
@@ -25,8 +26,6 @@ ENOUGH = 30.0  # dB: more than activations in 8 bits leave
 FAR_OUT = 3.0  # interquartile ranges beyond the third quartile (Tukey 1977, "far out")
 TWICE = 2.0  # the siblings' median: a fence where the siblings hardly differ
 NO_SIBLINGS = 8.0  # the fence where a layer is the only one
-
-Layer = Conv | Linear
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ def float_weights(graph: Graph) -> dict[str, Array]:
     """The constant float weights of convolutions and linear ops, by the names of the results."""
     found = {}
     for op in graph.ops:
-        if isinstance(op, (Conv, Linear)) and op.w.type.is_float:
+        if isinstance(op, Layer) and op.w.type.is_float:
             source = graph.producers.get(op.w.name)
             if isinstance(source, Constant):
                 found[op.names[0]] = source.value.array.astype(np.float64)
@@ -194,8 +193,8 @@ def _regrouped(graph: Graph, weights: Mapping[str, Array], bits: Bits) -> Graph:
     now: dict[str, Value] = {v.name: builder.input(v.name, v.type) for v in graph.inputs}
     for op in graph.ops:
         new = op.rebind(lambda v: now[v.name])
-        if isinstance(op, (Conv, Linear)) and op.names[0] in weights:
-            assert isinstance(new, (Conv, Linear))
+        if isinstance(op, Layer) and op.names[0] in weights:
+            assert isinstance(new, Layer)
             kept = _stored(
                 weights[op.names[0]], bits, bits.group, _bias(graph, op), _read(graph, op)
             )

@@ -9,12 +9,12 @@ import numpy as np
 
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Op
-from qir.ir.ops import Constant, Conv, Dequantize, Linear, ScaleGroups
+from qir.ir.ops import Constant, Dequantize, ScaleGroups
+from qir.ir.ops.kinds import Layer
 from qir.ir.types import Array, Quant
 from qir.passes.infra.manager import Miss
 from qir.passes.quantize.weights import LARGEST_BIAS, LARGEST_SUM, spread
 
-Layer = Conv | Linear
 MOST = 1.5  # times that a scale may become larger or smaller for a deviation
 FLAT = 1e-9  # a channel of no greater deviation has none to keep
 

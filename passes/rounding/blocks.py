@@ -9,8 +9,10 @@ import networkx as nx
 
 from qir.ir.graph import Graph
 from qir.ir.op import Op, Value
-from qir.ir.ops import Clip, Dequantize, Quantize, Relu
-from qir.passes.quantize.stored_weights import Layer, StoredWeights, layers_of
+from qir.ir.ops import Dequantize, Quantize
+from qir.ir.ops.kinds import Layer
+from qir.ir.ops.unary import Clamp
+from qir.passes.quantize.stored_weights import StoredWeights, layers_of
 
 MOST_LAYERS = 12  # of a block: what is larger is rounded layer by layer
 SOURCE, SINK = "%inputs", "%outputs"  # of the view that dominators are looked for in
@@ -52,7 +54,7 @@ def layer_unit(graph: Graph, reference: Graph, op: Layer, weights: StoredWeights
     """
     end = op.result
     readers = graph.users.get(end.name, ())
-    if graph.use_counts[end.name] == 1 and readers and isinstance(readers[0], (Relu, Clip)):
+    if graph.use_counts[end.name] == 1 and readers and isinstance(readers[0], Clamp):
         clamp = readers[0].result
         end = clamp if clamp.name in reference.producers else end
     return Unit(extract(graph, [stored(graph, op.x)], [end.name]), (weights,))

@@ -14,7 +14,7 @@ from qir.ir.graph import Graph
 from qir.ir.op import Value
 from qir.ir.torch_executor import FloatProgram
 from qir.ir.types import Array, integer_of
-from qir.passes.calibrate.ranges import chunk_of, run_chunk
+from qir.passes.calibrate.ranges import chunk_of, cut, rows_of, run_chunk
 from qir.passes.calibrate.state import graph_digest
 from qir.passes.infra.manager import Miss
 from qir.passes.infra.rebatch import rebatch
@@ -118,8 +118,8 @@ def values_of(graph: Graph, sample: Sequence[Array]) -> list[Any]:
 
     size, programs = chunk_of(graph), dict[int, FloatProgram | None]()
     for i in range(0, len(sample[0]), size):
-        run_chunk(graph, tuple(x[i : i + size] for x in sample), watch, programs)
-    count = len(sample[0]) // graph.inputs[0].type.shape[0]
+        run_chunk(graph, cut(graph, sample, i, i + size), watch, programs)
+    count = len(sample[0]) // rows_of(graph.inputs[0])
     joined = [torch.cat(parts[v.name]) for v in graph.outputs]
     return [x.reshape(count, -1, *x.shape[1:]) for x in joined]
 

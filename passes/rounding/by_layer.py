@@ -12,7 +12,7 @@ import torch
 
 from qir.ir.graph import Graph
 from qir.ir.types import Array
-from qir.passes.calibrate.ranges import chunk_of
+from qir.passes.calibrate.ranges import chunk_of, rows_of
 from qir.passes.calibrate.state import graph_digest
 from qir.passes.infra.tasks import Task, run_tasks
 from qir.passes.quantize.stored_weights import StoredWeights, layers_of, with_float_weights
@@ -154,17 +154,17 @@ class Walk:
 
     @staticmethod
     def started(graph: Graph, reference: Graph, sample: tuple[Array, ...]) -> Walk:
-        own = graph.inputs[0].type.shape[0]
-        rows = [x.reshape(-1, own, *x.shape[1:]) for x in sample]
-        size = -(-len(rows[0]) // PARTS)
+        own = rows_of(graph.inputs[0])
+        runs = [x.reshape(-1, *v.type.shape) for v, x in zip(graph.inputs, sample, strict=True)]
+        size = -(-len(runs[0]) // PARTS)
         parts = (
             tuple(
-                {v.name: x[i : i + size] for v, x in zip(g.inputs, rows, strict=True)}
+                {v.name: x[i : i + size] for v, x in zip(g.inputs, runs, strict=True)}
                 for g in (graph, reference)
             )
-            for i in range(0, len(rows[0]), size)
+            for i in range(0, len(runs[0]), size)
         )
-        at_once = min(AT_ONCE, max(1, chunk_of(graph) // max(1, own)))
+        at_once = min(AT_ONCE, max(1, chunk_of(graph) // own))
         return Walk(reference, tuple((mine, theirs) for mine, theirs in parts), at_once)
 
     def to(

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 
 from qir.ir.ops import Conv
+from qir.ir.ops.kinds import Layer
 from qir.ir.types import Array
-from qir.passes.quantize.stored_weights import Layer, StoredWeights, ratio_of
+from qir.passes.quantize.stored_weights import StoredWeights, ratio_of
 from qir.passes.rounding.forward import Held, Programs, Stretch
 
 TINY = 1e-12  # for a diagonal of nothing

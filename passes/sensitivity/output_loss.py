@@ -14,7 +14,7 @@ from qir.ir.graph import Graph
 from qir.ir.op import Op, Value
 from qir.ir.ops import Reshape, Softmax
 from qir.ir.types import Array
-from qir.passes.calibrate.ranges import chunk_of, run_chunk
+from qir.passes.calibrate.ranges import chunk_of, cut, run_chunk
 
 Tensors = Sequence[torch.Tensor]
 LEAST = 1e-12  # of a probability, so that its logarithm is finite
@@ -90,7 +90,7 @@ def loss_of(graph: Graph, sample: tuple[Array, ...]) -> OutputLoss:
     if Distance.SQUARES in distances:
         size = chunk_of(graph)
         for i in range(0, len(sample[0]), size):
-            run_chunk(graph, tuple(x[i : i + size] for x in sample), add)
+            run_chunk(graph, cut(graph, sample, i, i + size), add)
     kinds = zip(graph.outputs, distances, strict=True)
     return OutputLoss(
         distances,

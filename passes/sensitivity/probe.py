@@ -11,13 +11,14 @@ import torch
 from qir.ir.errors import PassError
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Value
-from qir.ir.ops import Add, Constant, Conv, Linear
+from qir.ir.ops import Add, Constant
+from qir.ir.ops.kinds import Layer
 from qir.ir.torch_executor import FloatProgram, Watch
 from qir.ir.types import Array
+from qir.passes.calibrate.ranges import rows_of
 from qir.passes.infra.manager import Miss
 from qir.passes.infra.rebatch import rebatch
 
-Layer = Conv | Linear
 LIVE_ELEMENTS = 1 << 25  # values of a chunk that is differentiated twice: about 1 GiB in all
 
 
@@ -28,7 +29,7 @@ def layers_of(graph: Graph) -> dict[str, Layer]:
     """
     found: dict[str, Layer] = {}
     for op in graph.ops:
-        if not isinstance(op, (Conv, Linear)) or not op.w.type.is_float:
+        if not isinstance(op, Layer) or not op.w.type.is_float:
             continue
         if isinstance(graph.producers.get(op.w.name), Constant):
             found[op.names[0]] = op
@@ -71,7 +72,7 @@ def for_samples(graph: Graph, count: int) -> Graph:
 
 def chunk_size(graph: Graph) -> int:
     """How many samples keep all values of the graph, held at once, bounded."""
-    own = graph.inputs[0].type.shape[0] if graph.inputs[0].type.rank else 1
+    own = rows_of(graph.inputs[0])
     constant = {n for op in graph.ops if isinstance(op, Constant) for n in op.names}
     live = sum(v.type.size for v in graph.values if v.name not in constant)
     return own * max(1, LIVE_ELEMENTS // max(1, live))
@@ -113,24 +114,37 @@ class Probe:
         return self._program(*chunk, *added, watch=watch)
 
 
+class FreshNames:
+    """Names that no value of a graph has, so that all of its values keep theirs."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._taken = {v.name for v in graph.values}
+
+    def of(self, name: str) -> str:
+        while name in self._taken:
+            name += "_"
+        self._taken.add(name)
+        return name
+
+
 def _opened(graph: Graph, layers: Mapping[str, Layer]) -> Graph:
     """conv(x, constant) -> conv(x + input, input)"""
     builder = Builder(graph.name, graph.stage)
     now: dict[str, Value] = {v.name: builder.input(v.name, v.type) for v in graph.inputs}
+    fresh = FreshNames(graph)
     opened = {
-        # names with spaces: no value of a model is called so
         name: (
-            builder.input(f"weights of {name}", op.w.type),
-            builder.input(f"added to {name}", op.x.type),
+            builder.input(fresh.of(f"{name}_weights"), op.w.type),
+            builder.input(fresh.of(f"{name}_added"), op.x.type),
         )
         for name, op in layers.items()
     }
     for op in graph.ops:
         new = op.rebind(lambda v: now[v.name])
         if op.names[0] in opened:
-            assert isinstance(new, (Conv, Linear))
+            assert isinstance(new, Layer)
             w, d = opened[op.names[0]]
-            new = replace(new, x=builder.add(Add(new.x, d)), w=w)
+            new = replace(new, x=builder.add(Add(new.x, d), fresh.of(f"{d.name}_sum")), w=w)
         now.update(zip(op.names, builder.add_all(new), strict=True))
     outputs = [now[v.name] for v in graph.outputs]
     return builder.finish(outputs, graph.output_names).without_dead_code()

@@ -12,6 +12,7 @@ from qir.ir.fixed import Rounding
 from qir.ir.graph import Graph
 from qir.ir.op import Op, Value
 from qir.ir.ops import Constant, Dequantize, Quantize
+from qir.ir.ops.kinds import Layer
 from qir.ir.torch_executor import FloatProgram
 from qir.ir.types import Array, Quant
 from qir.passes.bits.choice import Bits
@@ -21,7 +22,7 @@ from qir.passes.quantize.placement import plan_quantization
 from qir.passes.quantize.quantize_graph import choose_quants
 from qir.passes.quantize.weights import quantize_weights
 from qir.passes.quantize.widths import Widths
-from qir.passes.sensitivity.probe import Layer, bias_of, for_samples, layers_of, weights_of
+from qir.passes.sensitivity.probe import bias_of, for_samples, layers_of, weights_of
 from qir.passes.sensitivity.subject import Part, Runner, Subject
 
 BLOCK = 8  # layers of one task, which share one run of the float network

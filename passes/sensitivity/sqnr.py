@@ -15,7 +15,7 @@ from qir.ir.ops import Constant
 from qir.ir.ops.quantize import dequantized
 from qir.ir.torch_executor import FloatProgram
 from qir.ir.types import Array, Quant
-from qir.passes.calibrate.ranges import chunk_of, chunks
+from qir.passes.calibrate.ranges import chunk_of, chunks, rows_of, run_of
 from qir.passes.infra.manager import Miss
 from qir.passes.infra.rebatch import rebatch
 
@@ -43,7 +43,7 @@ def measure_sqnr(
     pairs = matched(reference, integer)
     power: dict[str, Array] = {name: np.zeros(2) for name in pairs}
     counts = dict.fromkeys(pairs, 0)
-    own = reference.inputs[0].type.shape[0]
+    own = rows_of(reference.inputs[0])
     size = max(own, min(chunk_of(reference) // 4, most) // own * own)
     done = 0
     for chunk in chunks(reference, inputs, size):
@@ -72,14 +72,13 @@ def batched(
     reference: Graph, integer: Graph, chunk: tuple[Array, ...]
 ) -> Iterable[tuple[Graph, Graph, tuple[Array, ...]]]:
     """Both graphs and their inputs, made for the whole chunk where that is possible."""
-    own = reference.inputs[0].type.shape[0]
-    factor = len(chunk[0]) // own
-    larger = [rebatch(g, factor) if factor > 1 else g for g in (reference, integer)]
+    factor = len(chunk[0]) // rows_of(reference.inputs[0])
+    larger = [rebatch(g, factor) for g in (reference, integer)] if factor > 1 else [Miss("one")]
     if not isinstance(larger[0], Miss) and not isinstance(larger[1], Miss):
         yield larger[0], larger[1], chunk
         return
-    for i in range(0, factor * own, own):
-        yield reference, integer, tuple(x[i : i + own] for x in chunk)
+    for i in range(factor):
+        yield reference, integer, run_of(reference, chunk, i)
 
 
 def add_powers(

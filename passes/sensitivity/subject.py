@@ -14,7 +14,7 @@ import numpy as np
 from qir.ir.errors import DataError, PassError
 from qir.ir.graph import Graph
 from qir.ir.types import Array
-from qir.passes.calibrate.ranges import checked
+from qir.passes.calibrate.ranges import checked, cut, rows_of
 from qir.passes.calibrate.state import graph_digest
 from qir.passes.infra.tasks import Result, Store, Task, Tell, quiet, run_tasks
 from qir.passes.sensitivity.output_loss import Loss
@@ -66,15 +66,15 @@ class Subject:
 
     def first(self, count: int) -> Subject:
         """On at most `count` samples, a multiple of the graph's batch."""
-        own = self.graph.inputs[0].type.shape[0]
+        own = rows_of(self.graph.inputs[0])
         kept = max(own, count // own * own)
-        return Subject(self.graph, tuple(x[:kept] for x in self.sample), self.loss)
+        return Subject(self.graph, cut(self.graph, self.sample, 0, kept), self.loss)
 
     def parts(self) -> list[Part]:
         """The sample in chunks whose size follows from the graph alone, not from the machine."""
         size, count = chunk_size(self.graph), len(self.sample[0])
         return [
-            Part(self.graph, self.loss, tuple(x[i : i + size] for x in self.sample),
+            Part(self.graph, self.loss, cut(self.graph, self.sample, i, i + size),
                  np.arange(i, min(i + size, count)), (min(i + size, count) - i) / count)
             for i in range(0, count, size)
         ]  # fmt: skip

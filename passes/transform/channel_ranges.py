@@ -12,7 +12,7 @@ from qir.ir.graph import Graph
 from qir.ir.op import Value
 from qir.ir.ops import Constant
 from qir.ir.types import Array
-from qir.passes.calibrate.ranges import chunk_of, chunks, run_chunk
+from qir.passes.calibrate.ranges import batches_of, chunk_of, chunks, cut, rows_of, run_chunk
 
 SAMPLES = 512
 ELEMENTS = 1 << 26  # of all samples held: 256 MiB of float32
@@ -24,9 +24,9 @@ def first_samples(
     """At most `most` samples of the data as one batch, and the data again from the start: data
     that can be read only once is kept for those samples alone. Large samples are fewer.
     """
-    own = graph.inputs[0].type.shape[0]
+    own = rows_of(graph.inputs[0])
     most = max(own, min(most, ELEMENTS // max(1, sum(v.type.size for v in graph.inputs) // own)))
-    source = iter([batches] if hasattr(batches, "shape") else batches)
+    source = iter(batches_of(batches))
     held = []
 
     def remembered() -> Iterator[Any]:
@@ -58,5 +58,5 @@ def channel_reach(graph: Graph, sample: tuple[Array, ...]) -> Mapping[str, Array
 
     size = chunk_of(graph)
     for i in range(0, len(sample[0]), size):
-        run_chunk(graph, tuple(x[i : i + size] for x in sample), watch)
+        run_chunk(graph, cut(graph, sample, i, i + size), watch)
     return found

@@ -10,11 +10,11 @@ import numpy as np
 
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Op, Value
-from qir.ir.ops import AvgPool, Constant, Conv, LeakyRelu, Linear, MaxPool, Relu
+from qir.ir.ops import Constant, Conv, Linear
+from qir.ir.ops.kinds import Layer
 from qir.ir.types import Array
 from qir.passes.infra.manager import Claim, Miss, Pass, Record, keeps_reals, register
 
-HOMOGENEOUS = (Relu, LeakyRelu, MaxPool, AvgPool)  # f(s * x) = s * f(x) for s > 0, by channel
 MIXES = (0.0, 0.25, 0.5, 0.75, 1.0)  # how much the activations count against the weights
 NARROWEST = 2.0**-8  # of the widest channel: a channel that reaches less is taken to reach this
 STEPS_X, STEPS_W = 255, 127
@@ -25,8 +25,9 @@ STEPS_X, STEPS_W = 255, 127
 class EqualizeChannels(Pass):
     """f(conv(x, w, b)), read by convs of weights v -> f(conv(x, w / s, b / s)), v * s; s by channel
 
-    f is relu, leaky relu, or pooling. s is the one of a few mixes of max|f| and max|v| with the
-    least estimated noise: rounding of f to one scale through v, and rounding of v * s.
+    f is homogeneous (relu, leaky relu, pooling, ...). s is the one of a few mixes of max|f| and
+    max|v| with the least estimated noise: rounding of f to one scale through v, and rounding of
+    v * s.
     Keeps: reals within 1e-4.
     Source: Nagel et al. 2019, arXiv:1906.04721; the choice of s by noise: this project.
     """
@@ -50,21 +51,19 @@ class EqualizeChannels(Pass):
             record.rewrites += 1
         return rescaled(graph, rows, columns) if rows else graph
 
-    def _scales(self, graph: Graph, op: Op) -> tuple[list[Conv | Linear], Array] | Miss:
-        if not isinstance(op, (Conv, Linear)):
+    def _scales(self, graph: Graph, op: Op) -> tuple[list[Layer], Array] | Miss:
+        if not isinstance(op, Layer):
             return Miss("not a contraction")
         if constant(graph, op.w) is None or (op.bias and constant(graph, op.bias) is None):
             return Miss("its weights are not constants")
         last = op.result
-        while len(readers := graph.users.get(last.name, ())) == 1 and isinstance(
-            readers[0], HOMOGENEOUS
-        ):
+        while len(readers := graph.users.get(last.name, ())) == 1 and readers[0].homogeneous:
             last = readers[0].results[0]
         if any(v.name == last.name for v in graph.outputs) or not readers:
             return Miss("an output of the graph", last.name)
-        found: list[Conv | Linear] = []
+        found: list[Layer] = []
         for reader in readers:
-            if not isinstance(reader, (Conv, Linear)) or reader.x.name != last.name:
+            if not isinstance(reader, Layer) or reader.x.name != last.name:
                 return Miss(f"{reader.mnemonic} reads it, a conv or linear is needed", last.name)
             if constant(graph, reader.w) is None:
                 return Miss("its reader's weights are not constants", last.name)
@@ -81,12 +80,13 @@ def constant(graph: Graph, value: Value) -> Array | None:
     return op.value.array if isinstance(op, Constant) and value.type.is_float else None
 
 
-def by_input(graph: Graph, op: Conv | Linear) -> Array:
+def by_input(graph: Graph, op: Layer) -> Array:
     """The weights as (groups, inputs of each, outputs of each, taps): what a scale multiplies."""
     w = constant(graph, op.w)
     assert w is not None
     if isinstance(op, Linear):
         return np.asarray(w.T[None, :, :, None], np.float64)
+    assert isinstance(op, Conv)
     o, kh, kw, inner = w.shape
     g = op.groups
     return np.asarray(w.reshape(g, o // g, kh * kw, inner).transpose(0, 3, 1, 2), np.float64)
@@ -130,8 +130,8 @@ def rescaled(graph: Graph, rows: Mapping[str, Array], columns: Mapping[str, Arra
     for op in graph.ops:
         new = op.rebind(lambda v: now[v.name])
         name = op.names[0]
-        if isinstance(op, (Conv, Linear)) and (name in rows or name in columns):
-            assert isinstance(new, (Conv, Linear))
+        if isinstance(op, Layer) and (name in rows or name in columns):
+            assert isinstance(new, Layer)
             w, bias = constant(graph, op.w), None if op.bias is None else constant(graph, op.bias)
             assert w is not None
             wide = multiplied(w, op, columns.get(name))
@@ -147,12 +147,13 @@ def rescaled(graph: Graph, rows: Mapping[str, Array], columns: Mapping[str, Arra
     return builder.finish(outputs, graph.output_names).without_dead_code()
 
 
-def multiplied(w: Array, op: Conv | Linear, s: Array | None) -> Array:
+def multiplied(w: Array, op: Layer, s: Array | None) -> Array:
     """w with its input channels times s."""
     if s is None:
         return w.astype(np.float64)
     if isinstance(op, Linear):
         return np.asarray(w * s)
+    assert isinstance(op, Conv)
     inner = w.shape[3]
     group = np.arange(len(w)) // (len(w) // op.groups)  # of each output channel
     return np.asarray(w * s.reshape(op.groups, inner)[group][:, None, None, :])

@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 SHOWN = 20  # faults listed in one error; the rest are counted
+LONGEST_LINE = 2000  # characters of one line of an error; a name in a model may have a million
+CONTROLS = ("Cc", "Cf", "Cs", "Zl", "Zp")  # controls, bidirectional marks, surrogates, separators
+
+
+def printable(text: str) -> str:
+    """`text` as one line that is safe on a terminal: control characters as escapes, cut when long.
+
+    Names and texts of models come from outside: an ESC in one would move the cursor, a line feed
+    would start a line of its own.
+    """
+    head = text if len(text) <= LONGEST_LINE else text[: LONGEST_LINE - 100]
+    tail = "" if head is text else f"... ({len(text)} characters) ...{text[-50:]}"
+    line = head + tail
+    if line.isascii() and line.isprintable():
+        return line
+    return "".join(
+        c.encode("unicode_escape").decode() if unicodedata.category(c) in CONTROLS else c
+        for c in line
+    )
 
 
 class QirError(Exception):
     """Any error that qir raises on purpose: one line of what, where, found, needed; a hint on the
-    next.
+    next. Texts from outside are made printable, line by line.
 
     Source: this project (docs/errors.md).
     """
 
     def __init__(self, text: str, hint: str | None = None) -> None:
-        self.text, self.hint = text, hint
-        super().__init__(text if hint is None else f"{text}\nhint: {hint}")
+        self.text = "\n".join(printable(line) for line in text.split("\n"))
+        self.hint = None if hint is None else printable(hint)
+        super().__init__(self.text if hint is None else f"{self.text}\nhint: {self.hint}")
 
     def __reduce__(self) -> tuple[type[QirError], tuple[str, str | None]]:
         return type(self), (self.text, self.hint)

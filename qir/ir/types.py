@@ -14,6 +14,7 @@ from qir.ir.data import Data
 from qir.ir.errors import VerifyError
 
 Array = npt.NDArray[Any]
+MAX_ELEMENTS = 1 << 32  # of a tensor
 
 
 @dataclass(frozen=True)

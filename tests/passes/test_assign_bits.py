@@ -22,7 +22,7 @@ from qir.passes.bits.choice import (
     Assignment,
     Bits,
     Choice,
-    Layer,
+    LayerChoices,
     evaluate,
 )
 from qir.passes.bits.costs import Work, bound_at, measured_layer, omega
@@ -64,14 +64,14 @@ def hawq(zoo: ModuleType) -> dict[str, dict[str, list[float]]]:
     return found
 
 
-def hawq_layers(given: Mapping[str, list[float]], unit: float) -> list[Layer]:
+def hawq_layers(given: Mapping[str, list[float]], unit: float) -> list[LayerChoices]:
     """4 or 8 bits of both; the loss is counted from that of 4 bits everywhere, as HAWQ does."""
     layers = []
     for k, (trace, error8, error4, p, macs, t4, t8) in enumerate(zip(*given.values(), strict=True)):
         at4 = {"size": 0.5 * p / unit, "bops": macs * 16, "latency": t4}
         at8 = {"size": p / unit, "bops": macs * 64, "latency": t8}
         gain = omega(trace, error8) - omega(trace, error4)
-        layers.append(Layer(f"conv{k}", (Choice(W4, 0.0, at4), Choice(W8, gain, at8))))
+        layers.append(LayerChoices(f"conv{k}", (Choice(W4, 0.0, at4), Choice(W8, gain, at8))))
     return layers
 
 
@@ -116,9 +116,9 @@ RESOURCES = ("size_bytes", "latency_us")
 
 
 @st.composite
-def nets(draw: st.DrawFn, numbers: st.SearchStrategy[float]) -> tuple[list[Layer], Rules]:
+def nets(draw: st.DrawFn, numbers: st.SearchStrategy[float]) -> tuple[list[LayerChoices], Rules]:
     layers = [
-        Layer(
+        LayerChoices(
             f"l{k}",
             tuple(
                 Choice(bits, draw(numbers), {r: draw(numbers) for r in RESOURCES})
@@ -146,7 +146,7 @@ def follows(bits: Mapping[str, Bits], rules: Rules) -> bool:
     )
 
 
-def every(layers: Sequence[Layer], rules: Rules) -> list[Assignment]:
+def every(layers: Sequence[LayerChoices], rules: Rules) -> list[Assignment]:
     names = [layer.name for layer in layers]
     choices = itertools.product(*(layer.widths for layer in layers))
     found = (dict(zip(names, widths, strict=True)) for widths in choices)
@@ -188,7 +188,7 @@ def test_assign_is_brute_force(numbers: st.SearchStrategy[float], data: st.DataO
 @given(nets(INTEGERS), st.integers(1, 6))
 @settings(max_examples=25, deadline=None)
 def test_the_front_is_monotone_and_on_the_front(
-    net: tuple[list[Layer], Rules], points: int
+    net: tuple[list[LayerChoices], Rules], points: int
 ) -> None:
     layers, rules = net
     possible = every(layers, rules)
@@ -211,7 +211,7 @@ def test_a_front_within_other_limits() -> None:
 
 def test_many_equal_layers_that_miss_a_limit_by_the_last_digit() -> None:
     tenth = [
-        Layer(f"l{k}", (Choice(W4, 1.0, {"t": 0.0}), Choice(W8, 0.0, {"t": 0.1})))
+        LayerChoices(f"l{k}", (Choice(W4, 1.0, {"t": 0.0}), Choice(W8, 0.0, {"t": 0.1})))
         for k in range(30)
     ]
     limit = math.nextafter(math.fsum([0.1] * 12), 0.0)
@@ -221,7 +221,7 @@ def test_many_equal_layers_that_miss_a_limit_by_the_last_digit() -> None:
 # ---- refusals
 
 
-def layer(name: str, losses: Mapping[Bits, float], parameters: int = 1) -> Layer:
+def layer(name: str, losses: Mapping[Bits, float], parameters: int = 1) -> LayerChoices:
     return measured_layer(name, losses, Work(parameters, parameters, 1))
 
 
@@ -247,7 +247,7 @@ def test_two_limits_out_of_reach() -> None:
 
 
 def test_limits_that_exclude_each_other() -> None:
-    either = Layer(
+    either = LayerChoices(
         "a", (Choice(W4, 0, {"x": 1, "y": 5, "z": 0}), Choice(W8, 0, {"x": 6, "y": 2, "z": 0}))
     )
     with pytest.raises(PassError) as e:
@@ -309,7 +309,7 @@ def test_limits_within_rules() -> None:
     ],
 )
 def test_what_is_refused(
-    layers: list[Layer], limits: dict[str, float], rules: Rules, text: str
+    layers: list[LayerChoices], limits: dict[str, float], rules: Rules, text: str
 ) -> None:
     with pytest.raises(PassError) as e:
         assign(layers, limits, rules)
@@ -320,7 +320,8 @@ def test_a_limit_that_too_many_miss(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assign_bits, "CUTS", 0)
     with pytest.raises(PassError) as e:
         assign(
-            [Layer("a", (Choice(W4, 1, {"t": 0}), Choice(W8, 0, {"t": 1.0})))], {"t": 1 - 2**-53}
+            [LayerChoices("a", (Choice(W4, 1, {"t": 0}), Choice(W8, 0, {"t": 1.0})))],
+            {"t": 1 - 2**-53},
         )
     assert e.value.text == (
         "assign-bits t: the limit is 0.9999999999999999, which more than 0 assignments miss by "

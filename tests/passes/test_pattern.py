@@ -145,7 +145,7 @@ def test_a_broken_graph_is_the_fault_of_its_pass() -> None:
 
 
 def test_names_of_passes_are_their_own() -> None:
-    with pytest.raises(PassError, match="pass Again: name 'fold-pad' is empty or taken"):
+    with pytest.raises(PassError, match="pass Again: name 'fold-pad' is no word or taken"):
         find("fold-pad")
 
         @register

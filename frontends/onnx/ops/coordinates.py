@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qir.frontends.onnx.context import MAX_ELEMENTS, ImportContext
+from qir.frontends.onnx.context import MAX_TAPS, ImportContext
 from qir.ir.types import Array
 
 NEAREST = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil", "simple")
@@ -39,6 +39,8 @@ def coordinates(ctx: ImportContext, axis: Axis, how: Method) -> Array:
 
     Source: ONNX Resize, attribute coordinate_transformation_mode.
     """
+    if axis.new > MAX_TAPS:
+        ctx.refuse(f"an axis of {axis.new} elements", f"at most {MAX_TAPS} are needed")
     f = np.float32
     y, scale, length = np.arange(axis.new, dtype=f), f(axis.scale), f(axis.scale) * f(axis.old)
     half = (y + f(0.5)) / scale - f(0.5)
@@ -98,12 +100,14 @@ def matrix(ctx: ImportContext, axis: Axis, how: Method, is_cubic: bool) -> Array
 
     Source: ONNX Resize; antialiased filters are as wide as the step between the samples.
     """
-    if axis.new * axis.old > MAX_ELEMENTS >> 4:
+    if axis.new * axis.old > MAX_TAPS:
         ctx.refuse(f"axis {axis.old} to {axis.new}", "a smaller resize is needed")
     x = coordinates(ctx, axis, how).astype(np.float64)
     step = min(axis.scale, 1.0) if how.antialias else 1.0
     radius = 2 if is_cubic else 1
     reach = int(np.ceil(radius / step)) + 1
+    if axis.new * (2 * reach + 1) > 4 * MAX_TAPS:
+        ctx.refuse(f"a filter of {2 * reach + 1} taps", "a smaller resize is needed")
     taps = np.floor(x).astype(np.int64)[:, None] + np.arange(-reach, reach + 1)
     distance = np.abs(taps - x[:, None]) * step
     weights = _cubic(distance, how.cubic) if is_cubic else np.clip(1 - distance, 0, None)

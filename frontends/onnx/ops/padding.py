@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qir.frontends.onnx.context import MAX_ELEMENTS, ImportContext
+from qir.frontends.onnx.context import MAX_ELEMENTS, MAX_TAPS, ImportContext
 from qir.frontends.onnx.operands import Operand
 from qir.ir import ops
 from qir.ir.data import Data
@@ -91,10 +91,8 @@ def _gathered(
     for axis, (b, a) in enumerate(zip(before, after, strict=True)):
         if b or a:
             size = x.type.shape[axis]
-            if x.type.size // size * (size + b + a) > MAX_ELEMENTS:
-                ctx.refuse(
-                    f"pads {b}, {a} of {size}", f"at most {MAX_ELEMENTS} elements are needed"
-                )
+            if size + b + a > MAX_TAPS:
+                ctx.refuse(f"pads {b}, {a} of {size}", f"at most {MAX_TAPS} elements are needed")
             index = np.pad(np.arange(size), (b, a), mode=mode)  # type: ignore[call-overload]
             x = ctx.emit(ops.Gather(x, Data(index.astype(np.int64)), axis))
     return x

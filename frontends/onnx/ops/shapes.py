@@ -7,7 +7,7 @@ from math import prod
 
 import numpy as np
 
-from qir.frontends.onnx.context import MAX_ELEMENTS, ImportContext
+from qir.frontends.onnx.context import MAX_ELEMENTS, MAX_TAPS, ImportContext
 from qir.frontends.onnx.operands import ConstantOperand, Operand, shape_of
 from qir.ir import ops
 from qir.ir.data import Data
@@ -29,7 +29,7 @@ def dropout(ctx: ImportContext) -> tuple[Operand, ...]:
     x = ctx.operand(0)
     if len(ctx.outputs) < 2:
         return (x,)
-    return x, ConstantOperand(np.ones(shape_of(x), np.bool_), ctx.outputs[1])
+    return x, ConstantOperand(np.broadcast_to(np.True_, shape_of(x)), ctx.outputs[1])
 
 
 def shape(ctx: ImportContext) -> ConstantOperand:
@@ -157,6 +157,8 @@ def split(ctx: ImportContext) -> tuple[Value, ...]:
         count = (
             ctx.integer("num_outputs", len(ctx.outputs)) if ctx.opset >= 18 else len(ctx.outputs)
         )
+        if count != len(ctx.outputs):
+            ctx.refuse(f"num_outputs {count}, {len(ctx.outputs)} outputs", "as many are needed")
         each = -(-total // max(count, 1))
         sizes = tuple(min(each, total - k * each) for k in range(count))
     if sum(sizes) != total or len(sizes) < len(ctx.outputs) or min(sizes, default=0) < 0:
@@ -205,6 +207,9 @@ def slice_(ctx: ImportContext) -> Operand:
     for a, b, axis, step in zip(starts, ends, axes, steps, strict=True):
         first, last, step = slice(a, b, step).indices(x.type.shape[axis])
         if step < 0:
+            if x.type.shape[axis] > MAX_TAPS:
+                found = f"{x.type.shape[axis]} elements in reverse"
+                ctx.refuse(found, f"at most {MAX_TAPS} are needed")
             index = np.arange(first, last, step, dtype=np.int64)
             turned = ctx.emit(ops.Gather(turned, Data(index), axis))
         else:

@@ -9,9 +9,9 @@ import numpy as np
 from onnx import NodeProto
 
 from qir.frontends.onnx.operands import ConstantOperand
-from qir.frontends.onnx.read.fold import MAX_FOLDED
+from qir.frontends.onnx.read.fold import MAX_FOLDED, MAX_RANK
 from qir.frontends.onnx.read.load import Model
-from qir.ir.errors import FrontendError
+from qir.ir.errors import SHOWN, FrontendError
 from qir.ir.types import Array
 
 
@@ -19,8 +19,9 @@ def constant(node: NodeProto, model: Model) -> ConstantOperand:
     """The array of a Constant node: value, value_float(s), value_int(s) or sparse_value."""
     if len(node.attribute) != 1 or len(node.output) != 1:
         raise FrontendError(f"{len(node.attribute)} attributes, one that holds the value is needed")
-    held = node.attribute[0]
-    return ConstantOperand(_array(held, model), node.output[0])
+    array = _array(node.attribute[0], model)
+    model.budget.spend_bytes(array.nbytes, "a Constant")
+    return ConstantOperand(array, node.output[0])
 
 
 def _array(held: Any, model: Model) -> Array:
@@ -44,12 +45,19 @@ def _array(held: Any, model: Model) -> Array:
 def dense(sparse: Any, model: Model) -> Array:
     """A SparseTensorProto with its zeros: indices are linear (n,) or coordinates (n, rank)."""
     dims = tuple(sparse.dims)
-    if min(dims, default=1) < 1 or prod(dims) > MAX_FOLDED:
+    if len(dims) > MAX_RANK or min(dims, default=1) < 1 or prod(dims) > MAX_FOLDED:
         raise FrontendError(
-            f"sparse tensor of dims {list(dims)}, at most {MAX_FOLDED} elements are needed"
+            f"sparse tensor of dims {list(dims[:SHOWN])}, at most {MAX_FOLDED} elements are needed"
         )
     values, index = model.array(sparse.values), model.array(sparse.indices)
+    fits = index.dtype.kind in "iu" and (index.ndim == 1 or index.shape[1:] == (len(dims),))
+    if not fits or values.shape != index.shape[:1]:
+        raise FrontendError(
+            f"sparse tensor of dims {list(dims)}: values {list(values.shape)}, indices"
+            f" {index.dtype} {list(index.shape)}, one place for each value is needed"
+        )
     flat = index if index.ndim == 1 else np.ravel_multi_index(tuple(index.T), dims)
-    whole = np.zeros(prod(dims), values.dtype)
-    whole[flat] = values
-    return whole.reshape(dims)
+    model.budget.spend_bytes(prod(dims) * values.dtype.itemsize, "a sparse tensor")
+    result = np.zeros(prod(dims), values.dtype)
+    result[flat] = values
+    return result.reshape(dims)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 from onnx import TensorProto
 
 from qir.frontends.onnx.context import MAX_ELEMENTS
+from qir.frontends.onnx.read.fold import MAX_RANK
 from qir.frontends.onnx.read.load import type_name
-from qir.ir.errors import FrontendError, listed
+from qir.ir.errors import SHOWN, FrontendError, listed
 from qir.ir.types import F32, I2, I4, I8, I16, I32, I64, U1, U2, U4, U8, U16, Elem, Tensor
 
 REALS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
@@ -34,11 +36,13 @@ def input_types(
     if unknown := sorted(set(given) - {i.name for i in infos}):
         raise FrontendError(
             f"shapes: {', '.join(unknown)} given, inputs of the model are needed"
-            f" ({', '.join(i.name for i in infos)})"
+            f" ({', '.join(i.name for i in infos[:SHOWN])})"
         )
     names = [i.name for i in infos]
-    if twice := sorted({n for n in names if names.count(n) > 1}):
-        raise FrontendError(f"{file}: inputs {', '.join(twice)} defined twice, once is needed")
+    if twice := sorted(n for n, times in Counter(names).items() if times > 1):
+        raise FrontendError(
+            f"{file}: inputs {', '.join(twice[:SHOWN])} defined twice, once is needed"
+        )
     if batch is not None and batch < 1:
         raise FrontendError(f"batch: {batch}, at least 1 is needed")
     symbols = _symbols(infos, batch, given)
@@ -146,6 +150,8 @@ def _fixed(dim: Any) -> int | None:
 
 
 def _sane(shape: tuple[int, ...], where: str) -> tuple[int, ...]:
+    if len(shape) > MAX_RANK:
+        raise FrontendError(f"{where}: {len(shape)} dimensions, at most {MAX_RANK} are needed")
     if any(s < 1 for s in shape) or prod(shape) > MAX_ELEMENTS:
         raise FrontendError(
             f"{where}: shape {list(shape)}, sizes of at least 1 and {MAX_ELEMENTS} elements at most"

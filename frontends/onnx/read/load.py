@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,12 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from qir.ir.errors import FrontendError
+from qir.frontends.onnx.read.budget import Budget
+from qir.frontends.onnx.read.files import external_bytes, read_regular
+from qir.frontends.onnx.read.fold import MAX_RANK
+from qir.frontends.onnx.read.formats import check_format
+from qir.frontends.onnx.read.wire import check_messages
+from qir.ir.errors import SHOWN, FrontendError
 from qir.ir.types import Array
 
 OLDEST_OPSET = 7  # ONNX 1.2, the first with NumPy's broadcasting
@@ -33,7 +38,8 @@ class Model:
     proto: Any
     file: str
     folder: Path | None
-    opsets: dict[str, int] = field(default_factory=dict)
+    opsets: dict[str, int]
+    budget: Budget
 
     def array(self, tensor: Any) -> Array:
         """The elements of a TensorProto.
@@ -49,10 +55,13 @@ class Model:
             )
         dims = tuple(tensor.dims)
         if min(dims, default=1) < 0:
-            raise FrontendError(f"{where}: dims {list(dims)}, at least 0 each is needed")
+            raise FrontendError(f"{where}: dims {list(dims[:SHOWN])}, at least 0 each is needed")
+        if len(dims) > MAX_RANK:
+            raise FrontendError(f"{where}: {len(dims)} dims, at most {MAX_RANK} are needed")
+        count = prod(dims)
         if tensor.data_location == TensorProto.EXTERNAL:
-            tensor = self._with_external(tensor, where)
-        self._check_size(tensor, prod(dims), bits, where)
+            tensor = self._with_external(tensor, -(-count * bits // 8), where)
+        self._check_size(tensor, count, bits, where)
         try:
             return np.asarray(numpy_helper.to_array(tensor))
         except (ValueError, TypeError, OverflowError, AttributeError, KeyError) as e:
@@ -73,44 +82,22 @@ class Model:
         if held < -(-count * min(bits, 8) // 8):
             raise FrontendError(f"{where}: {held} elements of data, {count} are needed")
 
-    def _with_external(self, tensor: Any, where: str) -> Any:
-        """The tensor with its bytes read from the file beside the model, within its folder."""
+    def _with_external(self, tensor: Any, size: int, where: str) -> Any:
+        """The tensor with its `size` bytes read from a file within the folder of the model."""
         entries = {e.key: e.value for e in tensor.external_data}
         if self.folder is None:
             raise FrontendError(
                 f"{where}: data in file {entries.get('location')!r}, data in the model is needed",
                 "give the path of the model instead of its bytes",
             )
-        try:
-            path = (self.folder / entries["location"]).resolve()
-            offset, length = int(entries.get("offset", 0)), int(entries.get("length", -1))
-        except (KeyError, ValueError, OSError) as e:
-            raise FrontendError(
-                f"{where}: external data {entries}, a location, offset and length are needed"
-            ) from e
-        if not path.is_relative_to(self.folder.resolve()):
-            raise FrontendError(f"{where}: data in {path}, a file in {self.folder} is needed")
-        whole = TensorProto()
-        whole.CopyFrom(tensor)
-        del whole.external_data[:]
-        whole.data_location = TensorProto.DEFAULT
-        whole.raw_data = _read_part(path, offset, length, where)
-        return whole
-
-
-def _read_part(path: Path, offset: int, length: int, where: str) -> bytes:
-    try:
-        size = path.stat().st_size
-        end = size if length < 0 else offset + length
-        if not 0 <= offset <= end <= size:
-            raise FrontendError(
-                f"{where}: bytes {offset} to {end} of {path.name}, at most {size} are needed"
-            )
-        with path.open("rb") as f:
-            f.seek(offset)
-            return f.read(end - offset)
-    except (OSError, ValueError) as e:
-        raise FrontendError(f"{where}: {path} cannot be read ({e}), the file is needed") from e
+        data = external_bytes(self.folder, entries, size, where)
+        self.budget.extend(size)
+        inline = TensorProto()
+        inline.CopyFrom(tensor)
+        del inline.external_data[:]
+        inline.data_location = TensorProto.DEFAULT
+        inline.raw_data = data
+        return inline
 
 
 def load(model: str | Path | bytes | onnx.ModelProto) -> Model:
@@ -121,26 +108,38 @@ def load(model: str | Path | bytes | onnx.ModelProto) -> Model:
     folder, file = None, "model"
     match model:
         case onnx.ModelProto():
-            proto = model
+            proto, content = model, b""
         case bytes() | bytearray() | memoryview():
-            proto = _parsed(bytes(model), file)
+            content = bytes(model)
+            proto = _parsed(content, file)
         case str() | Path():
             path = Path(model)
             file, folder = path.name, path.parent
-            try:
-                proto = _parsed(path.read_bytes(), file)
-            except (OSError, ValueError) as e:
-                raise FrontendError(f"{path}: cannot be read ({e}), an ONNX file is needed") from e
+            content = read_regular(path, "an ONNX file")
+            proto = _parsed(content, file)
         case _:
             raise FrontendError(
                 f"model of type {type(model).__name__}, a path, bytes or onnx.ModelProto is needed"
             )
     if not proto.HasField("graph"):
         raise FrontendError(f"{file}: a model without graph, an ONNX model is needed")
-    return Model(proto, file, folder, _opsets(proto.opset_import, file))
+    size = len(content) or _held_bytes(proto)
+    return Model(proto, file, folder, _opsets(proto.opset_import, file), Budget(size))
+
+
+def _held_bytes(proto: Any) -> int:
+    """The bytes of a model in memory, about: its constants, and its other parts as one."""
+    tensors = [
+        *proto.graph.initializer,
+        *(a.t for node in proto.graph.node for a in node.attribute if a.HasField("t")),
+    ]
+    lists = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
+    return sum(len(t.raw_data) + sum(4 * len(getattr(t, n)) for n in lists) for t in tensors)
 
 
 def _parsed(content: bytes, file: str) -> Any:
+    check_format(content, file)
+    check_messages(content, file)
     try:
         return onnx.ModelProto.FromString(content)
     except Exception as e:  # the errors of protobuf, a package of onnx's and not of ours

@@ -7,7 +7,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from onnx import AttributeProto, NodeProto
 
-from qir.ir.errors import SHOWN, FrontendError, listed
+from qir.ir.errors import SHOWN, FrontendError, listed, printable
 
 
 def ordered(nodes: Sequence[NodeProto], defined: Collection[str], where: str) -> list[NodeProto]:
@@ -71,4 +71,4 @@ def shown(node: NodeProto) -> str:
     """A node in a message: its op, domain when it is not the default, and its name in the model."""
     domain = f"{node.domain}." if node.domain not in ("", "ai.onnx") else ""
     name = node.name or next(filter(None, node.output), "")
-    return f"{domain}{node.op_type} {name!r}"
+    return printable(f"{domain}{node.op_type} {name!r}")

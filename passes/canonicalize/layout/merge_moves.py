@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, cast
+from typing import ClassVar
 
 import numpy as np
 
@@ -70,8 +70,8 @@ def one_reshape(op: Reshape, at: Site) -> Value | Miss:
         return at.replace(replace(op, x=inner.x), inner)
     x = at.emit(Reshape(inner.x, op.shape, loc=inner.loc))
     for one in reversed(chain[1:]):
-        x = at.emit(cast(Any, replace)(one, x=x))
-    return at.replace(cast(Any, replace)(chain[0], x=x), op, inner)
+        x = at.emit(one.on(x))
+    return at.replace(chain[0].on(x), op, inner)
 
 
 def one_slice(op: Slice, at: Site) -> Value | Miss:

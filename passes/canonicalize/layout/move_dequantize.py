@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, cast
+from dataclasses import dataclass
+from typing import ClassVar
 
 from qir.ir.op import Op, Value
-from qir.ir.ops import (
-    Concat,
-    Dequantize,
-    Expand,
-    Gather,
-    MaxPool,
-    Pad,
-    PadMode,
-    ReduceMax,
-    Reshape,
-    Slice,
-    Transpose,
-)  # fmt: skip
+from qir.ir.ops import Dequantize, Pad, PadMode
+from qir.ir.ops.kinds import Selection
 from qir.passes.infra.manager import KEEPS_BITS, Claim, Miss, register
 from qir.passes.infra.rewriter import RewritePass, Site
-
-MOVES = (Reshape, Transpose, Slice, Gather, Expand, Pad, MaxPool, ReduceMax)
 
 
 @register
@@ -30,15 +17,15 @@ MOVES = (Reshape, Transpose, Slice, Gather, Expand, Pad, MaxPool, ReduceMax)
 class MoveDequantize(RewritePass):
     """move(dequantize(x)) -> dequantize(move(x)), for one scale and zero point
 
-    Moves are reshape, transpose, slice, gather, expand, pad (by 0, or of its own elements),
-    max_pool, reduce_max, and a concat whose operands share one type. So a quantize behind the move
-    meets the dequantize, and two of one type cancel (drop-identities).
+    A move is any op whose result holds elements of its operands alone (Selection): reshape, concat,
+    max_pool, ..; a pad by 0, or of its own elements. Operands share one type. So a quantize behind
+    the move meets the dequantize, and two of one type cancel (drop-identities).
     Keeps: every bit.
     """
 
     name: ClassVar[str] = "move-dequantize"
     claim: ClassVar[Claim] = KEEPS_BITS
-    roots: ClassVar[tuple[type[Op], ...]] = (*MOVES, Concat)
+    roots: ClassVar[tuple[type[Op], ...]] = (Selection,)
 
     def rewrite(self, op: Op, at: Site) -> Value | Miss:
         sources = [at.producer(v) for v in op.operands]
@@ -52,8 +39,5 @@ class MoveDequantize(RewritePass):
             return Miss("x has more than one scale")
         if isinstance(op, Pad) and op.mode is PadMode.CONSTANT and op.value != 0:
             return Miss(f"it pads with {op.value:g}, 0 is what stored integers can be padded with")
-        if isinstance(op, Concat):
-            stored = at.emit(replace(op, xs=tuple(s.x for s in known)))
-        else:
-            stored = at.emit(cast(Any, replace)(op, x=known[0].x))
+        stored = at.emit(op.on(*(s.x for s in known)))
         return at.replace(Dequantize(stored), *known)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, cast
+from typing import ClassVar
 
 from qir.ir.op import Op, Value
 from qir.ir.ops import Quantize, Reshape, Transpose
@@ -34,4 +34,4 @@ class MoveQuantize(RewritePass):
         if not op.to.is_per_tensor:
             return Miss("it has more than one scale")
         stored = at.emit(replace(op, x=move.x))
-        return at.replace(cast(Any, replace)(move, x=stored), move)
+        return at.replace(move.on(stored), move)

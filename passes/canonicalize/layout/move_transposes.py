@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, cast
+from typing import ClassVar
 
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Loc, Op, Value
@@ -154,11 +154,12 @@ class Mover:
         elif order(y.type.shape, natural) == order(y.type.shape, target):
             natural = target
         read = self.read(x, source, op.loc)
+        made: Op
         if isinstance(op, Reshape):
             made = replace(op, x=read, shape=permuted(y.type.shape, natural))
         else:
             assert isinstance(op, Reduce)
             natural = through(op, source) or ()
-            axes = tuple(sorted(source.index(a) for a in cast(Any, op).axes))
-            made = cast(Any, replace)(op, x=read, axes=axes)
+            axes = tuple(sorted(source.index(a) for a in op.axes))
+            made = replace(op, x=read, axes=axes)
         self._define(y, natural, self.builder.add(made))

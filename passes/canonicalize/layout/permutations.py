@@ -25,9 +25,6 @@ from qir.ir.ops import (
     Pad,
     PRelu,
     Quantize,
-    ReduceMax,
-    ReduceMean,
-    ReduceSum,
     Slice,
     Softmax,
     Unary,
@@ -41,7 +38,6 @@ Shape = tuple[int, ...]
 
 # Ops that read their last axes as such: how many must stay where they are.
 TAILS: dict[type[Op], int] = {Softmax: 1, LayerNorm: 1, BatchNorm: 1, Linear: 1, MatMul: 2}
-REDUCTIONS = (ReduceMean, ReduceSum, ReduceMax)
 
 
 @cache
@@ -118,7 +114,7 @@ def followers(op: Op) -> tuple[Value, ...] | None:
         case Expand():
             return (op.x,) if op.x.type.rank == len(op.shape) else None
         case Reduce():
-            return (op.x,) if cast(Any, op).keep else None
+            return (op.x,) if op.keep else None
         case _:
             return None
 
@@ -151,7 +147,7 @@ def follow(op: Op, perm: Perm) -> Op:
             return replace(op, start=start, stop=stop, step=step)
         case Expand():
             return replace(op, shape=permuted(op.shape, perm))
-        case ReduceMean() | ReduceSum() | ReduceMax():
+        case Reduce():
             return replace(op, axes=tuple(sorted(perm.index(a) for a in op.axes)))
         case _:
             return op
@@ -220,7 +216,7 @@ def through_reduce(op: Reduce, perm: Perm) -> Perm:
     """The layout of a reduction's result, reduced axes gone, when its operand is in layout
     `perm`.
     """
-    axes = cast(Any, op).axes
+    axes = op.axes
     kept = [a for a in range(op.result.type.rank + len(axes)) if a not in axes]
     return tuple(kept.index(a) for a in perm if a not in axes)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, cast
+from typing import ClassVar
 
 import numpy as np
 
@@ -48,7 +48,7 @@ class PermuteColumns(RewritePass):
             return Miss(f"perm {list(moved.perm)} moves axes that stay apart", moved.result.name)
         x = at.emit(Reshape(moved.x, flat.shape, loc=flat.loc))
         for one in reversed(chain):
-            x = at.emit(cast(Any, replace)(one, x=x))
+            x = at.emit(one.on(x))
         w = at.emit(Constant.of(weights.value.array[:, columns], weights.elem))
         if isinstance(wrapped, Dequantize):
             w = at.emit(replace(wrapped, x=w))

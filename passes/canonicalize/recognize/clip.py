@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from qir.ir.op import Op, Value
 from qir.ir.ops import Clip, Maximum, Minimum, Relu
+from qir.ir.ops.unary import Clamp
 from qir.passes.infra.manager import KEEPS_BITS, Claim, Miss, register
 from qir.passes.infra.operands import split_constant, uniform
 from qir.passes.infra.rewriter import RewritePass, Site
@@ -24,7 +25,7 @@ class RecognizeClip(RewritePass):
 
     name: ClassVar[str] = "recognize-clip"
     claim: ClassVar[Claim] = KEEPS_BITS
-    roots: ClassVar[tuple[type[Op], ...]] = (Maximum, Minimum, Clip, Relu)
+    roots: ClassVar[tuple[type[Op], ...]] = (Maximum, Minimum, Clamp)
 
     def rewrite(self, op: Op, at: Site) -> Value | Miss:
         outer = ends(op, at)
@@ -32,8 +33,8 @@ class RecognizeClip(RewritePass):
             return Miss("neither operand is one number throughout")
         x, low, high = outer
         source = at.producer(x)
-        inner = ends(source, at) if isinstance(source, (Clip, Relu)) else None
-        if inner is None and isinstance(op, (Clip, Relu)) and (low, high) != (0.0, math.inf):
+        inner = ends(source, at) if isinstance(source, Clamp) else None
+        if inner is None and isinstance(op, Clamp) and (low, high) != (0.0, math.inf):
             return Miss("x does not come from a clip")
         if inner is None and isinstance(op, Relu):
             return Miss("x does not come from a clip")
@@ -48,10 +49,8 @@ class RecognizeClip(RewritePass):
 
 def ends(op: Op | None, at: Site) -> tuple[Value, float, float] | None:
     """(x, low, high) of an op that clips x, else None."""
-    if isinstance(op, Relu):
-        return op.x, 0.0, math.inf
-    if isinstance(op, Clip):
-        return op.x, op.low, op.high
+    if isinstance(op, Clamp):
+        return op.x, *op.limits
     if isinstance(op, (Maximum, Minimum)) and (found := split_constant(at, op)) is not None:
         x, _, first = found
         c = uniform(at, op.b if first else op.a)

@@ -8,8 +8,8 @@ import numpy as np
 
 from qir.ir.bounds import Bounds
 from qir.ir.data import Data
-from qir.ir.op import Op, op
-from qir.ir.types import Array, Elem, Quant, Tensor, elem_of
+from qir.ir.op import Interval, Op, op
+from qir.ir.types import Array, Elem, Quant, Tensor, elem_of, integer_of
 
 
 @op("constant")
@@ -41,6 +41,11 @@ class Constant(Op):
                 self.fail(f"value reaches [{low}, {high}]", f"{self.elem.storage} is needed")
         return Tensor(self.value.shape, self.elem)
 
+    def reals(self, *operands: Interval) -> Interval:
+        if not (self.result.type.is_float and self.value.array.size):
+            return self.range
+        return float(self.value.array.min()), float(self.value.array.max())
+
     def compute(self, torch: Any) -> Any:
         return torch.from_numpy(self.value.array.copy())
 
@@ -48,9 +53,6 @@ class Constant(Op):
         return self.value.array
 
     def bound(self) -> Bounds:
-        a = self.value.array
-        if not a.size:
-            return Bounds.of(0, 0)
-        if a.ndim == 1:
-            return Bounds.of(a.astype(np.int64), a.astype(np.int64))
-        return Bounds.of(int(a.min()), int(a.max()))
+        if integer_of(self.elem) is None:
+            return Bounds.of_type(self.result.type)  # an error that names the type
+        return Bounds.of_array(self.value.array)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from qir.ir.bounds import Bounds, Extreme
-from qir.ir.op import Op, Value, op
+from qir.ir.op import Value, op
 from qir.ir.ops.accumulate import (
     accumulator,
     contraction_bound,
@@ -16,6 +17,7 @@ from qir.ir.ops.accumulate import (
     exact_float,
     float_or_quantized,
 )  # fmt: skip
+from qir.ir.ops.kinds import Contraction, Layer
 from qir.ir.ops.window import Pair, Sides, pad_torch, padded, window_fault, window_sizes, windows
 from qir.ir.types import Array, Tensor
 
@@ -23,7 +25,7 @@ UNFOLDED = 1 << 18  # elements of unfolded windows at a time: what a cache holds
 
 
 @op("conv")
-class Conv(Op):
+class Conv(Layer):
     """acc[n,y,x,o] = bias[o] + sum over ky, kx, i of (x[n, y*s+ky*d-pad, x*s+kx*d-pad, g(o)*I+i] -
     zx) * (w[o,ky,kx,i] - zw)
 
@@ -93,7 +95,7 @@ class Conv(Op):
         zx, zw = (v.type.quant.spread(v.type.shape)[1] for v in (self.x, self.w))
         weights = w.astype(np.int64) - zw
         reach = max(int(zx) - int(x.min(initial=0)), int(x.max(initial=0)) - int(zx), 0)
-        sums = np.abs(weights).reshape(len(w), -1).sum(1)
+        sums = np.abs(weights).sum(axis=(1, 2, 3))
         exact = exact_float(reach * int(sums.max(initial=0)))
         centred = padded(x.astype(exact) - exact.type(zx), self.pad, 0)
         work = self._depthwise if self.is_depthwise else self._grouped
@@ -118,16 +120,16 @@ class Conv(Op):
 
     def _grouped(self, x: Array, w: Array) -> Array:
         n, oh, ow, o = self.result.type.shape
-        g, inner = self.groups, w.shape[3]
+        g, inner, depth = self.groups, w.shape[3], prod(w.shape[1:])
         acc = np.empty((n, oh, ow, o), np.int32)
-        step = max(1, UNFOLDED // max(1, oh * ow * w[0].size))
+        step = max(1, UNFOLDED // max(1, oh * ow * depth))
         for i in range(0, n, step):  # a few images at a time keep the unfolded windows small
             view = windows(x[i : i + step], self.kernel, self.stride, self.dilation)
             for k in range(g):
                 here = slice(k * o // g, (k + 1) * o // g)
-                rows = view[..., k * inner : (k + 1) * inner].reshape(-1, w[0].size)
-                sums = rows @ w[here].reshape(o // g, -1).T
-                acc[i : i + step, ..., here] = sums.reshape(-1, oh, ow, o // g)
+                rows = view[..., k * inner : (k + 1) * inner].reshape(len(view) * oh * ow, depth)
+                sums = rows @ w[here].reshape(o // g, depth).T
+                acc[i : i + step, ..., here] = sums.reshape(len(view), oh, ow, o // g)
         return acc
 
     def bound(self, x: Any, w: Any, bias: Any) -> Bounds:
@@ -138,7 +140,7 @@ class Conv(Op):
 
 
 @op("conv_transpose")
-class ConvTranspose(Op):
+class ConvTranspose(Contraction):
     """y[n, y*s+ky*d-top, x*s+kx*d-left, o] += x[n,y,x,i] * w[o,ky,kx,i], + bias[o]; summed over
     every y, x, ky, kx, i.
 

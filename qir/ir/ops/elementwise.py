@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
 from qir.ir.bounds import Bounds, Extreme
-from qir.ir.op import Op, Value, op
-from qir.ir.ops.accumulate import float_or_quantized
+from qir.ir.op import Value, op
+from qir.ir.ops.accumulate import centred_extreme, float_or_quantized
+from qir.ir.ops.kinds import Elementwise
 from qir.ir.types import I32, Array, Quant, Tensor
 
 
-class Binary(Op):
-    """An elementwise op of a and b, on floats. Shapes: a, b broadcast together -> y."""
+@dataclass(frozen=True, repr=False)
+class Binary(Elementwise):
+    """An elementwise op of a and b, on floats. Shapes: a, b broadcast together -> y.
+
+    neutral: the c of f(x, c) = x, if there is one; commutes: f(a, b) = f(b, a).
+    """
+
+    neutral: ClassVar[float | None] = None
+    commutes: ClassVar[bool] = False
 
     a: Value
     b: Value
@@ -41,6 +50,9 @@ class Binary(Op):
 class Add(Binary):
     """y = a + b. Shapes: a, b broadcast -> y. As integers: requantize of both."""
 
+    neutral: ClassVar[float | None] = 0.0
+    commutes: ClassVar[bool] = True
+
     a: Value
     b: Value
 
@@ -51,6 +63,8 @@ class Add(Binary):
 @op("sub")
 class Sub(Binary):
     """y = a - b. Shapes: a, b broadcast -> y. As integers: requantize of both, b negative."""
+
+    neutral: ClassVar[float | None] = 0.0
 
     a: Value
     b: Value
@@ -66,6 +80,9 @@ class Mul(Binary):
 
     Shapes: a, b broadcast -> y. Quantized operands have one scale each.
     """
+
+    neutral: ClassVar[float | None] = 1.0
+    commutes: ClassVar[bool] = True
 
     a: Value
     b: Value
@@ -85,23 +102,20 @@ class Mul(Binary):
         za, zb = (np.int32(v.type.quant.zero_point.array) for v in (self.a, self.b))
         return (a.astype(np.int32) - za) * (b.astype(np.int32) - zb)
 
-    def bound(self, a: Any, b: Any) -> Bounds:
-        ranges = []
-        for held, v in ((a, self.a), (b, self.b)):
-            known = (
-                held if isinstance(held, Bounds) else Bounds.of(int(held.min()), int(held.max()))
-            )
-            ranges.append(known.shifted(-int(v.type.quant.zero_point.array)).whole)
-        corners = [p * q for p in ranges[0] for q in ranges[1]]
-        return Bounds.of(min(corners), max(corners))
+    def bound(self, a: Bounds, b: Bounds) -> Bounds:
+        return Bounds.centred(a, self.a.type).times(Bounds.centred(b, self.b.type))
 
-    def extremes(self, a: Any, b: Any) -> Iterator[Extreme]:
-        yield Extreme("product", self.bound(a, b), 32)
+    def extremes(self, a: Bounds, b: Bounds) -> Iterator[Extreme]:
+        yield from centred_extreme(self.a, a)
+        yield from centred_extreme(self.b, b)
+        yield Extreme("product", self.bound(a, b), I32)
 
 
 @op("div")
 class Div(Binary):
     """y = a / b. Shapes: a, b broadcast -> y. On integers only by constants."""
+
+    neutral: ClassVar[float | None] = 1.0
 
     a: Value
     b: Value
@@ -114,6 +128,8 @@ class Div(Binary):
 class Maximum(Binary):
     """y = max(a, b). Shapes: a, b broadcast -> y."""
 
+    commutes: ClassVar[bool] = True
+
     a: Value
     b: Value
 
@@ -125,6 +141,8 @@ class Maximum(Binary):
 class Minimum(Binary):
     """y = min(a, b). Shapes: a, b broadcast -> y."""
 
+    commutes: ClassVar[bool] = True
+
     a: Value
     b: Value
 
@@ -135,6 +153,8 @@ class Minimum(Binary):
 @op("pow")
 class Pow(Binary):
     """y = a ** b. Shapes: a, b broadcast -> y."""
+
+    neutral: ClassVar[float | None] = 1.0
 
     a: Value
     b: Value

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from qir.ir.op import Op, Value, op
+from qir.ir.ops.kinds import Elementwise
 from qir.ir.types import Tensor
 
 
 @op("batch_norm")
-class BatchNorm(Op):
+class BatchNorm(Elementwise):
     """y[..., c] = (x[..., c] - mean[c]) / sqrt(variance[c] + epsilon) * gain[c] + offset[c]
 
     Shapes: x (..., C), gain, offset, mean, variance (C,) -> y (..., C). Folded into a neighbour by

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
 from qir.ir.bounds import Bounds, Extreme
-from qir.ir.op import Op, Value, op
+from qir.ir.op import Interval, Op, Value, op
+from qir.ir.ops.accumulate import centred_extreme
+from qir.ir.ops.kinds import Selection
 from qir.ir.ops.window import Pair, Sides, pad_torch, padded, window_fault, window_sizes, windows
 from qir.ir.types import I32, Array, Quant, Tensor, integer_of
 
 
+@dataclass(frozen=True, repr=False)
 class Pool(Op):
     """A reduction over each window. Shapes: x (N, H, W, C) -> (N, OH, OW, C); pad is (top, left,
     bottom, right).
     """
+
+    homogeneous: ClassVar[bool] = True
 
     x: Value
     kernel: Pair
@@ -41,16 +48,26 @@ class Pool(Op):
         return (x.shape[0], oh, ow, x.shape[3])
 
     def faults(self) -> Iterator[str]:
-        reach = [d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True)]
-        if max(self.pad[0], self.pad[2]) >= reach[0] or max(self.pad[1], self.pad[3]) >= reach[1]:
-            yield (
-                f"{self}: pad {self.pad}, less than the window {reach} is needed (a window must"
-                " hold an element)"
-            )
+        for axis, size in enumerate(self.x.type.shape[1:3]):
+            sides = self.pad[axis], self.pad[axis + 2]
+            window = self.kernel[axis], self.stride[axis], self.dilation[axis]
+            if not all_windows_reach(size, sides, *window):
+                yield (
+                    f"{self}: pad {self.pad}, dilation {self.dilation}: a window {self.kernel} of"
+                    " padding alone, an element in each is needed"
+                )
+                return
+
+
+def all_windows_reach(size: int, sides: Pair, kernel: int, stride: int, dilation: int) -> bool:
+    """Whether each window along an axis of `size` elements has one that is not padding."""
+    first = np.arange(0, sum(sides) + size - dilation * (kernel - 1), stride)[:, None] - sides[0]
+    taps = first + dilation * np.arange(kernel)
+    return bool(np.all(np.any((taps >= 0) & (taps < size), axis=1)))
 
 
 @op("max_pool")
-class MaxPool(Pool):
+class MaxPool(Selection, Pool):
     """y = the greatest of the window's elements, padding left out; stored values keep their type.
 
     Shapes: x (N, H, W, C) -> (N, OH, OW, C).
@@ -63,7 +80,10 @@ class MaxPool(Pool):
     dilation: Pair
 
     def infer(self) -> Tensor:
-        return Tensor(self.pooled(), self.x.type.elem)
+        shape, elem = self.pooled(), self.x.type.elem
+        if isinstance(elem, Quant) and elem.axis not in (None, 3):
+            self.fail(f"x is quantized along axis {elem.axis}", "one scale in a window is needed")
+        return Tensor(shape, elem)
 
     def compute(self, torch: Any, x: Any) -> Any:
         kept = integer_of(self.x.type.elem)
@@ -79,7 +99,7 @@ class MaxPool(Pool):
         return np.ascontiguousarray(view.max(axis=(3, 4)))
 
     def bound(self, x: Bounds) -> Bounds:
-        return x
+        return x.of_channels
 
 
 @op("avg_pool")
@@ -114,6 +134,10 @@ class AvgPool(Pool):
                 " counts as ratios)"
             )
 
+    def reals(self, *operands: Interval) -> Interval:
+        ((low, high),) = operands  # a mean of floats may be a rounding outside of them
+        return (0.0 if low >= 0 else -math.inf), (0.0 if high <= 0 else math.inf)
+
     def counts(self) -> Array:
         """(OH, OW, 1): how many elements that are not padding each window holds."""
         ones = padded(np.ones((1, *self.x.type.shape[1:3], 1), np.int64), self.pad, 0)
@@ -142,7 +166,8 @@ class AvgPool(Pool):
         return summed(self.x, x, self.kernel[0] * self.kernel[1])
 
     def extremes(self, x: Bounds) -> Iterator[Extreme]:
-        yield Extreme("sum", self.bound(x), 32)
+        yield from centred_extreme(self.x, x)
+        yield Extreme("sum", self.bound(x), I32)
 
 
 def averaged(op_: Op, x: Value, count: int) -> Quant:
@@ -157,5 +182,4 @@ def averaged(op_: Op, x: Value, count: int) -> Quant:
 
 def summed(x: Value, bounds: Bounds, count: int) -> Bounds:
     """Bounds of the sum of up to `count` elements of (x - zero_point)."""
-    low, high = bounds.shifted(-int(x.type.quant.zero_point.array)).whole
-    return Bounds.of(min(low, 0) * count, max(high, 0) * count)
+    return Bounds.centred(bounds, x.type).with_zero().scaled(count).forgotten

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from qir.ir.fixed import Rounding, round_real
-from qir.ir.op import Op, Value, op
+from qir.ir.op import Interval, Op, Value, op
 from qir.ir.types import F32, Array, Quant, Tensor
 
 
@@ -83,6 +83,13 @@ class Dequantize(Op):
         if not isinstance(self.x.type.elem, Quant):
             self.fail(f"x is {self.x.type}", "a quantized tensor is needed")
         return Tensor(self.x.type.shape, F32)
+
+    def reals(self, *operands: Interval) -> Interval:
+        q = self.x.type.quant
+        if not q.is_per_tensor:
+            return self.range
+        low, high = dequantized(np.array([q.storage.min, q.storage.max]), q)
+        return float(low), float(high)
 
     def compute(self, torch: Any, x: Any) -> Any:
         scale, zero = spread_torch(torch, self.x.type.quant, self.x.type.shape)

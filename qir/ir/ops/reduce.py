@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import prod
+from dataclasses import dataclass
+from math import inf, prod
 from typing import Any
 
 import numpy as np
 
 from qir.ir.bounds import Bounds, Extreme
-from qir.ir.op import Op, Value, op
+from qir.ir.op import Interval, Op, Value, op
+from qir.ir.ops.accumulate import centred_extreme
+from qir.ir.ops.kinds import Selection
 from qir.ir.ops.pool import averaged, summed
-from qir.ir.types import Array, Tensor
+from qir.ir.types import I32, Array, Quant, Tensor
 
 
+@dataclass(frozen=True, repr=False)
 class Reduce(Op):
     """A reduction over `axes` (each 0 .. rank-1, once); they become 1 with keep, else go."""
 
@@ -58,6 +62,10 @@ class ReduceMean(Reduce):
     def compute(self, torch: Any, x: Any) -> Any:
         return x.mean(dim=self.axes, keepdim=self.keep) if self.axes else x
 
+    def reals(self, *operands: Interval) -> Interval:
+        ((low, high),) = operands  # sums of floats round
+        return (0.0 if low >= 0 else -inf), (0.0 if high <= 0 else inf)
+
     def evaluate(self, x: Array) -> Array:
         zero = np.int32(self.x.type.quant.zero_point.array)
         return np.asarray(
@@ -68,7 +76,8 @@ class ReduceMean(Reduce):
         return summed(self.x, x, self.count)
 
     def extremes(self, x: Bounds) -> Iterator[Extreme]:
-        yield Extreme("sum", self.bound(x), 32)
+        yield from centred_extreme(self.x, x)
+        yield Extreme("sum", self.bound(x), I32)
 
 
 @op("reduce_sum")
@@ -90,6 +99,10 @@ class ReduceSum(Reduce):
     def compute(self, torch: Any, x: Any) -> Any:
         return x.sum(dim=self.axes, keepdim=self.keep) if self.axes else x
 
+    def reals(self, *operands: Interval) -> Interval:
+        ((low, high),) = operands  # of a sum only the sign is known
+        return (0.0 if low >= 0 else -inf), (0.0 if high <= 0 else inf)
+
     def evaluate(self, x: Array) -> Array:
         zero = np.int32(self.x.type.quant.zero_point.array)
         return np.asarray(
@@ -100,11 +113,12 @@ class ReduceSum(Reduce):
         return summed(self.x, x, self.count)
 
     def extremes(self, x: Bounds) -> Iterator[Extreme]:
-        yield Extreme("sum", self.bound(x), 32)
+        yield from centred_extreme(self.x, x)
+        yield Extreme("sum", self.bound(x), I32)
 
 
 @op("reduce_max")
-class ReduceMax(Reduce):
+class ReduceMax(Selection, Reduce):
     """y = the greatest over axes; stored values keep their type."""
 
     x: Value
@@ -114,6 +128,8 @@ class ReduceMax(Reduce):
     def infer(self) -> Tensor:
         if any(self.x.type.shape[a] == 0 for a in self.axes if a < self.x.type.rank):
             self.fail(f"x is {self.x.type}", "at least one element to reduce is needed")
+        if isinstance(self.x.type.elem, Quant) and not self.x.type.elem.is_per_tensor:
+            self.fail(f"x is quantized along axis {self.x.type.elem.axis}", "one scale is needed")
         return Tensor(self.reduced(), self.x.type.elem)
 
     def compute(self, torch: Any, x: Any) -> Any:
@@ -123,4 +139,4 @@ class ReduceMax(Reduce):
         return np.asarray(x.max(axis=self.axes, keepdims=self.keep))
 
     def bound(self, x: Bounds) -> Bounds:
-        return Bounds.of(*x.whole)
+        return x.forgotten

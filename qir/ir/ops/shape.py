@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import Enum
+from functools import reduce
 from math import prod
 from typing import Any
 
@@ -11,27 +12,26 @@ import numpy as np
 
 from qir.ir.bounds import Bounds
 from qir.ir.data import Data
-from qir.ir.op import Op, Value, op
+from qir.ir.op import Interval, Value, op
+from qir.ir.ops.kinds import Selection
 from qir.ir.types import Array, Quant, Tensor
 
 
-class Move(Op):
-    """Elements in another order; a per-axis quantization cannot follow."""
-
-    x: Value
+class Move(Selection):
+    """Data movement: where an element comes from depends on its place alone, and on no value. So a
+    move commutes with every function of one element; a per-axis quantization cannot follow.
+    """
 
     def moved(self, shape: tuple[int, ...]) -> Tensor:
-        if isinstance(self.x.type.elem, Quant) and not self.x.type.elem.is_per_tensor:
+        x = self.operands[0].type
+        if isinstance(x.elem, Quant) and not x.elem.is_per_tensor:
             self.fail(
-                f"x is quantized along axis {self.x.type.elem.axis}",
-                "one scale is needed to move elements",
+                f"x is quantized along axis {x.elem.axis}", "one scale is needed to move elements"
             )
-        return self.x.type.with_shape(shape)
+        return x.with_shape(shape)
 
-    def bound(self, x: Any) -> Bounds:
-        return (
-            Bounds.of(*x.whole) if isinstance(x, Bounds) else Bounds.of(int(x.min()), int(x.max()))
-        )
+    def bound(self, x: Bounds) -> Bounds:
+        return x.forgotten
 
 
 @op("reshape")
@@ -80,7 +80,7 @@ class Transpose(Move):
 
 
 @op("concat")
-class Concat(Op):
+class Concat(Move):
     """The xs one after another along `axis`; quantized ones must share one type, so it is exact."""
 
     xs: tuple[Value, ...]
@@ -119,9 +119,8 @@ class Concat(Op):
     def evaluate(self, xs: tuple[Array, ...]) -> Array:
         return np.concatenate(xs, axis=self.axis)
 
-    def bound(self, xs: tuple[Any, ...]) -> Bounds:
-        ends = [x.whole if isinstance(x, Bounds) else (int(x.min()), int(x.max())) for x in xs]
-        return Bounds.of(min(e[0] for e in ends), max(e[1] for e in ends))
+    def bound(self, xs: tuple[Bounds, ...]) -> Bounds:
+        return reduce(Bounds.join, xs)
 
 
 class PadMode(Enum):
@@ -157,6 +156,12 @@ class Pad(Move):
             self.fail(f"pads {self.before}, {self.after}, {self.between}", "at least 0 is needed")
         sides = zip(x.shape, self.before, self.after, self.between, strict=True)
         return self.moved(tuple(b + s + max(s - 1, 0) * i + a for s, b, a, i in sides))
+
+    def reals(self, *operands: Interval) -> Interval:
+        ((low, high),) = operands
+        if self.mode is not PadMode.CONSTANT:
+            return low, high
+        return min(low, self.value), max(high, self.value)
 
     def faults(self) -> Iterator[str]:
         if self.mode is not PadMode.CONSTANT and any(self.between):
@@ -206,11 +211,11 @@ class Pad(Move):
         sides = zip(self.x.type.shape, self.before, self.after, strict=True)
         return [np.pad(np.arange(s), (b, a), mode=mode) for s, b, a in sides]  # type: ignore[call-overload]
 
-    def bound(self, x: Any) -> Bounds:
-        inside = super().bound(x)
+    def bound(self, x: Bounds) -> Bounds:
+        inside = x.forgotten
         if self.mode is not PadMode.CONSTANT:
             return inside
-        return inside.join(Bounds.of(*([int(self.x.type.quant.zero_point.array)] * 2)))
+        return inside.join(Bounds.of(self._fill(), self._fill()))
 
 
 @op("slice")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-from qir.ir.op import Op, Value, op
+from qir.ir.op import Interval, Value, op
+from qir.ir.ops.kinds import Elementwise
 from qir.ir.types import Tensor
 
 
-class Unary(Op):
+@dataclass(frozen=True, repr=False)
+class Unary(Elementwise):
     """An elementwise function of x, on floats. Shapes: x (...) -> y (...)."""
 
     x: Value
@@ -22,23 +25,45 @@ class Unary(Op):
         return self.x.type
 
 
+class Clamp(Unary):
+    """y = min(max(x, low), high), (low, high) = limits."""
+
+    @property
+    def limits(self) -> Interval:
+        raise NotImplementedError(type(self).__name__)
+
+    def reals(self, *operands: Interval) -> Interval:
+        (x,), (low, high) = operands, self.limits
+        return min(max(x[0], low), high), min(max(x[1], low), high)
+
+
 @op("relu")
-class Relu(Unary):
+class Relu(Clamp):
     """y = max(x, 0)."""
 
+    homogeneous: ClassVar[bool] = True
+
     x: Value
+
+    @property
+    def limits(self) -> Interval:
+        return 0.0, math.inf
 
     def compute(self, torch: Any, x: Any) -> Any:
         return torch.relu(x)
 
 
 @op("clip")
-class Clip(Unary):
+class Clip(Clamp):
     """y = min(max(x, low), high); relu6 is clip to [0, 6]."""
 
     x: Value
     low: float
     high: float
+
+    @property
+    def limits(self) -> Interval:
+        return self.low, self.high
 
     def compute(self, torch: Any, x: Any) -> Any:
         return x.clamp(self.low, self.high)
@@ -48,6 +73,8 @@ class Clip(Unary):
 class LeakyRelu(Unary):
     """y = x where x >= 0, else alpha * x."""
 
+    homogeneous: ClassVar[bool] = True
+
     x: Value
     alpha: float
 
@@ -56,7 +83,7 @@ class LeakyRelu(Unary):
 
 
 @op("prelu")
-class PRelu(Op):
+class PRelu(Elementwise):
     """y = x where x >= 0, else slope * x. Shapes: x (...), slope broadcasts to x -> y (...)."""
 
     x: Value
@@ -77,6 +104,9 @@ class PRelu(Op):
 class Sigmoid(Unary):
     """y = 1 / (1 + exp(-x))."""
 
+    range: ClassVar[Interval] = (0.0, 1.0)
+    range_is_open: ClassVar[bool] = True
+
     x: Value
 
     def compute(self, torch: Any, x: Any) -> Any:
@@ -87,6 +117,9 @@ class Sigmoid(Unary):
 class Tanh(Unary):
     """y = tanh(x)."""
 
+    range: ClassVar[Interval] = (-1.0, 1.0)
+    range_is_open: ClassVar[bool] = True
+
     x: Value
 
     def compute(self, torch: Any, x: Any) -> Any:
@@ -96,6 +129,8 @@ class Tanh(Unary):
 @op("hard_sigmoid")
 class HardSigmoid(Unary):
     """y = min(max(alpha * x + beta, 0), 1)."""
+
+    range: ClassVar[Interval] = (0.0, 1.0)
 
     x: Value
     alpha: float
@@ -154,6 +189,8 @@ class Elu(Unary):
 class Softplus(Unary):
     """y = log(1 + exp(x))."""
 
+    range: ClassVar[Interval] = (0.0, math.inf)
+
     x: Value
 
     def compute(self, torch: Any, x: Any) -> Any:
@@ -163,6 +200,8 @@ class Softplus(Unary):
 @op("exp")
 class Exp(Unary):
     """y = exp(x)."""
+
+    range: ClassVar[Interval] = (0.0, math.inf)
 
     x: Value
 
@@ -184,6 +223,8 @@ class Log(Unary):
 class Erf(Unary):
     """y = erf(x)."""
 
+    range: ClassVar[Interval] = (-1.0, 1.0)
+
     x: Value
 
     def compute(self, torch: Any, x: Any) -> Any:
@@ -193,6 +234,8 @@ class Erf(Unary):
 @op("sqrt")
 class Sqrt(Unary):
     """y = sqrt(x)."""
+
+    range: ClassVar[Interval] = (0.0, math.inf)
 
     x: Value
 
@@ -224,6 +267,8 @@ class Reciprocal(Unary):
 class Neg(Unary):
     """y = -x."""
 
+    homogeneous: ClassVar[bool] = True
+
     x: Value
 
     def compute(self, torch: Any, x: Any) -> Any:
@@ -233,6 +278,9 @@ class Neg(Unary):
 @op("abs")
 class Abs(Unary):
     """y = |x|."""
+
+    range: ClassVar[Interval] = (0.0, math.inf)
+    homogeneous: ClassVar[bool] = True
 
     x: Value
 

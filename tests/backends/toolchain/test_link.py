@@ -9,6 +9,7 @@ import pytest
 
 from qir.backends import find
 from qir.backends.toolchain import elf
+from qir.backends.toolchain import link as linking
 from qir.backends.toolchain.link import link, toolchain
 from qir.ir.errors import LowerError
 
@@ -58,6 +59,15 @@ def test_a_compiler_that_fails_is_quoted(tmp_path: Path, monkeypatch: pytest.Mon
         LowerError, match=r"compile a\.c: .*brokencc ended with 3, 0 is needed\n  out of cheese"
     ):
         link(CPU, "a", SOURCE, {}, ["a_run"], {})
+
+
+def test_a_warning_is_no_error_to_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But it is one to the tests."""
+    code = "int a_run(void);\nint a_run(void) { int unused = 3; return 7; }\n"
+    with pytest.raises(LowerError, match=r"compile a\.c: cc ended with 1, 0 is needed"):
+        link(CPU, "a", {"a.c": code}, {}, ["a_run"], {})
+    monkeypatch.setattr(linking, "WARNINGS", ())
+    assert link(CPU, "a", {"a.c": code}, {}, ["a_run"], {}).library
 
 
 def test_only_what_is_exported_is_seen() -> None:

@@ -43,7 +43,7 @@ def test_what_is_no_model(tmp_path: Path) -> None:
         " an ONNX file is needed"
     )
     assert error("a\0b").endswith("cannot be read (embedded null byte), an ONNX file is needed")
-    assert error(b"") == "model: a model without graph, an ONNX model is needed"
+    assert error(b"") == "model: 0 bytes, an ONNX model is needed"
     cut = relu().SerializeToString()[:-3]
     assert error(cut).startswith(f"model: {len(cut)} bytes that are no ONNX model (")
     assert error(cut).endswith("), a whole .onnx file is needed")

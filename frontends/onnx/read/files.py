@@ -1,0 +1,83 @@
+"""Reads the files of a model: regular ones, whose size is known before a byte is read."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from qir.ir.errors import FrontendError
+
+LARGEST = (1 << 31) - 1  # bytes that protobuf parses
+
+KINDS = {
+    stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device", stat.S_IFDIR: "a folder",
+}  # fmt: skip
+
+
+def read_regular(path: Path, needed: str) -> bytes:
+    """All bytes of a model's file. Errors: FrontendError."""
+    what = f"{path}:"
+    size = _size(path, what, needed)
+    if size > LARGEST:
+        raise FrontendError(
+            f"{what} {size} bytes, at most {LARGEST} are needed",
+            "save the weights as external data (onnx.save_model, save_as_external_data=True)",
+        )
+    return _read(path, 0, size, what, needed)
+
+
+def external_bytes(folder: Path, entries: Mapping[str, str], size: int, where: str) -> bytes:
+    """The `size` bytes that a tensor's entries (location, offset, length) name, within `folder`.
+
+    Errors: FrontendError for a location outside the folder (an absolute one, by .. or by a link),
+            what is no regular file, and bytes that are not as many as the tensor's dims need.
+    """
+    try:
+        location = entries["location"]
+        offset, length = int(entries.get("offset", 0)), int(entries.get("length", size))
+        path = (folder / location).resolve()
+        is_inside = path.is_relative_to(folder.resolve())
+    except (KeyError, ValueError, OSError, RuntimeError) as e:  # RuntimeError: links in a circle
+        raise FrontendError(
+            f"{where}: external data {dict(entries)}, a location, offset and length are needed"
+        ) from e
+    if not is_inside:
+        raise FrontendError(f"{where}: data in {path}, a file in {folder} is needed")
+    what = f"{where}: {path}"
+    found = _size(path, what, "the file")
+    if not 0 <= offset <= offset + length <= found:
+        raise FrontendError(
+            f"{where}: bytes {offset} to {offset + length} of {path.name}, at most {found} are"
+            " needed"
+        )
+    if length != size:
+        raise FrontendError(f"{where}: {length} bytes of data, {size} are needed")
+    return _read(path, offset, size, what, "the file")
+
+
+def _size(path: Path, what: str, needed: str) -> int:
+    """The size of a regular file."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as e:
+        raise FrontendError(f"{what} cannot be read ({e}), {needed} is needed") from e
+    if not stat.S_ISREG(status.st_mode):
+        kind = KINDS.get(stat.S_IFMT(status.st_mode), "no regular file")
+        raise FrontendError(f"{what} is {kind}, {needed} is needed")
+    return status.st_size
+
+
+def _read(path: Path, offset: int, size: int, what: str, needed: str) -> bytes:
+    """Bytes of what `_size` saw as a regular file; opened so that a pipe in its place ends here."""
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+            file.seek(offset)
+            data = file.read(size)
+    except (OSError, ValueError) as e:
+        raise FrontendError(f"{what} cannot be read ({e}), {needed} is needed") from e
+    if len(data) != size:
+        raise FrontendError(f"{what} ends after {len(data)} of {size} bytes")
+    return data
