@@ -92,11 +92,11 @@ class Folder:
 def _content(handle: int, size: int) -> memoryview:
     """So many bytes, read-only, at an aligned address. Errors: ValueError when it is cut off."""
     content = aligned(size)
-    view, at = memoryview(content), 0  # type: ignore[arg-type]
+    view, at = content.data, 0
     while at < size:
         count = os.readv(handle, [view[at : at + AT_ONCE]])
         if not count:
             raise ValueError(f"it ended after {at} bytes")
         at += count
     content.setflags(write=False)
-    return memoryview(content)  # type: ignore[arg-type]
+    return content.data

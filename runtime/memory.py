@@ -29,7 +29,7 @@ def shared(content: Content, sha256: str) -> memoryview:
     weights = _WEIGHTS.get(sha256)
     if weights is None:
         weights = _WEIGHTS.setdefault(sha256, _placed(content))
-    return memoryview(weights)  # type: ignore[arg-type]
+    return weights.data
 
 
 def _placed(content: Content) -> Array:

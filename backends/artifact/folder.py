@@ -203,8 +203,8 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _remove(folder: Path) -> None:
-    """The folder and the files in it; one that holds a folder is left."""
-    for file in list(folder.iterdir()):
+    """The folder and the files in it, the manifest last: until then it says whose they are."""
+    for file in sorted(folder.iterdir(), key=lambda file: file.name == format.MANIFEST):
         file.unlink()
     folder.rmdir()
 
