@@ -76,7 +76,7 @@ class Net:
         return self.session.sha256
 
     def save(self, path: str | Path) -> Path:
-        """Write the artifact that was compiled or loaded to the folder `path`: all of it or nothing.
+        """Write the artifact that was compiled or loaded to the folder `path`, or write nothing.
 
         An artifact that is there is replaced; anything else is left as it is.
         Errors: ArtifactError when it cannot be written, or something else is there.
