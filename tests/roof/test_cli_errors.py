@@ -87,7 +87,7 @@ def files(made: Made, tmp_path: Path) -> Path:
         ("compile m.onnx --calibration data.npy --bits 99", ".*99.*"),
         (
             "compile m.onnx --calibration data.npy -o m.onnx",
-            "m.onnx: exists and is no artifact, .*",
+            "m.onnx: is no folder, a free path .*",
         ),
         ("compile m.onnx --calibration data.npy -o m.onnx/x.qir", ".*m.onnx.*"),
         ("run none.qir --input data.npy", "none.qir.*"),
