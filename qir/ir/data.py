@@ -18,6 +18,7 @@ class Data:
 
     def __init__(self, array: npt.ArrayLike) -> None:
         own = np.array(array, order="C", copy=True)
+        own = own.astype(own.dtype.newbyteorder("="), copy=False)
         own.setflags(write=False)
         self.array: npt.NDArray[Any] = own
         self._digest: str | None = None

@@ -13,6 +13,7 @@ import networkx as nx
 
 from qir.ir.errors import VerifyError
 from qir.ir.op import Loc, Op, Value
+from qir.ir.text.printer import text
 from qir.ir.types import Tensor
 
 if TYPE_CHECKING:
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 STAGES = ("imported", "canonical", "transformed", "simulated", "integer")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Graph:
-    """A program in SSA form: each value is defined once, before its uses.
+    """A program in SSA form: each value is defined once, before its uses. str(graph) is its text.
 
     `output_names` are the model's own names of `outputs`; inputs carry theirs. `stage` is one of
     STAGES.
@@ -35,6 +36,12 @@ class Graph:
     outputs: tuple[Value, ...]
     output_names: tuple[str, ...]
     stage: str
+
+    def __str__(self) -> str:
+        return text(self)
+
+    def __repr__(self) -> str:
+        return f"<graph @{self.name} stage={self.stage}, {len(self.ops)} ops>"
 
     @cached_property
     def producers(self) -> Mapping[str, Op]:

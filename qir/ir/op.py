@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
@@ -24,7 +25,9 @@ import numpy as np
 import numpy.typing as npt
 
 from qir.ir.bounds import Bounds, Extreme
+from qir.ir.data import Data
 from qir.ir.errors import VerifyError
+from qir.ir.names import is_word
 from qir.ir.types import Tensor
 
 Array = npt.NDArray[Any]
@@ -87,8 +90,11 @@ class Op:
       faults()           other broken rules, one text each (optional);
       compute(torch, *)  the meaning on reals, in torch, differentiable: for float stages;
       evaluate(*)        the meaning on stored integers, in NumPy, exact: for the integer stage;
-      bound(*)           the least and greatest stored value, where they are not just the storage's;
+      bound(*)           the least and greatest stored value, where they are not just the storage's
+          (a tuple, of several results);
       extremes(*)        every intermediate sum or product with its bounds, for the overflow proof.
+    bound() and extremes() take the Bounds of each operand; with `reads_elements`, the elements of
+    those that are constants.
 
     What else passes need to know of it stands on the class: its bases (qir.ir.ops.kinds) and
       range              the least and greatest real of the result, whatever the operands;
@@ -98,6 +104,7 @@ class Op:
     """
 
     mnemonic: ClassVar[str] = ""
+    reads_elements: ClassVar[bool] = False
     range: ClassVar[Interval] = REALS
     range_is_open: ClassVar[bool] = False
     homogeneous: ClassVar[bool] = False
@@ -119,8 +126,9 @@ class Op:
     def evaluate(self, *operands: Any) -> Any:
         raise VerifyError(f"{self}: has no meaning on stored integers")
 
-    def bound(self, *operands: Any) -> Bounds:
-        return Bounds.of_type(self.result.type)
+    def bound(self, *operands: Any) -> Bounds | tuple[Bounds, ...]:
+        every = tuple(Bounds.of_type(v.type) for v in self.results)
+        return every if len(every) > 1 else every[0]
 
     def extremes(self, *operands: Any) -> Iterator[Extreme]:
         yield from ()
@@ -171,6 +179,17 @@ class Op:
     def broken(self) -> tuple[str, ...]:
         """faults(), looked for once: an op never changes."""
         return tuple(self.faults())
+
+    @cached_property
+    def misfits(self) -> tuple[str, ...]:
+        """Attributes that are not of their fields' types, looked for once."""
+        attributes = ((f, getattr(self, f.name)) for f in op_fields(type(self)) if not f.operand)
+        return tuple(
+            f"{self}: {f.name} is {held!r} of {type(held).__name__}, {hint_text(f.annotation)} is"
+            " needed"
+            for f, held in attributes
+            if not fits(held, f.annotation)
+        )
 
     def rebind(self, to: Callable[[Value], Value]) -> Op:
         """The same op on other operands."""
@@ -239,6 +258,36 @@ class Op:
         return f"{self.mnemonic} {' '.join('%' + n for n in self.names) or '(unnamed)'}{at}"
 
 
+def fits(held: Any, hint: Any) -> bool:
+    """Whether an attribute is of its field's annotation, and so can be written and read back."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return any(fits(held, a) for a in args)
+    if origin is tuple:
+        return isinstance(held, tuple) and all(fits(h, args[0]) for h in held)
+    if hint is int:
+        is_whole = isinstance(held, numbers.Integral) and not isinstance(held, bool)
+        return is_whole and abs(int(held)) < 1 << 63
+    if hint is float:
+        return isinstance(held, numbers.Real) and not isinstance(held, bool)
+    if hint is bool:
+        return isinstance(held, (bool, np.bool_))
+    if hint is Data:
+        return isinstance(held, Data) and held.array.dtype.name in DTYPES
+    return isinstance(held, hint)
+
+
+DTYPES = frozenset(
+    ["bool", *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64))]
+    + [f"float{bits}" for bits in (16, 32, 64)]
+)  # of the arrays that attributes can hold
+
+
+def hint_text(hint: Any) -> str:
+    """An annotation as an error names it."""
+    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+
+
 def operands_of(held: Value | tuple[Value, ...] | None) -> tuple[Value, ...]:
     if held is None:
         return ()
@@ -256,9 +305,17 @@ def op(mnemonic: str) -> Callable[[C], C]:
     """
 
     def declare(cls: C) -> C:
+        own = {n for n, hint in cls.__annotations__.items() if not str(hint).startswith("ClassVar")}
+        if taken := sorted(n for n in own if hasattr(cls, n)):
+            raise VerifyError(
+                f"op {mnemonic}: field {taken[0]!r} has a default, or the name of a member of Op;"
+                " fields without, of other names, are needed"
+            )
         made = dataclass(frozen=True, repr=False)(cls)
         setattr(made, "__hash__", Op.__hash__)  # noqa: B010 (dataclass has put one over all fields)
         made.mnemonic = mnemonic
+        if not is_word(mnemonic):
+            raise VerifyError(f"op {mnemonic!r} of {cls.__name__}: a word is needed as its name")
         if mnemonic in OPS:
             first = OPS[mnemonic].__name__
             raise VerifyError(

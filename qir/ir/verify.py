@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import get_args
 
 import numpy as np
 
@@ -10,8 +11,9 @@ from qir.ir.data import Data
 from qir.ir.errors import QirError, VerifyError, listed
 from qir.ir.fixed import Dyadic
 from qir.ir.graph import STAGES, Graph
+from qir.ir.names import is_name, is_word
 from qir.ir.op import Op, op_fields
-from qir.ir.types import Quant, Tensor
+from qir.ir.types import MAX_ELEMENTS, Quant, Tensor
 
 Rule = Callable[[Graph], Iterator[str]]
 
@@ -69,16 +71,46 @@ def structure(graph: Graph) -> Iterator[str]:
             yield f"output {value} of {value.type} has no definition"
 
 
+def names(graph: Graph) -> Iterator[str]:
+    """The text form can write every name, shape and attribute, so that parse(text(graph)) == graph
+    (docs/text.md).
+    """
+    if not is_name(graph.name):
+        yield f"graph name {graph.name!r}, {LETTERS} are needed"
+    for value in graph.values:
+        if not is_name(value.name):
+            yield f"value name {value.name!r}, {LETTERS} are needed"
+    for op in graph.ops:
+        if bad := [name for name in op.loc.passes if not is_word(name)]:
+            yield f"{op}: touched by pass {bad[0]!r}, a word is needed"
+
+
+LETTERS = "letters, digits, '_', '.', '-' and '$', one or more,"
+
+
+def attributes(graph: Graph) -> Iterator[str]:
+    """Every attribute is of its field's type."""
+    for op in graph.ops:
+        yield from op.misfits
+
+
 def types(graph: Graph) -> Iterator[str]:
-    """Every quantized type has positive finite scales, zero points within the storage, and an axis
-    of the tensor.
+    """Every shape is of sizes from 0, of at most 2**32 elements in all; every quantized type has
+    positive finite scales, zero points within the storage, and an axis of the
+    tensor.
     """
     checked: set[Tensor] = set()
     for value in graph.values:
-        if value.type in checked or not isinstance(value.type.elem, Quant):
+        if value.type in checked:
             continue
         checked.add(value.type)
-        yield from (f"{value}: {fault}" for fault in quant_faults(value.type, value.type.elem))
+        if min(value.type.shape, default=0) < 0 or value.type.size > MAX_ELEMENTS:
+            yield (
+                f"{value}: shape {list(value.type.shape)}, sizes from 0 with a product of at most"
+                " 2**32 are needed"
+            )
+        elif isinstance(value.type.elem, Quant):
+            yield from (f"{value}: {fault}" for fault in quant_faults(value.type, value.type.elem))
 
 
 def quant_faults(tensor: Tensor, q: Quant) -> Iterator[str]:
@@ -124,17 +156,28 @@ def numbers(graph: Graph) -> Iterator[str]:
     """Every constant and attribute is finite: no NaN, no infinity (but a clip's ends)."""
     for op in graph.ops:
         for name in number_fields(type(op)):
-            held = getattr(op, name)
-            arrays = (held.mult, held.shift) if isinstance(held, Dyadic) else (held,)
-            for data in arrays:
-                if isinstance(data, Data) and not data.is_finite:
-                    wrong = int(np.count_nonzero(~np.isfinite(data.array)))
+            for one in flat(getattr(op, name)):
+                if isinstance(one, Data) and not one.is_finite:
+                    wrong = int(np.count_nonzero(~np.isfinite(one.array)))
                     yield (
-                        f"{op}: {name} holds {wrong} NaN or infinite of {data.array.size}"
+                        f"{op}: {name} holds {wrong} NaN or infinite of {one.array.size}"
                         " elements, finite ones are needed"
                     )
-            if isinstance(held, float) and np.isnan(held):
-                yield f"{op}: {name} is NaN, a number is needed"
+                if isinstance(one, float) and np.isnan(one):
+                    yield f"{op}: {name} is NaN, a number is needed"
+
+
+def flat(held: object) -> Iterator[object]:
+    """The numbers and arrays of an attribute."""
+    match held:
+        case tuple():
+            yield from (inner for item in held for inner in flat(item))
+        case Dyadic():
+            yield from (held.mult, held.shift)
+        case Quant():
+            yield from (held.scale, held.zero_point)
+        case _:
+            yield held
 
 
 _NUMBER_FIELDS: dict[type[Op], tuple[str, ...]] = {}
@@ -143,8 +186,12 @@ _NUMBER_FIELDS: dict[type[Op], tuple[str, ...]] = {}
 def number_fields(cls: type[Op]) -> tuple[str, ...]:
     """The attributes of an op class that can hold a NaN."""
     if cls not in _NUMBER_FIELDS:
-        kinds = (Data, Dyadic, float)
-        own = tuple(f.name for f in op_fields(cls) if not f.operand and f.annotation in kinds)
+        kinds = {Data, Dyadic, Quant, float}
+        own = tuple(
+            f.name
+            for f in op_fields(cls)
+            if not f.operand and kinds & {f.annotation, *get_args(f.annotation)}
+        )
         _NUMBER_FIELDS[cls] = own
     return _NUMBER_FIELDS[cls]
 
@@ -166,4 +213,4 @@ def integer_only(graph: Graph) -> Iterator[str]:
                 yield f"{op}: result {value.type}, a quantized or integer tensor is needed"
 
 
-RULES: tuple[Rule, ...] = (structure, types, ops, numbers, integer_only)
+RULES: tuple[Rule, ...] = (structure, names, types, attributes, ops, numbers, integer_only)

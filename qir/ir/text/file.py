@@ -84,7 +84,7 @@ def load_graph(path: str | Path) -> Graph:
     """Read what save_graph wrote; every constant is held against its hash."""
     path = Path(path)
     try:
-        source = path.read_text()
+        source = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as e:
         raise ParseError(f"{path}: cannot be read ({e}), a text file is needed") from e
     beside = path.with_name(path.name + ".npz")

@@ -8,16 +8,17 @@ from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
 from qir.ir.errors import ParseError
+from qir.ir.names import NAME, WORD
 
 TOKEN = re.compile(
-    r"""(?P<space>\s+|//[^\n]*)
-      | (?P<value>%[\w.$-]+)
-      | (?P<symbol>@[\w.$-]+)
+    rf"""(?P<space>\s+|//[^\n]*)
+      | (?P<value>%{NAME})
+      | (?P<symbol>@{NAME})
       | (?P<hash>\#[0-9a-f]+)
       | (?P<string>"(?:[^"\\\n]|\\.)*")
       | (?P<number>[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|inf\b|nan\b))
-      | (?P<word>[A-Za-z_](?:[\w-]*\w)?)
-      | (?P<punct>[(){}<>\[\]=:,])""",
+      | (?P<word>{WORD})
+      | (?P<punct>[(){{}}<>\[\]=:,])""",
     re.VERBOSE,
 )
 T = TypeVar("T")

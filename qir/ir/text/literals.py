@@ -13,9 +13,7 @@ import numpy as np
 from qir.ir.data import Data
 from qir.ir.fixed import Dyadic
 from qir.ir.text.lexer import Lexer
-from qir.ir.types import Bfp, Elem, Float, Int, Quant, Tensor
-
-MAX_ELEMENTS = 1 << 32
+from qir.ir.types import MAX_ELEMENTS, Bfp, Elem, Float, Int, Quant, Tensor
 
 
 class Literals(Lexer):

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import numbers
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
 
 from qir.ir.data import INLINE, Data
 from qir.ir.fixed import Dyadic
-from qir.ir.graph import Graph
 from qir.ir.op import Loc, Op, Value, op_fields
 from qir.ir.types import Quant, Tensor
+
+if TYPE_CHECKING:
+    from qir.ir.graph import Graph
 
 
 def text(graph: Graph, locs: bool = True) -> str:
@@ -28,7 +33,7 @@ def op_text(op: Op, locs: bool = True) -> str:
     own = op_fields(type(op))
     operands = ", ".join(_operand(getattr(op, f.name)) for f in own if f.operand)
     attributes = ", ".join(
-        f"{f.name} = {attribute(getattr(op, f.name))}" for f in own if not f.operand
+        f"{f.name} = {attribute(getattr(op, f.name), f.annotation)}" for f in own if not f.operand
     )
     names = ", ".join(f"%{n}" for n in op.names)
     types = ", ".join(str(v.type) for v in op.results)
@@ -37,23 +42,23 @@ def op_text(op: Op, locs: bool = True) -> str:
     return f"{names} = {op.mnemonic}({operands}){braces} : {types}{place}"
 
 
-def attribute(held: Any) -> str:
-    """An attribute as text, read back by the annotation of its field."""
-    match held:
-        case None:
-            return "none"
-        case bool():
-            return "true" if held else "false"
-        case Enum():
-            return str(held.value)
-        case str():
-            return json.dumps(held)
-        case tuple():
-            return f"[{', '.join(attribute(h) for h in held)}]"
-        case float():
-            return repr(held)
-        case _:
-            return str(held)
+def attribute(held: Any, hint: Any) -> str:
+    """An attribute as text, read back by the annotation `hint` of its field."""
+    if held is None:
+        return "none"
+    if isinstance(held, tuple):
+        return f"[{', '.join(attribute(h, hint) for h in held)}]"
+    if isinstance(held, Enum):
+        return str(held.value)
+    if isinstance(held, str):
+        return json.dumps(held)
+    if isinstance(held, (bool, np.bool_)):
+        return "true" if held else "false"
+    if isinstance(held, numbers.Real) and float in (hint, *get_args(hint)):
+        return repr(float(held))
+    if isinstance(held, numbers.Integral):
+        return str(int(held))
+    return str(held)
 
 
 def blobs(graph: Graph) -> dict[str, Data]:
