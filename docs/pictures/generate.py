@@ -1,0 +1,63 @@
+"""Draws the pictures of the tutorial from its own models: python docs/pictures/generate.py."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import qir
+from qir.report.html.bits_plots import bits_plot
+from qir.report.html.graph import draw
+from qir.report.model import Report
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent / "tutorial.md"
+STYLE = Path(qir.__file__).parent / "report" / "html" / "page.css"
+RULES = ("svg", ".plot", "#graph", ".node", ".edge", ".grid", ".right", ".middle", ".layer",
+         ".good", ".fair", ".low", ".bad", ".none", ".front", ".own")  # fmt: skip
+
+
+def models() -> dict[str, Any]:
+    """What the Python blocks of the tutorial define."""
+    names: dict[str, Any] = {}
+    for block in re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE):
+        with contextlib.redirect_stdout(io.StringIO()):
+            exec(compile(block, str(PAGE), "exec"), names)
+    return names
+
+
+def svg(body: str, width: int | None = None) -> str:
+    """A file of its own from a drawing of the report's page, with the rules that it needs."""
+    css = STYLE.read_text()
+    variables = css[css.index(":root") : css.index("* {")]
+    rules = [line for line in css.splitlines() if line.startswith(RULES)]
+    style = f"<style>{variables}{' '.join(rules)} svg {{ font-family: sans-serif; }}</style>"
+    drawing = body[body.index("<svg") : body.rindex("</svg>") + len("</svg>")]
+    head, _, rest = drawing.partition(">")
+    if "xmlns" not in head:
+        head += ' xmlns="http://www.w3.org/2000/svg"'
+    if width is not None:
+        head += f' width="{width}"'
+    return f"{head}>{style}<g style='color: var(--ink)'>{rest[: -len('</svg>')]}</g></svg>\n"
+
+
+def main() -> None:
+    here = Path.cwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            names = models()
+            report: Report = qir.load("digits.qir").report()
+        finally:
+            os.chdir(here)
+    (HERE / "graph.svg").write_text(svg(draw(report)))
+    (HERE / "bits.svg").write_text(svg(bits_plot(names["mixed"].report().chosen), 900))
+
+
+if __name__ == "__main__":
+    main()
