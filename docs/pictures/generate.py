@@ -32,18 +32,23 @@ def models() -> dict[str, Any]:
 
 
 def svg(body: str, width: int | None = None) -> str:
-    """A file of its own from a drawing of the report's page, with the rules that it needs."""
+    """A file of its own from a drawing of the report's page, with the rules that it needs.
+
+    Colours are those of the light page: not every viewer of SVG knows variables of CSS.
+    """
     css = STYLE.read_text()
-    variables = css[css.index(":root") : css.index("* {")]
-    rules = [line for line in css.splitlines() if line.startswith(RULES)]
-    style = f"<style>{variables}{' '.join(rules)} svg {{ font-family: sans-serif; }}</style>"
-    drawing = body[body.index("<svg") : body.rindex("</svg>") + len("</svg>")]
+    colours = dict(re.findall(r"(--[\w-]+): ([^;]+);", css[: css.index("@media")]))
+    rules = " ".join(line for line in css.splitlines() if line.startswith(RULES))
+    style = re.sub(r"var\((--[\w-]+)\)", lambda m: colours[m[1]], rules)
+    drawing = body[body.index("<svg") : body.rindex("</svg>")]
     head, _, rest = drawing.partition(">")
     if "xmlns" not in head:
         head += ' xmlns="http://www.w3.org/2000/svg"'
     if width is not None:
         head += f' width="{width}"'
-    return f"{head}>{style}<g style='color: var(--ink)'>{rest[: -len('</svg>')]}</g></svg>\n"
+    font = f"svg {{ font-family: sans-serif; color: {colours['--ink']}; }}"
+    paper = f'<rect width="100%" height="100%" fill="{colours["--pane"]}"/>'
+    return f"{head}><style>{style} {font}</style>{paper}{rest}</svg>\n"
 
 
 def main() -> None:

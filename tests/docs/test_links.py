@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import xml.dom.minidom
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,9 @@ def test_every_page_is_reached_from_the_index() -> None:
         ]
     pages = {p for p in PAGES if p.name != "README.md" and "decisions" not in p.parts}
     assert not {str(p.relative_to(ROOT)) for p in pages - seen}
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "docs" / "pictures").glob("*.svg")), ids=str)
+def test_pictures_are_small_and_well_formed(file: Path) -> None:
+    assert xml.dom.minidom.parse(str(file)).documentElement.tagName == "svg"
+    assert file.stat().st_size < 20_000
