@@ -24,6 +24,7 @@ from qir.passes.bits.choice import Bits, bits_text
 from qir.passes.calibrate.observers import Observer
 from qir.passes.infra.manager import Manager, Pass
 from qir.passes.infra.tasks import Tell, quiet
+from qir.passes.quantize.placement import plan_quantization
 from qir.passes.rounding import Rounding
 from qir.passes.sensitivity.sqnr import measure_sqnr
 from qir.passes.transform.channel_ranges import first_samples
@@ -104,10 +105,13 @@ def compile(
         graph = stages["canonical"] = manager.run(graph, pipelines.CANONICALIZE)
     chosen: ChosenBits | None = None
     sample: tuple[Any, ...] = ()
-    if batches and graph.stage in ("canonical", "transformed"):
-        sample, batches = first_samples(graph, batches)
     if graph.stage == "canonical":
         graph = manager.run(graph, passes)
+    if graph.stage in ("canonical", "transformed"):
+        plan_quantization(graph)  # an op without integers is refused now, not after the work
+        if batches:
+            sample, batches = first_samples(graph, batches)
+    if graph.stage == "canonical":
         kinder = manager.run(graph, pipelines.transform(graph, sample))
         graph = stages["transformed"] = kinder
     if graph.stage == "transformed":

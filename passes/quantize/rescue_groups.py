@@ -16,9 +16,9 @@ from qir.ir.ops.kinds import Layer
 from qir.ir.types import Array, Quant
 from qir.passes.bits.choice import Bits
 from qir.passes.infra.manager import Claim, Miss, Pass, Record, changes, register
+from qir.passes.integer.rules import BYTE
 from qir.passes.quantize.quantize_graph import add_weights
 from qir.passes.quantize.weights import SMALLEST_SCALE, Kept, quantize_weights
-from qir.passes.quantize.widths import BYTE
 
 SHARE = 0.03  # of the layers: fewer than so many were at fault in LLaMA3-70B
 LEAST_GAIN = 3.0  # dB: half the noise, for one byte more a group

@@ -16,6 +16,7 @@ import pytest
 
 import qir
 from qir.backends.targets import TARGETS, find
+from qir.backends.toolchain import interpreter
 from qir.cli import main
 from qir.cli.commands import progress
 from qir.cli.opt import made as make_pass
@@ -177,7 +178,7 @@ def test_targets_say_what_this_machine_can(capsys: Capture) -> None:
 
 def test_targets_say_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
-    monkeypatch.setattr(sys.modules["qir.backends.toolchain.link"], "find_spec", lambda name: None)
+    monkeypatch.setattr(interpreter, "has_module", lambda name: False)
     m4, cpu = find("cortex-m4"), replace(find("x86-avx2"), machine=platform.machine())
     assert builds(m4) == "no: pip install ziglang or apt-get install gcc-arm-none-eabi"
     assert runs(m4, frozenset()) == "no: qemu-arm missing, apt-get install qemu-user"
