@@ -24,7 +24,10 @@ from qir.ir.op import OPS
 from tests.tree import ROOT
 
 BLOCK = re.compile(r"^```(python|sh|text)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-PAGES = sorted(f for f in (ROOT / "docs").rglob("*.md") if "third_party_pass" not in f.parts)
+PAGES = [
+    ROOT / "README.md",
+    *sorted(f for f in (ROOT / "docs").rglob("*.md") if "third_party_pass" not in f.parts),
+]
 
 
 @dataclass(frozen=True)
