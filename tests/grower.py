@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,7 @@ class Grower:
         assert isinstance(size, Tensor)
         if not 1 <= size.size <= LARGEST or size.rank > 5:
             raise Unfit
-        named = type(op)(**{**vars(op), "names": ("probe",)})
+        named = replace(op, names=("probe",))
         if list(named.faults()):
             raise Unfit
         if not all(e.fits for e in extremes_of(range_of(named, self.known))):

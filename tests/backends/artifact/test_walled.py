@@ -1,4 +1,4 @@
-"""Whole programs touch no byte beyond the memory they ask for, and have slack where kernels need it."""
+"""Whole programs touch no byte beyond the memory they ask for, and find slack where they read it."""
 
 from __future__ import annotations
 
