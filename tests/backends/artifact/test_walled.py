@@ -1,4 +1,4 @@
-"""Whole programs touch no byte beyond the memory they ask for, and find slack where they read it."""
+"""Whole programs touch no byte beyond the memory they ask for, and find slack where they read."""
 
 from __future__ import annotations
 
