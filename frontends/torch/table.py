@@ -96,7 +96,7 @@ def nearest(name: str) -> str:
         return NEAREST[stem]
     packets = {known.split(".")[1] for known in RULES}
     close = get_close_matches(stem.split(".")[-1], sorted(packets), n=1, cutoff=0.65)
-    return close[0] if close else "a composition of the ops in docs/ops.md"
+    return close[0] if close else "a composition of the ops in docs/reference/ops.md"
 
 
 def is_known(name: str) -> bool:
