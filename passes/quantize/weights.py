@@ -20,11 +20,10 @@ SMALLEST_SCALE = 2.0**-24  # of the tensor's largest scale: nothing smaller can 
 
 
 def storage_of(bits: int, is_signed: bool) -> Int:
-    """The narrowest storage that holds `bits` bits."""
-    fits = [s for s in STORAGES if s.is_signed == is_signed and s.bits >= bits]
+    """The storage of `bits` bits: 2**bits levels and no more."""
     if not 2 <= bits <= 8:
         raise PassError(f"quantize: {bits} bits, 2 to 8 are supported")
-    return min(fits, key=lambda s: s.bits)
+    return next(s for s in STORAGES if (s.bits, s.is_signed) == (bits, is_signed))
 
 
 @dataclass(frozen=True)
@@ -63,10 +62,11 @@ def quantize_weights(
     top = 2**(bits-1) - 1. The scale of a channel is the one with less squared error of
     max|w| / top, the full range's max(max(w) / top, -min(w) / (top + 1)), and the step of weights
     that lie on a grid already (a model trained with rounded ones); with `clip` also of shrunken
-    ones: less error of weights, though mostly more of the network (docs/weight_rounding.md). A
-    channel that is almost zero gets a scale that keeps its bias within i32. With a `group` smaller
-    than I each group of so many input channels has such a scale, rounded to mult * the scale of
-    its channel, mult in [1, 255] and so small that sums of inputs up to x_reach fit i32.
+    ones: less error of weights, though mostly more of the network
+    (docs/explanation/weight_rounding.md). A channel that is almost zero gets a scale that keeps its
+    bias within i32. With a `group` smaller than I each group of so many input channels has such a
+    scale, rounded to mult * the scale of its channel, mult in [1, 255] and so small that sums of
+    inputs up to x_reach fit i32.
     Source: symmetric per channel as in HAWQ-V3, arXiv:2011.10680; groups as in VS-Quant,
     arXiv:2102.04503; the choice of scales: this project.
     """
@@ -148,11 +148,12 @@ def stored_weights(rows: Array, scale: Array, top: int) -> Array:
 def smallest_scales(
     rows: Array, reach: Array, top: int, bias: Array | None, x_scale: float
 ) -> Array:
-    """The least scale of each row that keeps bias / (x_scale * scale) below LARGEST_BIAS."""
+    """The least scale of each row that keeps bias / (x_scale * scale) below LARGEST_BIAS; rows of
+    zeros have it, so that their bias is held in fine steps.
+    """
     widest = float(reach.max()) / top or 1.0
     floor = np.full(len(rows), widest * SMALLEST_SCALE)
     if bias is not None:
         size = np.abs(bias) if len(rows) == len(bias) else np.abs(bias).max()
         floor = np.maximum(floor, size / (x_scale * LARGEST_BIAS))
-    floor[reach == 0] = np.maximum(floor, widest)[reach == 0]
     return floor

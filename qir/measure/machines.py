@@ -6,7 +6,7 @@ import platform
 import shutil
 import sys
 
-from qir.backends.toolchain.link import is_there
+from qir.backends.toolchain.link import candidates_of, is_there
 from qir.ir.target import Target
 from qir.runtime.emulated import package
 
@@ -30,8 +30,8 @@ def runs(target: Target, flags: frozenset[str]) -> str:
 
 def builds(target: Target) -> str:
     """The toolchain that builds for the target, or how to install one."""
-    for toolchain in target.toolchains:
+    for toolchain in candidates_of(target):
         if is_there(toolchain.compiler):
             return f"yes: {toolchain.name}"
-    installs = dict.fromkeys(toolchain.install for toolchain in target.toolchains)
+    installs = dict.fromkeys(toolchain.install for toolchain in candidates_of(target))
     return f"no: {' or '.join(installs)}"
