@@ -50,7 +50,7 @@ def channel_reach(graph: Graph, sample: tuple[Array, ...]) -> Mapping[str, Array
     found: dict[str, Array] = {}
 
     def watch(value: Value, x: Any) -> None:
-        if value.name in constant or not x.is_floating_point() or not x.dim():
+        if value.name in constant or not x.is_floating_point() or not x.dim() or not x.numel():
             return
         reach = x.abs().reshape(-1, x.shape[-1]).amax(0).double().numpy()
         before = found.get(value.name)
