@@ -119,7 +119,7 @@ def requantized_weights(
     """
     quant = w.elem
     assert isinstance(quant, Quant)
-    if quant.axis in (None, 0) and quant.block is None:
+    if quant.axis in (None, 0) and quant.block is None and quant.storage.bits <= 8:
         return None
     stored, (scale, zero) = w.value.array, quant.spread(w.value.shape)
     centred = stored.astype(np.int64) - zero
