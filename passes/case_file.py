@@ -4,11 +4,10 @@ rewritten.
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import dataclass, fields
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,14 +19,15 @@ from qir.ir.text.parser import parse
 from qir.ir.text.printer import blobs, text
 from qir.ir.types import Array, Float, integer_of
 from qir.ir.verify import verify
-from qir.passes.infra.manager import Miss, Pass, Record, distance, evaluate, find, sample_inputs
+from qir.passes.case_data import CaseData
+from qir.passes.infra.manager import Miss, Pass, Record, distance, evaluate, parsed, sample_inputs
 
 DIVIDER = re.compile(r"^// ==== ?(?P<name>.*)$", re.MULTILINE)
 VERDICT = re.compile(
     r"^// ---- (?P<kind>becomes|stays|error)(?:, because)?:?(?P<text>.*)$", re.MULTILINE
 )
-HEADER = re.compile(r"^// (?P<key>pass|keeps): *(?P<value>.*)$", re.MULTILINE)
-PASS = re.compile(r"(?P<name>[\w-]+) *(?:\{(?P<options>.*)\})?$")
+HEADER = re.compile(r"^// (?P<key>pass|keeps|sample|reference): *(?P<value>.*)$", re.MULTILINE)
+BEFORE = "\n"  # what no case can be called
 
 
 @dataclass(frozen=True)
@@ -42,79 +42,72 @@ class Case:
     name: str
     passes: tuple[Pass, ...]
     keeps: str
+    data: CaseData
     before: str
     verdict: str
     expected: str
 
     def __str__(self) -> str:
-        return f"{self.file.name} {self.name!r}"
+        return f"{self.file.name} {self.name.strip()!r}"
 
 
 def read_cases(file: Path) -> tuple[Case, ...]:
-    """All cases of a file; `// pass:` and `// keeps:` lines hold until the next ones.
+    """All cases of a file; `// pass:` lines, and the `// keeps:`, `// sample:` and `// reference:`
+    lines beside them, hold until the next `// pass:`.
 
-    Errors: ParseError for a case without a verdict, or with an option its pass does not have.
+    Errors: ParseError for a case without a verdict or of the name of another; PassError for
+            passes or options that do not exist.
     """
     cases: list[Case] = []
     passes: tuple[Pass, ...] = ()
-    keeps = ""
-    for name, part in parts(file.read_text()):
+    keeps, data = "", CaseData()
+    for name, part in parts(file.read_text(encoding="utf-8")):
         found = VERDICT.search(part)
         headers = HEADER.findall(part[: found.start() if found else len(part)])
         if any(key == "pass" for key, _ in headers):
-            passes = tuple(read_pass(value, file) for key, value in headers if key == "pass")
-            keeps = ""
+            listed = (read_pass(value, file) for key, value in headers if key == "pass")
+            passes = tuple(one for line in listed for one in line)
+            keeps, data = "", CaseData()
+        lines = {key: value.strip() for key, value in headers if key in ("sample", "reference")}
+        data = replace(data, **lines)
+        if fault := data.fault():
+            raise ParseError(f"{file.name}: {fault}")
         keeps = next((value.strip() for key, value in headers if key == "keeps"), keeps)
         if found is None:
-            if not name:
+            if name == BEFORE:
                 continue  # what stands before the first case holds for all
             raise ParseError(
                 f"{file.name} {name!r}: no verdict, '// ---- becomes' or its like is needed"
             )
         kind, rest = found["kind"], part[found.end() :].strip("\n")
         expected = f"{rest}\n" if kind == "becomes" else found["text"].strip()
-        cases.append(Case(file, name, passes, keeps, part[: found.start()], kind, expected))
+        cases.append(Case(file, name, passes, keeps, data, part[: found.start()], kind, expected))
+    if any(not case.name for case in cases):
+        raise ParseError(f"{file.name}: a case without a name, '// ==== NAME' is needed")
+    counts = Counter(case.name for case in cases)
+    if twice := [name for name, count in counts.items() if count > 1]:
+        raise ParseError(
+            f"{file.name}: {counts[twice[0]]} cases are named {twice[0]!r}, a name for each is"
+            " needed"
+        )
     return tuple(cases)
 
 
 def parts(source: str) -> list[tuple[str, str]]:
-    """(name, text) of what stands before the first "// ====" line (no name), and of each case."""
+    """(name, text) of each case, and first, called BEFORE, of what stands before them."""
     dividers = list(DIVIDER.finditer(source))
     starts = [0, *(d.end() for d in dividers)]
     ends = [*(d.start() for d in dividers), len(source)]
-    names = ["", *(d["name"].strip() for d in dividers)]
+    names = [BEFORE, *(d["name"].strip() for d in dividers)]
     return [(n, source[s:e]) for n, s, e in zip(names, starts, ends, strict=True)]
 
 
-def read_pass(written: str, file: Path) -> Pass:
-    """A pass by name, with options written {name = value, ...}."""
-    found = PASS.match(written.strip())
-    if found is None:
-        raise ParseError(
-            f"{file.name}: pass is written {written!r}, 'name {{option = value}}' is needed"
-        )
-    kind = find(found["name"])
-    options: dict[str, Any] = {}
-    for pair in re.split(r",\s*(?=\w+ *=)", found["options"] or ""):
-        key, _, value = (s.strip() for s in pair.partition("="))
-        if key:
-            options[key] = read_option(value)
-    known = {f.name for f in fields(kind)}
-    if unknown := sorted(set(options) - known):
-        raise ParseError(
-            f"{file.name}: pass {kind.name} has no option {unknown[0]}, one of"
-            f" {', '.join(sorted(known)) or 'none'} is needed"
-        )
-    return kind(**options)
-
-
-def read_option(value: str) -> Any:
-    """A number, string, list, true, false or null as JSON has them; else the bare word."""
+def read_pass(source: str, file: Path) -> tuple[Pass, ...]:
+    """The passes of a `// pass:` line."""
     try:
-        held = json.loads(value)
-    except ValueError:
-        return value
-    return tuple(held) if isinstance(held, list) else held
+        return parsed(source)
+    except PassError as e:
+        raise PassError(f"{file.name}: {e.text}", e.hint) from e
 
 
 def check(case: Case) -> None:
@@ -131,7 +124,7 @@ def check(case: Case) -> None:
     if case.verdict == "stays":
         return check_stays(case, before, after, misses)
     expected = read_graph(case.expected)
-    if after.canonical() != expected.canonical():
+    if not case.data.are_equal(after.canonical(), expected.canonical()):
         raise PassError(f"{case}: became\n{golden(after)}, expected is\n{case.expected}")
     return None
 
@@ -153,7 +146,7 @@ def run(case: Case, before: Graph) -> tuple[Graph, list[Miss]]:
     graph, misses = before, []
     for one in case.passes:
         record = Record(one.name, one.claim)
-        graph = one.run(graph, record)
+        graph = case.data.on(one, before).run(graph, record)
         verify(graph)
         misses += record.misses
     return graph, misses
@@ -228,11 +221,11 @@ def update(file: Path) -> None:
     """Rewrite what stands after each "becomes" of a case file to what the passes give now."""
     cases = {case.name: case for case in read_cases(file)}
     written: list[str] = []
-    for name, part in parts(file.read_text()):
-        written += [f"// ==== {name}"] if name else []
+    for name, part in parts(file.read_text(encoding="utf-8")):
+        written += [] if name == BEFORE else [f"// ==== {name}"]
         case = cases.get(name)
         if case is not None and case.verdict == "becomes":
             after = golden(run(case, read_graph(case.before))[0])
             part = f"{case.before}// ---- becomes\n{after}"
-        written.append(part.strip("\n") if name else part.rstrip("\n"))
-    file.write_text("\n".join(w for w in written if w) + "\n")
+        written.append(part.rstrip("\n") if name == BEFORE else part.strip("\n"))
+    file.write_text("\n".join(w for w in written if w) + "\n", encoding="utf-8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
@@ -18,7 +17,7 @@ from qir.ir.errors import ArtifactError, FrontendError
 from qir.ir.graph import Graph
 from qir.ir.target import Target
 from qir.ir.text.file import load_graph
-from qir.net import REPORT, Net, made, translated
+from qir.net import REPORT, Net, compiled, translated
 from qir.passes import pipelines
 from qir.passes.bits.choice import Bits, bits_text
 from qir.passes.calibrate.observers import Observer
@@ -141,10 +140,8 @@ def _built(
     if chosen is not None:
         bits_of = {layer.layer: Bits.parse(layer.bits) for layer in chosen.layers}
         built = built.with_file(BITS, bits_text(bits_of).encode())
-    home = tempfile.TemporaryDirectory(prefix="qir-")
-    folder = Path(home.name) / f"{built.name}.qir"
-    built.with_file(REPORT, report.without_times().to_json().encode()).save(folder)
-    net = made(folder, stages, report, home)
+    files = built.with_file(REPORT, report.without_times().to_json().encode()).files
+    net = compiled(files, stages, report)
     if isinstance(net.session, Session):
         _check_golden(net.session)
     return net

@@ -29,8 +29,9 @@ WARNINGS: tuple[str, ...] = ()
 """What the compiler warns of: nothing, since the next one knows more; the tests ask for all."""
 
 LIBC = re.compile(
-    r"mem(set|cpy|move|cmp)|calloc|malloc|free|abort|clock_gettime|rintf?|lrintf?|sched_yield|sysconf"
-    r"|pthread_\w+|(__)?getauxval|__cxa_finalize|__gmon_start__|_ITM_\w+|__stack_chk_fail|__memcpy_chk"
+    r"mem(set|cpy|move|cmp)|calloc|malloc|aligned_alloc|free|abort|clock_gettime|rintf?|lrintf?"
+    r"|getpid|sched_yield|sysconf|sem_\w+|sigfillset|pthread_\w+|(__)?getauxval|__cxa_finalize"
+    r"|__gmon_start__|_ITM_\w+|__stack_chk_fail|__memcpy_chk"
     r"|__aeabi_\w+|__hexagon_\w+"
 )
 """What a library may ask of its surroundings: libc, and the helpers of ARM's and Hexagon's ABI."""

@@ -8,16 +8,14 @@ from typing import ClassVar
 from qir.ir.errors import LowerError, QirError, listed
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Op, Value
-from qir.ir.ops import Quantize
 from qir.ir.ranges import prove_no_overflow
-from qir.ir.types import U8, Quant
+from qir.ir.types import Quant, Tensor
 from qir.ir.verify import verify
 from qir.passes.infra.manager import Claim, Pass, Record, changes, register
 from qir.passes.integer import Lowering, NoInteger
 from qir.passes.integer.forms import Form, Stored
+from qir.passes.integer.inputs import input_quant
 from qir.passes.integer.rules import Needs, ask, lower, operand_of
-
-UNREAD = Quant.per_tensor(U8, 1.0, 0)  # of an input that no op reads
 
 
 @register
@@ -76,18 +74,17 @@ def lowered(op: Op, at: Lowering) -> Form:
 
 
 def enter(graph: Graph, at: Lowering) -> list[str]:
-    """Inputs take the quantization of the quantize that reads them; faults where none does."""
+    """The inputs as stored integers; a fault for each that has no quantization."""
     faults = []
     for value in graph.inputs:
         if not value.type.is_float:
             at.forms[value.name] = Stored(at.builder.input(value.name, value.type))
             continue
-        readers = graph.users.get(value.name, ())
-        kinds = [op.to for op in readers if isinstance(op, Quantize)] if readers else [UNREAD]
-        if not kinds or not kinds[0].is_per_tensor:
-            faults.append(f"input {value}: no quantize with one scale reads it")
+        try:
+            typed = Tensor(value.type.shape, input_quant(graph, value))
+        except NoInteger as e:
+            faults.append(f"input {value}: {e.text}")
             continue
-        typed = type(value.type)(value.type.shape, kinds[0])
         at.forms[value.name] = Stored(at.builder.input(value.name, typed))
         at.stored_names.add(value.name)
     return faults

@@ -6,24 +6,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-import numpy as np
-
 from qir.ir.errors import PassError, listed
 from qir.ir.fixed import Rounding
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Loc, Op, Value
-from qir.ir.ops import Concat, Constant, Dequantize, Quantize, ScaleGroups
+from qir.ir.ops import Dequantize, Quantize, ScaleGroups
 from qir.ir.ops.kinds import Layer
-from qir.ir.types import I16, Array, Quant
+from qir.ir.types import Quant
 from qir.passes.bits.choice import Bits
 from qir.passes.calibrate.ranges import Ranges
 from qir.passes.infra.manager import Claim, Pass, Record, changes, register
 from qir.passes.integer.rules import BYTE, Sharing
 from qir.passes.quantize.placement import Plan, plan_quantization
+from qir.passes.quantize.scales import (
+    choose_quants,
+    constant,
+    group_range,
+    is_of_zeros,
+    of_zeros,
+    quant_of_range,
+)
 from qir.passes.quantize.weights import Kept, quantize_weights, storage_of
 from qir.passes.quantize.widths import Widths, activation_widths
-
-SMALLEST = 2.0**-64  # a range narrower than this many steps of 2**-64 is taken to be zero
 
 
 @register
@@ -75,108 +79,6 @@ def _check_names(graph: Graph, bits: Mapping[str, Bits]) -> None:
         )
 
 
-def choose_quants(plan: Plan, ranges: Ranges | None, widths: Widths) -> Mapping[str, Quant]:
-    """The quantization of each group, by the names of all its members.
-
-    Errors: PassError that lists the values without a pair when there are no ranges.
-    """
-    quants: dict[str, Quant] = {}
-    missing = []
-    for group in sorted(map(sorted, plan.members())):
-        paired = [n for n in group if n in plan.pairs or _is_join(plan, n)]
-        if not paired:
-            continue
-        quant = _group_quant(plan, ranges, group, paired, widths.stored[paired[0]])
-        if quant is None:
-            missing += paired
-        else:
-            quants.update(dict.fromkeys(group, quant))
-    if missing:
-        raise PassError(
-            listed(
-                f"quantize-graph: {len(missing)} values have no quantization, calibrated ranges"
-                " are needed",
-                [f"{plan.graph.producers.get(n) or 'input %' + n}" for n in missing],
-            ),
-            hint="give calibration data, or a model whose edges all carry their quantization",
-        )
-    return quants
-
-
-def _is_join(plan: Plan, name: str) -> bool:
-    """Whether the value is a concat or the like, which shares its operands' quantization."""
-    maker = plan.graph.producers.get(name)
-    is_alike = maker is not None and plan.answers[maker.names[0]].sharing is Sharing.ALIKE
-    return is_alike and maker is not None and len(maker.operands) > 1
-
-
-def _group_quant(
-    plan: Plan, ranges: Ranges | None, group: list[str], paired: list[str], bits: int
-) -> Quant | None:
-    """The quantization of one group, None where there are no ranges to choose it from."""
-    makers = {type(plan.graph.producers.get(n)) for n in paired}
-    first = plan.graph.producers.get(paired[0])
-    if len(makers) == 1 and first is not None and first.range_is_open and bits <= BYTE:
-        low, high = first.range
-        step = (high - low) / (1 << bits)
-        return Quant.per_tensor(storage_of(bits, False), step, round(-low / step))
-    if (border := border_quant(plan, group, ranges is not None)) is not None:
-        return border
-    if ranges is None and not all(plan.is_constant(n) for n in paired):
-        return None
-    return quant_of_range(*group_range(plan, ranges, paired, 1 << bits), bits)
-
-
-def border_quant(plan: Plan, group: list[str], is_calibrated: bool) -> Quant | None:
-    """The one quantization that the model itself gives to values of a group, behind its moves:
-    quantize(move(x)) = move(quantize(x)). With calibrated ranges it holds only where nothing else
-    reads the group: what the model clips for one reader is not clipped for all.
-    """
-    readers = [r for name in group for r in plan.graph.users.get(name, ())]
-    kinds = {r.to for r in readers if isinstance(r, Quantize) and r.to.is_per_tensor}
-    others = [r for r in readers if not isinstance(r, Quantize) and not set(r.names) & set(group)]
-    is_output = any(v.name in group for v in plan.graph.outputs)
-    if len(kinds) != 1 or (is_calibrated and (others or is_output)):
-        return None
-    return kinds.pop()
-
-
-def group_range(
-    plan: Plan, ranges: Ranges | None, names: list[str], levels: int
-) -> tuple[float, float]:
-    """The range that all these values need together; constants count with all their elements."""
-    low = high = 0.0
-    seen = []
-    for name in names:
-        producer = plan.graph.producers.get(name)
-        if isinstance(producer, Constant):
-            low = min(low, float(producer.value.array.min(initial=0)))
-            high = max(high, float(producer.value.array.max(initial=0)))
-        else:
-            seen.append(name)
-    if seen and ranges is not None:
-        a, b = ranges.of(seen, levels)
-        low, high = min(low, a), max(high, b)
-    return low, high
-
-
-def quant_of_range(low: float, high: float, bits: int) -> Quant:
-    """u<bits> that covers [low, high], low <= 0 <= high, with 0 exact; of a zero range: scale 1.
-
-    scale = f32((high - low) / (2**bits - 1)); zero_point = half_even(-low / scale); in 16 bits
-    it is i16, whose zero point is 2**15 less.
-    """
-    levels = 1 << bits
-    kept = storage_of(bits, is_signed=False) if bits <= BYTE else I16
-    scale = float(np.float32((high - low) / (levels - 1)))
-    if not np.isfinite(scale):
-        raise PassError(f"quantize-graph: range [{low:g}, {high:g}], a finite one is needed")
-    if scale < SMALLEST:
-        return Quant.per_tensor(kept, 1.0, 0)
-    zero = int(np.clip(np.rint(-low / scale), 0, levels - 1))
-    return Quant.per_tensor(kept, scale, zero + kept.min)
-
-
 @dataclass
 class Emission:
     """One walk that writes the new graph: ops on dequantized operands, pairs behind results."""
@@ -203,7 +105,7 @@ class Emission:
                 new = self._of_reals(op, new)
             if isinstance(op, Layer):
                 new = self._with_weights(op, self._with_input(op, new))
-            if isinstance(op, Concat):
+            if self.plan.answers[op.names[0]].sharing is not Sharing.NONE:
                 new = self._with_edges(op, new)
             for old, value in zip(op.results, self.builder.add_all(new), strict=True):
                 self.now[old.name] = self.reals[old.name] = value
@@ -246,20 +148,18 @@ class Emission:
         stored = self.builder.add(pair, f"{name}_q")
         return self.builder.add(Dequantize(stored, loc=loc), f"{name}_dq")
 
-    def _with_edges(self, op: Concat, new: Op) -> Op:
-        """Operands whose quantization is given and another one go through a pair of their own."""
-        assert isinstance(new, Concat)
+    def _with_edges(self, op: Op, new: Op) -> Op:
+        """Operands of another quantization than the result's go through a pair of their own."""
         want = self.quants.get(op.names[0])
-        given = {self.quant.get(v.name) for v in op.xs}
-        if want is None or given == {want}:
+        if want is None:
             return new
-        xs = [
+        operands = [
             self._through(f"{op.names[0]}_{i}", x, want, op)
             if (op.names[0], v.name) in self.plan.edges and self.quant.get(v.name) != want
             else x
-            for i, (v, x) in enumerate(zip(op.xs, new.xs, strict=True))
+            for i, (v, x) in enumerate(zip(op.operands, new.operands, strict=True))
         ]
-        return replace(new, xs=tuple(xs))
+        return new.on(*operands)
 
     def _with_input(self, op: Layer, new: Op) -> Op:
         """An input that is stored in more bits than this layer reads goes through a pair more."""
@@ -278,14 +178,16 @@ class Emission:
         if width is None or op.x.name not in self.quants or self.options.ranges is None:
             return self.quant.get(op.x.name)
         low, high = group_range(self.plan, self.options.ranges, [op.x.name], 1 << width)
-        return quant_of_range(low, high, width)
+        quant = quant_of_range(low, high, width)
+        if is_of_zeros(quant):
+            return of_zeros(quant.storage, float(self.quants[op.x.name].scale.array))
+        return quant
 
     def _with_weights(self, op: Layer, new: Op) -> Op:
         assert isinstance(new, Layer)
-        w = self._array(op.w)
+        w, bias = (constant(self.graph, v) for v in (op.w, op.bias))
         if w is None or not op.w.type.is_float:
             return new
-        bias = None if op.bias is None else self._array(op.bias)
         x = self._read_quant(op)
         x_scale, reach = (1.0, 255) if x is None else (float(x.scale.array), 2**x.storage.bits - 1)
         o = self.options
@@ -298,11 +200,6 @@ class Emission:
         place = op.loc.touched(QuantizeGraph.name)
         stored = add_weights(self.builder, kept, op.w.name, place)
         return replace(new, w=self.builder.add(Dequantize(stored, loc=place), f"{op.w.name}_dq"))
-
-    def _array(self, value: Value) -> Array | None:
-        """The elements of a float constant, None for anything else."""
-        producer = self.graph.producers.get(value.name)
-        return producer.value.array if isinstance(producer, Constant) else None
 
 
 def add_weights(builder: Builder, kept: Kept, name: str, loc: Loc) -> Value:

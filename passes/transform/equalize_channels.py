@@ -41,11 +41,11 @@ class EqualizeChannels(Pass):
         rows: dict[str, Array] = {}  # what the output channels of a contraction are divided by
         columns: dict[str, Array] = {}  # what its input channels are multiplied by
         for op in graph.ops:
-            found = self._scales(graph, op)
-            if isinstance(found, Miss):
-                record.misses.append(Miss(found.why, found.at or op.names[0]))
+            scaling = self._scales(graph, op)
+            if isinstance(scaling, Miss):
+                record.misses.append(Miss(scaling.why, scaling.at or op.names[0]))
                 continue
-            readers, scales = found
+            readers, scales = scaling
             rows[op.names[0]] = scales
             columns.update(dict.fromkeys((r.names[0] for r in readers), scales))
             record.rewrites += 1
@@ -57,21 +57,26 @@ class EqualizeChannels(Pass):
         if constant(graph, op.w) is None or (op.bias and constant(graph, op.bias) is None):
             return Miss("its weights are not constants")
         last = op.result
-        while len(readers := graph.users.get(last.name, ())) == 1 and readers[0].homogeneous:
+        outputs = {v.name for v in graph.outputs}
+        while (
+            last.name not in outputs
+            and len(readers := graph.users.get(last.name, ())) == 1
+            and readers[0].homogeneous
+        ):
             last = readers[0].results[0]
-        if any(v.name == last.name for v in graph.outputs) or not readers:
+        if last.name in outputs:
             return Miss("an output of the graph", last.name)
-        found: list[Layer] = []
+        layers: list[Layer] = []
         for reader in readers:
             if not isinstance(reader, Layer) or reader.x.name != last.name:
                 return Miss(f"{reader.mnemonic} reads it, a conv or linear is needed", last.name)
             if constant(graph, reader.w) is None:
                 return Miss("its reader's weights are not constants", last.name)
-            found.append(reader)
-        reach = self.reach.get(last.name)
-        if reach is None or not reach.any():
+            layers.append(reader)
+        reach = np.asarray(self.reach.get(last.name, ()))
+        if not reach.any():
             return Miss("no channel ranges were observed", last.name)
-        return found, choose_scales(reach, [by_input(graph, r) for r in found])
+        return layers, choose_scales(reach, [by_input(graph, r) for r in layers])
 
 
 def constant(graph: Graph, value: Value) -> Array | None:

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 import qir
+from qir.backends.artifact.folder import check_free
 from qir.backends.targets import TARGETS
 from qir.cli.console import console, lines, progress
 from qir.cli.files import read_batches, read_inputs, write_arrays
-from qir.ir.errors import ArtifactError, DataError, FrontendError, PassError
+from qir.ir.errors import DataError, FrontendError, PassError
 from qir.ir.text.file import write_whole
 from qir.ir.types import Array
 from qir.measure.machines import builds, runs
@@ -27,8 +28,7 @@ from qir.report.numbers import count, memory, micros, part
 from qir.report.tables import table
 from qir.report.terminal import summary
 from qir.runtime import Port
-from qir.runtime.format import MANIFEST
-from qir.runtime.load import cpu_flags
+from qir.runtime.machine import cpu_flags
 
 CONVERTERS = {
     ".pt": "in Python, qir.compile takes the torch module itself",
@@ -44,10 +44,7 @@ def compile_model(options: Namespace) -> None:
     """Compile a model file to an artifact folder."""
     _check_model(options.model)
     output = options.output or Path(f"{options.model.stem}.qir")
-    if output.exists() and not (output / MANIFEST).is_file():  # before the work, not after it
-        raise ArtifactError(
-            f"{output}: exists and is no artifact, a free path is needed", "-o names another"
-        )
+    check_free(output)  # before the work, not after it
     with progress() as tell:
         net = qir.compile(
             options.model,
@@ -204,8 +201,10 @@ def _times(report: Report, moves: float, call: Timing, columns: int) -> Any:
 
 def show_report(options: Namespace) -> None:
     """Print the report, or write it as a page."""
-    net = look(options.artifact)
-    report = profiled(net)[0] if options.profile else net.report()
+    if options.profile:
+        report = profiled(qir.load(options.artifact))[0]
+    else:
+        report = look(options.artifact).report()
     if options.html is not None:
         write_whole(options.html, report.html().encode())
     if options.json:

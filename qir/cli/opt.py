@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ast
-import re
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from inspect import getdoc
@@ -26,10 +23,18 @@ from qir.ir.text.parser import parse
 from qir.ir.text.printer import text
 from qir.passes import pipelines
 from qir.passes.case_file import check, read_cases, update
-from qir.passes.infra.manager import ENTRY_POINTS, PASSES, Manager, Pass, Pipeline, Record, find
+from qir.passes.infra.manager import (
+    ENTRY_POINTS,
+    PASSES,
+    Manager,
+    Pass,
+    Pipeline,
+    Record,
+    find,
+    parsed,
+)
+from qir.passes.infra.options import described
 from qir.report.tables import table
-
-ITEM = re.compile(r"\s*([\w.-]+)\s*(?:\(([^()]*)\))?\s*(?:,|$)")  # name(option=3, other=4),
 
 
 def run_passes(options: Namespace) -> None:
@@ -49,7 +54,7 @@ def run_passes(options: Namespace) -> None:
         _explain(options.explain, manager.records, graph, after)
 
 
-def _todo(options: Namespace) -> Pipeline | list[Pass]:
+def _todo(options: Namespace) -> Pipeline | tuple[Pass, ...]:
     if options.pipeline:
         known = named_pipelines()
         if options.pipeline not in known:
@@ -59,49 +64,7 @@ def _todo(options: Namespace) -> Pipeline | list[Pass]:
     listed = options.passes or options.explain
     if not listed:
         raise DataError("no pass to run: --passes, --pipeline or --explain is needed")
-    return [made(name, settings) for name, settings in parsed(listed)]
-
-
-def parsed(listed: str) -> Iterator[tuple[str, str]]:
-    """(name, options) of each item of `a,b(rounds=3),c`."""
-    at = 0
-    while at < len(listed):
-        item = ITEM.match(listed, at)
-        if item is None:
-            raise DataError(f"passes {listed[at:]!r}: as in a,b(option=3) is needed")
-        yield item[1], item[2] or ""
-        at = item.end()
-
-
-def made(name: str, options: str) -> Pass:
-    """The pass called `name`, with options written as Python literals.
-
-    Errors: PassError for an unknown pass or option, or for one that needs more than text can say.
-    """
-    cls = find(name)
-    known = [f.name for f in fields(cls)]
-    values = {}
-    for option in filter(None, (o.strip() for o in options.split(","))):
-        key, _, value = (part.strip() for part in option.partition("="))
-        if key not in known:
-            has = ", ".join(known) or "none"
-            raise PassError(f"pass {name}: option {key!r}, one of {has} is needed")
-        values[key] = _literal(value)
-    try:
-        return cls(**values)
-    except TypeError as e:
-        raise PassError(f"pass {name}: cannot be made from text ({e})", hint=OPTIONS) from e
-
-
-OPTIONS = "options are written as in name(option=3); passes that need data run in qir.compile"
-
-
-def _literal(value: str) -> object:
-    """A Python literal, else the text itself."""
-    try:
-        return ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return value
+    return parsed(listed)
 
 
 def _graph(name: str) -> Graph:
@@ -164,7 +127,7 @@ def list_passes(options: Namespace) -> None:
     out = console()
     rows = []
     for name, cls in sorted(PASSES.items()):
-        has = f"; options {_options(cls)}" if _options(cls) else ""
+        has = f"; options {described(cls)}" if described(cls) else ""
         about = f"{first_sentence(cls)}\n{cls.claim}{has}; {cls.__module__}"
         rows.append((Text(name), Text(about)))
     rows += [(Text(point.name), Text(f"{_fault(point)}; {point.value}")) for point in broken]
@@ -209,7 +172,3 @@ def _fault(point: EntryPoint) -> str:
 def first_sentence(cls: type[Pass]) -> str:
     """The docstring up to its first empty line: before -> after."""
     return " ".join((getdoc(cls) or "").partition("\n\n")[0].split())
-
-
-def _options(cls: type[Pass]) -> str:
-    return ", ".join(f.name for f in fields(cls))

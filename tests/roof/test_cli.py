@@ -7,9 +7,8 @@ import json
 import platform
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -19,12 +18,8 @@ from qir.backends.targets import TARGETS, find
 from qir.backends.toolchain import interpreter
 from qir.cli import main
 from qir.cli.commands import progress
-from qir.cli.opt import made as make_pass
-from qir.cli.opt import named_pipelines, parsed
-from qir.ir.errors import PassError
+from qir.cli.opt import named_pipelines
 from qir.measure.machines import builds, runs
-from qir.passes.canonicalize.fold_constants import FoldConstants
-from qir.passes.infra.manager import PASSES, Pass
 from qir.report.model import Report
 from tests.roof.conftest import Made
 
@@ -136,30 +131,8 @@ def test_opt_reads_onnx_and_stdin(
     assert "stage=imported" in capsys.readouterr().out
 
 
-def test_lists_of_passes() -> None:
-    assert list(parsed("a, b(n=1, m=x) ,c-d")) == [("a", ""), ("b", "n=1, m=x"), ("c-d", "")]
-    assert make_pass("fold-constants", "") == FoldConstants()
+def test_pipelines_have_names() -> None:
     assert "canonicalize" in named_pipelines()
-
-
-@dataclass(frozen=True)
-class Odd(Pass):
-    name: ClassVar[str] = "odd"
-    rounds: int = 1
-    mode: str = "fast"
-
-
-@dataclass(frozen=True)
-class Needy(Pass):
-    data: object
-
-
-def test_options_of_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PASSES, "odd", Odd)
-    assert make_pass("odd", "rounds=3, mode=slow") == Odd(3, "slow")
-    monkeypatch.setitem(PASSES, "needy", Needy)
-    with pytest.raises(PassError, match=r"^pass needy: cannot be made from text \(.*'data'\)"):
-        make_pass("needy", "")
 
 
 def test_passes_lists_ours_with_claims(capsys: Capture) -> None:
