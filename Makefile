@@ -1,7 +1,7 @@
-# make demo and make test set up all they need: Python 3.10 or newer and a C compiler suffice.
+# make demo and make test set up all they need: Python 3.11 or newer and a C compiler suffice.
 
-PYTHON ?= $(shell for p in python3.11 python3; do \
-	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
+PYTHON ?= $(shell for p in python3.11 python3 python3.14 python3.13 python3.12; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.qir-ready
@@ -28,7 +28,7 @@ clean:
 
 # Written last, so a set-up that was cut off is done again; and again when the dependencies change.
 $(READY): pyproject.toml constraints.txt
-	@test -n "$(PYTHON)" || { echo "error: no Python 3.10 or newer found as python3.11 or python3" \
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer found as python3 or python3.11 to 3.14" \
 		"(hint: apt-get install python3 python3-venv)" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { echo "error: $(PYTHON) has no venv module" \
 		"(hint: apt-get install python3-venv)" >&2; exit 1; }

@@ -4,11 +4,9 @@ rewritten.
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,14 +18,13 @@ from qir.ir.text.parser import parse
 from qir.ir.text.printer import blobs, text
 from qir.ir.types import Array, Float, integer_of
 from qir.ir.verify import verify
-from qir.passes.infra.manager import Miss, Pass, Record, distance, evaluate, find, sample_inputs
+from qir.passes.infra.manager import Miss, Pass, Record, distance, evaluate, parsed, sample_inputs
 
 DIVIDER = re.compile(r"^// ==== ?(?P<name>.*)$", re.MULTILINE)
 VERDICT = re.compile(
     r"^// ---- (?P<kind>becomes|stays|error)(?:, because)?:?(?P<text>.*)$", re.MULTILINE
 )
 HEADER = re.compile(r"^// (?P<key>pass|keeps): *(?P<value>.*)$", re.MULTILINE)
-PASS = re.compile(r"(?P<name>[\w-]+) *(?:\{(?P<options>.*)\})?$")
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,8 @@ def read_cases(file: Path) -> tuple[Case, ...]:
         found = VERDICT.search(part)
         headers = HEADER.findall(part[: found.start() if found else len(part)])
         if any(key == "pass" for key, _ in headers):
-            passes = tuple(read_pass(value, file) for key, value in headers if key == "pass")
+            listed = (read_pass(value, file) for key, value in headers if key == "pass")
+            passes = tuple(one for line in listed for one in line)
             keeps = ""
         keeps = next((value.strip() for key, value in headers if key == "keeps"), keeps)
         if found is None:
@@ -86,35 +84,12 @@ def parts(source: str) -> list[tuple[str, str]]:
     return [(n, source[s:e]) for n, s, e in zip(names, starts, ends, strict=True)]
 
 
-def read_pass(written: str, file: Path) -> Pass:
-    """A pass by name, with options written {name = value, ...}."""
-    found = PASS.match(written.strip())
-    if found is None:
-        raise ParseError(
-            f"{file.name}: pass is written {written!r}, 'name {{option = value}}' is needed"
-        )
-    kind = find(found["name"])
-    options: dict[str, Any] = {}
-    for pair in re.split(r",\s*(?=\w+ *=)", found["options"] or ""):
-        key, _, value = (s.strip() for s in pair.partition("="))
-        if key:
-            options[key] = read_option(value)
-    known = {f.name for f in fields(kind)}
-    if unknown := sorted(set(options) - known):
-        raise ParseError(
-            f"{file.name}: pass {kind.name} has no option {unknown[0]}, one of"
-            f" {', '.join(sorted(known)) or 'none'} is needed"
-        )
-    return kind(**options)
-
-
-def read_option(value: str) -> Any:
-    """A number, string, list, true, false or null as JSON has them; else the bare word."""
+def read_pass(source: str, file: Path) -> tuple[Pass, ...]:
+    """The passes of a `// pass:` line."""
     try:
-        held = json.loads(value)
-    except ValueError:
-        return value
-    return tuple(held) if isinstance(held, list) else held
+        return parsed(source)
+    except PassError as e:
+        raise PassError(f"{file.name}: {e.text}", e.hint) from e
 
 
 def check(case: Case) -> None:

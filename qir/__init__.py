@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from qir.version import __version__
+
 if TYPE_CHECKING:
     from qir.driver import compile
     from qir.ir.errors import (
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
     from qir.passes.bits.choice import Bits
     from qir.passes.mixed_precision import MixedPrecision
 
-__version__ = "0.1.0"
-
 __all__ = [
     "ArtifactError",
     "Bits",
@@ -35,6 +35,7 @@ __all__ = [
     "PassError",
     "QirError",
     "VerifyError",
+    "__version__",
     "compile",
     "load",
 ]

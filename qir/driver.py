@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import inspect
-import itertools
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from qir.backends import targets
 from qir.backends.artifact import artifact
 from qir.backends.toolchain import service
 from qir.backends.toolchain.link import toolchain
-from qir.ir.errors import ArtifactError, DataError, FrontendError
+from qir.inputs import batches_in_order, examples, first_batch
+from qir.ir.errors import ArtifactError, FrontendError
 from qir.ir.graph import Graph
 from qir.ir.target import Target
 from qir.ir.text.file import load_graph
-from qir.net import REPORT, Net, made, translated
+from qir.net import REPORT, Net, compiled, translated
 from qir.passes import pipelines
 from qir.passes.bits.choice import Bits, bits_text
 from qir.passes.calibrate.observers import Observer
-from qir.passes.calibrate.ranges import batches_of
 from qir.passes.infra.manager import Manager, Pass, divisors
 from qir.passes.infra.tasks import Tell, quiet
+from qir.passes.quantize.placement import plan_quantization
 from qir.passes.rounding import Rounding
 from qir.passes.sensitivity.sqnr import measure_sqnr
 from qir.passes.transform.channel_ranges import first_samples, held_back
@@ -94,8 +90,11 @@ def compile(
     tell = progress or quiet
     folder = None if state is None else Path(state)
     quantizing = Quantizing(bits, observer, rounding, machine, folder, executor, tell)
-    samples, batches = _peek(calibration)
-    graph = imported(model, _examples(model, inputs, samples, batch), batch, shapes)
+    first, batches = first_batch(calibration)
+    if _is_torch(model):
+        inputs = examples(model, inputs, first, batch)
+    graph = imported(model, inputs, batch, shapes)
+    batches = batches and batches_in_order(batches, [value.name for value in graph.inputs])
     manager = Manager(check=check, watch=lambda what, i, of: tell(f"pass {what}", i, of))
     stages = {graph.stage: graph}
     if graph.stage == "imported":
@@ -103,11 +102,14 @@ def compile(
     chosen: ChosenBits | None = None
     sample: tuple[Any, ...] = ()
     judging: tuple[Any, ...] = ()
-    if batches and graph.stage in ("canonical", "transformed"):
-        sample, batches = first_samples(graph, batches)
-        sample, judging = held_back(graph, sample, SQNR_SAMPLES)
     if graph.stage == "canonical":
         graph = manager.run(graph, passes)
+    if graph.stage in ("canonical", "transformed"):
+        plan_quantization(graph)  # an op without integers is refused now, not after the work
+        if batches:
+            sample, batches = first_samples(graph, batches)
+            sample, judging = held_back(graph, sample, SQNR_SAMPLES)
+    if graph.stage == "canonical":
         kinder = manager.run(graph, pipelines.transform(graph, sample))
         graph = stages["transformed"] = kinder
     if graph.stage == "transformed":
@@ -141,10 +143,8 @@ def _built(
     if chosen is not None:
         bits_of = {layer.layer: Bits.parse(layer.bits) for layer in chosen.layers}
         built = built.with_file(BITS, bits_text(bits_of).encode())
-    home = tempfile.TemporaryDirectory(prefix="qir-")
-    folder = Path(home.name) / f"{built.name}.qir"
-    built.with_file(REPORT, report.without_times().to_json().encode()).save(folder)
-    net = made(folder, stages, report, home)
+    files = built.with_file(REPORT, report.without_times().to_json().encode()).files
+    net = compiled(files, stages, report)
     if isinstance(net.session, Session):
         _check_golden(net.session)
     return net
@@ -194,53 +194,6 @@ def imported(
 def _is_torch(model: Any) -> bool:
     """Whether the model is of a class from torch; torch is not imported to find out."""
     return any(kind.__module__.split(".")[0] == "torch" for kind in type(model).__mro__)
-
-
-def _peek(calibration: Iterable[Any] | None) -> tuple[Any, Iterable[Any] | None]:
-    """The first batch; and all the batches."""
-    if calibration is None:
-        return None, None
-    batches = iter(batches_of(calibration))
-    first = next(batches, None)
-    if first is None:
-        raise DataError("calibration: no batch, at least one is needed")
-    return first, itertools.chain([first], batches)
-
-
-def _examples(
-    model: Any, inputs: Sequence[Any] | None, first: Any, batch: int | None
-) -> list[Any] | None:
-    """Example inputs of a torch module: those of the caller, else out of the first batch; `batch`
-    samples, repeated where there are fewer.
-    """
-    if not _is_torch(model) or (inputs is None and first is None):
-        return None if inputs is None else list(inputs)
-    if batch is None and inputs is not None:
-        return [inputs] if hasattr(inputs, "shape") else list(inputs)
-    arrays = in_order(model, first if inputs is None else inputs)
-    lengths = {len(a) if np.ndim(a) else 0 for a in arrays}
-    if len(lengths) == 1 and lengths != {0}:
-        (count,) = lengths
-        taken = [i % count for i in range(batch or 1)]
-        return [a[taken] for a in arrays]
-    if batch is not None:
-        raise DataError(
-            f"batch {batch}: inputs start with sizes {sorted(lengths)}, one batch size is needed"
-        )
-    return arrays
-
-
-def in_order(model: Any, batch: Any) -> list[Any]:
-    """The arrays of a batch in the order of the parameters of a torch module's forward."""
-    if not isinstance(batch, Mapping):
-        return list(batch) if isinstance(batch, (tuple, list)) else [batch]
-    names = list(inspect.signature(getattr(model, "forward", model)).parameters)
-    unknown = [str(name) for name in batch if name not in names]
-    if unknown:
-        raise DataError(
-            f"calibration: arrays for {', '.join(unknown)}; of {', '.join(names)} they are needed"
-        )
-    return [batch[name] for name in names if name in batch]
 
 
 def _name_of(model: Any, graph: Graph) -> str:

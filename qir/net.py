@@ -1,8 +1,7 @@
-"""Net: a compiled model, ready to run, to look into, to save and to load; needs no compiler."""
+"""Net: a compiled model, to run, inspect, save and load; needs no compiler."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,13 +12,14 @@ import numpy as np
 
 from qir import runtime
 from qir.backends.artifact.folder import write_folder
+from qir.inputs import in_order
 from qir.ir.errors import ArtifactError, DataError
 from qir.ir.graph import Graph
 from qir.ir.text.file import unpacked
 from qir.ir.text.parser import parse
 from qir.ir.types import Array
 from qir.report.model import Report
-from qir.runtime import Loaded, Program, format
+from qir.runtime import Program, format
 
 REPORT = "report.json"
 
@@ -32,109 +32,125 @@ class Net:
     for another machine has all of this, and refuses calls.
     """
 
-    def __init__(
-        self,
-        session: Program,
-        folder: Path,
-        stages: Mapping[str, Graph],
-        report: Report,
-        keep: tempfile.TemporaryDirectory[str] | None = None,
-    ) -> None:
-        self.session, self.folder, self.stages = session, folder, MappingProxyType(dict(stages))
+    def __init__(self, session: Program, stages: Mapping[str, Graph], report: Report) -> None:
+        self.session, self.stages = session, MappingProxyType(dict(stages))
         self._report = report
-        self._keep = keep  # an artifact that is not saved yet lives as long as the net
 
     def __call__(self, *inputs: Any) -> Any:
-        """Outputs as float32 of float inputs (arrays or tensors), quantized at the border.
+        """Run the program on float inputs: arrays or tensors in order, or one mapping from names.
 
-        One output comes as an array, several as a tuple.
-        Errors: DataError for inputs of another number, shape or kind; ArtifactError when the
+        Inputs are quantized and outputs dequantized to float32. One output is an array, several
+        are a tuple.
+        Errors: DataError for inputs of another number, name, shape or kind; ArtifactError when the
         program is for another machine.
         """
+        arrays = self._in_order(inputs)
         with translated():
-            return self.session(*(_array(x) for x in inputs))
+            return self.session(*arrays)
 
     def run_integer(self, *inputs: Any) -> Any:
-        """Stored integers of the outputs, of stored integers of the inputs: the core alone."""
+        """Run the integer core alone: stored integers in, as __call__ takes them, and out."""
+        arrays = self._in_order(inputs)
         with translated():
-            outputs = self.session.run_integer(*(_array(x) for x in inputs))
+            outputs = self.session.run_integer(*arrays)
         return outputs[0] if len(outputs) == 1 else outputs
 
+    def _in_order(self, inputs: tuple[Any, ...]) -> list[Array]:
+        """The inputs of a call as arrays, those of a mapping in the program's order."""
+        if len(inputs) == 1 and isinstance(inputs[0], Mapping):
+            inputs = in_order(inputs[0], [port.name for port in self.session.inputs], self.name)
+        return [_array(x) for x in inputs]
+
+    @property
+    def name(self) -> str:
+        """The name of the program."""
+        return self._report.name
+
     def report(self) -> Report:
-        """What was compiled, and how well: per op, worst SQNR first."""
+        """The report: every op with its bits, kernel, bytes, MACs, SQNR and time."""
         return self._report
 
-    def save(self, path: str | Path) -> Path:
-        """Write the whole artifact to the folder `path`, whole or not at all.
+    @property
+    def sha256(self) -> str:
+        """The hash of the artifact, which `qir.load(path, sha256=...)` compares."""
+        return self.session.sha256
 
-        Errors: ArtifactError when it cannot be written.
+    def save(self, path: str | Path) -> Path:
+        """Write the artifact that was compiled or loaded to the folder `path`, or write nothing.
+
+        An artifact that is there is replaced; anything else is left as it is.
+        Errors: ArtifactError when it cannot be written, or something else is there.
         """
-        with translated():
-            loaded = runtime.read(self.folder)  # checked once more before it is handed on
+        loaded = self.session.loaded
         manifest = {format.MANIFEST: format.sealed(loaded.manifest)}
-        return write_folder(Path(path), {**loaded.files, **manifest})
+        return write_folder(path, {**loaded.files, **manifest})
+
+    def close(self) -> None:
+        """Give back the threads of a net that was loaded with some; calls run alone after it."""
+        self.session.close()
 
     def __repr__(self) -> str:
-        return f"<qir.Net {self._report.name} for {self._report.target}>"
+        return f"<qir.Net {self.name} for {self._report.target}>"
+
+    def _repr_html_(self) -> str:
+        """The report's page, as a notebook shows it."""
+        return self._report._repr_html_()
 
 
 def load(
-    path: str | Path, threads: int = 1, emulate: bool = False, variant: str | None = None
+    path: str | Path,
+    threads: int = 1,
+    emulate: bool = False,
+    variant: str | None = None,
+    sha256: str | None = None,
 ) -> Net:
     """The artifact in the folder `path`, every file of it checked, ready to run.
 
+    An artifact is a program: load what you trust. `sha256`: the hash it must have, as `Net.sha256`
+    said when it was made; the hashes within find damage, this one another artifact in its place.
     `emulate`: run it under an emulator of the machine it was made for. `variant`: of an artifact
     for several machines, the one whose code runs in place of the best.
-    Errors: ArtifactError when it is damaged, incomplete, or not for this machine.
+    Errors: ArtifactError when it is damaged, incomplete, another one, or not for this machine;
+    DataError for arguments out of range.
     """
     with translated():
-        loaded = runtime.read(path)
+        loaded = runtime.read(path, sha256)
         session = runtime.opened(loaded, threads, emulate, variant)
-    return _net(Path(path), loaded, session)
+    return _net(path, session)
 
 
 def look(path: str | Path) -> Net:
-    """The artifact in the folder `path`, to look into: one for another machine is welcome.
+    """The artifact in the folder `path`, to look into: none of its code runs, calls are refused.
 
     Errors: ArtifactError when it is damaged or incomplete.
     """
     with translated():
-        loaded = runtime.read(path)
-    return _net(Path(path), loaded, _session(loaded))
+        program = Program(runtime.read(path))
+    return _net(path, program)
 
 
-def made(
-    folder: Path,
-    stages: Mapping[str, Graph],
-    report: Report,
-    home: tempfile.TemporaryDirectory[str],
-) -> Net:
-    """The net of an artifact just written; `home` keeps its folder until the net is gone."""
+def compiled(files: Mapping[str, bytes], stages: Mapping[str, Graph], report: Report) -> Net:
+    """The net of an artifact that was just built, ready to run where this machine can."""
     with translated():
-        session = _session(runtime.read(folder))
-    return Net(session, folder, stages, report, home)
-
-
-def _session(loaded: Loaded) -> Program:
-    """Ready to run where this machine can."""
-    with translated():
+        loaded = runtime.from_files(files)
         try:
-            return runtime.opened(loaded)
+            session = runtime.opened(loaded)
         except runtime.MachineError:
-            return Program(loaded)
+            session = Program(loaded)
+    return Net(session, stages, report)
 
 
-def _net(path: Path, loaded: Loaded, session: Program) -> Net:
+def _net(path: str | Path, session: Program) -> Net:
+    files, graph_file = session.loaded.files, session.manifest["graph"]
     try:
-        source = loaded.files[loaded.manifest["graph"]].decode()
-        packed = loaded.files[loaded.manifest["graph"] + ".npz"]
-        graph = parse(source, unpacked(packed, str(path)))
-        report = Report.from_json(loaded.files[REPORT].decode())
-    except (KeyError, UnicodeDecodeError) as e:
-        raise ArtifactError(
-            f"artifact {path}: {e} is missing or damaged, a whole one is needed"
-        ) from e
-    return Net(session, path, {graph.stage: graph}, report)
+        source, constants = bytes(files[graph_file]).decode(), files[f"{graph_file}.npz"]
+        report = Report.from_json(bytes(files[REPORT]).decode())
+    except KeyError as e:
+        raise ArtifactError(f"artifact {path}: no {e.args[0]} in it, one is needed") from e
+    except UnicodeDecodeError as e:
+        raise ArtifactError(f"artifact {path}: a text in it is no UTF-8, UTF-8 is needed") from e
+    graph = parse(source, unpacked(bytes(constants), str(path)))
+    return Net(session, {graph.stage: graph}, report)
 
 
 @contextmanager
@@ -149,5 +165,14 @@ def translated() -> Iterator[None]:
 
 
 def _array(x: Any) -> Array:
-    """An array of what was given: torch tensors leave their graph."""
-    return np.asarray(x.detach().numpy() if hasattr(x, "detach") else x)
+    """An array of what was given: torch tensors leave their graph.
+
+    Errors: DataError for what is no array of numbers.
+    """
+    try:
+        return np.asarray(x.detach().numpy() if hasattr(x, "detach") else x)
+    except (TypeError, ValueError, RuntimeError) as e:
+        text = str(e).splitlines()[0]
+        raise DataError(
+            f"input: a {type(x).__name__} that is no array ({text}), one of numbers is needed"
+        ) from e

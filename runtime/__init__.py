@@ -32,13 +32,18 @@ def load(
     threads: int = 1,
     emulate: bool = False,
     variant: str | None = None,
+    sha256: str | None = None,
 ) -> Program:
     """The artifact in folder `path`, checked and ready to run.
 
-    `emulate`: run it under an emulator of the machine it was made for. `variant`: of an artifact
-    for several machines, the one whose code runs in place of the best.
+    An artifact is a program: load what you trust. Its hashes find damage; `sha256`, a hash that you
+    know from elsewhere, is what finds another artifact in its place. `emulate`: run it under an
+    emulator of the machine it was made for. `variant`: of an artifact for several machines, the
+    one whose code runs in place of the best.
+    Errors: ArtifactError for an artifact that is damaged, incomplete, another one, or cannot run
+    here; DataError for arguments out of range.
     """
-    return opened(read(path), threads, emulate, variant)
+    return opened(read(path, sha256), threads, emulate, variant)
 
 
 def opened(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import struct
 import subprocess
 import tempfile
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,9 @@ import numpy.typing as npt
 
 from .border import dequantized, quantized
 from .errors import ArtifactError, listed
+from .format import EMULATORS, Content, shown
 from .load import Loaded
+from .machine import word
 from .port import Array, Port
 from .program import Program
 
@@ -36,43 +40,61 @@ class Emulated(Program):
     """
 
     def __init__(
-        self, loaded: Loaded, seconds: float = SECONDS, variant: str | None = None
+        self,
+        loaded: Loaded,
+        seconds: float = SECONDS,
+        variant: str | None = None,
+        emulator: Sequence[str] | None = None,
     ) -> None:
-        """Errors: ArtifactError when the artifact holds no runner, or its emulator is missing."""
+        """`emulator`: the caller's own command; by default the manifest's, if it is a known one.
+
+        Errors: ArtifactError when the artifact holds no runner, or its emulator is not known or not
+        installed.
+        """
         super().__init__(loaded)
         self.seconds, runner = seconds, self.manifest["runner"]
-        target, emulator = self.manifest["target"]["name"], self.manifest["emulator"]
-        if runner is None or not emulator:
+        target = word(self.manifest["target"]["name"])
+        command = self._known_emulator() if emulator is None else emulator
+        if runner is None or not command:
             raise ArtifactError(
                 f"artifact {loaded.name}: made for {target} without a runner, one is needed to"
                 " emulate"
             )
-        if shutil.which(emulator[0]) is None:
+        if shutil.which(command[0]) is None:
             raise ArtifactError(
-                f"artifact {loaded.name}: {emulator[0]} is not installed, it is needed to emulate"
+                f"artifact {loaded.name}: {command[0]} is not installed, it is needed to emulate"
                 f" {target}",
-                f"apt-get install {package(emulator[0])}",
+                f"apt-get install {package(command[0])}",
             )
-        self._home = tempfile.TemporaryDirectory(prefix="qir-")  # lives as long as this object
-        file = Path(self._home.name) / "runner"
-        file.write_bytes(loaded.files[runner])
-        file.chmod(0o700)
-        self._command = [*emulator, str(file)]
+        self._command = [*command, str(self._written(loaded.files[runner]))]
         self._variant = variant
         self._chosen = [] if variant is None else [str(self._number(variant))]
+
+    def _known_emulator(self) -> tuple[str, ...]:
+        """The manifest's. Errors: ArtifactError for a command that the runtime does not know."""
+        command = tuple(self.manifest["emulator"])
+        if command and command not in EMULATORS:
+            raise ArtifactError(
+                f"artifact {self.loaded.name}: its emulator is {shown(' '.join(command))}, one that"
+                " the runtime knows is needed",
+                "runtime.Emulated(loaded, emulator=[...]) runs a command of your own",
+            )
+        return command
 
     @property
     def variant(self) -> str | None:
         if self.variants and self._variant is None:
-            (number,) = struct.unpack("<i", self._ask(b"", ["which"]))
+            number = int.from_bytes(self._ask(b"", ["which"]), "little", signed=True)
+            if not 0 <= number < len(self.variants):
+                raise self._fault(f"chose variant {number}, one of {len(self.variants)} is needed")
             self._variant = self.variants[number]
         return self._variant
 
     def __call__(self, *reals: npt.ArrayLike) -> Any:
         self._count(reals)
         pairs = zip(self.inputs, reals, strict=True)
-        (found,) = self._run([[_border(port, x) for port, x in pairs]])
-        y = tuple(dequantized(port, q) for port, q in zip(self.outputs, found, strict=True))
+        (stored,) = self._run([[_border(port, x) for port, x in pairs]])
+        y = tuple(dequantized(port, q) for port, q in zip(self.outputs, stored, strict=True))
         return y[0] if len(y) == 1 else y
 
     def run_many(self, cases: Sequence[Sequence[npt.ArrayLike]]) -> list[tuple[Array, ...]]:
@@ -87,7 +109,7 @@ class Emulated(Program):
         parts = [struct.pack("<I", len(cases))]
         parts += [port.written(x) for case in cases for port, x in
                   zip(self.inputs, case, strict=True)]  # fmt: skip
-        content, at, found = self._ask(b"".join(parts), self._chosen), 0, []
+        content, at, results = self._ask(b"".join(parts), self._chosen), 0, []
         needed = len(cases) * sum(port.size_bytes for port in self.outputs)
         if len(content) != needed:
             raise self._fault(f"gave {len(content)} bytes, {needed} are needed")
@@ -96,13 +118,13 @@ class Emulated(Program):
             for port in self.outputs:
                 outputs.append(port.read(content, at))
                 at += port.size_bytes
-            found.append(tuple(outputs))
-        return found
+            results.append(tuple(outputs))
+        return results
 
-    def _ask(self, given: bytes, arguments: Sequence[str]) -> bytes:
+    def _ask(self, content: bytes, arguments: Sequence[str]) -> bytes:
         command = [*self._command, *arguments]
         try:
-            done = subprocess.run(command, input=given, capture_output=True, timeout=self.seconds)
+            done = subprocess.run(command, input=content, capture_output=True, timeout=self.seconds)
         except subprocess.TimeoutExpired as e:
             raise self._fault(f"ran over {self.seconds:g} s, an end is needed") from e
         except OSError as e:
@@ -119,8 +141,35 @@ class Emulated(Program):
             listed(f"artifact {self.loaded.name}: its runner under {self._command[0]} {what}", said)
         )
 
+    def _written(self, runner: Content) -> Path:
+        """The runner as a file that lives as long as this object, and is this process's to remove.
+
+        Errors: ArtifactError when it cannot be written.
+        """
+        try:
+            folder = Path(tempfile.mkdtemp(prefix="qir-"))
+            self._remove = weakref.finalize(self, _remove, folder, os.getpid())
+            file = folder / "runner"
+            file.write_bytes(runner)
+            file.chmod(0o700)
+        except OSError as e:
+            raise self._cannot_write(e) from e
+        return file
+
+    def _cannot_write(self, e: OSError) -> ArtifactError:
+        return ArtifactError(
+            f"artifact {self.loaded.name}: its runner cannot be written to a temporary file"
+            f" ({e.strerror}), room and permission are needed"
+        )
+
     def close(self) -> None:
-        self._home.cleanup()
+        self._remove()
+
+
+def _remove(folder: Path, process: int) -> None:
+    """By the process that made it; a forked child leaves it to its parent."""
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def package(emulator: str) -> str:

@@ -2,52 +2,71 @@
 
 from __future__ import annotations
 
-import _ctypes
-import ctypes
 import os
-import platform
-import sys
-import tempfile
-import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from . import format
-from .errors import ArtifactError, MachineError, listed
+from . import format, schema
+from .errors import ArtifactError, DataError, listed
+from .files import Folder
+from .memory import shared
 
-Function = Callable[..., Any]
+READS = 5  # of a folder that others replace meanwhile
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """An artifact whose manifest, files and machine are right.
+    """An artifact whose manifest and files are right.
 
-    `files`: the bytes of each file by name.
+    `files`: the bytes of each file by name; weights lie at an aligned address.
     """
 
     manifest: format.Manifest
-    files: Mapping[str, bytes]
+    files: Mapping[str, format.Content]
 
     @property
     def name(self) -> str:
         return str(self.manifest["name"])
 
+    @property
+    def sha256(self) -> str:
+        """Of the manifest, and with the hashes in it of every file."""
+        return str(self.manifest["sha256"])
 
-def read(path: str | os.PathLike[str]) -> Loaded:
-    """The artifact in the folder `path`.
 
-    Errors: ArtifactError for anything missing, changed, or of another version.
+def read(path: str | os.PathLike[str], sha256: str | None = None) -> Loaded:
+    """The artifact in the folder `path`; none of its code is run.
+
+    `sha256`: what its manifest's hash must be.
+    Errors: ArtifactError for anything missing, changed, or of another version; DataError for a
+    `sha256` that is none.
     """
-    folder = Path(path)
-    content = _file(folder, format.MANIFEST)
-    manifest = _manifest(str(folder), content)
-    files = {name: _file(folder, name, entry["bytes"]) for name, entry in manifest["files"].items()}
-    return _checked(str(folder), manifest, files)
+    if sha256 is not None and not (isinstance(sha256, str) and schema.is_hash(sha256.lower())):
+        raise DataError(f"sha256: {format.shown(sha256)}, 64 hexadecimal digits are needed")
+    for _ in range(READS - 1):
+        with Folder(path) as folder:
+            try:
+                return _read(folder, sha256)
+            except ArtifactError:
+                if not folder.was_replaced:
+                    raise
+    with Folder(path) as folder:
+        return _read(folder, sha256)
 
 
-def from_files(files: Mapping[str, bytes]) -> Loaded:
+def _read(folder: Folder, sha256: str | None) -> Loaded:
+    content = folder.read(format.MANIFEST, most=format.MOST_MANIFEST_BYTES)
+    manifest = _manifest(folder.path, content)
+    if sha256 is not None and manifest["sha256"] != sha256.lower():
+        raise ArtifactError(
+            f"{folder.path}: its hash is {manifest['sha256']}, {sha256} is needed",
+            "it is another artifact than the one whose hash was given",
+        )
+    files = {name: folder.read(name, entry["bytes"]) for name, entry in manifest["files"].items()}
+    return _checked(folder.path, manifest, files)
+
+
+def from_files(files: Mapping[str, format.Content]) -> Loaded:
     """The artifact of these files, manifest.json among them: not yet on disk."""
     if format.MANIFEST not in files:
         raise ArtifactError(
@@ -59,135 +78,34 @@ def from_files(files: Mapping[str, bytes]) -> Loaded:
     return _checked("artifact", manifest, {name: files[name] for name in manifest["files"]})
 
 
-def _manifest(where: str, content: bytes) -> format.Manifest:
+def _manifest(where: str, content: format.Content) -> format.Manifest:
     try:
         manifest = format.unsealed(content)
-    except ValueError as e:
-        raise ArtifactError(f"{where}: {format.MANIFEST} is unusable: {e}") from e
-    if found := list(format.faults(manifest)):
-        raise ArtifactError(listed(f"{where}: {format.MANIFEST} describes no artifact", found))
+    except (ValueError, MemoryError) as e:
+        why = str(e) or "out of memory"
+        raise ArtifactError(f"{where}: {format.MANIFEST} is unusable: {why}") from e
+    if faults := list(schema.faults(manifest)):
+        raise ArtifactError(listed(f"{where}: {format.MANIFEST} describes no artifact", faults))
     return manifest
 
 
-def _file(folder: Path, name: str, size: int | None = None) -> bytes:
-    """The whole content, at most one byte more than `size`."""
-    limit = format.MOST_MANIFEST_BYTES if size is None else size
-    try:
-        with (folder / name).open("rb") as f:
-            return f.read(limit + 1)
-    except OSError as e:
-        raise ArtifactError(
-            f"{folder / name}: cannot be read ({e.strerror}), the whole artifact is needed"
-        ) from e
-
-
-def _checked(where: str, manifest: format.Manifest, files: Mapping[str, bytes]) -> Loaded:
+def _checked(where: str, manifest: format.Manifest, files: Mapping[str, format.Content]) -> Loaded:
     wrong = []
     for name, entry in manifest["files"].items():
         content = files[name]
         if len(content) != entry["bytes"]:
-            wrong.append(f"{name}: {len(content)} bytes or more, {entry['bytes']} are needed")
-        elif (found := format.digest(content)) != entry["sha256"]:
+            wrong.append(f"{name}: {len(content)} bytes, {entry['bytes']} are needed")
+        elif (computed := format.digest(content)) != entry["sha256"]:
             wrong.append(
-                f"{name}: hash {found[:12]}, {entry['sha256'][:12]} is needed: it was changed"
+                f"{name}: hash {computed[:12]}, {entry['sha256'][:12]} is needed: it was changed"
             )
-    if len(files[manifest["weights"]]) != manifest["weights_bytes"]:
-        wrong.append(f"{manifest['weights']}: {len(files[manifest['weights']])} bytes, "
-                     f"{manifest['weights_bytes']} are needed")  # fmt: skip
     if wrong:
         raise ArtifactError(listed(f"{where}: files are damaged", wrong))
-    return Loaded(manifest, files)
-
-
-def cpu_flags() -> frozenset[str]:
-    """The CPU features the system reports."""
+    weights = manifest["weights"]
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return frozenset()
-    heads = ("flags", "Features", "isa")
-    return next(
-        (frozenset(line.split(":", 1)[1].split()) for line in lines if line.startswith(heads)),
-        frozenset(),
-    )
-
-
-def check_machine(loaded: Loaded) -> None:
-    """Errors: MachineError that says what the artifact needs and this machine lacks."""
-    target, where = loaded.manifest["target"], f"artifact {loaded.name}"
-    instead = "compile for target cpu on this machine"
-    if loaded.manifest["runner"] and (emulator := loaded.manifest["emulator"]):
-        instead = f"qir.load(..., emulate=True) or qir run --emulate runs it under {emulator[0]}"
-    here = (platform.machine(), sys.platform)
-    if (target["machine"], target["system"]) != here:
-        home = f" on {target['system']}" if target["system"] != "none" else ""
-        raise MachineError(
-            f"{where}: made for {target['machine']}{home}, this is {here[0]} on {here[1]}", instead
-        )
-    bits = ctypes.sizeof(ctypes.c_void_p) * 8
-    if target["pointer_bits"] != bits:
-        raise MachineError(
-            f"{where}: made for {target['pointer_bits']}-bit pointers, this process has {bits}"
-        )
-    have = cpu_flags()
-    if missing := [str(feature) for feature in target["needs"] if feature not in have]:
-        raise MachineError(
-            f"{where}: made for CPUs with {', '.join(missing)}, which this one lacks",
-            "compile for target cpu on this machine, or for one that needs less than"
-            f" {target['name']}",
-        )
-
-
-class Library:
-    """The native code of an artifact. Holding a function of it keeps it loaded."""
-
-    def __init__(self, loaded: Loaded) -> None:
-        """Errors: ArtifactError when this machine cannot run it, or it is no library."""
-        check_machine(loaded)
-        self.name = loaded.name
-        try:
-            self._library = _dlopen(loaded.name, loaded.files[loaded.manifest["library"]])
-        except OSError as e:
-            raise ArtifactError(f"artifact {self.name}: its library cannot be loaded ({e})") from e
-
-    def function(
-        self, entry: str, arguments: Sequence[Any], result: Any = ctypes.c_int
-    ) -> Function:
-        """NAME_`entry`, with the C types of its arguments and result."""
-        try:
-            # Taken as an attribute it would make a cycle, and the library would stay for long.
-            function = self._library[f"{self.name}_{entry}"]
-        except AttributeError as e:
-            raise ArtifactError(
-                f"artifact {self.name}: its library has no {self.name}_{entry}"
-            ) from e
-        function.argtypes, function.restype = list(arguments), result
-        return function
-
-
-def _dlopen(name: str, content: bytes) -> ctypes.CDLL:
-    """From memory where the system can, else from a file of our own: no one else can change it.
-
-    The library goes when nothing refers to it any more. Until then its handle stays open: the
-    loader knows libraries by path, and a number used again would find the old one.
-    """
-    if not hasattr(os, "memfd_create"):
-        with tempfile.TemporaryDirectory(prefix="qir-") as folder:
-            path = Path(folder) / name
-            path.write_bytes(content)
-            return ctypes.CDLL(str(path), mode=os.RTLD_NOW | os.RTLD_LOCAL)
-    handle = os.memfd_create(name)
-    try:
-        with os.fdopen(handle, "wb", closefd=False) as f:
-            f.write(content)
-        library = ctypes.CDLL(f"/proc/self/fd/{handle}", mode=os.RTLD_NOW | os.RTLD_LOCAL)
-    except BaseException:
-        os.close(handle)
-        raise
-    weakref.finalize(library, _unload, library._handle, handle).atexit = False
-    return library
-
-
-def _unload(library: int, handle: int) -> None:
-    _ctypes.dlclose(library)
-    os.close(handle)
+        in_place = shared(files[weights], manifest["files"][weights]["sha256"])
+    except MemoryError as e:
+        raise ArtifactError(
+            f"{where}: out of memory, {manifest['weights_bytes']} bytes of weights are needed"
+        ) from e
+    return Loaded(manifest, {**files, weights: in_place})

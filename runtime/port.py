@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import DataError
+from .format import Content
 
 Array = npt.NDArray[Any]
 REAL = np.dtype(np.float32)
@@ -88,7 +89,7 @@ class Port:
             )
         return np.require(a, REAL, ["C", "A"])
 
-    def read(self, content: bytes, at: int) -> Array:
+    def read(self, content: Content, at: int) -> Array:
         """The stored integers that lie, little endian, in `content` from `at`."""
         flat = np.frombuffer(content, self.dtype.newbyteorder("<"), prod(self.shape), at)
         return flat.reshape(self.shape).astype(self.dtype)

@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import ArtifactError, DataError
-from .load import Loaded, check_machine
+from .format import shown
+from .load import Loaded
+from .machine import check_machine
 from .port import Array, Port
 
 
@@ -23,6 +25,11 @@ class Program:
         self.loaded, self.manifest = loaded, loaded.manifest
         self.inputs = tuple(Port.of(entry) for entry in self.manifest["inputs"])
         self.outputs = tuple(Port.of(entry) for entry in self.manifest["outputs"])
+
+    @property
+    def sha256(self) -> str:
+        """The hash that `load(..., sha256=)` takes."""
+        return self.loaded.sha256
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -93,8 +100,8 @@ class Program:
         if variant not in self.variants:
             have = ", ".join(self.variants) or "none"
             raise DataError(
-                f"artifact {self.loaded.name}: variant {variant!r}, one of those it has is needed:"
-                f" {have}"
+                f"artifact {self.loaded.name}: variant {shown(variant)}, one of those it has is"
+                f" needed: {have}"
             )
         return self.variants.index(variant)
 
@@ -112,7 +119,10 @@ class Program:
 
     def _refusal(self) -> ArtifactError:
         try:
-            check_machine(self.loaded)
+            check_machine(self.manifest)
         except ArtifactError as e:
             return e
-        return ArtifactError(f"artifact {self.loaded.name}: opened to look into it, not to run it")
+        return ArtifactError(
+            f"artifact {self.loaded.name}: opened to look into it, not to run it",
+            "qir.load opens it to run",
+        )

@@ -17,6 +17,7 @@ from qir.ir.ops import (
     Requantize,
     ScaleGroups,
 )
+from qir.ir.ranges import extremes_of, range_of
 from qir.ir.types import I4, I8, I16, I32, U4, U8, Array, Int, Quant, Tensor, integer_of
 
 CHANNELS = (1, 2, 3, 4, 5, 8, 13, 16, 17, 24, 32, 33, 48, 64, 70)
@@ -85,20 +86,10 @@ class Grower:
         named = type(op)(**{**vars(op), "names": ("probe",)})
         if list(named.faults()):
             raise Unfit
-        if isinstance(op, Constant):
-            known: Any = op.value.array
-        elif isinstance(op, ScaleGroups):  # contractions need the very elements of weights
-            known = named.evaluate(*(self.known[v.name] for v in op.operands))
-        else:
-            args = op.unpack(tuple(self.known[v.name] for v in op.operands))
-            known = named.bound(*args)
-            kept = integer_of(size.elem)
-            assert kept is not None
-            low, high = known.whole
-            if not all(e.fits for e in named.extremes(*args)) or low < kept.min or high > kept.max:
-                raise Unfit
+        if not all(e.fits for e in extremes_of(range_of(named, self.known))):
+            raise Unfit
         value = self.builder.add(op)
-        self.known[value.name] = known
+        self.known[value.name] = self.known.pop("probe")
         if not isinstance(op, Constant | ScaleGroups):
             self.values.append(value)
         return value

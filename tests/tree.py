@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import sys
+import tomllib
 from pathlib import Path
 from typing import Any
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # comes with pytest there
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = {  # longest name first: qir/ is searched for what the others do not hold

@@ -1,106 +1,267 @@
-"""Writes a folder whole or not at all, whatever happens meanwhile."""
+"""Writes the folder of an artifact whole or not at all, and over nothing but an artifact."""
 
 from __future__ import annotations
 
 import ctypes
+import errno
+import fcntl
 import os
-import shutil
-import tempfile
-from collections.abc import Mapping
+import secrets
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from qir.ir.errors import ArtifactError
-from qir.runtime.format import MANIFEST
+from qir.runtime import format
 
 EXCHANGE = 2  # RENAME_EXCHANGE of renameat2
 HERE = -100  # AT_FDCWD
+PREFIX = ".qir-saving-"  # of folders that are being written; short, whatever the artifact's name
+TRIES = 100  # of one rename, while others save to the same path
+SHOWN = 3  # names of what is in the way
 
 
-def write_folder(path: Path, files: Mapping[str, bytes]) -> Path:
-    """Put `files` into the folder `path`: first beside it, then in its place by one rename.
+def write_folder(path: str | os.PathLike[str], files: Mapping[str, format.Content]) -> Path:
+    """Put `files`, manifest.json among them, into the folder `path` by one rename.
 
-    Killed at any moment it leaves the old folder (or none) or the new one, and perhaps a folder
-    `.NAME.saving-...` beside it, which the next call removes.
-    Errors: ArtifactError when the system refuses, or when `path` is there and is no artifact.
+    An artifact that is there is replaced, anything else is left as it is. Killed at any moment it
+    leaves the old artifact (or none) or the new one, and perhaps a folder `.qir-saving-...` beside
+    it, which the next call removes. The umask holds.
+    Errors: ArtifactError when the system refuses, or when something else is at `path`.
     """
-    path = Path.cwd() / path
-    if path.exists() and not (path / MANIFEST).is_file():
+    try:
+        place = _place(path)
+        check_free(place)
+        with _folders(place.parent):
+            _remove_stale(place.parent)
+            with _temporary(place.parent) as temporary:
+                for name in sorted(files, key=lambda name: name != format.MANIFEST):
+                    _write(temporary / name, files[name])
+                _sync(temporary)
+                _put(temporary, place)
+                _sync(place.parent)
+    except (OSError, ValueError) as e:
         raise ArtifactError(
-            f"{path}: exists and is no artifact, a free path or an artifact to replace is needed"
+            f"{_printable(path)}: cannot be written ({_why(e)}), room and permission are needed"
+        ) from e
+    return place
+
+
+def check_free(path: str | os.PathLike[str]) -> None:
+    """Errors: ArtifactError when something is at `path` that an artifact may not replace."""
+    try:
+        why = _obstacle(_place(path))
+    except (OSError, ValueError) as e:
+        why = f"cannot be looked at ({_why(e)})"
+    if why is not None:
+        raise ArtifactError(
+            f"{_printable(path)}: {why}, a free path or an artifact to replace is needed",
+            "-o of qir compile, or the path of save, names another",
         )
-    prefix = f".{path.name}.saving-"
+
+
+def _why(e: OSError | ValueError) -> object:
+    return (e.strerror if isinstance(e, OSError) else None) or e
+
+
+def _place(path: str | os.PathLike[str]) -> Path:
+    """The absolute path; of its last part no link is followed."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise ArtifactError(f"path: a {type(path).__name__} was given, a path is needed")
+    given = Path.cwd() / path
+    if given.name in ("", ".."):
+        return Path(os.path.realpath(given))
+    return Path(os.path.realpath(given.parent)) / given.name
+
+
+def _printable(path: object) -> str:
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(path))
+
+
+def _obstacle(folder: Path) -> str | None:
+    """Why the folder is no artifact that may be replaced; None when it is one, or nothing is there.
+
+    An artifact is a folder with a manifest of ours and no other file than those that it lists.
+    """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_stale(path.parent, prefix)
-        temporary = Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=path.parent))
-    except OSError as e:
-        raise ArtifactError(
-            f"{path}: cannot be written ({e.strerror}), room and permission are needed"
-        ) from e
+        status = folder.lstat()
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISDIR(status.st_mode):
+        return "is a link" if stat.S_ISLNK(status.st_mode) else "is no folder"
+    if os.path.ismount(folder):
+        return "is a mount point"
+    if not status.st_mode & stat.S_IWUSR:
+        return "is read-only"
+    manifest = _manifest(folder)
+    if manifest is None:
+        return "exists and is no artifact"
+    listed = manifest.get("files", {})
+    known = {format.MANIFEST, *(listed if isinstance(listed, dict) else ())}
+    with os.scandir(folder) as entries:
+        foreign = sorted(
+            e.name for e in entries if e.name not in known or not e.is_file(follow_symlinks=False)
+        )
+    if not foreign:
+        return None
+    names = ", ".join(_printable(name) for name in foreign[:SHOWN])
+    more = f" and {len(foreign) - SHOWN} more" if len(foreign) > SHOWN else ""
+    return f"holds {names}{more} beside its artifact"
+
+
+def _manifest(folder: Path) -> format.Manifest | None:
+    """The manifest in a folder, of any version of ours, intact or not; None when there is none."""
+    file = folder / format.MANIFEST
     try:
-        for name, content in files.items():
-            _write(temporary / name, content)
-        temporary.chmod(0o755)
-        _sync(temporary)
-        _put(temporary, path)
-        _sync(path.parent)
-    except OSError as e:
-        raise ArtifactError(
-            f"{path}: cannot be written ({e.strerror}), room and permission are needed"
-        ) from e
+        if not stat.S_ISREG(file.lstat().st_mode):
+            return None
+        with file.open("rb") as f:
+            manifest = format.parsed(f.read(format.MOST_MANIFEST_BYTES + 1))
+    except (FileNotFoundError, ValueError):
+        return None
+    return manifest if manifest.get("format") == format.FORMAT else None
+
+
+@contextmanager
+def _folders(parent: Path) -> Iterator[None]:
+    """The folder `parent`, made with those above it; on an error the new ones are removed."""
+    missing = [p for p in (parent, *parent.parents) if not p.exists()]
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        with suppress(OSError):
+            for folder in missing:
+                folder.rmdir()
+        raise
+
+
+@contextmanager
+def _temporary(parent: Path) -> Iterator[Path]:
+    """A new folder, locked as long as this process lives; at the end it is removed if it is there.
+
+    What is in it then: what was written, or the artifact that was replaced.
+    """
+    while True:
+        folder = parent / f"{PREFIX}{secrets.token_hex(8)}"
+        folder.mkdir()
+        try:
+            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            continue  # another process took it for one that a killed process left
+        except OSError:
+            folder.rmdir()
+            raise
+        if _lock(handle, folder):
+            break
+        os.close(handle)
+    try:
+        yield folder
     finally:
-        shutil.rmtree(
-            temporary, ignore_errors=True
-        )  # what is left there: nothing, or the old artifact
-    return path
+        with suppress(OSError):
+            _remove(folder)
+        os.close(handle)
 
 
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as f:
+def _lock(handle: int, folder: Path) -> bool:
+    """Take the lock of an open folder; False when another process has it, or removed the folder.
+
+    Where the file system has no locks nobody removes what others left.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    try:
+        return os.path.samestat(os.fstat(handle), folder.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _remove_stale(parent: Path) -> None:
+    """Remove the folders that killed processes left; those of living ones are locked."""
+    with os.scandir(parent) as entries:
+        names = [e.name for e in entries if e.name.startswith(PREFIX)]
+    for name in names:
+        with suppress(OSError):
+            handle = os.open(parent / name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _is_ours(parent / name):
+                    _remove(parent / name)
+            finally:
+                os.close(handle)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether all in it was written here: an artifact's files, or its manifest in part."""
+    names = {file.name for file in folder.iterdir()}
+    return names <= {format.MANIFEST} or _obstacle(folder) is None
+
+
+def _remove(folder: Path) -> None:
+    """The folder and the files in it, the manifest last: until then it says whose they are."""
+    for file in sorted(folder.iterdir(), key=lambda file: file.name == format.MANIFEST):
+        file.unlink()
+    folder.rmdir()
+
+
+def _write(file: Path, content: format.Content) -> None:
+    with file.open("xb") as f:
         f.write(content)
         f.flush()
         os.fsync(f.fileno())
 
 
 def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    """Have the names in the folder on disk, where the file system can."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _put(temporary: Path, path: Path) -> None:
     """Rename into place; an artifact there changes places with it at once where the system can."""
-    if not path.exists():
-        temporary.rename(path)
+    for _ in range(TRIES):
+        try:
+            if not os.path.lexists(path):
+                temporary.rename(path)
+                return
+            check_free(path)
+            _exchange(temporary, path)
+        except FileNotFoundError:
+            continue  # another process took it away meanwhile
+        except OSError as e:
+            if e.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                continue  # another process put something there meanwhile
+            raise
+        if _obstacle(temporary) is not None:  # changed between the look and the exchange
+            _exchange(temporary, path)
+            check_free(path)
         return
+    raise OSError(errno.EBUSY, "others save to it all the time")
+
+
+def _exchange(a: Path, b: Path) -> None:
+    """Two folders change places: at once where the system can, else by three renames."""
     libc = ctypes.CDLL(None, use_errno=True)
     exchange = getattr(libc, "renameat2", None)
-    if (
-        exchange is not None
-        and exchange(HERE, os.fsencode(temporary), HERE, os.fsencode(path), EXCHANGE) == 0
-    ):
-        return
-    old = temporary.with_name(temporary.name + "-old")
-    path.rename(old)
-    temporary.rename(path)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _remove_stale(parent: Path, prefix: str) -> None:
-    """Folders that a killed process left; those of living ones stay."""
-    for found in parent.glob(f"{prefix}*"):
-        owner = found.name.removeprefix(prefix).split("-")[0]
-        if owner.isdigit() and not _lives(int(owner)):
-            shutil.rmtree(found, ignore_errors=True)
-
-
-def _lives(process: int) -> bool:
+    if exchange is not None:
+        if exchange(HERE, os.fsencode(a), HERE, os.fsencode(b), EXCHANGE) == 0:
+            return
+        if (number := ctypes.get_errno()) not in (errno.ENOSYS, errno.EINVAL):
+            raise OSError(number, os.strerror(number))
+    between = a.with_name(f"{a.name}-old")
+    b.rename(between)
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
+        a.rename(b)
     except OSError:
-        return True
-    return True
+        between.rename(b)
+        raise
+    between.rename(a)

@@ -32,6 +32,10 @@ KEYWORDS = frozenset((
 ))  # fmt: skip
 
 
+SIZES = 9
+"""Numbers in NAME_sizes, beside the count and the bytes of each input and output."""
+
+
 def identifier(name: str) -> str:
     """`name` as a C identifier."""
     plain = re.sub(r"\W", "_", name, flags=re.ASCII)
@@ -42,7 +46,7 @@ def identifier(name: str) -> str:
 
 def exports(program: Program, target: Target) -> tuple[str, ...]:
     """The functions that a shared library shows."""
-    hosted = ("profile", "pool_start", "pool_stop") if target.is_hosted else ()
+    hosted = ("sizes", "profile", "pool_start", "pool_stop") if target.is_hosted else ()
     chosen = ("variant", "use_variant") if target.variants else ()
     names = [f"{program.name}_{name}" for name in ("run", "run_float", *chosen, *hosted)]
     return (*names, *border.functions(program))
@@ -102,6 +106,8 @@ def entry(programs: Sequence[Program], texts: Mapping[str, str]) -> str:
             _step(p, i, s, texts) for p in programs for i, s in enumerate(p.steps)
         ),
         STEPS=dispatch.steps(programs),
+        COUNT=SIZES + len(program.inputs) + len(program.outputs),
+        SIZES=", ".join(str(size_bytes(v)) for v in (*program.inputs, *program.outputs)),
     )
 
 
@@ -118,11 +124,12 @@ def _step(program: Program, number: int, step: Step, texts: Mapping[str, str]) -
     )
     place = f" ({step.loc.source})" if step.loc.source else ""
     machine = f"{program.variant}, " if program.variant else ""
-    name, parameters = step_name(program, number), "const void *context, int32_t begin, int32_t end"
+    name = step_name(program, number)
+    parameters = "const void *context, int32_t begin, int32_t end, int32_t thread"
     return (
         f"{comment(f'{machine}{number}: {step.title}{place}')}\n"
         f"static void {name}({parameters}) {{\n"
-        f"    const struct call *c = context;\n"
+        f"    const struct call *c = context;\n    (void)thread;\n"
         f"    {called}(\n{arguments}        begin, end);\n}}"
     )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qir.backends.kernels.contraction.spec import Array
+from qir.backends.kernels.plane import check_indices
 
 ALIGNMENT = 64
 TAIL = 128  # bytes that may be read, and are there, after the last array
@@ -15,9 +16,19 @@ TAIL = 128  # bytes that may be read, and are there, after the last array
 
 @dataclass(frozen=True)
 class Fields:
-    """(name, dtype, count) of each array, in order; little endian."""
+    """(name, dtype, count) of each array, in order; little endian.
+
+    Errors: ValueError for a block that is too large for 32-bit indices.
+    """
 
     entries: tuple[tuple[str, str, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        check_indices("constants: bytes of the block", self.size_bytes)
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(_padded(np.dtype(dtype).itemsize * count) for _, dtype, count in self.entries)
 
     def __add__(self, other: Fields) -> Fields:
         return Fields(self.entries + other.entries)

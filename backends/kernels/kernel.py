@@ -14,6 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from qir.backends.kernels.plane import check_indices
+
 
 class Code(Protocol):
     """Everything the machine code depends on; frozen and hashable: equal ones are built once."""
@@ -33,6 +35,9 @@ class Kernel:
 
     code: Code
     constants: bytes = b""
+
+    def __post_init__(self) -> None:
+        check_indices(f"{type(self.code).__name__}: units of work", self.code.units)
 
     @property
     def units(self) -> int:

@@ -24,7 +24,7 @@ from qir.backends.kernels.contraction.spec import Array
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, vector_bytes
 from qir.backends.kernels.nest import GRAIN, Nest, nest, turned
-from qir.backends.kernels.plane import BYTES, RANGE, Plane
+from qir.backends.kernels.plane import BYTES, RANGE, Plane, check_indices
 from qir.backends.kernels.view import View
 
 SHUFFLED = 16  # bytes of the vectors that are shuffled: every machine does that in registers
@@ -189,6 +189,7 @@ def frame(
     head = top * p.pitch_y + left * p.pitch_x
     last = head + (p.height - 1) * p.pitch_y + p.width * p.pitch_x
     tail = bottom * p.pitch_y + right * p.pitch_x
+    check_indices("frame: elements of the plane", (p.batch - 1) * p.pitch_n + last + tail)
     return Kernel(FrameCode(
         BYTES[p.dtype], p.batch, p.pitch_n, head, head + p.width * p.pitch_x, p.height - 1, between,
         p.pitch_y, last, tail, value, vector_bytes(features),
@@ -203,7 +204,7 @@ def gather(offsets: Sequence[Array | int], dtype: str, y: View, features: frozen
             f"gather: {len(offsets)} offsets of {dtype}, y is {y.dtype} of rank {rank};"
             " they must agree"
         )
-    base, steps, tables = 0, [0] * rank, {}
+    base, steps, tables, reach = 0, [0] * rank, {}, 1
     for axis, (entry, size) in enumerate(zip(offsets, y.shape, strict=True)):
         table = np.asarray(entry, np.int64)
         if table.ndim == 0:
@@ -212,14 +213,14 @@ def gather(offsets: Sequence[Array | int], dtype: str, y: View, features: frozen
             raise ValueError(
                 f"gather: {list(table.shape)} offsets on axis {axis}, [{size}] are needed"
             )
+        reach += int(np.abs(table).max())
         differences = set(np.diff(table).tolist())
         if len(differences) <= 1:  # evenly spaced: a stride
             base, steps[axis] = base + int(table[0]), differences.pop() if differences else 0
         else:
             tables[axis] = table
+    check_indices("gather: elements from the first to the last of x", reach)
     flat = np.concatenate([*tables.values(), np.zeros(1, np.int64)])
-    if np.abs(flat).max() >= 2**31:
-        raise ValueError(f"gather: an offset of {int(np.abs(flat).max())}, under 2**31 is needed")
     # A stride of 1 in an index marks its axis: axes with tables merge with no other.
     index = [[int(a == axis) for a in range(rank)] for axis in tables]
     loops = nest(y.shape, [*index, steps, y.strides], grain=4 * GRAIN // y.item)

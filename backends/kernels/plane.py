@@ -14,12 +14,23 @@ RANGE = {
 }
 
 
+INDICES = 2**31
+"""Kernels index with int32: elements of a tensor, bytes of a constants block, units of work."""
+
+
+def check_indices(what: str, count: int) -> None:
+    """Errors: ValueError where int32 cannot index so many."""
+    if count >= INDICES:
+        raise ValueError(f"{what}: {count}, fewer than 2**31 are needed for 32-bit indices")
+
+
 @dataclass(frozen=True)
 class Plane:
     """An (N, H, W, C) activation whose channels are adjacent; pitches count elements.
 
     Element (n, y, x, c) is at `n * pitch_n + y * pitch_y + x * pitch_x + c` from the pointer that a
     kernel is given: the inside of a larger, padded plane is a Plane with larger pitches.
+    Errors: ValueError when the sizes do not make a plane, or are too large for 32-bit indices.
     """
 
     dtype: str
@@ -40,6 +51,7 @@ class Plane:
             raise ValueError(
                 f"plane: pitch_x is {self.pitch_x}, {self.channels} channels need more"
             )
+        check_indices("plane: elements from the first to the last", self.span)
 
     @classmethod
     def packed(cls, dtype: str, batch: int, height: int, width: int, channels: int) -> Plane:

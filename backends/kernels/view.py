@@ -7,7 +7,7 @@ from math import prod
 
 import numpy as np
 
-from qir.backends.kernels.plane import BYTES, Plane
+from qir.backends.kernels.plane import BYTES, Plane, check_indices
 
 
 def broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
@@ -22,7 +22,8 @@ def broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
 class View:
     """Element (i, j, ...) lies at i * strides[0] + j * strides[1] + ...; any strides, 0 too.
 
-    Errors: ValueError when dtype, shape and strides do not make a tensor.
+    Errors: ValueError when dtype, shape and strides do not make a tensor, or one that is too large
+    for 32-bit indices.
     """
 
     dtype: str
@@ -39,6 +40,9 @@ class View:
             )
         if min(self.shape, default=1) < 1:
             raise ValueError(f"view: shape is {list(self.shape)}, at least 1 each is needed")
+        ends = [(n - 1) * s for n, s in zip(self.shape, self.strides, strict=True)]
+        for reach in (sum(e for e in ends if e > 0), -sum(e for e in ends if e < 0)):
+            check_indices("view: elements from the first to the last", 1 + reach)
 
     @staticmethod
     def packed(dtype: str, shape: tuple[int, ...]) -> View:

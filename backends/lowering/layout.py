@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
+from qir.backends.kernels.plane import check_indices
 from qir.backends.lowering.fuse import Group, constants
 from qir.backends.lowering.in_place import overwritten
 from qir.backends.lowering.place import Place
@@ -32,6 +33,7 @@ class Root:
 
     `size` counts elements. With a `fill`, `whole` is all of it and `inner` the part that values
     occupy; what is around that part holds `fill`.
+    Errors: ValueError for more elements than kernels can index.
     """
 
     name: str
@@ -42,6 +44,9 @@ class Root:
     fill: int | None = None
     whole: Place | None = None
     inner: Place | None = None
+
+    def __post_init__(self) -> None:
+        check_indices(f"{self.name}: elements of {self.dtype}", self.size)
 
 
 @dataclass

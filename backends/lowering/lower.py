@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -61,15 +61,38 @@ def lower(
     context = Context(target, {}, constants(graph), value_bounds(graph), grouped=grouped(graph))
     sums = {g.result.name for g in groups if g.residual is not None and not target.is_hosted}
     while True:
-        layout = lay_out(graph, groups, sums)
+        layout = _laid_out(graph, groups, sums)
         external = frozenset(r.name for r in layout.roots.values() if r.kind in (INPUT, OUTPUT))
         placed = replace(context, places=layout.places, external=external)
         kept = weights or Weights(target.alignment)
         lowering = _Lowering(graph, placed, layout, name or graph.name, kept)
         program = lowering.run(groups)
         if not lowering.refused:
+            _check_memory(program, target)
             return program
         sums -= lowering.refused
+
+
+def _laid_out(graph: Graph, groups: Sequence[Group], in_place: Collection[str]) -> Layout:
+    try:
+        return lay_out(graph, groups, in_place)
+    except ValueError as e:
+        raise LowerError(
+            f"graph @{graph.name}: {e}", "a smaller batch, or the model cut in two, may fit"
+        ) from e
+
+
+def _check_memory(program: Program, target: Target) -> None:
+    """Errors: LowerError for more memory than the target's pointers reach."""
+    for what, size in (
+        ("weights", len(program.weights)),
+        ("workspace", program.workspace_bytes),
+    ):
+        if size >= 1 << (target.pointer_bits - 1):
+            raise LowerError(
+                f"program {program.name}: {what} of {size} bytes, fewer than"
+                f" 2**{target.pointer_bits - 1} are needed on {target}"
+            )
 
 
 @dataclass

@@ -35,7 +35,8 @@ def proofs(graph: Graph, claims: Sequence[Claim], kernels: Sequence[str]) -> dic
 def _room(claim: Claim) -> float:
     """Unused bits: 0 when the limit is reached."""
     low, high = claim.extreme.bounds.whole
-    return claim.extreme.bits - 1 - max(max(high, -low - 1, 0).bit_length(), 0)
+    kind = claim.extreme.kind
+    return kind.bits - kind.is_signed - max(high, -low - 1, 0).bit_length()
 
 
 def _claim(claim: Claim) -> dict[str, Any]:
@@ -45,6 +46,6 @@ def _claim(claim: Claim) -> dict[str, Any]:
         "what": claim.extreme.what,
         "low": low,
         "high": high,
-        "bits": claim.extreme.bits,
+        "bits": claim.extreme.kind.bits,
         "unused_bits": _room(claim),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from qir.backends.targets.toolchains import gnu, zig
+from qir.backends.targets.toolchains import HOST, gnu, zig
 from qir.ir.target import Target
 
 LINUX_NAMES = {"neon": "asimd", "dotprod": "asimddp", "i8mm": "i8mm"}
@@ -22,8 +22,8 @@ def aarch64(name: str, features: tuple[str, ...], about: str, *aliases: str) -> 
         needs=tuple(LINUX_NAMES[f] for f in every),
         machine="aarch64",
         system="linux",
-        vector_bits=128,
         toolchains=(
+            *HOST,
             zig("aarch64-linux-gnu.2.17"),
             gnu("aarch64-linux-gnu", "gcc-aarch64-linux-gnu libc6-dev-arm64-cross"),
         ),
@@ -33,7 +33,7 @@ def aarch64(name: str, features: tuple[str, ...], about: str, *aliases: str) -> 
     )
 
 
-def cortex_m(name: str, triple: str, vector_bits: int, about: str) -> Target:
+def cortex_m(name: str, triple: str, about: str) -> Target:
     """A Cortex-M with DSP instructions: an object, a static library and a header."""
     return Target(
         name=name,
@@ -43,7 +43,6 @@ def cortex_m(name: str, triple: str, vector_bits: int, about: str) -> Target:
         needs=(),
         machine=name,
         system="none",
-        vector_bits=vector_bits,
         toolchains=(
             zig("thumb-freestanding-eabihf", f"-mcpu={name.replace('-', '_')}"),
             gnu(
@@ -82,8 +81,8 @@ ARMV7 = Target(
     needs=("neon",),
     machine="armv7l",
     system="linux",
-    vector_bits=128,
     toolchains=(
+        *HOST,
         zig("arm-linux-gnueabihf.2.17", "-mcpu=generic+v7a+neon"),
         gnu("arm-linux-gnueabihf", "gcc-arm-linux-gnueabihf", "-march=armv7-a+simd"),
     ),
@@ -92,10 +91,10 @@ ARMV7 = Target(
     options=(("mfloat-abi", "hard"),),
     emulator=("qemu-arm", "-cpu", "max"),
 )
-CORTEX_M4 = cortex_m("cortex-m4", "thumbv7em-none-eabihf", 32, "Cortex-M4 with smlad, bare metal")
-CORTEX_M7 = cortex_m("cortex-m7", "thumbv7em-none-eabihf", 32, "Cortex-M7 with smlad, bare metal")
+CORTEX_M4 = cortex_m("cortex-m4", "thumbv7em-none-eabihf", "Cortex-M4 with smlad, bare metal")
+CORTEX_M7 = cortex_m("cortex-m7", "thumbv7em-none-eabihf", "Cortex-M7 with smlad, bare metal")
 CORTEX_M55 = replace(
-    cortex_m("cortex-m55", "thumbv8.1m.main-none-eabihf", 128, "Cortex-M55 with MVE, bare metal"),
+    cortex_m("cortex-m55", "thumbv8.1m.main-none-eabihf", "Cortex-M55 with MVE, bare metal"),
     features=("dsp", "mve"),
     emulator=(
         "qemu-system-arm", "-M", "mps3-an547", "-display", "none", "-monitor", "none",

@@ -16,7 +16,6 @@ def hexagon(version: int, *aliases: str) -> Target:
         needs=(),
         machine="hexagon",
         system="none",
-        vector_bits=1024,
         toolchains=(zig("hexagon-linux-musl", f"-mcpu=hexagonv{version}", "-ffreestanding"),),
         aliases=aliases,
         pointer_bits=32,

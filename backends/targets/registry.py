@@ -5,17 +5,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 
-from qir.backends.targets import arm, c, cpu, hexagon, riscv
+from qir.backends.targets import arm, c, hexagon, host, riscv, x86
 from qir.ir.errors import LowerError
 from qir.ir.target import Target
 
 TARGETS: tuple[Callable[[], Target], ...] = (
-    cpu.host,
-    lambda: cpu.AVX512_VNNI,
-    lambda: cpu.AVX_VNNI,
-    lambda: cpu.AVX2,
-    lambda: cpu.BASELINE,
-    lambda: cpu.ANY,
+    host.host,
+    lambda: x86.AVX512_VNNI,
+    lambda: x86.AVX_VNNI,
+    lambda: x86.AVX2,
+    lambda: x86.BASELINE,
+    lambda: x86.ANY,
     lambda: arm.BASELINE,
     lambda: arm.DOTPROD,
     lambda: arm.I8MM,
@@ -29,7 +29,7 @@ TARGETS: tuple[Callable[[], Target], ...] = (
     lambda: hexagon.V69,
     lambda: hexagon.V73,
     lambda: riscv.RV64GCV,
-    lambda: c.C,
+    c.portable,
 )
 """Every target there is; functions, because one depends on the machine."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qir.backends.targets.toolchains import gnu, zig
+from qir.backends.targets.toolchains import HOST, gnu, zig
 from qir.ir.target import Target
 
 RV64GCV = Target(
@@ -13,8 +13,8 @@ RV64GCV = Target(
     needs=(),
     machine="riscv64",
     system="linux",
-    vector_bits=128,
     toolchains=(
+        *HOST,
         zig("riscv64-linux-gnu.2.27", "-mcpu=generic_rv64+m+a+f+d+c"),
         gnu("riscv64-linux-gnu", "gcc-riscv64-linux-gnu"),
     ),

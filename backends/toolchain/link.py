@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shlex
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -27,8 +29,9 @@ WARNINGS: tuple[str, ...] = ()
 """What the compiler warns of: nothing, since the next one knows more; the tests ask for all."""
 
 LIBC = re.compile(
-    r"mem(set|cpy|move|cmp)|calloc|malloc|free|abort|clock_gettime|rintf?|lrintf?|sched_yield|sysconf"
-    r"|pthread_\w+|(__)?getauxval|__cxa_finalize|__gmon_start__|_ITM_\w+|__stack_chk_fail|__memcpy_chk"
+    r"mem(set|cpy|move|cmp)|calloc|malloc|aligned_alloc|free|abort|clock_gettime|rintf?|lrintf?"
+    r"|getpid|sched_yield|sysconf|sem_\w+|sigfillset|pthread_\w+|(__)?getauxval|__cxa_finalize"
+    r"|__gmon_start__|_ITM_\w+|__stack_chk_fail|__memcpy_chk"
     r"|__aeabi_\w+|__hexagon_\w+"
 )
 """What a library may ask of its surroundings: libc, and the helpers of ARM's and Hexagon's ABI."""
@@ -38,6 +41,9 @@ RUNNER_FLAGS = ("-std=gnu11", "-O2", "-ffreestanding", "-fno-builtin", "-fno-sta
 
 RELOCATABLE = ("-r", "-nostdlib", "-Wl,--build-id=none", "-Wl,--gc-sections")
 """Of the core in one object: what no export needs is left out, such as TVM's own float helpers."""
+
+OTHER_OBJECTS = ("darwin", "win32", "cygwin")
+"""Systems whose object files are no ELF files."""
 
 SECONDS = 300  # a compiler that takes longer hangs
 
@@ -60,9 +66,15 @@ class Linked:
 def toolchain(target: Target) -> Toolchain:
     """The first toolchain of the target that this machine has; $CC goes first.
 
-    Errors: LowerError that says what to install.
+    Errors: LowerError that says what to install, or that what it would make cannot be linked.
     """
-    candidates = list(target.toolchains)
+    if target.system in OTHER_OBJECTS:
+        raise LowerError(
+            f"target {target}: objects of {target.system} cannot be linked, those of Linux or of"
+            " bare metal are needed",
+            "compile for a machine by name, as arm or x86",
+        )
+    candidates = candidates_of(target)
     first = candidates[0]
     if first.is_native and (named := os.environ.get("CC")):
         candidates.insert(
@@ -73,6 +85,13 @@ def toolchain(target: Target) -> Toolchain:
             return candidate
     tried = [f"{c.name}: not found; {c.install}" for c in candidates]
     raise LowerError(listed(f"target {target}: no C compiler found, one of these is needed", tried))
+
+
+def candidates_of(target: Target) -> list[Toolchain]:
+    """The toolchains of the target; those of this machine only where it is of the same kind."""
+    here = platform.machine(), 8 * struct.calcsize("P")
+    is_here = (target.machine, target.pointer_bits) == here
+    return [t for t in target.toolchains if is_here or not t.is_native]
 
 
 def is_there(command: Sequence[str]) -> bool:

@@ -56,7 +56,7 @@ class _Server:
         with theirs:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", "from qir.backends.tvm.worker import main; main()"],
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stdout=self.said,
                 stderr=self.said,
                 env={**environment(), **single},

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from importlib.metadata import entry_points
+from dataclasses import dataclass, field, is_dataclass
+from importlib.metadata import EntryPoint, entry_points
 from typing import ClassVar, TypeVar
 
 import numpy as np
@@ -17,6 +17,7 @@ from qir.ir.names import is_word
 from qir.ir.op import Value
 from qir.ir.types import Array, Float, integer_of
 from qir.ir.verify import verify
+from qir.passes.infra.options import check_options, read_passes, written
 
 ENTRY_POINTS = "qir.passes"
 
@@ -83,14 +84,20 @@ def divisors(records: Iterable[Record]) -> Mapping[str, Array]:
 
 @dataclass(frozen=True)
 class Pass:
-    """A graph in, a graph out; options are fields. Subclasses set `name` and `claim` and give
-    run().
+    """A graph in, a graph out; options are fields, held against their annotations. Subclasses set
+    `name` and `claim` and give run(). str(pass) is what `parsed` reads.
 
     The docstring's first line is before -> after.
     """
 
     name: ClassVar[str] = ""
     claim: ClassVar[Claim] = KEEPS_BITS
+
+    def __post_init__(self) -> None:
+        check_options(self, self.name)
+
+    def __str__(self) -> str:
+        return written(self, self.name)
 
     def run(self, graph: Graph, record: Record) -> Graph:
         raise NotImplementedError(type(self).__name__)
@@ -116,11 +123,32 @@ def find(name: str) -> type[Pass]:
     if name not in PASSES:
         for point in entry_points(group=ENTRY_POINTS):
             if point.name == name:
-                register(point.load())
+                register(loaded(point))
     if name not in PASSES:
         known = sorted({*PASSES, *(p.name for p in entry_points(group=ENTRY_POINTS))})
         raise PassError(f"pass {name!r}: not known, one of {', '.join(known)} is needed")
     return PASSES[name]
+
+
+def loaded(point: EntryPoint) -> type[Pass]:
+    """The pass of an installed package."""
+    try:
+        cls = point.load()
+    except Exception as e:  # another's package may fail in any way
+        raise PassError(
+            f"pass {point.name}: {point.value} cannot be loaded ({type(e).__name__}: {e}), a"
+            " package that imports is needed"
+        ) from e
+    if not (isinstance(cls, type) and issubclass(cls, Pass) and is_dataclass(cls)):
+        raise PassError(
+            f"pass {point.name}: {point.value} is {cls!r}, a dataclass derived from Pass is needed"
+        )
+    return cls
+
+
+def parsed(source: str) -> tuple[Pass, ...]:
+    """The passes that a text lists, as in `fold-pad, rescue-groups(group=32)` (options.py)."""
+    return read_passes(source, find)
 
 
 @dataclass(frozen=True)
@@ -164,7 +192,7 @@ class Manager:
     def _run_one(self, graph: Graph, one: Pass) -> Graph:
         record = Record(one.name, one.claim, ops_before=len(graph.ops))
         start = time.perf_counter()
-        after = one.run(graph, record)
+        after = self._result(graph, one, record)
         record.seconds, record.ops_after = time.perf_counter() - start, len(after.ops)
         self.records.append(record)
         if after is graph:
@@ -176,6 +204,22 @@ class Manager:
             raise PassError(f"pass {one.name}: {e.text}", hint=self._history()) from e
         if self.check and one.claim.within is not None:
             self._hold(graph, after, one, record)
+        return after
+
+    def _result(self, graph: Graph, one: Pass, record: Record) -> Graph:
+        """What the pass gives; what another's pass raises is its error, not ours."""
+        try:
+            after = one.run(graph, record)
+        except QirError:
+            raise
+        except Exception as e:
+            if is_ours(one):
+                raise
+            raise PassError(raised(one, "", e), hint=self._history()) from e
+        if not isinstance(after, Graph):
+            raise PassError(
+                f"pass {one.name}: returned {after!r} of {type(after).__name__}, a graph is needed"
+            )
         return after
 
     def _hold(self, before: Graph, after: Graph, one: Pass, record: Record) -> None:
@@ -194,6 +238,18 @@ class Manager:
 
     def _history(self) -> str:
         return f"passes run so far: {', '.join(r.name for r in self.records)}"
+
+
+def is_ours(one: Pass) -> bool:
+    return type(one).__module__.startswith("qir.")
+
+
+def raised(one: Pass, where: str, error: Exception) -> str:
+    """What an error of a pass that is not ours is called."""
+    return (
+        f"pass {one.name}: {where}{type(one).__module__} raised {type(error).__name__}: {error};"
+        " a result, or an error of qir, is needed"
+    )
 
 
 def evaluate(graph: Graph, inputs: Sequence[Array]) -> tuple[Array, ...]:

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from qir.ir.errors import PassError
+from qir.ir.errors import PassError, QirError, VerifyError
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Loc, Op, Value
 from qir.ir.ops import Constant
 from qir.ir.types import Array
-from qir.passes.infra.manager import Miss, Pass, Record
+from qir.passes.infra.manager import Miss, Pass, Record, is_ours, raised
 
 MAX_ROUNDS = (
     20  # a rule set that still changes the graph after this many walks is taken to run in circles
@@ -52,12 +52,22 @@ class Site:
         self._emitted: list[Op] = []
         self._count = 0
         self._names: set[str] = set()
+        self._inputs: dict[str, Value] | None = None
 
     def producer(self, value: Value | None) -> Op | None:
         """The op that defines `value` in the new graph; None for inputs and absent operands."""
         if value is None:
             return None
         return self.builder.producer(value) if self._began else self.graph.producers.get(value.name)
+
+    def is_defined(self, value: Value) -> bool:
+        """Whether `value` is an input, or the result of an op before the one at hand."""
+        if self._inputs is None:
+            self._inputs = {v.name: v for v in self.graph.inputs}
+        if self._inputs.get(value.name) == value:
+            return True
+        op = self.producer(value)
+        return op is not None and value in op.results
 
     def uses(self, value: Value) -> int:
         """How often `value` is read, outputs included."""
@@ -188,6 +198,29 @@ class RewritePass(Pass):
             "a rule runs in circles"
         )
 
+    def _answer(self, op: Op, site: Site) -> Value | Miss:
+        """What rewrite says of one op, an error of its own named by pass and op."""
+        try:
+            answer = self.rewrite(op, site)
+        except VerifyError as e:  # of an op that the rule made
+            raise PassError(f"pass {self.name}: at {op}: {e.text}") from e
+        except Exception as e:
+            if is_ours(self) or isinstance(e, QirError):
+                raise
+            raise PassError(raised(self, f"at {op}: ", e)) from e
+        if not isinstance(answer, (Value, Miss)):
+            raise PassError(
+                f"pass {self.name}: at {op}: rewrite returned {answer!r} of"
+                f" {type(answer).__name__}, a Value or a Miss is needed",
+                hint="at.replace(op) and at.emit(op) give the Value of an op",
+            )
+        if isinstance(answer, Value) and not site.is_defined(answer):
+            raise PassError(
+                f"pass {self.name}: at {op}: rewrite returned {answer} of {answer.type}, which no"
+                " op defines; a value of the graph, or of at.replace or at.emit, is needed"
+            )
+        return answer
+
     def _walk(self, graph: Graph, record: Record) -> Graph:
         if not any(isinstance(op, self.roots) for op in graph.ops):
             return graph
@@ -199,13 +232,13 @@ class RewritePass(Pass):
             if not isinstance(op, self.roots):
                 site.keep(old)
                 continue
-            found = self.rewrite(op, site)
-            if isinstance(found, Miss):
-                misses.append(Miss(found.why, found.at or old.names[0]))
-                site.keep(old)
-            else:
-                changed += 1
-                site.put(old, found)
+            match self._answer(op, site):
+                case Miss(why, at):
+                    misses.append(Miss(why, at or old.names[0]))
+                    site.keep(old)
+                case value:
+                    changed += 1
+                    site.put(old, value)
         record.misses = misses
         record.rewrites += changed
         return site.finish() if changed else graph

@@ -2,25 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from qir.ir.fixed import Rounding, round_real
-from qir.ir.op import Value
+from qir.ir.op import Op, Value
 from qir.ir.ops import Constant, MatMul, ScaleGroups
 from qir.ir.ops.kinds import Layer
 from qir.ir.types import I32, Array, Quant
-from qir.passes.integer.forms import Fixed, Form, Lowering, NoInteger, Stored, Sum, Term, rule
+from qir.passes.integer.forms import Form, Lowering, NoInteger, Stored, Sum, Term
+from qir.passes.integer.rules import (
+    Answer,
+    Kind,
+    Needs,
+    Operand,
+    Rule,
+    as_stored,
+    rule,
+    stored_operands,
+)
 
 
 @rule(Layer)
-def contraction(op: Layer, at: Lowering) -> Form:
+class Layers(Rule):
     """conv(x, w, b) -> sum(conv on stored x and w, bias = half_up(b / (sx * sw)) as i32)"""
-    x, w = at.stored(op.x), weights(op.w, at)
-    scale = x.type.quant.scale.array * w.type.quant.scale.array
-    bias = None if op.bias is None else integer_bias(op, op.bias, scale, at)
-    return Sum((Term(at.accumulator(replace(op, x=x, w=w, bias=bias), op)),), loc=op.loc)
+
+    def ask(self, op: Op, operands: Sequence[Operand]) -> Answer | Needs:
+        x, w, *rest = operands
+        for bias in rest:
+            if not bias.is_known:
+                raise NoInteger(f"bias {bias.value} is computed, a constant is needed")
+        missing = [0] if not x.is_stored else []
+        if not (w.is_stored or w.is_known):
+            missing.append(1)
+        if missing:
+            return Needs(tuple(missing))
+        stored_operands([x])
+        return Answer(Kind.SUM)
+
+    def lower(self, op: Layer, at: Lowering, answer: Answer) -> Form:
+        x, w = at.stored(op.x), weights(op.w, at)
+        scale = x.type.quant.scale.array * w.type.quant.scale.array
+        bias = None if op.bias is None else integer_bias(op, op.bias, scale, at)
+        return Sum((Term(at.accumulator(replace(op, x=x, w=w, bias=bias), op)),), loc=op.loc)
 
 
 def weights(w: Value, at: Lowering) -> Value:
@@ -37,32 +63,27 @@ def weights(w: Value, at: Lowering) -> Value:
 
 
 @rule(ScaleGroups)
-def scaled_groups(op: ScaleGroups, at: Lowering) -> Form:
-    """scale_groups(w, mult) stays as it is: its result is stored integers"""
-    operands = [at.forms[v.name] for v in op.operands]
-    if not all(isinstance(form, Stored) for form in operands):
-        raise NoInteger(f"{op}: its operands are computed, constants are needed")
-    w, mult = (form.value for form in operands if isinstance(form, Stored))
-    return Stored(at.emit(replace(op, w=w, mult=mult), op.names[0], op.loc))
+class Groups(Rule):
+    """scale_groups(w, mult) on constants: its result is stored integers"""
+
+    def ask(self, op: Op, operands: Sequence[Operand]) -> Answer | Needs:
+        if not all(operand.is_stored and operand.is_known for operand in operands):
+            raise NoInteger("its operands are computed, constants are needed")
+        return Answer(Kind.STORED, elem=op.result.type.elem, is_known=True)
+
+    def lower(self, op: ScaleGroups, at: Lowering, answer: Answer) -> Form:
+        w, mult = (form.value for v in op.operands if isinstance(form := at.forms[v.name], Stored))
+        return Stored(at.emit(replace(op, w=w, mult=mult), op.names[0], op.loc), is_known=True)
 
 
 def integer_bias(op: Layer, bias: Value, scale: Array, at: Lowering) -> Value:
     """The bias in steps of the accumulator; NoInteger when it does not fit i32."""
-    form = at.forms[bias.name]
-    if isinstance(form, Stored):
-        producer = at.builder.producer(form.value)
-        if not isinstance(producer, Constant):
-            raise NoInteger(f"bias {bias} is computed, a constant is needed")
-        quant = form.value.type.quant
-        s, z = quant.spread(producer.value.shape)
-        form = Fixed((producer.value.array.astype(np.int64) - z) * s)
-    if not isinstance(form, Fixed):
-        raise NoInteger(f"bias {bias} is computed, a constant is needed")
-    steps = round_real(form.reals / scale, Rounding.HALF_UP)
+    reals = at.reals(bias)
+    steps = round_real(reals / scale, Rounding.HALF_UP)
     if steps.size and np.abs(steps).max() > I32.max:
         worst = int(np.argmax(np.abs(steps)))
         raise NoInteger(
-            f"bias {form.reals[worst]:g} of channel {worst} is {steps[worst]:g} accumulator steps,"
+            f"bias {reals[worst]:g} of channel {worst} is {steps[worst]:g} accumulator steps,"
             f" at most {I32.max} fit"
         )
     if scale.ndim == 0:
@@ -73,8 +94,12 @@ def integer_bias(op: Layer, bias: Value, scale: Array, at: Lowering) -> Value:
 
 
 @rule(MatMul)
-def matmul(op: MatMul, at: Lowering) -> Form:
+class Products(Rule):
     """matmul(a, b) -> sum(matmul on stored a and b)"""
-    return Sum(
-        (Term(at.accumulator(replace(op, a=at.stored(op.a), b=at.stored(op.b)), op)),), loc=op.loc
-    )
+
+    def ask(self, op: Op, operands: Sequence[Operand]) -> Answer | Needs:
+        return as_stored(operands, Kind.SUM)
+
+    def lower(self, op: MatMul, at: Lowering, answer: Answer) -> Form:
+        product = replace(op, a=at.stored(op.a), b=at.stored(op.b))
+        return Sum((Term(at.accumulator(product, op)),), loc=op.loc)

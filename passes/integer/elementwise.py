@@ -1,163 +1,104 @@
-"""Elementwise ops: sums in one requantize, products, and functions of one value as tables."""
+"""Elementwise ops of two operands: sums in one requantize, products, quotients, extrema."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
-from qir.ir.op import Loc, Op, Value
+from qir.ir.op import Loc, Op
 from qir.ir.ops import Add, Mul, Softmax, Sub
-from qir.ir.ops.kinds import Elementwise
-from qir.ir.ops.unary import Clamp
-from qir.ir.torch_executor import run_op
-from qir.ir.types import Array, Quant
-from qir.passes.integer.forms import (
-    Fixed,
-    Form,
-    Lowering,
-    NoInteger,
-    Probabilities,
-    Stored,
-    Sum,
-    Table,
-    Term,
-    reals_of,
+from qir.ir.ops.elementwise import Binary
+from qir.passes.integer.forms import Form, Lowering, NoInteger, Probabilities, Sum, Term
+from qir.passes.integer.rules import (
+    WORD,
+    Answer,
+    Kind,
+    Needs,
+    Operand,
+    Rule,
+    as_stored,
     rule,
-)  # fmt: skip
+)
+from qir.passes.integer.tables import table, tabulated
 
 
-@rule(Elementwise)
-def function(op: Op, at: Lowering) -> Form:
-    """f(x, constants) -> table of f on every integer of x"""
-    table = tabulated(op, at)
-    if table is None:
-        raise NoInteger(f"{op.mnemonic} of {described(op, at)}, one quantized operand is needed")
-    return table
+@rule(Binary)
+class Pairs(Rule):
+    """f(a, b), where both are functions of one stored value: a table"""
 
+    def ask(self, op: Op, operands: Sequence[Operand]) -> Answer | Needs:
+        if (answer := tabulated(op, operands)) is not None:
+            return answer
+        places = [i for i, operand in enumerate(operands) if not operand.is_per_channel]
+        computed = [i for i in places if not operands[i].is_known]
+        if len(places) == len(computed) == 1 and self.makes_table(op, operands[places[0]]):
+            return Needs(tuple(places))
+        return self.ask_two(op, operands)
 
-@rule(Clamp)
-def clamp(op: Clamp, at: Lowering) -> Form:
-    """clamp(sum) -> the sum with narrower ends; of a stored value: a table"""
-    form = at.forms[op.x.name]
-    low, high = op.limits
-    if not isinstance(form, Sum):
-        return function(op, at)
-    # clamp(clamp(x, a, b), c, d) = clamp(x, clamp(a, c, d), clamp(b, c, d))
-    return replace(
-        form,
-        low=min(max(form.low, low), high),
-        high=min(max(form.high, low), high),
-        loc=Loc.merged(form.loc, op.loc),
-    )
+    @staticmethod
+    def makes_table(op: Op, operand: Operand) -> bool:
+        """Whether storing the one operand that is no constant makes the op a table."""
+        return operand.shape == op.results[0].type.shape and operand.kind in (
+            Kind.SUM, Kind.CLAMPED, Kind.SOFTMAX,
+        )  # fmt: skip
+
+    def ask_two(self, op: Op, operands: Sequence[Operand]) -> Answer | Needs:
+        """The answer where the op is no table."""
+        kinds = " and ".join(operand.kind.value for operand in operands)
+        raise NoInteger(f"its operands are {kinds}: functions of one quantized value are needed")
+
+    def lower(self, op: Op, at: Lowering, answer: Answer) -> Form:
+        return table(op, at, answer) if answer.kind is Kind.TABLE else self.lower_two(op, at)
+
+    def lower_two(self, op: Op, at: Lowering) -> Form:
+        raise NotImplementedError(type(self).__name__)
 
 
 @rule(Add, Sub)
-def addition(op: Add | Sub, at: Lowering) -> Form:
+class Sums(Pairs):
     """a +- b -> one sum: one requantize, one rounding"""
-    if (table := tabulated(op, at)) is not None:
-        return table
-    parts = [terms_of(v, at) for v in (op.a, op.b)]
-    sign = -1 if isinstance(op, Sub) else 1
-    second = tuple(replace(t, sign=t.sign * sign) for t in parts[1].terms)
-    offsets = [o for o in (parts[0].offset, parts[1].offset) if o is not None]
-    offset = None
-    if offsets:
-        offset = np.asarray(0.0)
-        for part, s in zip(parts, (1, sign), strict=True):
-            offset = offset if part.offset is None else offset + s * part.offset
-    loc = Loc.merged(*(p.loc for p in parts), op.loc)
-    return Sum(parts[0].terms + second, offset, loc=loc)
 
+    @staticmethod
+    def makes_table(op: Op, operand: Operand) -> bool:
+        return Pairs.makes_table(op, operand) and operand.kind is not Kind.SUM
 
-def terms_of(value: Value, at: Lowering) -> Sum:
-    match at.forms[value.name]:
-        case Stored(kept):
-            return Sum((Term(kept),))
-        case Fixed(reals):
-            return Sum((), reals)
-        case Sum() as form if not form.is_clamped:
-            return form
-        case form:
-            raise NoInteger(
-                f"operand {value} is {type(form).__name__.lower()}, a stored value is needed"
-            )
+    def ask_two(self, op: Op, operands: Sequence[Operand]) -> Answer | Needs:
+        terms = (Kind.STORED, Kind.FIXED, Kind.SUM)
+        missing = tuple(i for i, operand in enumerate(operands) if operand.kind not in terms)
+        return Needs(missing) if missing else Answer(Kind.SUM, bits=WORD)
+
+    def lower_two(self, op: Op, at: Lowering) -> Form:
+        assert isinstance(op, (Add, Sub))
+        sign = -1 if isinstance(op, Sub) else 1
+        a, b = at.sum_of(op.a), at.sum_of(op.b)
+        terms = tuple(replace(t, sign=t.sign * sign) for t in b.terms)
+        offset = a.offset
+        if b.offset is not None:
+            offset = sign * b.offset if offset is None else offset + sign * b.offset
+        if offset is not None:
+            offset = np.asarray(offset)
+        return Sum(a.terms + terms, offset, loc=Loc.merged(a.loc, b.loc, op.loc))
 
 
 @rule(Mul)
-def product(op: Mul, at: Lowering) -> Form:
+class Products(Pairs):
     """a * b -> sum(mul on stored a and b)"""
-    if (table := tabulated(op, at)) is not None:
-        return table
-    a, b = at.stored(op.a), at.stored(op.b)
-    return Sum((Term(at.accumulator(replace(op, a=a, b=b), op)),), loc=op.loc)
+
+    def ask_two(self, op: Op, operands: Sequence[Operand]) -> Answer | Needs:
+        return as_stored(operands, Kind.SUM)
+
+    def lower_two(self, op: Op, at: Lowering) -> Form:
+        assert isinstance(op, Mul)
+        product = replace(op, a=at.stored(op.a), b=at.stored(op.b))
+        return Sum((Term(at.accumulator(product, op)),), loc=op.loc)
 
 
 @rule(Softmax)
-def softmax(op: Softmax, at: Lowering) -> Form:
-    return Probabilities(at.stored(op.x), op.loc)
+class Softmaxes(Rule):
+    def ask(self, op: Op, operands: Sequence[Operand]) -> Answer | Needs:
+        return as_stored(operands, Kind.SOFTMAX)
 
-
-def tabulated(op: Op, at: Lowering) -> Table | None:
-    """The op as a table of one stored value; None when its operands are not functions of one."""
-    source: Value | None = None
-    clamps: list[tuple[float, float] | None] = []
-    args, locs = [], [op.loc]
-    for v in op.operands:
-        form, shape = at.forms[v.name], v.type.shape
-        if isinstance(form, Fixed):
-            if any(s != 1 for s in shape[:-1]):
-                return None
-            args.append(form.reals.reshape(-1))
-            continue
-        if isinstance(form, Stored) and is_narrow(form.value) and shape == op.results[0].type.shape:
-            found, reals, clamp_ = form.value, reals_of(form.value)[:, None], (-np.inf, np.inf)
-        elif isinstance(form, Table):
-            found, reals, clamp_ = form.source, form.reals, form.clamp  # type: ignore[assignment]
-            locs.insert(0, form.loc)
-        else:
-            return None
-        if source is not None and source != found:
-            return None
-        source = found
-        clamps.append(clamp_)
-        args.append(reals)
-    if source is None:
-        return None
-    with np.errstate(all="ignore"):
-        computed = run_op(op, args)
-    return Table(source, filled(computed), clamp_of(op, clamps), Loc.merged(*locs))
-
-
-def clamp_of(op: Op, before: list[tuple[float, float] | None]) -> tuple[float, float] | None:
-    """The op after a clamp as one clamp, None when it is more than that."""
-    if not isinstance(op, Clamp) or before[0] is None:
-        return None
-    low, high = op.limits
-    return min(max(before[0][0], low), high), min(max(before[0][1], low), high)
-
-
-def filled(reals: Array) -> Array:
-    """The table with the nearest defined entry where the function is not defined (log of < 0)."""
-    known = ~np.isnan(reals)
-    if known.all():
-        return reals
-    out = reals.copy()
-    for column in range(reals.shape[1]):
-        at = np.flatnonzero(known[:, column])
-        if not at.size:
-            raise NoInteger("the function is not defined on any value of its operand")
-        nearest = at[np.abs(np.arange(len(reals))[:, None] - at[None]).argmin(1)]
-        out[:, column] = reals[nearest, column]
-    return out
-
-
-def is_narrow(value: Value) -> bool:
-    elem: Any = value.type.elem
-    return isinstance(elem, Quant) and elem.is_per_tensor and elem.storage.bits <= 8
-
-
-def described(op: Op, at: Lowering) -> str:
-    kinds = {"Stored": "a quantized value", "Fixed": "a constant", "Sum": "a sum"}
-    return ", ".join(kinds.get(type(at.forms[v.name]).__name__, "a function") for v in op.operands)
+    def lower(self, op: Softmax, at: Lowering, answer: Answer) -> Form:
+        return Probabilities(at.stored(op.x), op.loc)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 import numpy as np
 
 from qir.ir.errors import QirError
 from qir.ir.graph import Builder
 from qir.ir.op import Loc, Op, Value
+from qir.ir.ops import Constant
 from qir.ir.types import Array, Quant
 
 NOWHERE = Loc()
@@ -18,9 +17,10 @@ NOWHERE = Loc()
 
 @dataclass(frozen=True)
 class Stored:
-    """Exactly the reals that a stored value stands for."""
+    """Exactly the reals that a stored value stands for; `is_known`: of a constant."""
 
     value: Value
+    is_known: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,11 @@ class Sum:
     @property
     def is_clamped(self) -> bool:
         return (self.low, self.high) != (-np.inf, np.inf)
+
+    def clamped(self, low: float, high: float, loc: Loc) -> Sum:
+        """clamp(clamp(x, a, b), c, d) = clamp(x, clamp(a, c, d), clamp(b, c, d))"""
+        ends = (min(max(end, low), high) for end in (self.low, self.high))
+        return replace(self, low=next(ends), high=next(ends), loc=Loc.merged(self.loc, loc))
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,29 @@ class Lowering:
             name += "_"
         return self.emit(op, name, like.loc)
 
+    def reals(self, value: Value) -> Array:
+        """The elements of a constant, stored or not, in float64."""
+        form = self.forms[value.name]
+        if isinstance(form, Fixed):
+            return form.reals
+        producer = self.builder.producer(form.value) if isinstance(form, Stored) else None
+        if not isinstance(producer, Constant):
+            raise NoInteger(f"operand {value} is computed, a constant is needed")
+        scale, zero = producer.result.type.quant.spread(producer.value.shape)
+        return np.asarray((producer.value.array.astype(np.int64) - zero) * scale)
+
+    def sum_of(self, value: Value) -> Sum:
+        """A stored value, a constant or a sum as a sum."""
+        match self.forms[value.name]:
+            case Stored(integers):
+                return Sum((Term(integers),))
+            case Fixed(reals):
+                return Sum((), reals)
+            case Sum() as form:
+                return form
+            case form:
+                raise NoInteger(f"operand {value} is a {type(form).__name__.lower()}")
+
     def stored(self, value: Value, bits: int = 8) -> Value:
         """The integers of an operand that must be stored in at most `bits` bits with one scale."""
         form = self.forms[value.name]
@@ -107,28 +135,6 @@ class Lowering:
         if not isinstance(elem, Quant) or elem.storage.bits > bits:
             raise NoInteger(f"operand {value} is {elem}, at most {bits} bits are needed")
         return form.value
-
-
-Rule = Callable[..., Form]
-RULES: dict[type[Op], Rule] = {}
-R = TypeVar("R", bound=Rule)
-
-
-def rule(*kinds: type[Op]) -> Callable[[R], R]:
-    """Declare the function below as how ops of these classes, and of those derived from them that
-    have no rule of their own, become integers: (op, at) -> Form.
-    """
-
-    def declare(function: R) -> R:
-        RULES.update(dict.fromkeys(kinds, function))
-        return function
-
-    return declare
-
-
-def rule_of(kind: type[Op]) -> Rule | None:
-    """The rule of an op class, or of the nearest class that it is derived from."""
-    return next((RULES[c] for c in kind.__mro__ if c in RULES), None)
 
 
 def reals_of(value: Value) -> Array:

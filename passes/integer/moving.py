@@ -2,31 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from qir.ir.op import Op
-from qir.ir.ops import Concat, Pad, PadMode
+from qir.ir.ops import Concat, Constant, Pad, PadMode
 from qir.ir.ops.kinds import Selection
 from qir.ir.types import Quant
-from qir.passes.integer.forms import Fixed, Form, Lowering, NoInteger, Stored, rule
+from qir.passes.integer.forms import Form, Lowering, NoInteger, Stored
+from qir.passes.integer.rules import (
+    Answer,
+    Kind,
+    Needs,
+    Operand,
+    Rule,
+    Sharing,
+    as_stored,
+    rule,
+    stored_operands,
+)
 
 
 @rule(Selection)
-def move(op: Op, at: Lowering) -> Form:
+class Moves(Rule):
     """move(x) -> move on stored x"""
-    if isinstance(op, Pad) and op.mode is PadMode.CONSTANT and op.value != 0:
-        raise NoInteger(f"padding holds {op.value:g}, 0 is needed")
-    if isinstance(at.forms[op.operands[0].name], Fixed):
-        raise NoInteger(f"operand {op.operands[0]} is a constant (fold-constants folds it)")
-    x = at.stored(op.operands[0])
-    return Stored(at.emit(op.on(x), op.names[0], op.loc))
+
+    moves = True
+
+    def ask(self, op: Op, operands: Sequence[Operand]) -> Answer | Needs:
+        if isinstance(op, Pad) and op.mode is PadMode.CONSTANT and op.value != 0:
+            raise NoInteger(f"padding holds {op.value:g}, 0 is needed")
+        (x,) = operands
+        return as_stored(
+            operands, Kind.STORED, elem=x.elem, is_known=x.is_known, sharing=Sharing.ALIKE
+        )
+
+    def lower(self, op: Op, at: Lowering, answer: Answer) -> Form:
+        x = at.stored(op.operands[0])
+        moved = op.on(x)
+        if answer.is_known and isinstance(source := at.builder.producer(x), Constant):
+            moved = Constant.of(moved.evaluate(source.value.array), x.type.elem)
+        return Stored(at.emit(moved, op.names[0], op.loc), answer.is_known)
 
 
 @rule(Concat)
-def concat(op: Concat, at: Lowering) -> Form:
+class Concats(Rule):
     """concat(xs) -> concat of stored xs, which share one quantization"""
-    xs = tuple(at.stored(x) for x in op.xs)
-    for x, value in zip(op.xs, xs, strict=True):
-        if value.type.elem != xs[0].type.elem:
-            first, other = (str(v.type.elem) for v in (xs[0], value))
-            assert isinstance(value.type.elem, Quant)
-            raise NoInteger(f"operand {x} is {other}, {op.xs[0]} is {first}: one type is needed")
-    return Stored(at.emit(op.on(*xs), op.names[0], op.loc))
+
+    moves = True
+
+    def ask(self, op: Op, operands: Sequence[Operand]) -> Answer | Needs:
+        if (needs := stored_operands(operands)) is not None:
+            return needs
+        elems = {operand.elem for operand in operands}
+        elem = elems.pop() if len(elems) == 1 else None
+        return Answer(Kind.STORED, elem=elem, sharing=Sharing.ALIKE)
+
+    def lower(self, op: Concat, at: Lowering, answer: Answer) -> Form:
+        xs = tuple(at.stored(x) for x in op.xs)
+        for x, value in zip(op.xs, xs, strict=True):
+            if value.type.elem != xs[0].type.elem:
+                first, other = (str(v.type.elem) for v in (xs[0], value))
+                assert isinstance(value.type.elem, Quant)
+                raise NoInteger(
+                    f"operand {x} is {other}, {op.xs[0]} is {first}: one type is needed"
+                )
+        return Stored(at.emit(op.on(*xs), op.names[0], op.loc))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from qir.ir.data import Data
 from qir.ir.errors import VerifyError
 from qir.ir.fixed import Dyadic, Rounding
-from qir.ir.op import Loc, Value
+from qir.ir.op import Loc, Op, Value
 from qir.ir.ops import (
     Constant,
     Dequantize,
@@ -30,8 +32,8 @@ from qir.passes.integer.forms import (
     Sum,
     Table,
     Term,
-    rule,
 )  # fmt: skip
+from qir.passes.integer.rules import WORD, Answer, Kind, Needs, Operand, Rule, rule
 
 SUM_BITS = 30  # mantissas where several products are added in 64 bits
 TIE_BITS = 16  # after the point: sums times a ratio with more of them are taken never to tie
@@ -39,21 +41,47 @@ TERM_STEPS = 1 << 24  # a constant term is held in steps of at most 2**-16 of th
 
 
 @rule(Constant)
-def constant(op: Constant, at: Lowering) -> Form:
-    if op.result.type.is_float:
-        return Fixed(op.value.array.astype(np.float64))
-    return Stored(at.emit(op, op.names[0], op.loc))
+class Constants(Rule):
+    def ask(self, op: Op, operands: Sequence[Operand]) -> Answer | Needs:
+        if op.result.type.is_float:
+            return Answer(Kind.FIXED, is_known=True)
+        return Answer(Kind.STORED, elem=op.result.type.elem, is_known=True)
+
+    def lower(self, op: Constant, at: Lowering, answer: Answer) -> Form:
+        if answer.kind is Kind.FIXED:
+            return Fixed(op.value.array.astype(np.float64))
+        return Stored(at.emit(op, op.names[0], op.loc), is_known=True)
 
 
 @rule(Dequantize)
-def dequantize(op: Dequantize, at: Lowering) -> Form:
-    return at.forms[op.x.name]
+class Dequantizes(Rule):
+    """dequantize(x) -> x"""
+
+    def ask(self, op: Op, operands: Sequence[Operand]) -> Answer | Needs:
+        (x,) = operands
+        return Answer(Kind.STORED, x.source, x.elem, x.is_known, WORD)
+
+    def lower(self, op: Dequantize, at: Lowering, answer: Answer) -> Form:
+        return at.forms[op.x.name]
 
 
 @rule(Quantize)
-def quantize(op: Quantize, at: Lowering) -> Form:
+class Quantizes(Rule):
     """quantize(form) -> the stored value, by whatever op stores such a form in one rounding"""
-    return store(at.forms[op.x.name], op, at)
+
+    def ask(self, op: Op, operands: Sequence[Operand]) -> Answer | Needs:
+        assert isinstance(op, Quantize)
+        (x,) = operands
+        if x.kind is not Kind.FIXED and not op.to.is_per_tensor:
+            raise NoInteger(
+                f"quantized along axis {op.to.axis}, one scale is needed for activations"
+            )
+        if x.kind is Kind.SOFTMAX and op.rounding is Rounding.FLOOR:
+            raise NoInteger("rounding = floor of a softmax, which is rounded half up")
+        return Answer(Kind.STORED, elem=op.to, is_known=x.kind is Kind.FIXED, bits=WORD)
+
+    def lower(self, op: Quantize, at: Lowering, answer: Answer) -> Form:
+        return store(at.forms[op.x.name], op, at)
 
 
 def store(form: Form, op: Quantize, at: Lowering) -> Stored:
@@ -63,10 +91,8 @@ def store(form: Form, op: Quantize, at: Lowering) -> Stored:
         return form
     at.stored_names.add(name)
     if isinstance(form, Fixed):
-        kept = quantized(form.reals.reshape(op.x.type.shape), to, Rounding.HALF_EVEN)
-        return Stored(at.emit(Constant.of(kept, to), name, loc))
-    if not to.is_per_tensor:
-        raise NoInteger(f"quantized along axis {to.axis}, one scale is needed for activations")
+        integers = quantized(form.reals.reshape(op.x.type.shape), to, op.rounding)
+        return Stored(at.emit(Constant.of(integers, to), name, loc), is_known=True)
     match form:
         case Stored(value):
             return requantized(Sum((Term(value),), loc=loc), op, name, at)
@@ -75,7 +101,7 @@ def store(form: Form, op: Quantize, at: Lowering) -> Stored:
         case Table(source, _, (low, high)):
             return requantized(Sum((Term(source),), None, low, high, form.loc), op, name, at)
         case Table():
-            table = quantized(form.reals.T, to, Rounding.HALF_EVEN)
+            table = quantized(form.reals.T, to, op.rounding)
             if table.shape[0] == 1:
                 table = table[0]
             return Stored(at.emit(Lookup(form.source, Data(table), to), name, form.loc))
@@ -87,8 +113,9 @@ def store(form: Form, op: Quantize, at: Lowering) -> Stored:
 def requantized(form: Sum, op: Quantize, name: str, at: Lowering) -> Stored:
     """sum -> requantize with one dyadic number for each term, all of one shift
 
-    Half up, but ties of real numbers go where the quantize sends them: those of a mean over 2**n
-    elements that keeps its scale are many. A contraction is half up always, as its fused kernels.
+    Half up, but ties of real numbers are rounded as the quantize says: those of a mean over 2**n
+    elements that keeps its scale are many. A contraction's are half up, as its fused kernels.
+    Floor is no rule of ties, and is kept always.
     """
     to = op.to
     loc = form.loc if form.loc != NOWHERE else op.loc
@@ -101,12 +128,19 @@ def requantized(form: Sum, op: Quantize, name: str, at: Lowering) -> Stored:
         mult, shift = multipliers(ratios)
     except VerifyError as e:
         raise NoInteger(f"scales of {', '.join(map(str, xs))} against {to}: {e.text}") from e
-    ends = quantized(np.array([form.low, form.high]), to, Rounding.HALF_EVEN)
-    low, high = int(ends[0]), int(ends[1])
+    low, high = (stored_end(end, to, op.rounding) for end in (form.low, form.high))
     fuses = any(isinstance(at.builder.producer(x), Contraction) for x in xs)
-    rounding = op.rounding if can_tie(ratios) and not fuses else Rounding.HALF_UP
+    is_floor = op.rounding is Rounding.FLOOR
+    rounding = op.rounding if is_floor or (can_tie(ratios) and not fuses) else Rounding.HALF_UP
     new = Requantize(xs, to, mult, shift, low, high, rounding)
     return Stored(at.emit(new, name, loc))
+
+
+def stored_end(real: float, to: Quant, rounding: Rounding) -> int:
+    """The end of a clamp in steps; an infinite one is that of the storage."""
+    if np.isinf(real):
+        return to.storage.min if real < 0 else to.storage.max
+    return int(quantized(np.asarray(real), to, rounding))
 
 
 def ratio(term: Term, to: Quant) -> Array:

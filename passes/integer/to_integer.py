@@ -7,16 +7,15 @@ from typing import ClassVar
 
 from qir.ir.errors import LowerError, QirError, listed
 from qir.ir.graph import Builder, Graph
-from qir.ir.op import Value
-from qir.ir.ops import Quantize
+from qir.ir.op import Op, Value
 from qir.ir.ranges import prove_no_overflow
-from qir.ir.types import U8, Quant
+from qir.ir.types import Quant, Tensor
 from qir.ir.verify import verify
 from qir.passes.infra.manager import Claim, Pass, Record, changes, register
-from qir.passes.integer import Lowering, NoInteger, rule_of
-from qir.passes.integer.forms import Stored
-
-UNREAD = Quant.per_tensor(U8, 1.0, 0)  # of an input that no op reads
+from qir.passes.integer import Lowering, NoInteger
+from qir.passes.integer.forms import Form, Stored
+from qir.passes.integer.inputs import input_quant
+from qir.passes.integer.rules import Needs, ask, lower, operand_of
 
 
 @register
@@ -35,17 +34,13 @@ class ToInteger(Pass):
 
     def run(self, graph: Graph, record: Record) -> Graph:
         builder = Builder(graph.name, "integer")
-        values = {v.name for v in graph.values}
-        at = Lowering(builder, values)
+        at = Lowering(builder, {v.name for v in graph.values})
         faults = enter(graph, at)
         for op in graph.ops:
             if any(v.name not in at.forms for v in op.operands):
                 continue  # it reads the result of an op that has been reported
-            rule = rule_of(type(op))
             try:
-                if rule is None:
-                    raise NoInteger(f"{op.mnemonic} is not an integer op")
-                at.forms[op.names[0]] = rule(op, at)
+                at.forms[op.names[0]] = lowered(op, at)
                 record.rewrites += 1
             except QirError as e:
                 faults.append(f"{op}: {e.text}")
@@ -55,7 +50,7 @@ class ToInteger(Pass):
                 listed(
                     f"graph @{graph.name}: no integer form for {len(faults)} of its values", faults
                 ),
-                hint="calibrate and quantize the graph first; ops on floats are never left in",
+                hint="quantize-graph stores what these ops read, and lists those without any form",
             )
         new = builder.finish(outputs, graph.output_names).without_dead_code()
         verify(new)
@@ -63,19 +58,33 @@ class ToInteger(Pass):
         return new
 
 
+def lowered(op: Op, at: Lowering) -> Form:
+    """How the op's result exists as integers.
+
+    Errors: NoInteger for an op without an integer form, or with an operand that is not stored.
+    """
+    operands = [operand_of(v, at) for v in op.operands]
+    answer = ask(op, operands)
+    if isinstance(answer, Needs):
+        operand = operands[answer.places[0]]
+        raise NoInteger(
+            f"operand {operand.value} is {operand.kind.value}, a quantized value is needed"
+        )
+    return lower(op, at, answer)
+
+
 def enter(graph: Graph, at: Lowering) -> list[str]:
-    """Inputs take the quantization of the quantize that reads them; faults where none does."""
+    """The inputs as stored integers; a fault for each that has no quantization."""
     faults = []
     for value in graph.inputs:
         if not value.type.is_float:
             at.forms[value.name] = Stored(at.builder.input(value.name, value.type))
             continue
-        readers = graph.users.get(value.name, ())
-        kinds = [op.to for op in readers if isinstance(op, Quantize)] if readers else [UNREAD]
-        if not kinds or not kinds[0].is_per_tensor:
-            faults.append(f"input {value}: no quantize with one scale reads it")
+        try:
+            typed = Tensor(value.type.shape, input_quant(graph, value))
+        except NoInteger as e:
+            faults.append(f"input {value}: {e.text}")
             continue
-        typed = type(value.type)(value.type.shape, kinds[0])
         at.forms[value.name] = Stored(at.builder.input(value.name, typed))
         at.stored_names.add(value.name)
     return faults

@@ -2,59 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 
 import networkx as nx
 
+from qir.ir.errors import LowerError, listed
 from qir.ir.graph import Graph
 from qir.ir.op import Op, Value
-from qir.ir.ops import (
-    Add,
-    BatchNorm,
-    Concat,
-    Constant,
-    Dequantize,
-    PRelu,
-    Quantize,
-    Softmax,
-    Sub,
-)
-from qir.ir.ops.elementwise import Binary
-from qir.ir.ops.kinds import Elementwise, Layer, Selection
-from qir.ir.ops.unary import Clamp
+from qir.ir.ops import Add, Dequantize, Quantize, Sub
+from qir.ir.ops.kinds import Layer
 from qir.ir.types import Quant
-
-
-class Form(Enum):
-    """How the integers of a value exist when its op is done."""
-
-    CONSTANT = "constant"
-    STORED = "stored"  # 8 bits or fewer, one scale
-    SUM = "sum"  # an exact i32 accumulator, or a sum of such: a requantize stores it
-    FUNCTION = "function"  # a function of one stored value: a table stores it
+from qir.passes.integer import NoInteger
+from qir.passes.integer.rules import Answer, Kind, Needs, Operand, Sharing, ask
 
 
 @dataclass
 class Plan:
-    """The forms of all values; `pairs` are those that get quantize and dequantize behind them,
-    `edges` the (op, operand) readings that get a pair of their own, `groups` shared quantizations.
+    """How all values exist; `pairs` are those that get quantize and dequantize behind them, `edges`
+    the (result, operand) readings that get a pair of their own, `groups` shared quantizations.
     """
 
     graph: Graph
-    forms: dict[str, Form] = field(default_factory=dict)
-    source: dict[str, str] = field(default_factory=dict)  # of functions: the stored value
+    values: dict[str, Operand] = field(default_factory=dict)
+    answers: dict[str, Answer] = field(default_factory=dict)  # of ops, by their first result
     pairs: dict[str, Value] = field(default_factory=dict)
-    edges: dict[tuple[str, str], Value] = field(default_factory=dict)
+    edges: set[tuple[str, str]] = field(default_factory=set)
     fixed: set[str] = field(default_factory=set)  # stored values whose quantization is given
     given: dict[str, Quant] = field(default_factory=dict)  # by a dequantize of the model
     groups: nx.Graph[str] = field(default_factory=nx.Graph)
 
-    def forms_before(self, name: str) -> Form | None:
-        """The form of a value that is known already, of constants even before the walk is there."""
-        is_constant = isinstance(self.graph.producers.get(name), Constant)
-        return Form.CONSTANT if is_constant else self.forms.get(name)
+    def is_constant(self, name: str) -> bool:
+        return self.values[name].kind is Kind.FIXED or self.values[name].is_known
 
     def members(self) -> Iterator[set[str]]:
         """The values of each group that share one quantization."""
@@ -62,171 +41,144 @@ class Plan:
 
 
 def plan_quantization(graph: Graph) -> Plan:
-    """The least set of values to store: what contractions, tables and moves read, and the outputs.
+    """The least set of values to store: what the rules of integers need stored, and the outputs.
 
     An accumulator whose only reader is a clamp or an add is not stored: one rounding for both.
     A chain of functions of one stored value is one table.
+
+    Errors: LowerError that lists every op without an integer form, with its place and the reason.
     """
-    plan = Plan(graph)
-    outputs = {v.name for v in graph.outputs}
-    for v in graph.inputs:
-        if v.type.is_float:
-            store(plan, v)
+    walk = Walk(graph)
+    while walk.run():
+        pass  # a reader needs a value stored that earlier readers took as it is: ask them again
+    if walk.faults:
+        raise LowerError(
+            listed(f"graph @{graph.name}: no integer form for {len(walk.faults)} ops", walk.faults),
+            hint="replace these ops in the model, or leave them outside of it",
+        )
+    return walk.plan
+
+
+class Walk:
+    """One walk over the ops that asks the rule of each; stored values add up over the walks."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.order = {name: i for i, op in enumerate(graph.ops) for name in op.names}
+        self.outputs = {v.name for v in graph.outputs}
+        self.needed: set[str] = set()  # values that some reader needs stored
+
+    def run(self) -> bool:
+        """Plan the graph; true if a value turned out to be needed stored too late."""
+        self.plan, self.faults, self.is_late = Plan(self.graph), list[str](), False
+        for v in self.graph.inputs:
+            self._input(v)
+        for op in self.graph.ops:
+            answer = self._answer(op)
+            self.plan.answers[op.names[0]] = answer
+            for v in op.results:
+                source = answer.source or v.name
+                self.plan.values[v.name] = Operand(
+                    v, answer.kind, source, answer.elem, answer.is_known
+                )
+                if self._is_stored_at_once(v, answer.kind):
+                    self._store(v)
+            self._share(op, answer)
+        return self.is_late
+
+    def _input(self, v: Value) -> None:
+        if not v.type.is_float:
+            self.plan.values[v.name] = Operand(v, Kind.STORED, v.name, v.type.elem)
+            self.plan.fixed.add(v.name)
+        elif self._is_read_by_quantizes_alone(v):
+            self.plan.values[v.name] = Operand(v, Kind.SUM)  # they store it
         else:
-            plan.forms[v.name] = Form.STORED
-            plan.fixed.add(v.name)
-    for op in graph.ops:
-        demand(plan, op)
-        form = form_of(plan, op)
-        for v in op.results:
-            plan.forms[v.name] = form
-            if form in (Form.SUM, Form.FUNCTION):
-                readers = graph.users.get(v.name, ())
-                if v.name in outputs or not all(absorbs(plan, r, v) for r in readers):
-                    store(plan, v)
-            elif form is Form.CONSTANT and v.name in outputs:
-                store(plan, v)
-        if form is Form.STORED:
-            share(plan, op)
-    return plan
+            self._store(v)
 
+    def _answer(self, op: Op) -> Answer:
+        """The answer of the op's rule, after what it needs stored is."""
+        try:
+            while True:
+                operands = [self.plan.values[v.name] for v in op.operands]
+                answer = ask(op, operands)
+                places = self._costly_sums(op, operands)
+                if isinstance(answer, Needs):
+                    places = answer.places
+                elif not places:
+                    return answer
+                for v in {operands[i].value for i in places}:
+                    self._need(v)
+        except NoInteger as e:
+            self.faults.append(f"{op}: {e.text}")
+            return Answer(Kind.STORED)
 
-def store(plan: Plan, value: Value) -> None:
-    """Give `value` a pair, unless a quantize already reads it and nothing else does."""
-    readers = plan.graph.users.get(value.name, ())
-    is_output = any(v.name == value.name for v in plan.graph.outputs)
-    if readers and not is_output and all(isinstance(r, Quantize) for r in readers):
-        plan.forms.setdefault(value.name, Form.SUM)  # an input: those who read it store it
-        return
-    plan.forms[value.name] = Form.STORED
-    plan.pairs[value.name] = value
-    plan.groups.add_node(value.name)
-    producer = plan.graph.producers.get(value.name)
-    if producer is not None and producer.range_is_open:
-        plan.fixed.add(value.name)
+    def _costly_sums(self, op: Op, operands: Sequence[Operand]) -> tuple[int, ...]:
+        """Of the sums that an add takes as they are, those that are better stored: all but the last
+        one of a convolution or linear op, so that one buffer of i32 is enough.
+        """
+        if not isinstance(op, (Add, Sub)):
+            return ()
+        sums = {v.name: i for i, v in enumerate(op.operands) if operands[i].kind is Kind.SUM}
+        makers = {name: self.graph.producers.get(name) for name in sums}
+        fits = [
+            name
+            for name, maker in makers.items()
+            if isinstance(maker, Layer) and operands[sums[name]].shape == op.result.type.shape
+        ]
+        last = max(fits, key=lambda name: self.order[name], default=None)
+        return tuple(i for name, i in sums.items() if name != last)
 
-
-def demand(plan: Plan, op: Op) -> None:
-    """Constant operands that the op needs as stored integers get a pair."""
-    if isinstance(op, (Layer, Constant, Quantize, Dequantize, BatchNorm, PRelu)):
-        return
-    if isinstance(op, Binary) and function_source(plan, op) is not None:
-        return
-    if isinstance(op, (Add, Sub)):
-        return
-    for v in op.operands:
-        if plan.forms[v.name] is Form.CONSTANT and v.type.is_float:
-            if all(plan.forms[w.name] is Form.CONSTANT for w in op.operands):
-                return
-            store(plan, v)
-
-
-def form_of(plan: Plan, op: Op) -> Form:
-    """The form of the op's result, from those of its operands."""
-    if isinstance(op, (Constant,)) or (
-        op.operands and all(plan.forms[v.name] is Form.CONSTANT for v in op.operands)
-    ):
-        return Form.CONSTANT
-    if isinstance(op, Quantize):
-        return Form.STORED
-    if isinstance(op, Dequantize):
-        plan.fixed.add(op.names[0])
-        plan.given[op.names[0]] = op.x.type.quant
-        return Form.STORED
-    if isinstance(op, Selection):
-        return Form.STORED
-    if (source := function_source(plan, op)) is not None:
-        plan.source[op.names[0]] = source
-        return Form.FUNCTION
-    if isinstance(op, Clamp):
-        return Form.SUM
-    if isinstance(op, Softmax):
-        return Form.FUNCTION
-    return Form.SUM
-
-
-def function_source(plan: Plan, op: Op) -> str | None:
-    """The stored value that the op's result is an elementwise function of, channel by channel."""
-    if not isinstance(op, Elementwise):
-        return None
-    sources = set()
-    for v in op.operands:
-        form = plan.forms[v.name]
-        if form is Form.CONSTANT:
-            if any(s != 1 for s in v.type.shape[:-1]):
-                return None
-        elif form is Form.STORED and v.type.shape == op.results[0].type.shape:
-            sources.add(v.name)
-        elif form is Form.FUNCTION and v.name in plan.source:
-            sources.add(plan.source[v.name])
-        else:
-            return None
-    return sources.pop() if len(sources) == 1 else None
-
-
-def absorbs(plan: Plan, reader: Op, value: Value) -> bool:
-    """Whether `reader` takes the value as it is, so that it need not be stored first."""
-    if isinstance(reader, Quantize):
-        return True
-    form = plan.forms[value.name]
-    if form is Form.FUNCTION:
-        return value.name in plan.source and continues(plan, reader, plan.source[value.name])
-    if len(plan.graph.users.get(value.name, ())) != 1:
-        return False
-    if isinstance(reader, Clamp):
-        return True
-    producer = plan.graph.producers[value.name]
-    if isinstance(reader, (Add, Sub)) and isinstance(producer, Layer):
-        other = reader.b if reader.a.name == value.name else reader.a
-        known = plan.forms.get(other.name)
-        late = known is None and isinstance(plan.graph.producers.get(other.name), Layer)
-        # Of two accumulators the later one is left to the add, so that one buffer of i32 is enough.
-        return value.type.shape == reader.result.type.shape and not (late and alone(plan, other))
-    return False
-
-
-def alone(plan: Plan, value: Value) -> bool:
-    return len(plan.graph.users.get(value.name, ())) == 1
-
-
-def continues(plan: Plan, reader: Op, source: str) -> bool:
-    """Whether `reader` is one more step of a function of `source`."""
-    if not isinstance(reader, Elementwise):
-        return False
-    for v in reader.operands:
-        if plan.forms_before(v.name) is Form.CONSTANT:
-            if any(s != 1 for s in v.type.shape[:-1]):
-                return False
-        elif v.name not in plan.forms or source not in (v.name, plan.source.get(v.name)):
+    def _is_stored_at_once(self, v: Value, kind: Kind) -> bool:
+        if not v.type.is_float or kind is Kind.STORED:
             return False
-    return True
+        if v.name in self.needed or v.name in self.outputs:
+            return True
+        is_sum = kind in (Kind.SUM, Kind.CLAMPED)
+        return is_sum and self.graph.use_counts.get(v.name, 0) > 1
 
+    def _need(self, v: Value) -> None:
+        """Store an operand; readers before this one are asked again where there are some."""
+        if v.name not in self.needed and self.graph.use_counts[v.name] > 1:
+            self.is_late = True
+        self.needed.add(v.name)
+        self._store(v)
 
-def is_move(op: Op) -> bool:
-    """Whether the result is stored as the one operand is."""
-    return isinstance(op, Selection) and not isinstance(op, Concat)
-
-
-def share(plan: Plan, op: Op) -> None:
-    """Moves keep their operand's quantization; a concat's operands and result have one."""
-    result = op.results[0].name
-    if is_move(op):
-        moved = op.operands[0].name
-        if moved in plan.fixed:
-            plan.fixed.add(result)
-        if moved in plan.given:
-            plan.given[result] = plan.given[moved]
-        else:
-            plan.groups.add_edge(moved, result)
-    elif isinstance(op, Concat):
-        given = {plan.given.get(v.name) for v in op.xs}
-        if len(given) == 1 and (same := given.pop()) is not None:
-            plan.given[result] = same
-            plan.fixed.add(result)
+    def _store(self, v: Value) -> None:
+        """Give a value a pair, unless nothing but quantizes reads it."""
+        if self._is_read_by_quantizes_alone(v):
             return
-        plan.groups.add_node(result)
-        for v in op.xs:
-            if v.name in plan.fixed:
-                plan.edges[result, v.name] = v
-            else:
-                plan.groups.add_edge(v.name, result)
+        is_known = v.name in self.plan.values and self.plan.is_constant(v.name)
+        self.plan.values[v.name] = Operand(v, Kind.STORED, v.name, None, is_known)
+        self.plan.pairs[v.name] = v
+        self.plan.groups.add_node(v.name)
+        maker = self.graph.producers.get(v.name)
+        if maker is not None and maker.range_is_open:
+            self.plan.fixed.add(v.name)
+
+    def _is_read_by_quantizes_alone(self, v: Value) -> bool:
+        readers = self.graph.users.get(v.name, ())
+        is_read = bool(readers) and v.name not in self.outputs
+        return is_read and all(isinstance(r, Quantize) for r in readers)
+
+    def _share(self, op: Op, answer: Answer) -> None:
+        """Moves keep their operand's quantization; a concat's operands and result have one."""
+        plan, result = self.plan, op.results[0]
+        if not result.type.is_float or answer.kind is not Kind.STORED:
+            return
+        if isinstance(op, Dequantize):
+            plan.fixed.add(result.name)
+            plan.given[result.name] = op.x.type.quant
+        elif answer.sharing is Sharing.ALIKE:
+            given = {plan.given.get(v.name) for v in op.operands}
+            if len(given) == 1 and (same := given.pop()) is not None:
+                plan.given[result.name] = same
+                plan.fixed.add(result.name)
+                return
+            plan.groups.add_node(result.name)
+            for v in op.operands:
+                if v.name in plan.fixed and len(op.operands) > 1:
+                    plan.edges.add((result.name, v.name))
+                else:
+                    plan.groups.add_edge(v.name, result.name)
+            if len(op.operands) == 1 and op.operands[0].name in plan.fixed:
+                plan.fixed.add(result.name)

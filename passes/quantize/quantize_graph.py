@@ -6,23 +6,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-import numpy as np
-
 from qir.ir.errors import PassError, listed
 from qir.ir.fixed import Rounding
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Loc, Op, Value
-from qir.ir.ops import Concat, Constant, Dequantize, Quantize, ScaleGroups
+from qir.ir.ops import Concat, Dequantize, Quantize, ScaleGroups
 from qir.ir.ops.kinds import Layer
-from qir.ir.types import I16, Array, Quant
+from qir.ir.types import Quant
 from qir.passes.bits.choice import Bits
 from qir.passes.calibrate.ranges import Ranges
 from qir.passes.infra.manager import Claim, Pass, Record, changes, register
-from qir.passes.quantize.placement import Form, Plan, is_move, plan_quantization
+from qir.passes.integer.rules import BYTE, Sharing
+from qir.passes.quantize.placement import Plan, plan_quantization
+from qir.passes.quantize.scales import (
+    choose_quants,
+    constant,
+    group_range,
+    is_of_zeros,
+    of_zeros,
+    quant_of_range,
+)
 from qir.passes.quantize.weights import Kept, quantize_weights, storage_of
-from qir.passes.quantize.widths import BYTE, Widths, activation_widths
-
-SMALLEST = 2.0**-64  # a range narrower than this many steps of 2**-64 is taken to be zero
+from qir.passes.quantize.widths import Widths, activation_widths
 
 
 @register
@@ -74,93 +79,6 @@ def _check_names(graph: Graph, bits: Mapping[str, Bits]) -> None:
         )
 
 
-def choose_quants(plan: Plan, ranges: Ranges | None, widths: Widths) -> Mapping[str, Quant]:
-    """The quantization of each group, by the names of all its members.
-
-    Errors: PassError that lists the values without a pair when there are no ranges.
-    """
-    found: dict[str, Quant] = {}
-    missing = []
-    for group in sorted(map(sorted, plan.members())):
-        paired = [n for n in group if n in plan.pairs or isinstance(maker(plan, n), Concat)]
-        if not paired:
-            continue
-        bits = widths.stored[paired[0]]
-        makers = {type(maker(plan, n)) for n in paired}
-        first = maker(plan, paired[0])
-        if len(makers) == 1 and first is not None and first.range_is_open and bits <= BYTE:
-            low, high = first.range
-            step = (high - low) / (1 << bits)
-            quant = Quant.per_tensor(storage_of(bits, False), step, round(-low / step))
-        elif (quant_ := border_quant(plan, group)) is not None:
-            quant = quant_
-        elif ranges is None and not all(plan.forms_before(n) is Form.CONSTANT for n in paired):
-            missing += paired
-            continue
-        else:
-            quant = quant_of_range(*group_range(plan, ranges, paired, 1 << bits), bits)
-        found.update(dict.fromkeys(group, quant))
-    if missing:
-        raise PassError(
-            listed(
-                f"quantize-graph: {len(missing)} values have no quantization, calibrated ranges"
-                " are needed",
-                [f"{plan.graph.producers.get(n) or 'input %' + n}" for n in missing],
-            ),
-            hint="give calibration data, or a model whose edges all carry their quantization",
-        )
-    return found
-
-
-def maker(plan: Plan, name: str) -> Op | None:
-    return plan.graph.producers.get(name)
-
-
-def border_quant(plan: Plan, group: list[str]) -> Quant | None:
-    """The one quantization that the model itself gives to values of a group, behind its moves:
-    quantize(move(x)) = move(quantize(x)).
-    """
-    readers = [r for name in group for r in plan.graph.users.get(name, ())]
-    kinds = {r.to for r in readers if isinstance(r, Quantize) and r.to.is_per_tensor}
-    return kinds.pop() if len(kinds) == 1 else None
-
-
-def group_range(
-    plan: Plan, ranges: Ranges | None, names: list[str], levels: int
-) -> tuple[float, float]:
-    """The range that all these values need together; constants count with all their elements."""
-    low = high = 0.0
-    seen = []
-    for name in names:
-        producer = maker(plan, name)
-        if isinstance(producer, Constant):
-            low = min(low, float(producer.value.array.min(initial=0)))
-            high = max(high, float(producer.value.array.max(initial=0)))
-        else:
-            seen.append(name)
-    if seen and ranges is not None:
-        a, b = ranges.of(seen, levels)
-        low, high = min(low, a), max(high, b)
-    return low, high
-
-
-def quant_of_range(low: float, high: float, bits: int) -> Quant:
-    """u<bits> that covers [low, high], low <= 0 <= high, with 0 exact; of a zero range: scale 1.
-
-    scale = f32((high - low) / (2**bits - 1)); zero_point = half_even(-low / scale); in 16 bits
-    it is i16, whose zero point is 2**15 less.
-    """
-    levels = 1 << bits
-    kept = storage_of(bits, is_signed=False) if bits <= BYTE else I16
-    scale = float(np.float32((high - low) / (levels - 1)))
-    if not np.isfinite(scale):
-        raise PassError(f"quantize-graph: range [{low:g}, {high:g}], a finite one is needed")
-    if scale < SMALLEST:
-        return Quant.per_tensor(kept, 1.0, 0)
-    zero = int(np.clip(np.rint(-low / scale), 0, levels - 1))
-    return Quant.per_tensor(kept, scale, zero + kept.min)
-
-
 @dataclass
 class Emission:
     """One walk that writes the new graph: ops on dequantized operands, pairs behind results."""
@@ -171,6 +89,7 @@ class Emission:
     widths: Widths
     options: QuantizeGraph
     now: dict[str, Value] = field(default_factory=dict)
+    reals: dict[str, Value] = field(default_factory=dict)  # before their pairs
     quant: dict[str, Quant] = field(default_factory=dict)  # of each stored value, by its old name
     narrow: dict[tuple[str, int], Value] = field(default_factory=dict)
     count: int = 0
@@ -178,30 +97,42 @@ class Emission:
     def run(self) -> Graph:
         self.builder = Builder(self.graph.name, "simulated")
         for v in self.graph.inputs:
-            self.now[v.name] = self.builder.input(v.name, v.type)
+            self.now[v.name] = self.reals[v.name] = self.builder.input(v.name, v.type)
             self._pair(v.name, None)
         for op in self.graph.ops:
             new = op.rebind(lambda v: self.now[v.name])
+            if isinstance(op, Quantize):
+                new = self._of_reals(op, new)
             if isinstance(op, Layer):
                 new = self._with_weights(op, self._with_input(op, new))
             if isinstance(op, Concat):
                 new = self._with_edges(op, new)
             for old, value in zip(op.results, self.builder.add_all(new), strict=True):
-                self.now[old.name] = value
+                self.now[old.name] = self.reals[old.name] = value
                 self._note(op, old.name)
                 self._pair(old.name, op)
         outputs = [self.now[v.name] for v in self.graph.outputs]
         return self.builder.finish(outputs, self.graph.output_names).without_dead_code()
 
+    def _of_reals(self, op: Quantize, new: Op) -> Op:
+        """The model's own quantize of a value with another quantization reads it before its pair:
+        one rounding.
+        """
+        if self.quant.get(op.x.name) in (None, op.to):
+            return new
+        return replace(op, x=self.reals[op.x.name])
+
     def _note(self, op: Op, name: str) -> None:
         """Remember how a stored value is quantized."""
+        answer, plan = self.plan.answers[op.names[0]], self.plan
         if isinstance(op, Dequantize):
             self.quant[name] = op.x.type.quant
-        elif is_move(op) and op.operands[0].name in self.quant:
-            self.quant[name] = self.quant[op.operands[0].name]
-        elif name in self.plan.given:
-            self.quant[name] = self.plan.given[name]
-        elif name in self.quants and self.plan.forms[name] is Form.STORED:
+        elif answer.sharing is Sharing.ALIKE and len(op.operands) == 1:
+            if op.operands[0].name in self.quant:
+                self.quant[name] = self.quant[op.operands[0].name]
+        elif name in plan.given:
+            self.quant[name] = plan.given[name]
+        elif name in self.quants and plan.values[name].is_stored:
             self.quant[name] = self.quants[name]
 
     def _pair(self, name: str, op: Op | None) -> None:
@@ -249,14 +180,16 @@ class Emission:
         if width is None or op.x.name not in self.quants or self.options.ranges is None:
             return self.quant.get(op.x.name)
         low, high = group_range(self.plan, self.options.ranges, [op.x.name], 1 << width)
-        return quant_of_range(low, high, width)
+        quant = quant_of_range(low, high, width)
+        if is_of_zeros(quant):
+            return of_zeros(quant.storage, float(self.quants[op.x.name].scale.array))
+        return quant
 
     def _with_weights(self, op: Layer, new: Op) -> Op:
         assert isinstance(new, Layer)
-        w = self._array(op.w)
+        w, bias = (constant(self.graph, v) for v in (op.w, op.bias))
         if w is None or not op.w.type.is_float:
             return new
-        bias = None if op.bias is None else self._array(op.bias)
         x = self._read_quant(op)
         x_scale, reach = (1.0, 255) if x is None else (float(x.scale.array), 2**x.storage.bits - 1)
         o = self.options
@@ -269,11 +202,6 @@ class Emission:
         place = op.loc.touched(QuantizeGraph.name)
         stored = add_weights(self.builder, kept, op.w.name, place)
         return replace(new, w=self.builder.add(Dequantize(stored, loc=place), f"{op.w.name}_dq"))
-
-    def _array(self, value: Value) -> Array | None:
-        """The elements of a float constant, None for anything else."""
-        producer = self.graph.producers.get(value.name)
-        return producer.value.array if isinstance(producer, Constant) else None
 
 
 def add_weights(builder: Builder, kept: Kept, name: str, loc: Loc) -> Value:

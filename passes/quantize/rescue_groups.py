@@ -16,9 +16,10 @@ from qir.ir.ops.kinds import Layer
 from qir.ir.types import Array, Quant
 from qir.passes.bits.choice import Bits
 from qir.passes.infra.manager import Claim, Miss, Pass, Record, changes, register
+from qir.passes.infra.options import option
+from qir.passes.integer.rules import BYTE
 from qir.passes.quantize.quantize_graph import add_weights
 from qir.passes.quantize.weights import SMALLEST_SCALE, Kept, quantize_weights
-from qir.passes.quantize.widths import BYTE
 
 SHARE = 0.03  # of the layers: fewer than so many were at fault in LLaMA3-70B
 LEAST_GAIN = 3.0  # dB: half the noise, for one byte more a group
@@ -64,13 +65,11 @@ class RescueGroups(Pass):
 
     reference: Graph | None = None
     weight_bits: int = 8
-    group: int = 64
+    group: int = option(64, 32, 128)
     share: float = SHARE
     least_gain: float = LEAST_GAIN
 
     def run(self, graph: Graph, record: Record) -> Graph:
-        if not 32 <= self.group <= 128:
-            raise PassError(f"rescue-groups: group {self.group}, 32 to 128 is needed")
         if not 0 < self.share <= 1:
             raise PassError(f"rescue-groups: share {self.share:g}, more than 0 up to 1 is needed")
         source = graph if self.reference is None else self.reference

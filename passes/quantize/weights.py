@@ -20,11 +20,10 @@ SMALLEST_SCALE = 2.0**-24  # of the tensor's largest scale: nothing smaller can 
 
 
 def storage_of(bits: int, is_signed: bool) -> Int:
-    """The narrowest storage that holds `bits` bits."""
-    fits = [s for s in STORAGES if s.is_signed == is_signed and s.bits >= bits]
+    """The storage of `bits` bits: 2**bits levels and no more."""
     if not 2 <= bits <= 8:
         raise PassError(f"quantize: {bits} bits, 2 to 8 are supported")
-    return min(fits, key=lambda s: s.bits)
+    return next(s for s in STORAGES if (s.bits, s.is_signed) == (bits, is_signed))
 
 
 @dataclass(frozen=True)
@@ -148,11 +147,12 @@ def stored_weights(rows: Array, scale: Array, top: int) -> Array:
 def smallest_scales(
     rows: Array, reach: Array, top: int, bias: Array | None, x_scale: float
 ) -> Array:
-    """The least scale of each row that keeps bias / (x_scale * scale) below LARGEST_BIAS."""
+    """The least scale of each row that keeps bias / (x_scale * scale) below LARGEST_BIAS; rows of
+    zeros have it, so that their bias is held in fine steps.
+    """
     widest = float(reach.max()) / top or 1.0
     floor = np.full(len(rows), widest * SMALLEST_SCALE)
     if bias is not None:
         size = np.abs(bias) if len(rows) == len(bias) else np.abs(bias).max()
         floor = np.maximum(floor, size / (x_scale * LARGEST_BIAS))
-    floor[reach == 0] = np.maximum(floor, widest)[reach == 0]
     return floor

@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from qir.ir.op import Op
-from qir.ir.ops import Add, Sub
 from qir.ir.ops.kinds import Contraction, Layer
 from qir.passes.bits.choice import Bits
+from qir.passes.integer.rules import BYTE, WORD
 from qir.passes.quantize.placement import Plan
-
-BYTE, RESIDUAL = 8, 16
 
 
 @dataclass
@@ -43,8 +41,8 @@ def activation_widths(plan: Plan, bits: Mapping[str, Bits], default: int) -> Wid
         most = max(asked.values(), default=BYTE)
         if (others and len(group) == 1) or is_input or is_output:
             most = max(most, BYTE)
-        if _is_residual(group, others) and min(asked.values(), default=BYTE) < BYTE:
-            most = RESIDUAL
+        if _is_residual(plan, group, others) and min(asked.values(), default=BYTE) < BYTE:
+            most = WORD
         found.stored.update(dict.fromkeys(group, most))
         single = {r.names[0]: asked[r.names[0]] for r in layers if isinstance(r, Layer)}
         found.read.update({name: width for name, width in single.items() if width < most})
@@ -58,6 +56,7 @@ def _asked(layer: Op, bits: Mapping[str, Bits], default: int, is_input: bool) ->
     return max(default, BYTE) if is_input else default
 
 
-def _is_residual(group: list[str], others: list[Op]) -> bool:
+def _is_residual(plan: Plan, group: list[str], others: list[Op]) -> bool:
     """One value that sums read: moves and pools, which share a quantization, have 8 bits."""
-    return len(group) == 1 and bool(others) and all(isinstance(r, (Add, Sub)) for r in others)
+    is_summed = bool(others) and all(plan.answers[r.names[0]].bits >= WORD for r in others)
+    return len(group) == 1 and is_summed

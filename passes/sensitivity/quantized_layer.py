@@ -19,7 +19,7 @@ from qir.passes.bits.choice import Bits
 from qir.passes.calibrate.ranges import Ranges
 from qir.passes.infra.tasks import Result
 from qir.passes.quantize.placement import plan_quantization
-from qir.passes.quantize.quantize_graph import choose_quants
+from qir.passes.quantize.scales import choose_quants
 from qir.passes.quantize.weights import quantize_weights
 from qir.passes.quantize.widths import Widths
 from qir.passes.sensitivity.probe import bias_of, for_samples, layers_of, weights_of

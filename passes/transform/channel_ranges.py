@@ -8,6 +8,7 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from qir.ir.graph import Graph
 from qir.ir.op import Value
@@ -68,6 +69,11 @@ class Reach:
 
     halves: Array
     count: int
+
+    @staticmethod
+    def alike(reach: npt.ArrayLike) -> Reach:
+        """Of one array, (C,), for both halves."""
+        return Reach(np.stack([np.asarray(reach, np.float64)] * 2), 1)
 
     @property
     def of_all(self) -> Array:

@@ -37,7 +37,8 @@ class EqualizeChannels(Pass):
     name: ClassVar[str] = "equalize-channels"
     claim: ClassVar[Claim] = keeps_reals(1e-4)
 
-    reach: Mapping[str, Reach] = field(default_factory=dict)  # of the channels, by value
+    reach: Mapping[str, Array] = field(default_factory=dict)  # max|x| of each channel, by value
+    halves: Mapping[str, Reach] = field(default_factory=dict)  # the same of halves of a sample
 
     def run(self, graph: Graph, record: Record) -> Graph:
         rows: dict[str, Array] = {}  # what the output channels of a contraction are divided by
@@ -72,8 +73,8 @@ class EqualizeChannels(Pass):
             if constant(graph, reader.w) is None:
                 return Miss("its reader's weights are not constants", last)
             layers.append(reader)
-        reach = self.reach.get(last)
-        if not layers or reach is None or not reach.of_all.any():
+        reach = self.halves.get(last) or Reach.alike(self.reach.get(last, ()))
+        if not layers or not reach.of_all.any():
             return Miss("no channel ranges were observed", last)
         scales = choose_scales(reach, [by_input(graph, r) for r in layers])
         return Equalization(chain, layers, scales)

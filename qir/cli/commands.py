@@ -1,133 +1,146 @@
-"""What the commands do: compile, run, bench, report, targets."""
+"""The commands compile, run, bench, report and targets."""
 
 from __future__ import annotations
 
 import json
-import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import qir
+from qir.backends.artifact.folder import check_free
 from qir.backends.targets import TARGETS
-from qir.cli.files import read_arrays, read_batches, write_arrays
-from qir.ir.errors import ArtifactError, DataError, PassError
+from qir.cli.console import console, lines, progress
+from qir.cli.files import read_batches, read_inputs, write_arrays
+from qir.ir.errors import DataError, FrontendError, PassError
 from qir.ir.text.file import write_whole
 from qir.ir.types import Array
-from qir.measure.machines import machines
+from qir.measure.machines import builds, runs
 from qir.measure.profiling import profiled, reals
 from qir.measure.timing import Timing, measure
 from qir.net import look
 from qir.report.model import Report
-from qir.report.terminal import count, cut, memory, micros, part, summary, table
+from qir.report.numbers import count, memory, micros, part
+from qir.report.tables import table
+from qir.report.terminal import summary
 from qir.runtime import Port
-from qir.runtime.format import MANIFEST
+from qir.runtime.machine import cpu_flags
 
-PLAIN_COLUMNS = 160
+CONVERTERS = {
+    ".pt": "in Python, qir.compile takes the torch module itself",
+    ".pth": "in Python, qir.compile takes the torch module itself",
+    ".pt2": "in Python, qir.compile takes the result of torch.export.load",
+    ".tflite": "tf2onnx converts it: python -m tf2onnx.convert --tflite IN --output OUT.onnx",
+    ".h5": "tf2onnx converts it: python -m tf2onnx.convert --keras IN --output OUT.onnx",
+    ".keras": "tf2onnx converts it: python -m tf2onnx.convert --keras IN --output OUT.onnx",
+}
 
 
-def compile_model(given: Namespace) -> None:
-    """A model file becomes an artifact folder."""
-    if not given.model.is_file():
-        raise DataError(f"{given.model}: no such file, a model is needed")
-    output = given.output or Path(f"{given.model.stem}.qir")
-    if output.exists() and not (output / MANIFEST).is_file():  # said now, not after the work
-        raise ArtifactError(
-            f"{output}: exists and is no artifact, a free path is needed", "-o names another"
-        )
+def compile_model(options: Namespace) -> None:
+    """Compile a model file to an artifact folder."""
+    _check_model(options.model)
+    output = options.output or Path(f"{options.model.stem}.qir")
+    check_free(output)  # before the work, not after it
     with progress() as tell:
         net = qir.compile(
-            given.model,
-            calibration=read_batches(given.calibration) if given.calibration else None,
-            target=given.target,
-            bits=_bits(given),
-            rounding=_rounding(given),
-            batch=given.batch,
-            shapes=dict(given.shape) or None,
-            name=given.name,
-            observer=given.observer,
-            state=given.state,
-            check=given.check,
+            options.model,
+            calibration=read_batches(options.calibration) if options.calibration else None,
+            target=options.target,
+            bits=_bits(options),
+            rounding=_rounding(options),
+            batch=options.batch,
+            shapes=dict(options.shape) or None,
+            name=options.name,
+            observer=options.observer,
+            state=options.state,
+            check=options.check,
             progress=tell,
         )
     net.save(output)
     report = net.report()
-    out = console()
-    out.print(f"{report.name} for {report.machine}: {summary(report)}", highlight=False)
-    out.print(f"integer only: {report.proofs.integer_only}", highlight=False)
-    claims = report.proofs.overflow_claims
-    out.print(f"no overflow: {claims} intermediates stay within their bits", highlight=False)
-    out.print(f"memory: {memory(report.sizes)}", highlight=False)
-    out.print(f"written to {output}; `qir report {output}` tells more", highlight=False)
+    lines(
+        f"{report.name} for {report.machine}: {summary(report)}",
+        f"integer only: {report.proofs.integer_only}",
+        f"no overflow: {report.proofs.overflow_claims} intermediates stay within their bits",
+        f"memory: {memory(report.sizes)}",
+        f"written to {output}; details: qir report {output}",
+    )
 
 
-def _rounding(given: Namespace) -> Any:
-    """How weights are rounded, in as many waves as are asked for."""
-    if given.waves is None:
-        return given.rounding
-    if given.rounding is None:
+def _check_model(model: Path) -> None:
+    """Errors: DataError for a path that is no file, FrontendError for a format that is not read."""
+    if not model.is_file():
+        raise DataError(f"{model}: no such file, a model is needed")
+    if hint := CONVERTERS.get(model.suffix):
+        raise FrontendError(f"{model}: a {model.suffix} file, .onnx or .qir is needed", hint)
+
+
+def _rounding(options: Namespace) -> Any:
+    """The rounding method, in as many waves as --waves says."""
+    if options.waves is None:
+        return options.rounding
+    if options.rounding is None:
         raise PassError("--waves: given without --rounding, a method is needed")
     from qir.passes.rounding import method_of  # torch, which other commands do without
 
-    return [replace(one, waves=given.waves) for one in method_of(given.rounding)]
+    return [replace(method, waves=options.waves) for method in method_of(options.rounding)]
 
 
-def _bits(given: Namespace) -> Any:
-    """The bits asked for; the limits of mixed precision hold for no others."""
+def _bits(options: Namespace) -> Any:
+    """The bits of --bits, with the limits of mixed precision.
+
+    Errors: DataError for a limit without --bits mixed.
+    """
     names = ("size", "bops", "latency", "size_bytes", "latency_us", "weight_bits",
              "activation_bits", "choices", "ends", "measure")  # fmt: skip
-    asked = {name: value for name in names if (value := getattr(given, name)) is not None}
-    if given.bits != "mixed":
-        if asked:
-            option = next(iter(asked)).replace("_", "-")
-            raise DataError(f"--{option}: given with --bits {given.bits}, --bits mixed is needed")
-        return given.bits
-    if "choices" in asked:
-        asked["choices"] = tuple(asked["choices"].split(","))
-    if asked.get("ends") == "none":
-        asked["ends"] = None
-    return qir.MixedPrecision(**asked)
+    limits = {name: value for name in names if (value := getattr(options, name)) is not None}
+    if options.bits != "mixed":
+        if limits:
+            option = next(iter(limits)).replace("_", "-")
+            raise DataError(f"--{option}: given with --bits {options.bits}, --bits mixed is needed")
+        return options.bits
+    if "choices" in limits:
+        limits["choices"] = tuple(limits["choices"].split(","))
+    if limits.get("ends") == "none":
+        limits["ends"] = None
+    return qir.MixedPrecision(**limits)
 
 
-def run_artifact(given: Namespace) -> None:
-    """Run samples one after the other; write the outputs, or tell what is in them."""
-    net = qir.load(given.artifact, given.threads, given.emulate, given.variant)
-    arrays = [array for name in given.input for array in read_arrays(name)]
-    call = net.run_integer if given.integer else net
-    found = _run_all(call, net.session.inputs, arrays)
-    outputs = dict(zip((p.name for p in net.session.outputs), found, strict=True))
-    if given.output is not None:
-        write_arrays(given.output, outputs)
+def run_artifact(options: Namespace) -> None:
+    """Run samples one after the other; write the outputs, or print them."""
+    net = qir.load(options.artifact, options.threads, options.emulate, options.variant)
+    ports = net.session.inputs
+    arrays = read_inputs(options.input, [port.name for port in ports])
+    results = _run_all(net.run_integer if options.integer else net, ports, arrays)
+    outputs = dict(zip((p.name for p in net.session.outputs), results, strict=True))
+    if options.output is not None:
+        write_arrays(options.output, outputs)
         return
     for name, array in outputs.items():
         shown = np.array2string(array, threshold=20, precision=5)
         print(f"{name}: {array.dtype}{list(array.shape)}\n{shown}")
 
 
-def _run_all(call: Callable[..., Any], ports: tuple[Port, ...], arrays: list[Array]) -> list[Array]:
-    """The outputs for all samples: arrays that hold several batches are cut into them."""
-    if len(arrays) != len(ports):
-        names = ", ".join(p.name for p in ports)
-        raise DataError(f"{len(arrays)} input arrays given, {len(ports)} are needed: {names}")
+def _run_all(
+    call: Callable[..., Any], ports: tuple[Port, ...], arrays: tuple[Array, ...]
+) -> list[Array]:
+    """The outputs for all samples: arrays of several batches are split into them."""
     counts = {_batches(port, array) for port, array in zip(ports, arrays, strict=True)}
     if len(counts) > 1:
         raise DataError(
             f"inputs hold {' and '.join(map(str, sorted(counts)))} batches, one number is needed"
         )
-    runs = []
+    results = []
     for i in range(counts.pop() if counts else 1):
-        cut = [a if a.shape == p.shape else a[i * p.shape[0] :][: p.shape[0]]
-               for p, a in zip(ports, arrays, strict=True)]  # fmt: skip
-        y = call(*cut)
-        runs.append(y if isinstance(y, tuple) else (y,))
-    return [np.concatenate(ys) if len(ys) > 1 else ys[0] for ys in zip(*runs, strict=True)]
+        batch = [a if a.shape == p.shape else a[i * p.shape[0] :][: p.shape[0]]
+                 for p, a in zip(ports, arrays, strict=True)]  # fmt: skip
+        y = call(*batch)
+        results.append(y if isinstance(y, tuple) else (y,))
+    return [np.concatenate(ys) if len(ys) > 1 else ys[0] for ys in zip(*results, strict=True)]
 
 
 def _batches(port: Port, array: Array) -> int:
@@ -143,80 +156,69 @@ def _batches(port: Port, array: Array) -> int:
     return len(array) // port.shape[0]
 
 
-def bench_artifact(given: Namespace) -> None:
-    """Time the whole call as Python makes it, then each step of it."""
-    net = qir.load(given.artifact, given.threads, variant=given.variant)
+def bench_artifact(options: Namespace) -> None:
+    """Time the call from Python as a whole, then each step of the program."""
+    net = qir.load(options.artifact, options.threads, variant=options.variant)
     inputs = [reals(port) for port in net.session.inputs]
-    whole = measure(lambda: net(*inputs), given.seconds)
+    call = measure(lambda: net(*inputs), options.seconds)
     report, moves = profiled(net)
-    if given.json:
+    if options.json:
         ops = {row.name: row.micros for row in report.rows}
-        print(json.dumps({"name": report.name, "threads": given.threads, **asdict(whole),
+        print(json.dumps({"name": report.name, "threads": options.threads, **asdict(call),
                           "ops": ops, "moves": moves}))  # fmt: skip
         return
+    lines(
+        f"{report.name} for {net.session.variant or report.target}, {options.threads} threads:"
+        f" least {micros(call.least)}, median {micros(call.median)} of {call.runs} runs"
+    )
     out = console()
-    out.print(
-        f"{report.name} for {net.session.variant or report.target}, {given.threads} threads:"
-        f" least {micros(whole.least)},"
-        f" median {micros(whole.median)} of {whole.runs} runs",
-        highlight=False,
-    )
-    out.print(_times(report, moves, whole))
+    out.print(_times(report, moves, call, out.width))
 
 
-def _times(report: Report, moves: float, whole: Timing) -> Any:
-    """The ops by time, the slowest first, then what is spent around them."""
+def _times(report: Report, moves: float, call: Timing, columns: int) -> Any:
+    """The ops, slowest first, then the time spent around them."""
     total = (report.micros or 0.0) + moves
-    found = table(
-        "Ops, slowest first", "time>", "of all>", "op", "MACs>", "GMAC/s>", "kernel", "value"
-    )
+    rows = []
     for row in sorted(report.rows, key=lambda r: -(r.micros or 0.0)):
         rate = f"{row.macs / row.micros / 1000:.1f}" if row.micros and row.macs else "-"
-        found.add_row(micros(row.micros), part(row.micros or 0.0, total), row.op, count(row.macs),
-                      rate, row.kernel, row.name)  # fmt: skip
-    found.add_section()
-    found.add_row(micros(moves), part(moves, total), "moving inputs and outputs", "", "", "", "")
-    border = max(whole.median - total, 0.0)
-    found.add_row(micros(border), "", "quantizing, and the call from Python", "", "", "", "")
-    return cut(found, console().width, "value")
+        rows.append((micros(row.micros), part(row.micros or 0.0, total), row.op, count(row.macs),
+                     rate, row.kernel, row.name))  # fmt: skip
+    border = max(call.median - total, 0.0)
+    rows += [
+        (micros(moves), part(moves, total), "moving inputs and outputs", "", "", "", ""),
+        (micros(border), "", "quantizing, and the call from Python", "", "", "", ""),
+    ]
+    return table(
+        "Ops, slowest first",
+        ("time>", "of all>", "op", "MACs>", "GMAC/s>", "kernel", "value"),
+        rows,
+        columns,
+        cut=("value", "op"),
+        drop=("kernel", "MACs", "GMAC/s"),
+        lines_after=(len(report.rows) - 1,),
+    )
 
 
-def show_report(given: Namespace) -> None:
+def show_report(options: Namespace) -> None:
     """Print the report, or write it as a page."""
-    net = look(given.artifact)
-    report = profiled(net)[0] if given.profile else net.report()
-    if given.html is not None:
-        write_whole(given.html, report.html().encode())
-    if given.json:
+    if options.profile:
+        report = profiled(qir.load(options.artifact))[0]
+    else:
+        report = look(options.artifact).report()
+    if options.html is not None:
+        write_whole(options.html, report.html().encode())
+    if options.json:
         print(report.to_json(), end="")
-    elif given.html is None:
+    elif options.html is None:
         console().print(report)
 
 
-def list_targets(given: Namespace) -> None:
-    """Every target: what it is, and whether this machine can build for it and run it."""
-    console().print(machines(make() for make in TARGETS))
-
-
-def console() -> Console:
-    """Standard output; where that is no terminal, plain text that is wide enough for the tables."""
-    if sys.stdout.isatty():
-        return Console(markup=False)
-    return Console(width=PLAIN_COLUMNS, no_color=True, markup=False)
-
-
-@contextmanager
-def progress() -> Iterator[Callable[[str, int, int], None] | None]:
-    """A bar on stderr for qir.compile to move, where stderr is a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("import", total=None)
-
-        def tell(what: str, done: int, of: int) -> None:
-            words = what if of else f"{what}: {done} samples"
-            bar.update(task, description=words, completed=done, total=of or None)
-
-        yield tell
+def list_targets(options: Namespace) -> None:
+    """List every target, and whether this machine can build for it and run it."""
+    flags, out = cpu_flags(), console()
+    rows = [
+        (t.name, ", ".join(t.aliases), t.about, builds(t), runs(t, flags))
+        for t in (make() for make in TARGETS)
+    ]
+    heads = ("name", "also", "machine", "builds here", "runs here")
+    out.print(table("Targets", heads, rows, out.width, wrap=heads[2:]))

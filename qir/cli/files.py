@@ -1,63 +1,90 @@
-"""Arrays in files: calibration data and inputs in .npy, .npz or folders of them; results out."""
+"""Arrays in files: calibration data and inputs in .npy, .npz or folders of them; outputs."""
 
 from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from qir.inputs import UNNAMED, assigned
 from qir.ir.errors import DataError
 from qir.ir.text.file import write_whole
 from qir.ir.types import Array
 
 KINDS = (".npy", ".npz")
+Batch = Array | tuple[Array, ...] | Mapping[str, Array]
 
 
-def read_arrays(name: str) -> tuple[Array, ...]:
-    """The arrays of a .npy or .npz file, in the file's order; `file.npz:x,mask` takes those two.
+def read_batch(name: str) -> Batch:
+    """The arrays of a file: one of .npy, or all of .npz by their names.
 
+    `file.npz:x,mask` selects arrays and fixes their order: a tuple.
     Errors: DataError when the file is missing, damaged, or lacks an array that is named.
     """
     path, keys = Path(name), ""
     if not path.exists() and ":" in name:
         stem, _, keys = name.rpartition(":")
         path = Path(stem)
-    held = _read(path)
-    wanted = keys.split(",") if keys else list(held)
-    if missing := [key for key in wanted if key not in held]:
+    arrays = _read(path)
+    if not keys:
+        return arrays if path.suffix == ".npz" else arrays[path.stem]
+    selected = keys.split(",")
+    if missing := [key for key in selected if key not in arrays]:
         raise DataError(
-            f"{path}: no array {missing[0]!r}, one of {', '.join(sorted(held))} is needed"
+            f"{path}: no array {missing[0]!r}, one of {', '.join(sorted(arrays))} is needed"
         )
-    return tuple(held[key] for key in wanted)
+    return tuple(arrays[key] for key in selected)
 
 
-def read_batches(name: str) -> Array | Iterator[Array | tuple[Array, ...]]:
+def read_batches(name: str) -> Iterator[Batch]:
     """Calibration data: the samples of one file, or the files of a folder as batches, one by one.
 
-    Several arrays in a file are the model's inputs, in order.
-    Errors: DataError as of read_arrays, or when a folder holds no such file.
+    Errors: DataError as of read_batch, or when a folder has no such file.
     """
     folder = Path(name)
     if not folder.is_dir():
-        arrays = read_arrays(name)
-        return arrays[0] if len(arrays) == 1 else iter([arrays])
+        return iter([read_batch(name)])
     files = sorted(f for f in folder.iterdir() if f.suffix in KINDS and f.is_file())
     if not files:
         raise DataError(f"{folder}: no .npy or .npz file in it, one or more are needed")
-    return (_unwrapped(read_arrays(str(file))) for file in files)
+    return (read_batch(str(file)) for file in files)
+
+
+def read_inputs(files: Sequence[str], names: Sequence[str]) -> tuple[Array, ...]:
+    """An array for each input called `names`: arrays of .npz by name, the others by position.
+
+    Errors: DataError as of read_batch, for a name in two files, and for arrays that do not fit.
+    """
+    named: dict[str, Array] = {}
+    unnamed: list[Array] = []
+    for file in files:
+        match read_batch(file):
+            case dict() as arrays:
+                positions = sorted(filter(UNNAMED.fullmatch, arrays), key=lambda key: int(key[4:]))
+                unnamed.extend(arrays.pop(key) for key in positions)
+                if twice := sorted(arrays.keys() & named):
+                    raise DataError(
+                        f"{file}: array {twice[0]!r} is in another --input too, one is needed"
+                    )
+                named |= arrays
+            case tuple() as arrays:
+                unnamed.extend(arrays)
+            case array:
+                unnamed.append(np.asarray(array))
+    return assigned(named, unnamed, names, f"--input {' '.join(files)}")
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
-    """Write one array to .npy, or any number to .npz, whole or not at all.
+    """Write one array to .npy, or any number to .npz, completely or not at all.
 
     Errors: DataError for another ending, or several arrays and .npy.
     """
     out = io.BytesIO()
     if path.suffix == ".npz":
-        np.savez(out, **{_plain(name): array for name, array in arrays.items()})  # type: ignore[arg-type]
+        np.savez(out, **{_member(name): array for name, array in arrays.items()})  # type: ignore[arg-type]
     elif path.suffix == ".npy" and len(arrays) == 1:
         np.save(out, next(iter(arrays.values())))
     else:
@@ -66,13 +93,9 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
     write_whole(path, out.getvalue())
 
 
-def _plain(name: str) -> str:
-    """A member name of a zip: no folders."""
+def _member(name: str) -> str:
+    """The name of a zip's member: no folders."""
     return name.replace("/", "_").replace("\\", "_")
-
-
-def _unwrapped(arrays: tuple[Array, ...]) -> Array | tuple[Array, ...]:
-    return arrays[0] if len(arrays) == 1 else arrays
 
 
 def _read(path: Path) -> dict[str, Array]:
@@ -81,16 +104,16 @@ def _read(path: Path) -> dict[str, Array]:
     try:
         with path.open("rb") as f:
             content = np.load(f, allow_pickle=False)
-            held = (
+            arrays = (
                 dict(content) if isinstance(content, np.lib.npyio.NpzFile) else {path.stem: content}
             )
     except OSError as e:
         raise DataError(f"{path}: cannot be read ({e.strerror or e})") from e
     except (ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, SyntaxError) as e:
         raise DataError(f"{path}: damaged or no arrays of numbers ({e})") from e
-    for key, array in held.items():
+    for key, array in arrays.items():
         if array.dtype.kind not in "fiub":
             raise DataError(f"{path}: {key} holds {array.dtype}, numbers are needed")
-    if not held:
+    if not arrays:
         raise DataError(f"{path}: empty, one array or more is needed")
-    return held
+    return arrays

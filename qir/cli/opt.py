@@ -1,13 +1,10 @@
-"""What `qir opt`, `qir cases` and `qir passes` do: passes on graphs in text, and their list."""
+"""The commands opt, cases and passes: passes on graphs in text, and their list."""
 
 from __future__ import annotations
 
-import ast
-import re
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from inspect import getdoc
@@ -17,7 +14,7 @@ from pkgutil import walk_packages
 from rich.text import Text
 
 import qir.passes
-from qir.cli.commands import console
+from qir.cli.console import console
 from qir.driver import imported
 from qir.ir.errors import DataError, PassError, QirError, listed
 from qir.ir.graph import Graph
@@ -26,82 +23,48 @@ from qir.ir.text.parser import parse
 from qir.ir.text.printer import text
 from qir.passes import pipelines
 from qir.passes.case_file import check, read_cases, update
-from qir.passes.infra.manager import ENTRY_POINTS, PASSES, Manager, Pass, Pipeline, Record, find
-from qir.report.terminal import table
+from qir.passes.infra.manager import (
+    ENTRY_POINTS,
+    PASSES,
+    Manager,
+    Pass,
+    Pipeline,
+    Record,
+    find,
+    parsed,
+)
+from qir.passes.infra.options import described
+from qir.report.tables import table
 
-ITEM = re.compile(r"\s*([\w.-]+)\s*(?:\(([^()]*)\))?\s*(?:,|$)")  # name(option=3, other=4),
 
-
-def run_passes(given: Namespace) -> None:
+def run_passes(options: Namespace) -> None:
     """Text in, passes, text out; misses of the pass to explain go to stderr."""
-    if given.passes and given.pipeline:
+    if options.passes and options.pipeline:
         raise DataError("--passes and --pipeline given, one of them is needed")
     load_all()
-    todo = _todo(given)
-    graph = _graph(given.graph)
-    one = Manager(check=given.check)
-    after = one.run(graph, todo)
-    if given.output is None:
+    todo = _todo(options)
+    graph = _graph(options.graph)
+    manager = Manager(check=options.check)
+    after = manager.run(graph, todo)
+    if options.output is None:
         print(text(after), end="")
     else:
-        save_graph(after, given.output)
-    if given.explain:
-        _explain(given.explain, one.records, graph, after)
+        save_graph(after, options.output)
+    if options.explain:
+        _explain(options.explain, manager.records, graph, after)
 
 
-def _todo(given: Namespace) -> Pipeline | list[Pass]:
-    if given.pipeline:
+def _todo(options: Namespace) -> Pipeline | tuple[Pass, ...]:
+    if options.pipeline:
         known = named_pipelines()
-        if given.pipeline not in known:
+        if options.pipeline not in known:
             names = ", ".join(known)
-            raise PassError(f"pipeline {given.pipeline}: not known, one of {names} is needed")
-        return known[given.pipeline]
-    listed = given.passes or given.explain
+            raise PassError(f"pipeline {options.pipeline}: not known, one of {names} is needed")
+        return known[options.pipeline]
+    listed = options.passes or options.explain
     if not listed:
         raise DataError("no pass to run: --passes, --pipeline or --explain is needed")
-    return [made(name, options) for name, options in parsed(listed)]
-
-
-def parsed(listed: str) -> Iterator[tuple[str, str]]:
-    """(name, options) of each item of `a,b(rounds=3),c`."""
-    at = 0
-    while at < len(listed):
-        item = ITEM.match(listed, at)
-        if item is None:
-            raise DataError(f"passes {listed[at:]!r}: as in a,b(option=3) is needed")
-        yield item[1], item[2] or ""
-        at = item.end()
-
-
-def made(name: str, options: str) -> Pass:
-    """The pass called `name`, with options written as Python literals.
-
-    Errors: PassError for an unknown pass or option, or for one that needs more than text can say.
-    """
-    cls = find(name)
-    known = [f.name for f in fields(cls)]
-    values = {}
-    for option in filter(None, (o.strip() for o in options.split(","))):
-        key, _, value = (part.strip() for part in option.partition("="))
-        if key not in known:
-            has = ", ".join(known) or "none"
-            raise PassError(f"pass {name}: option {key!r}, one of {has} is needed")
-        values[key] = _literal(value)
-    try:
-        return cls(**values)
-    except TypeError as e:
-        raise PassError(f"pass {name}: cannot be made from text ({e})", hint=OPTIONS) from e
-
-
-OPTIONS = "options are written as in name(option=3); passes that need data run in qir.compile"
-
-
-def _literal(value: str) -> object:
-    """A Python literal, else the text itself."""
-    try:
-        return ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return value
+    return parsed(listed)
 
 
 def _graph(name: str) -> Graph:
@@ -137,14 +100,14 @@ def _places(graph: Graph) -> dict[str, str]:
     }
 
 
-def run_cases(given: Namespace) -> None:
+def run_cases(options: Namespace) -> None:
     """Every case of the files; the faults of all of them as one error."""
     load_all()
     faults, count = [], 0
-    for file in given.files:
+    for file in options.files:
         if not file.is_file():
             raise DataError(f"{file}: no such file, a case file is needed")
-        if given.update:
+        if options.update:
             update(file)
         for case in read_cases(file):
             count += 1
@@ -157,25 +120,25 @@ def run_cases(given: Namespace) -> None:
     print(f"{count} cases pass")
 
 
-def list_passes(given: Namespace) -> None:
+def list_passes(options: Namespace) -> None:
     """Every pass of ours and of installed packages, then the pipelines."""
     load_all()
     broken = list(others())
-    found = table("Passes", "name", "what it does, what it claims, where it is")
-    found.columns[1].no_wrap = False
+    out = console()
+    rows = []
     for name, cls in sorted(PASSES.items()):
-        options = f"; options {_options(cls)}" if _options(cls) else ""
-        about = f"{first_sentence(cls)}\n{cls.claim}{options}; {cls.__module__}"
-        found.add_row(Text(name), Text(about), end_section=True)
-    for point in broken:
-        found.add_row(Text(point.name), Text(f"{_fault(point)}; {point.value}"))
-    console().print(found)
-    order = table("Pipelines", "name", "gives", "passes, in order")
-    for name, pipeline in named_pipelines().items():
-        names = Text(" ".join(p.name for p in pipeline.passes))
-        order.add_row(name, pipeline.stage, names)
-    order.columns[2].no_wrap = False
-    console().print(order)
+        has = f"; options {described(cls)}" if described(cls) else ""
+        about = f"{first_sentence(cls)}\n{cls.claim}{has}; {cls.__module__}"
+        rows.append((Text(name), Text(about)))
+    rows += [(Text(point.name), Text(f"{_fault(point)}; {point.value}")) for point in broken]
+    heads = ("name", "what it does, what it claims, where it is")
+    out.print(table("Passes", heads, rows, out.width, wrap=heads[1:], lines_after=range(len(rows))))
+    order = [
+        (name, pipeline.stage, Text(" ".join(p.name for p in pipeline.passes)))
+        for name, pipeline in named_pipelines().items()
+    ]
+    columns = ("name", "result", "passes, in order")
+    out.print(table("Pipelines", columns, order, out.width, wrap=columns[2:]))
 
 
 def load_all() -> None:
@@ -209,7 +172,3 @@ def _fault(point: EntryPoint) -> str:
 def first_sentence(cls: type[Pass]) -> str:
     """The docstring up to its first empty line: before -> after."""
     return " ".join((getdoc(cls) or "").partition("\n\n")[0].split())
-
-
-def _options(cls: type[Pass]) -> str:
-    return ", ".join(f.name for f in fields(cls))

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from qir.ir.errors import VerifyError
-from qir.ir.types import Tensor, integer_of
+from qir.ir.types import Int, Quant, Tensor, integer_of
 
 Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """low <= every stored value <= high; Python integers in object arrays, () or (C,) over the last
-    axis.
+    """low <= every stored value <= high: Python integers, which no sum or product can wrap.
+
+    Shapes: low, high broadcast against the value as NumPy does, with at most one axis longer than
+            1: () for all elements, (C,) for each channel of the last axis, (N, 1) for each slice of
+            the axis before it.
     """
 
     low: Array
@@ -25,51 +29,119 @@ class Bounds:
 
     @staticmethod
     def of(low: npt.ArrayLike, high: npt.ArrayLike) -> Bounds:
-        return Bounds(_exact(low), _exact(high))
+        """Bounds for each element of one axis; of arrays with more axes, one for all elements."""
+        a, b = _exact(low), _exact(high)
+        if any(sum(s > 1 for s in x.shape) > 1 for x in (a, b)):
+            a, b = _exact(int(a.min())), _exact(int(b.max()))
+        return Bounds(a, b)
 
     @staticmethod
     def of_type(type_: Tensor) -> Bounds:
         """All that the storage can hold."""
-        kept = integer_of(type_.elem)
-        if kept is None:
+        storage = integer_of(type_.elem)
+        if storage is None:
             raise VerifyError(f"bounds: {type_} stores no integers")
-        return Bounds.of(kept.min, kept.max)
+        return Bounds.of(storage.min, storage.max)
+
+    @staticmethod
+    def of_array(array: Array) -> Bounds:
+        """Of known elements, for each slice of an array with one axis longer than 1; of none: 0."""
+        return Bounds.of(array, array) if array.size else Bounds.of(0, 0)
+
+    @staticmethod
+    def of_known(known: Any) -> Bounds:
+        """Of an operand as bound() and extremes() see it: bounds, or the elements of a constant."""
+        return known if isinstance(known, Bounds) else Bounds.of_array(known)
+
+    @staticmethod
+    def centred(known: Any, type_: Tensor) -> Bounds:
+        """Of x - zero_point, with the zero point of each slice where both are known, else with the
+        worst one for each end.
+        """
+        if not isinstance(type_.elem, Quant):
+            return Bounds.of_known(known)
+        zero = Bounds.of_array(type_.elem.spread(type_.shape)[1])
+        return Bounds.of_known(known).minus(zero)
 
     @property
     def whole(self) -> tuple[int, int]:
-        """(least, greatest) over all channels."""
+        """(least, greatest) over all elements."""
         return int(self.low.min()), int(self.high.max())
+
+    @property
+    def forgotten(self) -> Bounds:
+        """One pair for all elements: what is known after elements have moved."""
+        return Bounds.of(*self.whole)
+
+    @property
+    def of_channels(self) -> Bounds:
+        """What is known after elements have moved along all axes but the last."""
+        return self if {_axis(self.low), _axis(self.high)} <= {None, -1} else self.forgotten
 
     def join(self, other: Bounds) -> Bounds:
         """The bounds of a value that comes from either, channels forgotten."""
         (a, b), (c, d) = self.whole, other.whole
         return Bounds.of(min(a, c), max(b, d))
 
-    def scaled(self, factor: npt.ArrayLike) -> Bounds:
-        """Bounds of value * factor, factor an integer or one for each channel."""
-        f = _exact(factor)
-        a, b = self.low * f, self.high * f
-        return Bounds(np.minimum(a, b), np.maximum(a, b))
+    def aligned(self, other: Bounds) -> tuple[Bounds, Bounds]:
+        """Both, channels forgotten where they are those of different axes: now they broadcast."""
+        axes = {_axis(x.low) for x in (self, other)} | {_axis(x.high) for x in (self, other)}
+        if len(axes - {None}) > 1:
+            return self.forgotten, other.forgotten
+        return self, other
 
     def plus(self, other: Bounds) -> Bounds:
-        return Bounds(_exact(self.low + other.low), _exact(self.high + other.high))
+        a, b = self.aligned(other)
+        return Bounds.of(a.low + b.low, a.high + b.high)
 
-    def shifted(self, by: int) -> Bounds:
-        return Bounds(_exact(self.low + by), _exact(self.high + by))
+    def minus(self, other: Bounds) -> Bounds:
+        a, b = self.aligned(other)
+        return Bounds.of(a.low - b.high, a.high - b.low)
+
+    def times(self, other: Bounds) -> Bounds:
+        """Bounds of a product of two values."""
+        a, b = self.aligned(other)
+        corners = [p * q for p in (a.low, a.high) for q in (b.low, b.high)]
+        return Bounds.of(least(*corners), greatest(*corners))
+
+    def scaled(self, factor: npt.ArrayLike) -> Bounds:
+        """Bounds of value * factor, factor an integer or one for each channel."""
+        return self.times(Bounds.of_array(np.asarray(factor)))
+
+    def clipped(self, low: int, high: int) -> Bounds:
+        return Bounds.of(*(least(greatest(end, low), high) for end in (self.low, self.high)))
+
+    def with_zero(self) -> Bounds:
+        """Of the value or 0: of a sum whose terms may be left out."""
+        return Bounds.of(least(self.low, 0), greatest(self.high, 0))
 
 
 @dataclass(frozen=True)
 class Extreme:
-    """One intermediate of an op: what it is, its bounds, and the bits it is held in."""
+    """One intermediate of an op: what it is, its bounds, and the integer type it is held in."""
 
     what: str
     bounds: Bounds
-    bits: int
+    kind: Int
 
     @property
     def fits(self) -> bool:
         low, high = self.bounds.whole
-        return -(1 << (self.bits - 1)) <= low and high < 1 << (self.bits - 1)
+        return self.kind.min <= low and high <= self.kind.max
+
+
+def least(*values: npt.ArrayLike) -> Array:
+    """Element by element, of integers of any size."""
+    return reduce(np.minimum, map(_exact, values))
+
+
+def greatest(*values: npt.ArrayLike) -> Array:
+    return reduce(np.maximum, map(_exact, values))
+
+
+def _axis(x: Array) -> int | None:
+    """The axis longer than 1, counted from the last as -1."""
+    return next((axis - x.ndim for axis, s in enumerate(x.shape) if s > 1), None)
 
 
 def _exact(x: npt.ArrayLike) -> Array:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,8 @@ Array = npt.NDArray[Any]
 
 MANTISSA_BITS = 31
 MAX_SHIFT = 62
+LEAST_BITS = 10  # of the mantissa of the largest of several ratios that share a shift
+FLOAT_SLACK = 2.0**-48  # relative error of a ratio that is computed in float64
 
 
 class Rounding(Enum):
@@ -29,6 +33,30 @@ class Rounding(Enum):
 
     def __str__(self) -> str:
         return self.value
+
+
+def wrong_ratios(
+    mults: Sequence[Array], shift: Array, ratios: Sequence[Array]
+) -> Iterator[tuple[int, float, float]]:
+    """Which of the integers `mults` are not `ratios` (signed, float64) times 2**shift: its place,
+    mult / 2**shift where it is wrong, and the ratio there.
+
+    A nearest integer errs by at most 2**-(shift + 1), however many bits a mantissa has: that of
+    Dyadic.of, and of with_common_shift, where small ratios take the shift of the largest. That
+    alone would accept 1 / 2**1 for 0.7. So an error is also at most 2**-(LEAST_BITS + 1) of the
+    largest ratio, except for shift MAX_SHIFT, at which tiny ratios have few bits.
+    """
+    unit = np.ldexp(1.0, -np.asarray(shift))
+    largest = reduce(np.maximum, map(np.abs, ratios))
+    coarse = np.where(shift == MAX_SHIFT, np.inf, largest * 2.0 ** -(LEAST_BITS + 1))
+    for i, (mult, ratio) in enumerate(zip(mults, ratios, strict=True)):
+        real = mult * unit
+        slack = np.minimum(unit / 2, coarse) + np.abs(ratio) * FLOAT_SLACK
+        wrong = np.abs(real - ratio) > slack
+        if np.any(wrong):
+            at = int(np.argmax(wrong))
+            found, needed = (float(np.broadcast_to(v, wrong.shape).flat[at]) for v in (real, ratio))
+            yield i, found, needed
 
 
 def round_real(x: Array, rounding: Rounding) -> Array:

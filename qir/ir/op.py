@@ -90,8 +90,11 @@ class Op:
       faults()           other broken rules, one text each (optional);
       compute(torch, *)  the meaning on reals, in torch, differentiable: for float stages;
       evaluate(*)        the meaning on stored integers, in NumPy, exact: for the integer stage;
-      bound(*)           the least and greatest stored value, where they are not just the storage's;
+      bound(*)           the least and greatest stored value, where they are not just the storage's
+          (a tuple, of several results);
       extremes(*)        every intermediate sum or product with its bounds, for the overflow proof.
+    bound() and extremes() take the Bounds of each operand; with `reads_elements`, the elements of
+    those that are constants.
 
     What else passes need to know of it stands on the class: its bases (qir.ir.ops.kinds) and
       range              the least and greatest real of the result, whatever the operands;
@@ -101,6 +104,7 @@ class Op:
     """
 
     mnemonic: ClassVar[str] = ""
+    reads_elements: ClassVar[bool] = False
     range: ClassVar[Interval] = REALS
     range_is_open: ClassVar[bool] = False
     homogeneous: ClassVar[bool] = False
@@ -122,8 +126,9 @@ class Op:
     def evaluate(self, *operands: Any) -> Any:
         raise VerifyError(f"{self}: has no meaning on stored integers")
 
-    def bound(self, *operands: Any) -> Bounds:
-        return Bounds.of_type(self.result.type)
+    def bound(self, *operands: Any) -> Bounds | tuple[Bounds, ...]:
+        every = tuple(Bounds.of_type(v.type) for v in self.results)
+        return every if len(every) > 1 else every[0]
 
     def extremes(self, *operands: Any) -> Iterator[Extreme]:
         yield from ()

@@ -11,23 +11,23 @@ from qir.ir.errors import VerifyError, listed
 from qir.ir.graph import Graph
 from qir.ir.op import Op
 from qir.ir.ops import Constant, ScaleGroups
-from qir.ir.types import Array, integer_of
+from qir.ir.types import integer_of
 
 Known = Any  # the array of a constant, the Bounds of anything else
 
 
 @dataclass(frozen=True)
 class OpRange:
-    """An op, what its operands hold, and the bounds of its result."""
+    """An op, what is known of its operands, and the bounds of its results."""
 
     op: Op
     args: list[Known]
-    bound: Bounds
+    bounds: tuple[Bounds, ...]
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One proven line: this intermediate of this op stays within its bits."""
+    """One proven line: this intermediate of this op stays within its integer type."""
 
     op: Op
     extreme: Extreme
@@ -36,42 +36,53 @@ class Claim:
     def text(self) -> str:
         low, high = self.extreme.bounds.whole
         return (
-            f"{self.op}: {self.extreme.what} reaches [{low}, {high}], {self.extreme.bits} bits"
-            " hold it"
+            f"{self.op}: {self.extreme.what} reaches [{low}, {high}], {self.extreme.kind} holds it"
         )
 
 
 def ranges(graph: Graph) -> Iterator[OpRange]:
-    """The bounds of each op's result, from inputs' storages and actual constants, in order."""
+    """The bounds of each op's results, from inputs' storages and actual constants, in order."""
     known: dict[str, Known] = {v.name: Bounds.of_type(v.type) for v in graph.inputs}
     for op in graph.ops:
-        args = op.unpack(tuple(known[v.name] for v in op.operands))
-        bound = op.bound(*args)
-        known[op.names[0]] = _array(op, args) if _is_known(op, args) else bound
-        yield OpRange(op, args, bound)
+        yield range_of(op, known)
 
 
-def _is_known(op: Op, args: list[Known]) -> bool:
-    """Whether the very elements of the result are known: contractions need those of weights."""
-    if isinstance(op, ScaleGroups):
-        return not any(isinstance(a, Bounds) for a in args)
-    return isinstance(op, Constant)
-
-
-def _array(op: Op, args: list[Known]) -> Array:
-    found: Array = op.evaluate(*args)
-    return found
+def range_of(op: Op, known: dict[str, Known]) -> OpRange:
+    """The bounds of one op's results, by what is known of its operands; its results are added."""
+    operands = tuple(known[v.name] for v in op.operands)
+    if not op.reads_elements:
+        operands = tuple(map(Bounds.of_known, operands))
+    args = op.unpack(operands)
+    bound = op.bound(*args)
+    bounds = bound if isinstance(bound, tuple) else (bound,)
+    known.update(zip(op.names, bounds, strict=True))
+    if isinstance(op, Constant | ScaleGroups) and not any(isinstance(a, Bounds) for a in args):
+        known[op.names[0]] = op.evaluate(*args)  # contractions need the elements of weights
+    return OpRange(op, args, bounds)
 
 
 def value_bounds(graph: Graph) -> Mapping[str, Bounds]:
     """The bounds of every value, by name."""
-    found = {v.name: Bounds.of_type(v.type) for v in graph.inputs}
-    found.update({r.op.names[0]: r.bound for r in ranges(graph)})
-    return found
+    bounds = {v.name: Bounds.of_type(v.type) for v in graph.inputs}
+    for r in ranges(graph):
+        bounds.update(zip(r.op.names, r.bounds, strict=True))
+    return bounds
+
+
+def extremes_of(r: OpRange) -> Iterator[Extreme]:
+    """Every intermediate of an op, then each result in its storage."""
+    yield from r.op.extremes(*r.args)
+    if isinstance(r.op, Constant):
+        return  # its elements are in its storage: infer() looks
+    for value, bounds in zip(r.op.results, r.bounds, strict=True):
+        storage = integer_of(value.type.elem)
+        if storage is not None:
+            what = "result" if len(r.bounds) == 1 else f"result {value}"
+            yield Extreme(what, bounds, storage)
 
 
 def prove_no_overflow(graph: Graph) -> tuple[Claim, ...]:
-    """Every intermediate of every op stays within its bits, and every result within its storage.
+    """Every intermediate of every op stays within its type, and every result within its storage.
 
     Errors: VerifyError that lists each op, the bound it can reach, and the limit.
     Source: data-free accumulator ranges as in QONNX; per channel and per intermediate: this
@@ -79,17 +90,14 @@ def prove_no_overflow(graph: Graph) -> tuple[Claim, ...]:
     """
     claims, faults = [], []
     for r in ranges(graph):
-        kept = integer_of(r.op.result.type.elem)
-        extremes = list(r.op.extremes(*r.args))
-        if kept is not None and not isinstance(r.op, Constant):
-            extremes.append(Extreme("result", r.bound, kept.bits + (not kept.is_signed)))
-        for extreme in extremes:
+        for extreme in extremes_of(r):
             low, high = extreme.bounds.whole
             if extreme.fits:
                 claims.append(Claim(r.op, extreme))
             else:
                 faults.append(
-                    f"{r.op}: {extreme.what} reaches [{low}, {high}], {extreme.bits} bits are there"
+                    f"{r.op}: {extreme.what} reaches [{low}, {high}], {extreme.kind} does not hold"
+                    " it"
                 )
     if faults:
         raise VerifyError(

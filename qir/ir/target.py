@@ -48,7 +48,6 @@ class Target:
     needs: tuple[str, ...]
     machine: str
     system: str
-    vector_bits: int
     toolchains: tuple[Toolchain, ...]
     aliases: tuple[str, ...] = ()
     pointer_bits: int = 64
@@ -72,10 +71,6 @@ class Target:
     def traits(self) -> frozenset[str]:
         """What the choice of kernels depends on: the features and the architecture."""
         return frozenset((*self.features, self.architecture))
-
-    @property
-    def vector_bytes(self) -> int:
-        return self.vector_bits // 8
 
     @property
     def names(self) -> tuple[str, ...]:

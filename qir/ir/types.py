@@ -184,10 +184,12 @@ class Tensor:
         return f"tensor<{''.join(f'{s}x' for s in self.shape)}{self.elem}>"
 
 
-I2, I3, I4, I5, I6, I8, I16, I32, I64 = (Int(b, True) for b in (2, 3, 4, 5, 6, 8, 16, 32, 64))
-U1, U2, U4, U8, U16 = (Int(b, False) for b in (1, 2, 4, 8, 16))
+I2, I3, I4, I5, I6, I7, I8, I16, I32, I64 = (
+    Int(b, True) for b in (2, 3, 4, 5, 6, 7, 8, 16, 32, 64)
+)
+U1, U2, U3, U4, U5, U6, U7, U8, U16 = (Int(b, False) for b in (1, 2, 3, 4, 5, 6, 7, 8, 16))
 F16, F32, F64 = Float(16), Float(32), Float(64)
-STORAGES = (I2, I3, I4, I5, I6, U2, U4, I8, U8, I16, U16, I32)
+STORAGES = (I2, I3, I4, I5, I6, I7, I8, U2, U3, U4, U5, U6, U7, U8, I16, U16, I32)
 
 
 def integer_of(elem: Elem) -> Int | None:

@@ -1,4 +1,4 @@
-"""The version of qir's own code: what kept results must not outlive."""
+"""The version of qir's own code, so that stored results never outlive the code they came from."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
-import qir
+from qir.version import __version__
 
 
 @cache
 def source(*packages: str) -> str:
-    """The version of qir and the hash of all Python files of these packages."""
-    total = hashlib.sha256()
+    """The version of qir and a hash of all Python files of these packages."""
+    digest = hashlib.sha256()
     for package in packages:
         file = import_module(package).__file__
         assert file is not None
         for path in sorted(Path(file).parent.rglob("*.py")):
-            total.update(path.read_bytes())
-    return f"{qir.__version__} {total.hexdigest()[:16]}"
+            digest.update(path.read_bytes())
+    return f"{__version__} {digest.hexdigest()[:16]}"

@@ -25,7 +25,7 @@ from qir.net import translated
 from qir.passes.bits.choice import Bits
 from qir.passes.infra.tasks import Store, Tell, quiet
 from qir.runtime import opened, read
-from qir.runtime.load import cpu_flags
+from qir.runtime.machine import cpu_flags
 
 ROUNDS = 3  # of PROFILES runs each; the least median of a kernel counts
 

@@ -1,38 +1,18 @@
-"""What this machine can do with each target: build for it, run it, emulate it."""
+"""Whether this machine can build for a target, run it, or emulate it."""
 
 from __future__ import annotations
 
 import platform
 import shutil
 import sys
-from collections.abc import Iterable
 
-from rich.table import Table
-
-from qir.backends.toolchain.link import is_there
+from qir.backends.toolchain.link import candidates_of, is_there
 from qir.ir.target import Target
-from qir.report.terminal import table
 from qir.runtime.emulated import package
-from qir.runtime.load import cpu_flags
-
-WRAPPED = ("machine", "builds here", "runs here")
-
-
-def machines(targets: Iterable[Target]) -> Table:
-    """A row for each target: its names, what it is, and what this machine can do with it."""
-    found = table("Targets", "name", "also", "machine", "builds here", "runs here")
-    for column in found.columns:
-        if column.header in WRAPPED:
-            column.no_wrap, column.overflow = False, "fold"
-    flags = cpu_flags()
-    for target in targets:
-        also = ", ".join(target.aliases)
-        found.add_row(target.name, also, target.about, builds(target), runs(target, flags))
-    return found
 
 
 def runs(target: Target, flags: frozenset[str]) -> str:
-    """Whether this machine is one, or has an emulator of one; else what is missing."""
+    """Whether this machine is the target, or has its emulator; otherwise what is missing."""
     if (target.machine, target.system) == (platform.machine(), sys.platform):
         missing = [need for need in target.needs if need not in flags]
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
@@ -49,9 +29,9 @@ def runs(target: Target, flags: frozenset[str]) -> str:
 
 
 def builds(target: Target) -> str:
-    """The toolchain that would be used, or how to get one."""
-    for toolchain in target.toolchains:
+    """The toolchain that builds for the target, or how to install one."""
+    for toolchain in candidates_of(target):
         if is_there(toolchain.compiler):
             return f"yes: {toolchain.name}"
-    wanted = dict.fromkeys(toolchain.install for toolchain in target.toolchains)
-    return f"no: {' or '.join(wanted)}"
+    installs = dict.fromkeys(toolchain.install for toolchain in candidates_of(target))
+    return f"no: {' or '.join(installs)}"

@@ -245,7 +245,7 @@ def proofs(graph: Graph, claims: Iterable[Claim], kernels: str) -> Proofs:
     constants = sum(isinstance(op, Constant) for op in graph.ops)
     ops = len(graph.ops) - constants
     margins = [
-        Margin(c.op.names[0], c.extreme.what, *c.extreme.bounds.whole, c.extreme.bits)
+        Margin(c.op.names[0], c.extreme.what, *c.extreme.bounds.whole, c.extreme.kind.bits)
         for c in every
         if c.extreme.what != "result"
     ]

@@ -1,9 +1,12 @@
-"""What a report is made of: plain rows, known to all that print or draw them."""
+"""The contents of a report as plain data, shared by the terminal, the page and the JSON."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+from qir.report.chosen_bits import ChosenBits
 
 
 @dataclass(frozen=True)
@@ -137,3 +140,52 @@ class Share:
             sum(r.weight_bytes for r in every),
             sum(timed) if timed else None,
         )
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """The contents of a report, independent of any form they are shown in.
+
+    variants: the machines of a program for several, empty otherwise; `rows` then name the kernels
+              of the last variant.
+    chosen:   the assignment of bits, in mixed precision.
+    """
+
+    name: str
+    target: str
+    rows: tuple[OpRow, ...]
+    passes: tuple[PassRow, ...]
+    proofs: Proofs
+    sizes: Sizes
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    created_by: tuple[tuple[str, str], ...]
+    variants: tuple[str, ...] = ()
+    chosen: ChosenBits | None = None
+
+    @property
+    def machine(self) -> str:
+        """The target, and its variants where there are several."""
+        return f"{self.target} ({', '.join(self.variants)})" if self.variants else self.target
+
+    @property
+    def macs(self) -> int:
+        return sum(row.macs for row in self.rows)
+
+    @property
+    def micros(self) -> float | None:
+        """The sum over all ops, None when none was timed."""
+        timed = [row.micros for row in self.rows if row.micros is not None]
+        return sum(timed) if timed else None
+
+    @property
+    def worst_first(self) -> tuple[OpRow, ...]:
+        """The rows by SQNR, least first; those not measured at the end, in program order."""
+        return tuple(sorted(self.rows, key=lambda r: math.inf if r.sqnr_db is None else r.sqnr_db))
+
+    @property
+    def shares(self) -> tuple[Share, ...]:
+        """The share of each kernel in the program, most MACs first."""
+        names = dict.fromkeys(row.kernel for row in self.rows)
+        shares = [Share.of(name, [r for r in self.rows if r.kernel == name]) for name in names]
+        return tuple(sorted(shares, key=lambda s: (-s.macs, -(s.micros or 0), s.kernel)))

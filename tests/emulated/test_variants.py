@@ -34,8 +34,7 @@ def emulator() -> None:
 
 def on(cpu: str, loaded: runtime.Loaded, variant: str | None = None) -> Emulated:
     """The artifact on another processor than QEMU's best."""
-    manifest = {**loaded.manifest, "emulator": ["qemu-aarch64", "-cpu", cpu]}
-    return Emulated(runtime.Loaded(manifest, loaded.files), variant=variant)
+    return Emulated(loaded, variant=variant, emulator=["qemu-aarch64", "-cpu", cpu])
 
 
 @cache

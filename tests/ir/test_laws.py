@@ -134,5 +134,5 @@ def test_an_overflow_is_refused() -> None:
           return %y
         }"""
     )
-    with pytest.raises(VerifyError, match=r"sum reaches \[-2162688000, 2162622000\], 32 bits are"):
+    with pytest.raises(VerifyError, match=r"\[-2162688000, 2162622000\], i32 does not hold"):
         prove_no_overflow(graph)

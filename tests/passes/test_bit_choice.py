@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
-import sys
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,6 @@ from qir.passes.bits.choice import (
 )
 from qir.passes.bits.costs import Work, average_limits, bound_at, measured_layer
 from qir.passes.bits.groups import Rules
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # comes with pytest there
 
 W4, W8 = Bits(4, 4), Bits(8, 8)
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pytest
 
-from qir.ir.errors import ParseError, PassError, QirError
+from qir.ir.errors import PassError, QirError
 from qir.ir.op import Op, Value
 from qir.ir.ops import Neg, Relu
 from qir.passes.case_file import check, read_cases, update
@@ -92,15 +92,18 @@ def test_a_broken_claim_is_found(tmp_path: Path) -> None:
     ("text", "said"),
     [
         (f"// ==== a\n{GRAPH}", "one.qir 'a': no verdict, '// ---- becomes' or its like is needed"),
-        (f"// pass: a b\n{GRAPH}// ---- stays", "pass is written 'a b', 'name {option = value}'"),
         (
-            f"// pass: recognize-clip {{deep = 3}}\n{GRAPH}// ---- stays",
-            "pass recognize-clip has no option deep, one of none is needed",
+            f"// pass: recognize-clip fold-pad\n{GRAPH}// ---- stays",
+            "one.qir: passes 'fold-pad': found 'fold-pad', passes as in a, b(option=3) are needed",
+        ),
+        (
+            f"// pass: recognize-clip(deep = 3)\n{GRAPH}// ---- stays",
+            "one.qir: pass recognize-clip: option deep: not known, one of none is needed",
         ),
     ],
 )
 def test_a_file_that_is_no_case_file(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(ParseError) as caught:
+    with pytest.raises(QirError) as caught:
         case(tmp_path, text)
     assert said in str(caught.value)
 

@@ -53,5 +53,33 @@ def test_inputs_without_a_common_batch_are_named() -> None:
 
 def test_an_unknown_name_is_named() -> None:
     data = [{"left": BATCHES[0][0], "middle": BATCHES[0][1], "bias": BATCHES[0][2]}]
-    with pytest.raises(qir.QirError, match="arrays for middle; of left, right, bias they are"):
+    expected = "^calibration batch 0: arrays are called left, middle, bias, 3 are needed: left, ri"
+    with pytest.raises(qir.DataError, match=expected):
         qir.compile(Three(), calibration=data)
+
+
+X, FLAT = np.zeros((4, 8), np.float32), nn.Linear(8, 4)
+
+
+@pytest.mark.parametrize(
+    ("calibration", "error"),
+    [
+        ("data.npy", "calibration: str given, an array or batches of arrays are needed\nhint: num"),
+        (3, "calibration: int given, an array or batches of arrays are needed"),
+        ([], "calibration: no batch, at least one is needed"),
+        ([3.0], "calibration batch 0: float given, an array is needed"),
+        (X[:0], r"calibration batch 0: shape \[0, 8\], one sample is needed"),
+        ([(X, X)], r"calibration batch 0: 2 arrays, forward of Linear takes 1: input\nhint: of a"),
+        ([{"a": X, "b": X}], "calibration batch 0: arrays are called a, b, 1 are needed: input"),
+        ([X, {"a": X, "b": X}], "calibration batch 1: arrays are called a, b, 1 are needed: input"),
+    ],
+)
+def test_what_is_no_calibration_data(calibration: object, error: str) -> None:
+    with pytest.raises(qir.DataError, match=f"^{error}"):
+        qir.compile(FLAT, calibration=calibration)
+
+
+def test_one_named_array_is_the_one_input() -> None:
+    data = RNG.normal(size=(16, 8)).astype(np.float32)
+    net = qir.compile(FLAT, calibration=[{"pixels": data}])
+    assert np.array_equal(net(data[:1]), qir.compile(FLAT, calibration=data)(data[:1]))

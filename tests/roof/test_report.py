@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+from html import unescape
 from typing import Any
 
 import pytest
@@ -13,8 +15,8 @@ from rich.console import Console
 
 from qir.ir.errors import ArtifactError
 from qir.report.model import Report
+from qir.report.numbers import count, decibels, micros, size, sqnr_class
 from qir.report.rows import Margin, OpRow, Share
-from qir.report.terminal import count, decibels, micros, size, sqnr_class
 from tests.roof.reports import report, row, small
 
 texts = st.text(max_size=30)
@@ -122,13 +124,38 @@ def test_packed_bytes_are_shown_where_they_are_known() -> None:
     assert '<td class="n" data-by="1536">1.5 KiB</td>' in built.html()
 
 
-def test_numbers_are_never_cut_on_a_narrow_terminal() -> None:
-    console = Console(width=110, record=True, color_system=None)
+@pytest.mark.parametrize("width", range(60, 200, 10))
+def test_columns_are_dropped_and_numbers_are_never_cut(width: int) -> None:
+    console = Console(width=width, record=True, color_system=None)
+    with console.capture() as got:
+        console.print(small())
+    text = got.get()
+    assert max(map(len, text.splitlines())) <= width
+    ops = text.split("Ops, worst")[1].split("Kernels")[0]
+    heads = ops.splitlines()[2].replace("SQNR dB", "SQNR").split()
+    worst = ops.splitlines()[4].split()
+    assert worst[0] == "18.0" and worst[worst.index("µs") - 1] == "100.5"
+    cells = {"shape": "1x32x32x16", "weights": "2.3 KiB", "MACs": "2.36 M", "bits": "u8 x i8 + u8"}
+    for head, cell in cells.items():
+        assert (head in heads) == (cell in ops)
+        assert (head in heads) or head in ops.partition("no room for")[2]
+    assert not re.search(r"\d…", ops.replace("/Conv", ""))
+    assert re.search(r"conv vnni +3 +7.08 M", text) or width < 70
+
+
+def test_a_terminal_of_80_columns_shows_what_matters_most() -> None:
+    console = Console(width=80, record=True, color_system=None)
     with console.capture() as got:
         console.print(small())
     ops = got.get().split("Ops, worst")[1].split("Kernels")[0]
-    assert "2.31 KiB" not in ops and "2.3 KiB" in ops and "1x32x32x16" in ops
-    assert "u8 x i8 + u8 -> u8" in ops
+    for text in ("SQNR dB", "u8 x i8 + u8 -> u8", "100.5 µs", "no room for "):
+        assert text in ops
+
+
+def test_a_notebook_shows_the_page() -> None:
+    frame = small()._repr_html_()
+    page = re.fullmatch(r'<iframe srcdoc="([^"]*)" style="[^"]*"></iframe>', frame)
+    assert page and unescape(page[1]) == small().html()
 
 
 def test_colour_on_a_terminal() -> None:
@@ -140,7 +167,7 @@ def test_colour_on_a_terminal() -> None:
 
 def test_many_ops_are_cut_and_counted() -> None:
     text = str(report(tuple(row(f"r{i}", ("x",), float(i)) for i in range(150))))
-    assert "... and 30 more: the page and the JSON hold all" in text
+    assert "... and 30 more: the page and the JSON have all of them" in text
 
 
 def test_without_and_with_times() -> None:

@@ -11,11 +11,11 @@ from qir.ir.fixed import Rounding
 from qir.ir.op import Value
 from qir.ir.ops import Reshape
 from qir.ir.ops import quantize as definition
-from qir.ir.types import I4, I8, I16, I32, U8, Int, Quant, Tensor
+from qir.ir.types import I4, I8, I16, I32, U3, U7, U8, Int, Quant, Tensor
 from qir.runtime.border import dequantized, quantized
 from tests.small_graphs import Small
 
-STORAGES: tuple[Int, ...] = (U8, I8, I16, I4, I32)
+STORAGES: tuple[Int, ...] = (U8, I8, I16, I4, U3, U7, I32)
 SHAPE = (6, 500)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from qir import runtime
-from qir.runtime import ArtifactError, format
+from qir.runtime import ArtifactError, format, machine
 from tests.small_graphs import artifact
 from tests.tree import FOLDERS
 
@@ -66,7 +66,7 @@ def test_cut_off_files_are_refused(files: dict[str, bytes], tmp_path: Path) -> N
 
 
 def test_a_longer_file_is_refused(files: dict[str, bytes]) -> None:
-    with pytest.raises(ArtifactError, match=r"weights.bin: \d+ bytes or more, \d+ are needed"):
+    with pytest.raises(ArtifactError, match=r"weights.bin: \d+ bytes, \d+ are needed"):
         runtime.from_files({**files, "weights.bin": files["weights.bin"] + b"\0"})
 
 
@@ -78,8 +78,11 @@ def test_a_longer_file_is_refused(files: dict[str, bytes]) -> None:
         (b"[" * 100_000, "no JSON"),
         (b"[1]", "JSON of a list, an object is needed"),
         (b"{}", "format is None, 'qir artifact' is needed"),
-        (b'{"format": "qir artifact", "abi": 2}', "ABI version is 2, 1 is needed"),
-        (b'{"format": "qir artifact", "abi": 1}', "its hash is .*: it was changed"),
+        (b'{"format": "qir artifact", "abi": 1}', "ABI version is 1, 2 is needed: compile the"),
+        (b'{"format": "qir artifact", "abi": 2}', "its hash is .*: it was changed"),
+        (b'{"format": 1, "format": 2}', "key 'format' stands twice in one object, once is needed"),
+        (b'{"format": "qir artifact", "abi": 2, "a": 1e999}', "Out of range float values"),
+        (b'{"format": ' + b"9" * 5000 + b"}", "Exceeds the limit"),
         (b'{"format": NaN}', "number NaN, finite ones are needed"),
     ],
 )
@@ -97,29 +100,52 @@ def resealed(files: dict[str, bytes], change: dict[str, Any]) -> dict[str, bytes
 
 
 TENSOR = {"name": "x", "dtype": "int8", "shape": [1], "low": 0, "high": 1, "quantization": None}
+VARIANT: dict[str, Any] = {"name": "a", "needs": [], "steps": []}
+
+
+def scaled(scale: list[float], zero_point: list[Any], axis: int | None) -> dict[str, Any]:
+    return {**TENSOR, "quantization": {"scale": scale, "zero_point": zero_point, "axis": axis}}
 
 
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"library": "other.so"}, "library is 'other.so', one of the files is needed"),
-        ({"alignment": 24}, "alignment is 24, one of"),
-        ({"workspace_bytes": -1}, "workspace_bytes is -1, at least 0 is needed"),
-        ({"workspace_bytes": "many"}, "manifest: workspace_bytes is a str"),
-        ({"workspace_bytes": True}, "manifest: workspace_bytes is a bool"),
-        ({"name": "../x"}, "name is '../x', a C identifier is needed"),
-        ({"files": {"../../etc/passwd": {"bytes": 1, "sha256": ""}}}, "a plain name is needed"),
-        ({"inputs": [{**TENSOR, "dtype": "float32"}]}, "input 0: dtype is 'float32', one of uint8"),
-        ({"outputs": [{**TENSOR, "shape": [0]}]}, r"output 0: shape is \[0\], positive integers"),
-        ({"inputs": [{}]}, "input 0: no name"),
-        ({"inputs": [3]}, "input 0 is a int, an object is needed"),
-        ({"steps": [{}]}, "step 0: no title"),
-        ({"variants": {}}, "manifest: variants is a dict"),
-        ({"variants": [{"name": "a", "needs": []}]}, "variant 0: no steps"),
-        ({"variants": [{"name": "a", "needs": [], "steps": [{}]}]}, "variant 0, step 0: no title"),
-        ({"target": {}}, "target: no machine"),
-        ({"memory": {}}, "memory: no flash_bytes"),
-        ({"golden": None}, "manifest: golden is a NoneType"),
+        ({"library": "other.so"}, "library: 'other.so', one of the files is needed"),
+        ({"alignment": 24}, "alignment: 24, one of 16, 32, 64, 128 is needed"),
+        ({"workspace_bytes": -1}, r"workspace_bytes: -1, an integer in \[0, 1099511627776\]"),
+        ({"workspace_bytes": 1 << 45}, "workspace_bytes: 35184372088832, an integer in"),
+        ({"workspace_bytes": "many"}, "workspace_bytes: 'many', an integer in"),
+        ({"workspace_bytes": True}, "workspace_bytes: True, an integer in"),
+        ({"name": "../x"}, "name: '../x', a C identifier is needed"),
+        ({"name": "x" * 201}, "name: 'xxxxxxxxxx.*, a C identifier is needed"),
+        ({"files": {"../../etc/passwd": {"bytes": 1, "sha256": ""}}}, "files: .*, a plain name"),
+        ({"files": {"a": {"bytes": 1, "sha256": "0"}}}, "sha256: '0', 64 hexadecimal digits"),
+        ({"files": {"manifest.json": {"bytes": 1, "sha256": "0" * 64}}}, "a plain name is needed"),
+        ({"inputs": [{**TENSOR, "dtype": "float32"}]}, r"inputs\[0\].dtype: 'float32', one of"),
+        ({"outputs": [{**TENSOR, "shape": [0]}]}, r"outputs\[0\].shape\[0\]: 0, an integer"),
+        ({"outputs": [{**TENSOR, "shape": [2**16, 2**16]}]}, "at most 2147483647 elements"),
+        ({"outputs": [{**TENSOR, "shape": [1] * 33}]}, "a list of 33, a list of at most 32"),
+        ({"inputs": [{**TENSOR, "low": -129}]}, r"range \[-129, 1\], one in \[-128, 127\]"),
+        ({"inputs": [{**TENSOR, "low": 2}]}, r"range \[2, 1\], one in \[-128, 127\] is needed"),
+        ({"inputs": [{**TENSOR, "name": "\ud800"}]}, "a text without lone surrogates is needed"),
+        ({"inputs": [scaled([], [], None)]}, "quantization.scale: 0 numbers, 1 are needed"),
+        ({"inputs": [scaled([1.0], [0, 0], 0)]}, "quantization.zero_point: 2 numbers, 1 are"),
+        ({"inputs": [scaled([1.0], [0], 1)]}, "quantization.axis: 1, one of 1 axes is needed"),
+        ({"inputs": [scaled([0.0], [0], None)]}, r"scale\[0\]: 0.0, a positive number is needed"),
+        ({"inputs": [scaled([1.0], [0.5], None)]}, r"zero_point\[0\]: 0.5, an integer in"),
+        ({"inputs": [{}]}, r"inputs\[0\].name: missing"),
+        ({"inputs": [3]}, r"inputs\[0\]: 3, an object is needed"),
+        ({"steps": [{}]}, r"steps\[0\].title: missing"),
+        ({"variants": {}}, "variants: a dict of 0, a list of at most 64 is needed"),
+        ({"variants": [{"name": "a", "needs": []}]}, r"variants\[0\].steps: missing"),
+        ({"variants": [VARIANT, VARIANT]}, "variants: 'a' stands twice, once is needed"),
+        ({"target": {}}, "target.machine: missing"),
+        ({"memory": {}}, "memory.flash_bytes: missing"),
+        ({"golden": None}, "golden: None, an object is needed"),
+        ({"golden": {"file": "golden.bin", "cases": 3}}, "golden.file: 'golden.bin' of .* bytes, "),
+        ({"golden": {"file": "no", "cases": 3}}, "golden.file: 'no', one of the files is needed"),
+        ({"weights_bytes": 7}, "weights: 'weights.bin' of .* bytes, 7 are needed"),
+        ({"emulator": ["a"] * 257}, "emulator: a list of 257, a list of at most 256 is needed"),
     ],
 )
 def test_a_manifest_that_describes_no_artifact_is_refused(
@@ -144,7 +170,7 @@ def test_a_missing_file_is_named(files: dict[str, bytes], tmp_path: Path) -> Non
     ):
         runtime.load(saved)
     with pytest.raises(
-        ArtifactError, match=r"nowhere.manifest.json: cannot be read \(No such file"
+        ArtifactError, match=r"nowhere: cannot be read \(No such file or directory\)"
     ):
         runtime.load(tmp_path / "nowhere")
 
@@ -157,7 +183,7 @@ def test_what_the_cpu_lacks_is_named(
         "needs": ["sse2", "amx_int8", "avx512_vnni"],
     }
     loaded = runtime.from_files(resealed(files, {"target": target}))
-    monkeypatch.setattr(sys.modules["qir.runtime.load"], "cpu_flags", lambda: frozenset({"sse2"}))
+    monkeypatch.setattr(machine, "cpu_flags", lambda: frozenset({"sse2"}))
     with pytest.raises(ArtifactError) as e:
         runtime.Session(loaded)
     assert str(e.value).splitlines() == [

@@ -44,7 +44,7 @@ static void do_step(const struct step *s, const struct call *c, const struct qir
     if (threads && s->units > s->grain) {
         threads->run(threads->pool, s->run, c, s->units, s->grain);
     } else {
-        s->run(c, 0, s->units);
+        s->run(c, 0, s->units, 0);
     }
 }
 
@@ -60,6 +60,15 @@ int @NAME@_run(const void *const inputs[], void *const outputs[], void *workspac
 
 #if @UPPER@_HOSTED
 #include <time.h>
+
+const uint64_t *@NAME@_sizes(void) {
+    static const uint64_t sizes[] = {
+        @COUNT@, QIR_THREADS, @UPPER@_ALIGNMENT, @UPPER@_INPUT_SLACK, @UPPER@_WORKSPACE_BYTES,
+        @UPPER@_WEIGHTS_BYTES, @UPPER@_STORED_BYTES, @UPPER@_STEPS, @UPPER@_INPUTS,
+        @UPPER@_OUTPUTS, @SIZES@
+    };
+    return sizes;
+}
 
 static uint64_t now(void) {
     struct timespec t;

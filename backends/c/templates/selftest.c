@@ -19,7 +19,11 @@ static const long cases = @CASES@;
 
 static void *room(long bytes) {
     void *p = NULL;
-    return posix_memalign(&p, @UPPER@_ALIGNMENT, (size_t)bytes + @UPPER@_INPUT_SLACK) ? NULL : p;
+    if (posix_memalign(&p, @UPPER@_ALIGNMENT, (size_t)bytes + @UPPER@_INPUT_SLACK)) {
+        fprintf(stderr, "%ld bytes of memory are needed\n", bytes);
+        exit(2);
+    }
+    return p;
 }
 
 static unsigned char *load(const char *folder, const char *file, long bytes) {
@@ -27,7 +31,7 @@ static unsigned char *load(const char *folder, const char *file, long bytes) {
     snprintf(path, sizeof path, "%s/%s", folder, file);
     FILE *f = fopen(path, "rb");
     unsigned char *p = room(bytes);
-    if (!f || !p || fread(p, 1, (size_t)bytes, f) != (size_t)bytes || fgetc(f) != EOF) {
+    if (!f || fread(p, 1, (size_t)bytes, f) != (size_t)bytes || fgetc(f) != EOF) {
         fprintf(stderr, "%s: %ld bytes are needed\n", path, bytes);
         exit(2);
     }

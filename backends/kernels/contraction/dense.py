@@ -24,7 +24,7 @@ from qir.backends.kernels.contraction.tiling import (
     streaming_tile,
 )
 from qir.backends.kernels.dots import DOTS, Dot
-from qir.backends.kernels.plane import Plane
+from qir.backends.kernels.plane import Plane, check_indices
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,11 @@ class DenseCode:
     epilogue: Epilogue
     aligned: bool = False
     packing: Packing = Packing()
+
+    def __post_init__(self) -> None:
+        record_bytes = self.panels * self.tile.vectors * self.record_bytes
+        check_indices("contraction: bytes of the constants", self.records_at + record_bytes)
+        check_indices("contraction: units of work", self.units + self.panel_units)
 
     @property
     def arguments(self) -> tuple[str, ...]:

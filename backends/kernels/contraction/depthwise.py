@@ -25,7 +25,7 @@ from qir.backends.kernels.contraction.bits import pack, packed_rows
 from qir.backends.kernels.contraction.epilogue import Channels, Epilogue, records
 from qir.backends.kernels.contraction.spec import Array, Contraction, arguments
 from qir.backends.kernels.dots import DOTS, Dot
-from qir.backends.kernels.plane import Plane
+from qir.backends.kernels.plane import Plane, check_indices
 
 Tap = tuple[int, int]
 
@@ -52,6 +52,10 @@ class DepthwiseCode:
     pixels: int
     rows: int
     bits: int = 8
+
+    def __post_init__(self) -> None:
+        record_bytes = len(self.starts) * 4 * self.record_bytes
+        check_indices("contraction: bytes of the constants", self.records_at + record_bytes)
 
     @property
     def arguments(self) -> tuple[str, ...]:

@@ -7,11 +7,13 @@ begins at bit i * bits of the block and may reach into the next byte.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
 from qir.backends.kernels.contraction.epilogue import Channels, Epilogue
 from qir.backends.kernels.contraction.spec import Array, Constants, Contraction, arguments
+from qir.backends.kernels.plane import check_indices
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,8 @@ class PlainCode:
     """Everything the machine code depends on. One unit of work is one row of Y.
 
     `bits`: of one weight. `block`: input channels that share a multiplier; 0: there are none.
-    Errors: ValueError where the weights are too many for 32-bit indices of their bits.
+    Errors: ValueError where the weights are too many for 32-bit indices: of their bytes, or below 8
+    bits of their bits.
     """
 
     spec: Contraction
@@ -28,10 +31,10 @@ class PlainCode:
     block: int = 0
 
     def __post_init__(self) -> None:
-        if self.weight_bits >= 2**31:
-            raise ValueError(
-                f"contraction: weights take {self.weight_bits} bits, fewer than 2**31 are needed"
-            )
+        if self.bits < 8:
+            check_indices("contraction: bits of the weights", self.weight_bits)
+        field_bytes = 8 * len(self.fields) * self.spec.y.channels
+        check_indices("contraction: bytes of the constants", self.records_at + field_bytes)
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -50,7 +53,7 @@ class PlainCode:
 
     @property
     def weight_bits(self) -> int:
-        return self.bits * int(np.prod(self.spec.weight_shape))
+        return self.bits * prod(self.spec.weight_shape)
 
     @property
     def parts(self) -> int:
@@ -64,7 +67,7 @@ class PlainCode:
 
     @property
     def records_at(self) -> int:
-        mults = int(np.prod(self.spec.weight_shape[:-1])) * self.parts
+        mults = prod(self.spec.weight_shape[:-1]) * self.parts
         return -(-(self.mults_at + mults) // 8) * 8
 
 

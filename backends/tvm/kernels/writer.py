@@ -21,7 +21,7 @@ from qir.backends.tvm.compat import (
 Expr: TypeAlias = Any
 """A TIR expression; TVM has no types to check against."""
 
-ELEMENTS = 1 << 30  # a pointer's extent is unknown; large enough for any index
+ELEMENTS = (1 << 31) - 1  # a pointer's extent is unknown; large enough for any index
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -77,70 +78,57 @@ def exact_matmul(a: Array, b: Array, bound: int) -> Array:
     return np.asarray(a.astype(kind) @ b.astype(kind)).astype(np.int64).astype(np.int32)
 
 
-def _terms(
-    x: Value, w: Value, bx: Bounds, bw: Any, padded: bool, centre: bool
-) -> tuple[Array, Array]:
-    """(sum of least products, sum of greatest products) for each output channel, partial sums
-    included.
+def _sums(x: Value, w: Value, bx: Bounds, bw: Any, padded: bool, centre: bool) -> Bounds:
+    """Bounds of sum(x * (w - zw)) for each output channel.
 
-    `bw` is the array of stored weights. With `centre` zero points are taken off x; without, sums
-    are of stored x,
-    as kernels compute them before they fold the zero point into the bias.
+    `bw` is the array of stored weights, or its bounds. With `centre` zero points are taken off x;
+    without, sums are of stored x, as kernels compute them before they fold the zero point into the
+    bias.
     """
-    low, high = bx.whole
-    zx, zw = int(x.type.quant.zero_point.array), w.type.quant.spread(w.type.shape)[1]
-    if centre:
-        low, high = low - zx, high - zx
+    inputs = (Bounds.centred(bx, x.type) if centre else bx).forgotten
     if padded:
-        fill = 0 if centre else zx
-        low, high = min(low, fill), max(high, fill)
-    weights = (bw.astype(np.int64) - zw).reshape(len(bw), -1)
-    positive, negative = np.maximum(weights, 0).sum(1), np.minimum(weights, 0).sum(1)
-    return positive * low + negative * high, positive * high + negative * low
+        fill = 0 if centre else int(x.type.quant.zero_point.array)
+        inputs = inputs.join(Bounds.of(fill, fill))
+    count, depth = w.type.shape[0], prod(w.type.shape[1:])
+    if isinstance(bw, Bounds):
+        zero = np.broadcast_to(w.type.quant.zero_point.array, (count,))
+        products = bw.forgotten.minus(Bounds.of_array(zero)).times(inputs)
+        return Bounds.of(products.low * depth, products.high * depth)
+    weights = (bw.astype(np.int64) - w.type.quant.spread(w.type.shape)[1]).reshape(count, depth)
+    positive = Bounds.of_array(np.maximum(weights, 0).sum(1))
+    negative = Bounds.of_array(np.minimum(weights, 0).sum(1))
+    return positive.times(inputs).plus(negative.times(inputs))
 
 
 def contraction_bound(
-    x: Value, w: Value, bias: Value | None, bx: Bounds, bw: Any, bb: Any, padded: bool
+    x: Value, w: Value, bias: Value | None, bx: Any, bw: Any, bb: Any, padded: bool
 ) -> Bounds:
     """max = sum(w > 0 ? w * xmax : w * xmin) and its minimum, per output channel, with the bias.
 
-    `bw`, `bb` are the stored constants when they are known, else bounds.
+    `bx`, `bw`, `bb` are the stored constants when they are known, else bounds; of unknown weights
+    each product is as large as it can be.
     Source: QONNX range_analysis; per channel, on stored integers: this project.
     """
-    if isinstance(bw, Bounds):
-        return _unknown_weights(x, w, bias, bx, bw, bb)
-    low, high = _terms(x, w, bx, bw, padded, centre=True)
-    return Bounds.of(low, high).plus(_bias(bias, bb))
+    sums = _sums(x, w, Bounds.of_known(bx), bw, padded, centre=True)
+    return sums if bias is None else sums.plus(Bounds.of_known(bb))
 
 
 def contraction_extremes(
-    x: Value, w: Value, bias: Value | None, bx: Bounds, bw: Any, bb: Any, padded: bool
+    x: Value, w: Value, bias: Value | None, bx: Any, bw: Any, bb: Any, padded: bool
 ) -> Iterator[Extreme]:
     """The accumulator over stored x, every partial sum of it in any order, and the sum with the
     bias.
     """
-    if isinstance(bw, Bounds):
-        yield Extreme("accumulator", _unknown_weights(x, w, bias, bx, bw, bb), 32)
-        return
+    known = Bounds.of_known(bx)
+    yield from centred_extreme(x, known)
     for centre in (False, True):
-        low, high = _terms(x, w, bx, bw, padded, centre)
-        partial = Bounds.of(np.minimum(low, 0), np.maximum(high, 0))
-        yield Extreme("accumulator" if centre else "accumulator of stored x", partial, 32)
-    yield Extreme("accumulator with bias", contraction_bound(x, w, bias, bx, bw, bb, padded), 32)
+        sums = _sums(x, w, known, bw, padded, centre).with_zero()
+        yield Extreme("accumulator" if centre else "accumulator of stored x", sums, I32)
+    total = contraction_bound(x, w, bias, bx, bw, bb, padded)
+    yield Extreme("accumulator with bias", total, I32)
 
 
-def _bias(bias: Value | None, bb: Any) -> Bounds:
-    if bias is None:
-        return Bounds.of(0, 0)
-    return bb if isinstance(bb, Bounds) else Bounds.of(bb.astype(np.int64), bb.astype(np.int64))
-
-
-def _unknown_weights(
-    x: Value, w: Value, bias: Value | None, bx: Bounds, bw: Bounds, bb: Any
-) -> Bounds:
-    """Bounds when both operands vary: K products of the widest values."""
-    zx, zw = (int(v.type.quant.zero_point.array.max()) for v in (x, w))
-    (a, b), (c, d) = bx.shifted(-zx).whole, bw.shifted(-zw).whole
-    depth = w.type.size // w.type.shape[0] if w.type.rank != 2 else w.type.shape[1]
-    corners = [a * c, a * d, b * c, b * d, 0]
-    return Bounds.of(min(corners) * depth, max(corners) * depth).plus(_bias(bias, bb))
+def centred_extreme(x: Value, known: Any) -> Iterator[Extreme]:
+    """x - zero_point in 32 bits; of at most 16 bits it fits by its type."""
+    if x.type.quant.storage.bits > 16:
+        yield Extreme(f"{x} less its zero point", Bounds.centred(known, x.type), I32)

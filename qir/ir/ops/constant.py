@@ -9,7 +9,7 @@ import numpy as np
 from qir.ir.bounds import Bounds
 from qir.ir.data import Data
 from qir.ir.op import Interval, Op, op
-from qir.ir.types import Array, Elem, Quant, Tensor, elem_of
+from qir.ir.types import Array, Elem, Quant, Tensor, elem_of, integer_of
 
 
 @op("constant")
@@ -53,9 +53,6 @@ class Constant(Op):
         return self.value.array
 
     def bound(self) -> Bounds:
-        a = self.value.array
-        if not a.size:
-            return Bounds.of(0, 0)
-        if a.ndim == 1:
-            return Bounds.of(a.astype(np.int64), a.astype(np.int64))
-        return Bounds.of(int(a.min()), int(a.max()))
+        if integer_of(self.elem) is None:
+            return Bounds.of_type(self.result.type)  # an error that names the type
+        return Bounds.of_array(self.value.array)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -94,7 +95,7 @@ class Conv(Layer):
         zx, zw = (v.type.quant.spread(v.type.shape)[1] for v in (self.x, self.w))
         weights = w.astype(np.int64) - zw
         reach = max(int(zx) - int(x.min(initial=0)), int(x.max(initial=0)) - int(zx), 0)
-        sums = np.abs(weights).reshape(len(w), -1).sum(1)
+        sums = np.abs(weights).sum(axis=(1, 2, 3))
         exact = exact_float(reach * int(sums.max(initial=0)))
         centred = padded(x.astype(exact) - exact.type(zx), self.pad, 0)
         work = self._depthwise if self.is_depthwise else self._grouped
@@ -119,16 +120,16 @@ class Conv(Layer):
 
     def _grouped(self, x: Array, w: Array) -> Array:
         n, oh, ow, o = self.result.type.shape
-        g, inner = self.groups, w.shape[3]
+        g, inner, depth = self.groups, w.shape[3], prod(w.shape[1:])
         acc = np.empty((n, oh, ow, o), np.int32)
-        step = max(1, UNFOLDED // max(1, oh * ow * w[0].size))
+        step = max(1, UNFOLDED // max(1, oh * ow * depth))
         for i in range(0, n, step):  # a few images at a time keep the unfolded windows small
             view = windows(x[i : i + step], self.kernel, self.stride, self.dilation)
             for k in range(g):
                 here = slice(k * o // g, (k + 1) * o // g)
-                rows = view[..., k * inner : (k + 1) * inner].reshape(-1, w[0].size)
-                sums = rows @ w[here].reshape(o // g, -1).T
-                acc[i : i + step, ..., here] = sums.reshape(-1, oh, ow, o // g)
+                rows = view[..., k * inner : (k + 1) * inner].reshape(len(view) * oh * ow, depth)
+                sums = rows @ w[here].reshape(o // g, depth).T
+                acc[i : i + step, ..., here] = sums.reshape(len(view), oh, ow, o // g)
         return acc
 
     def bound(self, x: Any, w: Any, bias: Any) -> Bounds:

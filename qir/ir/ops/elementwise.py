@@ -10,7 +10,7 @@ import numpy as np
 
 from qir.ir.bounds import Bounds, Extreme
 from qir.ir.op import Value, op
-from qir.ir.ops.accumulate import float_or_quantized
+from qir.ir.ops.accumulate import centred_extreme, float_or_quantized
 from qir.ir.ops.kinds import Elementwise
 from qir.ir.types import I32, Array, Quant, Tensor
 
@@ -102,18 +102,13 @@ class Mul(Binary):
         za, zb = (np.int32(v.type.quant.zero_point.array) for v in (self.a, self.b))
         return (a.astype(np.int32) - za) * (b.astype(np.int32) - zb)
 
-    def bound(self, a: Any, b: Any) -> Bounds:
-        ranges = []
-        for held, v in ((a, self.a), (b, self.b)):
-            known = (
-                held if isinstance(held, Bounds) else Bounds.of(int(held.min()), int(held.max()))
-            )
-            ranges.append(known.shifted(-int(v.type.quant.zero_point.array)).whole)
-        corners = [p * q for p in ranges[0] for q in ranges[1]]
-        return Bounds.of(min(corners), max(corners))
+    def bound(self, a: Bounds, b: Bounds) -> Bounds:
+        return Bounds.centred(a, self.a.type).times(Bounds.centred(b, self.b.type))
 
-    def extremes(self, a: Any, b: Any) -> Iterator[Extreme]:
-        yield Extreme("product", self.bound(a, b), 32)
+    def extremes(self, a: Bounds, b: Bounds) -> Iterator[Extreme]:
+        yield from centred_extreme(self.a, a)
+        yield from centred_extreme(self.b, b)
+        yield Extreme("product", self.bound(a, b), I32)
 
 
 @op("div")

@@ -8,6 +8,7 @@ Families are kinds too: Unary and Clamp (unary.py), Binary (elementwise.py), Mov
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from qir.ir.op import Interval, Op, Value
 
@@ -36,6 +37,8 @@ class Layer(Contraction):
     """A contraction of activations x by weights w: w[o] and bias[o] make channel o, the last axis
     of the result.
     """
+
+    reads_elements: ClassVar[bool] = True
 
     x: Value
     w: Value

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from qir.ir.bounds import Bounds, Extreme
 from qir.ir.op import Value, op
-from qir.ir.ops.accumulate import accumulator, contraction_bound, contraction_extremes, exact_matmul
+from qir.ir.ops.accumulate import (
+    accumulator,
+    centred_extreme,
+    contraction_bound,
+    contraction_extremes,
+    exact_matmul,
+)
 from qir.ir.ops.kinds import Contraction, Layer
-from qir.ir.types import Array, Tensor
+from qir.ir.types import I32, Array, Quant, Tensor
 
 
 @op("linear")
@@ -44,7 +51,7 @@ class Linear(Layer):
 
     def evaluate(self, x: Array, w: Array, bias: Array | None) -> Array:
         (_, zx), (_, zw) = (v.type.quant.spread(v.type.shape) for v in (self.x, self.w))
-        rows = (x.astype(np.int32) - zx.astype(np.int32)).reshape(-1, x.shape[-1])
+        rows = (x.astype(np.int32) - zx.astype(np.int32)).reshape(prod(x.shape[:-1]), x.shape[-1])
         columns = w.astype(np.int32) - zw.astype(np.int32)
         acc = exact_matmul(rows, columns.T, _reach(self.x) * _reach(self.w) * x.shape[-1])
         acc = acc.reshape(self.result.type.shape)
@@ -91,13 +98,11 @@ class MatMul(Contraction):
                 f"a is {list(a.shape)}, b is {list(b.shape)}",
                 "leading axes that broadcast are needed",
             )
+        if isinstance(b.elem, Quant) and not b.elem.is_per_tensor:
+            self.fail(f"b is quantized along axis {b.elem.axis}", "one scale is needed")
         return Tensor(
             (*lead, a.shape[-2], b.shape[-1]), accumulator(self, self.a, self.b, None, out_axis=0)
         )
-
-    def faults(self) -> Iterator[str]:
-        if not self.b.type.is_float and not self.b.type.quant.is_per_tensor:
-            yield f"{self}: b is quantized along axis {self.b.type.quant.axis}, one scale is needed"
 
     def compute(self, torch: Any, a: Any, b: Any) -> Any:
         return torch.matmul(a, b)
@@ -107,19 +112,12 @@ class MatMul(Contraction):
         bound = _reach(self.a) * _reach(self.b) * a.shape[-1]
         return exact_matmul(a.astype(np.int32) - za, b.astype(np.int32) - zb, bound)
 
-    def _products(self, a: Any, b: Any) -> Bounds:
-        bounds = [
-            (x if isinstance(x, Bounds) else Bounds.of(int(x.min()), int(x.max())))
-            .shifted(-int(v.type.quant.zero_point.array))
-            .whole
-            for x, v in ((a, self.a), (b, self.b))
-        ]
-        corners = [p * q for p in bounds[0] for q in bounds[1]]
-        depth = self.a.type.shape[-1]
-        return Bounds.of(min(*corners, 0) * depth, max(*corners, 0) * depth)
+    def bound(self, a: Bounds, b: Bounds) -> Bounds:
+        pairs = ((a, self.a), (b, self.b))
+        p, q = (Bounds.centred(x, v.type).forgotten for x, v in pairs)
+        return p.times(q).with_zero().scaled(self.a.type.shape[-1])
 
-    def bound(self, a: Any, b: Any) -> Bounds:
-        return self._products(a, b)
-
-    def extremes(self, a: Any, b: Any) -> Iterator[Extreme]:
-        yield Extreme("accumulator", self._products(a, b), 32)
+    def extremes(self, a: Bounds, b: Bounds) -> Iterator[Extreme]:
+        yield from centred_extreme(self.a, a)
+        yield from centred_extreme(self.b, b)
+        yield Extreme("accumulator", self.bound(a, b), I32)

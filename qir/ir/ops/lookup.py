@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -38,8 +37,8 @@ class Lookup(Op):
         return Tensor(x.shape, self.to)
 
     def faults(self) -> Iterator[str]:
-        low, high, kept = int(self.table.array.min()), int(self.table.array.max()), self.to.storage
-        if low < kept.min or high > kept.max or self.table.array.dtype != self.to.carrier:
+        (low, high), storage = Bounds.of_array(self.table.array).whole, self.to.storage
+        if low < storage.min or high > storage.max or self.table.array.dtype != self.to.carrier:
             yield (
                 f"{self}: table holds {self.table.array.dtype} [{low}, {high}], {self.to.storage}"
                 " is needed"
@@ -51,8 +50,6 @@ class Lookup(Op):
             return np.asarray(self.table.array[index])
         return np.asarray(self.table.array[np.arange(x.shape[-1]), index])
 
-    def bound(self, x: Any) -> Bounds:
-        low, high = x.whole if isinstance(x, Bounds) else (int(x.min()), int(x.max()))
-        base = self.x.type.quant.storage.min
-        reached = self.table.array[..., low - base : high - base + 1]
-        return Bounds.of(int(reached.min()), int(reached.max()))
+    def bound(self, x: Bounds) -> Bounds:
+        (low, high), base = x.whole, self.x.type.quant.storage.min
+        return Bounds.of_array(self.table.array[..., low - base : high - base + 1]).forgotten

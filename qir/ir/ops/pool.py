@@ -11,6 +11,7 @@ import numpy as np
 
 from qir.ir.bounds import Bounds, Extreme
 from qir.ir.op import Interval, Op, Value, op
+from qir.ir.ops.accumulate import centred_extreme
 from qir.ir.ops.kinds import Selection
 from qir.ir.ops.window import Pair, Sides, pad_torch, padded, window_fault, window_sizes, windows
 from qir.ir.types import I32, Array, Quant, Tensor, integer_of
@@ -47,12 +48,22 @@ class Pool(Op):
         return (x.shape[0], oh, ow, x.shape[3])
 
     def faults(self) -> Iterator[str]:
-        reach = [d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True)]
-        if max(self.pad[0], self.pad[2]) >= reach[0] or max(self.pad[1], self.pad[3]) >= reach[1]:
-            yield (
-                f"{self}: pad {self.pad}, less than the window {reach} is needed (a window must"
-                " hold an element)"
-            )
+        for axis, size in enumerate(self.x.type.shape[1:3]):
+            sides = self.pad[axis], self.pad[axis + 2]
+            window = self.kernel[axis], self.stride[axis], self.dilation[axis]
+            if not all_windows_reach(size, sides, *window):
+                yield (
+                    f"{self}: pad {self.pad}, dilation {self.dilation}: a window {self.kernel} of"
+                    " padding alone, an element in each is needed"
+                )
+                return
+
+
+def all_windows_reach(size: int, sides: Pair, kernel: int, stride: int, dilation: int) -> bool:
+    """Whether each window along an axis of `size` elements has one that is not padding."""
+    first = np.arange(0, sum(sides) + size - dilation * (kernel - 1), stride)[:, None] - sides[0]
+    taps = first + dilation * np.arange(kernel)
+    return bool(np.all(np.any((taps >= 0) & (taps < size), axis=1)))
 
 
 @op("max_pool")
@@ -69,7 +80,10 @@ class MaxPool(Selection, Pool):
     dilation: Pair
 
     def infer(self) -> Tensor:
-        return Tensor(self.pooled(), self.x.type.elem)
+        shape, elem = self.pooled(), self.x.type.elem
+        if isinstance(elem, Quant) and elem.axis not in (None, 3):
+            self.fail(f"x is quantized along axis {elem.axis}", "one scale in a window is needed")
+        return Tensor(shape, elem)
 
     def compute(self, torch: Any, x: Any) -> Any:
         kept = integer_of(self.x.type.elem)
@@ -85,7 +99,7 @@ class MaxPool(Selection, Pool):
         return np.ascontiguousarray(view.max(axis=(3, 4)))
 
     def bound(self, x: Bounds) -> Bounds:
-        return x
+        return x.of_channels
 
 
 @op("avg_pool")
@@ -152,7 +166,8 @@ class AvgPool(Pool):
         return summed(self.x, x, self.kernel[0] * self.kernel[1])
 
     def extremes(self, x: Bounds) -> Iterator[Extreme]:
-        yield Extreme("sum", self.bound(x), 32)
+        yield from centred_extreme(self.x, x)
+        yield Extreme("sum", self.bound(x), I32)
 
 
 def averaged(op_: Op, x: Value, count: int) -> Quant:
@@ -167,5 +182,4 @@ def averaged(op_: Op, x: Value, count: int) -> Quant:
 
 def summed(x: Value, bounds: Bounds, count: int) -> Bounds:
     """Bounds of the sum of up to `count` elements of (x - zero_point)."""
-    low, high = bounds.shifted(-int(x.type.quant.zero_point.array)).whole
-    return Bounds.of(min(low, 0) * count, max(high, 0) * count)
+    return Bounds.centred(bounds, x.type).with_zero().scaled(count).forgotten

@@ -11,9 +11,10 @@ import numpy as np
 
 from qir.ir.bounds import Bounds, Extreme
 from qir.ir.op import Interval, Op, Value, op
+from qir.ir.ops.accumulate import centred_extreme
 from qir.ir.ops.kinds import Selection
 from qir.ir.ops.pool import averaged, summed
-from qir.ir.types import Array, Tensor
+from qir.ir.types import I32, Array, Quant, Tensor
 
 
 @dataclass(frozen=True, repr=False)
@@ -75,7 +76,8 @@ class ReduceMean(Reduce):
         return summed(self.x, x, self.count)
 
     def extremes(self, x: Bounds) -> Iterator[Extreme]:
-        yield Extreme("sum", self.bound(x), 32)
+        yield from centred_extreme(self.x, x)
+        yield Extreme("sum", self.bound(x), I32)
 
 
 @op("reduce_sum")
@@ -111,7 +113,8 @@ class ReduceSum(Reduce):
         return summed(self.x, x, self.count)
 
     def extremes(self, x: Bounds) -> Iterator[Extreme]:
-        yield Extreme("sum", self.bound(x), 32)
+        yield from centred_extreme(self.x, x)
+        yield Extreme("sum", self.bound(x), I32)
 
 
 @op("reduce_max")
@@ -125,6 +128,8 @@ class ReduceMax(Selection, Reduce):
     def infer(self) -> Tensor:
         if any(self.x.type.shape[a] == 0 for a in self.axes if a < self.x.type.rank):
             self.fail(f"x is {self.x.type}", "at least one element to reduce is needed")
+        if isinstance(self.x.type.elem, Quant) and not self.x.type.elem.is_per_tensor:
+            self.fail(f"x is quantized along axis {self.x.type.elem.axis}", "one scale is needed")
         return Tensor(self.reduced(), self.x.type.elem)
 
     def compute(self, torch: Any, x: Any) -> Any:
@@ -134,4 +139,4 @@ class ReduceMax(Selection, Reduce):
         return np.asarray(x.max(axis=self.axes, keepdims=self.keep))
 
     def bound(self, x: Bounds) -> Bounds:
-        return Bounds.of(*x.whole)
+        return x.forgotten

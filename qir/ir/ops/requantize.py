@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from functools import reduce
 
 import numpy as np
 
-from qir.ir.bounds import Bounds, Extreme
+from qir.ir.bounds import Bounds, Extreme, greatest, least
 from qir.ir.data import Data
-from qir.ir.fixed import Rounding, shift_right
+from qir.ir.fixed import MANTISSA_BITS, MAX_SHIFT, Rounding, shift_right, wrong_ratios
 from qir.ir.op import Op, Value, op, stored
-from qir.ir.types import Array, Quant, Tensor
-
-RATIO_BITS = 10  # a multiplier may be this many bits off before the scales are taken to disagree
+from qir.ir.types import I64, Array, Quant, Tensor
 
 
 @op("requantize")
@@ -27,7 +25,9 @@ class Requantize(Op):
     Shapes: xs broadcast together -> y; each mult, and shift, broadcasts to y (scalar, or (O,) on
             the last axis, or more).
     Units:  x_i in steps of its scale, y in steps of to.scale; mult_i / 2**shift = scale_i /
-            to.scale, signed.
+            to.scale, as near as an integer at this shift can be; negative where one of several
+            operands is subtracted. A multiplier for each place may be larger: of a mean over fewer
+            elements.
     Needs:  |sum| + 2**(shift-1) < 2**63, proven from bounds.
     Source: HAWQ-V3, arXiv:2011.10680; single rounding of sums: this project.
     """
@@ -60,33 +60,43 @@ class Requantize(Op):
             self.fail(
                 f"operands {[x.type.shape for x in self.xs]}", "shapes that broadcast are needed"
             )
+        for name, data in (("shift", self.shift), *(("multiplier", m) for m in self.mult)):
+            if data.array.dtype.kind != "i":
+                self.fail(f"{name} of {data.array.dtype}", "int64 is needed")
         return Tensor(shape, self.to)
 
     def faults(self) -> Iterator[str]:
-        kept, shift = self.to.storage, self.shift.array
-        if not kept.min <= self.low <= self.high <= kept.max:
+        storage, shift = self.to.storage, self.shift.array
+        if not storage.min <= self.low <= self.high <= storage.max:
             yield (
-                f"{self}: clamp [{self.low}, {self.high}], within [{kept.min}, {kept.max}] is"
-                " needed"
+                f"{self}: clamp [{self.low}, {self.high}], within"
+                f" [{storage.min}, {storage.max}] is needed"
             )
-        if shift.min() < 1 or shift.max() > 62:
-            yield f"{self}: shifts [{shift.min()}, {shift.max()}], 1 to 62 are needed"
-        for x, mult in zip(self.xs, self.mult, strict=True):
-            if np.abs(mult.array).max() >= 1 << 31:
-                yield f"{self}: multiplier {np.abs(mult.array).max()}, under 2**31 is needed"
-            yield from self._ratio_faults(x, mult)
+        first, last = Bounds.of_array(shift).whole if shift.size else (1, 1)
+        if first < 1 or last > MAX_SHIFT:
+            yield f"{self}: shifts [{first}, {last}], 1 to {MAX_SHIFT} are needed"
+            return
+        for mult in self.mult:
+            largest = int(np.abs(mult.array).max(initial=0))
+            if largest >= 1 << MANTISSA_BITS:
+                yield f"{self}: multiplier {largest}, under 2**{MANTISSA_BITS} is needed"
+        yield from self._ratio_faults()
 
-    def _ratio_faults(self, x: Value, mult: Data) -> Iterator[str]:
-        if max(mult.array.ndim, self.shift.array.ndim) > 1 or not self.to.is_per_tensor:
-            return  # a multiplier for each place also holds a count: average pooling at the border
-        want = x.type.quant.scale.array / self.to.scale.array
-        have = np.ldexp(np.abs(mult.array).astype(np.float64), -self.shift.array)
-        slack = np.maximum(np.ldexp(1.0, -self.shift.array), want * 2.0**-RATIO_BITS)
-        wrong = np.abs(have - want) > slack
-        if np.any(wrong):
-            at = np.unravel_index(int(np.argmax(wrong)), wrong.shape)
-            have, want = (float(np.broadcast_to(v, wrong.shape)[at]) for v in (have, want))
-            yield f"{self}: ratio of {x} is {have:g}, the scales need {want:g}"
+    def _ratio_faults(self) -> Iterator[str]:
+        """mult / 2**shift against the scales on both its sides."""
+        shape, shift = self.result.type.shape, self.shift.array
+        to = self.to.spread(shape)[0]
+        mults, ratios = [m.array for m in self.mult], []
+        for x, mult in zip(self.xs, mults, strict=True):
+            ratio = x.type.quant.spread(x.type.shape)[0] / to
+            if len(self.xs) > 1:
+                ratio = np.where(mult < 0, -ratio, ratio)
+            if mult.ndim > 1:  # a multiplier for each place
+                real = np.abs(np.ldexp(mult.astype(np.float64), -shift))
+                ratio = np.copysign(np.maximum(real, np.abs(ratio)), ratio)
+            ratios.append(ratio)
+        for i, found, needed in wrong_ratios(mults, shift, ratios):
+            yield f"{self}: ratio of {self.xs[i]} is {found:g}, the scales need {needed:g}"
 
     def evaluate(self, xs: tuple[Array, ...]) -> Array:
         total: Array = np.zeros((), np.int64)
@@ -97,53 +107,34 @@ class Requantize(Op):
         y = shift_right(total, self.shift.array, self.rounding) + zero
         return stored(np.clip(y, self.low, self.high), self.result.type)
 
-    def _total(self, xs: tuple[Any, ...]) -> tuple[Bounds, list[Bounds]]:
-        terms = []
-        for x, value, mult in zip(xs, self.xs, self.mult, strict=True):
-            known = x if isinstance(x, Bounds) else Bounds.of(int(x.min()), int(x.max()))
-            zero = value.type.quant.zero_point.array
-            centred = Bounds.of(known.low - zero.astype(object), known.high - zero.astype(object))
-            if mult.array.ndim > 1:  # a multiplier for each place: channels are forgotten
-                (low, high), (a, b) = centred.whole, (int(mult.array.min()), int(mult.array.max()))
-                corners = [low * a, low * b, high * a, high * b]
-                terms.append(Bounds.of(min(corners), max(corners)))
-            else:
-                terms.append(centred.scaled(mult.array))
-        total = terms[0]
-        for t in terms[1:]:
-            total = total.plus(t)
-        return total, terms
+    def _terms(self, xs: tuple[Bounds, ...]) -> list[Bounds]:
+        """Of (x_i - z_i) * mult_i."""
+        parts = zip(xs, self.xs, self.mult, strict=True)
+        return [Bounds.centred(x, v.type).scaled(m.array) for x, v, m in parts]
 
-    def bound(self, xs: tuple[Any, ...]) -> Bounds:
-        total, _ = self._total(xs)
-        shift = self.shift.array
-        shift = np.asarray(shift if shift.ndim <= 1 else shift.min(), object)
-        zero = self.to.zero_point.array.astype(object)
-        half = 2 ** (shift - 1) if self.rounding is not Rounding.FLOOR else 0 * shift
-        slack = 0 if self.rounding in (Rounding.HALF_UP, Rounding.FLOOR) else 1
-        low, high = (
-            (total.low + half) // 2**shift + zero - slack,
-            (total.high + half) // 2**shift + zero,
-        )
-        clip = np.frompyfunc(lambda v: min(max(v, self.low), self.high), 1, 1)
-        if self.shift.array.ndim > 1:
-            return Bounds.of(self.low, self.high)
-        return Bounds.of(np.asarray(clip(low), object), np.asarray(clip(high), object))
+    def bound(self, xs: tuple[Bounds, ...]) -> Bounds:
+        y = self._shifted(reduce(Bounds.plus, self._terms(xs)))
+        zero = Bounds.of_array(self.to.spread(self.result.type.shape)[1])
+        return y.plus(zero).clipped(self.low, self.high)
 
-    def extremes(self, xs: tuple[Any, ...]) -> Iterator[Extreme]:
-        _, terms = self._total(xs)
-        for x, t in zip(self.xs, terms, strict=True):
-            yield Extreme(f"product of {x}", t, 64)
-        partial = Bounds.of(
-            sum(np.minimum(t.low, 0) for t in terms), sum(np.maximum(t.high, 0) for t in terms)
+    def _shifted(self, total: Bounds) -> Bounds:
+        """Of (total + half) >> shift, which grows or falls with the shift: its ends suffice."""
+        total, shift = total.aligned(Bounds.of_array(self.shift.array))
+        halves = 0 if self.rounding is Rounding.FLOOR else 1
+        lows, highs = (
+            [(end + halves * 2 ** (k - 1)) // 2**k for k in (shift.low, shift.high)]
+            for end in (total.low, total.high)
         )
-        half = 2 ** (
-            np.asarray(
-                self.shift.array if self.shift.array.ndim <= 1 else self.shift.array.max(), object
-            )
-            - 1
-        )
-        yield Extreme("sum", Bounds.of(partial.low, partial.high + half), 64)
+        below = 0 if self.rounding in (Rounding.HALF_UP, Rounding.FLOOR) else 1
+        return Bounds.of(least(*lows), greatest(*highs)).plus(Bounds.of(-below, 0))
+
+    def extremes(self, xs: tuple[Bounds, ...]) -> Iterator[Extreme]:
+        terms = self._terms(xs)
+        for x, term in zip(self.xs, terms, strict=True):
+            yield Extreme(f"product of {x}", term, I64)
+        partial = reduce(Bounds.plus, (t.with_zero() for t in terms))
+        half = 2 ** (Bounds.of_array(self.shift.array).whole[1] - 1)
+        yield Extreme("sum", partial.plus(Bounds.of(0, half)), I64)
 
 
 def clamp_all(to: Quant) -> tuple[int, int]:

@@ -10,6 +10,7 @@ import numpy as np
 from qir.ir.bounds import Bounds, Extreme
 from qir.ir.data import Data
 from qir.ir.op import Op, Value, op
+from qir.ir.ops.accumulate import centred_extreme
 from qir.ir.types import I32, Array, Quant, Tensor
 
 WEIGHT_BITS = 11  # 255 * 2**22 < 2**30: two axes of weights beside 8-bit values fit int32
@@ -45,7 +46,7 @@ class Bilinear(Op):
                 self.fail(
                     f"index {index.shape}, weight {weight.shape}", "both of (n, 2) are needed"
                 )
-            if index.array.min() < 0 or index.array.max() >= size:
+            if index.array.size and not 0 <= index.array.min() <= index.array.max() < size:
                 self.fail("an index outside the axis", f"0 to {size - 1} are needed")
         shape = (x.shape[0], self.rows.shape[0], self.columns.shape[0], x.shape[3])
         if x.is_float:
@@ -62,7 +63,7 @@ class Bilinear(Op):
                 if (
                     w.array.dtype.kind != "i"
                     or np.any(w.array.sum(1) != 1 << WEIGHT_BITS)
-                    or w.array.min() < 0
+                    or np.any(w.array < 0)
                 ):
                     yield (
                         f"{self}: weights {w.array.dtype}, pairs of integers that sum to"
@@ -95,8 +96,8 @@ class Bilinear(Op):
         return y
 
     def bound(self, x: Bounds) -> Bounds:
-        return x.shifted(-int(self.x.type.quant.zero_point.array)).scaled(1 << 2 * WEIGHT_BITS)
+        return Bounds.centred(x, self.x.type).scaled(1 << 2 * WEIGHT_BITS).forgotten
 
     def extremes(self, x: Bounds) -> Iterator[Extreme]:
-        low, high = self.bound(x).whole
-        yield Extreme("weighted sum", Bounds.of(min(low, 0), max(high, 0)), 32)
+        yield from centred_extreme(self.x, x)
+        yield Extreme("weighted sum", self.bound(x).with_zero(), I32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import Enum
+from functools import reduce
 from math import prod
 from typing import Any
 
@@ -29,10 +30,8 @@ class Move(Selection):
             )
         return x.with_shape(shape)
 
-    def bound(self, x: Any) -> Bounds:
-        return (
-            Bounds.of(*x.whole) if isinstance(x, Bounds) else Bounds.of(int(x.min()), int(x.max()))
-        )
+    def bound(self, x: Bounds) -> Bounds:
+        return x.forgotten
 
 
 @op("reshape")
@@ -120,9 +119,8 @@ class Concat(Move):
     def evaluate(self, xs: tuple[Array, ...]) -> Array:
         return np.concatenate(xs, axis=self.axis)
 
-    def bound(self, xs: Any) -> Bounds:
-        ends = [x.whole if isinstance(x, Bounds) else (int(x.min()), int(x.max())) for x in xs]
-        return Bounds.of(min(e[0] for e in ends), max(e[1] for e in ends))
+    def bound(self, xs: tuple[Bounds, ...]) -> Bounds:
+        return reduce(Bounds.join, xs)
 
 
 class PadMode(Enum):
@@ -213,11 +211,11 @@ class Pad(Move):
         sides = zip(self.x.type.shape, self.before, self.after, strict=True)
         return [np.pad(np.arange(s), (b, a), mode=mode) for s, b, a in sides]  # type: ignore[call-overload]
 
-    def bound(self, x: Any) -> Bounds:
-        inside = super().bound(x)
+    def bound(self, x: Bounds) -> Bounds:
+        inside = x.forgotten
         if self.mode is not PadMode.CONSTANT:
             return inside
-        return inside.join(Bounds.of(*([int(self.x.type.quant.zero_point.array)] * 2)))
+        return inside.join(Bounds.of(self._fill(), self._fill()))
 
 
 @op("slice")

@@ -9,13 +9,17 @@ import numpy as np
 
 from qir.ir.bounds import Bounds, Extreme
 from qir.ir.data import Data
-from qir.ir.fixed import Dyadic
+from qir.ir.fixed import Dyadic, wrong_ratios
 from qir.ir.op import Interval, Op, Value, op, stored
-from qir.ir.types import Array, Quant, Tensor
+from qir.ir.types import I32, I64, Array, Quant, Tensor
 
 SEED_BITS = 7  # the reciprocal starts from a table of 2**7 entries
 PROBABILITY_BITS = 30  # probabilities are held in units of 2**-30
 SUM_BITS = 31  # sums of exponentials stay below 2**31
+# A Newton step of the reciprocal exceeds 2**61 / m by at most 2: it never does in exact arithmetic,
+# and its inner floor adds r / 2**30. So p <= (2**30 * e / S) * (1 + 2**-29) for e <= S.
+LARGEST_RECIPROCAL = (1 << SUM_BITS) + 2
+LARGEST_PROBABILITY = (1 << PROBABILITY_BITS) + 2
 
 
 @op("softmax")
@@ -76,11 +80,15 @@ class SoftmaxFixed(Op):
             or not x.rank
         ):
             self.fail(f"x is {x}", "at most 8 bits, one scale and rank 1 or more are needed")
-        if self.exp_table.shape != (1 << x.elem.storage.bits,) or not self.to.is_per_tensor:
-            self.fail(
-                f"exp_table is {list(self.exp_table.shape)}",
-                f"[{1 << x.elem.storage.bits}] is needed",
-            )
+        if not x.shape[-1]:
+            self.fail(f"x is {x}", "at least one element along the last axis is needed")
+        size, table = 1 << x.elem.storage.bits, self.exp_table.array
+        if table.shape != (size,) or table.dtype != np.int32:
+            self.fail(f"exp_table is {table.dtype}{list(table.shape)}", f"int32[{size}] is needed")
+        if not self.to.is_per_tensor:
+            self.fail(f"y is quantized along axis {self.to.axis}", "one scale is needed")
+        if not (self.ratio.mult.is_scalar and self.ratio.shift.is_scalar):
+            self.fail(f"ratio of shape {self.ratio.mult.shape}", "one number is needed")
         return Tensor(x.shape, self.to)
 
     def faults(self) -> Iterator[str]:
@@ -90,6 +98,10 @@ class SoftmaxFixed(Op):
                 f"{self}: exp_table reaches [{table.min()}, {table.max()}], 0 to its first entry is"
                 " needed"
             )
+        want = 2.0**-PROBABILITY_BITS / self.to.scale.array
+        dyadic = [self.ratio.mult.array], self.ratio.shift.array
+        for _, found, needed in wrong_ratios(*dyadic, [want]):
+            yield f"{self}: ratio is {found:g}, the scale needs {needed:g}"
 
     def evaluate(self, x: Array) -> Array:
         wide = x.astype(np.int64)
@@ -104,16 +116,19 @@ class SoftmaxFixed(Op):
         y = ((p * mult + (np.int64(1) << (shift - 1))) >> shift) + self.to.zero_point.array
         return stored(np.clip(y, self.to.storage.min, self.to.storage.max), self.result.type)
 
-    def extremes(self, x: Any) -> Iterator[Extreme]:
-        yield Extreme(
-            "sum of exponentials",
-            Bounds.of(0, int(self.exp_table.array.max()) * self.x.type.shape[-1]),
-            32,
-        )
-        top = int(self.ratio.mult.array.max()) * (1 << PROBABILITY_BITS) + (
-            1 << int(self.ratio.shift.array.max()) - 1
-        )
-        yield Extreme("scaled probability", Bounds.of(0, top), 64)
+    def extremes(self, x: Bounds) -> Iterator[Extreme]:
+        first, count = int(self.exp_table.array[0]), self.x.type.shape[-1]
+        levels = (1 << self.x.type.quant.storage.bits) - 1
+        yield Extreme("distance to the greatest", Bounds.of(0, levels), I64)
+        yield Extreme("sum of exponentials", Bounds.of(first, first * count), I32)
+        normal, r = (1 << SUM_BITS) - 1, LARGEST_RECIPROCAL
+        yield Extreme("reciprocal times sum", Bounds.of(0, normal * r), I64)
+        yield Extreme("step of the reciprocal", Bounds.of(0, r << SUM_BITS), I64)
+        yield Extreme("exponential times reciprocal", Bounds.of(0, first * r), I64)
+        half = 1 << int(self.ratio.shift.array) - 1
+        scaled = Bounds.of(0, LARGEST_PROBABILITY).scaled(self.ratio.mult.array)
+        scaled = scaled.plus(Bounds.of(half, half)).with_zero()
+        yield Extreme("scaled probability", scaled, I64)
 
 
 def seeds() -> Array:

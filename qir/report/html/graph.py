@@ -6,16 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import networkx as nx
 
 from qir.report.html.placement import Placement, place
-from qir.report.rows import OpRow, Port
-from qir.report.terminal import count, decibels, meaning, micros, shape, size, sqnr_class
-
-if TYPE_CHECKING:
-    from qir.report.model import Report
+from qir.report.numbers import count, decibels, meaning, micros, shape, size, sqnr_class
+from qir.report.rows import OpRow, Port, ReportData
 
 BOX = (216.0, 62.0)
 PILL = (216.0, 40.0)
@@ -40,7 +36,7 @@ class Node:
         return BOX if self.row is not None else PILL
 
 
-def draw(report: Report) -> str:
+def draw(report: ReportData) -> str:
     """The whole graph, inputs at the top; each op a <g class="node" data-row="its row">."""
     nodes = {node.key: node for node in _nodes(report)}
     graph: nx.DiGraph[str] = nx.DiGraph()
@@ -59,7 +55,7 @@ def draw(report: Report) -> str:
     return "\n".join(parts)
 
 
-def _nodes(report: Report) -> Iterator[Node]:
+def _nodes(report: ReportData) -> Iterator[Node]:
     for port in report.inputs:
         yield _port(f"in:{port.value}", "input", port)
     for i, row in enumerate(report.rows):
@@ -89,7 +85,7 @@ def _tip(row: OpRow) -> str:
     return "\n".join(fact for fact in facts if fact)
 
 
-def _edges(report: Report) -> Iterator[tuple[str, str]]:
+def _edges(report: ReportData) -> Iterator[tuple[str, str]]:
     made = {port.value: f"in:{port.value}" for port in report.inputs}
     for row in report.rows:
         yield from ((made[name], f"op:{row.name}") for name in row.reads if name in made)

@@ -7,14 +7,12 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
 from string import Template
-from typing import TYPE_CHECKING
 
 from qir.report.chosen_bits import ChosenBits, LayerBits, widest
 from qir.report.html.bits_plots import bits_plot, front_plot
 from qir.report.html.graph import draw
 from qir.report.html.plots import sqnr_plot, time_bars, worst
-from qir.report.rows import Margin, OpRow, PassRow, Port, Share
-from qir.report.terminal import (
+from qir.report.numbers import (
     Places,
     count,
     decibels,
@@ -27,14 +25,12 @@ from qir.report.terminal import (
     size,
     sqnr_class,
 )
-
-if TYPE_CHECKING:
-    from qir.report.model import Report
+from qir.report.rows import Margin, OpRow, PassRow, Port, ReportData, Share
 
 NUMBER = ' class="n"'
 
 
-def page(report: Report) -> str:
+def page(report: ReportData) -> str:
     """The whole page as text; opens in any browser, loads nothing."""
     fill = {
         "name": escape(report.name),
@@ -62,7 +58,7 @@ def _beside(name: str) -> str:
     return (files("qir.report.html") / name).read_text(encoding="utf-8")
 
 
-def _details(report: Report) -> str:
+def _details(report: ReportData) -> str:
     """What the script shows of a box that is clicked, as JSON that no text can break out of."""
     shown = [_facts(row) for row in report.rows]
     return json.dumps(shown).replace("<", "\\u003c")
@@ -85,7 +81,7 @@ def _facts(row: OpRow) -> list[tuple[str, str]]:
     ]
 
 
-def _cards(report: Report) -> str:
+def _cards(report: ReportData) -> str:
     cards = [
         (str(len(report.rows)), "ops"),
         (count(report.macs), "MACs"),
@@ -103,7 +99,7 @@ def _cards(report: Report) -> str:
     return "".join(f"<div><b>{escape(a)}</b><span>{escape(b)}</span></div>" for a, b in cards)
 
 
-def _worst(report: Report) -> str:
+def _worst(report: ReportData) -> str:
     place = Places(report.rows)
     items = "".join(_item(i, row, place) for i, row in worst(report))
     return f'<ol class="worst">{items}</ol>' if items else ""
@@ -145,7 +141,7 @@ PASSES = ("#>", "pass", "claim", "rewrites>", "ops before>", "ops after>", "seco
 MARGINS = ("op", "intermediate", "least>", "greatest>", "bits needed>", "bits held in>", "used>")
 
 
-def _ops(report: Report) -> str:
+def _ops(report: ReportData) -> str:
     at, place = {row.name: i for i, row in enumerate(report.rows)}, Places(report.rows)
     cells = (_op(at[row.name], row, place) for row in report.worst_first)
     return _table(OPS, cells, "sortable")
@@ -218,11 +214,11 @@ def _layer(layer: LayerBits, chosen: ChosenBits) -> str:
     return _row(*cells)
 
 
-def _kernels(report: Report) -> str:
+def _kernels(report: ReportData) -> str:
     return _table(KERNELS, (_share(share, report) for share in report.shares))
 
 
-def _share(s: Share, report: Report) -> str:
+def _share(s: Share, report: ReportData) -> str:
     return _row(
         _cell(s.kernel),
         _cell(str(s.calls), s.calls),
@@ -234,7 +230,7 @@ def _share(s: Share, report: Report) -> str:
     )
 
 
-def _passes(report: Report) -> str:
+def _passes(report: ReportData) -> str:
     if not report.passes:
         return '<p class="quiet">No passes on record.</p>'
     return _table(PASSES, (_pass(i, p) for i, p in enumerate(report.passes)))
@@ -253,7 +249,7 @@ def _pass(i: int, p: PassRow) -> str:
     )
 
 
-def _proofs(report: Report) -> str:
+def _proofs(report: ReportData) -> str:
     proofs = report.proofs
     stated = (
         ("Integer only", proofs.integer_only),
@@ -279,7 +275,7 @@ def _margin(m: Margin) -> str:
     )
 
 
-def _ports(report: Report) -> str:
+def _ports(report: ReportData) -> str:
     both = (("in", report.inputs), ("out", report.outputs))
     found = ((way, port) for way, ports in both for port in ports)
     return _table(("", "name", "shape", "stored", "real"), (_port(way, p) for way, p in found))

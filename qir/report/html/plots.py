@@ -9,13 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from html import escape
-from typing import TYPE_CHECKING
 
-from qir.report.rows import OpRow
-from qir.report.terminal import decibels, micros, part, sqnr_class
-
-if TYPE_CHECKING:
-    from qir.report.model import Report
+from qir.report.numbers import decibels, micros, part, sqnr_class
+from qir.report.rows import OpRow, ReportData
 
 WIDTH, HEIGHT = 1100.0, 280.0
 LEFT, RIGHT, TOP, BOTTOM = 44.0, 12.0, 22.0, 44.0
@@ -24,7 +20,7 @@ NAMED = 5  # the worst ops, numbered in the plot and listed beside it
 TIMED = 25  # bars of single ops; the rest is one bar
 
 
-def sqnr_plot(report: Report) -> str:
+def sqnr_plot(report: ReportData) -> str:
     """SQNR of each op in program order; the worst are numbered."""
     measured = [(i, r) for i, r in enumerate(report.rows) if r.sqnr_db is not None]
     if not measured:
@@ -89,14 +85,14 @@ def _stem(scale: _Scale, i: int, row: OpRow) -> str:
     )
 
 
-def worst(report: Report) -> tuple[tuple[int, OpRow], ...]:
+def worst(report: ReportData) -> tuple[tuple[int, OpRow], ...]:
     """The ops with least SQNR and their places in the program."""
     place = {row.name: i for i, row in enumerate(report.rows)}
     found = [r for r in report.worst_first if r.sqnr_db is not None and r.sqnr_db < math.inf]
     return tuple((place[row.name], row) for row in found[:NAMED])
 
 
-def _numbers(scale: _Scale, report: Report) -> Iterator[str]:
+def _numbers(scale: _Scale, report: ReportData) -> Iterator[str]:
     """A number over each of the worst, moved up where two would touch."""
     taken: list[tuple[float, float]] = []
     for rank, (i, row) in enumerate(worst(report), 1):
@@ -108,7 +104,7 @@ def _numbers(scale: _Scale, report: Report) -> Iterator[str]:
         yield f'<text class="rank middle" x="{x:.1f}" y="{y:.1f}">{rank}</text>'
 
 
-def time_bars(report: Report) -> str:
+def time_bars(report: ReportData) -> str:
     """A bar for each of the slowest ops, the others in one."""
     timed = [(i, r, r.micros) for i, r in enumerate(report.rows) if r.micros is not None]
     if not timed:

@@ -88,7 +88,7 @@ def test_more_weights_than_indices_are_refused() -> None:
     y = replace(code.spec.y, channels=2**16, pitch_x=2**16)
     spec = replace(code.spec, x=plane, y=y, kernel=(1, 1), groups=1, residual=None)
     with pytest.raises(
-        ValueError, match=r"contraction: weights take 4294967296 bits, fewer than 2\*\*31"
+        ValueError, match=r"contraction: bits of the weights: 4294967296, fewer than 2\*\*31"
     ):
         replace(code, spec=spec, bits=4)
 

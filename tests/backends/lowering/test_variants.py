@@ -30,7 +30,7 @@ from qir.ir.graph import Graph
 from qir.ir.interpret import interpret
 from qir.ir.types import Array
 from qir.runtime import DataError, MachineError
-from qir.runtime.load import cpu_flags
+from qir.runtime.machine import cpu_flags
 from tests.random_graphs import batch, random_inputs
 from tests.small_graphs import artifact, residual_network, stored_inputs, two_branches
 

@@ -30,6 +30,7 @@ def test_without_a_compiler_the_error_says_what_to_install(
         "  cc: not found; a C compiler: apt-get install gcc",
         "  gcc: not found; a C compiler: apt-get install gcc",
         "  clang: not found; a C compiler: apt-get install gcc",
+        "  x86_64-linux-gnu-gcc: not found; apt-get install gcc-x86-64-linux-gnu",
     ]
 
 

@@ -5,22 +5,26 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qir.ir.errors import VerifyError
+from qir.ir.errors import LowerError, VerifyError
 from qir.ir.fixed import Rounding, round_real
 from qir.ir.graph import Builder, Graph
 from qir.ir.interpret import dequantize_outputs, interpret, quantize_inputs
 from qir.ir.ops import (
+    BatchNorm,
     Constant,
     Conv,
     Dequantize,
     Linear,
     Log,
+    Mul,
     Quantize,
     ReduceMean,
     Relu,
     Requantize,
     Reshape,
+    Sigmoid,
     Slice,
+    Softmax,
     Transpose,
 )
 from qir.ir.ranges import prove_no_overflow
@@ -139,7 +143,7 @@ def test_overflow_is_refused_with_the_bound_and_the_limit() -> None:
     y = b.add(Linear(b.add(Dequantize(x)), b.add(Dequantize(b.add(w))), None), "y")
     q = b.add(Quantize(y, to, Rounding.HALF_EVEN))
     graph = b.finish([b.add(Dequantize(q))])
-    with pytest.raises(VerifyError, match=r"accumulator.* reaches \[0, 2266950000\], 32 bits"):
+    with pytest.raises(VerifyError, match=r"accumulator.* reaches \[0, 2266950000\], i32 "):
         Manager().run(graph, TO_INTEGER)
 
 
@@ -212,3 +216,60 @@ def test_an_input_that_nothing_reads_has_a_type() -> None:
     ranges = calibrate(graph, [(np.ones((3, 4)), np.ones((3, 4)))], "min-max")
     integer = Manager().run(Manager().run(graph, quantize(ranges)), TO_INTEGER)
     assert [str(v.type.quant.storage) for v in integer.inputs] == ["u8", "u8"]
+
+
+def test_floor_behind_a_table_or_a_sum_is_floor() -> None:
+    """Against NumPy on all 256 values: no half is added where the quantize rounds down."""
+    given, kept = Quant.per_tensor(U8, 0.05, 128), Quant.per_tensor(U8, 1 / 256, 0)
+    x = np.arange(256, dtype=np.uint8)
+    reals = (x.astype(np.float64) - 128) * 0.05
+    for op, function in ((Sigmoid, lambda v: 1 / (1 + np.exp(-v))), (Relu, lambda v: v.clip(0))):
+        b = Builder("floor", "simulated")
+        real = b.input("x", Tensor((256,), F32))
+        stored = b.add(Dequantize(b.add(Quantize(real, given, Rounding.HALF_EVEN))))
+        y = b.add(Dequantize(b.add(Quantize(b.add(op(stored)), kept, Rounding.FLOOR))))
+        (got,) = interpret(Manager().run(b.finish([y]), TO_INTEGER), [x])
+        want = np.clip(np.floor(256 * function(reals)), 0, 255)
+        on_a_step = np.abs(256 * function(reals) - np.rint(256 * function(reals))) < 1e-4
+        assert np.array_equal(got[~on_a_step], want[~on_a_step]), op
+        assert on_a_step.sum() <= 2 or op is Relu
+
+
+def test_floor_of_a_softmax_is_refused() -> None:
+    b = Builder("floor", "simulated")
+    given = Quant.per_tensor(U8, 0.05, 128)
+    real = b.input("x", Tensor((4,), F32))
+    stored = b.add(Dequantize(b.add(Quantize(real, given, Rounding.HALF_EVEN))))
+    y = b.add(Quantize(b.add(Softmax(stored)), given, Rounding.FLOOR))
+    with pytest.raises(LowerError, match="rounding = floor of a softmax, which is rounded half up"):
+        Manager().run(b.finish([b.add(Dequantize(y))]), TO_INTEGER)
+
+
+def test_a_function_that_a_constant_widens_is_stored_before() -> None:
+    """sigmoid(x) * c, x (N, 1), c (C,): no table is of two shapes."""
+    b = Builder("wide", "transformed")
+    x = b.input("x", Tensor((1, 1), F32))
+    c = np.array([1.0, 2.0, 3.0], np.float32)
+    graph = b.finish([b.add(Mul(b.add(Sigmoid(x)), b.add(Constant.of(c))), "y")])
+    data = np.linspace(-4, 4, 50, dtype=np.float32)[:, None]
+    _, _, integer = whole_way(graph, data)
+    (y,) = run_integer(batched(integer, 50), data)
+    assert np.abs(y - c / (1 + np.exp(-data))).max() < 0.03
+
+
+def test_parameters_of_a_batch_norm_may_be_stored_constants() -> None:
+    b = Builder("norm", "simulated")
+    to = Quant.per_tensor(U8, 0.1, 100)
+    real = b.input("x", Tensor((256, 2), F32))
+    x = b.add(Dequantize(b.add(Quantize(real, to, Rounding.HALF_EVEN))))
+    gain = Constant.of(np.array([90, 40], np.int8), Quant.per_tensor(I8, 0.01, 0))
+    rest = [b.add(Constant.of(np.array(v, np.float32))) for v in ([1, 0], [2, 3], [4, 1])]
+    y = b.add(BatchNorm(x, b.add(Dequantize(b.add(gain))), *rest, 0.0))
+    integer = Manager().run(
+        b.finish([b.add(Dequantize(b.add(Quantize(y, to, Rounding.HALF_EVEN))))]), TO_INTEGER
+    )
+    stored = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 2, 1)
+    (got,) = interpret(integer, [stored])
+    reals = (stored - 100.0) * 0.1
+    want = (reals - [2, 3]) / np.sqrt([4, 1]) * [0.9, 0.4] + [1, 0]
+    assert np.abs(got - np.clip(want / 0.1 + 100, 0, 255)).max() < 0.5001

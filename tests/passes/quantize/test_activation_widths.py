@@ -9,9 +9,19 @@ from qir.ir.errors import PassError
 from qir.ir.graph import Builder, Graph
 from qir.ir.interpret import interpret, quantize_inputs
 from qir.ir.op import Value
-from qir.ir.ops import Add, Constant, Conv, Dequantize, MaxPool, Relu
+from qir.ir.ops import (
+    Add,
+    AvgPool,
+    Concat,
+    Constant,
+    Conv,
+    Dequantize,
+    Gelu,
+    MaxPool,
+    Relu,
+)  # fmt: skip
 from qir.ir.torch_executor import run_float
-from qir.ir.types import F32, Tensor
+from qir.ir.types import F32, Array, Tensor
 from qir.passes.bits.choice import Bits
 from qir.passes.calibrate.ranges import calibrate
 from qir.passes.infra.manager import Manager
@@ -83,6 +93,47 @@ def test_integers_follow_the_simulation(bits: Bits) -> None:
         quant = integer.outputs[0].type.quant
         real = (stored.astype(np.float64) - quant.zero_point.array) * quant.scale.array
         assert np.abs(real - want).max() <= 2.01 * float(quant.scale.array)
+
+
+def levels_net() -> Graph:
+    """Layers that read an accumulator's relu, a table, a pool, a concat and a residual sum."""
+    net = Net()
+    relu = net.conv(net.x, "relu")
+    table = net.add(Gelu(net.conv(relu, "b"), False), "table")
+    pool = net.add(MaxPool(net.conv(table, "c"), (2, 2), (1, 1), (0, 0, 1, 1), (1, 1)), "pool")
+    mean = net.add(AvgPool(net.conv(pool, "d"), (2, 2), (1, 1), (0, 0, 1, 1), (1, 1), True), "mean")
+    joined = net.add(Concat((net.conv(mean, "e"), net.conv(mean, "f")), 3), "joined")
+    base = net.conv(joined, "base")
+    total = net.add(Relu(net.add(Add(net.conv(base, "g"), base))), "total")
+    return net.finish([net.conv(total, "y")])
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_a_value_of_n_bits_takes_two_to_the_n_values_at_most(bits: int) -> None:
+    """On inputs three times as large as those of calibration, which reach both ends."""
+    graph = levels_net()
+    ranges = calibrate(graph, samples(graph, 20), "min-max")
+    simulated = Manager().run(graph, quantize(ranges, Bits(bits, bits)))
+    integer = Manager().run(simulated, TO_INTEGER)
+    values: dict[str, set[int]] = {}
+
+    def note(v: Value, y: Array) -> None:
+        values.setdefault(v.name, set()).update(np.unique(y).tolist())
+
+    for x in samples(graph, 20, 1) * 3:
+        given = quantize_inputs(integer, [x[None]])
+        interpret(integer, given, watch=note)
+    layers = [op for op in integer.ops if isinstance(op, Conv)]
+    read = {op.x.name for op in layers[1:]}  # the first one reads the input, of 8 bits
+    assert {"table", "pool", "mean", "joined", "total"} <= read
+    for name in read:
+        kept = next(v.type.quant.storage for v in integer.values if v.name == name)
+        assert kept.max - kept.min + 1 == 2**bits, name
+        assert kept.min <= min(values[name]) and max(values[name]) <= kept.max
+        assert len(values[name]) <= 2**bits
+    assert max(len(values[name]) for name in read) > 0.7 * 2**bits
+    for op in layers:
+        assert len(values[op.w.name]) <= 2**bits
 
 
 def test_bits_of_what_is_no_layer_are_refused() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from qir.ir.errors import PassError
 from qir.ir.fixed import Rounding
 from qir.ir.graph import Builder, Graph
+from qir.ir.interpret import dequantize_outputs, interpret, quantize_inputs
 from qir.ir.op import Value
 from qir.ir.ops import (
     Add,
@@ -27,11 +28,13 @@ from qir.ir.ops import (
     Relu,
     Sigmoid,
     Softmax,
+    Sub,
 )
 from qir.ir.ops.quantize import dequantized
 from qir.ir.types import F32, I8, U8, Array, Quant, Tensor
 from qir.passes.calibrate.ranges import calibrate
 from qir.passes.infra.manager import Manager
+from qir.passes.pipelines import TO_INTEGER
 from qir.passes.quantize.quantize_graph import QuantizeGraph
 from qir.passes.quantize.weights import quantize_weights
 from tests.passes.random_floats import samples
@@ -139,12 +142,56 @@ def test_bits_of_weights_and_activations() -> None:
         simulated(net.finish([net.x]), activation_bits=9)
 
 
-def test_zero_ranges_have_a_valid_scale() -> None:
+def dead_relu(net: Net, bits: int, weights: float = 1.0) -> tuple[Array, Array, Graph]:
+    """conv(relu(conv(x) - 50)): the bias alone; (the bias, the outputs, the integer graph)."""
+    low = net.add(Constant.of(np.array([-50, -60], np.float32)))
+    bias = np.array([0.05, -0.1], np.float32)
+    w = net.add(Constant.of(net.rng.normal(size=(2, 1, 1, 2)).astype(np.float32)))
+    v = net.add(Constant.of((weights * net.rng.normal(size=(2, 1, 1, 2))).astype(np.float32)))
+    plain = {"stride": (1, 1), "pad": (0,) * 4, "dilation": (1, 1), "groups": 1}
+    r = net.add(Relu(net.add(Conv(net.x, w, low, **plain), "c")), "r")
+    graph = net.finish([net.add(Conv(r, v, net.add(Constant.of(bias)), **plain), "y")])
+    x = samples(graph, 8)
+    pairs = QuantizeGraph(calibrate(graph, x, "mse"), weight_bits=bits, activation_bits=bits)
+    integer = Manager().run(Manager().run(graph, [pairs]), TO_INTEGER)
+    outputs = [
+        dequantize_outputs(integer, interpret(integer, quantize_inputs(integer, [v[None]])))[0]
+        for v in x
+    ]
+    return bias, np.stack(outputs), integer
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("weights", [0.0, 1e-6, 1.0])
+def test_behind_a_value_that_was_zero_throughout_the_bias_is_kept(
+    bits: int, weights: float
+) -> None:
+    bias, outputs, integer = dead_relu(Net(), bits, weights)
+    assert all(0 < float(v.type.quant.scale.array) < 1 for v in integer.outputs)
+    assert np.abs(outputs - bias).max() <= float(integer.outputs[0].type.quant.scale.array) / 2
+
+
+def test_a_value_that_was_zero_takes_no_bits_from_what_it_is_added_to() -> None:
+    net = Net()
+    small = net.add(Constant.of(np.float32(1e-6)))
+    a = net.add(Mul(net.x, small), "a")
+    zero = net.add(Relu(net.add(Sub(net.add(Clip(net.x, -1.0, 1.0)), net.add(
+        Constant.of(np.full((1, 4, 4, 2), 2, np.float32)))))), "zero")  # fmt: skip
+    graph = net.finish([net.add(Add(a, zero), "y")])
+    x = samples(graph, 8)
+    integer = Manager().run(simulated(graph), TO_INTEGER)
+    y = dequantize_outputs(integer, interpret(integer, quantize_inputs(integer, [x[:1]])))[0]
+    step = float(integer.outputs[0].type.quant.scale.array)
+    assert step < 1e-7 and np.abs(y - x[:1] * np.float32(1e-6)).max() < 2.1 * step
+
+
+def test_ranges_of_zeros_alone_have_a_valid_scale() -> None:
     net = Net()
     graph = net.finish([net.add(Relu(net.conv(net.x, "c")), "r")])
     ranges = calibrate(graph, np.zeros((3, 4, 4, 2)), "mse")
-    made = Manager().run(graph, [QuantizeGraph(ranges)])
-    assert all(float(op.to.scale.array) == 1 for op in made.ops if isinstance(op, Quantize))
+    integer = Manager().run(Manager().run(graph, [QuantizeGraph(ranges)]), TO_INTEGER)
+    (y,) = interpret(integer, quantize_inputs(integer, [np.zeros((1, 4, 4, 2), np.float32)]))
+    assert not np.any(dequantize_outputs(integer, [y])[0])
 
 
 def test_without_ranges_the_edges_are_named() -> None:

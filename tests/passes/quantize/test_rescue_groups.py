@@ -169,7 +169,7 @@ def test_statistics() -> None:
 def test_errors() -> None:
     graph = net()
     for options, said in (
-        ({"group": 16}, "group 16, 32 to 128 is needed"),
+        ({"group": 16}, "option group: found 16, 32 to 128 is needed"),
         ({"share": 0.0}, "share 0, more than 0 up to 1 is needed"),
         ({"weight_bits": 9}, "9 bits, 2 to 8 are supported"),
     ):

@@ -94,7 +94,7 @@ def test_a_value_that_is_an_output_keeps_its_reals() -> None:
     graph = mlp(1.5, shown=True)
     record = Record("equalize-channels", EqualizeChannels.claim)
     reach = channel_reach(graph, (drawn(16),))
-    assert EqualizeChannels(reach).run(graph, record) is graph
+    assert EqualizeChannels(halves=reach).run(graph, record) is graph
     assert Miss("an output of the graph", "h") in record.misses
 
 

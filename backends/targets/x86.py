@@ -1,14 +1,11 @@
-"""x86-64 processors: fixed levels, and the one this program runs on."""
+"""x86-64 processors under Linux."""
 
 from __future__ import annotations
 
-import platform
-import sys
+from collections.abc import Collection
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
 
-from qir.backends.targets.toolchains import HOST, zig
+from qir.backends.targets.toolchains import HOST, gnu, zig
 from qir.ir.target import Target
 
 LINUX_NAMES = {
@@ -65,32 +62,20 @@ def x86(name: str, features: tuple[str, ...], about: str, aliases: tuple[str, ..
         needs=tuple(sorted(LINUX_NAMES[f] for f in features)),
         machine="x86_64",
         system="linux",
-        vector_bits={4: 512, 3: 256, 1: 128}[level],
-        toolchains=(*HOST, zig("x86_64-linux-gnu.2.17")),
+        toolchains=(
+            *HOST,
+            zig("x86_64-linux-gnu.2.17"),
+            gnu("x86_64-linux-gnu", "gcc-x86-64-linux-gnu"),
+        ),
         aliases=aliases,
         c_flags=tuple(f"-m{f}" for f in (_V3 if level >= 3 else ())),
         about=about,
     )
 
 
-@cache
-def host_flags() -> frozenset[str]:
-    """The CPU features the system reports; none where there is no /proc/cpuinfo."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return frozenset()
-    return next(
-        (frozenset(line.split(":", 1)[1].split()) for line in lines if line.startswith("flags")),
-        frozenset(),
-    )
-
-
-def host_features() -> tuple[str, ...]:
-    """LLVM's names of this machine's features; those of a level count only when all are there."""
-    if platform.machine() != "x86_64" or sys.platform != "linux":
-        return ()
-    have = {name for name, flag in LINUX_NAMES.items() if flag in host_flags()}
+def level_features(flags: Collection[str]) -> tuple[str, ...]:
+    """LLVM's names of the features a CPU reports; a level counts only when all of it is there."""
+    have = {name for name, flag in LINUX_NAMES.items() if flag in flags}
     if not set(_V3) <= have:
         return ()
     if not set(_V4) <= have:
@@ -114,8 +99,3 @@ ANY = replace(
     variants=(BASELINE, AVX2, AVX_VNNI, AVX512_VNNI),
 )
 
-
-@cache
-def host() -> Target:
-    """The machine this program runs on, with all its features that kernels use."""
-    return x86("cpu", host_features(), "the CPU of this machine", ("native", "host"))

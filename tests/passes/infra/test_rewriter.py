@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from importlib.metadata import EntryPoint
+from typing import Any, ClassVar
 
 import pytest
 
@@ -12,6 +13,8 @@ from qir.ir.graph import Graph
 from qir.ir.op import Loc, Op, Value
 from qir.ir.ops import Abs, Neg, Relu, Reshape, Tanh
 from qir.ir.text.parser import parse
+from qir.ir.types import F32, Tensor
+from qir.passes.infra import manager
 from qir.passes.infra.manager import KEEPS_BITS, Claim, Manager, Miss, Pass, Record, find, register
 from qir.passes.infra.rewriter import RewritePass, Site
 
@@ -165,3 +168,78 @@ def test_an_emitted_op_takes_no_name_of_the_old_graph() -> None:
     )
     after, _ = run(Twice(), graph)
     assert [op.names[0] for op in after.ops] == ["abs1", "b", "abs"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (None, "rewrite returned None of NoneType, a Value or a Miss is needed"),
+        (Abs(CHAIN.inputs[0]), r"rewrite returned .* of Abs, a Value or a Miss is needed"),
+        (Value("z", CHAIN.inputs[0].type), r"rewrite returned %z of tensor<2xf32>, which no op"),
+        (
+            Value("x", Tensor((3,), F32)),
+            r"rewrite returned %x of tensor<3xf32>, which no op defines; a value of the graph, or",
+        ),
+    ],
+)
+def test_a_wrong_answer_names_pass_and_op(answer: Any, why: str) -> None:
+    @dataclass(frozen=True)
+    class Wrong(Twice):
+        name: ClassVar[str] = "wrong"
+
+        def rewrite(self, op: Op, at: Site) -> Value | Miss:
+            found: Value | Miss = answer
+            return found
+
+    with pytest.raises(PassError, match=rf"^pass wrong: at neg %a \(m.onnx node a\): {why}"):
+        run(Wrong())
+
+
+def test_an_op_that_does_not_fit_names_pass_and_op() -> None:
+    @dataclass(frozen=True)
+    class Misfit(Twice):
+        name: ClassVar[str] = "misfit"
+
+        def rewrite(self, op: Op, at: Site) -> Value | Miss:
+            return at.replace(Reshape(op.operands[0], (3,)))
+
+    with pytest.raises(PassError, match=r"^pass misfit: at neg %a .*: reshape .*: shape "):
+        run(Misfit())
+
+
+def test_an_error_of_another_package_is_not_called_a_fault_of_ours() -> None:
+    @dataclass(frozen=True)
+    class Foreign(Twice):
+        name: ClassVar[str] = "foreign"
+
+        def rewrite(self, op: Op, at: Site) -> Value | Miss:
+            raise KeyError("lost")
+
+    @dataclass(frozen=True)
+    class Other(Pass):
+        name: ClassVar[str] = "other"
+        result: int = 0
+
+        def run(self, graph: Graph, record: Record) -> Graph:
+            if not self.result:
+                raise KeyError("lost")
+            return self.result  # type: ignore[return-value]
+
+    here = "tests.passes.infra.test_rewriter raised KeyError: 'lost'; a result, or an error of qir"
+    with pytest.raises(PassError, match=f"^pass foreign: at neg %a .*: {here}"):
+        Manager().run(CHAIN, [Foreign()])
+    with pytest.raises(PassError, match=f"^pass other: {here}, is needed\nhint: passes run so far"):
+        Manager().run(CHAIN, [Other()])
+    with pytest.raises(PassError, match=r"^pass other: returned 3 of int, a graph is needed"):
+        Manager().run(CHAIN, [Other(3)])
+
+
+def test_a_package_that_gives_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    for value, why in (
+        ("no_such_module:Pass", r"cannot be loaded \(ModuleNotFoundError: .*\), a package that"),
+        ("math:pi", "math:pi is 3.14.*, a dataclass derived from Pass is needed"),
+    ):
+        point = EntryPoint("broken", value, manager.ENTRY_POINTS)
+        monkeypatch.setattr(manager, "entry_points", lambda group, point=point: [point])
+        with pytest.raises(PassError, match=f"^pass broken: .*{why}"):
+            find("broken")

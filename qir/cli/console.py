@@ -1,0 +1,43 @@
+"""Output of the commands: tables on stdout, progress on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+PLAIN_COLUMNS = 160
+
+
+def console() -> Console:
+    """Standard output; plain text wide enough for the tables where it is no terminal."""
+    if sys.stdout.isatty():
+        return Console(markup=False)
+    return Console(width=PLAIN_COLUMNS, no_color=True, markup=False)
+
+
+def lines(*texts: str) -> None:
+    """Print lines as they are, without colour."""
+    out = console()
+    for line in texts:
+        out.print(line, highlight=False)
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, int, int], None] | None]:
+    """A progress bar on stderr for qir.compile; None where stderr is no terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("import", total=None)
+
+        def update(what: str, done: int, total: int) -> None:
+            words = what if total else f"{what}: {done} samples"
+            bar.update(task, description=words, completed=done, total=total or None)
+
+        yield update

@@ -1,0 +1,100 @@
+"""Numbers, shapes and places of a report as text; every form of the report writes them alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from itertools import takewhile
+
+from qir.report.rows import OpRow, Port, Sizes
+
+# SQNR from which a value is in each class. 8-bit values over their whole range give about 50 dB
+# (6.02 * 8 + 1.76), and 6 dB are one bit; under 20 dB a tenth of the amplitude is error.
+CLASSES = ((40.0, "good"), (30.0, "fair"), (20.0, "low"), (-math.inf, "bad"))
+
+
+def sqnr_class(sqnr_db: float | None) -> str:
+    """good, fair, low or bad; none when it was not measured."""
+    if sqnr_db is None:
+        return "none"
+    return next(name for least, name in CLASSES if sqnr_db >= least)
+
+
+def short(name: str, most: int = 48) -> str:
+    """A name of at most so many letters: its two ends say more than its start alone."""
+    half = (most - 1) // 2
+    return name if len(name) <= most else f"{name[:half]}…{name[-half:]}"
+
+
+def shape(sizes: tuple[int, ...]) -> str:
+    return "x".join(map(str, sizes)) or "scalar"
+
+
+def meaning(port: Port) -> str:
+    if port.scale is None or port.zero_point is None:
+        return ""
+    return f"{port.scale:.6g} * (stored - {port.zero_point})".replace("- -", "+ ")
+
+
+def decibels(sqnr_db: float | None, unit: str = "") -> str:
+    if sqnr_db is None:
+        return "-"
+    return "exact" if math.isinf(sqnr_db) and sqnr_db > 0 else f"{sqnr_db:.1f}{unit}"
+
+
+def count(n: int) -> str:
+    """1234567 -> 1.23 M."""
+    for unit, step in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if n >= step:
+            return f"{n / step:.3g} {unit}" if n < 1000 * step else f"{n / step:,.0f} {unit}"
+    return str(n)
+
+
+def size(n_bytes: int) -> str:
+    """Bytes as text: 1536 -> 1.5 KiB."""
+    if n_bytes < 1024:
+        return f"{n_bytes} B"
+    value = float(n_bytes)
+    for unit in ("KiB", "MiB", "GiB"):
+        value /= 1024
+        if value < 1024 or unit == "GiB":
+            break
+    return f"{value:.1f} {unit}"
+
+
+def packed(row: OpRow) -> str:
+    """The bytes of a kernel's constants in the artifact, as text."""
+    return "-" if row.packed_bytes is None else size(row.packed_bytes)
+
+
+def memory(sizes: Sizes) -> str:
+    """What a machine needs to run the program, in exact bytes."""
+    return (
+        f"{sizes.flash:,} bytes of flash, {sizes.ram:,} of RAM beside the stack; inputs"
+        f" {sizes.inputs:,}, outputs {sizes.outputs:,}"
+    )
+
+
+def micros(time: float | None) -> str:
+    """Microseconds as text, milliseconds from 10,000 on."""
+    if time is None:
+        return "-"
+    return f"{time / 1000:.1f} ms" if time >= 10_000 else f"{time:.1f} µs"
+
+
+def part(some: float, whole: float | None) -> str:
+    return f"{100 * some / whole:.1f} %" if whole else "-"
+
+
+class Places:
+    """Where ops come from, without the words that every place begins with ("model.onnx node")."""
+
+    def __init__(self, rows: Iterable[OpRow]) -> None:
+        starts = [part.split(" ")[:-1] for row in rows for part in row.loc.split(" + ") if part]
+        same = takewhile(lambda words: len(set(words)) == 1, zip(*starts, strict=False))
+        self.shared = " ".join([*(words[0] for words in same), ""]) if len(starts) > 1 else ""
+
+    def of(self, row: OpRow) -> str:
+        """The place of `row`, its value's own name where there is none."""
+        parts = (part.removeprefix(self.shared) for part in row.loc.split(" + "))
+        return " + ".join(parts) if row.loc else f"%{row.name}"

@@ -1,0 +1,89 @@
+"""Tables for a terminal of any width: columns are dropped before a number is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
+from rich.console import JustifyMethod
+from rich.table import Table
+from rich.text import Text
+
+LEAST_CUT = 12  # columns that a cut name keeps
+GAP = 3  # columns between two cells, and around the table
+
+Row = Sequence[str | Text]
+
+
+def table(
+    title: str,
+    heads: Sequence[str],
+    rows: Iterable[Row],
+    columns: int,
+    *,
+    cut: Collection[str] = (),
+    drop: Sequence[str] = (),
+    wrap: Collection[str] = (),
+    lines_after: Collection[int] = (),
+) -> Table:
+    """A table at most `columns` wide.
+
+    heads: names of columns; one that ends in > holds right-aligned numbers.
+    drop:  columns to leave out where the others need the room, the first one first.
+    cut:   columns whose text is shortened with an ellipsis, then, to LEAST_CUT.
+    wrap:  columns whose text continues on the next line.
+    lines_after: rows with a line below them.
+    Text that still does not fit continues on the next line; a digit is never lost.
+    """
+    cells = [list(row) for row in rows]
+    names = [head.rstrip(">") for head in heads]
+    widths = [max(cell_len(n), *(_width(row[i]) for row in cells), 0) for i, n in enumerate(names)]
+    least = [
+        min(w, LEAST_CUT) if n in cut or n in wrap else w
+        for n, w in zip(names, widths, strict=True)
+    ]
+    shown = _kept_columns(names, least, columns, drop)
+    room = columns - 1 - GAP * len(shown) - sum(least[i] for i in shown)
+    result = Table(
+        title=title, title_justify="left", title_style="bold", header_style="dim", box=SIMPLE_HEAD
+    )
+    flexible = [i for i in shown if widths[i] > least[i]]
+    flexible.sort(key=lambda i: widths[i])
+    limits = {}
+    for at, i in enumerate(flexible):
+        extra = max(min(room // (len(flexible) - at), widths[i] - least[i]), 0)
+        limits[i] = least[i] + extra
+        room -= extra
+    for i in shown:
+        justify: JustifyMethod = "right" if heads[i].endswith(">") else "left"
+        wraps = names[i] in wrap or room < 0
+        result.add_column(
+            names[i],
+            justify=justify,
+            no_wrap=not wraps,
+            overflow="fold" if wraps else "ellipsis",
+            max_width=limits.get(i),
+        )
+    for at, row in enumerate(cells):
+        result.add_row(*(row[i] for i in shown), end_section=at in lines_after)
+    result.show_header = any(n.strip() for n in names)
+    if dropped := [n for i, n in enumerate(names) if i not in shown]:
+        result.caption = f"no room for {', '.join(dropped)}: a wider terminal shows more"
+    return result
+
+
+def _kept_columns(
+    names: Sequence[str], least: Sequence[int], columns: int, drop: Sequence[str]
+) -> list[int]:
+    """The indexes of the columns that fit once those of `drop`, in order, are left out."""
+    shown = list(range(len(names)))
+    for name in drop:
+        if sum(least[i] + GAP for i in shown) + 1 <= columns:
+            break
+        shown = [i for i in shown if names[i] != name]
+    return shown
+
+
+def _width(cell: str | Text) -> int:
+    return max((cell_len(line) for line in str(cell).splitlines()), default=0)

@@ -1,0 +1,61 @@
+"""Ops without an integer form: all of them, by name and place, before calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+import qir
+from qir.ir.errors import LowerError
+from qir.ir.graph import Builder, Graph
+from qir.ir.op import Loc, Value
+from qir.ir.ops import Constant, LayerNorm, Linear, Pow, Relu
+from qir.ir.types import F32, Array, Tensor
+from qir.passes.quantize.placement import plan_quantization
+
+
+def normed(count: int) -> Graph:
+    """`count` chains of linear, relu and layer_norm, and one power of two activations."""
+    b = Builder("net", "canonical")
+    x: Value = b.input("x", Tensor((1, 4), F32))
+    w = b.add(Constant.of(np.eye(4, dtype=np.float32)))
+    for i in range(count):
+        y = b.add(Relu(b.add(Linear(x, w, None))))
+        x = b.add(LayerNorm(y, None, None, 1e-5, loc=Loc(f"model.py:{i}")), f"norm{i}")
+    return b.finish([b.add(Pow(x, y, loc=Loc("model.py:99")), "power")])
+
+
+def test_every_op_without_an_integer_form_is_listed_with_its_place_and_reason() -> None:
+    with pytest.raises(LowerError) as e:
+        plan_quantization(normed(2))
+    assert str(e.value).splitlines() == [
+        "graph @net: no integer form for 3 ops",
+        "  layer_norm %norm0 (model.py:0): layer_norm has no integer form",
+        "  layer_norm %norm1 (model.py:1): layer_norm has no integer form",
+        "  pow %power (model.py:99): its operands are a quantized value and a quantized value:"
+        " functions of one quantized value are needed",
+        "hint: replace these ops in the model, or leave them outside of it",
+    ]
+
+
+def test_at_most_twenty_are_shown_and_the_rest_counted() -> None:
+    with pytest.raises(LowerError) as e:
+        plan_quantization(normed(30))
+    lines = str(e.value).splitlines()
+    assert lines[0] == "graph @net: no integer form for 31 ops"
+    assert len(lines) == 23 and lines[21] == "  ... and 11 more"
+
+
+def test_compile_refuses_before_it_runs_the_calibration_data() -> None:
+    taken = []
+
+    def batches() -> Iterator[Array]:
+        for i in range(100):
+            taken.append(i)
+            yield np.ones((1, 4), np.float32)
+
+    with pytest.raises(LowerError, match="no integer form for 3 ops"):
+        qir.compile(normed(2), calibration=batches())
+    assert len(taken) <= 1  # the first one is looked at for its shape
