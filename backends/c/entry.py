@@ -19,7 +19,6 @@ from qir.backends.lowering.program import (
     Step,
     size_bytes,
 )
-from qir.ir.errors import LowerError
 from qir.ir.op import Value
 from qir.ir.target import Target
 from qir.ir.types import Quant
@@ -32,15 +31,17 @@ KEYWORDS = frozenset((
 ))  # fmt: skip
 
 
+LONGEST_NAME = 99  # and one for what makes it an identifier
+
 SIZES = 9
 """Numbers in NAME_sizes, beside the count and the bytes of each input and output."""
 
 
 def identifier(name: str) -> str:
-    """`name` as a C identifier."""
-    plain = re.sub(r"\W", "_", name, flags=re.ASCII)
+    """`name` as a C identifier, short enough for names of files; `program` for none."""
+    plain = re.sub(r"\W", "_", name, flags=re.ASCII)[:LONGEST_NAME].rstrip("_")
     if not plain.strip("_"):
-        raise LowerError(f"artifact name {name!r}: no letter or digit in it, one is needed")
+        return "program"
     return f"_{plain}" if plain[0].isdigit() or plain in KEYWORDS else plain
 
 

@@ -23,8 +23,8 @@ from qir.passes.quantize.stored_weights import (
 )
 
 # The whole sample runs at once, this many calibration chunks at most: corrections on a part of what
-# rounding saw make it worse again (docs/weight_rounding.md). 208 images of mobilenetv2 take
-# 3.3 GiB.
+# rounding saw make it worse again (docs/explanation/weight_rounding.md). 208 images of mobilenetv2
+# take 3.3 GiB.
 CHUNKS = 16
 JUDGES = 16  # runs held back at most; a third of the sample at most
 
@@ -94,7 +94,8 @@ class CorrectChannels(CorrectBias):
     t = std(float conv) / std(this conv), within [1 / MOST, MOST]; layer by layer, and by segments
     that held-back samples gain by, as correct-bias.
     Rounding of few bits takes from what a channel tells apart, more with every layer; with means
-    alone corrected a deep network ends up saying the same of all inputs (docs/weight_rounding.md).
+    alone corrected a deep network ends up saying the same of all inputs
+    (docs/explanation/weight_rounding.md).
     Changes: scales of weights and biases; the integers stay.
     Source: this project; as batch norms re-estimated after rounding do, Sun et al. 2019,
             arXiv:1912.09356, without a batch norm.

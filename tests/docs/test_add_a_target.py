@@ -1,4 +1,4 @@
-"""docs/add_a_target.md shows what is in the files, and every target has all that it lists."""
+"""docs/howto/add_a_target.md shows what is in the files, and every target has all that it lists."""
 
 from __future__ import annotations
 
