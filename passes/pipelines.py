@@ -82,6 +82,7 @@ CANONICALIZE = Pipeline(
         MergeEqualOps(),
         RemoveDeadCode(),
     ),
+    rounds=8,  # two do for most models: the second finds nothing to do
 )
 
 TO_INTEGER = Pipeline("to-integer", "integer", (ToInteger(),))

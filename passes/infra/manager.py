@@ -153,11 +153,15 @@ def parsed(source: str) -> tuple[Pass, ...]:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Passes in order, under a name; `stage` is what the graph is when they are done."""
+    """Passes in order, under a name; `stage` is what the graph is when they are done.
+
+    rounds: how often all of them run at most, until a round changes nothing.
+    """
 
     name: str
     stage: str
     passes: tuple[Pass, ...]
+    rounds: int = 1
 
 
 @dataclass
@@ -179,14 +183,25 @@ class Manager:
         Errors: PassError when a pass breaks a rule of the language or its claim; it names the
                 passes run so far.
         """
-        todo = passes.passes if isinstance(passes, Pipeline) else tuple(passes)
-        for i, one in enumerate(todo):
+        if not isinstance(passes, Pipeline):
+            return self._round(graph, tuple(passes))
+        after = self._round(graph, passes.passes)
+        for _ in range(1, passes.rounds):
+            graph, kept = after, len(self.records)
+            after = self._round(graph, passes.passes)
+            # of passes that had nothing left to do the first record says all
+            self.records[kept:] = [r for r in self.records[kept:] if r.rewrites]
+            if after is graph:
+                break
+        after = after.at_stage(passes.stage)
+        verify(after)
+        return after
+
+    def _round(self, graph: Graph, passes: Sequence[Pass]) -> Graph:
+        for i, one in enumerate(passes):
             if self.watch is not None:
-                self.watch(one.name, i, len(todo))
+                self.watch(one.name, i, len(passes))
             graph = self._run_one(graph, one)
-        if isinstance(passes, Pipeline):
-            graph = graph.at_stage(passes.stage)
-            verify(graph)
         return graph
 
     def _run_one(self, graph: Graph, one: Pass) -> Graph:
@@ -202,6 +217,12 @@ class Manager:
             verify(after)
         except VerifyError as e:
             raise PassError(f"pass {one.name}: {e.text}", hint=self._history()) from e
+        if self.check and not record.rewrites and after.canonical() != graph.canonical():
+            raise PassError(
+                f"pass {one.name}: changes the graph with 0 rewrites on record, each is to be"
+                " counted",
+                hint=self._history(),
+            )
         if self.check and one.claim.within is not None:
             self._hold(graph, after, one, record)
         return after
