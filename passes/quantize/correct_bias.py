@@ -10,16 +10,17 @@ import numpy as np
 import torch
 
 from qir.ir.graph import Builder, Graph
-from qir.ir.op import Value
-from qir.ir.ops import Constant, Conv, Linear
+from qir.ir.op import Op, Value
+from qir.ir.ops import Constant
+from qir.ir.ops.kinds import Layer
 from qir.ir.torch_executor import FloatProgram
 from qir.ir.types import Array
 from qir.passes.calibrate.ranges import chunk_of, cut, rows_of, run_chunk
+from qir.passes.infra.layers import layers_of
 from qir.passes.infra.manager import Claim, Miss, Pass, Record, changes, register
 from qir.passes.infra.rebatch import rebatch
 from qir.passes.quantize.stored_weights import (
     StoredWeights,
-    layers_of,
     ratio_of,
     stored_weights,
     with_weights,
@@ -111,7 +112,7 @@ class CorrectChannels(CorrectBias):
 
 def channels_of(graph: Graph, sample: tuple[Array, ...]) -> Mapping[str, Channels]:
     """Of the result of each contraction, by name."""
-    wanted = {op.names[0] for op in graph.ops if isinstance(op, (Conv, Linear))}
+    wanted = {op.names[0] for op in graph.ops if isinstance(op, Layer)}
     sums: dict[str, Array] = {}
     counts: dict[str, int] = {}
 
@@ -146,7 +147,7 @@ def corrections(
 ) -> Mapping[str, Correction]:
     """What each contraction needs, with all before it corrected."""
     free = {
-        op.names[0] for op in graph.ops if isinstance(op, (Conv, Linear)) and own_bias(graph, op)
+        op.names[0] for op in graph.ops if isinstance(op, Layer) and own_bias(graph, op)
     }
     found: dict[str, Correction] = {}
 
@@ -172,7 +173,7 @@ def _correction(has: Channels, want: Channels, weights: StoredWeights | None) ->
     return Correction(times, want.mean - times * has.mean, scale)
 
 
-def own_bias(graph: Graph, op: Conv | Linear) -> bool:
+def own_bias(graph: Graph, op: Layer) -> bool:
     """Whether the bias may be changed: none yet, or a float constant (not a model's integers)."""
     return op.bias is None or isinstance(graph.producers.get(op.bias.name), Constant)
 
@@ -181,19 +182,16 @@ def rebiased(graph: Graph, found: Mapping[str, Correction], by: str) -> Graph:
     """The graph with b * times + shift for the bias b of each layer in `found`, 0 where it has
     none.
     """
-    builder = Builder(graph.name, graph.stage)
-    now = {v.name: builder.input(v.name, v.type) for v in graph.inputs}
-    for op in graph.ops:
-        new = op.rebind(lambda v: now[v.name])
-        if isinstance(new, (Conv, Linear)) and (one := found.get(op.names[0])) is not None:
-            assert isinstance(op, (Conv, Linear))
-            bias = one.shift
-            if op.bias is not None:
-                old = graph.producers[op.bias.name]
-                assert isinstance(old, Constant)
-                bias = old.value.array * one.times + bias
-            held = builder.add(Constant.of(bias.astype(np.float32)), f"{op.names[0]}_b")
-            new = replace(new, bias=held, loc=op.loc.touched(by))
-        now.update(zip(op.names, builder.add_all(new), strict=True))
-    outputs = [now[v.name] for v in graph.outputs]
-    return builder.finish(outputs, graph.output_names).without_dead_code()
+
+    def corrected(op: Op, builder: Builder) -> Op:
+        if not isinstance(op, Layer) or (one := found.get(op.names[0])) is None:
+            return op
+        bias = one.shift
+        if op.bias is not None:
+            old = builder.producer(op.bias)
+            assert isinstance(old, Constant)
+            bias = old.value.array * one.times + bias
+        held = builder.add(Constant.of(bias.astype(np.float32)), f"{op.names[0]}_b")
+        return replace(op, bias=held, loc=op.loc.touched(by))
+
+    return graph.mapped(corrected)
