@@ -1,5 +1,5 @@
-"""python -m tests.stress NAME COUNT: tampered 5000, calls 100000, loads 1000, pools 10000, forks 500,
-or saves 200.
+"""python -m tests.stress NAME COUNT: tampered 5000, calls 100000, loads 1000, pools 10000,
+forks 500, or saves 200.
 """
 
 from __future__ import annotations

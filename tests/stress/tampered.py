@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-
 import qir
 from qir import runtime
 from qir.net import look
