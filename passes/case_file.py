@@ -5,7 +5,8 @@ rewritten.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,15 @@ from qir.ir.text.parser import parse
 from qir.ir.text.printer import blobs, text
 from qir.ir.types import Array, Float, integer_of
 from qir.ir.verify import verify
+from qir.passes.case_data import CaseData
 from qir.passes.infra.manager import Miss, Pass, Record, distance, evaluate, parsed, sample_inputs
 
 DIVIDER = re.compile(r"^// ==== ?(?P<name>.*)$", re.MULTILINE)
 VERDICT = re.compile(
     r"^// ---- (?P<kind>becomes|stays|error)(?:, because)?:?(?P<text>.*)$", re.MULTILINE
 )
-HEADER = re.compile(r"^// (?P<key>pass|keeps): *(?P<value>.*)$", re.MULTILINE)
+HEADER = re.compile(r"^// (?P<key>pass|keeps|sample|reference): *(?P<value>.*)$", re.MULTILINE)
+BEFORE = "\n"  # what no case can be called
 
 
 @dataclass(frozen=True)
@@ -39,48 +42,63 @@ class Case:
     name: str
     passes: tuple[Pass, ...]
     keeps: str
+    data: CaseData
     before: str
     verdict: str
     expected: str
 
     def __str__(self) -> str:
-        return f"{self.file.name} {self.name!r}"
+        return f"{self.file.name} {self.name.strip()!r}"
 
 
 def read_cases(file: Path) -> tuple[Case, ...]:
-    """All cases of a file; `// pass:` and `// keeps:` lines hold until the next ones.
+    """All cases of a file; `// pass:` lines, and the `// keeps:`, `// sample:` and `// reference:`
+    lines beside them, hold until the next `// pass:`.
 
-    Errors: ParseError for a case without a verdict, or with an option its pass does not have.
+    Errors: ParseError for a case without a verdict or of the name of another; PassError for
+            passes or options that do not exist.
     """
     cases: list[Case] = []
     passes: tuple[Pass, ...] = ()
-    keeps = ""
-    for name, part in parts(file.read_text()):
+    keeps, data = "", CaseData()
+    for name, part in parts(file.read_text(encoding="utf-8")):
         found = VERDICT.search(part)
         headers = HEADER.findall(part[: found.start() if found else len(part)])
         if any(key == "pass" for key, _ in headers):
             listed = (read_pass(value, file) for key, value in headers if key == "pass")
             passes = tuple(one for line in listed for one in line)
-            keeps = ""
+            keeps, data = "", CaseData()
+        lines = {key: value.strip() for key, value in headers if key in ("sample", "reference")}
+        data = replace(data, **lines)
+        if fault := data.fault():
+            raise ParseError(f"{file.name}: {fault}")
         keeps = next((value.strip() for key, value in headers if key == "keeps"), keeps)
         if found is None:
-            if not name:
+            if name == BEFORE:
                 continue  # what stands before the first case holds for all
             raise ParseError(
                 f"{file.name} {name!r}: no verdict, '// ---- becomes' or its like is needed"
             )
         kind, rest = found["kind"], part[found.end() :].strip("\n")
         expected = f"{rest}\n" if kind == "becomes" else found["text"].strip()
-        cases.append(Case(file, name, passes, keeps, part[: found.start()], kind, expected))
+        cases.append(Case(file, name, passes, keeps, data, part[: found.start()], kind, expected))
+    if any(not case.name for case in cases):
+        raise ParseError(f"{file.name}: a case without a name, '// ==== NAME' is needed")
+    counts = Counter(case.name for case in cases)
+    if twice := [name for name, count in counts.items() if count > 1]:
+        raise ParseError(
+            f"{file.name}: {counts[twice[0]]} cases are named {twice[0]!r}, a name for each is"
+            " needed"
+        )
     return tuple(cases)
 
 
 def parts(source: str) -> list[tuple[str, str]]:
-    """(name, text) of what stands before the first "// ====" line (no name), and of each case."""
+    """(name, text) of each case, and first, called BEFORE, of what stands before them."""
     dividers = list(DIVIDER.finditer(source))
     starts = [0, *(d.end() for d in dividers)]
     ends = [*(d.start() for d in dividers), len(source)]
-    names = ["", *(d["name"].strip() for d in dividers)]
+    names = [BEFORE, *(d["name"].strip() for d in dividers)]
     return [(n, source[s:e]) for n, s, e in zip(names, starts, ends, strict=True)]
 
 
@@ -106,7 +124,7 @@ def check(case: Case) -> None:
     if case.verdict == "stays":
         return check_stays(case, before, after, misses)
     expected = read_graph(case.expected)
-    if after.canonical() != expected.canonical():
+    if not case.data.are_equal(after.canonical(), expected.canonical()):
         raise PassError(f"{case}: became\n{golden(after)}, expected is\n{case.expected}")
     return None
 
@@ -128,7 +146,7 @@ def run(case: Case, before: Graph) -> tuple[Graph, list[Miss]]:
     graph, misses = before, []
     for one in case.passes:
         record = Record(one.name, one.claim)
-        graph = one.run(graph, record)
+        graph = case.data.on(one, before).run(graph, record)
         verify(graph)
         misses += record.misses
     return graph, misses
@@ -203,11 +221,11 @@ def update(file: Path) -> None:
     """Rewrite what stands after each "becomes" of a case file to what the passes give now."""
     cases = {case.name: case for case in read_cases(file)}
     written: list[str] = []
-    for name, part in parts(file.read_text()):
-        written += [f"// ==== {name}"] if name else []
+    for name, part in parts(file.read_text(encoding="utf-8")):
+        written += [] if name == BEFORE else [f"// ==== {name}"]
         case = cases.get(name)
         if case is not None and case.verdict == "becomes":
             after = golden(run(case, read_graph(case.before))[0])
             part = f"{case.before}// ---- becomes\n{after}"
-        written.append(part.strip("\n") if name else part.rstrip("\n"))
-    file.write_text("\n".join(w for w in written if w) + "\n")
+        written.append(part.rstrip("\n") if name == BEFORE else part.strip("\n"))
+    file.write_text("\n".join(w for w in written if w) + "\n", encoding="utf-8")

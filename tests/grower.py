@@ -19,7 +19,7 @@ from qir.ir.ops import (
     ScaleGroups,
 )
 from qir.ir.ranges import extremes_of, range_of
-from qir.ir.types import I4, I8, I16, I32, U4, U8, Array, Int, Quant, Tensor, integer_of
+from qir.ir.types import I4, I8, I16, I32, U3, U4, U5, U7, U8, Array, Int, Quant, Tensor, integer_of
 
 CHANNELS = (1, 2, 3, 4, 5, 8, 13, 16, 17, 24, 32, 33, 48, 64, 70)
 LARGEST = 20_000  # elements of a value
@@ -48,7 +48,7 @@ class Grower:
     def between(self, low: int, high: int) -> int:
         return int(self.rng.integers(low, high + 1))
 
-    def quant(self, storages: Sequence[Int] = (U8, U8, U8, I8, I8, I16, U4, I4)) -> Quant:
+    def quant(self, storages: Sequence[Int] = (U8, U8, U8, I8, I8, I16, U4, I4, U3, U5)) -> Quant:
         storage = self.pick(storages)
         zero = self.pick([0, storage.min, storage.max, self.between(storage.min, storage.max)])
         return Quant.per_tensor(storage, float(2.0 ** self.rng.uniform(-12, 3)), zero)
@@ -109,7 +109,8 @@ class Grower:
                 (max(abs(s.whole[0]), abs(s.whole[1])) for s in spread if isinstance(s, Bounds)),
                 default=1,
             )
-            q = self.quant((U8, I8, I8, U8, I16, U4) if plain else (U8, I8, U8, I16, I4, I32))
+            narrow, wide = (U8, I8, I8, U8, I16, U4, U7), (U8, I8, U8, I16, I4, I32, U3)
+            q = self.quant(narrow if plain else wide)
             fit = largest * max(reach, 1) / 2 ** min(q.storage.bits, 16)
             factor = (
                 2.0 ** self.rng.uniform(-3, 3)

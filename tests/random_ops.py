@@ -34,7 +34,7 @@ from qir.ir.ops import (
     Transpose,
 )
 from qir.ir.ops.resize import WEIGHT_BITS
-from qir.ir.types import I2, I3, I4, I5, I6, I8, I16, I32, U8, Quant, integer_of
+from qir.ir.types import I2, I3, I4, I5, I6, I8, I16, I32, U3, U7, U8, Quant, integer_of
 from tests.grower import CHANNELS, Grower, Unfit
 
 
@@ -149,11 +149,22 @@ def grow_mul(g: Grower) -> None:
 
 def grow_lookup(g: Grower) -> None:
     x = g.value(lambda v: v.type.quant.storage.bits <= 8)
-    to = g.quant((U8, I8, I16, I4))
+    to = g.quant((U8, I8, I16, I4, U3, U7))
     size = 1 << x.type.quant.storage.bits
     shape = (x.type.shape[-1], size) if x.type.rank and g.chance(0.3) else (size,)
     table = g.rng.integers(to.storage.min, to.storage.max + 1, shape).astype(to.carrier)
     g.add(Lookup(x, Data(table), to))
+
+
+def grow_quotient(g: Grower) -> None:
+    """x times a table of 32-bit factors, as a division becomes."""
+    x = g.value(lambda v: v.type.quant.storage.bits <= 8)
+    y = g.value(lambda v: v.type.quant.storage.bits <= 8 and _broadcasts(v, x))
+    size = 1 << y.type.quant.storage.bits
+    shape = (y.type.shape[-1], size) if y.type.rank and g.chance(0.3) else (size,)
+    table = g.rng.integers(-(1 << 22), (1 << 22) + 1, shape).astype(np.int32)
+    factor = g.add(Lookup(y, Data(table), Quant.per_tensor(I32, 2.0**-18, 0)))
+    g.finish_sum(g.add(Mul(x, factor)))
 
 
 def pool_of(g: Grower) -> AvgPool:
@@ -298,6 +309,6 @@ KINDS: tuple[tuple[Callable[[Grower], None], int], ...] = (
     (grow_conv, 8), (grow_linear, 3), (grow_requantize, 3), (grow_mul, 2), (grow_lookup, 2),
     (grow_max_pool, 2), (grow_avg_pool, 2), (grow_reduce, 2), (grow_bilinear, 1), (grow_matmul, 2),
     (grow_softmax, 1), (grow_concat, 3), (grow_slice, 2), (grow_pad, 2), (grow_reshape, 2),
-    (grow_transpose, 2), (grow_gather, 1), (grow_expand, 1),
+    (grow_transpose, 2), (grow_gather, 1), (grow_expand, 1), (grow_quotient, 1),
 )  # fmt: skip
 """How an op is added, and how often."""

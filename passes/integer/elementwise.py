@@ -7,10 +7,23 @@ from dataclasses import replace
 
 import numpy as np
 
+from qir.ir.data import Data
+from qir.ir.fixed import Rounding
 from qir.ir.op import Loc, Op
-from qir.ir.ops import Add, Mul, Softmax, Sub
+from qir.ir.ops import Add, Constant, Div, Lookup, Maximum, Minimum, Mul, Softmax, Sub
 from qir.ir.ops.elementwise import Binary
-from qir.passes.integer.forms import Form, Lowering, NoInteger, Probabilities, Sum, Term
+from qir.ir.types import I32, Array, Int, Quant
+from qir.passes.integer.forms import (
+    Form,
+    Lowering,
+    NoInteger,
+    Probabilities,
+    Stored,
+    Sum,
+    Table,
+    Term,
+    reals_of,
+)  # fmt: skip
 from qir.passes.integer.rules import (
     WORD,
     Answer,
@@ -18,10 +31,16 @@ from qir.passes.integer.rules import (
     Needs,
     Operand,
     Rule,
+    Sharing,
     as_stored,
     rule,
+    stored_operands,
 )
-from qir.passes.integer.tables import table, tabulated
+from qir.passes.integer.storing import requantized
+from qir.passes.integer.tables import filled, table, tabulated
+
+LARGEST = 1 << 22  # steps of a reciprocal: times 8 bits it stays below 2**30
+SPREAD = 1 << 14  # the largest reciprocal over the least: a least one of 2**8 steps
 
 
 @rule(Binary)
@@ -93,6 +112,88 @@ class Products(Pairs):
         assert isinstance(op, Mul)
         product = replace(op, a=at.stored(op.a), b=at.stored(op.b))
         return Sum((Term(at.accumulator(product, op)),), loc=op.loc)
+
+
+@rule(Div)
+class Quotients(Pairs):
+    """a / b -> sum(a * lookup of 1 / b on stored b): no division at run time
+
+    Reciprocals are rounded to i32 in steps of 2**-22 of the largest. Those over 2**14 times the
+    least are clamped to that, so that the least keeps 8 bits; where b is 0 the reciprocal is that
+    of the nearest b that is not, the greater of two.
+    """
+
+    def ask_two(self, op: Op, operands: Sequence[Operand]) -> Answer | Needs:
+        a, b = operands
+        is_read = b.is_known or b.kind is Kind.TABLE or b.is_stored
+        missing = (*(() if a.is_stored else (0,)), *(() if is_read else (1,)))
+        if missing:
+            return Needs(missing)
+        stored_operands([a] if b.is_known or b.kind is Kind.TABLE else operands)
+        return Answer(Kind.SUM)
+
+    def lower_two(self, op: Op, at: Lowering) -> Form:
+        assert isinstance(op, Div)
+        a, name = at.stored(op.a), f"{op.names[0]}_reciprocal"
+        form = at.forms[op.b.name]
+        if isinstance(form, Table):
+            source, reals = form.source, form.reals
+        elif isinstance(form, Stored) and not form.is_known:
+            source, reals = form.value, reals_of(form.value)[:, None]
+        else:
+            source, reals = None, at.reals(op.b)
+            if not np.all(reals):
+                raise NoInteger("it divides by a constant that holds 0")
+        inverse = reciprocals(reals)
+        scale = float(np.float32(np.abs(inverse).max(initial=0) / LARGEST)) or 1.0
+        to, steps = Quant.per_tensor(I32, scale, 0), np.rint(inverse / scale).astype(np.int32)
+        if source is None:
+            factor = at.emit(Constant.of(steps, to), name, op.loc)
+        else:
+            columns = steps.T if steps.shape[1] > 1 else steps.T[0]
+            factor = at.emit(Lookup(source, Data(columns), to), name, op.loc)
+        product = Mul(a, factor)
+        return Sum((Term(at.accumulator(product, op)),), loc=op.loc)
+
+
+def reciprocals(reals: Array) -> Array:
+    """1 / reals, clamped to SPREAD times the least; of 0 and NaN that of the nearest other, the
+    later of two. reals: a table (levels, channels), or constants.
+
+    Errors: NoInteger if there is no other.
+    """
+    inverse = np.full(reals.shape, np.nan)
+    np.divide(1.0, reals, out=inverse, where=(reals != 0) & ~np.isnan(reals))
+    least = np.nanmin(np.abs(inverse), initial=np.inf, where=inverse != 0)
+    rows = inverse if inverse.ndim == 2 else inverse.reshape(-1, 1)
+    defined = filled(rows[::-1])[::-1].reshape(reals.shape)
+    return defined.clip(-SPREAD * least, SPREAD * least) if np.isfinite(least) else defined
+
+
+@rule(Maximum, Minimum)
+class Extrema(Pairs):
+    """max(a, b) -> a + clamp(b - a, 0), min(a, b) -> a - clamp(a - b, 0), both exact: a and b are
+    stored in the quantization of the result
+
+    max(q(a), q(b)) = q(max(a, b)) as rounding and clamping keep the order.
+    """
+
+    def ask_two(self, op: Op, operands: Sequence[Operand]) -> Answer | Needs:
+        return Answer(Kind.STORED, sharing=Sharing.RESULT)
+
+    def lower_two(self, op: Op, at: Lowering) -> Form:
+        assert isinstance(op, (Maximum, Minimum))
+        a, b = at.stored(op.a), at.stored(op.b)
+        to = a.type.quant
+        if b.type.quant != to:
+            raise NoInteger(f"operand {op.b} is {b.type.elem}, {op.a} is {to}: one type is needed")
+        sign = 1 if isinstance(op, Maximum) else -1
+        step = Quant.per_tensor(Int(to.storage.bits, False), float(to.scale.array), 0)
+        above = Sum((Term(b, sign), Term(a, -sign)), low=0.0, loc=op.loc)
+        name = op.names[0]
+        by = requantized(above, step, Rounding.HALF_UP, at.free(f"{name}_by"), at)
+        total = Sum((Term(a), Term(by, sign)), loc=op.loc)
+        return Stored(requantized(total, to, Rounding.HALF_UP, name, at))
 
 
 @rule(Softmax)

@@ -98,10 +98,13 @@ class Lowering:
 
     def accumulator(self, op: Op, like: Op) -> Value:
         """Append the op that sums for `like`; the name of `like` is kept for what is stored."""
-        name = f"{like.names[0]}_acc"
+        return self.emit(op, self.free(f"{like.names[0]}_acc"), like.loc)
+
+    def free(self, name: str) -> str:
+        """A name that no value of the simulated graph has."""
         while name in self.taken:
             name += "_"
-        return self.emit(op, name, like.loc)
+        return name
 
     def reals(self, value: Value) -> Array:
         """The elements of a constant, stored or not, in float64."""

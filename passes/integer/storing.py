@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -95,11 +96,13 @@ def store(form: Form, op: Quantize, at: Lowering) -> Stored:
         return Stored(at.emit(Constant.of(integers, to), name, loc), is_known=True)
     match form:
         case Stored(value):
-            return requantized(Sum((Term(value),), loc=loc), op, name, at)
+            return Stored(requantized(Sum((Term(value),), loc=loc), to, op.rounding, name, at))
         case Sum():
-            return requantized(form, op, name, at)
+            form = form if form.loc != NOWHERE else replace(form, loc=loc)
+            return Stored(requantized(form, to, op.rounding, name, at))
         case Table(source, _, (low, high)):
-            return requantized(Sum((Term(source),), None, low, high, form.loc), op, name, at)
+            clamped = Sum((Term(source),), None, low, high, form.loc)
+            return Stored(requantized(clamped, to, op.rounding, name, at))
         case Table():
             table = quantized(form.reals.T, to, op.rounding)
             if table.shape[0] == 1:
@@ -110,30 +113,27 @@ def store(form: Form, op: Quantize, at: Lowering) -> Stored:
     raise NoInteger(f"{type(form).__name__} cannot be stored")
 
 
-def requantized(form: Sum, op: Quantize, name: str, at: Lowering) -> Stored:
+def requantized(form: Sum, to: Quant, tie: Rounding, name: str, at: Lowering) -> Value:
     """sum -> requantize with one dyadic number for each term, all of one shift
 
     Half up, but ties of real numbers are rounded as the quantize says: those of a mean over 2**n
     elements that keeps its scale are many. A contraction's are half up, as its fused kernels.
     Floor is no rule of ties, and is kept always.
     """
-    to = op.to
-    loc = form.loc if form.loc != NOWHERE else op.loc
     terms = list(form.terms)
     if form.offset is not None:
-        terms.append(Term(offset_constant(form.offset, to, f"{name}_offset", loc, at)))
+        terms.append(Term(offset_constant(form.offset, to, f"{name}_offset", form.loc, at)))
     xs = tuple(t.value for t in terms)
     try:
         ratios = [ratio(t, to) for t in terms]
         mult, shift = multipliers(ratios)
     except VerifyError as e:
         raise NoInteger(f"scales of {', '.join(map(str, xs))} against {to}: {e.text}") from e
-    low, high = (stored_end(end, to, op.rounding) for end in (form.low, form.high))
+    low, high = (stored_end(end, to, tie) for end in (form.low, form.high))
     fuses = any(isinstance(at.builder.producer(x), Contraction) for x in xs)
-    is_floor = op.rounding is Rounding.FLOOR
-    rounding = op.rounding if is_floor or (can_tie(ratios) and not fuses) else Rounding.HALF_UP
-    new = Requantize(xs, to, mult, shift, low, high, rounding)
-    return Stored(at.emit(new, name, loc))
+    is_floor = tie is Rounding.FLOOR
+    rounding = tie if is_floor or (can_tie(ratios) and not fuses) else Rounding.HALF_UP
+    return at.emit(Requantize(xs, to, mult, shift, low, high, rounding), name, form.loc)
 
 
 def stored_end(real: float, to: Quant, rounding: Rounding) -> int:

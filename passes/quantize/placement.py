@@ -161,24 +161,33 @@ class Walk:
         return is_read and all(isinstance(r, Quantize) for r in readers)
 
     def _share(self, op: Op, answer: Answer) -> None:
-        """Moves keep their operand's quantization; a concat's operands and result have one."""
+        """Moves keep their operand's quantization; a concat's operands and result have one; those
+        of a maximum are read in that of the result.
+        """
         plan, result = self.plan, op.results[0]
         if not result.type.is_float or answer.kind is not Kind.STORED:
             return
         if isinstance(op, Dequantize):
             plan.fixed.add(result.name)
             plan.given[result.name] = op.x.type.quant
-        elif answer.sharing is Sharing.ALIKE:
-            given = {plan.given.get(v.name) for v in op.operands}
-            if len(given) == 1 and (same := given.pop()) is not None:
-                plan.given[result.name] = same
-                plan.fixed.add(result.name)
-                return
+        elif answer.sharing is Sharing.RESULT:
             plan.groups.add_node(result.name)
-            for v in op.operands:
-                if v.name in plan.fixed and len(op.operands) > 1:
-                    plan.edges.add((result.name, v.name))
-                else:
-                    plan.groups.add_edge(v.name, result.name)
-            if len(op.operands) == 1 and op.operands[0].name in plan.fixed:
-                plan.fixed.add(result.name)
+            plan.edges.update((result.name, v.name) for v in op.operands)
+        elif answer.sharing is Sharing.ALIKE:
+            self._join(op, result.name)
+
+    def _join(self, op: Op, result: str) -> None:
+        plan, is_move = self.plan, len(op.operands) == 1
+        given = {plan.given.get(v.name) for v in op.operands}
+        if len(given) == 1 and (same := given.pop()) is not None:
+            plan.given[result] = same
+            plan.fixed.add(result)
+            return
+        plan.groups.add_node(result)
+        for v in op.operands:
+            if v.name in plan.fixed and not is_move:
+                plan.edges.add((result, v.name))
+            else:
+                plan.groups.add_edge(v.name, result)
+        if is_move and op.operands[0].name in plan.fixed:
+            plan.fixed.add(result)

@@ -10,7 +10,7 @@ from qir.ir.errors import PassError, listed
 from qir.ir.fixed import Rounding
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Loc, Op, Value
-from qir.ir.ops import Concat, Dequantize, Quantize, ScaleGroups
+from qir.ir.ops import Dequantize, Quantize, ScaleGroups
 from qir.ir.ops.kinds import Layer
 from qir.ir.types import Quant
 from qir.passes.bits.choice import Bits
@@ -105,7 +105,7 @@ class Emission:
                 new = self._of_reals(op, new)
             if isinstance(op, Layer):
                 new = self._with_weights(op, self._with_input(op, new))
-            if isinstance(op, Concat):
+            if self.plan.answers[op.names[0]].sharing is not Sharing.NONE:
                 new = self._with_edges(op, new)
             for old, value in zip(op.results, self.builder.add_all(new), strict=True):
                 self.now[old.name] = self.reals[old.name] = value
@@ -148,20 +148,18 @@ class Emission:
         stored = self.builder.add(pair, f"{name}_q")
         return self.builder.add(Dequantize(stored, loc=loc), f"{name}_dq")
 
-    def _with_edges(self, op: Concat, new: Op) -> Op:
-        """Operands whose quantization is given and another one go through a pair of their own."""
-        assert isinstance(new, Concat)
+    def _with_edges(self, op: Op, new: Op) -> Op:
+        """Operands of another quantization than the result's go through a pair of their own."""
         want = self.quants.get(op.names[0])
-        given = {self.quant.get(v.name) for v in op.xs}
-        if want is None or given == {want}:
+        if want is None:
             return new
-        xs = [
+        operands = [
             self._through(f"{op.names[0]}_{i}", x, want, op)
             if (op.names[0], v.name) in self.plan.edges and self.quant.get(v.name) != want
             else x
-            for i, (v, x) in enumerate(zip(op.xs, new.xs, strict=True))
+            for i, (v, x) in enumerate(zip(op.operands, new.operands, strict=True))
         ]
-        return replace(new, xs=tuple(xs))
+        return new.on(*operands)
 
     def _with_input(self, op: Layer, new: Op) -> Op:
         """An input that is stored in more bits than this layer reads goes through a pair more."""

@@ -56,10 +56,11 @@ def choose_quants(plan: Plan, ranges: Ranges | None, widths: Widths) -> Mapping[
 
 
 def _is_join(plan: Plan, name: str) -> bool:
-    """Whether the value is a concat or the like, which shares its operands' quantization."""
+    """Whether several operands share the value's quantization."""
     maker = plan.graph.producers.get(name)
-    is_alike = maker is not None and plan.answers[maker.names[0]].sharing is Sharing.ALIKE
-    return is_alike and maker is not None and len(maker.operands) > 1
+    if maker is None or len(maker.operands) == 1:
+        return False
+    return plan.answers[maker.names[0]].sharing is not Sharing.NONE
 
 
 def _group_quant(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from qir.ir.op import Op
 from qir.ir.ops.kinds import Contraction, Layer
 from qir.passes.bits.choice import Bits
-from qir.passes.integer.rules import BYTE, WORD
+from qir.passes.integer.rules import BYTE, WORD, Sharing
 from qir.passes.quantize.placement import Plan
 
 
@@ -59,4 +59,6 @@ def _asked(layer: Op, bits: Mapping[str, Bits], default: int, is_input: bool) ->
 def _is_residual(plan: Plan, group: list[str], others: list[Op]) -> bool:
     """One value that sums read: moves and pools, which share a quantization, have 8 bits."""
     is_summed = bool(others) and all(plan.answers[r.names[0]].bits >= WORD for r in others)
-    return len(group) == 1 and is_summed
+    maker = plan.graph.producers.get(group[0])
+    is_shared = maker is not None and plan.answers[maker.names[0]].sharing is not Sharing.NONE
+    return len(group) == 1 and is_summed and not is_shared

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pytest
 
-from qir.ir.errors import PassError, QirError
+from qir.ir.errors import ParseError, PassError, QirError
 from qir.ir.op import Op, Value
 from qir.ir.ops import Neg, Relu
 from qir.passes.case_file import check, read_cases, update
@@ -125,3 +125,45 @@ def test_update_writes_what_passes_give(tmp_path: Path) -> None:
     assert once == f"{head}{CLIP}// ---- becomes\n{GRAPH}// ==== second\n{GRAPH}// ---- stays\n"
     update(file)
     assert file.read_text() == once
+
+
+CORRECTED = (Path(__file__).parents[1] / "cases/passes/correct-bias.qir").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (f"// ==== a\n{STAYS}\n// ==== a\n{STAYS}", "2 cases are named 'a', a name for each is ne"),
+        (f"// ==== \n{STAYS}", "a case without a name, '// ==== NAME' is needed"),
+        (f"// sample: many\n{STAYS}", "sample is 'many', as in '32 of seed 0' is needed"),
+        (f"// reference: after\n{STAYS}", "reference is 'after', 'before' is needed"),
+    ],
+)
+def test_lines_that_do_not_fit(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ParseError, match=f"one.qir: {said}"):
+        case(tmp_path, text)
+
+
+def test_update_refuses_cases_of_one_name(tmp_path: Path) -> None:
+    file = tmp_path / "one.qir"
+    before = f"// pass: recognize-clip\n// ==== a\n{CLIP}// ---- becomes\n// ==== a\n{STAYS}"
+    file.write_text(before)
+    with pytest.raises(ParseError, match="2 cases are named 'a'"):
+        update(file)
+    assert file.read_text() == before
+
+
+def test_reals_of_a_sample_are_held_within_a_tolerance(tmp_path: Path) -> None:
+    """One digit far behind the point may differ, one before it may not, and no integer."""
+    case(tmp_path, CORRECTED)
+    assert "0.48964077" in CORRECTED
+    case(tmp_path, CORRECTED.replace("0.48964077", "0.48964079"))
+    for old, new in (("0.48964077", "0.48974077"), ("3 1 0 1 -1", "3 1 0 2 -1")):
+        with pytest.raises(PassError, match="expected is"):
+            case(tmp_path, CORRECTED.replace(old, new))
+
+
+def test_a_sample_needs_floats(tmp_path: Path) -> None:
+    text = GRAPH.replace("tensor<2xf32>", "tensor<f32>")
+    with pytest.raises(ParseError, match=r"sample of %x: tensor<f32>, floats with an axis of samp"):
+        case(tmp_path, f"// pass: equalize-channels\n// sample: 4 of seed 0\n{text}// ---- stays")

@@ -1,4 +1,4 @@
-"""Writes docs/ops.md from the op classes: python docs/generate_ops.py."""
+"""Writes docs/reference/ops.md from the op classes: python docs/reference/generate_ops.py."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ PAGE = Path(__file__).with_name("ops.md")
 HEAD = """\
 # Ops
 
-Every op of the language, by family: how it is written, what it means, and where it is defined. This
-page is made from the classes by `python docs/generate_ops.py`; a test holds it against them.
+Every op of the language, by family: its text form, its meaning, and the file that defines it. This
+page is generated from the classes by `python docs/reference/generate_ops.py`; a test compares them.
 
-"reals" says that the op works on floats, in the stages up to `simulated`; "integers" that it works
-on stored integers, exactly, in the `integer` stage. [text.md](text.md) explains the notation,
-[add_an_op.md](add_an_op.md) how to add one.
+An op on "reals" works on floats, in the stages up to `simulated`; an op on "integers" works on
+stored integers, exactly, in the `integer` stage. [text.md](text.md) explains the notation,
+[add_an_op.md](../add_an_op.md) the steps to add an op.
 """
 
 

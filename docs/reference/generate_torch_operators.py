@@ -1,4 +1,4 @@
-"""Writes docs/torch_operators.md from the table: python docs/generate_torch_operators.py."""
+"""Writes docs/reference/torch_operators.md: python docs/reference/generate_torch_operators.py."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ PAGE = Path(__file__).with_name("torch_operators.md")
 HEAD = """\
 # PyTorch operators
 
-What `import_torch` knows ([import_torch.md](import_torch.md)), by family; the rules themselves,
-with what each becomes, are in `frontends/torch/`. This page is made from their table by
-`python docs/generate_torch_operators.py`; a test holds it against the table. An operator that is
-not here is decomposed to core ATen first; what is still unknown then is reported, all of it.
+The operators that `import_torch` imports ([import_torch.md](../import_torch.md)), by family; their
+rules are in `frontends/torch/ops/`. This page is generated from the table of rules by
+`python docs/reference/generate_torch_operators.py`; a test compares them. Any other operator is
+decomposed to core ATen first; operators still unknown after that are reported, all in one error.
 """
 
 

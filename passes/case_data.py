@@ -1,0 +1,95 @@
+"""Data for the passes of a case: a sample by its seed, and what passes take from it."""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+
+from qir.ir.errors import ParseError
+from qir.ir.graph import Graph
+from qir.ir.text.printer import text
+from qir.ir.types import Array
+from qir.passes.calibrate.ranges import calibrate
+from qir.passes.infra.manager import Pass
+from qir.passes.transform.channel_ranges import channel_reach
+
+REAL = re.compile(r"(?<![\w.%@])-?\d+\.\d+(?:e[-+]?\d+)?")
+WITHIN = 1e-5  # relative, of reals computed from a sample
+SAMPLE = re.compile(r"(?P<count>[1-9]\d{0,3}) of seed (?P<seed>\d{1,9})")
+PARTS = 8  # of 1: samples are multiples of 1/8, so that small networks compute on them exactly
+
+
+def is_near(a: str, b: str) -> bool:
+    """Whether two lines of text are equal but for reals, and these near each other."""
+    reals = [np.array([float(r) for r in REAL.findall(line)]) for line in (a, b)]
+    if REAL.sub("", a) != REAL.sub("", b):
+        return False
+    return bool(np.allclose(*reals, rtol=WITHIN, atol=0.0))
+
+
+@dataclass(frozen=True)
+class CaseData:
+    """What `// sample:` and `// reference:` lines of a case say.
+
+    sample:    "COUNT of seed SEED", normal, in steps of 1/8; for options `sample`, `ranges`
+               (min-max) and `halves`
+    reference: "before", the graph before all passes, for options `reference`; or nothing
+    """
+
+    sample: str = ""
+    reference: str = ""
+
+    def fault(self) -> str | None:
+        """What is wrong with the lines."""
+        if self.sample and SAMPLE.fullmatch(self.sample) is None:
+            return f"sample is {self.sample!r}, as in '32 of seed 0' is needed"
+        if self.reference not in ("", "before"):
+            return f"reference is {self.reference!r}, 'before' is needed"
+        return None
+
+    def arrays(self, graph: Graph) -> tuple[Array, ...]:
+        """An array for each input; its first axis is that of samples."""
+        parts = SAMPLE.fullmatch(self.sample)
+        if parts is None:
+            return ()
+        rng, count = np.random.default_rng(int(parts["seed"])), int(parts["count"])
+        found = []
+        for v in graph.inputs:
+            if not v.type.is_float or not v.type.rank:
+                raise ParseError(f"sample of {v}: {v.type}, floats with an axis of samples needed")
+            drawn = rng.standard_normal((count, *v.type.shape[1:]))
+            found.append((np.rint(drawn * PARTS) / PARTS).astype(v.type.elem.carrier))
+        return tuple(found)
+
+    def are_equal(self, found: Graph, expected: Graph) -> bool:
+        """Whether two graphs are equal; where a sample was computed on, reals within 1e-5, as not
+        every machine adds floats in one order.
+        """
+        if not self.sample or found == expected:
+            return found == expected
+        ours, theirs = text(found).split("\n"), text(expected).split("\n")
+        return len(ours) == len(theirs) and all(
+            is_near(a, b) for a, b in zip(ours, theirs, strict=True)
+        )
+
+    def on(self, one: Pass, before: Graph) -> Pass:
+        """The pass with those of its options filled that these lines give and that it takes."""
+        options: dict[str, Any] = {}
+        known = {f.name for f in fields(one)}
+        if self.reference and "reference" in known:
+            options["reference"] = before
+        if self.sample:
+            sample = self.arrays(before)
+            if "sample" in known:
+                options["sample"] = sample
+            if "ranges" in known:
+                options["ranges"] = calibrate(before, sample, "min-max")
+            if "halves" in known and not getattr(one, "reach", None):
+                options["halves"] = channel_reach(before, sample)
+        if options and "executor" in known:
+            options["executor"] = ThreadPoolExecutor(1)
+        return replace(one, **options) if options else one
