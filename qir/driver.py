@@ -21,19 +21,19 @@ from qir.net import REPORT, Net, compiled, translated
 from qir.passes import pipelines
 from qir.passes.bits.choice import Bits, bits_text
 from qir.passes.calibrate.observers import Observer
-from qir.passes.infra.manager import Manager, Pass
+from qir.passes.infra.manager import Manager, Pass, divisors
 from qir.passes.infra.tasks import Tell, quiet
 from qir.passes.quantize.placement import plan_quantization
 from qir.passes.rounding import Rounding
 from qir.passes.sensitivity.sqnr import measure_sqnr
-from qir.passes.transform.channel_ranges import first_samples
+from qir.passes.transform.channel_ranges import first_samples, held_back
 from qir.quantizing import BitsAsked, Quantizing
 from qir.report.build import survey
 from qir.report.chosen_bits import ChosenBits
 from qir.runtime import Session
 
 BITS = "bits.toml"  # in an artifact: the choice of bits, where there was one
-SQNR_SAMPLES = 16  # calibration samples on which every value is held against the float graph
+SQNR_SAMPLES = 16  # calibration samples on which every value is compared with the float graph
 
 
 def compile(
@@ -54,35 +54,38 @@ def compile(
     check: bool = False,
     progress: Tell | None = None,
 ) -> Net:
-    """A model as an integer-only program on `target`, ready to save, and to run where it can.
+    """Compile a model to an integer-only program for `target`.
 
-    model:        torch.nn.Module, ExportedProgram, torch.fx.GraphModule, an ONNX file's path, its
-                  bytes or ModelProto, or a Graph of any stage.
-    calibration:  inputs on which the ranges of activations are seen: an array, or an iterable of
-                  batches (arrays, tuples of one for each input, or mappings from the inputs'
-                  names). A model that is quantized already keeps its own ranges and needs none.
-    bits:         of weights and activations: 8; (4, 8) for (weights, activations); "w4g32a8" with a
-                  scale for each 32 input channels; qir.MixedPrecision(size=0.5), which chooses
-                  them layer by layer; or such a choice: a mapping from layers, or its file. What
-                  the network's inputs bring, and its outputs, keep 8 bits.
-    rounding:     how weights are rounded: None to the nearest, or adaround, adaquant, gptq, gpfq,
-                  quantease, the first two also as adaround-blocks and adaquant-blocks; or such
-                  passes, as AdaQuant(waves=1), one after the other.
-    inputs:       example inputs of a torch module; the first calibration sample when not given.
-    batch:        what a free batch size becomes (1, or that of `inputs`), of a torch module the
-                  first axis of its inputs; `shapes` fixes other free sizes, by input.
-    observer:     how a range is chosen: min-max, percentile, mse, entropy.
-    state:        a folder from which interrupted work (calibration, sensitivities, rounding) goes
-                  on, to the same result.
-    executor:     any of concurrent.futures' kind, for sensitivities and rounding: dask's or Ray's
-                  for a cluster; by default a process for each core.
-    passes:       run on the canonical graph, before calibration.
-    check:        hold every pass against its claim (slower).
-    progress:     called with what is being done, how much is done, and of how much (0: unknown).
+    model:        torch.nn.Module, ExportedProgram, torch.fx.GraphModule, the path, bytes or
+                  ModelProto of an ONNX model, or a Graph of any stage.
+    calibration:  inputs from which the ranges of activations are estimated: an array, or an
+                  iterable of batches (arrays, tuples of one for each input, or mappings from the
+                  inputs' names). A model that is quantized already has ranges and needs none.
+    target:       a name that `qir targets` lists, or a Target.
+    bits:         widths of weights and activations: 8; (4, 8) for (weights, activations);
+                  "w4g32a8" with a scale for each 32 input channels; a mapping from layers to
+                  widths, or its file; or qir.MixedPrecision(size=0.5), which chooses them for each
+                  layer. Inputs and outputs of the network have 8 bits.
+    rounding:     rounding of weights: None for the nearest; adaround, adaquant, gptq, gpfq,
+                  quantease, adaround-blocks, adaquant-blocks; or passes such as AdaQuant(waves=1),
+                  run one after the other.
+    inputs:       example inputs of a torch module (default: the first calibration sample).
+    batch:        value of a free batch size (default: 1, or that of `inputs`); for a torch module,
+                  the first axis of its inputs.
+    shapes:       shapes of inputs with other free sizes, by input.
+    name:         name of the program (default: that of the file, class or graph).
+    observer:     estimator of a range: min-max, percentile, mse, entropy.
+    state:        folder for results of calibration, sensitivities and rounding; an interrupted
+                  compile resumes from it, with the same result.
+    executor:     concurrent.futures.Executor for sensitivities and rounding, such as a dask
+                  client's (default: one process for each core).
+    passes:       passes to run on the canonical graph, before calibration.
+    check:        check the claim of every pass on sample inputs (slower).
+    progress:     function called with (step, count so far, total count or 0 if unknown).
 
     Errors: FrontendError (the model cannot be imported), DataError (calibration data), LowerError
     (the target cannot run it as integers, is unknown, or has no C compiler here), VerifyError (a
-    proof fails), ArtifactError (what was built gives other bits than the graph on this machine).
+    proof fails), ArtifactError (the compiled program and the graph differ on this machine).
     """
     machine = targets.find(target)
     toolchain(machine)  # what is missing is said before the work
@@ -101,12 +104,14 @@ def compile(
         graph = stages["canonical"] = manager.run(graph, pipelines.CANONICALIZE)
     chosen: ChosenBits | None = None
     sample: tuple[Any, ...] = ()
+    judging: tuple[Any, ...] = ()
     if graph.stage == "canonical":
         graph = manager.run(graph, passes)
     if graph.stage in ("canonical", "transformed"):
         plan_quantization(graph)  # an op without integers is refused now, not after the work
         if batches:
             sample, batches = first_samples(graph, batches)
+            sample, judging = held_back(graph, sample, SQNR_SAMPLES)
     if graph.stage == "canonical":
         kinder = manager.run(graph, pipelines.transform(graph, sample))
         graph = stages["transformed"] = kinder
@@ -115,7 +120,7 @@ def compile(
         stages["simulated"] = graph
     if graph.stage == "simulated":
         graph = stages["integer"] = manager.run(graph, pipelines.TO_INTEGER)
-    return _built(name or _name_of(model, graph), machine, stages, sample, chosen, manager, tell)
+    return _built(name or _name_of(model, graph), machine, stages, judging, chosen, manager, tell)
 
 
 def _built(
@@ -133,9 +138,10 @@ def _built(
     built = artifact.build(graph, machine, name)
     tell("kernels", 1, 1)
     noise: dict[str, float] = {}
-    if sample and "transformed" in stages:
-        found = measure_sqnr(stages["transformed"], graph, [sample], SQNR_SAMPLES)
-        noise = {s.op.names[0]: s.decibels for s in found}
+    if sample:  # against the user's model: no pass can hide what it changed
+        model = stages["canonical"] if "canonical" in stages else stages["transformed"]
+        ratios = measure_sqnr(model, graph, [sample], divided=divisors(manager.records))
+        noise = {s.op.names[0]: s.decibels for s in ratios}
     report = replace(survey(built, graph, manager.records, built.claims, noise), chosen=chosen)
     if chosen is not None:
         bits_of = {layer.layer: Bits.parse(layer.bits) for layer in chosen.layers}

@@ -71,9 +71,16 @@ class ImportContext:
     """One node of the torch graph: rules add ops through it; names and places come unasked."""
 
     def __init__(
-        self, builder: Builder, name: str, loc: Loc, labels: Labels, cache: dict[Any, Value]
+        self,
+        builder: Builder,
+        name: str,
+        loc: Loc,
+        labels: Labels,
+        cache: dict[Any, Value],
+        feeds_softmax: bool = False,
     ) -> None:
         self.builder, self.name, self.loc = builder, name, loc
+        self.feeds_softmax = feeds_softmax  # whether all that reads the node is a softmax
         self._labels = labels
         self._cache = cache  # the constants that stand in the graph already
 

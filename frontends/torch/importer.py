@@ -15,6 +15,7 @@ from qir.frontends.torch.context import ImportContext, Labels, Missing, Quantize
 from qir.frontends.torch.export import TorchGraph, first_line, to_program
 from qir.frontends.torch.ops import (
     activation,
+    attention,
     conv,
     elementwise,
     indexing,
@@ -22,6 +23,7 @@ from qir.frontends.torch.ops import (
     norm,
     pool,
     quantize,
+    recurrent,
     reduce,
     resize,
     shape,
@@ -35,6 +37,7 @@ from qir.ir.verify import verify
 
 FAMILIES = (
     activation,
+    attention,
     conv,
     elementwise,
     indexing,
@@ -42,6 +45,7 @@ FAMILIES = (
     norm,
     pool,
     quantize,
+    recurrent,
     reduce,
     resize,
     shape,
@@ -49,6 +53,9 @@ FAMILIES = (
 FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 TORCH = str(Path(torch.__file__).parent)
 CHECKS = ("aten._assert_", "aten.sym_constrain_range", "aten._assert_tensor_metadata")
+SOFTMAX = ("aten.softmax.", "aten._softmax.", "aten._safe_softmax.")
+MOVES = ("aten.view.", "aten.reshape.", "aten.clone.", "aten.contiguous.", "aten.expand.",
+         "aten.unsqueeze.", "aten.squeeze.", "aten.permute.", "aten.transpose.")  # fmt: skip
 UNKNOWN = object()  # a result of a node that is at fault already
 
 
@@ -154,7 +161,9 @@ class _Importer:
             return self.folded(node, args, kwargs)
         if rule is None:
             raise Unsupported("not supported", f"nearest is {nearest(name)}")
-        ctx = ImportContext(self.builder, label(node), loc_of(node), self.labels, self.cache)
+        ctx = ImportContext(
+            self.builder, label(node), loc_of(node), self.labels, self.cache, feeds_softmax(node)
+        )
         return rule.apply(ctx, *args, **kwargs)
 
     def folded(self, node: Node, args: Any, kwargs: Any) -> Any:
@@ -164,6 +173,16 @@ class _Importer:
             if is_view(made, source):
                 self.labels.derive(made, source)
         return made
+
+
+def feeds_softmax(node: Node) -> bool:
+    """Whether all that reads the node is a softmax, through nodes that only move elements."""
+    users = list(node.users)
+    return bool(users) and all(
+        str(user.target).startswith(SOFTMAX)
+        or (str(user.target).startswith(MOVES) and feeds_softmax(user))
+        for user in users
+    )
 
 
 def is_view(made: Any, source: Any) -> bool:

@@ -53,17 +53,12 @@ NEAREST = {
     "aten.max_pool3d_with_indices": "max_pool2d",
     "aten.avg_pool3d": "avg_pool2d",
     "aten.adaptive_avg_pool3d": "adaptive_avg_pool2d",
-    "aten.upsample_bicubic2d": "interpolate(mode='bilinear')",
     "aten.upsample_trilinear3d": "interpolate(mode='bilinear')",
     "aten.upsample_nearest3d": "interpolate(mode='nearest')",
-    "aten._upsample_bicubic2d_aa": "interpolate(mode='bilinear', antialias=False)",
+    "aten._upsample_bicubic2d_aa": "interpolate(mode='bicubic', antialias=False)",
     "aten._upsample_bilinear2d_aa": "interpolate(mode='bilinear', antialias=False)",
     "aten.grid_sampler": "interpolate to a fixed size",
     "aten.grid_sampler_2d": "interpolate to a fixed size",
-    "aten.lstm": "conv1d, or linear layers over a fixed window",
-    "aten.gru": "conv1d, or linear layers over a fixed window",
-    "aten.rnn_tanh": "conv1d, or linear layers over a fixed window",
-    "aten.rnn_relu": "conv1d, or linear layers over a fixed window",
     "aten.gather": "index_select by constant indices",
     "aten.scatter": "cat of slices",
     "aten.index_put": "cat of slices instead of assignment by index",
@@ -101,7 +96,7 @@ def nearest(name: str) -> str:
         return NEAREST[stem]
     packets = {known.split(".")[1] for known in RULES}
     close = get_close_matches(stem.split(".")[-1], sorted(packets), n=1, cutoff=0.65)
-    return close[0] if close else "a composition of the ops in docs/ops.md"
+    return close[0] if close else "a composition of the ops in docs/reference/ops.md"
 
 
 def is_known(name: str) -> bool:

@@ -62,10 +62,11 @@ def quantize_weights(
     top = 2**(bits-1) - 1. The scale of a channel is the one with less squared error of
     max|w| / top, the full range's max(max(w) / top, -min(w) / (top + 1)), and the step of weights
     that lie on a grid already (a model trained with rounded ones); with `clip` also of shrunken
-    ones: less error of weights, though mostly more of the network (docs/weight_rounding.md). A
-    channel that is almost zero gets a scale that keeps its bias within i32. With a `group` smaller
-    than I each group of so many input channels has such a scale, rounded to mult * the scale of
-    its channel, mult in [1, 255] and so small that sums of inputs up to x_reach fit i32.
+    ones: less error of weights, though mostly more of the network
+    (docs/explanation/weight_rounding.md). A channel that is almost zero gets a scale that keeps its
+    bias within i32. With a `group` smaller than I each group of so many input channels has such a
+    scale, rounded to mult * the scale of its channel, mult in [1, 255] and so small that sums of
+    inputs up to x_reach fit i32.
     Source: symmetric per channel as in HAWQ-V3, arXiv:2011.10680; groups as in VS-Quant,
     arXiv:2102.04503; the choice of scales: this project.
     """

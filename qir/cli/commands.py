@@ -167,8 +167,9 @@ def bench_artifact(options: Namespace) -> None:
         print(json.dumps({"name": report.name, "threads": options.threads, **asdict(call),
                           "ops": ops, "moves": moves}))  # fmt: skip
         return
+    threads = f"{options.threads} thread{'s' * (options.threads > 1)}"
     lines(
-        f"{report.name} for {net.session.variant or report.target}, {options.threads} threads:"
+        f"{report.name} for {net.session.variant or report.target}, {threads}:"
         f" least {micros(call.least)}, median {micros(call.median)} of {call.runs} runs"
     )
     out = console()

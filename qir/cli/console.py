@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,10 +14,12 @@ PLAIN_COLUMNS = 160
 
 
 def console() -> Console:
-    """Standard output; plain text wide enough for the tables where it is no terminal."""
+    """Standard output; where it is no terminal, plain text of COLUMNS or PLAIN_COLUMNS."""
     if sys.stdout.isatty():
         return Console(markup=False)
-    return Console(width=PLAIN_COLUMNS, no_color=True, markup=False)
+    columns = os.environ.get("COLUMNS", "")
+    width = int(columns) if columns.isdecimal() and int(columns) > 0 else PLAIN_COLUMNS
+    return Console(width=width, no_color=True, markup=False)
 
 
 def lines(*texts: str) -> None:

@@ -31,7 +31,7 @@ class QirError(Exception):
     """Any error that qir raises on purpose: one line of what, where, found, needed; a hint on the
     next. Texts from outside are made printable, line by line.
 
-    Source: this project (docs/errors.md).
+    Source: this project (docs/reference/errors.md).
     """
 
     def __init__(self, text: str, hint: str | None = None) -> None:

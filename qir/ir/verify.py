@@ -73,7 +73,7 @@ def structure(graph: Graph) -> Iterator[str]:
 
 def names(graph: Graph) -> Iterator[str]:
     """The text form can write every name, shape and attribute, so that parse(text(graph)) == graph
-    (docs/text.md).
+    (docs/reference/text.md).
     """
     if not is_name(graph.name):
         yield f"graph name {graph.name!r}, {LETTERS} are needed"

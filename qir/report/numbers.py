@@ -76,9 +76,11 @@ def memory(sizes: Sizes) -> str:
 
 
 def micros(time: float | None) -> str:
-    """Microseconds as text, milliseconds from 10,000 on."""
+    """Microseconds as text: hundredths below 1, milliseconds from 10,000 on."""
     if time is None:
         return "-"
+    if 0 < time < 1:
+        return f"{time:.2f} µs"
     return f"{time / 1000:.1f} ms" if time >= 10_000 else f"{time:.1f} µs"
 
 

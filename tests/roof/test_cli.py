@@ -82,7 +82,7 @@ def test_run_equals_python(made: Made, tmp_path: Path, capsys: Capture) -> None:
 def test_bench_times_the_whole_and_the_ops(made: Made, capsys: Capture) -> None:
     run("bench", made.artifact, "--seconds", "0")
     text = capsys.readouterr().out
-    assert "1 threads: least" in text and "of 10 runs" in text and "conv 3x3" in text
+    assert "1 thread: least" in text and "of 10 runs" in text and "conv 3x3" in text
     run("bench", made.artifact, "--seconds", "0", "--json")
     held = json.loads(capsys.readouterr().out)
     assert 0 < held["least"] <= held["median"] and held["runs"] == 10

@@ -195,9 +195,10 @@ def test_numbers_as_text() -> None:
     assert [size(n) for n in (0, 1023, 1536, 5 << 20, 3 << 40)] == [
         "0 B", "1023 B", "1.5 KiB", "5.0 MiB", "3072.0 GiB",
     ]  # fmt: skip
-    assert [micros(t) for t in (None, 0.0, 9999.9, 12_345.0)] == [
+    assert [micros(t) for t in (None, 0.0, 0.043, 9999.9, 12_345.0)] == [
         "-",
         "0.0 µs",
+        "0.04 µs",
         "9999.9 µs",
         "12.3 ms",
     ]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from qir.ir.errors import FrontendError
 
-MAX_NODES = 100_000  # nodes of the model, each call of a function with its body; 8 operands are one
+MAX_NODES = 50_000  # nodes of the model, each call of a function with its body; 8 operands are one
 FREE_BYTES = 256 << 20  # of constants made at import, beside BYTES_EACH for each byte of the file
 BYTES_EACH = 8  # 4-bit weights become float32, and may be laid out anew once
 FREE_NS = 15_000_000_000  # of estimated folding, beside NS_EACH for each byte of the file

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
+
 from qir.frontends.torch.context import ImportContext, Number, Operand
 from qir.frontends.torch.table import Unsupported, imports
 from qir.ir.op import Value
 from qir.ir.ops import Add, Div, Maximum, Minimum, Mul, Pow, Reciprocal, Rsqrt, Sqrt, Sub
+from qir.ir.select import MASKED, select
 
 OperandOrNumber = Operand | Number
 
 
 @imports("aten.add.Tensor", "aten.add.Scalar")
 def add(ctx: ImportContext, a: OperandOrNumber, b: OperandOrNumber, alpha: Number = 1) -> Value:
-    """a + alpha * b."""
+    """a + alpha * b; a constant mask of -inf before a softmax becomes a finite one."""
+    if alpha == 1:
+        a, b = softmax_mask(ctx, a), softmax_mask(ctx, b)
     return ctx.add(Add(ctx.value(a), scaled(ctx, b, alpha)))
 
 
@@ -110,9 +117,19 @@ def lerp(ctx: ImportContext, a: Operand, b: Operand, weight: OperandOrNumber) ->
 
 @imports("aten.where.self", "aten.where.ScalarOther", "aten.where.ScalarSelf")
 def where(ctx: ImportContext, condition: Operand, a: OperandOrNumber, b: OperandOrNumber) -> Value:
-    """a * mask + b * (1 - mask), for a constant condition: exact, as both are finite."""
-    mask = ctx.constant(condition, "the condition of a where").float()
-    return add(ctx, mul(ctx, a, mask), mul(ctx, b, 1 - mask))
+    """a where a constant condition holds, else b: a gather from both, exact for infinities too."""
+    mask = ctx.constant(condition, "the condition of a where").bool().cpu().numpy()
+    left, right = (ctx.value(softmax_mask(ctx, x)) for x in (a, b))
+    return select(ctx.add, mask, left, right)
+
+
+def softmax_mask(ctx: ImportContext, x: OperandOrNumber) -> OperandOrNumber:
+    """x with MASKED for -inf where softmaxes alone read the result; else as it is."""
+    if not ctx.feeds_softmax:
+        return x
+    if isinstance(x, torch.Tensor):
+        return torch.where(torch.isneginf(x), MASKED, x) if torch.isneginf(x).any() else x
+    return MASKED if isinstance(x, (int, float)) and x == -math.inf else x
 
 
 @imports("aten.masked_fill.Scalar", "aten.masked_fill.Tensor")

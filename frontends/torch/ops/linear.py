@@ -1,16 +1,13 @@
-"""Matrix products: linear layers by constants, matmul of two activations, attention."""
+"""Matrix products: linear layers by constants, matmul of two activations."""
 
 from __future__ import annotations
-
-import math
-from typing import Any
 
 import torch
 
 from qir.frontends.torch.context import ImportContext, Number, Operand, QuantizedConstant
-from qir.frontends.torch.table import Unsupported, imports
+from qir.frontends.torch.table import imports
 from qir.ir.op import Value
-from qir.ir.ops import Add, Linear, MatMul, Mul, Softmax
+from qir.ir.ops import Add, Linear, MatMul, Mul
 
 
 @imports("aten.linear.default")
@@ -85,28 +82,3 @@ def matmul(ctx: ImportContext, a: Operand, b: Operand) -> Value:
     if is_row:
         del shape[-1 if is_column else -2]
     return ctx.reshape(y, *shape)
-
-
-@imports("aten.scaled_dot_product_attention.default")
-def attention(
-    ctx: ImportContext, q: Operand, k: Operand, v: Operand, mask: Operand | None = None,
-    dropout: float = 0.0, is_causal: bool = False, *, scale: float | None = None,
-    enable_gqa: bool = False, **ignored: Any,
-) -> Value:  # fmt: skip
-    """softmax(q @ k.T * scale + mask) @ v; scale is 1 / sqrt(size of q's last axis) by default."""
-    if is_causal or enable_gqa or dropout:
-        found = "is_causal" if is_causal else "enable_gqa" if enable_gqa else f"dropout {dropout}"
-        raise Unsupported(
-            f"attention with {found}",
-            "no mask or a finite additive one, and no dropout, are needed",
-        )
-    if isinstance(mask, torch.Tensor) and mask.dtype == torch.bool:
-        raise Unsupported("attention with a boolean mask", "a finite additive one is needed")
-    query, key = ctx.value(q), ctx.value(k)
-    rank = key.type.rank
-    turned = ctx.transpose(key, *range(rank - 2), rank - 1, rank - 2)
-    factor = 1 / math.sqrt(query.type.shape[-1]) if scale is None else float(scale)
-    y = ctx.add(Mul(ctx.add(MatMul(query, turned)), ctx.value(factor)))
-    if mask is not None:
-        y = ctx.add(Add(y, ctx.value(mask)))
-    return ctx.add(MatMul(ctx.add(Softmax(y)), ctx.value(v)))

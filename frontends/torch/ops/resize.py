@@ -1,4 +1,4 @@
-"""Resizing: nearest as gathers, bilinear as its own op."""
+"""Resizing: nearest as gathers, bilinear as its own op, bicubic as two matrices."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from qir.frontends.torch.context import ImportContext, Operand
-from qir.frontends.torch.ops.layout import Plane
+from qir.frontends.torch.ops.layout import Plane, on_last_axis
 from qir.frontends.torch.table import imports
 from qir.ir.data import Data
 from qir.ir.op import Value
-from qir.ir.ops import Bilinear, Gather
+from qir.ir.ops import Bilinear, Gather, Linear
 
 Sizes = Sequence[int] | None
 Scales = Sequence[float] | None
@@ -23,28 +24,28 @@ F = np.float32  # torch computes places in float32: floors at the edge come out 
 
 @imports("aten.upsample_nearest1d.vec", "aten.upsample_nearest2d.vec")
 def nearest(ctx: ImportContext, x: Operand, output_size: Sizes, scale_factors: Scales) -> Value:
-    return gathers(ctx, ctx.value(x), output_size, scale_factors, 0.0)
+    return gathers(ctx, ctx.value(x), output_size, scale_factors, is_exact=False)
 
 
 @imports("aten._upsample_nearest_exact1d.vec", "aten._upsample_nearest_exact2d.vec")
 def nearest_exact(
     ctx: ImportContext, x: Operand, output_size: Sizes, scale_factors: Scales
 ) -> Value:
-    return gathers(ctx, ctx.value(x), output_size, scale_factors, 0.5)
+    return gathers(ctx, ctx.value(x), output_size, scale_factors, is_exact=True)
 
 
 @imports("aten.upsample_nearest1d.default", "aten.upsample_nearest2d.default")
 def nearest_core(
     ctx: ImportContext, x: Operand, output_size: Sequence[int], *scales: float | None
 ) -> Value:
-    return gathers(ctx, ctx.value(x), output_size, given(scales), 0.0)
+    return gathers(ctx, ctx.value(x), output_size, given(scales), is_exact=False)
 
 
 @imports("aten._upsample_nearest_exact1d.default", "aten._upsample_nearest_exact2d.default")
 def nearest_exact_core(
     ctx: ImportContext, x: Operand, output_size: Sequence[int], *scales: float | None
 ) -> Value:
-    return gathers(ctx, ctx.value(x), output_size, given(scales), 0.5)
+    return gathers(ctx, ctx.value(x), output_size, given(scales), is_exact=True)
 
 
 @imports("aten.upsample_linear1d.vec", "aten.upsample_bilinear2d.vec")
@@ -78,6 +79,53 @@ def bilinear_core(
     return bilinear(ctx, x, output_size, align_corners, given(scales))
 
 
+@imports("aten.upsample_bicubic2d.vec")
+def bicubic(
+    ctx: ImportContext, x: Operand, output_size: Sizes, align_corners: bool, scale_factors: Scales
+) -> Value:
+    """Each axis by a constant matrix of four taps, between transposes."""
+    y = ctx.value(x)
+    rank = y.type.rank
+    sizes = targets(y, output_size, scale_factors)
+    scales = [None] * len(sizes) if scale_factors is None else list(scale_factors)
+    for k, (out, scale) in enumerate(zip(sizes, scales, strict=True)):
+        axis = rank - 2 + k
+        weights = torch.from_numpy(cubic_matrix(y.type.shape[axis], out, scale, align_corners))
+        matrix = ctx.value(weights.float())
+        y = on_last_axis(ctx, y, axis, lambda v, m=matrix: ctx.add(Linear(v, m, None)))
+    return y
+
+
+@imports("aten.upsample_bicubic2d.default")
+def bicubic_core(
+    ctx: ImportContext, x: Operand, output_size: Sequence[int], align_corners: bool,
+    *scales: float | None,
+) -> Value:  # fmt: skip
+    return bicubic(ctx, x, output_size, align_corners, given(scales))
+
+
+def cubic_matrix(size: int, out: int, scale: float | None, align_corners: bool) -> Array:
+    """(out, size): row o weighs the elements around the place of o, those outside as the last ones.
+
+    Source: ATen/native/UpSample.h, get_cubic_upsample_coefficients, with A = -0.75.
+    """
+    a, o = -0.75, np.arange(out, dtype=F)
+    if align_corners:
+        place = o * F((size - 1) / (out - 1) if out > 1 else 0)
+    else:
+        place = (o + F(0.5)) * step_of(size, out, scale) - F(0.5)
+    low = np.minimum(np.floor(place).astype(np.int64), size - 1)
+    t = np.clip((place - low).astype(np.float64), 0, 1)
+    matrix = np.zeros((out, size))
+    for tap in range(-1, 3):
+        d = np.abs(tap - t)
+        near = ((a + 2) * d - (a + 3)) * d * d + 1
+        far = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
+        column = np.clip(low + tap, 0, size - 1)
+        np.add.at(matrix, (np.arange(out), column), np.where(d <= 1, near, far))
+    return matrix
+
+
 def given(scales: Sequence[float | None]) -> Scales:
     """The scales, or None where torch was given a size instead."""
     known = [s for s in scales if s is not None]
@@ -93,17 +141,31 @@ def targets(x: Value, output_size: Sizes, scales: Scales) -> list[int]:
 
 
 def gathers(
-    ctx: ImportContext, x: Value, output_size: Sizes, scales: Scales, shift: float
+    ctx: ImportContext, x: Value, output_size: Sizes, scales: Scales, *, is_exact: bool
 ) -> Value:
-    """y[o] = x[min(floor((o + shift) * step), size - 1)] on each spatial axis, as gathers."""
+    """y[o] = x[source(o)] on each spatial axis, as gathers."""
     y = x
-    for k, out in enumerate(targets(x, output_size, scales)):
+    sizes = targets(x, output_size, scales)
+    for k, out in enumerate(sizes):
         size = x.type.shape[2 + k]
-        if out != size:
-            step = step_of(size, out, None if scales is None else scales[k])
-            at = np.floor((np.arange(out, dtype=F) + F(shift)) * step).astype(np.int64)
-            y = ctx.add(Gather(y, Data(np.minimum(at, size - 1)), 2 + k))
+        scale = None if scales is None else scales[k]
+        index = sources(size, out, scale, is_exact, is_plane=len(sizes) == 2)
+        if not np.array_equal(index, np.arange(size)):
+            y = ctx.add(Gather(y, Data(index), 2 + k))
     return y
+
+
+def sources(size: int, out: int, scale: float | None, is_exact: bool, is_plane: bool) -> Array:
+    """Which element of x each of y copies: floor(o * step), or floor((o + 0.5) * step) if exact.
+
+    In two axes (`is_plane`) and not exact, sizes that are equal or double ignore the scale.
+    Source: ATen/native/UpSample.h, nearest_idx and nearest_exact_idx; one axis by experiment.
+    """
+    o = np.arange(out, dtype=F)
+    if is_plane and not is_exact and out in (size, 2 * size):
+        return np.arange(out) // (out // size)
+    place = (o + F(0.5) if is_exact else o) * step_of(size, out, scale)
+    return np.minimum(np.floor(place).astype(np.int64), size - 1)
 
 
 def step_of(size: int, out: int, scale: float | None) -> np.float32:

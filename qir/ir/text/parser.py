@@ -72,7 +72,9 @@ class Reader(Literals):
             names.append(self.new_name(scope))
         self.expect("=")
         if self.kind != "word" or self.word not in OPS:
-            self.fail(f"found op {self.word!r}", "a known op is needed (docs/ops.md lists them)")
+            self.fail(
+                f"found op {self.word!r}", "a known op is needed (docs/reference/ops.md lists them)"
+            )
         start, cls = self.at, OPS[self.advance()]
         fields = self.operands(cls, scope) | self.attributes(cls)
         self.expect(":")

@@ -1,4 +1,4 @@
-"""The text form of a graph; parse(text(g), blobs(g)) == g is a law (docs/text.md)."""
+"""The text form of a graph; parse(text(g), blobs(g)) == g is a law (docs/reference/text.md)."""
 
 from __future__ import annotations
 

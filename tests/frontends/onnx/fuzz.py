@@ -1,8 +1,10 @@
 """Damages model files in many ways: every import must give a graph or a FrontendError.
 
-    python -m tests.frontends.onnx.fuzz --count 10000            # the zoo ($QIR_ZOO), two processes
+    python -m tests.frontends.onnx.fuzz                # 20,000 damaged files of the zoo, and bombs
+    python -m tests.frontends.onnx.fuzz --count 200 --bombs 0 --seed 7
 
-Prints each failure with its seed, and the greatest memory; exits with 1 when there was any.
+Each import has 60 s and 2 GiB, in a child process. Prints each failure with its seed or name;
+exits with 1 when there was any.
 """
 
 from __future__ import annotations
@@ -10,12 +12,12 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import resource
-import signal
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,11 +26,10 @@ import onnx
 
 from qir.frontends.onnx import import_onnx
 from qir.ir.errors import FrontendError
-from qir.ir.verify import verify
+from tests.frontends.onnx.bombs import bombs
+from tests.frontends.onnx.isolated import Outcome, imported, outcomes
 
-LIMIT_S = 20  # one import of a damaged model
-LIMIT_BYTES = 2 << 30  # the whole process, torch and the file included
-CHUNK = 100  # seeds for one task of a process
+CHUNK = 200  # seeds for one child process
 INTEGERS = (
     0,
     1,
@@ -228,37 +229,21 @@ def outcome(seed: int, paths: Sequence[Path]) -> str:
         damaged = mutated(seed, paths)
     except ValueError:
         return "no file"  # protobuf itself will not write it
-    try:
-        verify(import_onnx(damaged))
-        return "graph"
-    except FrontendError:
-        return "refused"
-    except (Exception, TooLong) as e:
-        return f"{type(e).__name__}: {e}"
+    return imported(damaged)
 
 
-def check(seeds: Sequence[int], paths: Sequence[Path]) -> tuple[Counter[str], list[str], int]:
-    """Outcomes, failures, and the greatest memory in bytes, of some seeds in this process."""
-    counts: Counter[str] = Counter()
-    failures = []
-    for seed in seeds:
-        signal.signal(signal.SIGALRM, _too_long)
-        signal.alarm(LIMIT_S)
-        found = outcome(seed, paths)
-        signal.alarm(0)
-        known = found in ("graph", "refused", "no file")
-        counts[found if known else "failed"] += 1
-        if not known:
-            failures.append(f"seed {seed}: {found}")
-    return counts, failures, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def check(seeds: Sequence[int], paths: Sequence[Path]) -> list[Outcome]:
+    """The outcomes of some seeds, whose index is the seed."""
+    results = outcomes(len(seeds), lambda k: outcome(seeds[k], paths), CHUNK)
+    return [replace(r, index=seeds[r.index]) for r in results]
 
 
-class TooLong(BaseException):
-    """An import is still at work after LIMIT_S; nothing in it may catch this."""
-
-
-def _too_long(*_: object) -> None:
-    raise TooLong(f"over {LIMIT_S} s")
+def explode(name: str) -> Outcome:
+    """The outcome of one bomb, in a child of its own."""
+    make = dict(bombs())[name]
+    with tempfile.TemporaryDirectory() as folder:
+        model = make(Path(folder))
+        return next(outcomes(1, lambda _: imported(model), 1))
 
 
 def zoo_files(folder: Path, largest_bytes: int = 6 << 20) -> list[Path]:
@@ -277,8 +262,9 @@ def imports(path: Path) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--count", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
+    parser.add_argument("--bombs", type=int, default=10_000, help="how many of them, at most")
     parser.add_argument("--jobs", type=int, default=2)
     beside = Path(__file__).resolve().parents[4] / "shared" / "zoo"
     parser.add_argument("--zoo", type=Path, default=Path(os.environ.get("QIR_ZOO", beside)))
@@ -286,17 +272,28 @@ def main() -> int:
     paths = zoo_files(given.zoo)
     seeds = range(given.seed, given.seed + given.count)
     chunks = [seeds[i : i + CHUNK] for i in range(0, given.count, CHUNK)]
-    total: Counter[str] = Counter()
-    failures: list[str] = []
-    most = 0
+    names = [name for name, _ in bombs()][: given.bombs]
     with ProcessPoolExecutor(given.jobs) as pool:
-        for counts, failed, memory in pool.map(check, chunks, [paths] * len(chunks)):
-            total += counts
-            failures += failed
-            most = max(most, memory)
-    print(f"{given.count} mutations of {len(paths)} files: {dict(total)}; most {most >> 20} MiB")
+        damaged = [r for part in pool.map(check, chunks, [paths] * len(chunks)) for r in part]
+        exploded = list(pool.map(explode, names))
+    labels = [f"seed {r.index}" for r in damaged] + names
+    for what, results in ((f"mutations of {len(paths)} files", damaged), ("bombs", exploded)):
+        if results:
+            print(summary(what, results))
+    failures = [
+        f"{label}: {r.text}"
+        for label, r in zip(labels, [*damaged, *exploded], strict=True)
+        if r.failed
+    ]
     print("\n".join(failures))
-    return 1 if failures or most > LIMIT_BYTES else 0
+    return 1 if failures else 0
+
+
+def summary(what: str, results: Sequence[Outcome]) -> str:
+    counts = Counter("failed" if r.failed else r.text for r in results)
+    slowest = max(r.seconds for r in results)
+    most = max(r.bytes for r in results) >> 20
+    return f"{len(results)} {what}: {dict(counts)}; slowest {slowest:.1f} s, most {most} MiB"
 
 
 if __name__ == "__main__":

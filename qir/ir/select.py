@@ -1,0 +1,61 @@
+"""Elements of two values by a constant condition: concat and gather, which only move data.
+
+a * mask + b * (1 - mask) is no select: an infinity under the mask becomes NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+
+import numpy as np
+
+from qir.ir.data import Data
+from qir.ir.op import Op, Value
+from qir.ir.ops import Concat, Expand, Gather, Reshape
+from qir.ir.types import Array
+
+Add = Callable[[Op], Value]  # adds an op to the graph under construction
+
+# What stands for -inf in an additive mask before a softmax: exp(MASKED - max) is 0 in float32 for
+# scores up to 1e8 in magnitude.
+MASKED = -1e9
+
+
+def select(add: Add, condition: Array, a: Value, b: Value) -> Value:
+    """y = a where `condition`, else b; for every a and b, infinite and NaN ones too.
+
+    Leading axes along which the condition does not vary are kept apart, so that samples do not mix.
+    Shapes: all three broadcast.
+    """
+    shape = np.broadcast_shapes(condition.shape, a.type.shape, b.type.shape)
+    if condition.all() or not condition.any():
+        return _expanded(add, a if condition.all() else b, shape)
+    padded = condition.reshape((1,) * (len(shape) - condition.ndim) + condition.shape)
+    lead = next(k for k, size in enumerate(padded.shape) if size > 1)
+    rest = shape[lead:]
+    chosen = np.broadcast_to(padded[(0,) * lead], rest)
+    left, right = (_rows(add, v, shape, lead) for v in (a, b))
+    places = np.arange(prod(rest)).reshape(rest)
+    index = np.where(
+        chosen,
+        places if left.type.shape[-1] > 1 else 0,
+        left.type.shape[-1] + (places if right.type.shape[-1] > 1 else 0),
+    )
+    return add(Gather(add(Concat((left, right), lead)), Data(index), lead))
+
+
+def _rows(add: Add, x: Value, shape: tuple[int, ...], lead: int) -> Value:
+    """x as (*shape[:lead], elements); one number as one element of each row."""
+    if x.type.size == 1:
+        return _expanded(add, _reshaped(add, x, (1,) * (lead + 1)), (*shape[:lead], 1))
+    wide = _expanded(add, x, shape)
+    return _reshaped(add, wide, (*shape[:lead], prod(shape[lead:])))
+
+
+def _expanded(add: Add, x: Value, shape: tuple[int, ...]) -> Value:
+    return x if x.type.shape == shape else add(Expand(x, shape))
+
+
+def _reshaped(add: Add, x: Value, shape: tuple[int, ...]) -> Value:
+    return x if x.type.shape == shape else add(Reshape(x, shape))
