@@ -30,8 +30,8 @@ class Move(Selection):
             )
         return x.with_shape(shape)
 
-    def bound(self, x: Bounds) -> Bounds:
-        return x.forgotten
+    def bound(self, x: Any) -> Bounds:
+        return Bounds.of(*x.whole)
 
 
 @op("reshape")
@@ -119,8 +119,9 @@ class Concat(Move):
     def evaluate(self, xs: tuple[Array, ...]) -> Array:
         return np.concatenate(xs, axis=self.axis)
 
-    def bound(self, xs: tuple[Bounds, ...]) -> Bounds:
-        return reduce(Bounds.join, xs)
+    def bound(self, xs: Any) -> Bounds:
+        bounds: tuple[Bounds, ...] = xs
+        return reduce(Bounds.join, bounds)
 
 
 class PadMode(Enum):
