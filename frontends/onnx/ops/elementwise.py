@@ -7,8 +7,10 @@ from collections.abc import Callable
 
 from qir.frontends.onnx.context import ImportContext
 from qir.ir import ops
+from qir.ir.fixed import Rounding
 from qir.ir.op import Op, Value
 from qir.ir.ops.unary import SELU
+from qir.ir.types import Quant
 
 Converter = Callable[[ImportContext], Value]
 Binary = Callable[[Value, Value], Op]
@@ -49,7 +51,13 @@ def mean(ctx: ImportContext) -> Value:
 
 
 def clip(ctx: ImportContext) -> Value:
-    """Clip: bounds as attributes before opset 11, then as inputs; ones computed at run time too."""
+    """Clip: bounds as attributes before opset 11, then as inputs; ones computed at run time too.
+
+    On stored integers the bounds are stored ones.
+    """
+    x = ctx.operand(0)
+    if isinstance(x, Value) and isinstance(x.type.elem, Quant):
+        return stored_clip(ctx, x, *(_bound(ctx, i, d) for i, d in ((1, -math.inf), (2, math.inf))))
     x = ctx.real(0)
     if ctx.opset < 11:
         low, high = ctx.number("min", -math.inf), ctx.number("max", math.inf)
@@ -59,6 +67,28 @@ def clip(ctx: ImportContext) -> Value:
             x = ctx.emit(make(x, ctx.real(index)))
     low, high = (_bound(ctx, i, d) for i, d in ((1, -math.inf), (2, math.inf)))
     return ctx.result(ops.Clip(x, low, high))
+
+
+def stored_clip(ctx: ImportContext, x: Value, low: float, high: float) -> Value:
+    """Stored integers within bounds on the stored integers: between dequantize and quantize."""
+    quant = x.type.quant
+    if not quant.is_per_tensor:
+        ctx.refuse(f"integers quantized along axis {quant.axis}", "one scale is needed")
+    scale, zero = float(quant.scale.array), int(quant.zero_point.array)
+    low, high = max(low, quant.storage.min), min(high, quant.storage.max)
+    if low > high:
+        ctx.refuse(f"bounds {low:g} and {high:g}", "a lower one below an upper one is needed")
+    real = ctx.emit(ops.Dequantize(x))
+    clipped = ctx.emit(ops.Clip(real, (low - zero) * scale, (high - zero) * scale))
+    return ctx.result(ops.Quantize(clipped, quant, Rounding.HALF_EVEN))
+
+
+def relu(ctx: ImportContext) -> Value:
+    """Relu: max(x, 0); on stored integers at a stored 0."""
+    x = ctx.operand(0)
+    if isinstance(x, Value) and isinstance(x.type.elem, Quant):
+        return stored_clip(ctx, x, 0, math.inf)
+    return ctx.result(ops.Relu(ctx.real(0)))
 
 
 def _bound(ctx: ImportContext, index: int, default: float) -> float:

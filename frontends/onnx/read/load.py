@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from qir.frontends.onnx.read.budget import Budget
-from qir.frontends.onnx.read.files import external_bytes, read_regular
+from qir.frontends.onnx.read.files import ExternalData, read_regular
 from qir.frontends.onnx.read.fold import MAX_RANK
 from qir.frontends.onnx.read.formats import check_format
 from qir.frontends.onnx.read.wire import check_messages
@@ -40,6 +40,7 @@ class Model:
     folder: Path | None
     opsets: dict[str, int]
     budget: Budget
+    external: ExternalData = field(default_factory=ExternalData)
 
     def array(self, tensor: Any) -> Array:
         """The elements of a TensorProto.
@@ -90,8 +91,8 @@ class Model:
                 f"{where}: data in file {entries.get('location')!r}, data in the model is needed",
                 "give the path of the model instead of its bytes",
             )
-        data = external_bytes(self.folder, entries, size, where)
-        self.budget.extend(size)
+        data = self.external.read(self.folder, entries, size, where)
+        self.budget.extend(size if self.external.is_new else 0)
         inline = TensorProto()
         inline.CopyFrom(tensor)
         del inline.external_data[:]
