@@ -36,7 +36,7 @@ class CaseData:
     """What `// sample:` and `// reference:` lines of a case say.
 
     sample:    "COUNT of seed SEED", normal, in steps of 1/8; for options `sample`, `ranges`
-               (min-max) and `reach`
+               (min-max) and `halves`
     reference: "before", the graph before all passes, for options `reference`; or nothing
     """
 
@@ -88,8 +88,8 @@ class CaseData:
                 options["sample"] = sample
             if "ranges" in known:
                 options["ranges"] = calibrate(before, sample, "min-max")
-            if "reach" in known and not getattr(one, "reach", None):
-                options["reach"] = channel_reach(before, sample)
+            if "halves" in known and not getattr(one, "reach", None):
+                options["halves"] = channel_reach(before, sample)
         if options and "executor" in known:
             options["executor"] = ThreadPoolExecutor(1)
         return replace(one, **options) if options else one

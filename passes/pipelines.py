@@ -82,6 +82,7 @@ CANONICALIZE = Pipeline(
         MergeEqualOps(),
         RemoveDeadCode(),
     ),
+    rounds=8,  # two do for most models: the second finds nothing to do
 )
 
 TO_INTEGER = Pipeline("to-integer", "integer", (ToInteger(),))
@@ -92,7 +93,7 @@ def transform(graph: Graph | None = None, sample: tuple[Array, ...] = ()) -> Pip
     that look at data do so on `sample`, one array for each input, any number of samples.
     """
     reach = channel_reach(graph, sample) if graph is not None and sample else {}
-    return Pipeline("transform", "transformed", (EqualizeChannels(reach),))
+    return Pipeline("transform", "transformed", (EqualizeChannels(halves=reach),))
 
 
 def quantize(

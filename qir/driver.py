@@ -21,19 +21,19 @@ from qir.net import REPORT, Net, compiled, translated
 from qir.passes import pipelines
 from qir.passes.bits.choice import Bits, bits_text
 from qir.passes.calibrate.observers import Observer
-from qir.passes.infra.manager import Manager, Pass
+from qir.passes.infra.manager import Manager, Pass, divisors
 from qir.passes.infra.tasks import Tell, quiet
 from qir.passes.quantize.placement import plan_quantization
 from qir.passes.rounding import Rounding
 from qir.passes.sensitivity.sqnr import measure_sqnr
-from qir.passes.transform.channel_ranges import first_samples
+from qir.passes.transform.channel_ranges import first_samples, held_back
 from qir.quantizing import BitsAsked, Quantizing
 from qir.report.build import survey
 from qir.report.chosen_bits import ChosenBits
 from qir.runtime import Session
 
 BITS = "bits.toml"  # in an artifact: the choice of bits, where there was one
-SQNR_SAMPLES = 16  # calibration samples on which every value is held against the float graph
+SQNR_SAMPLES = 16  # calibration samples on which every value is compared with the float graph
 
 
 def compile(
@@ -104,12 +104,14 @@ def compile(
         graph = stages["canonical"] = manager.run(graph, pipelines.CANONICALIZE)
     chosen: ChosenBits | None = None
     sample: tuple[Any, ...] = ()
+    judging: tuple[Any, ...] = ()
     if graph.stage == "canonical":
         graph = manager.run(graph, passes)
     if graph.stage in ("canonical", "transformed"):
         plan_quantization(graph)  # an op without integers is refused now, not after the work
         if batches:
             sample, batches = first_samples(graph, batches)
+            sample, judging = held_back(graph, sample, SQNR_SAMPLES)
     if graph.stage == "canonical":
         kinder = manager.run(graph, pipelines.transform(graph, sample))
         graph = stages["transformed"] = kinder
@@ -118,7 +120,7 @@ def compile(
         stages["simulated"] = graph
     if graph.stage == "simulated":
         graph = stages["integer"] = manager.run(graph, pipelines.TO_INTEGER)
-    return _built(name or _name_of(model, graph), machine, stages, sample, chosen, manager, tell)
+    return _built(name or _name_of(model, graph), machine, stages, judging, chosen, manager, tell)
 
 
 def _built(
@@ -136,9 +138,10 @@ def _built(
     built = artifact.build(graph, machine, name)
     tell("kernels", 1, 1)
     noise: dict[str, float] = {}
-    if sample and "transformed" in stages:
-        found = measure_sqnr(stages["transformed"], graph, [sample], SQNR_SAMPLES)
-        noise = {s.op.names[0]: s.decibels for s in found}
+    if sample:  # against the user's model: no pass can hide what it changed
+        model = stages["canonical"] if "canonical" in stages else stages["transformed"]
+        ratios = measure_sqnr(model, graph, [sample], divided=divisors(manager.records))
+        noise = {s.op.names[0]: s.decibels for s in ratios}
     report = replace(survey(built, graph, manager.records, built.claims, noise), chosen=chosen)
     if chosen is not None:
         bits_of = {layer.layer: Bits.parse(layer.bits) for layer in chosen.layers}

@@ -46,7 +46,7 @@ HOMES = {
         "qir.frontends.torch",
         "qir.ir.torch_executor",
         "qir.passes.calibrate*",
-        "qir.passes.quantize.correct_bias",  # runs the float graph beside the simulated one
+        "qir.passes.quantize.correction_walk",  # runs the float graph beside the simulated one
         "qir.passes.sensitivity.sqnr",  # the same beside the integer one
         "qir.passes.infra.tasks",  # one thread for each task
         # passes that train or differentiate:

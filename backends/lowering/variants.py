@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import chain
 
 from qir.backends.c.dispatch import symbol
-from qir.backends.lowering.context import Unit
+from qir.backends.kernels.kernel import Code
 from qir.backends.lowering.lower import lower
 from qir.backends.lowering.program import Program
 from qir.backends.lowering.weights import Weights
@@ -55,7 +55,7 @@ def compiled(programs: Sequence[Program], target: Target) -> Compiled:
     return replace(parts[0], objects=objects, checked=checked)
 
 
-def _codes(program: Program, target: Target) -> Mapping[str, Unit]:
+def _codes(program: Program, target: Target) -> Mapping[str, Code]:
     """The code of each kernel by the linker's name; in C they are static, so short names do."""
     is_c = target.generator == "c"
     return {s if is_c else symbol(program, s): code for s, code in program.codes.items()}

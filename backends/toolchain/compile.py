@@ -13,7 +13,7 @@ from qir.ir.errors import LowerError, listed
 from qir.ir.target import Target
 
 if TYPE_CHECKING:
-    from qir.backends.lowering.context import Unit
+    from qir.backends.kernels.kernel import Code
 
 ENOUGH = 24
 """Kernels from which a second process is worth it."""
@@ -45,7 +45,7 @@ def machine(target: Target) -> dict[str, object]:
     return described | dict(target.options)
 
 
-def compile_kernels(codes: Mapping[str, Unit], target: Target) -> Compiled:
+def compile_kernels(codes: Mapping[str, Code], target: Target) -> Compiled:
     """Objects that define every symbol. The same codes give the same bytes, on any number of cores.
 
     Errors: LowerError that names the kernels that cannot be built, or that hold floats.
@@ -58,7 +58,7 @@ def compile_kernels(codes: Mapping[str, Unit], target: Target) -> Compiled:
     return _joined(service.answers([_question(described, share) for share in shares]))
 
 
-def _question(described: Mapping[str, object], share: Mapping[str, Unit]) -> bytes:
+def _question(described: Mapping[str, object], share: Mapping[str, Code]) -> bytes:
     try:
         return pickle.dumps((described, share))
     except Exception as e:
@@ -67,7 +67,7 @@ def _question(described: Mapping[str, object], share: Mapping[str, Unit]) -> byt
         raise LowerError(listed(head, faults)) from e
 
 
-def _unpicklable(share: Mapping[str, Unit]) -> Iterator[str]:
+def _unpicklable(share: Mapping[str, Code]) -> Iterator[str]:
     for symbol, code in share.items():
         try:
             pickle.dumps(code)

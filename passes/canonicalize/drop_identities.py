@@ -1,4 +1,4 @@
-"""Ops that change nothing go; ops that hardly do anything become what they do."""
+"""Remove identity ops, and simplify near-identities."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class DropIdentities(RewritePass):
     4. quantize(dequantize(x)) to x's own type, rounding to nearest
     5. a transpose that moves only axes of size 1, a reduction over such axes -> reshape
     6. a pooling with a 1x1 window -> x, or the slice of x that its stride takes
-    Keeps: every bit (-0 may become 0).
+    Keeps: every bit, but for the sign of a zero: -0 + 0 is 0, and the -0 of x is what remains.
     """
 
     name: ClassVar[str] = "drop-identities"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import copysign
 from typing import ClassVar
 
 import numpy as np
@@ -11,7 +12,7 @@ from qir.ir.op import Op, Value
 from qir.ir.ops import AvgPool, Conv, Dequantize, MaxPool, Pad, PadMode
 from qir.ir.ops.window import Sides
 from qir.passes.canonicalize.real_range import real_range
-from qir.passes.infra.manager import KEEPS_BITS, Claim, Miss, register
+from qir.passes.infra.manager import Claim, Miss, keeps_reals, register
 from qir.passes.infra.rewriter import RewritePass, Site
 
 
@@ -25,11 +26,12 @@ class FoldPad(RewritePass):
     3. max_pool: the pad holds -inf (or the least float), or what it holds x never falls below.
     4. pad(pad(x)) -> pad(x), both with one value, or both with the edge.
     Height and width alone are folded; elements `between` stay in a pad of their own.
-    Keeps: every bit.
+    Keeps: reals within 1e-5 (a float convolution that pads adds in another order; stored integers
+    and pools keep every bit).
     """
 
     name: ClassVar[str] = "fold-pad"
-    claim: ClassVar[Claim] = KEEPS_BITS
+    claim: ClassVar[Claim] = keeps_reals(1e-5)
     roots: ClassVar[tuple[type[Op], ...]] = (Conv, AvgPool, MaxPool, Pad)
 
     def rewrite(self, op: Op, at: Site) -> Value | Miss:
@@ -109,7 +111,9 @@ def one_pad(op: Pad, at: Site) -> Value | Miss:
     source = at.producer(op.x)
     if not isinstance(source, Pad):
         return Miss("x does not come from a pad")
-    same = op.mode is source.mode and (op.mode is PadMode.EDGE or op.value == source.value)
+    values = op.value, source.value
+    equal = values[0] == values[1] and copysign(1, values[0]) == copysign(1, values[1])
+    same = op.mode is source.mode and (op.mode is PadMode.EDGE or equal)
     if not same or op.mode is PadMode.REFLECT:
         return Miss("the two pads hold different elements", source.result.name)
     if any(op.between) and any((*source.before, *source.after, *source.between)):

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from qir.ir.op import Op, Value
 from qir.ir.ops import Constant, Conv, ConvTranspose, Dequantize, Pad, PadMode, Slice
+from qir.passes.canonicalize.layout.permutations import reordered_constant
 from qir.passes.infra.manager import Claim, Miss, keeps_reals, register
 from qir.passes.infra.rewriter import RewritePass, Site
 
@@ -32,7 +35,13 @@ class LowerConvTranspose(RewritePass):
         weights = at.producer(wrapped.x) if isinstance(wrapped, Dequantize) else wrapped
         if not isinstance(weights, Constant):
             return Miss("w is not a constant")
-        turned = at.emit(Constant.of(weights.value.array[:, ::-1, ::-1], weights.elem))
+        flipped: Constant | None = weights
+        for axis in (1, 2):
+            order = np.arange(op.w.type.shape[axis])[::-1]
+            flipped = flipped and reordered_constant(flipped, axis, order)
+        if flipped is None:
+            return Miss("blocks of taps that share a scale would be torn apart", op.w.name)
+        turned = at.emit(flipped)
         if isinstance(wrapped, Dequantize):
             turned = at.emit(Dequantize(turned))
         x = op.x

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Op, Value, op_fields
@@ -14,7 +15,7 @@ from qir.passes.infra.manager import KEEPS_BITS, Claim, Pass, Record, register
 @register
 @dataclass(frozen=True)
 class MergeEqualOps(Pass):
-    """a = f(x); b = f(x); g(a, b)  ->  a = f(x); g(a, a), constants alike
+    """a = f(x); b = f(x); g(a, b)  ->  a = f(x); g(a, a), constants alike; equal bit for bit
 
     Keeps: every bit.
     """
@@ -43,6 +44,34 @@ class MergeEqualOps(Pass):
         return builder.finish([now.get(v.name, v) for v in graph.outputs], graph.output_names)
 
 
+def computes_the_same(a: Graph, b: Graph) -> bool:
+    """Whether two graphs are equal but for names, places and the order of ops."""
+    if [v.type for v in a.inputs] != [v.type for v in b.inputs]:
+        return False
+    numbers: dict[Hashable, int] = {}
+    return numbered(a, numbers) == numbered(b, numbers)
+
+
+def numbered(graph: Graph, numbers: dict[Hashable, int]) -> list[Value]:
+    """The outputs, named by a number for each computation: one for all ops of one meaning."""
+    known = {v.name: Value(str(i), v.type) for i, v in enumerate(graph.inputs)}
+    for op in graph.ops:
+        number = numbers.setdefault(meaning(op.rebind(lambda v: known[v.name])), len(numbers))
+        known.update((v.name, Value(f"{number}.{i}", v.type)) for i, v in enumerate(op.results))
+    return [known[v.name] for v in graph.outputs]
+
+
 def meaning(op: Op) -> Hashable:
-    """All that says what an op computes: its class, operands and attributes."""
-    return (type(op), *(getattr(op, f.name) for f in op_fields(type(op))))
+    """All that says what an op computes: its class, operands and attributes, floats by their bits
+    (0.0 == -0.0, and a NaN is not equal to itself).
+    """
+    return (type(op), *(bits(getattr(op, f.name)) for f in op_fields(type(op))))
+
+
+def bits(attribute: Any) -> Hashable:
+    if isinstance(attribute, float):
+        return struct.pack("<d", attribute)
+    if isinstance(attribute, tuple):
+        return tuple(map(bits, attribute))
+    held: Hashable = attribute
+    return held

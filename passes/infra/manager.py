@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import ClassVar, TypeVar
@@ -58,7 +58,9 @@ class Miss:
 
 @dataclass
 class Record:
-    """What one run of one pass did."""
+    """What one run of one pass did. `divided`: by what the channels of each value were, (C,), where
+    it stands for another real now.
+    """
 
     name: str
     claim: Claim
@@ -68,6 +70,16 @@ class Record:
     rewrites: int = 0
     error: float | None = None  # measured against the claim, when checked
     misses: list[Miss] = field(default_factory=list)
+    divided: dict[str, Array] = field(default_factory=dict)
+
+
+def divisors(records: Iterable[Record]) -> Mapping[str, Array]:
+    """By what the channels of each value were divided in all, (C,)."""
+    total: dict[str, Array] = {}
+    for record in records:
+        for name, scales in record.divided.items():
+            total[name] = total[name] * scales if name in total else scales
+    return total
 
 
 @dataclass(frozen=True)
@@ -141,11 +153,15 @@ def parsed(source: str) -> tuple[Pass, ...]:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Passes in order, under a name; `stage` is what the graph is when they are done."""
+    """Passes in order, under a name; `stage` is what the graph is when they are done.
+
+    rounds: how often all of them run at most, until a round changes nothing.
+    """
 
     name: str
     stage: str
     passes: tuple[Pass, ...]
+    rounds: int = 1
 
 
 @dataclass
@@ -167,14 +183,25 @@ class Manager:
         Errors: PassError when a pass breaks a rule of the language or its claim; it names the
                 passes run so far.
         """
-        todo = passes.passes if isinstance(passes, Pipeline) else tuple(passes)
-        for i, one in enumerate(todo):
+        if not isinstance(passes, Pipeline):
+            return self._round(graph, tuple(passes))
+        after = self._round(graph, passes.passes)
+        for _ in range(1, passes.rounds):
+            graph, kept = after, len(self.records)
+            after = self._round(graph, passes.passes)
+            # of passes that had nothing left to do the first record says all
+            self.records[kept:] = [r for r in self.records[kept:] if r.rewrites]
+            if after is graph:
+                break
+        after = after.at_stage(passes.stage)
+        verify(after)
+        return after
+
+    def _round(self, graph: Graph, passes: Sequence[Pass]) -> Graph:
+        for i, one in enumerate(passes):
             if self.watch is not None:
-                self.watch(one.name, i, len(todo))
+                self.watch(one.name, i, len(passes))
             graph = self._run_one(graph, one)
-        if isinstance(passes, Pipeline):
-            graph = graph.at_stage(passes.stage)
-            verify(graph)
         return graph
 
     def _run_one(self, graph: Graph, one: Pass) -> Graph:
@@ -190,6 +217,12 @@ class Manager:
             verify(after)
         except VerifyError as e:
             raise PassError(f"pass {one.name}: {e.text}", hint=self._history()) from e
+        if self.check and not record.rewrites and after.canonical() != graph.canonical():
+            raise PassError(
+                f"pass {one.name}: changes the graph with 0 rewrites on record, each is to be"
+                " counted",
+                hint=self._history(),
+            )
         if self.check and one.claim.within is not None:
             self._hold(graph, after, one, record)
         return after

@@ -9,17 +9,16 @@ from qir.ir.errors import VerifyError
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Op, Value
 from qir.ir.ops import (
+    BatchNorm,
     Concat,
-    Dequantize,
     Expand,
     Gather,
+    LayerNorm,
     Linear,
+    Lookup,
     MatMul,
     Pad,
-    Quantize,
-    ReduceMax,
-    ReduceMean,
-    ReduceSum,
+    PRelu,
     Requantize,
     Reshape,
     Slice,
@@ -27,6 +26,8 @@ from qir.ir.ops import (
     SoftmaxFixed,
     Transpose,
 )  # fmt: skip
+from qir.ir.ops.kinds import Elementwise
+from qir.ir.ops.reduce import Reduce
 from qir.ir.types import Quant
 from qir.passes.infra.manager import Miss
 
@@ -41,6 +42,9 @@ def rebatch(graph: Graph, factor: int) -> Graph | Miss:
     if len(sizes) != 1 or sizes == {0}:
         return Miss(f"inputs start with sizes {sorted(sizes)}, one batch size is needed")
     batch = sizes.pop()
+    for v in graph.inputs:
+        if why := _own_scales(v):
+            return Miss(why, v.name)
     builder = Builder(graph.name, graph.stage)
     now: dict[str, Value] = {}
     batched: set[str] = set()
@@ -51,7 +55,7 @@ def rebatch(graph: Graph, factor: int) -> Graph | Miss:
     for op in graph.ops:
         fixed = replace(op.rebind(lambda v: now[v.name]), names=op.names)
         if any(v.name in batched for v in op.operands):
-            if why := _mixes(op, batch) or _constants_reach(op, batched):
+            if why := _mixes(op, batch) or _operands_mix(op, batched):
                 return Miss(why, op.names[0])
             fixed = _resized(fixed, batch * factor)
             batched.update(op.names)
@@ -70,16 +74,35 @@ def rebatch(graph: Graph, factor: int) -> Graph | Miss:
     return builder.finish([now[v.name] for v in graph.outputs], graph.output_names)
 
 
-def _constants_reach(op: Op, batched: set[str]) -> str | None:
-    """Why a constant operand prevents it: it has an element for each sample."""
-    if isinstance(op, (Linear, MatMul)) or op.mnemonic == "conv":
-        return None if op.operands[0].name in batched else "the first operand is a constant"
-    rank = op.results[0].type.rank
+def _operands_mix(op: Op, batched: set[str]) -> str | None:
+    """Why the operands beside the samples prevent it: a constant that has an element for each of
+    them, or a value of the samples that broadcasts, or that all of them read.
+    """
+    if isinstance(op, Reshape | Transpose | Slice | Pad | Gather | Reduce):
+        return None
+    rank, x = op.results[0].type.rank, op.operands[0]
+    if isinstance(op, Concat) and any(v.name not in batched for v in op.xs):
+        return "a constant is repeated for each sample"
+    if not isinstance(op, Elementwise | Requantize | Concat | MatMul):  # one x, and parameters
+        if x.name not in batched:
+            return "the first operand is a constant"
+        if any(v.name in batched for v in op.operands[1:]):
+            return f"{op.mnemonic} has parameters that depend on the samples"
     for v in op.operands:
-        if v.name not in batched and v.type.rank == rank and v.type.shape[0] != 1:
-            return f"constant {v} has an element for each sample"
-        if isinstance(op, Concat) and v.name not in batched:
-            return f"constant {v} is repeated for each sample"
+        if v.name in batched and v.type.rank != rank:
+            return f"{v} of rank {v.type.rank} meets others of rank {rank}: its samples broadcast"
+    if isinstance(op, Elementwise | Requantize):
+        for v in op.operands:
+            if v.name not in batched and v.type.rank == rank and v.type.shape[0] != 1:
+                return f"constant {v} has an element for each sample"
+    return None
+
+
+def _own_scales(value: Value) -> str | None:
+    """Why the quantization of a value is one for this batch size alone."""
+    elem = value.type.elem
+    if isinstance(elem, Quant) and (elem.axis == 0 or elem.block is not None):
+        return f"{value} has scales for each sample"
     return None
 
 
@@ -89,10 +112,8 @@ def _mixes(op: Op, batch: int) -> str | None:
     for v in op.results:
         if v.type.rank == 0 or v.type.shape[0] != batch:
             return f"result {v.type} does not start with the batch size {batch}"
-    if isinstance(op, (Quantize, Dequantize, Requantize)):
-        elem = op.results[0].type.elem
-        if isinstance(elem, Quant) and elem.axis == 0:
-            return "one scale for each sample"
+        if why := _own_scales(v):
+            return why
     return None
 
 
@@ -126,25 +147,30 @@ def _(op: Concat | Gather, batch: int) -> str | None:
     return None if op.axis > 0 else f"{op.mnemonic} works along the batch axis"
 
 
-@_mixes.register(ReduceMax)
-@_mixes.register(ReduceMean)
-@_mixes.register(ReduceSum)
-def _(op: ReduceMax | ReduceMean | ReduceSum, batch: int) -> str | None:
+@_mixes.register
+def _(op: Reduce, batch: int) -> str | None:
     return None if 0 not in op.axes else f"{op.mnemonic} goes over the batch axis"
 
 
 @_mixes.register(Softmax)
 @_mixes.register(SoftmaxFixed)
+@_mixes.register(LayerNorm)
+@_mixes.register(BatchNorm)
+@_mixes.register(PRelu)
+@_mixes.register(Lookup)
 @_mixes.register(Linear)
-def _(op: Softmax | SoftmaxFixed | Linear, batch: int) -> str | None:
-    return None if op.x.type.rank > 1 else f"{op.mnemonic} works along the batch axis"
+def _(op: Op, batch: int) -> str | None:
+    return None if op.operands[0].type.rank > 1 else f"{op.mnemonic} works along the batch axis"
 
 
 @_mixes.register
 def _(op: MatMul, batch: int) -> str | None:
-    if op.a.type.rank == 2 or op.a.type.rank > op.b.type.rank:
-        return None  # rows are samples; a batched b of rank 2 shows in the shapes that come of it
-    return None if op.result.type.shape[0] == batch else "matmul does not start with the batch"
+    lead, a, b = op.result.type.shape[0], op.a.type, op.b.type
+    if a.rank == b.rank == 2:
+        return None  # rows are samples; a b of samples changes the result's columns
+    if a.rank == 2 or lead != batch:
+        return "matmul does not start with the batch"
+    return None
 
 
 def _resized(op: Op, lead: int) -> Op:

@@ -1,4 +1,4 @@
-"""Which layout each value gets, so that the fewest elements are transposed."""
+"""Which layout each value gets, so that the fewest bytes are transposed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from qir.passes.canonicalize.layout.permutations import (
 
 MAX_CARRIED = 64  # regions that move together at most
 MAX_VISITS = 8  # a region is looked at again when a neighbour moves, at most this often
-FAR = 1 << 62  # elements: the cost of a layout that cannot be
+FAR = 1 << 62  # bytes: the cost of a layout that cannot be
 
 Cost = tuple[int, int, int]
 
@@ -57,7 +57,7 @@ class Layouts:
     they tie operands and result into a region with one layout. Links (transpose, reshape,
     reductions that drop axes) tie two regions: they are free when the layouts fit each other. All
     others, and the graph's inputs and outputs, are fixed. Regions start in the model's layout; one
-    at a time takes the layout, among those its neighbours suggest, that transposes fewer elements
+    at a time takes the layout, among those its neighbours suggest, that transposes fewer bytes
     in all; at a draw fewer inside the network (at its border input and output formats are to meet
     anyway), then as late as possible. Each step lowers the cost, so this ends; it is linear in the
     graph.
@@ -135,9 +135,9 @@ class Layouts:
         for key, perm in moved.items():
             region = self._by_id[key]
             for value in region.mixed:
-                elements = self._transposed(value, perm)
-                total += elements
-                interior += 0 if value.name in self._border else elements
+                size = self._transposed(value, perm)
+                total += size
+                interior += 0 if value.name in self._border else size
             links.update((id(op), op) for op in (*region.entering, *region.leaving))
         for op in links.values():
             x, y = op.operands[0], op.result
@@ -146,11 +146,11 @@ class Layouts:
                 before = moved.get(id(source := self._region(x)), source.perm)
             target = self._region(y)
             after = moved.get(id(target), target.perm)
-            if not (elements := self._link_cost(op, before, after)):
+            if not (size := self._link_cost(op, before, after)):
                 continue
-            total += elements
-            interior += 0 if x.name in self._border or y.name in self._border else elements
-            late += elements if id(target) in moved else 0
+            total += size
+            interior += 0 if x.name in self._border or y.name in self._border else size
+            late += size if id(target) in moved else 0
         return total, interior, late
 
     @staticmethod
@@ -160,19 +160,19 @@ class Layouts:
         quant = value.type.elem
         if isinstance(quant, Quant) and not quant.is_per_tensor:
             return FAR
-        return value.type.size
+        return size_bytes(value)
 
     def _link_cost(self, op: Op, source: Perm, target: Perm) -> int:
-        """Elements transposed between x in layout `source` and y in layout `target`."""
+        """Bytes transposed between x in layout `source` and y in layout `target`."""
         x, y = op.operands[0], op.result
         if x.name in self._constants:
             return 0
         natural = through(op, source)
         if natural is not None:
             fits = order(y.type.shape, natural) == order(y.type.shape, target)
-            return 0 if fits else y.type.size
-        torn = 0 if is_free(x.type.shape, source) or self.is_absorbed(op) else x.type.size
-        return torn + (0 if is_free(y.type.shape, target) else y.type.size)
+            return 0 if fits else size_bytes(y)
+        torn = 0 if is_free(x.type.shape, source) or self.is_absorbed(op) else size_bytes(x)
+        return torn + (0 if is_free(y.type.shape, target) else size_bytes(y))
 
     def is_absorbed(self, op: Op) -> bool:
         """Whether a flattening is read by linears of constant weights alone, elementwise ops
@@ -281,6 +281,10 @@ class Layouts:
             yield through(op, self.of(op.operands[0]))
         for op in region.leaving:
             yield back_through(op, self.of(op.result))
+
+
+def size_bytes(value: Value) -> int:
+    return value.type.size * value.type.elem.carrier.itemsize
 
 
 def fits(region: Region, perm: Perm) -> bool:

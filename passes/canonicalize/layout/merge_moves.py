@@ -79,7 +79,7 @@ def one_slice(op: Slice, at: Site) -> Value | Miss:
     if isinstance(inner, Slice):
         outer = list(zip(op.start, op.stop, op.step, strict=True))
         merged = [
-            (b + s * k, b + (e - 1) * k + 1 if e > s else b + s * k, k * t)
+            (b + s * k, b + (e - 1) * k + 1, k * t) if e > s else (b, b, 1)
             for (s, e, t), b, k in zip(outer, inner.start, inner.step, strict=True)
         ]
         start, stop, step = zip(*merged, strict=True) if merged else ((), (), ())

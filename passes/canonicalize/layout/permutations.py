@@ -31,7 +31,7 @@ from qir.ir.ops import (
 )  # fmt: skip
 from qir.ir.ops.elementwise import Binary
 from qir.ir.ops.reduce import Reduce
-from qir.ir.types import Elem, Quant
+from qir.ir.types import Array, Elem, Quant
 
 Perm = tuple[int, ...]
 Shape = tuple[int, ...]
@@ -167,6 +167,28 @@ def moved_constant(op: Constant, perm: Perm) -> Constant:
     """The constant in another layout."""
     elem: Elem = moved_quant(op.elem, perm) if isinstance(op.elem, Quant) else op.elem
     return Constant(Data(op.value.array.transpose(perm)), elem)
+
+
+def reordered_constant(op: Constant, axis: int, index: Array) -> Constant | None:
+    """The constant with its slices along `axis` in the order of `index`, their scales and zero
+    points with them; None when blocks that share a scale would be torn apart.
+    """
+    array = np.take(op.value.array, index, axis)
+    if not isinstance(op.elem, Quant) or op.elem.axis is None:
+        return Constant(Data(array), op.elem)
+    quant = op.elem
+    if quant.block is None:
+        if axis != quant.axis:
+            return Constant(Data(array), quant)
+        scale, zero = quant.scale.array[index], quant.zero_point.array[index]
+    else:
+        if axis == quant.axis:
+            homes = np.asarray(index).reshape(-1, quant.block) // quant.block
+            if np.any(homes != homes[:, :1]):
+                return None
+            index = homes[:, 0]
+        scale, zero = (np.take(d.array, index, axis) for d in (quant.scale, quant.zero_point))
+    return Constant(Data(array), replace(quant, scale=Data(scale), zero_point=Data(zero)))
 
 
 def through_reshape(source: Shape, target: Shape, perm: Perm) -> Perm | None:

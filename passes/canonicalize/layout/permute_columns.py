@@ -10,7 +10,7 @@ import numpy as np
 from qir.ir.op import Op, Value
 from qir.ir.ops import Constant, Dequantize, Linear, Reshape, Transpose
 from qir.ir.types import Array
-from qir.passes.canonicalize.layout.permutations import is_free
+from qir.passes.canonicalize.layout.permutations import is_free, reordered_constant
 from qir.passes.infra.manager import Claim, Miss, keeps_reals, register
 from qir.passes.infra.operands import up_the_chain
 from qir.passes.infra.rewriter import RewritePass, Site
@@ -23,7 +23,7 @@ class PermuteColumns(RewritePass):
 
     Where the transpose moves only axes that the reshape merges into the last one, f is any chain of
     functions of one element each (quantize and dequantize too), and w is a constant, dequantized or
-    not.
+    not; scales of columns, and of blocks of columns, are permuted with them.
     Keeps: reals within 1e-5 (the same products, summed in another order).
     """
 
@@ -46,10 +46,13 @@ class PermuteColumns(RewritePass):
         columns = new_columns(flat, moved)
         if columns is None:
             return Miss(f"perm {list(moved.perm)} moves axes that stay apart", moved.result.name)
+        permuted = reordered_constant(weights, 1, columns)
+        if permuted is None:
+            return Miss("blocks of columns that share a scale would be torn apart", op.w.name)
         x = at.emit(Reshape(moved.x, flat.shape, loc=flat.loc))
         for one in reversed(chain):
             x = at.emit(one.on(x))
-        w = at.emit(Constant.of(weights.value.array[:, columns], weights.elem))
+        w = at.emit(permuted)
         if isinstance(wrapped, Dequantize):
             w = at.emit(replace(wrapped, x=w))
         return at.replace(replace(op, x=x, w=w), moved)

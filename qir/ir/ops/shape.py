@@ -30,8 +30,8 @@ class Move(Selection):
             )
         return x.with_shape(shape)
 
-    def bound(self, x: Bounds) -> Bounds:
-        return x.forgotten
+    def bound(self, x: Any) -> Bounds:
+        return Bounds.of(*x.whole)
 
 
 @op("reshape")

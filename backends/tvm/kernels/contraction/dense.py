@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from qir.backends.kernels.contraction.bits import packed_rows, unit_steps
 from qir.backends.kernels.contraction.dense import DenseCode
 from qir.backends.kernels.contraction.tiling import UNROLLED_STEPS
+from qir.backends.kernels.kernel import CONSTANTS, WEIGHTS
 from qir.backends.kernels.plane import Plane
 from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.dots import DOTS
@@ -42,9 +43,11 @@ class _Dense:
         self.code, self.dot, self.writer = code, DOTS[code.dot], Writer()
         w = self.writer
         x = w.pointer("x", code.x.dtype)
-        self.pointer = self.constants = w.pointer("constants", "int8")
+        self.pointers = [w.pointer(name, "int8") for name in (WEIGHTS, CONSTANTS)]
         if code.machine.aligned:
-            w.align(self.pointer, code.machine.vector_bytes)
+            for pointer in self.pointers:
+                w.align(pointer, code.machine.vector_bytes)
+        self.weights, self.constants = self.pointers
         self.residual = w.pointer("residual", code.residual.dtype) if code.residual else None
         self.y = w.pointer("y", code.y.dtype)
         self.begin, self.end = w.scalar("begin"), w.scalar("end")
@@ -69,10 +72,10 @@ class _Dense:
         w = self.writer
         with w.loop(begin, end, "unit") as unit:
             if not self.machine.aligned:
-                self.constants = w.anew(self.pointer)
+                self.weights, self.constants = map(w.anew, self.pointers)
             self.epilogue = epilogue_of(w, self.dot, self.code.epilogue, self.constants)
             at = self._locate(unit)
-            self.panel = Panel(self.code, self.dot, w, self.constants, held)
+            self.panel = Panel(self.code, self.dot, w, (self.weights, self.constants), held)
             acc = self._accumulate(at)
             self._finish(at, acc)
 
@@ -81,7 +84,7 @@ class _Dense:
         w, size = self.writer, self.machine.weight_bytes
         first = w.let(panel * self.code.panel_pitch)
         with w.steps(self.code.panel_pitch // size, "row") as row:
-            whole = w.let(w.load(self.constants, first + row * size, size), "w")
+            whole = w.let(w.load(self.weights, first + row * size, size), "w")
             for f, form in enumerate(self.dot.widen_weights(whole)):
                 w.store(held, row * size + f * (size // 2), form, size // 2)
 
@@ -113,7 +116,7 @@ class _Dense:
             y=let(offset(code.y, image, row, first) + channel, "y_at"),
             residual=let(residual, "r_at"),
             weights=0 if self.machine.widens else let(panel * code.panel_pitch, "w_at"),
-            mults=let(panel * code.mult_bytes + code.weight_bytes, "m_at")
+            mults=let(panel * code.mult_bytes, "m_at")
             if code.packing.block
             else 0,
             records=let(panel * (code.tile.vectors * code.record_bytes) + code.records_at, "k_at"),
@@ -378,7 +381,7 @@ class _Dense:
         """For one pixel. Constants are loaded anew where instructions would overwrite registers."""
         if place == 0 or not self.code.epilogue.fused:
             return self.epilogue
-        return replace(self.epilogue, constants=self.writer.anew(self.pointer))
+        return replace(self.epilogue, constants=self.writer.anew(self.pointers[1]))
 
     def _residual(self, at: _Unit, p: int, v: int) -> Expr:
         if self.residual is None:
@@ -396,5 +399,5 @@ class _Dense:
 
 
 def emit_dense(code: DenseCode, symbol: str) -> PrimFunc:
-    """`void symbol(x, constants, [residual,] y, begin, end)`; units as in contraction/dense.py."""
+    """`void symbol(x, weights, constants, [residual,] y, begin, end)`."""
     return _Dense(code).build(symbol)
