@@ -41,6 +41,7 @@ class Model:
     opsets: dict[str, int]
     budget: Budget
     external: ExternalData = field(default_factory=ExternalData)
+    shared: dict[object, Array] = field(default_factory=dict)  # of external data: tied weights
 
     def array(self, tensor: Any) -> Array:
         """The elements of a TensorProto.
@@ -61,7 +62,15 @@ class Model:
             raise FrontendError(f"{where}: {len(dims)} dims, at most {MAX_RANK} are needed")
         count = prod(dims)
         if tensor.data_location == TensorProto.EXTERNAL:
-            tensor = self._with_external(tensor, -(-count * bits // 8), where)
+            entries = frozenset((e.key, e.value) for e in tensor.external_data)
+            key = (entries, tensor.data_type, dims)
+            if key not in self.shared:
+                inline = self._with_external(tensor, -(-count * bits // 8), where)
+                self.shared[key] = self._decoded(inline, count, bits, where)
+            return self.shared[key]
+        return self._decoded(tensor, count, bits, where)
+
+    def _decoded(self, tensor: Any, count: int, bits: int, where: str) -> Array:
         self._check_size(tensor, count, bits, where)
         try:
             return np.asarray(numpy_helper.to_array(tensor))
