@@ -53,11 +53,13 @@ def mean(ctx: ImportContext) -> Value:
 def clip(ctx: ImportContext) -> Value:
     """Clip: bounds as attributes before opset 11, then as inputs; ones computed at run time too.
 
-    On stored integers the bounds are stored ones.
+    Of stored integers, as exporters of low bit widths write it: the reals clipped to those that the
+    bounds stand for.
     """
-    x = ctx.operand(0)
-    if isinstance(x, Value) and isinstance(x.type.elem, Quant):
-        return stored_clip(ctx, x, *(_bound(ctx, i, d) for i, d in ((1, -math.inf), (2, math.inf))))
+    stored = ctx.operand(0)
+    if isinstance(stored, Value) and isinstance(stored.type.elem, Quant):
+        low, high = (_bound(ctx, i, d) for i, d in ((1, -math.inf), (2, math.inf)))
+        return _stored_clip(ctx, stored, low, high)
     x = ctx.real(0)
     if ctx.opset < 11:
         low, high = ctx.number("min", -math.inf), ctx.number("max", math.inf)
@@ -69,25 +71,24 @@ def clip(ctx: ImportContext) -> Value:
     return ctx.result(ops.Clip(x, low, high))
 
 
-def stored_clip(ctx: ImportContext, x: Value, low: float, high: float) -> Value:
-    """Stored integers within bounds on the stored integers: between dequantize and quantize."""
-    quant = x.type.quant
-    if not quant.is_per_tensor:
-        ctx.refuse(f"integers quantized along axis {quant.axis}", "one scale is needed")
-    scale, zero = float(quant.scale.array), int(quant.zero_point.array)
-    low, high = max(low, quant.storage.min), min(high, quant.storage.max)
+def _stored_clip(ctx: ImportContext, x: Value, low: float, high: float) -> Value:
+    """clip(x, low, high) = quantize(clip(dequantize(x), (low - z) * s, (high - z) * s))"""
+    kind = x.type.quant
+    if not kind.is_per_tensor:
+        ctx.refuse(f"integers quantized along axis {kind.axis}", "one scale is needed")
     if low > high:
         ctx.refuse(f"bounds {low:g} and {high:g}", "a lower one below an upper one is needed")
+    scale, zero = float(kind.scale.array), int(kind.zero_point.array)
     real = ctx.emit(ops.Dequantize(x))
     clipped = ctx.emit(ops.Clip(real, (low - zero) * scale, (high - zero) * scale))
-    return ctx.result(ops.Quantize(clipped, quant, Rounding.HALF_EVEN))
+    return ctx.result(ops.Quantize(clipped, kind, Rounding.HALF_EVEN))
 
 
 def relu(ctx: ImportContext) -> Value:
     """Relu: max(x, 0); on stored integers at a stored 0."""
     x = ctx.operand(0)
     if isinstance(x, Value) and isinstance(x.type.elem, Quant):
-        return stored_clip(ctx, x, 0, math.inf)
+        return _stored_clip(ctx, x, 0, math.inf)
     return ctx.result(ops.Relu(ctx.real(0)))
 
 
