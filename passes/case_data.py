@@ -25,10 +25,10 @@ PARTS = 8  # of 1: samples are multiples of 1/8, so that small networks compute 
 
 def is_near(a: str, b: str) -> bool:
     """Whether two lines of text are equal but for reals, and these near each other."""
-    reals = [np.array([float(r) for r in REAL.findall(line)]) for line in (a, b)]
     if REAL.sub("", a) != REAL.sub("", b):
         return False
-    return bool(np.allclose(*reals, rtol=WITHIN, atol=0.0))
+    ours, theirs = (np.array([float(r) for r in REAL.findall(line)]) for line in (a, b))
+    return bool(np.allclose(ours, theirs, rtol=WITHIN, atol=0.0))
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class CaseData:
     """What `// sample:` and `// reference:` lines of a case say.
 
     sample:    "COUNT of seed SEED", normal, in steps of 1/8; for options `sample`, `ranges`
-               (min-max) and `reach`
+               (min-max) and `halves`
     reference: "before", the graph before all passes, for options `reference`; or nothing
     """
 
@@ -88,8 +88,8 @@ class CaseData:
                 options["sample"] = sample
             if "ranges" in known:
                 options["ranges"] = calibrate(before, sample, "min-max")
-            if "reach" in known and not getattr(one, "reach", None):
-                options["reach"] = channel_reach(before, sample)
+            if "halves" in known and not getattr(one, "reach", None):
+                options["halves"] = channel_reach(before, sample)
         if options and "executor" in known:
             options["executor"] = ThreadPoolExecutor(1)
         return replace(one, **options) if options else one

@@ -1,12 +1,12 @@
 """What a kernel is to all above it: code to build, constants, units of work, arguments.
 
 A built kernel is `void symbol(pointers..., int32 begin, int32 end)`: the pointers in the order of
-`arguments`, each to the first element of its tensor ("constants" to the constants block), then the
-units of work [begin, end) of [0, `units`) to do. Units may be done in any order and by several
-threads: two of them never write different values to one element.
+`arguments`, each to the first element of its tensor ("weights" and "constants" to the blocks of
+these names), then the units of work [begin, end) of [0, `units`) to do. Units may be done in any
+order and by several threads: two of them never write different values to one element.
 
-Needs: the constants block at a multiple of 64 bytes; 128 readable bytes (of any content) after the
-last element of every input; outputs overlap neither inputs nor each other.
+Needs: both blocks at a multiple of the target's alignment; 128 readable bytes (of any content)
+after the last element of every input; outputs overlap neither inputs nor each other.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from qir.backends.kernels.dots import AVX512
 from qir.backends.kernels.plane import check_indices
+
+WEIGHTS, CONSTANTS = "weights", "constants"
 
 
 class Code(Protocol):
@@ -31,10 +34,15 @@ class Code(Protocol):
 
 @dataclass(frozen=True)
 class Kernel:
-    """`code`: what to build. `constants`: what it reads; empty when "constants" is no argument."""
+    """`code`: what to build. `weights`, `constants`: what it reads; empty for what is no argument.
+
+    Packed weights are apart from all that belongs to one use of them (multipliers, biases, tables),
+    so that kernels which share a matrix share its bytes.
+    """
 
     code: Code
     constants: bytes = b""
+    weights: bytes = b""
 
     def __post_init__(self) -> None:
         check_indices(f"{type(self.code).__name__}: units of work", self.code.units)
@@ -47,10 +55,15 @@ class Kernel:
     def arguments(self) -> tuple[str, ...]:
         return self.code.arguments
 
+    @property
+    def blocks(self) -> dict[str, bytes]:
+        """What the arguments that are no tensors point to."""
+        return {WEIGHTS: self.weights, CONSTANTS: self.constants}
+
 
 def vector_bytes(features: frozenset[str]) -> int:
     """The widest vectors of a machine with these LLVM features; 0: plain loops, for any machine."""
-    if {"avx512f", "avx512bw", "avx512vl", "avx512dq"} <= features:
+    if features >= AVX512:
         return 64
     if "avx2" in features:
         return 32

@@ -1,57 +1,26 @@
-"""Chooses the kernel of a group of ops, from its meaning and from where its operands lie."""
+"""What the choice of a kernel depends on, and what it comes to: a call."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from math import gcd
-from typing import Any, Protocol
+from typing import Any
 
-from qir.backends.kernels.kernel import Code
+from qir.backends.kernels.kernel import CONSTANTS, WEIGHTS, Kernel
 from qir.backends.kernels.plane import BYTES
-from qir.backends.lowering.fuse import Group
 from qir.backends.lowering.place import Place
 from qir.ir.bounds import Bounds
-from qir.ir.op import Op, Value
+from qir.ir.op import Value
 from qir.ir.ops import Constant, ScaleGroups
 from qir.ir.target import Target
-
-
-class Unit(Protocol):
-    """What every code is: frozen, hashable, and cut into units of work."""
-
-    @property
-    def units(self) -> int: ...
-
-    def __hash__(self) -> int: ...
-
-
-class Kernel(Protocol):
-    """Code to build and the constants it reads."""
-
-    @property
-    def code(self) -> Unit: ...
-
-    @property
-    def constants(self) -> bytes: ...
-
-
-class OrderedKernel(Protocol):
-    """A kernel whose code names its arguments."""
-
-    @property
-    def code(self) -> Code: ...
-
-    @property
-    def constants(self) -> bytes: ...
 
 
 @dataclass(frozen=True)
 class Call:
     """A kernel and where each of its tensors lies, in the order of its pointers.
 
-    CONSTANTS has no place.
+    Blocks of the kernel's own have no place.
     """
 
     kernel: Kernel
@@ -60,16 +29,10 @@ class Call:
     about: str = ""
 
 
-CONSTANTS = "constants"
-"""The argument that points to the kernel's constants block."""
-
-
-def call(
-    kernel: OrderedKernel, places: Mapping[str, Place], about: str = "", macs: int = 0
-) -> Call:
+def call(kernel: Kernel, places: Mapping[str, Place], about: str = "", macs: int = 0) -> Call:
     """The call of a kernel on tensors in these places, by the names of its arguments."""
     order = kernel.code.arguments
-    assert set(order) == {*places, *({CONSTANTS} & set(order))}, (order, tuple(places))
+    assert set(order) == {*places, *({WEIGHTS, CONSTANTS} & set(order))}, (order, tuple(places))
     return Call(kernel, {name: places.get(name) for name in order}, macs, about)
 
 
@@ -115,31 +78,3 @@ class Context:
         if found is None:
             raise Missing(f"{what} {value} is computed at run time, a constant is needed")
         return found.value.array
-
-
-Chooser = Callable[[Group, Context], Call]
-CHOOSERS: dict[type[Op], Chooser] = {}
-
-
-def chooses(*classes: type[Op]) -> Callable[[Chooser], Chooser]:
-    """Register the function below for groups with these anchors."""
-
-    def register(chooser: Chooser) -> Chooser:
-        CHOOSERS.update(dict.fromkeys(classes, chooser))
-        return chooser
-
-    return register
-
-
-CHOOSE_IN = ("contraction", "elementwise", "reduction", "other")
-"""The modules of choose/; loaded at the first choice."""
-
-
-def choose(group: Group, context: Context) -> Call:
-    """The kernel for `group`. Errors: Missing, or a kernel's own ValueError."""
-    for name in CHOOSE_IN:
-        import_module(f"qir.backends.lowering.choose.{name}")
-    chooser = CHOOSERS.get(type(group.anchor))
-    if chooser is None:
-        raise Missing(f"no kernel for {group.anchor.mnemonic}")
-    return chooser(group, context)

@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from qir.backends.kernels.contraction.dense import DenseCode
 from qir.backends.kernels.contraction.plain import PlainCode
-from qir.backends.lowering.context import Unit
+from qir.backends.kernels.kernel import Code
 from qir.backends.lowering.fuse import Group
 from qir.ir.op import Op, Value
 from qir.ir.ops import Concat, Pad, Reshape, Slice, Transpose
@@ -23,7 +23,7 @@ MOVES = (Reshape, Slice, Transpose, Pad, Concat)
 """Ops that may share memory between their operands and their result."""
 
 
-def writes_once(code: Unit) -> bool:
+def writes_once(code: Code) -> bool:
     """No element of the result is computed twice."""
     if isinstance(code, PlainCode):
         return True

@@ -9,9 +9,11 @@ from functools import partial
 import numpy as np
 
 from qir.backends.kernels import SLACK
+from qir.backends.kernels.kernel import Code
 from qir.backends.kernels.plane import BYTES
 from qir.backends.lowering import memory
-from qir.backends.lowering.context import Call, Context, Missing, Unit, choose
+from qir.backends.lowering.choose.table import choose
+from qir.backends.lowering.context import Call, Context, Missing
 from qir.backends.lowering.fuse import Group, constants, fuse, grouped
 from qir.backends.lowering.in_place import writes_once
 from qir.backends.lowering.layout import (
@@ -114,7 +116,7 @@ class _Lowering:
         self.framed: set[str] = set()
         self.faults: list[str] = []
         self.refused: set[str] = set()  # results that cannot lie where their residual does
-        self.symbols: dict[Unit, str] = {}
+        self.symbols: dict[Code, str] = {}
 
     def run(self, groups: tuple[Group, ...]) -> Program:
         for index, value in enumerate(self.graph.inputs):
@@ -246,7 +248,7 @@ class _Lowering:
         code = call.kernel.code
         symbol = self.symbols.setdefault(code, f"{_kind(code)}{len(self.symbols)}")
         arguments = tuple(self._arguments(call, offsets))
-        kept = len(call.kernel.constants)
+        kept = sum(map(len, call.kernel.blocks.values()))
         moved = sum(p.size * BYTES[p.dtype] for p in call.places.values() if p) + kept
         names = tuple(op.names[0] for op in pending.ops)
         loc = Loc.merged(*(op.loc for op in pending.ops))
@@ -256,8 +258,9 @@ class _Lowering:
     def _arguments(self, call: Call, offsets: Mapping[str, int]) -> Iterator[Argument]:
         for name, place in call.places.items():
             if place is None:
-                at = self.weights.add(call.kernel.constants)
-                yield Argument(name, Address(WEIGHTS, at), f"{len(call.kernel.constants)} bytes")
+                block = call.kernel.blocks[name]
+                address = Address(WEIGHTS, self.weights.add(block))
+                yield Argument(name, address, f"{len(block)} bytes")
                 continue
             about = f"{place.dtype}[{'x'.join(map(str, place.shape))}] of {place.root}"
             yield Argument(name, self._address(place, offsets), about)
@@ -274,6 +277,6 @@ class _Lowering:
         return Address(root.kind, at, root.index)
 
 
-def _kind(code: Unit) -> str:
+def _kind(code: Code) -> str:
     """What a code is, in one lower-case word: DenseCode -> dense."""
     return type(code).__name__.removesuffix("Code").lower()

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
-from qir.backends.lowering.context import Unit
+from qir.backends.kernels.kernel import Code
 from qir.ir.op import Loc, Value
 from qir.ir.target import Target
 
@@ -83,7 +83,7 @@ class Program:
     output_names: tuple[str, ...]
     steps: tuple[Step, ...]
     buffers: tuple[Buffer, ...]
-    codes: Mapping[str, Unit]
+    codes: Mapping[str, Code]
     weights: bytes
     workspace_bytes: int
     workspace_bound: int

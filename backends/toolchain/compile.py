@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from qir.backends.toolchain import service
 from qir.backends.toolchain.built import Built
+from qir.backends.toolchain.generators import generator_of
 from qir.ir.errors import LowerError, listed
 from qir.ir.target import Target
 
 if TYPE_CHECKING:
-    from qir.backends.lowering.context import Unit
+    from qir.backends.kernels.kernel import Code
 
 ENOUGH = 24
 """Kernels from which a second process is worth it."""
@@ -22,7 +23,8 @@ ENOUGH = 24
 class Compiled:
     """The objects, by file name; the kernels proven to hold no float; the compiler's version.
 
-    `texts`: the kernels as C functions, by symbol, in place of objects where the generator is "c".
+    `texts`: the kernels as C functions, by symbol, in place of objects where the generator's are
+    texts.
     """
 
     objects: Mapping[str, bytes]
@@ -31,21 +33,7 @@ class Compiled:
     texts: Mapping[str, str]
 
 
-def machine(target: Target) -> dict[str, object]:
-    """The target as TVM describes machines."""
-    if target.generator == "c":
-        return {"kind": "c"}
-    features = [f"+{f}" for f in target.features]
-    described: dict[str, object] = {
-        "kind": "llvm",
-        "mtriple": target.triple,
-        "mcpu": target.cpu,
-        "mattr": features,
-    }
-    return described | dict(target.options)
-
-
-def compile_kernels(codes: Mapping[str, Unit], target: Target) -> Compiled:
+def compile_kernels(codes: Mapping[str, Code], target: Target) -> Compiled:
     """Objects that define every symbol. The same codes give the same bytes, on any number of cores.
 
     Errors: LowerError that names the kernels that cannot be built, or that hold floats.
@@ -54,11 +42,11 @@ def compile_kernels(codes: Mapping[str, Unit], target: Target) -> Compiled:
     count = 1 if len(symbols) < ENOUGH else 2
     # Every other kernel: neighbours cost alike, so both halves take as long.
     shares = [{s: codes[s] for s in symbols[i::count]} for i in range(count)]
-    described = machine(target)
+    described = generator_of(target).machine(target)
     return _joined(service.answers([_question(described, share) for share in shares]))
 
 
-def _question(described: Mapping[str, object], share: Mapping[str, Unit]) -> bytes:
+def _question(described: Mapping[str, object], share: Mapping[str, Code]) -> bytes:
     try:
         return pickle.dumps((described, share))
     except Exception as e:
@@ -67,7 +55,7 @@ def _question(described: Mapping[str, object], share: Mapping[str, Unit]) -> byt
         raise LowerError(listed(head, faults)) from e
 
 
-def _unpicklable(share: Mapping[str, Unit]) -> Iterator[str]:
+def _unpicklable(share: Mapping[str, Code]) -> Iterator[str]:
     for symbol, code in share.items():
         try:
             pickle.dumps(code)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import ClassVar, TypeVar
@@ -58,7 +58,9 @@ class Miss:
 
 @dataclass
 class Record:
-    """What one run of one pass did."""
+    """What one run of one pass did. `divided`: by what the channels of each value were, (C,), where
+    it stands for another real now.
+    """
 
     name: str
     claim: Claim
@@ -68,6 +70,16 @@ class Record:
     rewrites: int = 0
     error: float | None = None  # measured against the claim, when checked
     misses: list[Miss] = field(default_factory=list)
+    divided: dict[str, Array] = field(default_factory=dict)
+
+
+def divisors(records: Iterable[Record]) -> Mapping[str, Array]:
+    """By what the channels of each value were divided in all, (C,)."""
+    total: dict[str, Array] = {}
+    for record in records:
+        for name, scales in record.divided.items():
+            total[name] = total[name] * scales if name in total else scales
+    return total
 
 
 @dataclass(frozen=True)

@@ -35,10 +35,15 @@ class Sqnr:
 
 
 def measure_sqnr(
-    reference: Graph, integer: Graph, inputs: Iterable[Any], most: int = MOST_SAMPLES
+    reference: Graph,
+    integer: Graph,
+    inputs: Iterable[Any],
+    most: int = MOST_SAMPLES,
+    divided: Mapping[str, Array] | None = None,
 ) -> list[Sqnr]:
     """The ratio for each op of the integer graph whose result has the name and shape of a value of
-    the float graph, worst first, over at most `most` samples of `inputs` (as calibration takes).
+    the float graph, or is the same output, worst first, over at most `most` samples of `inputs`
+    (as calibration takes). Channels that a pass divided, (C,) by value, are multiplied again.
     """
     pairs = matched(reference, integer)
     power: dict[str, Array] = {name: np.zeros(2) for name in pairs}
@@ -48,24 +53,30 @@ def measure_sqnr(
     done = 0
     for chunk in chunks(reference, inputs, size):
         for part in batched(reference, integer, chunk):
-            add_powers(*part, pairs, power, counts)
+            add_powers(*part, pairs, power, counts, divided or {})
         done += len(chunk[0])
         if done >= most:
             break
-    found = [Sqnr(pairs[name], decibels(*power[name]), counts[name]) for name in pairs]
-    return sorted(found, key=lambda s: s.decibels)
+    ratios = [Sqnr(pairs[name], decibels(*power[name]), counts[name]) for name in pairs]
+    return sorted(ratios, key=lambda s: s.decibels)
 
 
 def matched(reference: Graph, integer: Graph) -> Mapping[str, Op]:
-    """The integer ops whose results stand for reals of the float graph, by name."""
+    """The integer ops whose results stand for reals of the float graph, by the names of these: the
+    outputs by their places, other values by their names.
+    """
     shapes = {v.name: v.type.shape for v in reference.values if v.type.is_float}
-    return {
-        op.names[0]: op
-        for op in integer.ops
-        if not isinstance(op, Constant)
-        and isinstance(op.results[0].type.elem, Quant)
-        and shapes.get(op.names[0]) == op.results[0].type.shape
-    }
+    ends = zip(reference.outputs, integer.outputs, strict=True)
+    outputs = {mine.name: theirs.name for theirs, mine in ends}
+    pairs: dict[str, Op] = {}
+    for op in integer.ops:
+        own = op.names[0]
+        name = outputs.get(own, own)
+        is_taken = own not in outputs and name in outputs.values()
+        is_real = not isinstance(op, Constant) and isinstance(op.results[0].type.elem, Quant)
+        if is_real and not is_taken and shapes.get(name) == op.results[0].type.shape:
+            pairs[name] = op
+    return pairs
 
 
 def batched(
@@ -88,23 +99,25 @@ def add_powers(
     pairs: Mapping[str, Op],
     power: dict[str, Array],
     counts: dict[str, int],
+    divided: Mapping[str, Array],
 ) -> None:
     """Run both and add the signal's and the noise's sums of squares."""
     import torch
 
     reals: dict[str, Array] = {}
+    names = {op.names[0]: name for name, op in pairs.items()}
 
     def keep(value: Value, x: Any) -> None:
         if value.name in pairs:
             reals[value.name] = x.numpy()
 
     def compare(value: Value, x: Array) -> None:
-        real = reals.pop(value.name, None)
-        if real is not None and isinstance(value.type.elem, Quant):
-            wide = real.astype(np.float64)
-            noise = wide - dequantized(x, value.type.elem)
-            power[value.name] += float((wide**2).sum()), float((noise**2).sum())
-            counts[value.name] += x.size
+        name = names.get(value.name)
+        if name is not None and isinstance(value.type.elem, Quant):
+            wide = reals.pop(name).astype(np.float64)
+            noise = wide - dequantized(x, value.type.elem) * divided.get(value.name, 1.0)
+            power[name] += float((wide**2).sum()), float((noise**2).sum())
+            counts[name] += x.size
 
     with torch.no_grad():
         FloatProgram(reference)(*inputs, watch=keep)

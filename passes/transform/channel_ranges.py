@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from qir.ir.graph import Graph
 from qir.ir.op import Value
@@ -15,6 +17,7 @@ from qir.ir.types import Array
 from qir.passes.calibrate.ranges import batches_of, chunk_of, chunks, cut, rows_of, run_chunk
 
 SAMPLES = 512
+ENOUGH = 32  # runs of which some are held back
 ELEMENTS = 1 << 26  # of all samples held: 256 MiB of float32
 
 
@@ -44,19 +47,64 @@ def first_samples(
     return sample, chain(held, source)
 
 
-def channel_reach(graph: Graph, sample: tuple[Array, ...]) -> Mapping[str, Array]:
-    """max|x| over all but the last axis, for each float value that is not constant: (C,)."""
+def held_back(
+    graph: Graph, sample: tuple[Array, ...], most: int
+) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    """The sample in two parts: what corrections are made from, and at most `most` runs, a quarter
+    at most, that judge them; of fewer than ENOUGH runs all are in both.
+    """
+    own = rows_of(graph.inputs[0])
+    count = len(sample[0]) // own
+    if count < ENOUGH:
+        return sample, cut(graph, sample, 0, most * own)
+    border = (count - min(most, count // 4)) * own
+    return cut(graph, sample, 0, border), cut(graph, sample, border, count * own)
+
+
+@dataclass(frozen=True)
+class Reach:
+    """max|x| of each channel over all but the last axis, of the two halves of a sample: (2, C);
+    `count` elements of each channel are in a half.
+    """
+
+    halves: Array
+    count: int
+
+    @staticmethod
+    def alike(reach: npt.ArrayLike) -> Reach:
+        """Of one array, (C,), for both halves."""
+        return Reach(np.stack([np.asarray(reach, np.float64)] * 2), 1)
+
+    @property
+    def of_all(self) -> Array:
+        """Over both halves, (C,)."""
+        return np.asarray(self.halves.max(0))
+
+
+def channel_reach(graph: Graph, sample: tuple[Array, ...]) -> Mapping[str, Reach]:
+    """What each float value that is not constant reaches on every other run of the sample, and on
+    the runs between them.
+    """
     constant = {n for op in graph.ops if isinstance(op, Constant) for n in op.names}
-    found: dict[str, Array] = {}
+    halves: dict[str, list[Array]] = {}
+    counts: dict[str, int] = {}
 
     def watch(value: Value, x: Any) -> None:
         if value.name in constant or not x.is_floating_point() or not x.dim() or not x.numel():
             return
-        reach = x.abs().reshape(-1, x.shape[-1]).amax(0).double().numpy()
-        before = found.get(value.name)
-        found[value.name] = reach if before is None else np.maximum(before, reach)
+        rows = x.abs().reshape(-1, x.shape[-1])
+        seen = halves.setdefault(value.name, [np.zeros(x.shape[-1]), np.zeros(x.shape[-1])])
+        seen[half] = np.maximum(seen[half], rows.amax(0).double().numpy())
+        counts[value.name] = counts.get(value.name, 0) + len(rows)
 
     size = chunk_of(graph)
-    for i in range(0, len(sample[0]), size):
-        run_chunk(graph, cut(graph, sample, i, i + size), watch)
-    return found
+    runs = [x.reshape(-1, *v.type.shape) for v, x in zip(graph.inputs, sample, strict=True)]
+    for half in (0, 1):
+        chosen = slice(half if len(runs[0]) > 1 else 0, None, 2)
+        part = tuple(
+            x[chosen].reshape(-1, *v.type.shape[1:])
+            for v, x in zip(graph.inputs, runs, strict=True)
+        )
+        for i in range(0, len(part[0]), size):
+            run_chunk(graph, cut(graph, part, i, i + size), watch)
+    return {n: Reach(np.stack(each), max(1, counts[n] // 2)) for n, each in halves.items()}

@@ -36,12 +36,27 @@ class FloatProgram:
         """Outputs, as tensors, of `inputs` (tensors or arrays); `watch` sees every value, inputs
         too.
         """
+        env = self.begin(inputs, watch)
+        self.advance(env, 0, len(self.graph.ops), watch)
+        return tuple(env[v.name] for v in self.graph.outputs)
+
+    def begin(self, inputs: Sequence[Any], watch: Watch | None = None) -> dict[str, Any]:
+        """The values before the first op, by name: constants and inputs."""
         env = dict(self._constants)
         for value, x in zip(self.graph.inputs, self._checked(inputs), strict=True):
             env[value.name] = x
             if watch is not None:
                 watch(value, x)
-        for at, op in enumerate(self.graph.ops):
+        return env
+
+    def advance(
+        self, env: dict[str, Any], start: int, stop: int, watch: Watch | None = None
+    ) -> None:
+        """Run ops `start` to `stop` on the values in `env`, which keeps those that later ops need.
+        A copy of it goes on by itself.
+        """
+        for at in range(start, stop):
+            op = self.graph.ops[at]
             if op.operands:
                 out = self._run(op, op.unpack(tuple(env[v.name] for v in op.operands)))
                 env.update(zip(op.names, out, strict=True))
@@ -50,7 +65,6 @@ class FloatProgram:
                     watch(value, env[value.name])
             for name in self._last.get(at, ()):
                 env.pop(name, None)
-        return tuple(env[v.name] for v in self.graph.outputs)
 
     @staticmethod
     def _run(op: Any, args: list[Any]) -> tuple[Any, ...]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from qir.backends.kernels import Constants, Contraction, Kernel, Plane, prepare
-from tests.backends.kernels.contraction_cases import Case, buffer, features, link, target
+from tests.backends.kernels.contraction_cases import Case, block_of, buffer, features, link, target
 
 TIMER = r"""
 #include <stdint.h>
@@ -26,14 +26,15 @@ static double now(void) {
   clock_gettime(CLOCK_MONOTONIC, &t);
   return t.tv_sec + 1e-9 * t.tv_nsec;
 }
-typedef void (*plain)(void *, void *, void *, int32_t, int32_t);
-typedef void (*added)(void *, void *, void *, void *, int32_t, int32_t);
-double least(void *f, void *x, void *k, void *r, void *y, int32_t units, int inner, int runs) {
+typedef void (*plain)(void *, void *, void *, void *, int32_t, int32_t);
+typedef void (*added)(void *, void *, void *, void *, void *, int32_t, int32_t);
+double least(void *f, void *x, void *w, void *k, void *r, void *y, int32_t units, int inner,
+             int runs) {
   double best = 1e9;
   for (int i = 0; i < runs; i++) {
     double t = now();
     for (int j = 0; j < inner; j++) {
-      if (r) ((added)f)(x, k, r, y, 0, units); else ((plain)f)(x, k, y, 0, units);
+      if (r) ((added)f)(x, w, k, r, y, 0, units); else ((plain)f)(x, w, k, y, 0, units);
     }
     t = (now() - t) / inner;
     if (t < best) best = t;
@@ -132,17 +133,14 @@ def measure(
     timer: ctypes.CDLL, library: ctypes.CDLL, name: str, case: Case, kernel: Kernel
 ) -> float:
     rng, spec = np.random.default_rng(0), case.spec
-    arrays = [
-        buffer(rng, "uint8", n)
-        for n in (spec.x.span, len(kernel.constants), spec.y.span, spec.y.span)
-    ]
-    arrays[1][: len(kernel.constants)] = np.frombuffer(kernel.constants, np.uint8)
-    x, k, y, r = (ctypes.c_void_p(a.ctypes.data) for a in arrays)
+    tensors = [buffer(rng, "uint8", n) for n in (spec.x.span, spec.y.span, spec.y.span)]
+    arrays = [*tensors, block_of(kernel.weights), block_of(kernel.constants)]
+    x, y, r, w, k = (ctypes.c_void_p(a.ctypes.data) for a in arrays)
     function = ctypes.cast(getattr(library, name), ctypes.c_void_p)
     timer.least.restype = ctypes.c_double
     r = r if spec.residual else None
-    once = timer.least(function, x, k, r, y, kernel.units, 1, 3)
-    return float(timer.least(function, x, k, r, y, kernel.units, max(1, int(3e-4 / once)), 60))
+    once = timer.least(function, x, w, k, r, y, kernel.units, 1, 3)
+    return float(timer.least(function, x, w, k, r, y, kernel.units, max(1, int(3e-4 / once)), 60))
 
 
 def main() -> None:

@@ -21,7 +21,15 @@ from pathlib import Path
 import numpy as np
 
 from qir.backends.kernels import Constants, Contraction, prepare
-from tests.backends.kernels.contraction_cases import FEATURES, buffer, features, has, link, target
+from tests.backends.kernels.contraction_cases import (
+    FEATURES,
+    block_of,
+    buffer,
+    features,
+    has,
+    link,
+    target,
+)
 from tests.bench.contraction import TIMER, constants, conv
 
 READER = r"""
@@ -95,7 +103,7 @@ class Timed:
 
 
 class Runner:
-    """Kernels in one library, each with its own buffers; `copies` of its constants."""
+    """Kernels in one library, each with its own buffers; `copies` bytes of its weights."""
 
     def __init__(
         self, spec: Contraction, widths: Mapping[str, tuple[int, int]], family: str, copies: int
@@ -114,23 +122,24 @@ class Runner:
         self.x, self.y, self.r = (
             buffer(rng, "uint8", n) for n in (spec.x.span, spec.y.span, spec.y.span)
         )
-        self.constants = {
+        self.constants = {name: block_of(k.constants) for name, k in kernels.items()}
+        self.weights = {
             name: [
-                held(k.constants) for _ in range(-(-copies // len(k.constants)) if copies else 1)
+                block_of(k.weights) for _ in range(-(-copies // len(k.weights)) if copies else 1)
             ]
             for name, k in kernels.items()
         }
 
     def least(self, name: str, turn: int, inner: int, runs: int) -> float:
         """The least seconds of `runs` measurements of `inner` calls each."""
-        held = self.constants[name]
+        weights = self.weights[name]
+        source = weights[turn % len(weights)]
         function = ctypes.cast(getattr(self.library, self.symbols[name]), ctypes.c_void_p)
-        x, k, r, y = (
-            ctypes.c_void_p(a.ctypes.data) for a in (self.x, held[turn % len(held)], self.r, self.y)
-        )
+        arrays = (self.x, source, self.constants[name], self.r, self.y)
+        x, w, k, r, y = (ctypes.c_void_p(a.ctypes.data) for a in arrays)
         r = r if self.spec.residual else None
         units = self.kernels[name].units
-        return float(self.timer.least(function, x, k, r, y, units, inner, runs))
+        return float(self.timer.least(function, x, w, k, r, y, units, inner, runs))
 
 
 def timer(folder: Path) -> ctypes.CDLL:
@@ -140,13 +149,6 @@ def timer(folder: Path) -> ctypes.CDLL:
     library = ctypes.CDLL(str(folder / "t.so"))
     library.least.restype = library.reading.restype = ctypes.c_double
     return library
-
-
-def held(constants: bytes) -> np.ndarray:
-    """A copy of a constants block at a multiple of 64 bytes."""
-    array = buffer(np.random.default_rng(0), "uint8", len(constants))
-    array[: len(constants)] = np.frombuffer(constants, np.uint8)
-    return array
 
 
 def weights(spec: Contraction, bits: int, block: int) -> Constants:
@@ -167,7 +169,7 @@ def linear(family: str, turns: int = 60) -> None:
     spec = conv(1, 1, 4096, 1, 1, 4096, pad=False)
     runner = Runner(spec, LINEAR, family, ROTATED)
     size = 8 << 20
-    data = [held(bytes(size)) for _ in range(ROTATED // size)]
+    data = [block_of(bytes(size)) for _ in range(ROTATED // size)]
     ways = [(streams, ahead) for streams in (1, 2, 4, 8) for ahead in (0, 512)]
     found: dict[object, list[float]] = {key: [] for key in [*ways, *LINEAR]}
     for turn in range(turns):
@@ -187,7 +189,7 @@ def linear(family: str, turns: int = 60) -> None:
     base = timed["w8"]
     print(f"{'4096 x 4096':20} {'least':>8} {'median':>8}   of w8           of reading the bytes")
     for name in LINEAR:
-        t, length = timed[name], len(runner.kernels[name].constants)
+        t, length = timed[name], len(runner.kernels[name].weights)
         share = [length / size * f / s for f, s in zip(fastest, (t.least, t.median), strict=True)]
         print(
             f"{name:20} {t.least * 1e6:8.1f} {t.median * 1e6:8.1f}   {base.least / t.least:4.2f}x"

@@ -216,4 +216,4 @@ def test_the_first_samples_are_not_lost_to_a_stream() -> None:
     np.testing.assert_array_equal(sample[0], DATA[:10])
     np.testing.assert_array_equal(np.concatenate(list(rest)), DATA)
     reach = channel_reach(plain(), (DATA,))
-    np.testing.assert_array_equal(reach["x"], np.abs(DATA).max(0).astype(np.float64))
+    np.testing.assert_array_equal(reach["x"].of_all, np.abs(DATA).max(0).astype(np.float64))

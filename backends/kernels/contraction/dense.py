@@ -5,7 +5,7 @@ Channels are cut into panels of `tile.vectors` vectors, pixels into tiles of `ti
 of work is one tile of one panel. The sum runs over `runs` stretches of adjacent bytes of X, each
 padded with zero weights to whole dots, whose weights are rows as in `bits.py`.
 A machine that widens weights does so once for all units of a panel that it does in one go.
-The constants block is laid out by `qir.backends.kernels.contraction.panels`.
+Weights and constants are laid out by `qir.backends.kernels.contraction.panels`.
 """
 
 from __future__ import annotations
@@ -94,6 +94,7 @@ class DenseCode:
     def __post_init__(self) -> None:
         record_bytes = self.panels * self.tile.vectors * self.record_bytes
         check_indices("contraction: bytes of the constants", self.records_at + record_bytes)
+        check_indices("contraction: bytes of the weights", self.weight_bytes)
         check_indices("contraction: units of work", self.units + self.panel_units)
 
     @property
@@ -161,9 +162,9 @@ class DenseCode:
 
     @property
     def records_at(self) -> int:
-        """Where the records begin, at a multiple of 8 bytes or a whole vector."""
+        """Where the records begin in the constants, at a multiple of 8 bytes or a whole vector."""
         unit = max(self.machine.vector_bytes, 8)
-        return -(-(self.weight_bytes + self.panels * self.mult_bytes) // unit) * unit
+        return -(-self.panels * self.mult_bytes // unit) * unit
 
     @property
     def row_tiles(self) -> int:

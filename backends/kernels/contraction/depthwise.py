@@ -25,6 +25,7 @@ from qir.backends.kernels.contraction.bits import pack, packed_rows
 from qir.backends.kernels.contraction.epilogue import Channels, Epilogue, records
 from qir.backends.kernels.contraction.spec import Array, Contraction, arguments
 from qir.backends.kernels.dots import DOTS, Dot
+from qir.backends.kernels.kernel import Kernel
 from qir.backends.kernels.plane import Plane, check_indices
 
 Tap = tuple[int, int]
@@ -55,7 +56,8 @@ class DepthwiseCode:
 
     def __post_init__(self) -> None:
         record_bytes = len(self.starts) * 4 * self.record_bytes
-        check_indices("contraction: bytes of the constants", self.records_at + record_bytes)
+        check_indices("contraction: bytes of the constants", record_bytes)
+        check_indices("contraction: bytes of the weights", self.weight_bytes)
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -139,7 +141,7 @@ class DepthwiseCode:
     @property
     def widens_first(self) -> bool:
         """Widened weights, of which each takes two bytes, are kept for a whole call."""
-        fits = 2 * self.records_at <= HELD_BYTES
+        fits = 2 * self.weight_bytes <= HELD_BYTES
         return self.machine.widens and self.bits == 8 and fits
 
     @property
@@ -147,7 +149,7 @@ class DepthwiseCode:
         return self.epilogue.record_bytes(self.machine.lanes)
 
     @property
-    def records_at(self) -> int:
+    def weight_bytes(self) -> int:
         return len(self.starts) * self.set_bytes
 
 
@@ -177,14 +179,14 @@ def plan_depthwise(spec: Contraction, epilogue: Epilogue, dot: Dot, bits: int = 
     )
 
 
-def pack_depthwise(code: DepthwiseCode, weights: Array, channels: Channels) -> bytes:
-    """The constants block: the weights of each set, then four epilogue records for each set."""
+def depthwise_kernel(code: DepthwiseCode, weights: Array, channels: Channels) -> Kernel:
+    """The weights of each set; four epilogue records for each set."""
     order = _order(code)
     panels = spread_depthwise(code, weights)
     rows = panels.view(np.int8).reshape(len(order), code.steps, code.machine.vector_bytes)
-    return pack(rows, code.bits).tobytes() + records(
-        code.epilogue, channels, order.reshape(-1, code.machine.lanes), code.machine.lanes
-    )
+    lanes = code.machine.lanes
+    constants = records(code.epilogue, channels, order.reshape(-1, lanes), lanes)
+    return Kernel(code, constants, pack(rows, code.bits).tobytes())
 
 
 def spread_depthwise(code: DepthwiseCode, weights: Array) -> Array:

@@ -1,9 +1,9 @@
-"""The constants block of a dense contraction: panels of weights, multipliers, epilogue records.
+"""The blocks of a dense contraction: panels of weights; and multipliers, epilogue records.
 
 weights        [panel][tap][part][row][vector][form][lane][k], where vectors lie apart
                [vector][panel][tap][part][row][form][lane][k]
-multipliers    [panel][tap][part][vector][lane], u8, where weights have groups
-records        [panel][vector], at a multiple of a vector
+constants      multipliers [panel][tap][part][vector][lane], u8, where weights have groups, then
+               records [panel][vector], at a multiple of a vector
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from qir.backends.kernels.contraction.bits import pack
 from qir.backends.kernels.contraction.dense import DenseCode, Runs
 from qir.backends.kernels.contraction.epilogue import Channels, records
 from qir.backends.kernels.contraction.spec import Array, Constants
+from qir.backends.kernels.kernel import Kernel
 from qir.backends.kernels.plane import RANGE
 
 CHAINED = 16
 """The most steps that are added up in int16: more saves nothing that counts."""
 
 
-def pack_dense(code: DenseCode, const: Constants, channels: Channels) -> bytes:
-    """The constants block; see the module."""
+def dense_kernel(code: DenseCode, const: Constants, channels: Channels) -> Kernel:
+    """The code with its blocks; see the module."""
     order = _order(code)
-    head = _weights(code, const.weights, order.reshape(-1)) + _mults(code, const, order)
-    return head.ljust(code.records_at, b"\0") + records(
-        code.epilogue, channels, order, code.machine.lanes
-    )
+    mults = _mults(code, const, order).ljust(code.records_at, b"\0")
+    constants = mults + records(code.epilogue, channels, order, code.machine.lanes)
+    return Kernel(code, constants, _weights(code, const.weights, order.reshape(-1)))
 
 
 def longest_chain(

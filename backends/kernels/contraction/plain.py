@@ -1,7 +1,7 @@
 """Contractions as plain loops, for any machine: weights in their own order, 64-bit epilogues.
 
 Weights of fewer than 8 bits are a stream of fields, little end first, of w + 2**(bits-1): weight i
-begins at bit i * bits of the block and may reach into the next byte.
+begins at bit i * bits of them and may reach into the next byte.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 
 from qir.backends.kernels.contraction.epilogue import Channels, Epilogue
 from qir.backends.kernels.contraction.spec import Array, Constants, Contraction, arguments
+from qir.backends.kernels.kernel import Kernel
 from qir.backends.kernels.plane import check_indices
 
 
@@ -34,6 +35,7 @@ class PlainCode:
         if self.bits < 8:
             check_indices("contraction: bits of the weights", self.weight_bits)
         field_bytes = 8 * len(self.fields) * self.spec.y.channels
+        check_indices("contraction: bytes of the weights", self.weight_bytes)
         check_indices("contraction: bytes of the constants", self.records_at + field_bytes)
 
     @property
@@ -46,7 +48,7 @@ class PlainCode:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """Each an int64 for every channel, after the weights and their multipliers."""
+        """Each an int64 for every channel, after the multipliers of the weights."""
         if self.epilogue.raw:
             return ("bias",)
         return ("mult", "add", "shift") + (("residual",) if self.epilogue.residual else ())
@@ -61,24 +63,24 @@ class PlainCode:
         return -(-self.spec.weight_shape[-1] // self.block) if self.block else 0
 
     @property
-    def mults_at(self) -> int:
-        """Where the u8 multipliers (O, ky, kx, parts) begin."""
+    def weight_bytes(self) -> int:
         return -(-self.weight_bits // 8)
 
     @property
     def records_at(self) -> int:
+        """Where the fields begin in the constants: after the u8 multipliers (O, ky, kx, parts)."""
         mults = prod(self.spec.weight_shape[:-1]) * self.parts
-        return -(-(self.mults_at + mults) // 8) * 8
+        return -(-mults // 8) * 8
 
 
-def pack_plain(code: PlainCode, const: Constants, channels: Channels) -> bytes:
-    """Weights (O, ky, kx, I) and their multipliers in this order, then the fields."""
-    head = stream(const.weights, code.bits)
+def plain_kernel(code: PlainCode, const: Constants, channels: Channels) -> Kernel:
+    """Weights (O, ky, kx, I); their multipliers in this order, then the fields."""
+    mults = b""
     if code.block:
-        head += np.ascontiguousarray(const.group_mult, np.uint8).tobytes()
-    return head.ljust(code.records_at, b"\0") + b"".join(
-        getattr(channels, field).astype("<i8").tobytes() for field in code.fields
-    )
+        mults = np.ascontiguousarray(const.group_mult, np.uint8).tobytes()
+    fields = b"".join(getattr(channels, field).astype("<i8").tobytes() for field in code.fields)
+    constants = mults.ljust(code.records_at, b"\0") + fields
+    return Kernel(code, constants, stream(const.weights, code.bits))
 
 
 def stream(weights: Array, bits: int) -> bytes:

@@ -1,12 +1,13 @@
-"""From a contraction and its numbers to the code to build and the constants block it reads.
+"""From a contraction and its numbers to the code to build, the weights and constants it reads.
 
-A built kernel is `void symbol(x, constants, [residual,] y, int32 begin, int32 end)`; it does the
+A built kernel is `void symbol(x, weights, constants, [residual,] y, int32 begin, int32 end)`: the
 units of work [begin, end) of [0, `Kernel.units`). Different units write different elements, except
 that tiles and rows which moved back to fit write some once more, with the same values.
 
-Needs: the constants block at a multiple of 64 bytes; SLACK readable bytes (of any content) after
-the last element of x and of the residual. Only the elements of y are written. x, residual and y
-must not overlap, but the residual may be y itself: every store depends on its own load.
+Needs: weights and constants at a multiple of the target's alignment; SLACK readable bytes (of any
+content) after the last element of x and of the residual. Only the elements of y are written. x,
+residual and y must not overlap, but the residual may be y itself: every store depends on its own
+load.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ import numpy as np
 from qir.backends.kernels.contraction.bits import PLANES
 from qir.backends.kernels.contraction.dense import Packing, can_hold, plan_dense, runs_of
 from qir.backends.kernels.contraction.depthwise import (
-    pack_depthwise,
+    depthwise_kernel,
     plan_depthwise,
     spread_depthwise,
 )
 from qir.backends.kernels.contraction.epilogue import plan
 from qir.backends.kernels.contraction.join import folded, joined
-from qir.backends.kernels.contraction.panels import CHAINED, longest_chain, pack_dense
-from qir.backends.kernels.contraction.plain import PlainCode, pack_plain
+from qir.backends.kernels.contraction.panels import CHAINED, dense_kernel, longest_chain
+from qir.backends.kernels.contraction.plain import PlainCode, plain_kernel
 from qir.backends.kernels.contraction.spec import Array, Constants, Contraction
 from qir.backends.kernels.contraction.tiling import Tile
 from qir.backends.kernels.dots import DOTS, PLAIN, Dot, Scheme, usable
@@ -69,7 +70,7 @@ def _on_vectors(
     tile: Tile | None,
 ) -> Kernel | None:
     """The kernel around one dot instruction; None where it is not exact or not made for this."""
-    if not (dot.is_sparse and not const.block if spec.is_depthwise else dot.is_dense):
+    if spec.is_depthwise and (const.block or not dot.is_sparse):
         return None
     bias, x_range = _as_read(spec, const, dot)
     fuses = dot.fuses is not None and dot.fuses in features
@@ -78,7 +79,7 @@ def _on_vectors(
         return None
     if spec.is_depthwise:
         sparse = plan_depthwise(spec, epilogue, dot, const.bits)
-        kernel = Kernel(sparse, pack_depthwise(sparse, const.weights, channels))
+        kernel = depthwise_kernel(sparse, const.weights, channels)
         panels = spread_depthwise(sparse, const.weights)
         return kernel if not dot.pair_sums or _pairs_fit(panels, x_range) else None
     packing = _packing(spec, const, dot, x_range)
@@ -87,7 +88,7 @@ def _on_vectors(
     code = plan_dense(spec, epilogue, dot, tile, packing)
     if dot.weight_offset and not code.aligned:
         return None
-    return Kernel(code, pack_dense(code, const, channels))
+    return dense_kernel(code, const, channels)
 
 
 def _packing(
@@ -109,7 +110,7 @@ def _plain(spec: Contraction, const: Constants) -> Kernel:
     epilogue = replace(epilogue, wide=True, zero_point=const.zero_point)
     code = PlainCode(spec, epilogue, const.bits, const.block)
     channels = replace(channels, add=_unfolded(spec, const))
-    return Kernel(code, pack_plain(code, const, channels))
+    return plain_kernel(code, const, channels)
 
 
 def _checked(spec: Contraction, const: Constants) -> Constants:

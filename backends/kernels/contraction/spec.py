@@ -141,4 +141,4 @@ class Constants:
 
 def arguments(residual: bool) -> tuple[str, ...]:
     """The pointers of a contraction kernel, in order."""
-    return ("x", "constants", "residual", "y") if residual else ("x", "constants", "y")
+    return ("x", "weights", "constants", *(("residual",) if residual else ()), "y")

@@ -6,11 +6,11 @@
         acc[n,y,x,o] = bias[o] + sum over ky, kx, c of
                        X[n, y*sy + ky*dy, x*sx + kx*dx, g(o)*I + c] * W[o,ky,kx,c]
 
-Arguments ("x", "constants", ["residual",] "y"). X is u8, i8 or i16, already padded with its zero
-point, which the caller folds into the bias; W (O, ky, kx, I), a stored w less its zero point, fits
-i16. y is i32 (acc), or requantized by a Scale: one mult, or with a residual two, the second for the
-residual; arrays broadcast to (N, H, W, O). A fully connected layer is a 1x1 convolution on
-(N, 1, 1, C).
+Arguments ("x", "weights", "constants", ["residual",] "y"). X is u8, i8 or i16, already padded with
+its zero point, which the caller folds into the bias; W (O, ky, kx, I), a stored w less its zero
+point, fits i16. y is i32 (acc), or requantized by a Scale: one mult, or with a residual two, the
+second for the residual; arrays broadcast to (N, H, W, O). A fully connected layer is a 1x1
+convolution on (N, 1, 1, C).
 Needs: acc, and every partial sum of stored X, fit i32.
 """
 
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qir.backends.kernels.contraction.spec import Array
+from qir.backends.kernels.contraction.spec import Array, arguments
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, vector_bytes
 from qir.backends.kernels.plane import RANGE, Plane
@@ -57,12 +57,16 @@ class WideCode:
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        return ("x", "constants", *(("residual",) if self.residual else ()), "y")
+        return arguments(self.residual is not None)
+
+    @property
+    def weights(self) -> Fields:
+        count = self.kernel[0] * self.kernel[1] * self.share[0] * self.y.channels
+        return Fields((("weights", "int16", count),))
 
     @property
     def fields(self) -> Fields:
-        count = self.kernel[0] * self.kernel[1] * self.share[0] * self.y.channels
-        own = Fields((("weights", "int16", count), ("bias", "int32", self.y.channels)))
+        own = Fields((("bias", "int32", self.y.channels),))
         return own + self.scaling.fields if self.scaling else own
 
 
@@ -85,7 +89,7 @@ def wide(
     added = np.broadcast_to(np.asarray(bias, np.int64), (y.channels,))
     if added.min() < RANGE["int32"][0] or added.max() > RANGE["int32"][1]:
         raise ValueError(f"wide: bias [{added.min()}, {added.max()}], 32 bits are needed")
-    values = {"weights": np.moveaxis(np.asarray(weights, np.int64), 0, -1), "bias": added}
+    values: dict[str, Array] = {"bias": added}
     terms = [Term.of("int32")]
     if residual is not None:
         if scale is None:
@@ -95,7 +99,9 @@ def wide(
     code = WideCode(
         x, y, residual, kernel, strides, dilations, groups, scaling, params, vector_bytes(features)
     )
-    return Kernel(code, code.fields.pack(values | own))
+    outputs_last = np.moveaxis(np.asarray(weights, np.int64), 0, -1)
+    packed = code.weights.pack({"weights": outputs_last})
+    return Kernel(code, code.fields.pack(values | own), packed)
 
 
 def _check(

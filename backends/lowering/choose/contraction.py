@@ -13,7 +13,7 @@ from qir.backends.kernels.contraction.wide import wide
 from qir.backends.kernels.plane import RANGE
 from qir.backends.kernels.scaling import Scale
 from qir.backends.lowering.choose.elementwise import scale_of
-from qir.backends.lowering.context import Call, Context, Missing, call, chooses
+from qir.backends.lowering.context import Call, Context, Missing, call
 from qir.backends.lowering.fuse import Group
 from qir.backends.lowering.layout import Sides
 from qir.backends.lowering.place import Place
@@ -64,7 +64,6 @@ class _Shape:
     is_padded: bool = False
 
 
-@chooses(Conv)
 def choose_conv(group: Group, context: Context) -> Call:
     """conv [+ requantize [+ residual]] -> a contraction over the zero-point-framed plane of x."""
     op = group.anchor
@@ -74,7 +73,6 @@ def choose_conv(group: Group, context: Context) -> Call:
     return _contract(group, context, shape, context.array(op.w, "w"))
 
 
-@chooses(Linear)
 def choose_linear(group: Group, context: Context) -> Call:
     """linear [+ requantize [+ residual]] -> a 1x1 contraction on rows of channels."""
     op = group.anchor

@@ -7,7 +7,7 @@ import numpy as np
 from qir.backends.kernels import elementwise, move
 from qir.backends.kernels.lookup import lookup
 from qir.backends.kernels.scaling import Rounding, Scale
-from qir.backends.lowering.context import Call, Context, Missing, call, chooses
+from qir.backends.lowering.context import Call, Context, Missing, call
 from qir.backends.lowering.fuse import Group
 from qir.backends.lowering.layout import zero_of
 from qir.ir.op import Value
@@ -29,7 +29,6 @@ def scale_of(tail: Requantize) -> Scale:
     )
 
 
-@chooses(Requantize)
 def choose_requantize(group: Group, context: Context) -> Call:
     """requantize -> one elementwise kernel over all operands."""
     op = group.anchor
@@ -50,7 +49,6 @@ def _zero_point(value: Value) -> int:
     return int(zeros.reshape(-1)[0])
 
 
-@chooses(Mul)
 def choose_mul(group: Group, context: Context) -> Call:
     """mul [+ requantize] -> one elementwise kernel."""
     op = group.anchor
@@ -62,7 +60,6 @@ def choose_mul(group: Group, context: Context) -> Call:
     return call(kernel, {"x0": a, "x1": b, "y": y})
 
 
-@chooses(Lookup)
 def choose_lookup(group: Group, context: Context) -> Call:
     """lookup -> the kernel of tables."""
     op = group.anchor
@@ -72,7 +69,6 @@ def choose_lookup(group: Group, context: Context) -> Call:
     return call(lookup(x.view, op.table.array, first, y.view, context.features), {"x": x, "y": y})
 
 
-@chooses(Gather)
 def choose_gather(group: Group, context: Context) -> Call:
     """gather -> offsets along one axis; the index's own axes are looked at as one."""
     op = group.anchor
@@ -89,7 +85,6 @@ def choose_gather(group: Group, context: Context) -> Call:
     return call(move.gather(offsets, x.dtype, flat.view, context.features), {"x": x, "y": flat})
 
 
-@chooses(Pad)
 def choose_pad(group: Group, context: Context) -> Call:
     """pad by reflection or by the edge -> offsets along each padded axis."""
     op = group.anchor

@@ -5,7 +5,7 @@ from __future__ import annotations
 from qir.backends.kernels import pool, reduce
 from qir.backends.kernels.plane import Plane
 from qir.backends.lowering.choose.elementwise import scale_of
-from qir.backends.lowering.context import Call, Context, Missing, call, chooses
+from qir.backends.lowering.context import Call, Context, Missing, call
 from qir.backends.lowering.fuse import Group
 from qir.backends.lowering.layout import zero_of
 from qir.backends.lowering.place import Place
@@ -26,7 +26,6 @@ def _window(op: MaxPool | AvgPool) -> pool.Window:
     return pool.Window(op.kernel, op.stride, op.pad, op.dilation)
 
 
-@chooses(MaxPool)
 def choose_max_pool(group: Group, context: Context) -> Call:
     """max_pool -> windows on the plane of x, padding never read."""
     op = group.anchor
@@ -36,7 +35,6 @@ def choose_max_pool(group: Group, context: Context) -> Call:
     return call(kernel, {"x": context.place(op.x), "y": context.place(op.result)})
 
 
-@chooses(AvgPool)
 def choose_avg_pool(group: Group, context: Context) -> Call:
     """avg_pool [+ requantize] -> sums of windows, scaled."""
     op = group.anchor
@@ -47,7 +45,6 @@ def choose_avg_pool(group: Group, context: Context) -> Call:
     return call(kernel, {"x": context.place(op.x), "y": context.place(group.result)})
 
 
-@chooses(ReduceMean, ReduceSum)
 def choose_reduce_sum(group: Group, context: Context) -> Call:
     """reduce_mean or reduce_sum [+ requantize] -> sums, scaled."""
     op = group.anchor
@@ -58,7 +55,6 @@ def choose_reduce_sum(group: Group, context: Context) -> Call:
     return call(kernel, {"x": x, "y": y})
 
 
-@chooses(ReduceMax)
 def choose_reduce_max(group: Group, context: Context) -> Call:
     """reduce_max -> the greatest of whole axes."""
     op = group.anchor

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from qir.backends.kernels.fields import Fields
+from qir.backends.kernels.kernel import CONSTANTS
 from qir.backends.kernels.nest import Nest
 from qir.backends.kernels.plane import BYTES
 from qir.backends.tvm.compat import tirx
@@ -105,11 +106,11 @@ class Script(Writer):
 
 
 class Constants:
-    """The constants block by the names of its fields."""
+    """A block by the names of its fields."""
 
-    def __init__(self, script: Script, fields: Fields) -> None:
+    def __init__(self, script: Script, fields: Fields, argument: str = CONSTANTS) -> None:
         self._script, self._fields = script, fields
-        pointer = script.pointer("constants", "int8")
+        pointer = script.pointer(argument, "int8")
         self._views = {
             d: script.view(pointer, d) for d in sorted({d for _, d, _ in fields.entries})
         }

@@ -217,6 +217,13 @@ def run_case(rng: Generator, library: ctypes.CDLL, symbol: str, case: Case, kern
     return _run(library, symbol, case, kernel, x, residual, y, cut)
 
 
+def block_of(content: bytes) -> np.ndarray:
+    """Weights or constants in memory of their own, with random bytes after them."""
+    block = buffer(np.random.default_rng(0), "uint8", len(content))
+    block[: len(content)] = np.frombuffer(content, np.uint8)
+    return block
+
+
 def _run(
     library: ctypes.CDLL,
     symbol: str,
@@ -229,12 +236,11 @@ def _run(
 ) -> str:
     """All units from `cut` on, then those before it."""
     spec = case.spec
-    constants = buffer(np.random.default_rng(0), "uint8", len(kernel.constants))
-    constants[: len(kernel.constants)] = np.frombuffer(kernel.constants, np.uint8)
+    blocks = [block_of(kernel.weights), block_of(kernel.constants)]
     want = y.copy()
     r = view(residual, spec.residual) if residual is not None and spec.residual else None
     view(want, spec.y)[:] = evaluate(spec, case.const, view(x, spec.x), r)
-    arrays = [x, constants, *([residual] if residual is not None else []), y]
+    arrays = [x, *blocks, *([residual] if residual is not None else []), y]
     pointers = [ctypes.c_void_p(a.ctypes.data) for a in arrays]
     for begin, end in ((cut, kernel.units), (0, cut)):
         getattr(library, symbol)(*pointers, begin, end)

@@ -149,6 +149,14 @@ def scaled(scale: Scale, terms: list[Array], dtype: str) -> Array:
     return np.clip(y + scale.zero_point, scale.low, scale.high).astype(dtype)
 
 
+def aligned(rng: Generator, content: bytes) -> Array:
+    """These bytes at a multiple of 64, with others around them."""
+    around = held(rng, View.packed("uint8", (max(len(content), 1),)), slack=256).buffer
+    block = around[-around.ctypes.data % 64 :]
+    block[: len(content)] = np.frombuffer(content, np.uint8)
+    return block
+
+
 def out(rng: Generator, view: View) -> Held:
     return held(rng, view)
 
@@ -156,11 +164,9 @@ def out(rng: Generator, view: View) -> Held:
 def run_case(rng: Generator, library: ctypes.CDLL, symbol: str, case: Case) -> str:
     """Empty when every element is right and nothing else was written."""
     kernel = case.kernel
-    constants = held(rng, View.packed("uint8", (max(len(kernel.constants), 1),)), slack=256)
-    block = constants.buffer[-constants.buffer.ctypes.data % 64 :]
-    block[: len(kernel.constants)] = np.frombuffer(kernel.constants, np.uint8)
-    addresses = {name: x.address for name, x in case.inputs.items()}
-    addresses |= {"constants": block.ctypes.data, "y": case.y.address}
+    blocks = {name: aligned(rng, content) for name, content in kernel.blocks.items()}
+    addresses = {name: block.ctypes.data for name, block in blocks.items()}
+    addresses |= {name: x.address for name, x in case.inputs.items()} | {"y": case.y.address}
     pointers = [ctypes.c_void_p(addresses[name]) for name in kernel.arguments]
     want = case.y.buffer.copy()
     offset = (case.y.address - case.y.buffer.ctypes.data) // case.y.buffer.itemsize

@@ -66,8 +66,8 @@ def test_plain_loops_of_few_bits(bits: int, tmp_path: Path) -> None:
         code = kernel.code
         assert isinstance(code, PlainCode)
         count, mults = case.const.weights.size, case.const.group_mult
-        exact = -(-count * bits // 8) + (0 if mults is None else mults.size)
-        assert code.records_at == -(-exact // 8) * 8
+        assert len(kernel.weights) == code.weight_bytes == -(-count * bits // 8)
+        assert code.records_at == -(-(0 if mults is None else mults.size) // 8) * 8
 
 
 @pytest.mark.parametrize("bits", WIDTHS)

@@ -77,9 +77,9 @@ def test_what_int32_can_index_is_taken(make: Callable[[], object]) -> None:
         (lambda: View.packed("int16", (MOST + 1,)), "view: elements from the first to the last: 2147483648"),
         (lambda: View("uint8", (3,), (-(2**30),)), "view: elements from the first to the last: 2147483649"),
         (lambda: Fields((("table", "int32", 2**29),)), "constants: bytes of the block: 2147483648"),
-        (lambda: plain(2**15, 2**16), "contraction: bytes of the constants: 2149056512"),
+        (lambda: plain(2**15, 2**16), "contraction: bytes of the weights: 2147483648"),
         (lambda: plain(2**14, 2**15, bits=4), "contraction: bits of the weights: 2147483648"),
-        (lambda: plan_dense(Contraction(row(2**15), row(2**16)), WIDE, DOTS["avx2_wide"]), "contraction: bytes of the constants: 21"),
+        (lambda: plan_dense(Contraction(row(2**15), row(2**16)), WIDE, DOTS["avx2_wide"]), "contraction: bytes of the weights: 21"),
         (lambda: frame(Plane("uint8", 2, 1, 1, 1, 2**31 - 5, 3, 1), (1, 1, 1, 1), 0, NONE), "frame: elements of the plane: 2147483652"),
         (lambda: gather([2**30], "uint8", View.packed("uint8", (3,)), NONE), "gather: elements from the first to the last of x: 2147483649"),
     ],
@@ -156,7 +156,7 @@ def last_units(
     blocks = {"x": x, "x0": x, "y": y}
     for name in kernel.arguments:
         if name not in blocks:
-            content = np.frombuffer(kernel.constants, np.uint8)
+            content = np.frombuffer(kernel.blocks[name], np.uint8)
             block = reserved(content.size)
             block.setflags(write=True)
             block[: content.size] = content
@@ -208,13 +208,12 @@ def test_weights_of_more_than_a_gigabyte(tmp_path: Path) -> None:
 
     rng = np.random.default_rng(3)
     x = rng.integers(0, 256, inputs + 128).astype(np.uint8)
-    size = code.records_at + 8 * len(code.fields) * outputs
-    constants, y = reserved(size), np.zeros(outputs, np.int8)
+    packed, y = reserved(code.weight_bytes), np.zeros(outputs, np.int8)
     weights = rng.integers(-128, 128, inputs).astype(np.int8)
-    constants[(outputs - 1) * inputs : outputs * inputs] = weights.view(np.uint8)
-    fields = constants[code.records_at : size].view(np.int64).reshape(-1, outputs)
+    packed[(outputs - 1) * inputs : outputs * inputs] = weights.view(np.uint8)
+    fields = np.zeros((len(code.fields), outputs), np.int64)
     fields[:, -1] = [1 << 30, 1 << 43, 44]  # mult, add, shift
     library = link(build_object({"k": emit(code, "k")}, target("plain")), tmp_path)
-    library.k(*(ctypes.c_void_p(a.ctypes.data) for a in (x, constants, y)), 0, 1)
+    library.k(*(ctypes.c_void_p(a.ctypes.data) for a in (x, packed, fields, y)), 0, 1)
     total = int(x[:inputs].astype(int) @ weights.astype(int))
     assert y[-1] == np.clip(total * 2**30 + 2**43 >> 44, -128, 127) != 0

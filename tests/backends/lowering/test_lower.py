@@ -9,7 +9,7 @@ import pytest
 
 from qir.backends import find, lower
 from qir.backends.c import border
-from qir.backends.lowering import context as select
+from qir.backends.lowering.choose import table
 from qir.backends.lowering.program import INPUT, OUTPUT, WORKSPACE, Program
 from qir.ir.data import Data
 from qir.ir.errors import LowerError
@@ -57,7 +57,7 @@ def test_an_anchor_takes_its_requantize_and_the_residual() -> None:
         "linear %linear + requantize %requantize3",
     ]
     names = [a.name for a in program.steps[6].arguments]
-    assert names == ["x", "constants", "residual", "y"]
+    assert names == ["x", "weights", "constants", "residual", "y"]
     assert argument(program, 8, "y") == (OUTPUT, 0)
     assert program.macs == 16 * 16 * (27 * 16 + 2 * 144 * 16) + 1024 * 10
 
@@ -162,7 +162,23 @@ def test_equal_kernels_are_one_and_equal_constants_are_one() -> None:
     program = lower(b.finish(twins), CPU)
     convs = [s for s in program.steps if s.title.startswith("conv")]
     assert len({s.symbol for s in convs}) == 1
-    assert len({a.address for s in convs for a in s.arguments if a.name == "constants"}) == 1
+    for block in ("weights", "constants"):
+        assert len({a.address for s in convs for a in s.arguments if a.name == block}) == 1
+
+
+def test_a_matrix_is_packed_once_whatever_it_is_multiplied_with() -> None:
+    """Bias, zero points and multipliers of each use are apart from it."""
+    b = Small("shared")
+    x = b.image(1, 8, 8, 16, zero=0)
+    w, bias = b.weights(x, (16, 3, 3, 16))
+    y = b.requantize(b.add(Conv(x, w, bias, (1, 1), (1,) * 4, (1, 1), 1)), scale=0.07)
+    z = b.requantize(b.add(Conv(y, w, None, (1, 1), (1,) * 4, (1, 1), 1)), scale=0.3)
+    program = lower(b.finish([z]), CPU)
+    convs = [s for s in program.steps if s.title.startswith("conv")]
+    places = [{a.name: a.address for a in s.arguments} for s in convs]
+    assert len(places) == 2
+    assert places[0]["weights"] == places[1]["weights"]
+    assert places[0]["constants"] != places[1]["constants"]
 
 
 def test_the_text_of_a_program_names_every_step_and_buffer() -> None:
@@ -239,7 +255,7 @@ def replace_to(op: Op | None, to: Quant) -> Requantize:
 
 
 def test_an_op_that_no_one_chooses_for_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(select.CHOOSERS, MaxPool)
+    monkeypatch.delitem(table.CHOOSERS, MaxPool)
     with pytest.raises(LowerError, match=r"max_pool %max_pool: no kernel for max_pool"):
         lower(residual_network(), CPU)
 

@@ -53,26 +53,26 @@ def up(size: int, unit: int) -> int:
     return ceil(size / unit) * unit
 
 
-def block_bytes(code: object, op: Conv | Linear, bits: int, block: int) -> int:
-    """Of the constants of one layer, whose weights are `bits` wide, by groups of `block`."""
+def block_bytes(code: object, op: Conv | Linear, bits: int, block: int) -> tuple[int, int]:
+    """Of the weights and the constants of one layer: `bits` wide, by groups of `block`."""
     out, inner = op.w.type.shape[0], op.w.type.shape[-1]
     parts = ceil(inner / block) if block else 0
     taps = prod(op.w.type.shape[1:-1])
     match code:
         case PlainCode():
-            head = ceil(out * taps * inner * bits / 8) + out * taps * parts
-            return up(head, 8) + 8 * out * len(code.fields)
+            weights = ceil(out * taps * inner * bits / 8)
+            return weights, up(out * taps * parts, 8) + 8 * out * len(code.fields)
         case DepthwiseCode():
             rows = code.rows if bits == 8 else 1
             steps = len(code.groups) * rows * 4
             weights = packed(bits, steps) * code.machine.vector_bytes
-            return len(code.starts) * (weights + 4 * code.record_bytes)
+            return len(code.starts) * weights, len(code.starts) * 4 * code.record_bytes
         case DenseCode():
             return _dense_bytes(code, op, bits, block)
     raise AssertionError(code)
 
 
-def _dense_bytes(code: DenseCode, op: Conv | Linear, bits: int, block: int) -> int:
+def _dense_bytes(code: DenseCode, op: Conv | Linear, bits: int, block: int) -> tuple[int, int]:
     kernel = op.kernel if isinstance(op, Conv) else (1, 1)
     groups = op.groups if isinstance(op, Conv) else 1
     out, inner = op.w.type.shape[0], op.w.type.shape[-1]
@@ -85,11 +85,9 @@ def _dense_bytes(code: DenseCode, op: Conv | Linear, bits: int, block: int) -> i
         lengths = [min(block, inner - first) for first in range(0, inner, block)]
     depth = code.machine.depth
     rows = runs * sum(packed(bits, ceil(n / depth)) for n in lengths)
-    head = channels * depth * rows
-    head += channels * runs * len(lengths) if block else 0
-    return up(head, max(code.machine.vector_bytes, 8)) + (
-        channels // code.machine.lanes * code.record_bytes
-    )
+    mults = channels * runs * len(lengths) if block else 0
+    records = channels // code.machine.lanes * code.record_bytes
+    return channels * depth * rows, up(mults, max(code.machine.vector_bytes, 8)) + records
 
 
 def layers(graph: Graph, program: Program) -> Iterator[tuple[Step, Conv | Linear, int, int]]:
@@ -107,10 +105,12 @@ def file_bytes(graph: Graph, program: Program, alignment: int) -> int:
     """Of the weights file: all blocks of contractions, each at a multiple of the alignment."""
     total = 0
     for step, op, bits, block in layers(graph, program):
-        size = block_bytes(program.codes[step.symbol], op, bits, block)
-        (held,) = [a for a in step.arguments if a.address.space == WEIGHTS]
-        assert held.about == f"{size} bytes", (step.title, size)
-        total += up(size, alignment)
+        sizes = block_bytes(program.codes[step.symbol], op, bits, block)
+        blocks = [a for a in step.arguments if a.address.space == WEIGHTS]
+        assert [a.name for a in blocks] == ["weights", "constants"]
+        for held, size in zip(blocks, sizes, strict=True):
+            assert held.about == f"{size} bytes", (step.title, size)
+            total += up(size, alignment)
     return total + SLACK
 
 
@@ -137,8 +137,15 @@ def test_the_weights_file_has_the_size_of_its_bits(target: str, storage: Int, bl
 @pytest.mark.parametrize(("storage", "least"), [(I4, 0.50), (I3, 0.375), (I2, 0.25)])
 def test_plain_files_shrink_as_the_bits_do(storage: Int, least: float) -> None:
     """Only epilogues stay: they are 24 bytes for each of 166 channels, and 8 for 10 raw ones."""
-    rest = 24 * (48 + 48 + 70) + 8 * 10
-    sizes = [len(lower(net(s), find("c")).weights) - rest for s in (storage, I8)]
+    blocks = [
+        {a.address.offset: a for step in lower(net(s), find("c")).steps for a in step.arguments
+         if a.address.space == WEIGHTS}.values()
+        for s in (storage, I8)
+    ]  # fmt: skip
+    for each in blocks:
+        rest = sum(int(a.about.split()[0]) for a in each if a.name == "constants")
+        assert rest == 24 * (48 + 48 + 70) + 8 * 10
+    sizes = [sum(int(a.about.split()[0]) for a in each if a.name == "weights") for each in blocks]
     assert least <= sizes[0] / sizes[1] < least + 0.01
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from qir.backends import find, lower
-from qir.backends.lowering.context import Unit
+from qir.backends.kernels.kernel import Code
 from qir.backends.toolchain import compile as compiling
 from qir.backends.toolchain import service
 from qir.backends.toolchain.compile import Compiled, compile_kernels
@@ -27,7 +27,7 @@ CPU = find("x86-64")
 
 
 @pytest.fixture
-def codes() -> dict[str, Unit]:
+def codes() -> dict[str, Code]:
     return {f"qir_{name}": code for name, code in lower(residual_network(), CPU).codes.items()}
 
 
@@ -58,25 +58,25 @@ class Unpicklable:
         raise TypeError("a handle of the driver")
 
 
-def shares(codes: dict[str, Unit]) -> list[dict[str, Unit]]:
+def shares(codes: dict[str, Code]) -> list[dict[str, Code]]:
     """Each kernel alone."""
     return [{symbol: code} for symbol, code in codes.items()]
 
 
-def test_a_kernel_that_is_not_written_is_named(codes: dict[str, Unit]) -> None:
+def test_a_kernel_that_is_not_written_is_named(codes: dict[str, Code]) -> None:
     why = r"kernels: 1 faults in their code\n  qir_x: TIR cannot be made \(LookupError: "
     with pytest.raises(LowerError, match=why):
         compile_kernels({**codes, "qir_x": Unknown()}, CPU)
     assert set(compile_kernels(codes, CPU).checked) == set(codes)
 
 
-def test_a_child_that_dies_is_an_error_and_the_next_one_serves(codes: dict[str, Unit]) -> None:
+def test_a_child_that_dies_is_an_error_and_the_next_one_serves(codes: dict[str, Code]) -> None:
     with pytest.raises(LowerError, match="kernels: the process that builds them died, an answer"):
         compile_kernels({"qir_x": Acting(os._exit, 1)}, CPU)
     assert compile_kernels(codes, CPU).checked == tuple(sorted(codes))
 
 
-def test_a_server_that_dies_is_an_error_with_its_last_words(codes: dict[str, Unit]) -> None:
+def test_a_server_that_dies_is_an_error_with_its_last_words(codes: dict[str, Code]) -> None:
     server = service._server()
     os.write(server.said.fileno(), b"out of memory\n")
     os.kill(server.process.pid, signal.SIGSTOP)  # so that the question is never taken
@@ -91,7 +91,7 @@ def test_a_server_that_dies_is_an_error_with_its_last_words(codes: dict[str, Uni
 
 @pytest.mark.parametrize("who", ["child", "server"])
 def test_what_hangs_is_ended(
-    codes: dict[str, Unit], monkeypatch: pytest.MonkeyPatch, who: str
+    codes: dict[str, Code], monkeypatch: pytest.MonkeyPatch, who: str
 ) -> None:
     few = shares(codes)[0]
     compile_kernels(few, CPU)
@@ -124,7 +124,7 @@ def children_of(group: int) -> list[int]:
 
 
 def test_a_code_that_cannot_be_pickled_is_named(
-    codes: dict[str, Unit], monkeypatch: pytest.MonkeyPatch
+    codes: dict[str, Code], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the second share too: the first was not asked for then."""
     monkeypatch.setattr(compiling, "ENOUGH", 2)
@@ -143,7 +143,7 @@ def interrupted(number: int, frame: FrameType | None) -> None:
 
 
 def test_after_an_interruption_anywhere_the_next_answer_is_the_right_one(
-    codes: dict[str, Unit], monkeypatch: pytest.MonkeyPatch
+    codes: dict[str, Code], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compiling, "ENOUGH", 2)  # two questions at once
     first, second = dict(list(codes.items())[:3]), dict(list(codes.items())[2:5])
@@ -166,7 +166,7 @@ def test_after_an_interruption_anywhere_the_next_answer_is_the_right_one(
     assert not children_of(service._server().process.pid)
 
 
-def test_threads_get_their_own_answers(codes: dict[str, Unit]) -> None:
+def test_threads_get_their_own_answers(codes: dict[str, Code]) -> None:
     """A failure of one is none of the others."""
     each = shares(codes)
     expected = [compile_kernels(share, CPU) for share in each]
@@ -188,7 +188,7 @@ def test_threads_get_their_own_answers(codes: dict[str, Unit]) -> None:
             assert answer == expected[number % len(each)]
 
 
-def test_a_forked_process_asks_a_server_of_its_own(codes: dict[str, Unit]) -> None:
+def test_a_forked_process_asks_a_server_of_its_own(codes: dict[str, Code]) -> None:
     few, other = shares(codes)[:2]
     expected = compile_kernels(few, CPU)
     server = service._server()
@@ -213,7 +213,7 @@ def test_a_question_that_is_none_is_answered_with_the_fault() -> None:
 
 
 def test_two_processes_give_the_bytes_of_one(
-    codes: dict[str, Unit], monkeypatch: pytest.MonkeyPatch
+    codes: dict[str, Code], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compiling, "ENOUGH", 4)
     both = compile_kernels(codes, CPU)

@@ -58,7 +58,7 @@ def test_a_mapping_is_read_by_names() -> None:
 def test_channels_of_every_run_count() -> None:
     sample, rest = first_samples(three(), iter(tuples()))
     assert [x.shape for x in sample] == [(6, 4), (18, 4), (6,)]
-    reach = channel_reach(three(), sample)["moved"]
+    reach = channel_reach(three(), sample)["moved"].of_all
     assert np.array_equal(reach, np.abs(X + ANCHORS).max((0, 1)).astype(np.float64))
     assert len(list(rest)) == 6
 

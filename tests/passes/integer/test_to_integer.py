@@ -34,8 +34,6 @@ from qir.passes.calibrate.ranges import calibrate
 from qir.passes.infra.manager import Manager, Miss, Record, evaluate
 from qir.passes.infra.rebatch import rebatch
 from qir.passes.pipelines import TO_INTEGER, quantize, transform
-from qir.passes.quantize.correct_bias import CorrectBias, CorrectChannels, channels_of
-from qir.passes.quantize.quantize_graph import QuantizeGraph
 from qir.passes.sensitivity.sqnr import measure_sqnr
 from qir.passes.transform.channel_ranges import first_samples
 from qir.passes.transform.equalize_channels import EqualizeChannels
@@ -179,41 +177,6 @@ def test_equalizing_keeps_the_function_and_lessens_the_noise() -> None:
     after = noise(reals, run_integer(batched(integer), data)[0])
     assert after < 0.25 * noise(reals, run_integer(batched(plain), data)[0])
     np.testing.assert_allclose(evaluate(batched(equalized), [data])[0], reals, rtol=1e-3, atol=1e-3)
-
-
-def test_corrected_biases_give_the_float_means() -> None:
-    graph, _ = one_conv(8)
-    data = np.abs(samples(graph, 64))
-    ranges = calibrate(graph, data)
-    plain = Manager().run(graph, [QuantizeGraph(ranges, weight_bits=3)])
-    corrected = Manager().run(plain, [CorrectBias(graph, (data,))])
-
-    def means(g: Graph) -> Array:
-        wanted = {op.names[0]: op for op in g.ops}["c"]
-        cut = Graph(g.name, g.inputs, g.ops, (wanted.results[0],), ("c",), g.stage)
-        return np.asarray(evaluate(batched(cut.without_dead_code(), 64), [data])[0].mean((0, 1, 2)))
-
-    before, after = (np.abs(means(g) - means(graph)).max() for g in (plain, corrected))
-    assert after < 1e-5 < 0.01 < before
-    record = Record("correct-bias", CorrectBias.claim)
-    assert CorrectBias().run(plain, record) is plain
-    assert [m.why for m in record.misses] == ["no float graph and sample are given"]
-
-
-def test_corrected_channels_have_the_float_means_and_deviations() -> None:
-    graph, _ = one_conv(8)
-    data = np.abs(samples(graph, 64))
-    plain = Manager().run(graph, [QuantizeGraph(calibrate(graph, data), weight_bits=3)])
-    corrected = Manager().run(plain, [CorrectChannels(graph, (data,))])
-    wanted, before, after = (channels_of(g, (data,))["c"] for g in (graph, plain, corrected))
-    np.testing.assert_allclose(after.mean, wanted.mean, atol=1e-5)
-    np.testing.assert_allclose(after.std, wanted.std, rtol=1e-5)
-    assert np.abs(before.std / wanted.std - 1).max() > 0.02
-    stored = [
-        [op.value.array for op in g.ops if isinstance(op, Constant) and op.value.array.ndim == 4]
-        for g in (plain, corrected)
-    ]
-    np.testing.assert_array_equal(stored[0], stored[1])  # scales move, integers stay
 
 
 def test_sqnr_finds_the_bad_layer() -> None:

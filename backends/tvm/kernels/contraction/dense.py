@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 from qir.backends.kernels.contraction.bits import packed_rows, unit_steps
 from qir.backends.kernels.contraction.dense import DenseCode
 from qir.backends.kernels.contraction.tiling import UNROLLED_STEPS
+from qir.backends.kernels.kernel import CONSTANTS, WEIGHTS
 from qir.backends.kernels.plane import Plane
 from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.dots import DOTS
-from qir.backends.tvm.dots.avx2 import Pairs
-from qir.backends.tvm.dots.hvx import VrmpyWord
 from qir.backends.tvm.kernels.contraction.epilogue import VectorEpilogue, epilogue_of
 from qir.backends.tvm.kernels.contraction.panel import Panel
 from qir.backends.tvm.kernels.stores import Stores
@@ -42,9 +41,11 @@ class _Dense:
         self.code, self.dot, self.writer = code, DOTS[code.dot], Writer()
         w = self.writer
         x = w.pointer("x", code.x.dtype)
-        self.pointer = self.constants = w.pointer("constants", "int8")
+        self.pointers = [w.pointer(name, "int8") for name in (WEIGHTS, CONSTANTS)]
         if code.machine.aligned:
-            w.align(self.pointer, code.machine.vector_bytes)
+            for pointer in self.pointers:
+                w.align(pointer, code.machine.vector_bytes)
+        self.weights, self.constants = self.pointers
         self.residual = w.pointer("residual", code.residual.dtype) if code.residual else None
         self.y = w.pointer("y", code.y.dtype)
         self.begin, self.end = w.scalar("begin"), w.scalar("end")
@@ -69,10 +70,10 @@ class _Dense:
         w = self.writer
         with w.loop(begin, end, "unit") as unit:
             if not self.machine.aligned:
-                self.constants = w.anew(self.pointer)
+                self.weights, self.constants = map(w.anew, self.pointers)
             self.epilogue = epilogue_of(w, self.dot, self.code.epilogue, self.constants)
             at = self._locate(unit)
-            self.panel = Panel(self.code, self.dot, w, self.constants, held)
+            self.panel = Panel(self.code, self.dot, w, (self.weights, self.constants), held)
             acc = self._accumulate(at)
             self._finish(at, acc)
 
@@ -81,7 +82,7 @@ class _Dense:
         w, size = self.writer, self.machine.weight_bytes
         first = w.let(panel * self.code.panel_pitch)
         with w.steps(self.code.panel_pitch // size, "row") as row:
-            whole = w.let(w.load(self.constants, first + row * size, size), "w")
+            whole = w.let(w.load(self.weights, first + row * size, size), "w")
             for f, form in enumerate(self.dot.widen_weights(whole)):
                 w.store(held, row * size + f * (size // 2), form, size // 2)
 
@@ -113,7 +114,7 @@ class _Dense:
             y=let(offset(code.y, image, row, first) + channel, "y_at"),
             residual=let(residual, "r_at"),
             weights=0 if self.machine.widens else let(panel * code.panel_pitch, "w_at"),
-            mults=let(panel * code.mult_bytes + code.weight_bytes, "m_at")
+            mults=let(panel * code.mult_bytes, "m_at")
             if code.packing.block
             else 0,
             records=let(panel * (code.tile.vectors * code.record_bytes) + code.records_at, "k_at"),
@@ -139,7 +140,7 @@ class _Dense:
             self.links = w.registers(count * self.machine.sums, "int16", 2 * self.dot.lanes)
         if self.groups_apart:
             self.parts = w.registers(count * tile.splits, "int32", self.dot.lanes)
-        if isinstance(self.dot, VrmpyWord):
+        if self.machine.weight_offset:
             self.sums = w.registers(tile.places, "int64", 1)
             self._clear_sums()
         if code.epilogue.starts:
@@ -208,7 +209,7 @@ class _Dense:
             self._sum(acc, x, weights, steps)
             return
         self._clear(self.parts, self.places * vectors * self.code.tile.splits)
-        if isinstance(self.dot, VrmpyWord):
+        if self.machine.weight_offset:
             self._clear_sums()
         self._run(self.parts, x, weights, steps)
         for i, total in enumerate(self._parted(self._joined(self.parts))):
@@ -223,7 +224,7 @@ class _Dense:
     def _parted(self, acc: list[Expr]) -> list[Expr]:
         """Accumulators that rows of a dot share, taken apart; what larger weights added, off."""
         rows, vectors = self.machine.rows, self.code.tile.vectors
-        if isinstance(self.dot, VrmpyWord):
+        if self.machine.weight_offset:
             totals = [self.writer.let(self.sums[p]) for p in range(self.places)]
             larger = 1 << (self.code.packing.bits - 1)
             return [self.dot.corrected(a, totals[i // vectors], larger) for i, a in enumerate(acc)]
@@ -285,18 +286,13 @@ class _Dense:
         self._run(self.links, x, weights, steps)
         self._widen()
 
-    @property
-    def chained_dot(self) -> Pairs:
-        assert isinstance(self.dot, Pairs)
-        return self.dot
-
     def _clear_links(self) -> None:
         for i in range(self.places * self.code.tile.vectors * self.machine.sums):
             self.links[i] = splat(0, "int16", 2 * self.dot.lanes)
 
     def _widen(self) -> None:
         """Adds what is summed up in int16 to the accumulators."""
-        dot, vectors = self.chained_dot, self.code.tile.vectors
+        dot, vectors = self.dot, self.code.tile.vectors
         one = splat(1, "int16", 2 * self.dot.lanes)
         for i in range(self.places * vectors):
             mult = self.mults[i % vectors] if self.code.packing.block else one
@@ -333,7 +329,7 @@ class _Dense:
         rows = [min(row, code.tile.places - 1) for row in range(place, place + self.machine.rows)]
         offsets = [ahead + self._place(code.x, row, code.strides) for row in rows]
         chunks = [c for offset in offsets for c in self.words.chunks(x, offset, count)]
-        if isinstance(self.dot, VrmpyWord):
+        if self.machine.weight_offset:
             self.sums[place] = self.dot.summed(self.sums[place], chunks)
         found = self.dot.spreads(chunks, count, self.machine.x or code.x.dtype)
         return [[let(form, "x") for form in forms] for forms in found]
@@ -352,7 +348,7 @@ class _Dense:
                 first = split * self.places + group * machine.rows
                 shared = [(first + i) * vectors + v for i in range(machine.rows)]
                 if self.code.packing.chain:  # acc are the links, several for each accumulator
-                    for s, pairs in enumerate(self.chained_dot.paired(forms, weights[v])):
+                    for s, pairs in enumerate(self.dot.paired(forms, weights[v])):
                         at = shared[0] * self.machine.sums + s
                         acc[at] = acc[at] + pairs
                     continue
@@ -378,7 +374,7 @@ class _Dense:
         """For one pixel. Constants are loaded anew where instructions would overwrite registers."""
         if place == 0 or not self.code.epilogue.fused:
             return self.epilogue
-        return replace(self.epilogue, constants=self.writer.anew(self.pointer))
+        return replace(self.epilogue, constants=self.writer.anew(self.pointers[1]))
 
     def _residual(self, at: _Unit, p: int, v: int) -> Expr:
         if self.residual is None:
@@ -396,5 +392,5 @@ class _Dense:
 
 
 def emit_dense(code: DenseCode, symbol: str) -> PrimFunc:
-    """`void symbol(x, constants, [residual,] y, begin, end)`; units as in contraction/dense.py."""
+    """`void symbol(x, weights, constants, [residual,] y, begin, end)`."""
     return _Dense(code).build(symbol)

@@ -10,9 +10,10 @@ from typing import Any
 
 from qir.backends.kernels.contraction.bits import fields
 from qir.backends.kernels.contraction.depthwise import DepthwiseCode
+from qir.backends.kernels.kernel import CONSTANTS, WEIGHTS
 from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.dots import DOTS
-from qir.backends.tvm.kernels.contraction.epilogue import PairsEpilogue, epilogue_of
+from qir.backends.tvm.kernels.contraction.epilogue import epilogue_of
 from qir.backends.tvm.kernels.contraction.unpack import unpack
 from qir.backends.tvm.kernels.stores import Stores, store_lanes
 from qir.backends.tvm.kernels.writer import Expr, Writer, cast_bits, shuffle, splat
@@ -24,8 +25,10 @@ class _Depthwise:
         self.size = code.machine.vector_bytes
         w = self.writer
         self.x = w.pointer("x", code.x.dtype)
-        self.constants = w.pointer("constants", "int8")
+        self.weights = w.pointer(WEIGHTS, "int8")
+        self.constants = w.pointer(CONSTANTS, "int8")
         if code.machine.aligned:
+            w.align(self.weights, self.size)
             w.align(self.constants, self.size)
         self.residual = w.pointer("residual", code.residual.dtype) if code.residual else None
         self.y = w.pointer("y", code.y.dtype)
@@ -59,9 +62,9 @@ class _Depthwise:
     def _widen_all(self) -> Expr:
         """All weights, widened; byte i becomes one of the int16 from i on."""
         code, w, half = self.code, self.writer, self.size // 2
-        widened = w.aligned(code.records_at, "int16", self.size)
-        with w.steps(code.records_at // self.size, "row") as row:
-            whole = w.let(w.load(self.constants, row * self.size, self.size), "w")
+        widened = w.aligned(code.weight_bytes, "int16", self.size)
+        with w.steps(code.weight_bytes // self.size, "row") as row:
+            whole = w.let(w.load(self.weights, row * self.size, self.size), "w")
             for f, form in enumerate(self.dot.widen_weights(whole)):
                 w.store(widened, row * self.size + f * half, form, half)
         return widened
@@ -125,7 +128,7 @@ class _Depthwise:
 
         @cache
         def load(row: int) -> Expr:
-            return w.let(w.load(self.constants, first + row * self.size, self.size), "w")
+            return w.let(w.load(self.weights, first + row * self.size, self.size), "w")
 
         return [
             w.let(unpack(load, fields(code.bits, i, code.steps), self.size, lane="uint32"), "w")
@@ -133,7 +136,7 @@ class _Depthwise:
         ]
 
     def _weights(
-        self, constants: Expr, widened: Expr, at: Expr, held: list[Expr], turn: tuple[int, int, int]
+        self, source: Expr, widened: Expr, at: Expr, held: list[Expr], turn: tuple[int, int, int]
     ) -> list[Expr]:
         """Those of one dot, of (group, row, vector): loaded from `at` on, or held ones.
 
@@ -144,7 +147,7 @@ class _Depthwise:
         if widened is not None:
             return [w.load(widened, place + f * half, half) for f in (0, 1)]
         if not held:
-            return self.dot.widen_weights(w.load(constants, place, self.size))
+            return self.dot.widen_weights(w.load(source, place, self.size))
         weights, lanes = held[group * 4 + j], self.dot.lanes
         if row:
             words = cast_bits(weights, f"uint32x{lanes}")
@@ -155,12 +158,14 @@ class _Depthwise:
     def _chunk(self, x: Expr, y: Expr, r: Expr, chosen: Expr, held: list[Expr]) -> None:
         code, w = self.code, self.writer
         weights = 0 if held else w.let(chosen * code.set_bytes)
-        constants = self.constants if code.machine.aligned else w.anew(self.constants)
+        source, constants = self.weights, self.constants
+        if not code.machine.aligned:
+            source, constants = w.anew(source), w.anew(constants)
         epilogue = replace(self.epilogue, constants=constants)
         widened = self.widened
         if widened is not None and self.code.along_row:
             widened = w.anew(widened)
-        record = w.let(chosen * (4 * code.record_bytes) + code.records_at)
+        record = w.let(chosen * (4 * code.record_bytes))
         starts = [w.let(epilogue.start(record + j * code.record_bytes)) for j in range(4)]
         acc = [list(starts) for _ in range(code.rows)]
         for g, group in enumerate(code.groups):
@@ -169,7 +174,7 @@ class _Depthwise:
             ]
             for row in range(code.rows):
                 for j in range(4):
-                    loaded = self._weights(constants, widened, weights, held, (g, row, j))
+                    loaded = self._weights(source, widened, weights, held, (g, row, j))
                     acc[row][j] = w.let(self.dot.step(acc[row][j], unpacked[j], loaded), "acc")
         for row in range(code.rows):
             values = []
@@ -228,7 +233,6 @@ class _Depthwise:
                     stores.add(value, j * lanes, min(lanes, code.count - j * lanes))
             stores.flush()
             return
-        assert isinstance(self.epilogue, PairsEpilogue)
         if code.y.dtype in ("uint8", "int8"):
             packed = w.let(self.epilogue.pack_chunk(values))
             store_lanes(w, self.y, y, packed, self.size, 0, 0, code.count)
@@ -263,5 +267,5 @@ def _int(value: Any) -> Expr:
 
 
 def emit_depthwise(code: DepthwiseCode, symbol: str) -> PrimFunc:
-    """`void symbol(x, constants, [residual,] y, begin, end)`."""
+    """`void symbol(x, weights, constants, [residual,] y, begin, end)`."""
     return _Depthwise(code).build(symbol)

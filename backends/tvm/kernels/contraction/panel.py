@@ -13,15 +13,21 @@ from qir.backends.tvm.kernels.writer import Expr, Writer, cast_bits, shuffle
 
 
 class Panel:
-    """The constants of one unit of work, from the offsets of its weights and its multipliers on.
+    """The weights and multipliers of one unit of work, from their offsets in `blocks` on.
 
     `held`: the widened weights of the unit's panel, if they are held.
     """
 
     def __init__(
-        self, code: DenseCode, dot: VectorDot, writer: Writer, constants: Expr, held: Expr = None
+        self,
+        code: DenseCode,
+        dot: VectorDot,
+        writer: Writer,
+        blocks: tuple[Expr, Expr],
+        held: Expr = None,
     ) -> None:
-        self.code, self.dot, self.writer, self.constants = code, dot, writer, constants
+        self.code, self.dot, self.writer = code, dot, writer
+        self.weights, self.constants = blocks
         self.held = held
 
     def stretch(self, at: Expr, steps: int) -> Callable[[int], list[list[Expr]]]:
@@ -38,7 +44,7 @@ class Panel:
             key = number, v * code.machine.forms + f
             if key not in loaded:
                 offset = (at + number * code.row_pitch) + (v * code.vector_pitch + f * size)
-                loaded[key] = self.writer.let(self.writer.load(self.constants, offset, size), "w")
+                loaded[key] = self.writer.let(self.writer.load(self.weights, offset, size), "w")
             return loaded[key]
 
         def weights(step: int) -> list[list[Expr]]:

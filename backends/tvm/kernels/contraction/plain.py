@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from qir.backends.kernels.contraction.plain import PlainCode
+from qir.backends.kernels.kernel import CONSTANTS, WEIGHTS
 from qir.backends.kernels.plane import Plane
 from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.kernels.script import Script
@@ -16,10 +15,11 @@ class _Plain:
         self.code, self.spec, self.writer = code, code.spec, Script()
         w, spec = self.writer, code.spec
         self.x = w.pointer("x", spec.x.dtype)
-        self.constants = w.pointer("constants", "int8")
-        self.fields = w.view(self.constants, "int64")
-        if code.bits < 8 or code.block:
-            self.bytes = w.view(self.constants, "uint8")
+        self.weights = w.pointer(WEIGHTS, "int8" if code.bits == 8 else "uint8")
+        constants = w.pointer(CONSTANTS, "int64")
+        self.fields = constants
+        if code.block:
+            self.mults = w.view(constants, "uint8")
         self.residual = w.pointer("residual", spec.residual.dtype) if spec.residual else None
         self.y = w.pointer("y", spec.y.dtype)
         self.begin, self.end = w.scalar("begin"), w.scalar("end")
@@ -84,19 +84,19 @@ class _Plain:
             share = w.registers(1, "int32", 1)
             share[0] = tirx.const(0, "int32")
             self._add(share, x + done, tap * inner + done, count)
-            mult = w.load(self.bytes, code.mults_at + tap * code.parts + part)
+            mult = w.load(self.mults, tap * code.parts + part)
             acc[0] = acc[0] + share[0] * mult.astype("int32")
 
     def _weight(self, index: Expr) -> Expr:
         """The weight at `index`; of fewer than 8 bits, out of the one or two bytes it lies in."""
         w, bits = self.writer, self.code.bits
         if bits == 8:
-            return w.load(self.constants, index).astype("int32")
+            return w.load(self.weights, index).astype("int32")
         at = w.let(index * bits)
         first = tirx.shift_right(at, _int(3))
-        word = w.load(self.bytes, first).astype("int32")
+        word = w.load(self.weights, first).astype("int32")
         if 8 % bits:
-            word = word + w.load(self.bytes, first + 1).astype("int32") * 256
+            word = word + w.load(self.weights, first + 1).astype("int32") * 256
         shifted = tirx.shift_right(word, tirx.bitwise_and(at, _int(7)))
         return tirx.bitwise_and(shifted, _int((1 << bits) - 1)) - (1 << (bits - 1))
 
@@ -123,6 +123,5 @@ def _int(value: Expr) -> Expr:
 
 
 def emit_plain(code: PlainCode, symbol: str) -> PrimFunc:
-    """`void symbol(x, constants, [residual,] y, begin, end)`; one unit is one row of y."""
-    assert int(np.prod(code.spec.y.shape)) < 2**31
+    """`void symbol(x, weights, constants, [residual,] y, begin, end)`; one unit is one row of y."""
     return _Plain(code).build(symbol)

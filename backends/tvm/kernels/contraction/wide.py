@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from qir.backends.kernels.contraction.wide import WideCode
+from qir.backends.kernels.kernel import WEIGHTS
 from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.kernels.pool import place
 from qir.backends.tvm.kernels.scaling import Scaler
@@ -18,6 +19,7 @@ class _Wide:
         self.code, self.script = code, Script()
         w = self.script
         self.x = w.pointer("x", code.x.dtype)
+        self.weights = Constants(w, code.weights, WEIGHTS)
         self.constants = Constants(w, code.fields)
         self.residual = w.pointer("residual", code.residual.dtype) if code.residual else None
         self.y = w.pointer("y", code.y.dtype)
@@ -62,7 +64,7 @@ class _Wide:
         (ky, kx), (dy, dx), inputs = code.kernel, code.dilations, code.share[0]
         with w.steps(ky, "ky") as a, w.steps(kx, "kx") as b, w.steps(inputs, "i") as i:
             tap = w.let(((a * kx + b) * inputs + i) * code.y.channels + o)
-            weight = w.let(cast(self.constants.take("weights", tap, 1, width), "int32", width))
+            weight = w.let(cast(self.weights.take("weights", tap, 1, width), "int32", width))
             from_x = w.let(corner + a * (dy * code.x.pitch_y) + b * (dx * code.x.pitch_x) + i)
             for p in range(pixels):
                 x = w.take(self.x, from_x + p * sx * code.x.pitch_x, side, width)
@@ -86,5 +88,5 @@ class _Wide:
 
 
 def emit_wide(code: WideCode, symbol: str) -> PrimFunc:
-    """`void symbol(x, constants, [residual,] y, begin, end)`."""
+    """`void symbol(x, weights, constants, [residual,] y, begin, end)`."""
     return _Wide(code).build(symbol)

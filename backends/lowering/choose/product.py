@@ -7,13 +7,12 @@ from qir.backends.kernels.matmul import matmul
 from qir.backends.kernels.softmax import softmax
 from qir.backends.lowering.choose.elementwise import scale_of
 from qir.backends.lowering.choose.reduction import plane_of
-from qir.backends.lowering.context import Call, Context, call, chooses
+from qir.backends.lowering.context import Call, Context, call
 from qir.backends.lowering.fuse import Group
 from qir.backends.lowering.layout import zero_of
 from qir.ir.ops import Bilinear, MatMul, SoftmaxFixed
 
 
-@chooses(MatMul)
 def choose_matmul(group: Group, context: Context) -> Call:
     """matmul [+ requantize] -> the product of two strided tensors."""
     op = group.anchor
@@ -25,7 +24,6 @@ def choose_matmul(group: Group, context: Context) -> Call:
     return call(kernel, {"a": a, "b": b, "y": y}, macs=y.size * a.shape[-1])
 
 
-@chooses(SoftmaxFixed)
 def choose_softmax(group: Group, context: Context) -> Call:
     """softmax_fixed -> one kernel over rows."""
     op = group.anchor
@@ -38,7 +36,6 @@ def choose_softmax(group: Group, context: Context) -> Call:
     return call(kernel, {"x": x, "y": y})
 
 
-@chooses(Bilinear)
 def choose_bilinear(group: Group, context: Context) -> Call:
     """bilinear [+ requantize] -> weighted sums of four neighbours, scaled."""
     op = group.anchor

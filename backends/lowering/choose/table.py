@@ -1,0 +1,68 @@
+"""Which function chooses the kernel of a group, by the class of its anchor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from qir.backends.lowering.choose.contraction import choose_conv, choose_linear
+from qir.backends.lowering.choose.elementwise import (
+    choose_gather,
+    choose_lookup,
+    choose_mul,
+    choose_pad,
+    choose_requantize,
+)
+from qir.backends.lowering.choose.product import choose_bilinear, choose_matmul, choose_softmax
+from qir.backends.lowering.choose.reduction import (
+    choose_avg_pool,
+    choose_max_pool,
+    choose_reduce_max,
+    choose_reduce_sum,
+)
+from qir.backends.lowering.context import Call, Context, Missing
+from qir.backends.lowering.fuse import Group
+from qir.ir.op import Op
+from qir.ir.ops import (
+    AvgPool,
+    Bilinear,
+    Conv,
+    Gather,
+    Linear,
+    Lookup,
+    MatMul,
+    MaxPool,
+    Mul,
+    Pad,
+    ReduceMax,
+    ReduceMean,
+    ReduceSum,
+    Requantize,
+    SoftmaxFixed,
+)
+
+CHOOSERS: Mapping[type[Op], Callable[[Group, Context], Call]] = {
+    AvgPool: choose_avg_pool,
+    Bilinear: choose_bilinear,
+    Conv: choose_conv,
+    Gather: choose_gather,
+    Linear: choose_linear,
+    Lookup: choose_lookup,
+    MatMul: choose_matmul,
+    MaxPool: choose_max_pool,
+    Mul: choose_mul,
+    Pad: choose_pad,
+    ReduceMax: choose_reduce_max,
+    ReduceMean: choose_reduce_sum,
+    ReduceSum: choose_reduce_sum,
+    Requantize: choose_requantize,
+    SoftmaxFixed: choose_softmax,
+}
+"""A new kernel is a function in a module of this folder, and a line here."""
+
+
+def choose(group: Group, context: Context) -> Call:
+    """The kernel for `group`. Errors: Missing, or a kernel's own ValueError."""
+    chooser = CHOOSERS.get(type(group.anchor))
+    if chooser is None:
+        raise Missing(f"no kernel for {group.anchor.mnemonic}")
+    return chooser(group, context)
