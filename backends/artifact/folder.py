@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from qir.ir.errors import ArtifactError
+from qir.ir.errors import ArtifactError, printable
 from qir.runtime import format
 
 EXCHANGE = 2  # RENAME_EXCHANGE of renameat2
@@ -43,7 +43,7 @@ def write_folder(path: str | os.PathLike[str], files: Mapping[str, format.Conten
                 _sync(place.parent)
     except (OSError, ValueError) as e:
         raise ArtifactError(
-            f"{_printable(path)}: cannot be written ({_why(e)}), room and permission are needed"
+            f"{path}: cannot be written ({_why(e)}), room and permission are needed"
         ) from e
     return place
 
@@ -56,7 +56,7 @@ def check_free(path: str | os.PathLike[str]) -> None:
         why = f"cannot be looked at ({_why(e)})"
     if why is not None:
         raise ArtifactError(
-            f"{_printable(path)}: {why}, a free path or an artifact to replace is needed",
+            f"{path}: {why}, a free path or an artifact to replace is needed",
             "-o of qir compile, or the path of save, names another",
         )
 
@@ -75,10 +75,6 @@ def _place(path: str | os.PathLike[str]) -> Path:
     return Path(os.path.realpath(given.parent)) / given.name
 
 
-def _printable(path: object) -> str:
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(path))
-
-
 def _obstacle(folder: Path) -> str | None:
     """Why the folder is no artifact that may be replaced; None when it is one, or nothing is there.
 
@@ -92,6 +88,8 @@ def _obstacle(folder: Path) -> str | None:
         return "is a link" if stat.S_ISLNK(status.st_mode) else "is no folder"
     if os.path.ismount(folder):
         return "is a mount point"
+    if os.path.samestat(status, Path.cwd().stat()):
+        return "is the current folder"
     if not status.st_mode & stat.S_IWUSR:
         return "is read-only"
     manifest = _manifest(folder)
@@ -105,7 +103,7 @@ def _obstacle(folder: Path) -> str | None:
         )
     if not foreign:
         return None
-    names = ", ".join(_printable(name) for name in foreign[:SHOWN])
+    names = ", ".join(printable(name) for name in foreign[:SHOWN])
     more = f" and {len(foreign) - SHOWN} more" if len(foreign) > SHOWN else ""
     return f"holds {names}{more} beside its artifact"
 

@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 from qir.ir.errors import PassError
 from qir.ir.graph import Graph
 from qir.ir.types import Array
+from qir.passes.infra.layers import layers_of
 from qir.passes.infra.manager import Miss, Pass, Record
 from qir.passes.infra.tasks import Processes, Store, Task, Tell, quiet, run_tasks
 from qir.passes.quantize.stored_weights import (
     StoredWeights,
-    layers_of,
     stored_weights,
     with_weights,
 )

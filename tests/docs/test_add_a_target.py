@@ -13,7 +13,7 @@ from qir.ir.target import Target
 from tests.emulated.harness import TARGETS as EMULATED
 from tests.tree import ROOT
 
-PAGE = (ROOT / "docs" / "add_a_target.md").read_text()
+PAGE = (ROOT / "docs" / "howto" / "add_a_target.md").read_text()
 BLOCKS = re.findall(r"```py\n# (\S+)\n(.*?)```", PAGE, re.DOTALL)
 TESTED_APART = ("cortex-m55", "hexagon-v69", "hexagon-v73")  # the first in test_m55.py
 FOREIGN = [t for t in (make() for make in TARGETS) if t.emulator and not t.variants]

@@ -10,6 +10,7 @@ import pytest
 
 from tests.tree import ROOT
 
+FOLDERS = ("backends", "docs", "frontends", "passes", "qir", "runtime", "tests")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LINK = re.compile(r"\]\(([^)\s]*)\)")
 CODE = re.compile(r"^```.*?^```$|`[^`\n]*`", re.DOTALL | re.MULTILINE)
@@ -39,6 +40,14 @@ def broken(page: Path) -> list[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     assert not broken(page)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_of_the_tree_that_a_page_names_exist(page: Path) -> None:
+    """Decisions may name files of their time, and NAME is the reader's own."""
+    named = re.findall(rf"`((?:{'|'.join(FOLDERS)})/[\w./-]*)`", page.read_text())
+    missing = [path for path in named if "NAME" not in path and not (ROOT / path).exists()]
+    assert not missing or "decisions" in page.parts
 
 
 def test_a_broken_link_is_found(tmp_path: Path) -> None:

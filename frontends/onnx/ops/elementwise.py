@@ -7,8 +7,10 @@ from collections.abc import Callable
 
 from qir.frontends.onnx.context import ImportContext
 from qir.ir import ops
+from qir.ir.fixed import Rounding
 from qir.ir.op import Op, Value
 from qir.ir.ops.unary import SELU
+from qir.ir.types import Quant
 
 Converter = Callable[[ImportContext], Value]
 Binary = Callable[[Value, Value], Op]
@@ -49,7 +51,14 @@ def mean(ctx: ImportContext) -> Value:
 
 
 def clip(ctx: ImportContext) -> Value:
-    """Clip: bounds as attributes before opset 11, then as inputs; ones computed at run time too."""
+    """Clip: bounds as attributes before opset 11, then as inputs; ones computed at run time too.
+
+    Of stored integers, as exporters of low bit widths write it: the reals clipped to those that the
+    bounds stand for.
+    """
+    stored = ctx.value(0)
+    if isinstance(stored.type.elem, Quant) and stored.type.elem.is_per_tensor:
+        return _stored_clip(ctx, stored, stored.type.elem)
     x = ctx.real(0)
     if ctx.opset < 11:
         low, high = ctx.number("min", -math.inf), ctx.number("max", math.inf)
@@ -59,6 +68,14 @@ def clip(ctx: ImportContext) -> Value:
             x = ctx.emit(make(x, ctx.real(index)))
     low, high = (_bound(ctx, i, d) for i, d in ((1, -math.inf), (2, math.inf)))
     return ctx.result(ops.Clip(x, low, high))
+
+
+def _stored_clip(ctx: ImportContext, x: Value, kind: Quant) -> Value:
+    """clip(x, low, high) = quantize(clip(dequantize(x), (low - z) * s, (high - z) * s))"""
+    scale, zero = float(kind.scale.array), int(kind.zero_point.array)
+    low, high = ((_bound(ctx, i, d) - zero) * scale for i, d in ((1, -math.inf), (2, math.inf)))
+    real = ctx.emit(ops.Clip(ctx.emit(ops.Dequantize(x)), low, high))
+    return ctx.result(ops.Quantize(real, kind, Rounding.HALF_EVEN))
 
 
 def _bound(ctx: ImportContext, index: int, default: float) -> float:

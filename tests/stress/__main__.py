@@ -1,0 +1,39 @@
+"""python -m tests.stress NAME COUNT: tampered 5000, calls 100000, loads 1000, pools 10000,
+forks 500, or saves 200.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import qir
+from tests.small_graphs import residual_network
+from tests.stress import calls, forks, loads, saves, tampered
+
+CHECKS = {
+    "tampered": tampered.check,
+    "calls": calls.check,
+    "loads": loads.check,
+    "pools": loads.check_pools,
+    "forks": forks.check,
+    "saves": saves.check,
+}
+
+
+def main() -> None:
+    """Run one check on a small artifact; a figure or two, or the first thing that is wrong."""
+    faulthandler.enable()
+    name, count = sys.argv[1], int(sys.argv[2])
+    with tempfile.TemporaryDirectory(prefix="qir-stress-") as folder:
+        path = qir.compile(residual_network()).save(Path(folder) / "small.qir")
+        begin = time.monotonic()
+        figures = CHECKS[name](path, count)
+        print(f"{name} {count}: {figures}; {time.monotonic() - begin:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

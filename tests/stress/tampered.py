@@ -1,0 +1,171 @@
+"""Artifacts changed at random: each is refused by an error of ours, or computes the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import socket
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import qir
+from qir import runtime
+from qir.net import look
+from qir.runtime import format
+from qir.runtime.errors import RuntimeFault
+from tests.small_graphs import residual_network, stored_inputs
+
+POOL: tuple[Any, ...] = (
+    None, True, False, 0, 1, -1, 2, 3, 7, 127, 128, 255, 256, 2**15, 2**31 - 1, 2**31, 2**32, 2**40,
+    2**45, 2**62, 2**63, 2**64, -(2**31), -(2**63), 10**30, 0.5, 1e-300, 1e300, -0.0, "", "x",
+    "\x1b[2J", "\ud800", "a\nb", "../x", "/etc/passwd", "manifest.json", "weights.bin", "x" * 300,
+    "模型", "0" * 64, [], [0], [1.5], [None], ["x"], [[]], [1] * 100, {}, {"a": 1}, {"bytes": 1},
+)  # fmt: skip
+"""Values that take the place of an entry of the manifest."""
+
+
+def check(path: Path, count: int) -> str:
+    """Tamper `count` times with copies of the artifact at `path`."""
+    inputs = stored_inputs(residual_network())
+    right = [y.tobytes() for y in runtime.load(path).run_integer(*inputs)]
+    outcomes: Counter[str] = Counter()
+    for seed in range(count):
+        rng = random.Random(seed)
+        kind = rng.choice(KINDS)
+        copy = path.with_name("copy.qir")
+        shutil.copytree(path, copy)
+        try:
+            kind(copy, rng)
+            outcome = _outcome(copy, inputs, right)
+        except Exception as e:
+            raise AssertionError(f"seed {seed}, {kind.__name__}: {type(e).__name__}: {e}") from e
+        outcomes[f"{kind.__name__} {outcome}"] += 1
+        shutil.rmtree(copy)
+    return ", ".join(f"{n} {what}" for what, n in sorted(outcomes.items()))
+
+
+def _outcome(path: Path, inputs: Any, right: list[bytes]) -> str:
+    try:
+        look(path).report().html()
+    except qir.QirError as e:
+        assert str(e).split("\n")[0].isprintable(), str(e)
+    try:
+        session = runtime.load(path, threads=2)
+        results = session.run_integer(*inputs)
+        session.selftest()
+    except RuntimeFault as e:
+        assert str(e).split("\n")[0].isprintable(), str(e)
+        return "refused"
+    assert [y.tobytes() for y in results] == right, "other values"
+    return "the same"
+
+
+def _some_file(path: Path, rng: random.Random) -> Path:
+    return rng.choice(sorted(path.iterdir()))
+
+
+def flipped(path: Path, rng: random.Random) -> None:
+    """One to three bits of a file."""
+    file = _some_file(path, rng)
+    content = bytearray(file.read_bytes())
+    for _ in range(rng.randint(1, 3)):
+        content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+    file.write_bytes(content)
+
+
+def cut(path: Path, rng: random.Random) -> None:
+    """A file ends early, or goes on."""
+    file = _some_file(path, rng)
+    content = file.read_bytes()
+    file.write_bytes(rng.choice([content[: rng.randrange(len(content))], content + b"\0", b""]))
+
+
+def swapped(path: Path, rng: random.Random) -> None:
+    """Two files change places."""
+    a, b = rng.sample(sorted(path.iterdir()), 2)
+    content = a.read_bytes()
+    a.write_bytes(b.read_bytes())
+    b.write_bytes(content)
+
+
+def replaced(path: Path, rng: random.Random) -> None:
+    """No file, or something else in its place."""
+    file = _some_file(path, rng)
+    content = file.read_bytes()
+    file.unlink()
+    kind = rng.choice(["none", "pipe", "folder", "socket", "link", "loop", "outside", "endless"])
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "folder":
+        file.mkdir()
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as s, _inside(path):
+            s.bind(file.name)
+    elif kind == "link":
+        target = file.with_name("target")
+        target.write_bytes(content)
+        file.symlink_to(target.name)
+    elif kind == "loop":
+        file.symlink_to(file.name)
+    elif kind == "outside":
+        file.symlink_to("/etc/passwd")
+    elif kind == "endless":
+        file.symlink_to("/dev/zero")
+
+
+class _inside:  # the path of a socket is short
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        self.before = Path.cwd()
+        os.chdir(self.path)
+
+    def __exit__(self, *_: object) -> None:
+        os.chdir(self.before)
+
+
+def resealed(path: Path, rng: random.Random) -> None:
+    """Entries of the manifest changed, its hash made right again: what no damage does."""
+    file = path / format.MANIFEST
+    manifest = json.loads(file.read_bytes())
+    for _ in range(rng.choice([1, 1, 1, 2, 3])):
+        _change(manifest, rng)
+    if not isinstance(manifest, dict):
+        file.write_text(json.dumps(manifest))
+        return
+    rest = {k: v for k, v in manifest.items() if k != "sha256"}
+    if rng.random() < 0.9:
+        rest["format"], rest["abi"] = format.FORMAT, format.ABI
+    file.write_bytes(format.sealed(rest))
+
+
+def _change(node: Any, rng: random.Random) -> None:
+    """Replace, delete, add or double an entry somewhere below `node`."""
+    while True:
+        keys: list[Any] = list(node) if isinstance(node, dict) else list(range(len(node)))
+        if not keys:
+            return
+        key = rng.choice(keys)
+        if isinstance(node[key], (dict, list)) and node[key] and rng.random() < 0.75:
+            node = node[key]
+            continue
+        break
+    action = rng.random()
+    if action < 0.15:
+        del node[key]
+    elif action < 0.25 and isinstance(node, list):
+        node.append(node[key])
+    elif action < 0.4 and type(node[key]) is int:
+        node[key] += rng.choice([-1, 1, 2, 64, 4096])
+    else:
+        node[key] = rng.choice(POOL)
+
+
+KINDS: tuple[Callable[[Path, random.Random], None], ...] = (
+    flipped, cut, swapped, replaced, resealed, resealed, resealed,
+)  # fmt: skip
