@@ -1,4 +1,4 @@
-"""Ops whose operands are all constants become constants."""
+"""Evaluate ops of constant operands."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from qir.passes.infra.rewriter import RewritePass, Site
 class FoldConstants(RewritePass):
     """f(constant, ...) -> constant, for ops on floats, and for ops on stored integers
 
-    A dequantized constant stays as it is: its stored integers and scales are the model's own.
+    A dequantized constant is kept: its stored integers and scales are the model's own.
     Keeps: every bit.
     """
 
