@@ -21,8 +21,8 @@ from qir.passes.infra.rewriter import RewritePass, Site
 class FoldConstants(RewritePass):
     """f(constant, ...) -> constant, for ops on floats, and for ops on stored integers
 
-    A dequantized constant is kept: its stored integers and scales are the model's own. Data movement
-    applies to both: move(dequantize(constant)) -> dequantize(constant), where the scales still vary
+    A dequantized constant is kept: its stored integers and scales are the model's own. They are
+    moved together: move(dequantize(constant)) -> dequantize(constant), where the scales still vary
     along one axis at most.
     Keeps: every bit.
     """
@@ -70,8 +70,8 @@ def _moved(op: Move, source: Dequantize, at: Site) -> Constant | None:
     if np.all(scale == scale.flat[0]) and np.all(zero == zero.flat[0]):
         quant = Quant.per_tensor(old.storage, float(scale.flat[0]), int(zero.flat[0]))
     else:
-        parts = [_along(part, axis).reshape(-1) for part in (scale, zero)]
-        quant = Quant.per_axis(old.storage, *parts, axis)
+        scales, zeros = (_along(part, axis).reshape(-1) for part in (scale, zero))
+        quant = Quant.per_axis(old.storage, scales, zeros, axis)
     return Constant.of(move(stored), quant)
 
 
