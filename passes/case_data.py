@@ -1,4 +1,4 @@
-"""Data for the passes of a case: a sample by its seed, and what passes take from it."""
+"""Data for passes in case files: samples by seed, and what passes derive from them."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ PARTS = 8  # of 1: samples are multiples of 1/8, so that small networks compute 
 
 def is_near(a: str, b: str) -> bool:
     """Whether two lines of text are equal but for reals, and these near each other."""
-    reals = [np.array([float(r) for r in REAL.findall(line)]) for line in (a, b)]
     if REAL.sub("", a) != REAL.sub("", b):
         return False
-    return bool(np.allclose(*reals, rtol=WITHIN, atol=0.0))
+    ours, theirs = (np.array([float(r) for r in REAL.findall(line)]) for line in (a, b))
+    return bool(np.allclose(ours, theirs, rtol=WITHIN, atol=0.0))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Mixed precision of a graph: what is asked for, what each layer may have, and the best choice."""
+"""Mixed precision of a graph: the request, the choices of each layer, the best assignment."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import networkx as nx
 from qir.ir.errors import PassError
 from qir.ir.graph import Graph
 from qir.ir.op import Op
-from qir.ir.ops import Add, Concat, Constant, Sub
+from qir.ir.ops import Add, Concat, Sub
 from qir.ir.ops.kinds import Layer, Selection
 from qir.ir.ops.unary import Clamp
 from qir.passes.bits.assign import assign, pareto
@@ -27,6 +27,7 @@ from qir.passes.bits.costs import (
     measured_layer,
 )
 from qir.passes.bits.groups import Rules
+from qir.passes.infra.layers import layers_of, weights_of
 from qir.passes.sensitivity.measure import Effort
 
 OwnLoss = Callable[[Any, Any], Any]
@@ -129,13 +130,7 @@ class BitPlan:
 
 def layer_ops(graph: Graph) -> tuple[Layer, ...]:
     """The layers that have weights, in order; a layer is named by its result."""
-    weighted = (op for op in graph.ops if isinstance(op, Layer))
-    return tuple(op for op in weighted if _is_layer(graph, op))
-
-
-def _is_layer(graph: Graph, op: Op | None) -> bool:
-    held = isinstance(op, Layer) and graph.producers.get(op.w.name)
-    return isinstance(held, Constant)
+    return tuple(op for op in layers_of(graph) if weights_of(graph, op) is not None)
 
 
 def layer_works(graph: Graph) -> dict[str, Work]:
@@ -192,7 +187,8 @@ def _layer_behind(graph: Graph, name: str) -> str | None:
     maker: Op | None = graph.producers.get(name)
     while isinstance(maker, (Clamp, Selection)) and not isinstance(maker, Concat):
         maker = graph.producers.get(maker.operands[0].name)
-    return maker.names[0] if maker is not None and _is_layer(graph, maker) else None
+    is_layer = isinstance(maker, Layer) and weights_of(graph, maker) is not None
+    return maker.names[0] if maker is not None and is_layer else None
 
 
 def plan_bits(

@@ -1,4 +1,4 @@
-"""compile: frontend -> passes -> backend -> artifact, and nothing else."""
+"""compile: frontend -> passes -> backend -> artifact."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from qir.passes.quantize.placement import plan_quantization
 from qir.passes.rounding import Rounding
 from qir.passes.sensitivity.sqnr import measure_sqnr
 from qir.passes.transform.channel_ranges import first_samples, held_back
-from qir.quantizing import BitsAsked, Quantizing
-from qir.report.build import survey
+from qir.quantize import BitsRequest, Quantizer
+from qir.report.build import build_report
 from qir.report.chosen_bits import ChosenBits
 from qir.runtime import Session
 
@@ -41,7 +41,7 @@ def compile(
     *,
     calibration: Iterable[Any] | None = None,
     target: str | Target = "cpu",
-    bits: BitsAsked = 8,
+    bits: BitsRequest = 8,
     rounding: Rounding | None = None,
     inputs: Sequence[Any] | None = None,
     batch: int | None = None,
@@ -92,7 +92,7 @@ def compile(
     service.start()  # it loads TVM beside that
     tell = progress or quiet
     folder = None if state is None else Path(state)
-    quantizing = Quantizing(bits, observer, rounding, machine, folder, executor, tell)
+    quantizer = Quantizer(bits, observer, rounding, machine, folder, executor, tell)
     first, batches = first_batch(calibration)
     if _is_torch(model):
         inputs = examples(model, inputs, first, batch)
@@ -106,7 +106,7 @@ def compile(
     sample: tuple[Any, ...] = ()
     judging: tuple[Any, ...] = ()
     if graph.stage == "canonical":
-        graph = manager.run(graph, passes)
+        graph = manager.run(graph, (*passes, *pipelines.LOWER))
     if graph.stage in ("canonical", "transformed"):
         plan_quantization(graph)  # an op without integers is refused now, not after the work
         if batches:
@@ -116,7 +116,7 @@ def compile(
         kinder = manager.run(graph, pipelines.transform(graph, sample))
         graph = stages["transformed"] = kinder
     if graph.stage == "transformed":
-        graph, chosen = quantizing.run(graph, batches, sample, manager)
+        graph, chosen = quantizer.run(graph, batches, sample, manager)
         stages["simulated"] = graph
     if graph.stage == "simulated":
         graph = stages["integer"] = manager.run(graph, pipelines.TO_INTEGER)
@@ -142,7 +142,9 @@ def _built(
         model = stages["canonical"] if "canonical" in stages else stages["transformed"]
         ratios = measure_sqnr(model, graph, [sample], divided=divisors(manager.records))
         noise = {s.op.names[0]: s.decibels for s in ratios}
-    report = replace(survey(built, graph, manager.records, built.claims, noise), chosen=chosen)
+    report = replace(
+        build_report(built, graph, manager.records, built.claims, noise), chosen=chosen
+    )
     if chosen is not None:
         bits_of = {layer.layer: Bits.parse(layer.bits) for layer in chosen.layers}
         built = built.with_file(BITS, bits_text(bits_of).encode())
@@ -154,9 +156,7 @@ def _built(
 
 
 def _check_golden(session: Session) -> None:
-    """Code that was built just now gives the golden outputs: it was neither miscompiled nor mixed
-    up.
-    """
+    """Run the golden inputs on the new code, against miscompilation and mix-ups."""
     try:
         with translated():
             session.selftest()
@@ -200,7 +200,7 @@ def _is_torch(model: Any) -> bool:
 
 
 def _name_of(model: Any, graph: Graph) -> str:
-    """What to call the program: the file's name, the module's class, else the graph's name."""
+    """The name of the program: that of the file, of the module's class, or of the graph."""
     if isinstance(model, (str, Path)):
         return Path(model).stem
     return type(model).__name__ if _is_torch(model) else graph.name

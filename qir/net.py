@@ -86,7 +86,7 @@ class Net:
         return write_folder(path, {**loaded.files, **manifest})
 
     def close(self) -> None:
-        """Give back the threads of a net that was loaded with some; calls run alone after it."""
+        """End the threads of the pool; later calls run on the caller's thread."""
         self.session.close()
 
     def __repr__(self) -> str:
@@ -106,10 +106,12 @@ def load(
 ) -> Net:
     """The artifact in the folder `path`, every file of it checked, ready to run.
 
-    An artifact is a program: load what you trust. `sha256`: the hash it must have, as `Net.sha256`
-    said when it was made; the hashes within find damage, this one another artifact in its place.
-    `emulate`: run it under an emulator of the machine it was made for. `variant`: of an artifact
-    for several machines, the one whose code runs in place of the best.
+    An artifact is a program: load only what you trust.
+    sha256:   the expected `Net.sha256`, which detects another artifact in its place; the hashes
+              inside the artifact detect damage.
+    threads:  threads that share the work of a call.
+    emulate:  run it under an emulator of its target.
+    variant:  the machine whose code runs, of an artifact for several (default: the best one here).
     Errors: ArtifactError when it is damaged, incomplete, another one, or not for this machine;
     DataError for arguments out of range.
     """
@@ -120,7 +122,7 @@ def load(
 
 
 def look(path: str | Path) -> Net:
-    """The artifact in the folder `path`, to look into: none of its code runs, calls are refused.
+    """The artifact in the folder `path`, for inspection: none of its code runs, calls are refused.
 
     Errors: ArtifactError when it is damaged or incomplete.
     """
@@ -130,7 +132,7 @@ def look(path: str | Path) -> Net:
 
 
 def compiled(files: Mapping[str, bytes], stages: Mapping[str, Graph], report: Report) -> Net:
-    """The net of an artifact that was just built, ready to run where this machine can."""
+    """The net of a new artifact, ready to run if this machine can."""
     with translated():
         loaded = runtime.from_files(files)
         try:
@@ -155,7 +157,7 @@ def _net(path: str | Path, session: Program) -> Net:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """The runtime stands alone and has errors of its own; here they become qir's."""
+    """Raise errors of the runtime, which is independent of qir, as those of qir."""
     try:
         yield
     except runtime.ArtifactError as e:
@@ -165,9 +167,9 @@ def translated() -> Iterator[None]:
 
 
 def _array(x: Any) -> Array:
-    """An array of what was given: torch tensors leave their graph.
+    """The argument as an array; torch tensors are detached.
 
-    Errors: DataError for what is no array of numbers.
+    Errors: DataError for anything but an array of numbers.
     """
     try:
         return np.asarray(x.detach().numpy() if hasattr(x, "detach") else x)

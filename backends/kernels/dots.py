@@ -1,8 +1,8 @@
-"""The dot instructions a contraction can be blocked around, as data; which a machine has."""
+"""The dot instructions of contractions as data, and which of them a machine has."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 
@@ -14,7 +14,7 @@ class Scheme(Enum):
     HALVES = "halves"  # by the multiplier's 16-bit halves, in 32-bit lanes: Hexagon
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Dot:
     """An instruction (or short sequence) that adds `depth` products to each int32 lane.
 
@@ -41,7 +41,6 @@ class Dot:
     block           bytes within which bytes and words are interleaved
     scheme          of its epilogue
     is_sparse       it does depthwise convolutions too
-    is_dense        it does others
     aligned         words of X should be aligned
     widens          weights are made int16, once for all pixels that share them
     """
@@ -69,7 +68,6 @@ class Dot:
     block: int = 16
     scheme: Scheme = Scheme.PAIRS
     is_sparse: bool = True
-    is_dense: bool = True
     aligned: bool = False
     widens: bool = False
     counts: bool = False
@@ -97,25 +95,34 @@ class Dot:
 
 def _neon(name: str, needs: str, rate: float, **rest: object) -> Dot:
     """One of NEON's, on vectors of 16 bytes; the rate is one over its instructions."""
-    registers = 32 if "aarch64" in needs else 16
-    shared = {"forms": 1, "latency": 1, "x": "int8", "scheme": Scheme.LANES, "temporaries": 2,
-              "counts": True, "spread": 0.5, "held": 1}  # fmt: skip
-    return Dot(name, frozenset(needs.split()), 16, registers, rate=rate, **{**shared, **rest})  # type: ignore[arg-type]
+    shared = {"vector_bytes": 16, "registers": 32 if "aarch64" in needs else 16, "temporaries": 2,
+              "forms": 1, "latency": 1, "x": "int8", "scheme": Scheme.LANES, "counts": True,
+              "spread": 0.5, "held": 1}  # fmt: skip
+    return Dot(name=name, needs=frozenset(needs.split()), rate=rate, **{**shared, **rest})  # type: ignore[arg-type]
 
 
-_AVX512 = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq"})
+AVX512 = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq"})
+HVX = frozenset({"hexagon", "hvx-length128b"})
+"""Traits of machines with these vectors."""
 
-VNNI512 = Dot("vnni512", _AVX512 | {"avx512vnni"}, 64, 32, 1, 1, 5, 2.0, fuses="avx512ifma")
-VNNI256 = Dot("vnni256", frozenset({"avx2", "avxvnni"}), 32, 16, 1, 1, 5, 2.0)
-AVX2_PAIRS = Dot(
-    "avx2_pairs", frozenset({"avx2"}), 32, 16, 3, 1, 1, 0.66, pair_sums=True, chains=True
-)
-AVX2_NIBBLES = Dot(
-    "avx2_nibbles", frozenset({"avx2"}), 32, 16, 3, 1, 1, 0.66,
-    pair_sums=True, chains=True, nibbles=True, is_sparse=False, spread=0.75,
+VNNI512 = Dot(
+    name="vnni512", needs=AVX512 | {"avx512vnni"}, vector_bytes=64, registers=32, temporaries=1,
+    forms=1, latency=5, rate=2.0, fuses="avx512ifma",
 )  # fmt: skip
-AVX2_WIDE = Dot("avx2_wide", frozenset({"avx2"}), 32, 16, 4, 1, 1, 0.75, spread=0.67, widens=True)
-SMMLA = _neon(
+VNNI256 = Dot(
+    name="vnni256", needs=frozenset({"avx2", "avxvnni"}), vector_bytes=32, registers=16,
+    temporaries=1, forms=1, latency=5, rate=2.0,
+)  # fmt: skip
+AVX2_PAIRS = Dot(
+    name="avx2_pairs", needs=frozenset({"avx2"}), vector_bytes=32, registers=16, temporaries=3,
+    forms=1, latency=1, rate=0.66, pair_sums=True, chains=True,
+)  # fmt: skip
+AVX2_NIBBLES = replace(AVX2_PAIRS, name="avx2_nibbles", nibbles=True, is_sparse=False, spread=0.75)
+AVX2_WIDE = Dot(
+    name="avx2_wide", needs=frozenset({"avx2"}), vector_bytes=32, registers=16, temporaries=4,
+    forms=1, latency=1, rate=0.75, spread=0.67, widens=True,
+)  # fmt: skip
+USMMLA = _neon(
     "usmmla", "aarch64 i8mm", 1.0,
     forms=2, x="uint8", depth=8, rows=2, together=2, spread=1.0, is_sparse=False,
 )  # fmt: skip
@@ -128,34 +135,39 @@ ARMV7_PAIRS = _neon(
 )
 ARMV7_WIDE = _neon("armv7_wide", "arm neon", 0.14, temporaries=4, held=0, spread=2.0)
 VMLADAVA = Dot(
-    "vmladava", frozenset({"thumb", "mve"}), 4, 8, 1, 1, 1, 1.0,
-    depth=16, x="int8", scheme=Scheme.LANES, is_sparse=False, counts=True, spread=2.0, fetch=1.0,
+    name="vmladava", needs=frozenset({"thumb", "mve"}), vector_bytes=4, registers=8, temporaries=1,
+    forms=1, latency=1, rate=1.0, depth=16, x="int8", scheme=Scheme.LANES, is_sparse=False,
+    counts=True, spread=2.0, fetch=1.0,
 )  # fmt: skip
 SMLAD = Dot(
-    "smlad", frozenset({"thumb", "dsp"}), 4, 13, 6, 1, 1, 0.5,
-    x=None, scheme=Scheme.LANES, is_sparse=False, counts=True, spread=3.0, fetch=3.0,
+    name="smlad", needs=frozenset({"thumb", "dsp"}), vector_bytes=4, registers=13, temporaries=6,
+    forms=1, latency=1, rate=0.5, x=None, scheme=Scheme.LANES, is_sparse=False,
+    counts=True, spread=3.0, fetch=3.0,
 )  # fmt: skip
 VWMACC = Dot(
-    "vwmacc", frozenset({"riscv64", "v"}), 32, 16, 3, 1, 1, 1.0,
-    depth=1, x=None, scheme=Scheme.LANES, is_sparse=False, counts=True, spread=1.0, fetch=2.0,
-)  # fmt: skip
-_HVX = frozenset({"hexagon", "hvx-length128b"})
-VRMPY_WORD = Dot(
-    "vrmpy_word", _HVX, 128, 32, 3, 1, 1, 1.0,
-    weight_offset=128, together=4, most_places=8, block=128, scheme=Scheme.HALVES, is_sparse=False,
-    aligned=True, counts=True, spread=0.75, fetch=1.0,
+    name="vwmacc", needs=frozenset({"riscv64", "v"}), vector_bytes=32, registers=16, temporaries=3,
+    forms=1, latency=1, rate=1.0, depth=1, x=None, scheme=Scheme.LANES, is_sparse=False,
+    counts=True, spread=1.0, fetch=2.0,
 )  # fmt: skip
 VRMPY = Dot(
-    "vrmpy", _HVX, 128, 32, 3, 1, 1, 1.0,
-    block=128, scheme=Scheme.HALVES, aligned=True, counts=True, spread=2.0, fetch=1.0,
+    name="vrmpy", needs=HVX, vector_bytes=128, registers=32, temporaries=3,
+    forms=1, latency=1, rate=1.0, block=128, scheme=Scheme.HALVES, aligned=True,
+    counts=True, spread=2.0, fetch=1.0,
 )  # fmt: skip
-PLAIN = Dot("plain", frozenset(), 4, 16, 1, 1, 1, 1.0, depth=1)
+VRMPY_WORD = replace(
+    VRMPY, name="vrmpy_word", weight_offset=128, together=4, most_places=8, is_sparse=False,
+    spread=0.75,
+)  # fmt: skip
+PLAIN = Dot(
+    name="plain", needs=frozenset(), vector_bytes=4, registers=16, temporaries=1,
+    forms=1, latency=1, rate=1.0, depth=1,
+)  # fmt: skip
 
 DOTS = {
     dot.name: dot
     for dot in (
         VNNI512, VNNI256, AVX2_PAIRS, AVX2_WIDE, AVX2_NIBBLES,
-        SMMLA, USDOT, SDOT, NEON_PAIRS, NEON_WIDE, ARMV7_PAIRS, ARMV7_WIDE,
+        USMMLA, USDOT, SDOT, NEON_PAIRS, NEON_WIDE, ARMV7_PAIRS, ARMV7_WIDE,
         VMLADAVA, SMLAD, VWMACC, VRMPY_WORD, VRMPY, PLAIN,
     )
 }  # fmt: skip

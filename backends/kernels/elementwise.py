@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qir.backends.kernels.contraction.spec import Array
+from qir.backends.kernels.dots import HVX
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, vector_bytes
 from qir.backends.kernels.nest import Nest, nest
@@ -80,7 +81,7 @@ def _vector_bytes(
     features: frozenset[str], dtypes: tuple[str, ...], code: Scaling, loops: Nest
 ) -> int:
     """On Hexagon only whole vectors of bytes are worth it, and only in 32-bit arithmetic."""
-    if "hvx-length128b" not in features:
+    if not features >= HVX:
         return vector_bytes(features)
     bytes_only = {*dtypes, code.dtype} <= {"uint8", "int8"}
     return (

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from qir.backends.kernels.dots import AVX512
 from qir.backends.kernels.plane import check_indices
 
 WEIGHTS, CONSTANTS = "weights", "constants"
@@ -62,7 +63,7 @@ class Kernel:
 
 def vector_bytes(features: frozenset[str]) -> int:
     """The widest vectors of a machine with these LLVM features; 0: plain loops, for any machine."""
-    if {"avx512f", "avx512bw", "avx512vl", "avx512dq"} <= features:
+    if features >= AVX512:
         return 64
     if "avx2" in features:
         return 32

@@ -16,6 +16,7 @@ from enum import Enum
 import numpy as np
 
 from qir.backends.kernels.contraction.spec import Array
+from qir.backends.kernels.dots import AVX512, HVX
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel
 from qir.backends.kernels.nest import Nest, nest
@@ -34,9 +35,9 @@ class Gather(Enum):
 
 
 GATHERS = (
-    (frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq"}), Gather.PERMUTE),
+    (AVX512, Gather.PERMUTE),
     (frozenset({"aarch64", "neon"}), Gather.TBL),
-    (frozenset({"hexagon", "hvx-length128b"}), Gather.VLUT),
+    (HVX, Gather.VLUT),
 )
 """What a machine with these traits has."""
 

@@ -1,4 +1,4 @@
-"""Which op of a model is imported by which function, and what to do about the others."""
+"""The table from operators to import functions, and the alternatives for unsupported ones."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ DEFAULT: dict[str, Converter] = {
     "ReduceMin": reduce.reduce_min,
     "ReduceSum": reduce.reduce_sum,
     "ReduceSumSquare": reduce.reduce_sum_square,
-    "Relu": unary(ops.Relu),
+    "Relu": elementwise.relu,
     "Reshape": shapes.reshape,
     "Resize": resize.resize,
     "Selu": elementwise.selu,

@@ -1,4 +1,4 @@
-"""Equal ops on equal operands are computed once."""
+"""Merge equal ops on equal operands (common subexpressions)."""
 
 from __future__ import annotations
 
@@ -24,24 +24,16 @@ class MergeEqualOps(Pass):
     claim: ClassVar[Claim] = KEEPS_BITS
 
     def run(self, graph: Graph, record: Record) -> Graph:
-        builder = Builder(graph.name, graph.stage)
-        now: dict[str, Value] = {}
         seen: dict[Hashable, tuple[Value, ...]] = {}
-        for value in graph.inputs:
-            builder.input(value.name, value.type)
-        for old in graph.ops:
-            op = old
-            if any(v.name in now for v in old.operands):
-                op = old.rebind(lambda v: now.get(v.name, v))
-            key = meaning(op)
-            if key in seen:
-                now.update(zip(old.names, seen[key], strict=True))
-                record.rewrites += 1
-            else:
-                seen[key] = builder.add_all(op)
-        if not record.rewrites:
-            return graph
-        return builder.finish([now.get(v.name, v) for v in graph.outputs], graph.output_names)
+
+        def merged(op: Op, builder: Builder) -> Op | tuple[Value, ...]:
+            first = seen.setdefault(meaning(op), op.results)
+            if first is op.results:
+                return op
+            record.rewrites += 1
+            return first
+
+        return graph.mapped(merged)
 
 
 def computes_the_same(a: Graph, b: Graph) -> bool:
@@ -62,8 +54,8 @@ def numbered(graph: Graph, numbers: dict[Hashable, int]) -> list[Value]:
 
 
 def meaning(op: Op) -> Hashable:
-    """All that says what an op computes: its class, operands and attributes, floats by their bits
-    (0.0 == -0.0, and a NaN is not equal to itself).
+    """The key of an op's computation: its class, operands and attributes, floats by their bits (0.0
+    == -0.0, and a NaN is not equal to itself).
     """
     return (type(op), *(bits(getattr(op, f.name)) for f in op_fields(type(op))))
 

@@ -1,4 +1,4 @@
-"""Biases moved towards the means of the float graph, where held-back samples gain by it."""
+"""Correct biases towards the means of the float graph, where held-out samples improve."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from typing import ClassVar
 import numpy as np
 
 from qir.ir.graph import Builder, Graph
-from qir.ir.ops import Constant, Conv, Linear
+from qir.ir.op import Op
+from qir.ir.ops import Constant
+from qir.ir.ops.kinds import Layer
 from qir.ir.types import Array
 from qir.passes.calibrate.ranges import chunk_of, cut, rows_of
+from qir.passes.infra.layers import layers_of
 from qir.passes.infra.manager import Claim, Miss, Pass, Record, changes, register
 from qir.passes.infra.rebatch import rebatch
 from qir.passes.quantize.correction_walk import Correction, Part, Walk
 from qir.passes.quantize.stored_weights import (
     StoredWeights,
-    layers_of,
     stored_weights,
     with_weights,
 )
@@ -116,19 +118,16 @@ def rebiased(graph: Graph, found: Mapping[str, Correction], by: str) -> Graph:
     """The graph with b * times + shift for the bias b of each layer in `found`, 0 where it has
     none.
     """
-    builder = Builder(graph.name, graph.stage)
-    now = {v.name: builder.input(v.name, v.type) for v in graph.inputs}
-    for op in graph.ops:
-        new = op.rebind(lambda v: now[v.name])
-        if isinstance(new, (Conv, Linear)) and (one := found.get(op.names[0])) is not None:
-            assert isinstance(op, (Conv, Linear))
-            bias = one.shift
-            if op.bias is not None:
-                old = graph.producers[op.bias.name]
-                assert isinstance(old, Constant)
-                bias = old.value.array * one.times + bias
-            held = builder.add(Constant.of(bias.astype(np.float32)), f"{op.names[0]}_b")
-            new = replace(new, bias=held, loc=op.loc.touched(by))
-        now.update(zip(op.names, builder.add_all(new), strict=True))
-    outputs = [now[v.name] for v in graph.outputs]
-    return builder.finish(outputs, graph.output_names).without_dead_code()
+
+    def corrected(op: Op, builder: Builder) -> Op:
+        if not isinstance(op, Layer) or (one := found.get(op.names[0])) is None:
+            return op
+        bias = one.shift
+        if op.bias is not None:
+            old = builder.producer(op.bias)
+            assert isinstance(old, Constant)
+            bias = old.value.array * one.times + bias
+        held = builder.add(Constant.of(bias.astype(np.float32)), f"{op.names[0]}_b")
+        return replace(op, bias=held, loc=op.loc.touched(by))
+
+    return graph.mapped(corrected)

@@ -13,7 +13,8 @@ import torch
 
 from qir.ir.graph import Graph
 from qir.ir.op import Value
-from qir.ir.ops import Concat, Constant, Conv, Dequantize, Linear, Quantize, Reshape, Transpose
+from qir.ir.ops import Concat, Constant, Dequantize, Quantize, Reshape, Transpose
+from qir.ir.ops.kinds import Layer
 from qir.ir.torch_executor import FloatProgram
 from qir.ir.types import Array
 from qir.passes.calibrate.ranges import chunk_of, cut, rows_of, run_chunk
@@ -111,7 +112,7 @@ class Walk:
         layers = [
             i
             for i, op in enumerate(graph.ops)
-            if isinstance(op, (Conv, Linear)) and own_bias(graph, op) and op.names[0] in self.wanted
+            if isinstance(op, Layer) and own_bias(graph, op) and op.names[0] in self.wanted
         ]
         count = min(SEGMENTS, len(layers))
         starts = [layers[len(layers) * k // count] for k in range(count)]
@@ -125,7 +126,7 @@ class Walk:
         free = {
             op.names[0]
             for op in graph.ops[start:stop]
-            if isinstance(op, (Conv, Linear)) and own_bias(graph, op)
+            if isinstance(op, Layer) and own_bias(graph, op)
         }
         fitted: dict[str, Correction] = {}
 
@@ -232,14 +233,14 @@ def _pieces(graph: Graph, value: Value) -> Iterator[str]:
             yield value.name
 
 
-def own_bias(graph: Graph, op: Conv | Linear) -> bool:
+def own_bias(graph: Graph, op: Layer) -> bool:
     """Whether the bias may be changed: none yet, or a float constant (not a model's integers)."""
     return op.bias is None or isinstance(graph.producers.get(op.bias.name), Constant)
 
 
 def channels_of(graph: Graph, sample: tuple[Array, ...]) -> Mapping[str, Channels]:
     """Of the result of each contraction, by name."""
-    sizes = {op.names[0]: op.result.type.size for op in graph.ops if isinstance(op, (Conv, Linear))}
+    sizes = {op.names[0]: op.result.type.size for op in graph.ops if isinstance(op, Layer)}
     means: dict[str, list[Array]] = {}
     squares: dict[str, list[Array]] = {}
 

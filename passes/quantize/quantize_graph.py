@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
+import numpy as np
+
 from qir.ir.errors import PassError, listed
 from qir.ir.fixed import Rounding
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Loc, Op, Value
-from qir.ir.ops import Dequantize, Quantize, ScaleGroups
+from qir.ir.ops import Constant, Dequantize, Quantize, ScaleGroups
 from qir.ir.ops.kinds import Layer
 from qir.ir.types import Quant
 from qir.passes.bits.choice import Bits
@@ -26,7 +28,12 @@ from qir.passes.quantize.scales import (
     of_zeros,
     quant_of_range,
 )
-from qir.passes.quantize.weights import Kept, quantize_weights, storage_of
+from qir.passes.quantize.weights import (
+    Kept,
+    quantize_weights,
+    requantized_weights,
+    storage_of,
+)
 from qir.passes.quantize.widths import Widths, activation_widths
 
 
@@ -101,6 +108,8 @@ class Emission:
             self._pair(v.name, None)
         for op in self.graph.ops:
             new = op.rebind(lambda v: self.now[v.name])
+            if isinstance(op, Constant):
+                new = self._clamped(op)
             if isinstance(op, Quantize):
                 new = self._of_reals(op, new)
             if isinstance(op, Layer):
@@ -113,6 +122,14 @@ class Emission:
                 self._pair(old.name, op)
         outputs = [self.now[v.name] for v in self.graph.outputs]
         return self.builder.finish(outputs, self.graph.output_names).without_dead_code()
+
+    def _clamped(self, op: Constant) -> Op:
+        """A constant where it matters: an offset of -3e38 would leave no digits to others."""
+        ends = self.options.ranges and self.options.ranges.limits.get(op.names[0])
+        if not ends or not op.result.type.is_float:
+            return op
+        elements = op.value.array
+        return replace(op, value=Constant.of(np.clip(elements, *ends), op.elem).value)
 
     def _of_reals(self, op: Quantize, new: Op) -> Op:
         """The model's own quantize of a value with another quantization reads it before its pair:
@@ -185,21 +202,32 @@ class Emission:
 
     def _with_weights(self, op: Layer, new: Op) -> Op:
         assert isinstance(new, Layer)
-        w, bias = (constant(self.graph, v) for v in (op.w, op.bias))
-        if w is None or not op.w.type.is_float:
+        stored = self._stored_weights(op)
+        if stored is None:
             return new
+        self.count += 1
+        place = op.loc.touched(QuantizeGraph.name)
+        w = add_weights(self.builder, stored, op.w.name, place)
+        return replace(new, w=self.builder.add(Dequantize(w, loc=place), f"{op.w.name}_dq"))
+
+    def _stored_weights(self, op: Layer) -> Kept | None:
+        """Float weights rounded, stored ones as layers take them; None where nothing is to do."""
+        w, bias = (constant(self.graph, v) for v in (op.w, op.bias))
         x = self._read_quant(op)
         x_scale, reach = (1.0, 255) if x is None else (float(x.scale.array), 2**x.storage.bits - 1)
+        if w is None:
+            wrapped = self.graph.producers.get(op.w.name)
+            source = wrapped.x.name if isinstance(wrapped, Dequantize) else ""
+            stored = self.graph.producers.get(source)
+            if not isinstance(stored, Constant):
+                return None
+            return requantized_weights(stored, bias, x_scale, reach)
         o = self.options
         bits = o.bits.get(op.names[0], Bits(o.weight_bits, o.activation_bits, o.group))
         clip = o.clip_weights and bits.weight < BYTE
-        kept = quantize_weights(
+        return quantize_weights(
             w, bits.weight, o.per_channel, clip, bias, x_scale, bits.group, reach
         )
-        self.count += 1
-        place = op.loc.touched(QuantizeGraph.name)
-        stored = add_weights(self.builder, kept, op.w.name, place)
-        return replace(new, w=self.builder.add(Dequantize(stored, loc=place), f"{op.w.name}_dq"))
 
 
 def add_weights(builder: Builder, kept: Kept, name: str, loc: Loc) -> Value:

@@ -1,4 +1,4 @@
-"""The few layers whose weights one scale a channel breaks, and scales by group for them alone."""
+"""Scales by group for the few layers whose weights one scale per channel breaks."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import numpy as np
 
 from qir.ir.errors import PassError
 from qir.ir.graph import Builder, Graph
-from qir.ir.op import Value
-from qir.ir.ops import Constant, Dequantize
+from qir.ir.op import Op
+from qir.ir.ops import Dequantize
 from qir.ir.ops.kinds import Layer
 from qir.ir.types import Array, Quant
 from qir.passes.bits.choice import Bits
+from qir.passes.infra.layers import bias_of, float_layers, weights_of
 from qir.passes.infra.manager import Claim, Miss, Pass, Record, changes, register
 from qir.passes.infra.options import option
 from qir.passes.integer.rules import BYTE
@@ -117,14 +118,9 @@ def find_outliers(
 
 
 def float_weights(graph: Graph) -> dict[str, Array]:
-    """The constant float weights of convolutions and linear ops, by the names of the results."""
-    found = {}
-    for op in graph.ops:
-        if isinstance(op, Layer) and op.w.type.is_float:
-            source = graph.producers.get(op.w.name)
-            if isinstance(source, Constant):
-                found[op.names[0]] = source.value.array.astype(np.float64)
-    return found
+    """The weights of float_layers in float64, by the names of the layers."""
+    found = {name: weights_of(graph, op) for name, op in float_layers(graph).items()}
+    return {name: w.astype(np.float64) for name, w in found.items() if w is not None}
 
 
 def _far_out(weights: Mapping[str, Array]) -> dict[str, tuple[str, float, float]]:
@@ -188,26 +184,19 @@ def _stored(
 
 
 def _regrouped(graph: Graph, weights: Mapping[str, Array], bits: Bits) -> Graph:
-    builder = Builder(graph.name, graph.stage)
-    now: dict[str, Value] = {v.name: builder.input(v.name, v.type) for v in graph.inputs}
-    for op in graph.ops:
-        new = op.rebind(lambda v: now[v.name])
-        if isinstance(op, Layer) and op.names[0] in weights:
-            assert isinstance(new, Layer)
-            kept = _stored(
-                weights[op.names[0]], bits, bits.group, _bias(graph, op), _read(graph, op)
-            )
-            loc = op.loc.touched(RescueGroups.name)
-            stored = add_weights(builder, kept, op.w.name, loc)
-            new = replace(new, w=builder.add(Dequantize(stored, loc=loc)), loc=loc)
-        now.update(zip(op.names, builder.add_all(new), strict=True))
-    outputs = [now[v.name] for v in graph.outputs]
-    return builder.finish(outputs, graph.output_names).without_dead_code()
+    def regrouped(op: Op, builder: Builder) -> Op:
+        if not isinstance(op, Layer) or op.names[0] not in weights:
+            return op
+        old = graph.producers[op.names[0]]
+        assert isinstance(old, Layer)
+        kept = _stored(
+            weights[op.names[0]], bits, bits.group, bias_of(graph, old), _read(graph, old)
+        )
+        loc = op.loc.touched(RescueGroups.name)
+        stored = add_weights(builder, kept, old.w.name, loc)
+        return replace(op, w=builder.add(Dequantize(stored, loc=loc)), loc=loc)
 
-
-def _bias(graph: Graph, layer: Layer) -> Array | None:
-    source = None if layer.bias is None else graph.producers.get(layer.bias.name)
-    return source.value.array if isinstance(source, Constant) else None
+    return graph.mapped(regrouped)
 
 
 def _read(graph: Graph, layer: Layer) -> Quant | None:

@@ -1,8 +1,8 @@
-"""Where the layers of a simulated graph keep their weights, and how these are replaced."""
+"""The stored weights of a simulated graph's layers, and their replacement."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -195,39 +195,32 @@ def _reach(graph: Graph, op: Layer) -> int:
     return (1 << bits) - 1
 
 
-def layers_of(graph: Graph) -> Iterator[Layer]:
-    for op in graph.ops:
-        if isinstance(op, Layer):
-            yield op
-
-
 def with_weights(graph: Graph, found: Mapping[str, Array], by: str) -> Graph:
     """The graph with constants replaced: new elements by the constant's name, and for stored ones
     new scales by its name and ".scale".
     """
-    builder = Builder(graph.name, graph.stage)
-    now = {v.name: builder.input(v.name, v.type) for v in graph.inputs}
-    for op in graph.ops:
-        new: Op = op.rebind(lambda v: now[v.name])
-        if isinstance(new, Constant) and op.names[0] in found:
-            elem = new.elem
-            if (scale := found.get(f"{op.names[0]}.scale")) is not None:
-                assert isinstance(elem, Quant)
-                elem = Quant.per_axis(elem.storage, scale, 0, axis=0)
-            fresh = Constant.of(found[op.names[0]], elem)
-            new = replace(fresh, names=op.names, loc=op.loc.touched(by))
-        now.update(zip(op.names, builder.add_all(new), strict=True))
-    return builder.finish([now[v.name] for v in graph.outputs], graph.output_names)
+
+    def replaced(op: Op, builder: Builder) -> Op:
+        if not isinstance(op, Constant) or op.names[0] not in found:
+            return op
+        elem = op.elem
+        if (scale := found.get(f"{op.names[0]}.scale")) is not None:
+            assert isinstance(elem, Quant)
+            elem = Quant.per_axis(elem.storage, scale, 0, axis=0)
+        return replace(
+            Constant.of(found[op.names[0]], elem), names=op.names, loc=op.loc.touched(by)
+        )
+
+    return graph.mapped(replaced)
 
 
 def with_float_weights(graph: Graph, weights: Mapping[str, Array]) -> Graph:
     """The graph with float constants in place of the dequantized values that `weights` names."""
-    builder = Builder(graph.name, graph.stage)
-    now = {v.name: builder.input(v.name, v.type) for v in graph.inputs}
-    for op in graph.ops:
-        new: Op = op.rebind(lambda v: now[v.name])
-        if (reals := weights.get(op.names[0])) is not None:
-            new = replace(Constant.of(reals.astype(np.float32)), names=op.names, loc=op.loc)
-        now.update(zip(op.names, builder.add_all(new), strict=True))
-    outputs = [now[v.name] for v in graph.outputs]
-    return builder.finish(outputs, graph.output_names).without_dead_code()
+
+    def opened(op: Op, builder: Builder) -> Op:
+        reals = weights.get(op.names[0])
+        if reals is None:
+            return op
+        return replace(Constant.of(reals.astype(np.float32)), names=op.names, loc=op.loc)
+
+    return graph.mapped(opened)

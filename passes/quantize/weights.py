@@ -8,7 +8,7 @@ import numpy as np
 
 from qir.ir.errors import PassError
 from qir.ir.ops import Constant
-from qir.ir.types import STORAGES, Array, Int, Quant
+from qir.ir.types import STORAGES, U8, Array, Int, Quant
 
 SHRINKS = np.linspace(1.0, 0.3, 36)  # parts of the full range tried for clipped weights
 GRID = 1 << 16  # steps of the finest grid that is looked for
@@ -106,6 +106,48 @@ def _by_group(w: Array, kept: Int, group: int, clip: bool, floor: Array, x_reach
     cut = stored.reshape(padded.shape)[..., : w.shape[-1]]
     weights = Constant.of(cut, Quant.per_axis(kept, scale, 0, axis=0))
     return Kept(weights, Constant.of(mult.astype(np.uint8).reshape(*w.shape[:-1], count)), group)
+
+
+def requantized_weights(
+    w: Constant, bias: Array | None, x_scale: float, x_reach: int
+) -> Kept | None:
+    """Weights of the model's own quantization as integers that layers take; None where they are.
+
+    Blocks along the input channels keep their stored integers, less their zero points; their
+    scales become mult * the scale of the output channel, as in quantize_weights. Other scales than
+    one for each output channel, and integers beyond 8 bits, are quantized anew, in 8 bits.
+    """
+    quant = w.elem
+    assert isinstance(quant, Quant)
+    if quant.axis in (None, 0) and quant.block is None and quant.storage.bits <= 8:
+        return None
+    stored, (scale, zero) = w.value.array, quant.spread(w.value.shape)
+    centred = stored.astype(np.int64) - zero
+    fits = [s for s in STORAGES if s.is_signed and s.bits <= 8]
+    fits = [s for s in fits if s.min <= centred.min() and centred.max() <= s.max]
+    if quant.block is None or quant.axis != stored.ndim - 1 or not fits:
+        return quantize_weights(centred * scale, 8, True, False, bias, x_scale)
+    storage = min(fits, key=lambda s: s.bits)
+    channel, mult = _by_channel(
+        quant.scale.array.reshape(len(stored), -1),
+        np.abs(centred).reshape(*stored.shape[:-1], -1, quant.block).sum(-1),
+        smallest_scales(centred * scale, np.abs(centred * scale).max(1), 127, bias, x_scale),
+        x_reach,
+    )
+    elem = Quant.per_axis(storage, channel, 0, axis=0)
+    return Kept(Constant.of(centred, elem), Constant.of(mult, U8), quant.block)
+
+
+def _by_channel(scales: Array, sizes: Array, floor: Array, x_reach: int) -> tuple[Array, Array]:
+    """(scale of each channel, mult of each group) nearest to the scales of groups (O, groups)."""
+    most = np.full(len(scales), float(LARGEST_MULT))
+    while True:
+        channel = np.maximum(scales.max(1) / most, floor).astype(np.float32).astype(np.float64)
+        mult = np.clip(np.rint(scales / channel[:, None]), 1, most[:, None])
+        too_large = (sizes * mult).sum(1) * x_reach >= LARGEST_SUM
+        if not too_large.any():
+            return channel, mult.astype(np.uint8)
+        most = np.where(too_large, np.maximum(most // 2, 1), most)
 
 
 def best_scales(rows: Array, top: int, floor: Array, clip: bool) -> Array:

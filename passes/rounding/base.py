@@ -1,4 +1,4 @@
-"""What all passes that round weights anew have in common: tasks, and putting their results in."""
+"""The base of passes that round weights: tasks, and insertion of their results."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 from qir.ir.errors import PassError
 from qir.ir.graph import Graph
 from qir.ir.types import Array
+from qir.passes.infra.layers import layers_of
 from qir.passes.infra.manager import Miss, Pass, Record
 from qir.passes.infra.tasks import Processes, Store, Task, Tell, quiet, run_tasks
 from qir.passes.quantize.stored_weights import (
     StoredWeights,
-    layers_of,
     stored_weights,
     with_weights,
 )

@@ -12,7 +12,8 @@ from qir.ir.op import Op, Value
 from qir.ir.ops import Dequantize, Quantize
 from qir.ir.ops.kinds import Layer
 from qir.ir.ops.unary import Clamp
-from qir.passes.quantize.stored_weights import StoredWeights, layers_of
+from qir.passes.infra.layers import layers_of
+from qir.passes.quantize.stored_weights import StoredWeights
 
 MOST_LAYERS = 12  # of a block: what is larger is rounded layer by layer
 SOURCE, SINK = "%inputs", "%outputs"  # of the view that dominators are looked for in

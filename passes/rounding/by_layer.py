@@ -14,8 +14,9 @@ from qir.ir.graph import Graph
 from qir.ir.types import Array
 from qir.passes.calibrate.ranges import chunk_of, rows_of
 from qir.passes.calibrate.state import graph_digest
+from qir.passes.infra.layers import layers_of
 from qir.passes.infra.tasks import Task, run_tasks
-from qir.passes.quantize.stored_weights import StoredWeights, layers_of, with_float_weights
+from qir.passes.quantize.stored_weights import StoredWeights, with_float_weights
 from qir.passes.rounding.base import RoundWeights, with_results
 from qir.passes.rounding.blocks import extract
 from qir.passes.rounding.columns import spreading, swept

@@ -15,7 +15,7 @@ from qir.ir.types import Array
 from qir.passes.calibrate.ranges import chunk_of
 from qir.passes.infra.tasks import Result
 from qir.passes.sensitivity.output_loss import Distance, OutputLoss, loss_of
-from qir.passes.sensitivity.probe import Probe, for_samples, layers_of, weights_of
+from qir.passes.sensitivity.probe import Probe, float_weights, for_samples, layers_to_quantize
 from qir.passes.sensitivity.subject import Part, Runner, Subject
 
 SIMILARITY_SAMPLES = 64
@@ -29,8 +29,8 @@ def weight_tails(graph: Graph) -> dict[str, float]:
     Source: Dumitru et al. 2024, arXiv:2406.17415, ZD.
     """
     found = {}
-    for name, layer in layers_of(graph).items():
-        w = weights_of(graph, layer).astype(np.float64)
+    for name, layer in layers_to_quantize(graph).items():
+        w = float_weights(graph, layer).astype(np.float64)
         found[name] = float((w - w.mean() > FAR * w.std()).mean())
     return found
 
@@ -49,13 +49,13 @@ def input_changes(subject: Subject, runner: Runner | None = None) -> dict[str, f
     (found,) = (runner or Runner()).run(
         "input changes", few, similarities, [("all layers", (few.graph, few.sample))]
     )
-    names = layers_of(subject.graph)
+    names = layers_to_quantize(subject.graph)
     return {n: float(1 - c) for n, c in zip(names, found["cosines"], strict=True)}
 
 
 def similarities(graph: Graph, sample: tuple[Array, ...]) -> Result:
     """The task: the cosine of input and output of each layer, in the layers' order."""
-    layers = layers_of(graph)
+    layers = layers_to_quantize(graph)
     is_same = all(op.x.type.shape == op.result.type.shape for op in layers.values())
     wanted = {v.name for op in layers.values() for v in (op.x, op.result)}
     seen: dict[str, torch.Tensor] = {}
@@ -90,7 +90,8 @@ def relevances(subject: Subject, runner: Runner | None = None) -> dict[str, floa
         [(f"part {i} of {len(parts)}", (part, kinds)) for i, part in enumerate(parts)],
     )  # fmt: skip
     total = sum(part.share * f["relevance"] for part, f in zip(parts, found, strict=True))
-    shares: Mapping[str, Any] = dict(zip(layers_of(subject.graph), np.asarray(total), strict=True))
+    names = layers_to_quantize(subject.graph)
+    shares: Mapping[str, Any] = dict(zip(names, np.asarray(total), strict=True))
     whole = sum(shares.values()) or 1.0
     return {name: float(share / whole) for name, share in shares.items()}
 

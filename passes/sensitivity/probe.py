@@ -10,29 +10,25 @@ import torch
 
 from qir.ir.errors import PassError
 from qir.ir.graph import Builder, Graph
-from qir.ir.op import Value
+from qir.ir.op import Op
 from qir.ir.ops import Add, Constant
 from qir.ir.ops.kinds import Layer
 from qir.ir.torch_executor import FloatProgram, Watch
 from qir.ir.types import Array
 from qir.passes.calibrate.ranges import rows_of
+from qir.passes.infra.layers import float_layers, weights_of
 from qir.passes.infra.manager import Miss
 from qir.passes.infra.rebatch import rebatch
 
 LIVE_ELEMENTS = 1 << 25  # values of a chunk that is differentiated twice: about 1 GiB in all
 
 
-def layers_of(graph: Graph) -> dict[str, Layer]:
-    """The convolutions and linear ops with constant float weights, by the names of their results.
+def layers_to_quantize(graph: Graph) -> dict[str, Layer]:
+    """The layers with constant float weights, by name.
 
     Errors: PassError if there is none.
     """
-    found: dict[str, Layer] = {}
-    for op in graph.ops:
-        if not isinstance(op, Layer) or not op.w.type.is_float:
-            continue
-        if isinstance(graph.producers.get(op.w.name), Constant):
-            found[op.names[0]] = op
+    found = float_layers(graph)
     if not found:
         raise PassError(
             f"sensitivity @{graph.name}: no layer, a convolution or linear op with constant float "
@@ -41,16 +37,11 @@ def layers_of(graph: Graph) -> dict[str, Layer]:
     return found
 
 
-def weights_of(graph: Graph, layer: Layer) -> Array:
+def float_weights(graph: Graph, layer: Layer) -> Array:
     """(O, ..., I) float32"""
-    source = graph.producers[layer.w.name]
-    assert isinstance(source, Constant)
-    return source.value.array
-
-
-def bias_of(graph: Graph, layer: Layer) -> Array | None:
-    source = None if layer.bias is None else graph.producers.get(layer.bias.name)
-    return source.value.array if isinstance(source, Constant) else None
+    found = weights_of(graph, layer)
+    assert found is not None
+    return found
 
 
 def for_samples(graph: Graph, count: int) -> Graph:
@@ -94,8 +85,8 @@ class Probe:
 
     def __init__(self, graph: Graph, count: int) -> None:
         larger = for_samples(graph, count)
-        self.layers = layers_of(larger)
-        self.kept = {name: weights_of(larger, op) for name, op in self.layers.items()}
+        self.layers = layers_to_quantize(larger)
+        self.kept = {name: float_weights(larger, op) for name, op in self.layers.items()}
         self._program = FloatProgram(_opened(larger, self.layers))
 
     def leaves(self, weights: bool, inputs: bool) -> Leaves:
@@ -114,40 +105,18 @@ class Probe:
         return self._program(*chunk, *added, watch=watch)
 
 
-class FreshNames:
-    """Names that no value of a graph has, so that all of its values keep theirs."""
-
-    def __init__(self, graph: Graph) -> None:
-        self._taken = {v.name for v in graph.values}
-
-    def of(self, name: str) -> str:
-        while name in self._taken:
-            name += "_"
-        self._taken.add(name)
-        return name
-
-
 def _opened(graph: Graph, layers: Mapping[str, Layer]) -> Graph:
     """conv(x, constant) -> conv(x + input, input)"""
-    builder = Builder(graph.name, graph.stage)
-    now: dict[str, Value] = {v.name: builder.input(v.name, v.type) for v in graph.inputs}
-    fresh = FreshNames(graph)
-    opened = {
-        name: (
-            builder.input(fresh.of(f"{name}_weights"), op.w.type),
-            builder.input(fresh.of(f"{name}_added"), op.x.type),
-        )
-        for name, op in layers.items()
-    }
-    for op in graph.ops:
-        new = op.rebind(lambda v: now[v.name])
-        if op.names[0] in opened:
-            assert isinstance(new, Layer)
-            w, d = opened[op.names[0]]
-            new = replace(new, x=builder.add(Add(new.x, d), fresh.of(f"{d.name}_sum")), w=w)
-        now.update(zip(op.names, builder.add_all(new), strict=True))
-    outputs = [now[v.name] for v in graph.outputs]
-    return builder.finish(outputs, graph.output_names).without_dead_code()
+
+    def opened(op: Op, builder: Builder) -> Op:
+        if op.names[0] not in layers:
+            return op
+        assert isinstance(op, Layer)
+        w = builder.input(f"{op.names[0]}_weights", op.w.type)
+        d = builder.input(f"{op.names[0]}_added", op.x.type)
+        return replace(op, x=builder.add(Add(op.x, d), f"{d.name}_sum"), w=w)
+
+    return graph.mapped(opened)
 
 
 def rademacher(like: Mapping[str, torch.Tensor], seed: Sequence[int]) -> dict[str, torch.Tensor]:

@@ -17,12 +17,13 @@ from qir.ir.torch_executor import FloatProgram
 from qir.ir.types import Array, Quant
 from qir.passes.bits.choice import Bits
 from qir.passes.calibrate.ranges import Ranges
+from qir.passes.infra.layers import bias_of
 from qir.passes.infra.tasks import Result
 from qir.passes.quantize.placement import plan_quantization
 from qir.passes.quantize.scales import choose_quants
 from qir.passes.quantize.weights import quantize_weights
 from qir.passes.quantize.widths import Widths
-from qir.passes.sensitivity.probe import bias_of, for_samples, layers_of, weights_of
+from qir.passes.sensitivity.probe import float_weights, for_samples, layers_to_quantize
 from qir.passes.sensitivity.subject import Part, Runner, Subject
 
 BLOCK = 8  # layers of one task, which share one run of the float network
@@ -64,7 +65,7 @@ def stored_layers(
 
     Errors: DataError for ranges of another graph, PassError for bits that no storage has.
     """
-    plan, layers = plan_quantization(graph), layers_of(graph)
+    plan, layers = plan_quantization(graph), layers_to_quantize(graph)
     names = [name for group in plan.members() for name in group]
     inputs = {
         a: choose_quants(plan, ranges, Widths(dict.fromkeys(names, a)))
@@ -81,7 +82,7 @@ def _stored(graph: Graph, layer: Layer, bits: Bits, quant: Quant | None) -> Stor
     scale, reach = (1.0, 255) if quant is None else (
         float(quant.scale.array), 2**quant.storage.bits - 1)  # fmt: skip
     kept = quantize_weights(
-        weights_of(graph, layer), bits.weight, True, False, bias_of(graph, layer), scale,
+        float_weights(graph, layer), bits.weight, True, False, bias_of(graph, layer), scale,
         bits.group, reach,
     )  # fmt: skip
     return Stored(kept.reals.astype(np.float32), quant)
@@ -114,7 +115,7 @@ def layer_errors(
 
 
 def _errors(graph: Graph, name: str, stored: Stored, row: Array) -> Errors:
-    w = weights_of(graph, layers_of(graph)[name]).astype(np.float64)
+    w = float_weights(graph, layers_to_quantize(graph)[name]).astype(np.float64)
     return Errors(float(((stored.weights - w) ** 2).sum()), float((w**2).sum()),
                   *(float(x) for x in row))  # fmt: skip
 
@@ -122,7 +123,7 @@ def _errors(graph: Graph, name: str, stored: Stored, row: Array) -> Errors:
 def errors_of(part: Part, block: Mapping[str, Mapping[Bits, Stored]]) -> Result:
     """The task: for each layer of the block (bits, 4): ||error of x||^2, signal, noise, loss."""
     graph = for_samples(part.graph, len(part.at))
-    layers = layers_of(graph)
+    layers = layers_to_quantize(graph)
     values: dict[str, torch.Tensor] = {}
     with torch.no_grad():
         FloatProgram(graph)(*part.arrays, watch=lambda v, x: values.__setitem__(v.name, x))

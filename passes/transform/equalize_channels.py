@@ -13,6 +13,7 @@ from qir.ir.op import Op, Value
 from qir.ir.ops import Constant, Conv, Linear
 from qir.ir.ops.kinds import Layer
 from qir.ir.types import Array
+from qir.passes.infra.layers import constant_of
 from qir.passes.infra.manager import Claim, Miss, Pass, Record, keeps_reals, register
 from qir.passes.transform.channel_ranges import Reach
 
@@ -91,12 +92,11 @@ class Equalization:
 
 def constant(graph: Graph, value: Value) -> Array | None:
     """The elements of a float constant."""
-    op = graph.producers.get(value.name)
-    return op.value.array if isinstance(op, Constant) and value.type.is_float else None
+    return constant_of(graph, value) if value.type.is_float else None
 
 
 def by_input(graph: Graph, op: Layer) -> Array:
-    """The weights as (groups, inputs of each, outputs of each, taps): what a scale multiplies."""
+    """The weights as (groups, inputs of each, outputs of each, taps), which a scale multiplies."""
     w = constant(graph, op.w)
     assert w is not None
     if isinstance(op, Linear):
@@ -168,27 +168,24 @@ def noise(s: Array, reach: Array, weights: list[Array]) -> float:
 
 
 def rescaled(graph: Graph, rows: Mapping[str, Array], columns: Mapping[str, Array]) -> Graph:
-    """The graph with new weights and biases; the old constants go when nobody reads them."""
-    builder = Builder(graph.name, graph.stage)
-    now = {v.name: builder.input(v.name, v.type) for v in graph.inputs}
-    for op in graph.ops:
-        new = op.rebind(lambda v: now[v.name])
+    """The graph with new weights and biases; old constants without readers are removed."""
+
+    def scaled(op: Op, builder: Builder) -> Op:
         name = op.names[0]
-        if isinstance(op, Layer) and (name in rows or name in columns):
-            assert isinstance(new, Layer)
-            w, bias = constant(graph, op.w), None if op.bias is None else constant(graph, op.bias)
-            assert w is not None
-            wide = multiplied(w, op, columns.get(name))
-            down = 1 / rows[name] if name in rows else np.ones(len(w))
-            wide = wide * down.reshape(-1, *[1] * (w.ndim - 1))
-            new = replace(new, w=builder.add(Constant.of(wide.astype(w.dtype)), f"{op.w.name}_eq"))
-            if bias is not None and op.bias is not None:
-                even = Constant.of((bias * down).astype(bias.dtype))
-                new = replace(new, bias=builder.add(even, f"{op.bias.name}_eq"))
-            new = replace(new, loc=op.loc.touched(EqualizeChannels.name))
-        now.update(zip(op.names, builder.add_all(new), strict=True))
-    outputs = [now[v.name] for v in graph.outputs]
-    return builder.finish(outputs, graph.output_names).without_dead_code()
+        if not isinstance(op, Layer) or not (name in rows or name in columns):
+            return op
+        w, bias = constant(graph, op.w), None if op.bias is None else constant(graph, op.bias)
+        assert w is not None
+        wide = multiplied(w, op, columns.get(name))
+        down = 1 / rows[name] if name in rows else np.ones(len(w))
+        wide = wide * down.reshape(-1, *[1] * (w.ndim - 1))
+        new = replace(op, w=builder.add(Constant.of(wide.astype(w.dtype)), f"{op.w.name}_eq"))
+        if bias is not None and op.bias is not None:
+            even = Constant.of((bias * down).astype(bias.dtype))
+            new = replace(new, bias=builder.add(even, f"{op.bias.name}_eq"))
+        return replace(new, loc=op.loc.touched(EqualizeChannels.name))
+
+    return graph.mapped(scaled)
 
 
 def multiplied(w: Array, op: Layer, s: Array | None) -> Array:

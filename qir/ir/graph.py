@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -110,6 +110,25 @@ class Graph:
             outputs=tuple(new[v.name] for v in self.outputs),
         )
 
+    def mapped(self, change: Callable[[Op, Builder], Op | tuple[Value, ...]]) -> Graph:
+        """The graph with `change(op, builder)` in place of each op, in order.
+
+        op reads the new graph's values already. change gives the op that stands for it, which keeps
+        its names, or the values that stand for its results. Ops and inputs that change adds by the
+        builder get names that no value of this graph has; so a value of both graphs that is of one
+        name is of one op. Ops that no output needs are dropped.
+        """
+        builder = Builder(self.name, self.stage, kept=self.producers)
+        now = {v.name: builder.input(v.name, v.type) for v in self.inputs}
+        for old in self.ops:
+            new = change(old.rebind(lambda v: now[v.name]), builder)
+            if isinstance(new, Op):
+                new = builder.keep(new if new.names == old.names else new.named(old.names))
+            now.update(zip(old.names, new, strict=True))
+        after = builder.finish([now[v.name] for v in self.outputs], self.output_names)
+        after = after.without_dead_code()
+        return self if after == self else after
+
     def without_dead_code(self) -> Graph:
         """The same graph without the ops that no output needs."""
         needed = {v.name for v in self.outputs}
@@ -126,8 +145,10 @@ class Builder:
     a graph.
     """
 
-    def __init__(self, name: str, stage: str) -> None:
+    def __init__(self, name: str, stage: str, kept: Iterable[str] = ()) -> None:
+        """kept: names that only keep() gives, to the ops that have them already."""
         self.name, self.stage = name, stage
+        self._kept = set(kept)
         self._inputs: list[Value] = []
         self._ops: dict[str, Op] = {}  # by first result name, in order
         self._taken: set[str] = set()
@@ -147,9 +168,11 @@ class Builder:
 
     def add_all(self, op: Op, names: tuple[str, ...] | None = None) -> tuple[Value, ...]:
         """Append an op with any number of results."""
-        if names is None and len(op.names) == 1 and op.names[0] not in self._taken:
-            self._taken.add(op.names[0])  # the usual way of passes that keep most ops
-            self._ops[op.names[0]] = op
+        taken, kept = self._taken, self._kept
+        own = op.names[0] if names is None and len(op.names) == 1 else ""
+        if own and own not in taken and own not in kept:
+            taken.add(own)  # the usual way of passes that keep most ops
+            self._ops[own] = op
             return op.results
         types: tuple[Tensor, ...] | None = None
         if not op.names:
@@ -161,15 +184,20 @@ class Builder:
         self._ops[unique[0]] = placed
         return placed.results
 
+    def keep(self, op: Op) -> tuple[Value, ...]:
+        """Append an op under its own names, which were kept for it."""
+        self._kept.difference_update(op.names)
+        return self.add_all(op)
+
     def reserve(self, name: str) -> str:
         """`name`, or `name` and the first free number after it."""
-        if name not in self._taken:
+        if name not in self._taken and name not in self._kept:
             self._taken.add(name)
             return name
         stem = name if name[-1:].isalpha() else f"{name}_"
         while True:
             self._counts[stem] = number = self._counts.get(stem, 0) + 1
-            if (fresh := f"{stem}{number}") not in self._taken:
+            if (fresh := f"{stem}{number}") not in self._taken and fresh not in self._kept:
                 self._taken.add(fresh)
                 return fresh
 

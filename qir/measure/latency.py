@@ -1,4 +1,4 @@
-"""What each layer costs on this machine at each width: its kernel, compiled and timed."""
+"""The time of each layer on this machine at each width: its kernel, compiled and timed."""
 
 from __future__ import annotations
 
@@ -63,29 +63,29 @@ def measure_latency(
             " runs here is needed",
             hint="limits on size or bops need no measurement",
         )
-    kept = store or Store(cache_folder())
+    cache = store or Store(cache_folder())
     programs = {}
     for at, (bits, graph) in enumerate(graphs.items()):
         tell("latency", at, len(graphs))
-        programs[bits] = _timed(graph, machine, kept)
+        programs[bits] = _timed(graph, machine, cache)
     tell("latency", len(graphs), len(graphs))
-    found = {
+    times = {
         name: {bits: _of_layer(name, steps) for bits, steps in programs.items()} for name in layers
     }
     widest = max(graphs)
-    names = {f"{name}_acc" for name in found}
+    names = {f"{name}_acc" for name in times}
     rest = sum(t for step, t in programs[widest] if not names & set(map(_plain, step.ops)))
-    return Latencies(found, rest)
+    return Latencies(times, rest)
 
 
 def cache_folder() -> Path:
-    """Where measured times are kept between runs."""
+    """The folder of measured times, shared by all runs."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "qir" / "latency"
 
 
 def _plain(name: str) -> str:
-    """An accumulator's name without what makes it unlike others."""
+    """An accumulator's name without the suffix that makes it unique."""
     return name.rstrip("_")
 
 
@@ -94,13 +94,13 @@ def _of_layer(name: str, steps: list[tuple[Step, float]]) -> float:
 
 
 def _timed(graph: Graph, machine: Target, store: Store) -> list[tuple[Step, float]]:
-    """Every step of the graph's program with its microseconds; builds it if one is not known."""
+    """Every step of the graph's program with its microseconds; builds it if one is not cached."""
     programs = variants.lowered(graph, machine, "latency")
     keys = [[_key(program, step, machine) for step in program.steps] for program in programs]
     for program, known in zip(programs[::-1], keys[::-1], strict=True):
-        held = [store.get(key) for key in known]
-        if all(one is not None for one in held):
-            times = [float(one["micros"]) for one in held if one is not None]
+        entries = [store.get(key) for key in known]
+        if all(entry is not None for entry in entries):
+            times = [float(entry["micros"]) for entry in entries if entry is not None]
             return list(zip(program.steps, times, strict=True))
     at, medians = _profiled(graph, machine)
     best: dict[str, float] = {}  # one kernel may run in several steps: all of one time
@@ -116,10 +116,10 @@ def _profiled(graph: Graph, machine: Target) -> tuple[int, list[float]]:
     with TemporaryDirectory(prefix="qir-") as home, translated():
         folder = artifact.build(graph, machine, "latency").save(Path(home) / "latency.qir")
         session = opened(read(folder))
-        given = [stored(port) for port in session.inputs]
+        inputs = [stored(port) for port in session.inputs]
         rounds = []
         for _ in range(ROUNDS):
-            each = [[t for _, t in session.profile(*given)] for _ in range(PROFILES)]
+            each = [[t for _, t in session.profile(*inputs)] for _ in range(PROFILES)]
             rounds.append(np.median(each, axis=0))
         names = [v.name for v in machine.variants]
         at = names.index(str(session.variant)) if names else 0
@@ -133,7 +133,7 @@ def _key(program: Program, step: Step, machine: Target) -> str:
 
 @cache
 def processor() -> str:
-    """The name of this machine's processor, as it says itself."""
+    """The name and features of this machine's processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""The time of each op of a program on this machine, on inputs made at random."""
+"""The time of each op of a program on this machine, on random inputs."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ PROFILES = 50  # runs with a clock around each step; their median is taken
 
 def profiled(net: Net) -> tuple[Report, float]:
     """The report with the microseconds of each op, and those of steps that belong to no op."""
-    given = [stored(port) for port in net.session.inputs]
-    runs = [net.session.profile(*given) for _ in range(PROFILES)]
+    inputs = [stored(port) for port in net.session.inputs]
+    runs = [net.session.profile(*inputs) for _ in range(PROFILES)]
     moves = [sum(spent for step, spent in run if not step["ops"]) for run in runs]
     report = net.report().with_times(micros_by_op(runs))
     return report, float(np.median(moves)) / 1000
 
 
 def reals(port: Port) -> Array:
-    """Reals over all that the port can store, or stored integers where they stand for no reals."""
+    """Reals over the port's whole range, or stored integers if it has no scale."""
     if port.scale is None or port.zero_point is None:
         return stored(port)
     low, high = ((x - port.zero_point[0]) * port.scale[0] for x in (port.low, port.high))
@@ -31,6 +31,6 @@ def reals(port: Port) -> Array:
 
 
 def stored(port: Port) -> Array:
-    """Stored integers, each as likely; the same ones each time."""
+    """Uniform stored integers; the same ones each time."""
     drawn = np.random.default_rng(0).integers(port.low, port.high, port.shape, endpoint=True)
     return drawn.astype(port.dtype)

@@ -1,4 +1,4 @@
-"""How long a call takes: the least and the median of many, in microseconds."""
+"""The least and the median time of many calls, in microseconds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WARM_UP = 3  # calls before the clock starts: pages, caches, branch predictors
 
 @dataclass(frozen=True)
 class Timing:
-    """Microseconds of one call: the least says what the code can do, the median what one gets."""
+    """Microseconds of one call: the least shows the code's speed, the median also the machine's."""
 
     least: float
     median: float
@@ -26,7 +26,7 @@ class Timing:
 
 
 def measure(call: Callable[[], object], seconds: float) -> Timing:
-    """Time `call` for so many seconds, at least LEAST_RUNS times."""
+    """Time `call` for `seconds`, at least LEAST_RUNS times."""
     for _ in range(WARM_UP):
         call()
     times: list[int] = []

@@ -1,4 +1,4 @@
-"""What the report says of an integer graph: its rows, ports and proofs, read off the graph."""
+"""The report of an artifact: rows, ports and proofs, from the integer graph and the manifest."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from qir.backends.artifact.artifact import Artifact
 
 IN_PLACE = "in place"
-TIGHTEST = 8  # margins that the report shows; the proof holds them all
+TIGHTEST = 8  # margins that the report shows, of all that the proof has
 
 
-def survey(
+def build_report(
     built: Artifact,
     graph: Graph,
     records: Iterable[Record],
@@ -33,8 +33,8 @@ def survey(
 ) -> Report:
     """The report of an artifact and the integer graph it was built from.
 
-    `records` and `claims` are what the passes and the overflow proof left; sizes are those of the
-    files, the report itself not counted.
+    records: of the passes; claims: of the overflow proof. Sizes are those of the files without the
+    report itself.
     """
     manifest, files = built.manifest, built.files
     checked = manifest["proofs"]["integer_only"]["kernels"]
@@ -58,7 +58,7 @@ def survey(
 
 
 def sizes(manifest: Mapping[str, Any], total: int) -> Sizes:
-    """What an artifact's manifest says of its memory; `total` bytes are all files."""
+    """The sizes in an artifact's manifest; `total` bytes are all files."""
     memory, weights = manifest["memory"], manifest["weights_bytes"]
     return Sizes(
         weights=weights,
@@ -79,16 +79,16 @@ def rows(
     micros: Mapping[str, float] | None = None,
     packed: Mapping[str, int] | None = None,
 ) -> tuple[OpRow, ...]:
-    """A row for each group of ops that one kernel computes, in order; mappings go by its result.
+    """A row for each group of ops that one kernel computes, in order; mappings are by its result.
 
-    Without `kernels` the op's mnemonic stands for its kernel; with them, an op that none computes
+    Without `kernels`, the op's mnemonic takes the kernel's place; with them, an op without a kernel
     is a view of memory, IN_PLACE.
     """
     fixed = {op.names[0]: op for op in graph.ops if isinstance(op, Constant | ScaleGroups)}
-    found = []
+    result = []
     for group in fuse(graph):
         name = group.result.name
-        found.append(
+        result.append(
             OpRow(
                 name=name,
                 op=title(group),
@@ -104,13 +104,13 @@ def rows(
                 packed_bytes=(packed or {}).get(name),
             )
         )
-    return tuple(found)
+    return tuple(result)
 
 
 def kernels_by_op(steps: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """The kind of kernel that computes each op, of the steps in an artifact's manifest.
 
-    Steps name kernels by kind and number; the number says nothing to a reader.
+    Steps name kernels by kind and number; the number is dropped.
     """
     return {n: str(step["kernel"]).rstrip("0123456789") for step in steps for n in step["ops"]}
 
@@ -138,7 +138,7 @@ def micros_by_op(runs: Iterable[Iterable[tuple[Mapping[str, Any], int]]]) -> dic
 
 
 def title(group: Group) -> str:
-    """What the group computes, in a word or two: "conv 3x3 /2", "conv 1x1 + add"."""
+    """A short name of the group's computation: "conv 3x3 /2", "conv 1x1 + add"."""
     op = group.anchor
     text = op.mnemonic
     if isinstance(op, Conv):
@@ -183,9 +183,9 @@ def bits(group: Group, fixed: Mapping[str, Constant | ScaleGroups]) -> str:
 
 
 def _weights(value: Value, fixed: Mapping[str, Constant | ScaleGroups]) -> str:
-    made = fixed.get(value.name)
-    if isinstance(made, ScaleGroups):
-        return f"{_storage(made.w)}g{made.block}"
+    source = fixed.get(value.name)
+    if isinstance(source, ScaleGroups):
+        return f"{_storage(source.w)}g{source.block}"
     return _storage(value)
 
 
@@ -194,9 +194,9 @@ def weight_bytes(group: Group, fixed: Mapping[str, Constant | ScaleGroups]) -> i
     read = [v for op in group.ops for v in op.operands if v.name in fixed]
     stored: dict[str, Value] = {}
     for value in read:
-        made = fixed[value.name]
-        kept = made.operands if isinstance(made, ScaleGroups) else (value,)
-        stored.update({v.name: v for v in kept})
+        source = fixed[value.name]
+        parts = source.operands if isinstance(source, ScaleGroups) else (value,)
+        stored.update({v.name: v for v in parts})
     total = sum(size_bytes(v) for v in stored.values())
     if isinstance(group.anchor, Lookup):
         total += group.anchor.table.array.nbytes
@@ -204,8 +204,8 @@ def weight_bytes(group: Group, fixed: Mapping[str, Constant | ScaleGroups]) -> i
 
 
 def size_bytes(value: Value) -> int:
-    kept = integer_of(value.type.elem)
-    width = kept.bits if kept is not None else 8 * value.type.elem.carrier.itemsize
+    storage = integer_of(value.type.elem)
+    width = storage.bits if storage is not None else 8 * value.type.elem.carrier.itemsize
     return -(-value.type.size * width // 8)
 
 
@@ -225,8 +225,8 @@ def _port(value: Value, name: str) -> Port:
 
 
 def _storage(value: Value) -> str:
-    kept = integer_of(value.type.elem)
-    return str(kept if kept is not None else value.type.elem)
+    storage = integer_of(value.type.elem)
+    return str(storage if storage is not None else value.type.elem)
 
 
 def pass_rows(records: Iterable[Record]) -> tuple[PassRow, ...]:
@@ -237,9 +237,9 @@ def pass_rows(records: Iterable[Record]) -> tuple[PassRow, ...]:
 
 
 def proofs(graph: Graph, claims: Iterable[Claim], kernels: str) -> Proofs:
-    """The proofs of a graph that passed verify() and prove_no_overflow(), which gave `claims`.
+    """The proofs of a graph that passed verify() and prove_no_overflow(), which returned `claims`.
 
-    Results are left out of the tightest: a clamp fills its storage on purpose.
+    Results are not among the tightest: a clamp fills its storage on purpose.
     """
     every = tuple(claims)
     constants = sum(isinstance(op, Constant) for op in graph.ops)

@@ -1,5 +1,4 @@
-"""What a report says of mixed precision: the bits of each layer, what they were chosen by, and
-what else could be had."""
+"""Mixed precision in a report: the bits of each layer, the measures behind them, and the front."""
 
 from __future__ import annotations
 
@@ -8,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Measured:
-    """A number and what it is of: of bits, a measure, a resource or two measures."""
+    """A number, named after the bits, measure, resource or pair of measures it belongs to."""
 
     of: str
     value: float
@@ -35,7 +34,7 @@ class LayerBits:
 
 @dataclass(frozen=True)
 class FrontPoint:
-    """An assignment that no other beats: what it uses of the swept resource, and what it loses."""
+    """A Pareto-optimal assignment: its cost in the swept resource, and its loss."""
 
     cost: float
     loss: float
@@ -45,7 +44,7 @@ class FrontPoint:
 class ChosenBits:
     """The choice of bits.
 
-    request: the limits asked for; measure: what losses are; used, limits: of each resource.
+    request: the requested limits; measure: the unit of losses; used, limits: of each resource.
     front: assignments at other limits on `swept`; agreement: rank correlations of the measures.
     """
 
@@ -69,7 +68,7 @@ class ChosenBits:
 def widest(chosen: ChosenBits, kind: str) -> tuple[Measured, ...]:
     """The numbers of one kind (losses, micros, measures) of the layer that has most of them: the
     columns of a table of all layers."""
-    found: tuple[Measured, ...] = max(
+    columns: tuple[Measured, ...] = max(
         (getattr(c, kind) for c in chosen.layers), key=len, default=()
     )
-    return found
+    return columns

@@ -8,7 +8,7 @@ from itertools import takewhile
 
 from qir.report.rows import OpRow, Port, Sizes
 
-# SQNR from which a value is in each class. 8-bit values over their whole range give about 50 dB
+# SQNR from which a value is in each class. 8-bit values over their total range give about 50 dB
 # (6.02 * 8 + 1.76), and 6 dB are one bit; under 20 dB a tenth of the amplitude is error.
 CLASSES = ((40.0, "good"), (30.0, "fair"), (20.0, "low"), (-math.inf, "bad"))
 
@@ -21,7 +21,7 @@ def sqnr_class(sqnr_db: float | None) -> str:
 
 
 def short(name: str, most: int = 48) -> str:
-    """A name of at most so many letters: its two ends say more than its start alone."""
+    """A name of at most `most` letters: its two ends, which tell more than its start alone."""
     half = (most - 1) // 2
     return name if len(name) <= most else f"{name[:half]}…{name[-half:]}"
 
@@ -68,7 +68,7 @@ def packed(row: OpRow) -> str:
 
 
 def memory(sizes: Sizes) -> str:
-    """What a machine needs to run the program, in exact bytes."""
+    """The memory a machine needs to run the program, in exact bytes."""
     return (
         f"{sizes.flash:,} bytes of flash, {sizes.ram:,} of RAM beside the stack; inputs"
         f" {sizes.inputs:,}, outputs {sizes.outputs:,}"
@@ -84,12 +84,12 @@ def micros(time: float | None) -> str:
     return f"{time / 1000:.1f} ms" if time >= 10_000 else f"{time:.1f} µs"
 
 
-def part(some: float, whole: float | None) -> str:
-    return f"{100 * some / whole:.1f} %" if whole else "-"
+def part(some: float, total: float | None) -> str:
+    return f"{100 * some / total:.1f} %" if total else "-"
 
 
 class Places:
-    """Where ops come from, without the words that every place begins with ("model.onnx node")."""
+    """Origins of ops, without the words that all of them start with ("model.onnx node")."""
 
     def __init__(self, rows: Iterable[OpRow]) -> None:
         starts = [part.split(" ")[:-1] for row in rows for part in row.loc.split(" + ") if part]
@@ -97,6 +97,6 @@ class Places:
         self.shared = " ".join([*(words[0] for words in same), ""]) if len(starts) > 1 else ""
 
     def of(self, row: OpRow) -> str:
-        """The place of `row`, its value's own name where there is none."""
+        """The origin of `row`, or its value's name if it has none."""
         parts = (part.removeprefix(self.shared) for part in row.loc.split(" + "))
         return " + ".join(parts) if row.loc else f"%{row.name}"

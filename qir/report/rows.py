@@ -17,7 +17,7 @@ MOST_DECIBELS = 20_000  # more than the squares of all float64 reach
 class OpRow:
     """One kernel call: the op it is named after, with what was fused into it.
 
-    name:     the value it computes; `reads` are the values it takes, of other rows or inputs.
+    name:     the value it computes; `reads` are its operands, of other rows or inputs.
     bits:     stored types, such as "u8 x i8 -> u8"; i4g32 are weights by groups of 32 channels.
     weight_bytes: of the constants it reads, each at its width.
     packed_bytes: of the kernel's constants in the artifact: padded, and with the numbers of its
@@ -50,7 +50,7 @@ class OpRow:
 
 @dataclass(frozen=True)
 class PassRow:
-    """What one pass did; `error` is what its claim was measured to, when it was checked."""
+    """One run of a pass; `error` is the measured deviation, if its claim was checked."""
 
     name: str
     claim: str
@@ -63,7 +63,7 @@ class PassRow:
 
 @dataclass(frozen=True)
 class Margin:
-    """One intermediate of one op: what it can reach at most, and the bits it is held in."""
+    """One intermediate of one op: its proven bounds, and its bits."""
 
     op: str
     what: str
@@ -83,16 +83,16 @@ class Margin:
 
     @property
     def used(self) -> float:
-        """The part of the range that is reached: 1 is the limit."""
+        """The used share of the range: 1 is the limit."""
         top = 1 << (self.bits - 1)
         return max(self.high / (top - 1), -self.low / top, 0.0)
 
 
 @dataclass(frozen=True)
 class Proofs:
-    """What was proven, and of what: the integer-only proof, the overflow proof, the kernels' check.
+    """The integer-only proof, the overflow proof, and the check of the kernels' code.
 
-    `overflow_claims` intermediates stay within their bits; `tightest` are those with least room.
+    `overflow_claims` intermediates stay within their bits; `tightest` have the least room.
     """
 
     integer_only: str
@@ -137,7 +137,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Share:
-    """What one kernel does of the whole program."""
+    """The share of one kernel in the program."""
 
     kernel: str
     calls: int

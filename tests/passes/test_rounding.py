@@ -17,12 +17,12 @@ from qir.ir.ranges import prove_no_overflow
 from qir.ir.torch_executor import run_float
 from qir.ir.types import F32, Array, Tensor
 from qir.passes import pipelines
+from qir.passes.infra.layers import layers_of
 from qir.passes.infra.manager import Manager, Miss, Record
 from qir.passes.infra.rebatch import rebatch
 from qir.passes.infra.tasks import on_one_thread
 from qir.passes.quantize.stored_weights import (
     Groups,
-    layers_of,
     stored_weights,
     with_float_weights,
     with_weights,

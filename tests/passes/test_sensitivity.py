@@ -32,7 +32,7 @@ from qir.passes.sensitivity import table as names
 from qir.passes.sensitivity.importance import input_changes, relevances, weight_tails
 from qir.passes.sensitivity.measure import Effort, measure_sensitivities
 from qir.passes.sensitivity.output_loss import loss_of
-from qir.passes.sensitivity.probe import weights_of
+from qir.passes.sensitivity.probe import float_weights
 from qir.passes.sensitivity.quantized_layer import layer_errors, stored_layers
 from qir.passes.sensitivity.subject import Runner, Subject
 from qir.passes.sensitivity.table import Sensitivities
@@ -139,7 +139,7 @@ def test_errors_of_one_layer_are_those_of_its_formula(ranges: Ranges, pool: Exec
     assert isinstance(last, Linear) and kept.input is not None
     until = replace(GRAPH, outputs=(last.x,), output_names=("x",))
     x = np.concatenate([run_float(until, (one[None],))[0] for one in SAMPLE[0]])
-    w = weights_of(GRAPH, last)
+    w = float_weights(GRAPH, last)
     read = dequantized(quantized(x, kept.input, Rounding.HALF_EVEN), kept.input)
     y, other = x @ w.T, read @ kept.weights.T
     p, q = softmax(y.astype(np.float64), 1), softmax(other.astype(np.float64), 1)

@@ -35,7 +35,7 @@ from qir.passes.sensitivity.hessian import (
     top_eigenvalues,
 )  # fmt: skip
 from qir.passes.sensitivity.output_loss import Distance, OwnLoss, loss_of
-from qir.passes.sensitivity.probe import Probe, layers_of
+from qir.passes.sensitivity.probe import Probe, layers_to_quantize
 from qir.passes.sensitivity.subject import Runner, Subject
 
 SAMPLES = 12
@@ -168,10 +168,10 @@ def test_eigenvalues_are_those_of_the_whole_hessian(
 def test_by_inputs_the_diagonal_is_of_one_sample() -> None:
     graph = residual()
     one = subject(graph)
-    shape = layers_of(graph)["conv"].x.type.shape
+    shape = layers_to_quantize(graph)["conv"].x.type.shape
     traces = hessian_traces(one, 1.0, 4, runner=Runner(ThreadPoolExecutor(1)))
     assert traces[1]["conv"].elements == np.prod(shape)
-    assert traces[0]["conv"].elements == layers_of(graph)["conv"].w.type.size
+    assert traces[0]["conv"].elements == layers_to_quantize(graph)["conv"].w.type.size
 
 
 def test_drawing_stops_at_the_error_asked_for(here: Runner) -> None:
@@ -273,7 +273,7 @@ def test_errors(here: Runner) -> None:
         hessian_traces(Subject(mixing(), (x,), whole.loss), runner=here)
     net = Net(3)
     with pytest.raises(PassError, match="sensitivity @net: no layer, a convolution or linear op"):
-        layers_of(net.finish([net.add(Relu(net.x))]))
+        layers_to_quantize(net.finish([net.add(Relu(net.x))]))
 
 
 def test_the_runner_may_be_any_executor() -> None:

@@ -126,7 +126,7 @@ def test_the_report_draws_bits_and_front(block: Block) -> None:
     for part in (
         "Bits of each layer",
         "What other limits would give",
-        "How far the measures agree",
+        "Agreement of the measures",
     ):
         assert part in page
     assert "Bits, " in text and "loss w4a8" in text

@@ -70,7 +70,7 @@ def _on_vectors(
     tile: Tile | None,
 ) -> Kernel | None:
     """The kernel around one dot instruction; None where it is not exact or not made for this."""
-    if not (dot.is_sparse and not const.block if spec.is_depthwise else dot.is_dense):
+    if spec.is_depthwise and (const.block or not dot.is_sparse):
         return None
     bias, x_range = _as_read(spec, const, dot)
     fuses = dot.fuses is not None and dot.fuses in features

@@ -1,7 +1,7 @@
-"""One module per family of dot instructions: how TIR spells them."""
+"""Dot instructions in TIR, one module per family."""
 
 from qir.backends.tvm.dots import avx2, hvx, neon, rvv, smlad, vnni
-from qir.backends.tvm.dots.vector import PackingDot, VectorDot
+from qir.backends.tvm.dots.vector import HalvesDot, PackingDot, VectorDot
 
 DOTS: dict[str, VectorDot] = {
     dot.name: dot
@@ -14,4 +14,4 @@ DOTS: dict[str, VectorDot] = {
 }  # fmt: skip
 """By the name of its `qir.backends.kernels.dots.Dot`."""
 
-__all__ = ["DOTS", "PackingDot", "VectorDot"]
+__all__ = ["DOTS", "HalvesDot", "PackingDot", "VectorDot"]

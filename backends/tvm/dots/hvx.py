@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qir.backends.tvm.compat import tirx
-from qir.backends.tvm.dots.vector import PackingDot
+from qir.backends.tvm.dots.vector import HalvesDot
 from qir.backends.tvm.kernels.writer import Expr, call, cast_bits
 
 WORDS, SHORTS, BYTES = "int32x32", "int16x64", "int8x128"
 
 
-class _Packs(PackingDot):
+class _Packs(HalvesDot):
     """The saturating packs; they keep the order of lanes."""
 
     def pack_words(self, a: Expr, b: Expr) -> Expr:
@@ -27,7 +27,16 @@ class _Packs(PackingDot):
 
 class _Hvx(_Packs):
     def scaled(self, acc: Expr, total: Expr, mult: Expr) -> Expr:
-        return acc + low_product(total, mult)
+        return acc + self.low_product(total, mult)
+
+    def high_product(self, a: Expr, b: Expr) -> Expr:
+        return call("llvm.hexagon.V6.vmpyewuh.128B", WORDS, a, b)
+
+    def low_product(self, a: Expr, b: Expr) -> Expr:
+        return call("llvm.hexagon.V6.vmpyiewuh.128B", WORDS, a, b)
+
+    def added_high(self, acc: Expr, a: Expr, b: Expr) -> Expr:
+        return call("llvm.hexagon.V6.vmpyowh.sacc.128B", WORDS, acc, a, b)
 
 
 class Vrmpy(_Hvx):
@@ -82,18 +91,3 @@ class VrmpyWord(_Hvx):
         both = tirx.Cast("int32", total) + tirx.Cast("int32", tirx.shift_right(total, by))
         more = both * tirx.const(-larger, "int32")
         return acc + call("llvm.hexagon.V6.lvsplatw.128B", WORDS, more)
-
-
-def high_product(a: Expr, b: Expr) -> Expr:
-    """(a * low half of b, unsigned) >> 16 in every lane."""
-    return call("llvm.hexagon.V6.vmpyewuh.128B", WORDS, a, b)
-
-
-def low_product(a: Expr, b: Expr) -> Expr:
-    """The low 32 bits of a * low half of b, unsigned."""
-    return call("llvm.hexagon.V6.vmpyiewuh.128B", WORDS, a, b)
-
-
-def added_high(acc: Expr, a: Expr, b: Expr) -> Expr:
-    """(acc + a * high half of b, signed) >> 15, the sum in more than 32 bits."""
-    return call("llvm.hexagon.V6.vmpyowh.sacc.128B", WORDS, acc, a, b)

@@ -1,4 +1,4 @@
-"""What a kernel asks of a machine with vectors of int32 lanes; one lane is a scalar machine."""
+"""Vectors of int32 lanes, as kernels use them; a machine with one lane is scalar."""
 
 from __future__ import annotations
 
@@ -61,6 +61,22 @@ class VectorDot(ABC):
         """acc + total * mult: a group's part of the sum."""
         return acc + total * mult
 
+    def paired(self, spread: list[Expr], weights: list[Expr]) -> list[Expr]:
+        """For each form the int16 sums of two products of a step, where a machine `chains`."""
+        raise NotImplementedError(self.name)
+
+    def widened(self, acc: Expr, pairs: list[Expr], mult: Expr) -> Expr:
+        """acc + the sums of `paired` times the multiplier of each lane."""
+        raise NotImplementedError(self.name)
+
+    def summed(self, total: Expr, chunks: Sequence[Expr]) -> Expr:
+        """total + the bytes of X, where a machine has a `weight_offset`."""
+        raise NotImplementedError(self.name)
+
+    def corrected(self, acc: Expr, total: Expr, larger: int) -> Expr:
+        """acc less what weights that are `larger` added, by the total of X."""
+        raise NotImplementedError(self.name)
+
     def parted(self, acc: list[Expr]) -> list[Expr]:
         """Shared accumulators, each row's lanes in a vector of their own."""
         return acc
@@ -92,3 +108,19 @@ class PackingDot(VectorDot):
         units = cast_bits(packed, kind(unit, vectors * blocks))
         order = [vectors * b + v for v in range(vectors) for b in range(blocks)]
         return cast_bits(shuffle([units], order), str(packed.ty))
+
+
+class HalvesDot(PackingDot):
+    """A dot of a machine that multiplies 32 bits by the halves of 32 bits, in 32-bit lanes."""
+
+    @abstractmethod
+    def high_product(self, a: Expr, b: Expr) -> Expr:
+        """(a * low half of b, unsigned) >> 16 in every lane."""
+
+    @abstractmethod
+    def low_product(self, a: Expr, b: Expr) -> Expr:
+        """The low 32 bits of a * low half of b, unsigned."""
+
+    @abstractmethod
+    def added_high(self, acc: Expr, a: Expr, b: Expr) -> Expr:
+        """(acc + a * high half of b, signed) >> 15, the sum in more than 32 bits."""

@@ -7,8 +7,10 @@ from collections.abc import Callable
 
 from qir.frontends.onnx.context import ImportContext
 from qir.ir import ops
+from qir.ir.fixed import Rounding
 from qir.ir.op import Op, Value
 from qir.ir.ops.unary import SELU
+from qir.ir.types import Quant
 
 Converter = Callable[[ImportContext], Value]
 Binary = Callable[[Value, Value], Op]
@@ -49,7 +51,15 @@ def mean(ctx: ImportContext) -> Value:
 
 
 def clip(ctx: ImportContext) -> Value:
-    """Clip: bounds as attributes before opset 11, then as inputs; ones computed at run time too."""
+    """Clip: bounds as attributes before opset 11, then as inputs; ones computed at run time too.
+
+    Of stored integers, as exporters of low bit widths write it: the reals clipped to those that the
+    bounds stand for.
+    """
+    stored = ctx.operand(0)
+    if isinstance(stored, Value) and isinstance(stored.type.elem, Quant):
+        low, high = (_bound(ctx, i, d) for i, d in ((1, -math.inf), (2, math.inf)))
+        return _stored_clip(ctx, stored, low, high)
     x = ctx.real(0)
     if ctx.opset < 11:
         low, high = ctx.number("min", -math.inf), ctx.number("max", math.inf)
@@ -59,6 +69,27 @@ def clip(ctx: ImportContext) -> Value:
             x = ctx.emit(make(x, ctx.real(index)))
     low, high = (_bound(ctx, i, d) for i, d in ((1, -math.inf), (2, math.inf)))
     return ctx.result(ops.Clip(x, low, high))
+
+
+def _stored_clip(ctx: ImportContext, x: Value, low: float, high: float) -> Value:
+    """clip(x, low, high) = quantize(clip(dequantize(x), (low - z) * s, (high - z) * s))"""
+    kind = x.type.quant
+    if not kind.is_per_tensor:
+        ctx.refuse(f"integers quantized along axis {kind.axis}", "one scale is needed")
+    if low > high:
+        ctx.refuse(f"bounds {low:g} and {high:g}", "a lower one below an upper one is needed")
+    scale, zero = float(kind.scale.array), int(kind.zero_point.array)
+    real = ctx.emit(ops.Dequantize(x))
+    clipped = ctx.emit(ops.Clip(real, (low - zero) * scale, (high - zero) * scale))
+    return ctx.result(ops.Quantize(clipped, kind, Rounding.HALF_EVEN))
+
+
+def relu(ctx: ImportContext) -> Value:
+    """Relu: max(x, 0); on stored integers at a stored 0."""
+    x = ctx.operand(0)
+    if isinstance(x, Value) and isinstance(x.type.elem, Quant):
+        return _stored_clip(ctx, x, 0, math.inf)
+    return ctx.result(ops.Relu(ctx.real(0)))
 
 
 def _bound(ctx: ImportContext, index: int, default: float) -> float:

@@ -119,8 +119,9 @@ class Concat(Move):
     def evaluate(self, xs: tuple[Array, ...]) -> Array:
         return np.concatenate(xs, axis=self.axis)
 
-    def bound(self, xs: tuple[Bounds, ...]) -> Bounds:
-        return reduce(Bounds.join, xs)
+    def bound(self, xs: Any) -> Bounds:
+        bounds: tuple[Bounds, ...] = xs
+        return reduce(Bounds.join, bounds)
 
 
 class PadMode(Enum):

@@ -86,13 +86,13 @@ def _tip(row: OpRow) -> str:
 
 
 def _edges(report: ReportData) -> Iterator[tuple[str, str]]:
-    made = {port.value: f"in:{port.value}" for port in report.inputs}
+    sources = {port.value: f"in:{port.value}" for port in report.inputs}
     for row in report.rows:
-        yield from ((made[name], f"op:{row.name}") for name in row.reads if name in made)
-        made[row.name] = f"op:{row.name}"
+        yield from ((sources[name], f"op:{row.name}") for name in row.reads if name in sources)
+        sources[row.name] = f"op:{row.name}"
     for port in report.outputs:
-        if port.value in made:
-            yield made[port.value], f"out:{port.value}:{port.name}"
+        if port.value in sources:
+            yield sources[port.value], f"out:{port.value}:{port.name}"
 
 
 def _y(layer: int) -> float:

@@ -31,7 +31,7 @@ NUMBER = ' class="n"'
 
 
 def page(report: ReportData) -> str:
-    """The whole page as text; opens in any browser, loads nothing."""
+    """The page as text; it opens in any browser and loads nothing."""
     fill = {
         "name": escape(report.name),
         "target": escape(report.machine),
@@ -94,8 +94,8 @@ def _cards(report: ReportData) -> str:
     ]
     if report.micros is not None:
         cards.append((micros(report.micros), "all ops"))
-    if found := worst(report):
-        cards.append((decibels(found[0][1].sqnr_db, " dB"), "least SQNR"))
+    if rows := worst(report):
+        cards.append((decibels(rows[0][1].sqnr_db, " dB"), "least SQNR"))
     return "".join(f"<div><b>{escape(a)}</b><span>{escape(b)}</span></div>" for a, b in cards)
 
 
@@ -138,7 +138,7 @@ OPS = (
 )  # fmt: skip
 KERNELS = ("kernel", "calls>", "MACs>", "of all>", "weights>", "time>", "of all>")
 PASSES = ("#>", "pass", "claim", "rewrites>", "ops before>", "ops after>", "seconds>", "measured>")
-MARGINS = ("op", "intermediate", "least>", "greatest>", "bits needed>", "bits held in>", "used>")
+MARGINS = ("op", "intermediate", "least>", "greatest>", "bits needed>", "bits>", "used>")
 
 
 def _ops(report: ReportData) -> str:
@@ -174,15 +174,15 @@ def _bits(chosen: ChosenBits | None) -> str:
     used = ", ".join(f"{m.of} {m.value:,.0f} of {limits[m.of]:,.0f}"
                      for m in chosen.used if m.of in limits)  # fmt: skip
     head = (
-        f'<section id="bits"><h2>Bits of each layer</h2><p class="quiet">Asked for:'
+        f'<section id="bits"><h2>Bits of each layer</h2><p class="quiet">Requested:'
         f" {escape(chosen.request)}; used: {escape(used)}; {chosen.average_bits:.2f} bits a weight."
         f" Losses are {escape(chosen.measure)}.</p>"
     )
-    plots = f"{bits_plot(chosen)}<h3>What other limits would give</h3>{front_plot(chosen)}"
+    plots = f"{bits_plot(chosen)}<h3>The front of loss and cost</h3>{front_plot(chosen)}"
     agreement = ""
     if chosen.agreement:
         pairs = (_row(_cell(m.of), _cell(f"{m.value:.2f}", m.value)) for m in chosen.agreement)
-        agreement = "<h3>How far the measures agree</h3>" + _table(
+        agreement = "<h3>Agreement of the measures</h3>" + _table(
             ("measures", "rank correlation>"), pairs, "sortable"
         )
     return f"{head}{plots}{_layers(chosen)}{agreement}</section>"
@@ -277,8 +277,8 @@ def _margin(m: Margin) -> str:
 
 def _ports(report: ReportData) -> str:
     both = (("in", report.inputs), ("out", report.outputs))
-    found = ((way, port) for way, ports in both for port in ports)
-    return _table(("", "name", "shape", "stored", "real"), (_port(way, p) for way, p in found))
+    rows = ((way, port) for way, ports in both for port in ports)
+    return _table(("", "name", "shape", "stored", "real"), (_port(way, p) for way, p in rows))
 
 
 def _port(way: str, p: Port) -> str:

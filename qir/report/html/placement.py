@@ -1,4 +1,4 @@
-"""Where the nodes of a drawn graph go: layers top to bottom, few crossings, straight long edges."""
+"""Layout of a drawn graph: layers from top to bottom, few crossings, straight long edges."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from statistics import fmean
 import networkx as nx
 
 GAP = 28.0  # between neighbours of a layer
-LANE = 10.0  # width kept free for an edge that passes a layer
+LANE = 10.0  # width reserved for an edge that passes a layer
 SWEEPS = 8  # for the order and for the places; more changes nothing one can see
-STRAIGHT = 8.0  # how much more a passing edge wants to be straight than a node wants to be central
-SPINE = 1e9  # the weight of the longest path, which stays upright: nothing pushes it aside
+STRAIGHT = 8.0  # weight of straight passing edges against centred nodes
+SPINE = 1e9  # weight of the longest path, which is drawn upright
 
 Key = Hashable
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Centres of nodes and the points each edge passes, x in the units of the widths given, y as a
-    layer's number.
+    """Centres of nodes and the points of each edge; x in the units of the widths, y the number of a
+    layer.
     """
 
     centres: Mapping[str, tuple[float, int]]
@@ -119,12 +119,12 @@ def _settle(
         offsets = _offsets(layer, size)
         pulls = [_pull(n, graph, x) if n not in spine else (0.0, SPINE) for n in layer]
         wished = [mean - off for (mean, _), off in zip(pulls, offsets, strict=True)]
-        found = monotone(wished, [weight for _, weight in pulls])
-        x.update((n, p + off) for n, p, off in zip(layer, found, offsets, strict=True))
+        nearest = monotone(wished, [weight for _, weight in pulls])
+        x.update((n, p + off) for n, p, off in zip(layer, nearest, offsets, strict=True))
 
 
 def _pull(n: Key, graph: nx.DiGraph[Key], x: Mapping[Key, float]) -> tuple[float, float]:
-    """Where the neighbours of `n` want it, and how much."""
+    """The mean position of the neighbours of `n`, and its weight."""
     near = [*graph.pred[n], *graph.succ[n]]
     if not near:
         return x[n], 1.0

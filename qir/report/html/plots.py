@@ -88,19 +88,19 @@ def _stem(scale: _Scale, i: int, row: OpRow) -> str:
 def worst(report: ReportData) -> tuple[tuple[int, OpRow], ...]:
     """The ops with least SQNR and their places in the program."""
     place = {row.name: i for i, row in enumerate(report.rows)}
-    found = [r for r in report.worst_first if r.sqnr_db is not None and r.sqnr_db < math.inf]
-    return tuple((place[row.name], row) for row in found[:NAMED])
+    rows = [r for r in report.worst_first if r.sqnr_db is not None and r.sqnr_db < math.inf]
+    return tuple((place[row.name], row) for row in rows[:NAMED])
 
 
 def _numbers(scale: _Scale, report: ReportData) -> Iterator[str]:
     """A number over each of the worst, moved up where two would touch."""
-    taken: list[tuple[float, float]] = []
+    placed: list[tuple[float, float]] = []
     for rank, (i, row) in enumerate(worst(report), 1):
         assert row.sqnr_db is not None
         x, y = scale.x(i), scale.y(row.sqnr_db) - 9
-        while any(abs(x - a) < 12 and abs(y - b) < 13 for a, b in taken):
+        while any(abs(x - a) < 12 and abs(y - b) < 13 for a, b in placed):
             y -= 13
-        taken.append((x, y))
+        placed.append((x, y))
         yield f'<text class="rank middle" x="{x:.1f}" y="{y:.1f}">{rank}</text>'
 
 
@@ -120,12 +120,12 @@ def time_bars(report: ReportData) -> str:
     return f'<div class="bars">{"".join(bodies)}</div>'
 
 
-def _bar(i: int, what: str, spent: float, longest: float, whole: float | None) -> str:
+def _bar(i: int, what: str, spent: float, longest: float, total: float | None) -> str:
     """One bar; the one of op `i` leads to its box, that of many ops (-1) nowhere."""
     row = "" if i < 0 else f' data-row="{i}"'
     return (
         f'<div class="bar"{row}><span class="what">{escape(what)}</span>'
         f'<span class="track"><i style="width:{min(100 * spent / longest, 100):.1f}%"></i></span>'
         f'<span class="value">{micros(spent)}</span>'
-        f'<span class="value">{part(spent, whole)}</span></div>'
+        f'<span class="value">{part(spent, total)}</span></div>'
     )

@@ -14,8 +14,13 @@ from onnx import TensorProto, helper
 from qir.frontends.onnx import import_onnx
 from qir.ir import ops
 from qir.ir.fixed import Rounding
+from qir.ir.interpret import dequantize_outputs, interpret, quantize_inputs
 from qir.ir.torch_executor import run_float
 from qir.ir.types import I4, I8, I32, U8, Array, Quant
+from qir.passes.infra.manager import Manager
+from qir.passes.integer.to_integer import ToInteger
+from qir.passes.pipelines import CANONICALIZE
+from qir.passes.quantize.quantize_graph import QuantizeGraph
 from tests.frontends.onnx.labels import labels, quantized, simulated
 from tests.frontends.onnx.labels import runtime as onnx_runtime
 from tests.frontends.onnx.models import agrees, model, reals, runtime
@@ -277,3 +282,48 @@ def test_fused_matrices() -> None:
     quick = helper.make_node("QuickGelu", ["a"], ["b"], **kind)
     bias = helper.make_node("BiasGelu", ["b", "w"], ["y"], **kind)
     agrees(model([gelu, quick, bias], {"x": (4, 6)}, ["y"], {"w": reals(6)}), x)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-8, 7), (None, 7), (-3, None)])
+def test_a_clip_of_stored_integers_clips_the_reals_they_stand_for(
+    low: int | None, high: int | None
+) -> None:
+    """As exporters of few bits write it, between the two nodes of a pair."""
+    bounds = {n: I(v) for n, v in (("lo", low), ("hi", high)) if v is not None}
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("Clip", ["q", *(n * (n in bounds) for n in ("lo", "hi"))], ["c"]),
+        helper.make_node("DequantizeLinear", ["c", "s", "z"], ["y"]),
+    ]
+    proto = model(nodes, {"x": (1, 64)}, ["y"], {"s": f(0.25), "z": I(2), **bounds}, opset=13)
+    x = np.linspace(-40, 40, 64, dtype=np.float32)[None]
+    stored = np.clip(np.rint(x / f(0.25)) + 2, -128, 127).clip(low, high)
+    graph = import_onnx(proto)
+    assert np.array_equal(run_float(graph, [x])[0], (stored - 2) * f(0.25))
+    integer = Manager().run(Manager().run(graph, CANONICALIZE), [QuantizeGraph(), ToInteger()])
+    (y,) = interpret(integer, quantize_inputs(integer, [x]))
+    assert np.array_equal(y, stored)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_transposed_convolution_with_scales_by_channel_is_all_integers(groups: int) -> None:
+    """Of ONNX Runtime's values within a step, without calibration."""
+    rng = np.random.default_rng(0)
+    count = 4 // groups
+    w = rng.integers(-90, 90, (4, count, 2, 2)).astype(np.int8)
+    nodes = [
+        *qdq("x", "sx", "z"),
+        helper.make_node("DequantizeLinear", ["w", "sw", "zw"], ["wd"], axis=1),
+        helper.make_node("ConvTranspose", ["x_dq", "wd"], ["c"], group=groups, strides=[2, 2]),
+        *qdq("c", "sy", "z"),
+    ]
+    constants = {
+        "w": w, "z": I(0), "sx": f(0.02), "sy": f(0.03), "zw": np.zeros(count, np.int8),
+        "sw": np.linspace(0.01, 0.02, count, dtype=np.float32),
+    }  # fmt: skip
+    proto = model(nodes, {"x": (1, 4, 5, 5)}, ["c_dq"], constants, opset=13)
+    x = reals(1, 4, 5, 5)
+    graph = Manager().run(import_onnx(proto), CANONICALIZE)
+    integer = Manager().run(graph, [QuantizeGraph(), ToInteger()])
+    (y,) = dequantize_outputs(integer, interpret(integer, quantize_inputs(integer, [x])))
+    assert np.abs(y - runtime(proto, x)[0]).max() < 1.5 * 0.03

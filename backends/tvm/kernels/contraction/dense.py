@@ -12,8 +12,6 @@ from qir.backends.kernels.kernel import CONSTANTS, WEIGHTS
 from qir.backends.kernels.plane import Plane
 from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.dots import DOTS
-from qir.backends.tvm.dots.avx2 import Pairs
-from qir.backends.tvm.dots.hvx import VrmpyWord
 from qir.backends.tvm.kernels.contraction.epilogue import VectorEpilogue, epilogue_of
 from qir.backends.tvm.kernels.contraction.panel import Panel
 from qir.backends.tvm.kernels.stores import Stores
@@ -142,7 +140,7 @@ class _Dense:
             self.links = w.registers(count * self.machine.sums, "int16", 2 * self.dot.lanes)
         if self.groups_apart:
             self.parts = w.registers(count * tile.splits, "int32", self.dot.lanes)
-        if isinstance(self.dot, VrmpyWord):
+        if self.machine.weight_offset:
             self.sums = w.registers(tile.places, "int64", 1)
             self._clear_sums()
         if code.epilogue.starts:
@@ -211,7 +209,7 @@ class _Dense:
             self._sum(acc, x, weights, steps)
             return
         self._clear(self.parts, self.places * vectors * self.code.tile.splits)
-        if isinstance(self.dot, VrmpyWord):
+        if self.machine.weight_offset:
             self._clear_sums()
         self._run(self.parts, x, weights, steps)
         for i, total in enumerate(self._parted(self._joined(self.parts))):
@@ -226,7 +224,7 @@ class _Dense:
     def _parted(self, acc: list[Expr]) -> list[Expr]:
         """Accumulators that rows of a dot share, taken apart; what larger weights added, off."""
         rows, vectors = self.machine.rows, self.code.tile.vectors
-        if isinstance(self.dot, VrmpyWord):
+        if self.machine.weight_offset:
             totals = [self.writer.let(self.sums[p]) for p in range(self.places)]
             larger = 1 << (self.code.packing.bits - 1)
             return [self.dot.corrected(a, totals[i // vectors], larger) for i, a in enumerate(acc)]
@@ -288,18 +286,13 @@ class _Dense:
         self._run(self.links, x, weights, steps)
         self._widen()
 
-    @property
-    def chained_dot(self) -> Pairs:
-        assert isinstance(self.dot, Pairs)
-        return self.dot
-
     def _clear_links(self) -> None:
         for i in range(self.places * self.code.tile.vectors * self.machine.sums):
             self.links[i] = splat(0, "int16", 2 * self.dot.lanes)
 
     def _widen(self) -> None:
         """Adds what is summed up in int16 to the accumulators."""
-        dot, vectors = self.chained_dot, self.code.tile.vectors
+        dot, vectors = self.dot, self.code.tile.vectors
         one = splat(1, "int16", 2 * self.dot.lanes)
         for i in range(self.places * vectors):
             mult = self.mults[i % vectors] if self.code.packing.block else one
@@ -336,7 +329,7 @@ class _Dense:
         rows = [min(row, code.tile.places - 1) for row in range(place, place + self.machine.rows)]
         offsets = [ahead + self._place(code.x, row, code.strides) for row in rows]
         chunks = [c for offset in offsets for c in self.words.chunks(x, offset, count)]
-        if isinstance(self.dot, VrmpyWord):
+        if self.machine.weight_offset:
             self.sums[place] = self.dot.summed(self.sums[place], chunks)
         found = self.dot.spreads(chunks, count, self.machine.x or code.x.dtype)
         return [[let(form, "x") for form in forms] for forms in found]
@@ -355,7 +348,7 @@ class _Dense:
                 first = split * self.places + group * machine.rows
                 shared = [(first + i) * vectors + v for i in range(machine.rows)]
                 if self.code.packing.chain:  # acc are the links, several for each accumulator
-                    for s, pairs in enumerate(self.chained_dot.paired(forms, weights[v])):
+                    for s, pairs in enumerate(self.dot.paired(forms, weights[v])):
                         at = shared[0] * self.machine.sums + s
                         acc[at] = acc[at] + pairs
                     continue

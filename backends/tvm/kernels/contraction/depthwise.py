@@ -13,7 +13,7 @@ from qir.backends.kernels.contraction.depthwise import DepthwiseCode
 from qir.backends.kernels.kernel import CONSTANTS, WEIGHTS
 from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.dots import DOTS
-from qir.backends.tvm.kernels.contraction.epilogue import PairsEpilogue, epilogue_of
+from qir.backends.tvm.kernels.contraction.epilogue import epilogue_of
 from qir.backends.tvm.kernels.contraction.unpack import unpack
 from qir.backends.tvm.kernels.stores import Stores, store_lanes
 from qir.backends.tvm.kernels.writer import Expr, Writer, cast_bits, shuffle, splat
@@ -233,7 +233,6 @@ class _Depthwise:
                     stores.add(value, j * lanes, min(lanes, code.count - j * lanes))
             stores.flush()
             return
-        assert isinstance(self.epilogue, PairsEpilogue)
         if code.y.dtype in ("uint8", "int8"):
             packed = w.let(self.epilogue.pack_chunk(values))
             store_lanes(w, self.y, y, packed, self.size, 0, 0, code.count)

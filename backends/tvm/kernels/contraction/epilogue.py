@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from qir.backends.kernels.contraction.epilogue import FIELD_BYTES, Epilogue
 from qir.backends.kernels.dots import Scheme
 from qir.backends.tvm.compat import tirx
-from qir.backends.tvm.dots import PackingDot, VectorDot
-from qir.backends.tvm.dots.hvx import added_high, high_product, low_product
+from qir.backends.tvm.dots import HalvesDot, PackingDot, VectorDot
 from qir.backends.tvm.kernels.writer import (
     Expr,
     Writer,
@@ -196,32 +195,39 @@ class LanesEpilogue(VectorEpilogue):
 class HalvesEpilogue(VectorEpilogue):
     """By the halves of the multiplier, in 32-bit lanes: Hexagon's vmpye and vmpyo."""
 
+    @property
+    def halves(self) -> HalvesDot:
+        assert isinstance(self.dot, HalvesDot)
+        return self.dot
+
     def requantize(self, acc: Expr, record: Expr, residual: Expr = None) -> Expr:
-        let = self.writer.let
+        let, dot = self.writer.let, self.halves
         if self.code.raw:
             return acc
         if residual is not None:
             residual = let(residual - self._word(record, "center"))
         acc, residual = self._raised(acc, record, residual)
         mult = let(self._word(record, "mult"))
-        total = high_product(acc, mult) + self._word(record, "half")
+        total = dot.high_product(acc, mult) + self._word(record, "half")
         if residual is not None:
             total = total + self._beside(acc, mult, residual, record)
-        value = added_high(let(total), acc, mult)
+        value = dot.added_high(let(total), acc, mult)
         if self.code.late:
             value = value + self._word(record, "late")
         return let(self._lowered(value, record))
 
     def _beside(self, acc: Expr, mult: Expr, residual: Expr, record: Expr) -> Expr:
         """What the residual adds to the sum: its product >> 16, and the carry of the low bits."""
-        factor, lanes = self.writer.let(self._word(record, "residual")), self.dot.lanes
-        mask = splat(0xFFFF, "int32", lanes)
+        factor, dot = self.writer.let(self._word(record, "residual")), self.halves
+        mask = splat(0xFFFF, "int32", dot.lanes)
         low = [
-            tirx.bitwise_and(low_product(v, m), mask) for v, m in ((acc, mult), (residual, factor))
+            tirx.bitwise_and(dot.low_product(v, m), mask)
+            for v, m in ((acc, mult), (residual, factor))
         ]
-        carry = tirx.shift_right(low[0] + low[1], splat(16, "int32", lanes))
-        whole = residual * tirx.shift_right(factor, splat(16, "int32", lanes))
-        return whole + high_product(residual, factor) + carry
+        by = splat(16, "int32", dot.lanes)
+        carry = tirx.shift_right(low[0] + low[1], by)
+        whole = residual * tirx.shift_right(factor, by)
+        return whole + dot.high_product(residual, factor) + carry
 
 
 SCHEMES: dict[Scheme, type[VectorEpilogue]] = {

@@ -1,4 +1,4 @@
-"""From a float graph to a simulated one: calibration, the choice of bits, rounding of weights."""
+"""Quantization of a float graph: calibration, choice of bits, rounding of weights."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -37,14 +38,14 @@ from qir.passes.sensitivity.measure import measure_sensitivities
 from qir.passes.sensitivity.table import Sensitivities
 from qir.report.chosen_bits import ChosenBits, FrontPoint, LayerBits, Measured
 
-BitsAsked = int | tuple[int, int] | Bits | str | Path | Mapping[str, Bits | str] | MixedPrecision
+BitsRequest = int | tuple[int, int] | Bits | str | Path | Mapping[str, Bits | str] | MixedPrecision
 
 
 @dataclass(frozen=True)
-class Quantizing:
-    """How a float graph is quantized; `folder` is where interrupted work goes on."""
+class Quantizer:
+    """The options of a quantization; `folder` is for intermediate results."""
 
-    bits: BitsAsked
+    bits: BitsRequest
     observer: str | Observer
     rounding: Rounding | None
     machine: Target
@@ -56,7 +57,7 @@ class Quantizing:
         if self.folder is not None and self.folder.exists() and not self.folder.is_dir():
             raise DataError(f"state {self.folder}: not a folder, a folder or a free path is needed")
         if self.rounding is not None:
-            method_of(self.rounding)  # said now, not after the work
+            method_of(self.rounding)  # raises before the work, not after it
 
     @property
     def store(self) -> Store:
@@ -69,19 +70,19 @@ class Quantizing:
         sample: tuple[Array, ...],
         manager: Manager,
     ) -> tuple[Graph, ChosenBits | None]:
-        """The simulated graph, and how its bits were chosen where they were."""
+        """The simulated graph, and the assignment of bits in mixed precision."""
         ranges = None if batches is None else self._ranges(graph, batches)
         with nullcontext(self.executor) if self.executor is not None else Processes() as pool:
-            here = replace(self, executor=pool)
-            default, layers, chosen = here._bits(graph, ranges, sample)
-            rounding = here._rounding(graph, sample)
+            on_pool = replace(self, executor=pool)
+            default, layers, chosen = on_pool._bits(graph, ranges, sample)
+            rounding = on_pool._rounding(graph, sample)
             pairs = pipelines.quantize(ranges, default, layers, graph, sample, rounding)
             return manager.run(graph, pairs), chosen
 
     def _bits(
         self, graph: Graph, ranges: Ranges | None, sample: tuple[Array, ...]
     ) -> tuple[Bits, Mapping[str, Bits], ChosenBits | None]:
-        """The bits of all layers, those of single ones, and how they were chosen."""
+        """The default bits, those of single layers, and the assignment in mixed precision."""
         if not isinstance(self.bits, MixedPrecision):
             return *widths_of(self.bits), None
         if ranges is None:
@@ -94,15 +95,18 @@ class Quantizing:
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
             file = self.folder / "calibration"
-        done = lambda samples: self.tell("calibration", samples, 0)  # noqa: E731
-        return calibrate(graph, batches, self.observer, file, done)
+        progress = partial(self._progress, "calibration")
+        return calibrate(graph, batches, self.observer, file, progress)
+
+    def _progress(self, step: str, samples: int) -> None:
+        self.tell(step, samples, 0)
 
     def _rounding(self, graph: Graph, sample: tuple[Array, ...]) -> Sequence[Pass]:
         if self.rounding is None:
             return ()
         if not sample:
-            named = ", ".join(one.name for one in method_of(self.rounding))
-            raise PassError(f"rounding {named}: no calibration data, samples are needed")
+            names = ", ".join(method.name for method in method_of(self.rounding))
+            raise PassError(f"rounding {names}: no calibration data, samples are needed")
         return rounding_passes(self.rounding, graph, sample, self.executor, self.store, self.tell)
 
     def _choose(
@@ -111,7 +115,7 @@ class Quantizing:
         rules = graph_rules(graph, request)
         choices = {name: choices_of(name, request, rules) for name in layer_works(graph)}
         every = sorted({bits for each in choices.values() for bits in each})
-        found = measure_sensitivities(
+        sensitivities = measure_sensitivities(
             graph, ranges, sample, every, request.loss, request.effort,
             executor=self.executor, store=self.store, tell=self.tell,
         )  # fmt: skip
@@ -119,15 +123,16 @@ class Quantizing:
         if request.needs_latency:
             timed = self._latencies(graph, ranges, every)
             latencies, rest = timed.layers, timed.rest
-        plan = plan_bits(graph, request, found.losses(request.measure), latencies, rest)
-        return chosen_bits(plan, request, found, layer_works(graph)), plan.best.bits
+        plan = plan_bits(graph, request, sensitivities.losses(request.measure), latencies, rest)
+        chosen = chosen_bits(plan, request, sensitivities, layer_works(graph))
+        return chosen, plan.best.bits
 
     def _latencies(self, graph: Graph, ranges: Ranges, every: Sequence[Bits]) -> Latencies:
         """The time of each layer at each width, all layers of one width at a time."""
         layers, graphs, manager = layer_works(graph), {}, Manager()
         for bits in every:
-            alike = pipelines.quantize(ranges, bits, dict.fromkeys(layers, bits))
-            graphs[bits] = manager.run(manager.run(graph, alike), pipelines.TO_INTEGER)
+            uniform = pipelines.quantize(ranges, bits, dict.fromkeys(layers, bits))
+            graphs[bits] = manager.run(manager.run(graph, uniform), pipelines.TO_INTEGER)
         return measure_latency(graphs, layers, self.machine, tell=self.tell)
 
 
@@ -156,22 +161,25 @@ def widths_of(bits: Any) -> tuple[Bits, Mapping[str, Bits]]:
     )
 
 
-def _bits(given: Bits | str) -> Bits:
-    return Bits.parse(given) if isinstance(given, str) else given
+def _bits(bits: Bits | str) -> Bits:
+    return Bits.parse(bits) if isinstance(bits, str) else bits
 
 
 def chosen_bits(
-    plan: BitPlan, request: MixedPrecision, found: Sensitivities, works: Mapping[str, Work]
+    plan: BitPlan,
+    request: MixedPrecision,
+    sensitivities: Sensitivities,
+    works: Mapping[str, Work],
 ) -> ChosenBits:
-    """The choice as a report keeps it."""
+    """The assignment as a report stores it."""
     narrowest = min(request.widths)
-    agreement = found.agreement(narrowest) if len(plan.layers) > 2 else {}
+    agreement = sensitivities.agreement(narrowest) if len(plan.layers) > 2 else {}
     pairs = combinations(agreement, 2)
     return ChosenBits(
         request=str(request),
         measure=request.measure,
         layers=tuple(
-            _layer_bits(layer, plan.best.bits[layer.name], found.values[layer.name], works)
+            _layer_bits(layer, plan.best.bits[layer.name], sensitivities.values[layer.name], works)
             for layer in plan.layers
         ),
         used=_measured(plan.best.costs),

@@ -15,7 +15,7 @@ from qir.ir.ranges import prove_no_overflow
 from qir.ir.types import I4, I8, I32, U8, Quant, Tensor
 from qir.ir.verify import verify
 from qir.passes.infra.manager import KEEPS_BITS, Record
-from qir.report import build as survey
+from qir.report import build
 from tests.small_graphs import Small, artifact, residual_network
 
 X = Quant.per_tensor(U8, 0.5, 3)
@@ -63,7 +63,7 @@ def block() -> Graph:
 
 
 def test_a_row_for_each_group() -> None:
-    rows = survey.rows(block())
+    rows = build.rows(block())
     assert [(r.name, r.op, r.bits, r.reads) for r in rows] == [
         ("first", "conv 3x3", "u8 x i8 -> u8", ("x",)),
         ("second", "depthwise 3x3 + add", "u8 x i8 + u8 -> u8", ("first",)),
@@ -79,7 +79,7 @@ def test_a_row_for_each_group() -> None:
 
 
 def test_macs_and_bytes() -> None:
-    rows = {r.name: r for r in survey.rows(block())}
+    rows = {r.name: r for r in build.rows(block())}
     assert rows["first"].macs == 8 * 8 * 4 * 9 * 4
     assert rows["second"].macs == 8 * 8 * 4 * 9
     assert rows["logits"].macs == 160 and rows["pooled"].macs == 0
@@ -91,7 +91,7 @@ def test_weights_by_groups() -> None:
     """4-bit weights, and a byte for each 16 of 18 input channels of each of 3 x 3 taps."""
     b = Small("groups")
     y = b.requantize(b.conv(b.image(1, 4, 4, 18), 5, storage=I4, block=16), scale=9.0)
-    (row,) = survey.rows(b.finish([y]), packed={y.name: 4000})
+    (row,) = build.rows(b.finish([y]), packed={y.name: 4000})
     assert (row.bits, row.reads) == ("u8 x i4g16 -> u8", ("x",))
     assert row.weight_bytes == 5 * 9 * 18 // 2 + 5 * 9 * 2 + 5 * 4
     assert row.packed_bytes == 4000
@@ -99,8 +99,8 @@ def test_weights_by_groups() -> None:
 
 def test_packed_bytes_are_those_of_the_weights_file() -> None:
     built = artifact()
-    packed = survey.packed_by_op(built.manifest["steps"])
-    rows = survey.rows(residual_network(), packed=packed)
+    packed = build.packed_by_op(built.manifest["steps"])
+    rows = build.rows(residual_network(), packed=packed)
     sizes = [row.packed_bytes for row in rows if row.packed_bytes]
     held = built.target.alignment
     assert sum(-(-size // held) * held for size in sizes) + SLACK == built.manifest["weights_bytes"]
@@ -112,7 +112,7 @@ def test_macs_of_matmul() -> None:
     y = b.input("y", Tensor((5, 7), X))
     b.add(MatMul(x, y), "z")
     op: Op = b.finish([b.producer(Value("z", x.type)).result]).ops[0]  # type: ignore[union-attr]
-    assert survey.macs(op) == 2 * 3 * 5 * 7
+    assert build.macs(op) == 2 * 3 * 5 * 7
 
 
 @pytest.mark.parametrize(("bits", "size"), [(8, 10), (4, 5), (2, 3)])
@@ -120,7 +120,7 @@ def test_bytes_of_narrow_constants(bits: int, size: int) -> None:
     from qir.ir.types import Int
 
     value = Value("w", Tensor((5, 2), Quant.per_tensor(Int(bits, True), 1.0, 0)))
-    assert survey.size_bytes(value) == size
+    assert build.size_bytes(value) == size
 
 
 STEPS = [
@@ -133,44 +133,44 @@ STEPS = [
 
 
 def test_kernels_and_times_of_steps() -> None:
-    kernels = survey.kernels_by_op(STEPS)
+    kernels = build.kernels_by_op(STEPS)
     runs = [[(step, 1000 * k * (i + 1)) for i, step in enumerate(STEPS)] for k in (1, 9, 2)]
-    micros = survey.micros_by_op(runs)
+    micros = build.micros_by_op(runs)
     assert micros == {"first": 2.0, "second": 6.0, "both": 18.0}
-    rows = {r.name: r for r in survey.rows(block(), kernels, {"first": 31.0}, micros)}
-    assert rows["first"].kernel == "vnni" and rows["flat"].kernel == survey.IN_PLACE
+    rows = {r.name: r for r in build.rows(block(), kernels, {"first": 31.0}, micros)}
+    assert rows["first"].kernel == "vnni" and rows["flat"].kernel == build.IN_PLACE
     assert rows["first"].sqnr_db == 31.0 and rows["second"].sqnr_db is None
     assert rows["second"].micros == 6.0 and rows["flat"].micros is None
 
 
 def test_ports_and_passes() -> None:
     graph = block()
-    (port,) = survey.ports(graph.outputs, graph.output_names)
+    (port,) = build.ports(graph.outputs, graph.output_names)
     assert (port.name, port.value, port.shape) == ("scores", "logits", (1, 10))
     assert (port.storage, port.scale, port.zero_point) == ("u8", 0.5, 3)
     per_axis = Value("v", Tensor((2,), Quant.per_axis(I8, [1.0, 2.0], 0, 0)))
-    assert survey.ports([per_axis])[0].scale is None
+    assert build.ports([per_axis])[0].scale is None
     record = Record("fold", KEEPS_BITS, 0.5, 9, 8, 1, 0.0)
-    (found,) = survey.pass_rows([record])
+    (found,) = build.pass_rows([record])
     assert (found.name, found.claim, found.ops_after) == ("fold", "Keeps: every bit", 8)
 
 
 def test_proofs_name_the_least_room() -> None:
     graph = block()
     claims = prove_no_overflow(graph)
-    found = survey.proofs(graph, claims, "checked")
+    found = build.proofs(graph, claims, "checked")
     assert found.overflow_claims == len(claims)
     assert found.integer_only == "12 ops and 7 constants, no float among them"
     assert all(m.what != "result" for m in found.tightest)
     used = [m.used for m in found.tightest]
     assert used == sorted(used, reverse=True)
-    assert len({m.op for m in found.tightest}) == len(used) == survey.TIGHTEST
+    assert len({m.op for m in found.tightest}) == len(used) == build.TIGHTEST
 
 
 def test_sizes_are_those_of_the_manifest() -> None:
     built = artifact()
     memory = built.manifest["memory"]
-    found = survey.sizes(built.manifest, 1)
+    found = build.sizes(built.manifest, 1)
     assert (found.flash, found.ram) == (memory["flash_bytes"], memory["ram_bytes"])
     assert found.code + found.weights == found.flash and found.weights == len(built.program.weights)
     assert (found.inputs, found.outputs, found.total) == (768, 10, 1)
