@@ -1,4 +1,4 @@
-"""Mixed precision of a graph: what is asked for, what each layer may have, and the best choice."""
+"""Mixed precision of a graph: the request, the choices of each layer, the best assignment."""
 
 from __future__ import annotations
 

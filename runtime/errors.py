@@ -1,4 +1,4 @@
-"""The errors of the runtime; it stands alone, so they are its own."""
+"""The errors of the runtime, which imports nothing of qir."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this machine is, against what an artifact needs."""
+"""Features of this machine, compared with those an artifact needs."""
 
 from __future__ import annotations
 

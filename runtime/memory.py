@@ -1,4 +1,4 @@
-"""Memory at the addresses that programs ask for, and weights that sessions share."""
+"""Aligned memory for programs, and weights shared by sessions."""
 
 from __future__ import annotations
 

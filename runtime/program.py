@@ -1,4 +1,4 @@
-"""Program: what is known of an artifact and checked about its inputs, however it is run."""
+"""Program: an artifact whose inputs are checked, however it is run."""
 
 from __future__ import annotations
 

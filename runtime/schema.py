@@ -1,4 +1,4 @@
-"""What every manifest must hold: each entry typed and bounded, and entries that agree."""
+"""The schema of manifests: types and bounds of entries, and their consistency."""
 
 from __future__ import annotations
 

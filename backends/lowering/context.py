@@ -1,4 +1,4 @@
-"""What the choice of a kernel depends on, and what it comes to: a call."""
+"""The context of a kernel's choice, and its result: a call."""
 
 from __future__ import annotations
 

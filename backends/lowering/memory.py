@@ -1,4 +1,4 @@
-"""Buffers with lifetimes to offsets in one workspace: the least memory that good orders find."""
+"""Offsets of buffers with lifetimes in one workspace, with the least memory that is found."""
 
 from __future__ import annotations
 

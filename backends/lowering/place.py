@@ -1,4 +1,4 @@
-"""Where a tensor lies in memory: a root, an offset and a stride for each axis."""
+"""The place of a tensor in memory: a root, an offset and a stride for each axis."""
 
 from __future__ import annotations
 

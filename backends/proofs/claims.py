@@ -1,4 +1,4 @@
-"""What is proven of a program, as the manifest keeps it."""
+"""The proofs of a program as entries of the manifest."""
 
 from __future__ import annotations
 

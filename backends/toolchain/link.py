@@ -1,4 +1,4 @@
-"""From objects and C sources to what a program links: one object, a static and a shared library."""
+"""Links objects and C sources: one object, a static and a shared library."""
 
 from __future__ import annotations
 

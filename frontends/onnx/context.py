@@ -1,4 +1,4 @@
-"""One node while it is imported: its attributes, its operands, and the ops written for it."""
+"""The node being imported: its attributes, operands, and the ops emitted for it."""
 
 from __future__ import annotations
 

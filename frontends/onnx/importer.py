@@ -1,4 +1,4 @@
-"""From a model to an imported graph: its names, its nodes in order, and one list of all faults."""
+"""import_onnx: converts a model node by node, and collects all faults into one error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The graph under construction and its constants, each written once for each layout."""
+"""Writer of the graph under construction; each constant is written once per layout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The node being imported: where its ops go, and what its operands are."""
+"""The node being imported: its operands, and the ops emitted for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a module or an exported program to one graph of ATen operators with its constants."""
+"""A module or exported program as one graph of ATen operators with its constants."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""import_torch: walks the torch graph once, each node by its rule in the table."""
+"""import_torch: converts a torch graph node by node, each by its rule in the table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table from a torch operator to the rule that imports it, and what to use for the rest."""
+"""The table from torch operators to import rules, and the alternatives for unsupported ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mixed precision: the bits of each layer that lose least within limits, exactly."""
+"""Mixed precision: the bits of each layer with the least total loss within limits, exactly."""
 
 from __future__ import annotations
 

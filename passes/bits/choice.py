@@ -1,4 +1,4 @@
-"""The bits that each layer may have, what they cost, and the choice among them as text."""
+"""Bits, the choices of each layer with their costs, and files of bits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mixed precision without a solver: the widths of weights in closed form, within an average."""
+"""Mixed precision without a solver: weight widths in closed form, for a given average."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What bits cost: sizes, bit operations, averages, and bounds on them."""
+"""Costs of bits: sizes, bit operations, averages, and limits on them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules that bits must follow, and the groups of layers that are chosen as one because of them."""
+"""Constraints on bits, and the groups of layers that must share them."""
 
 from __future__ import annotations
 

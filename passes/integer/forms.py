@@ -1,4 +1,4 @@
-"""How the reals of a simulated graph exist as integers while to-integer walks it."""
+"""Integer forms of the reals of a simulated graph during to-integer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Biases moved towards the means of the float graph, where held-back samples gain by it."""
+"""Correct biases towards the means of the float graph, where held-out samples improve."""
 
 from __future__ import annotations
 

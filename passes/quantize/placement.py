@@ -1,4 +1,4 @@
-"""Which values of a float graph become stored integers, and which share one quantization."""
+"""Placement of quantization: the values that are stored, and those that share a quantization."""
 
 from __future__ import annotations
 

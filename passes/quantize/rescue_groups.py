@@ -1,4 +1,4 @@
-"""The few layers whose weights one scale a channel breaks, and scales by group for them alone."""
+"""Scales by group for the few layers whose weights one scale per channel breaks."""
 
 from __future__ import annotations
 

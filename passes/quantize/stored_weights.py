@@ -1,4 +1,4 @@
-"""Where the layers of a simulated graph keep their weights, and how these are replaced."""
+"""The stored weights of a simulated graph's layers, and their replacement."""
 
 from __future__ import annotations
 

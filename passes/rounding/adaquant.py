@@ -1,4 +1,4 @@
-"""AdaQuant: weights, scales and biases are trained for the outputs of a layer or block."""
+"""AdaQuant: weights, scales and biases trained for the outputs of a layer or block."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AdaRound: each weight goes up or down, as is best for the outputs of its layer or block."""
+"""AdaRound: each weight rounded up or down, as the outputs of its layer or block need."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all passes that round weights anew have in common: tasks, and putting their results in."""
+"""The base of passes that round weights: tasks, and insertion of their results."""
 
 from __future__ import annotations
 

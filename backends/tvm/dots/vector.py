@@ -1,4 +1,4 @@
-"""What a kernel asks of a machine with vectors of int32 lanes; one lane is a scalar machine."""
+"""Vectors of int32 lanes, as kernels use them; a machine with one lane is scalar."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What loop kernels share: nests, rows cut into vectors, casts, constants by name."""
+"""Building blocks of loop kernels: nests, rows cut into vectors, casts, constants by name."""
 
 from __future__ import annotations
 

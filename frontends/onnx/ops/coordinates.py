@@ -1,4 +1,4 @@
-"""Where each element of a resized axis comes from: coordinates, and weights of neighbours."""
+"""Source coordinates of the elements of a resized axis, and weights of their neighbours."""
 
 from __future__ import annotations
 

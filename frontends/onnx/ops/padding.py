@@ -1,4 +1,4 @@
-"""Pad: around each axis, or, with negative pads, cut from it."""
+"""Pad: padding of each axis; negative pads crop it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The attributes of windows (kernel, strides, dilations, pads, auto_pad, ceil_mode) as qir's."""
+"""Window attributes (kernel, strides, dilations, pads, auto_pad, ceil_mode) in qir's form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Views: reshapes and permutations, and the operators that change nothing."""
+"""Reshapes, permutations, and operators that are identities."""
 
 from __future__ import annotations
 
