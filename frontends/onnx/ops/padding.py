@@ -77,7 +77,7 @@ def _fill(ctx: ImportContext, x: Value) -> float:
 
 
 def _cut(ctx: ImportContext, x: Value, before: tuple[int, ...], after: tuple[int, ...]) -> Value:
-    """x without what negative pads take away."""
+    """x cropped by negative pads."""
     if min((*before, *after), default=0) >= 0:
         return x
     start = tuple(max(-b, 0) for b in before)
