@@ -124,10 +124,10 @@ class _Importer:
         self, nodes: Sequence[NodeProto], scope: Scope, outputs: Iterable[str], opsets: Opsets
     ) -> None:
         """Import `nodes` in order, each result into `scope`."""
+        self.budget.spend_nodes(len(n.input) + len(n.output) for n in nodes)
         in_order = ordered(nodes, scope, self.model.file)
         self.read.update(*(reads_of(n) for n in in_order), outputs)
         for node in in_order:
-            self.budget.spend_nodes(len(node.input) + len(node.output))
             results = [*self.node(node, scope, opsets), *[None] * len(node.output)]
             scope.update((n, r) for n, r in zip(node.output, results, strict=False) if n)
 

@@ -94,7 +94,7 @@ DEFAULT: dict[str, Converter] = {
     "ReduceMin": reduce.reduce_min,
     "ReduceSum": reduce.reduce_sum,
     "ReduceSumSquare": reduce.reduce_sum_square,
-    "Relu": unary(ops.Relu),
+    "Relu": elementwise.relu,
     "Reshape": shapes.reshape,
     "Resize": resize.resize,
     "Selu": elementwise.selu,

@@ -22,6 +22,8 @@ class GraphWriter:
 
     def __init__(self, file: str, builder: Builder, budget: Budget) -> None:
         self.file, self.builder, self.budget = file, builder, budget
+        # by identity; the arrays are kept, so that no other gets their id
+        self._datas: dict[tuple[int, Quant | None], tuple[Array, Data, Elem]] = {}
         self._written: dict[tuple[str, Data, Elem], Value] = {}
 
     def constant(self, known: ConstantOperand) -> Value:
@@ -34,12 +36,10 @@ class GraphWriter:
             raise FrontendError(
                 f"{where}: shape {list(known.shape)}, one element or more is needed"
             )
-        self.budget.check_bytes(known.array.size * FLOAT_BYTES, f"constant {known.name!r}")
-        stored, elem = self._stored(known, where)
-        key = (known.name, Data(stored), elem)
+        data, elem = self._data(known, where)
+        key = (known.name, data, elem)
         if key not in self._written:
-            self.budget.spend_bytes(stored.nbytes, f"constant {known.name!r}")
-            self._written[key] = self._write(known, key[1], elem)
+            self._written[key] = self._write(known, data, elem)
         return self._written[key]
 
     def stored(self, known: ConstantOperand, quant: Quant) -> Value:
@@ -47,6 +47,17 @@ class GraphWriter:
         loc = Loc(f"{self.file} constant {known.name}")
         data = Data(known.array.astype(quant.carrier))
         return self.builder.add(ops.Constant(data, quant, loc=loc), sanitized(known.name))
+
+    def _data(self, known: ConstantOperand, where: str) -> tuple[Data, Elem]:
+        """The elements as written; those of one array (tied weights) are one Data."""
+        key = (id(known.array), known.quant)
+        if key not in self._datas:
+            what = f"constant {known.name!r}"
+            self.budget.check_bytes(known.array.size * FLOAT_BYTES, what)
+            stored, elem = self._stored(known, where)
+            self.budget.spend_bytes(stored.nbytes, what)
+            self._datas[key] = known.array, Data(stored), elem
+        return self._datas[key][1:]
 
     def _write(self, known: ConstantOperand, data: Data, elem: Elem) -> Value:
         loc, name = Loc(f"{self.file} constant {known.name}"), sanitized(known.name)

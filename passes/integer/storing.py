@@ -37,7 +37,7 @@ from qir.passes.integer.forms import (
 from qir.passes.integer.rules import WORD, Answer, Kind, Needs, Operand, Rule, rule
 
 SUM_BITS = 30  # mantissas where several products are added in 64 bits
-TIE_BITS = 16  # after the point: sums times a ratio with more of them are taken never to tie
+TIE_BITS = 24  # after the point, 22 of them bilinear's: ratios with more are taken never to tie
 TERM_STEPS = 1 << 24  # a constant term is held in steps of at most 2**-16 of the result's
 
 

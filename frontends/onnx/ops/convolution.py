@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from qir.frontends.onnx.context import ImportContext
-from qir.frontends.onnx.operands import Operand, shape_of
+from qir.frontends.onnx.operands import ConstantOperand, Operand, shape_of
 from qir.frontends.onnx.ops.layout import from_image, image, kernel_2d
 from qir.frontends.onnx.ops.window import Pair, Window, split_sides, window
 from qir.ir import ops
+from qir.ir.data import Data
 from qir.ir.op import Value
+from qir.ir.types import Quant
 
 
 def conv(ctx: ImportContext) -> Value:
@@ -46,16 +50,11 @@ def conv_transpose(ctx: ImportContext) -> Value:
     rank, groups = x.type.rank, ctx.integer("group", 1)
     y = image(ctx, x)
     w = kernel_2d(ctx, ctx.operand(1))
-    c, each, kh, kw = shape_of(w)
+    c = shape_of(w)[0]
     if groups < 1 or c % groups:
         ctx.refuse(f"{c} input channels, group {groups}", "a divisor is needed")
     kernel = kernel_like(ctx, shape_of(w), rank - 2)
-    if groups == 1:
-        w = ctx.transposed(w, (1, 2, 3, 0))
-    else:
-        w = ctx.reshaped(w, (groups, c // groups, each, kh, kw))
-        w = ctx.transposed(w, (0, 2, 3, 4, 1))
-        w = ctx.reshaped(w, (groups * each, kh, kw, c // groups))
+    w = _by_outputs(ctx, w, groups)
     bias = ctx.real(2) if ctx.has(2) else None
     win, extra = _widened(ctx, y.type.shape[1:3], kernel, rank - 2)  # type: ignore[arg-type]
     out = ctx.emit(
@@ -65,6 +64,25 @@ def conv_transpose(ctx: ImportContext) -> Value:
         "conv",
     )
     return from_image(ctx, out, rank)
+
+
+def _by_outputs(ctx: ImportContext, w: Operand, groups: int) -> Operand:
+    """Weights (C, O / groups, kh, kw) as (O, kh, kw, C / groups).
+
+    One scale for each of the O / groups outputs of a group stands for that output of every group.
+    """
+    if groups == 1:
+        return ctx.transposed(w, (1, 2, 3, 0))
+    c, each, kh, kw = shape_of(w)
+    apart, turned = (groups, c // groups, each, kh, kw), (0, 2, 3, 4, 1)
+    joined = (groups * each, kh, kw, c // groups)
+    if isinstance(w, ConstantOperand) and w.quant is not None and w.quant.axis == 1:
+        q = w.quant
+        if q.block is None:
+            array = w.array.reshape(apart).transpose(turned).reshape(joined)
+            scale, zero = (np.tile(d.array, groups) for d in (q.scale, q.zero_point))
+            return ConstantOperand(array, w.name, Quant(q.storage, Data(scale), Data(zero), 0))
+    return ctx.reshaped(ctx.transposed(ctx.reshaped(w, apart), turned), joined)
 
 
 def _widened(ctx: ImportContext, size: Pair, kernel: Pair, spatial: int) -> tuple[Window, Pair]:

@@ -56,9 +56,10 @@ def clip(ctx: ImportContext) -> Value:
     Of stored integers, as exporters of low bit widths write it: the reals clipped to those that the
     bounds stand for.
     """
-    stored = ctx.value(0)
-    if isinstance(stored.type.elem, Quant) and stored.type.elem.is_per_tensor:
-        return _stored_clip(ctx, stored, stored.type.elem)
+    stored = ctx.operand(0)
+    if isinstance(stored, Value) and isinstance(stored.type.elem, Quant):
+        low, high = (_bound(ctx, i, d) for i, d in ((1, -math.inf), (2, math.inf)))
+        return _stored_clip(ctx, stored, low, high)
     x = ctx.real(0)
     if ctx.opset < 11:
         low, high = ctx.number("min", -math.inf), ctx.number("max", math.inf)
@@ -70,12 +71,25 @@ def clip(ctx: ImportContext) -> Value:
     return ctx.result(ops.Clip(x, low, high))
 
 
-def _stored_clip(ctx: ImportContext, x: Value, kind: Quant) -> Value:
+def _stored_clip(ctx: ImportContext, x: Value, low: float, high: float) -> Value:
     """clip(x, low, high) = quantize(clip(dequantize(x), (low - z) * s, (high - z) * s))"""
+    kind = x.type.quant
+    if not kind.is_per_tensor:
+        ctx.refuse(f"integers quantized along axis {kind.axis}", "one scale is needed")
+    if low > high:
+        ctx.refuse(f"bounds {low:g} and {high:g}", "a lower one below an upper one is needed")
     scale, zero = float(kind.scale.array), int(kind.zero_point.array)
-    low, high = ((_bound(ctx, i, d) - zero) * scale for i, d in ((1, -math.inf), (2, math.inf)))
-    real = ctx.emit(ops.Clip(ctx.emit(ops.Dequantize(x)), low, high))
-    return ctx.result(ops.Quantize(real, kind, Rounding.HALF_EVEN))
+    real = ctx.emit(ops.Dequantize(x))
+    clipped = ctx.emit(ops.Clip(real, (low - zero) * scale, (high - zero) * scale))
+    return ctx.result(ops.Quantize(clipped, kind, Rounding.HALF_EVEN))
+
+
+def relu(ctx: ImportContext) -> Value:
+    """Relu: max(x, 0); on stored integers at a stored 0."""
+    x = ctx.operand(0)
+    if isinstance(x, Value) and isinstance(x.type.elem, Quant):
+        return _stored_clip(ctx, x, 0, math.inf)
+    return ctx.result(ops.Relu(ctx.real(0)))
 
 
 def _bound(ctx: ImportContext, index: int, default: float) -> float:

@@ -12,12 +12,14 @@ from qir.frontends.onnx.ops.matrix import multiplied
 from qir.frontends.onnx.quantized.scales import (
     ROUNDING,
     bias_of,
+    cleared,
     input_real,
     integer_type,
     parameters,
     quant_of,
     real_of,
     requantized,
+    scale_at,
     scale_product,
     storage_of,
 )
@@ -32,8 +34,9 @@ def quantize_linear(ctx: ImportContext) -> Operand:
     x = ctx.operand(0)
     axis, block = ctx.integer("axis", 1), ctx.integer("block_size", 0)
     to = parameters(ctx, 1, shape_of(x), _output_storage(ctx), axis, block)
+    x = cleared(ctx, x, scale_at(ctx, 1), shape_of(x), axis, block)
     if isinstance(x, Value):
-        return ctx.result(ops.Quantize(ctx.real(0), to, ROUNDING))
+        return ctx.result(ops.Quantize(ctx.valued_real(x), to, ROUNDING))
     reals = as_float(x.array) if x.quant is None else dequantized(x.array, x.quant)
     return ConstantOperand(
         quantized(reals, to, ROUNDING).astype(_dtype(to.storage)), ctx.outputs[0]
@@ -52,10 +55,11 @@ def dequantize_linear(ctx: ImportContext) -> Operand:
             ctx.refuse("a zero point beside a scale at run time", "0 is needed")
         return ctx.result(ops.Mul(x, ctx.real(1)))
     axis, block = ctx.integer("axis", 1), ctx.integer("block_size", 0)
+    scale = scale_at(ctx, 1)
     quant = parameters(ctx, 1, shape_of(x), integer_type(x), axis, block)
-    if isinstance(x, Value) and x.type.elem == quant:
+    if isinstance(x, Value) and x.type.elem == quant and np.all(scale != 0):
         return ctx.result(ops.Dequantize(x))
-    return real_of(ctx, x, quant)
+    return cleared(ctx, real_of(ctx, x, quant), scale, shape_of(x), axis, block)
 
 
 def _output_storage(ctx: ImportContext) -> Int | None:

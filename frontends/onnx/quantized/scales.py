@@ -35,13 +35,11 @@ def parameters(
     `storage` is that of the zero point, by default u8 where there is none. `axis` counts where the
     scale is a vector, `block` where it has the rank of the tensor.
     """
-    scale = ctx.array(index, "the scale")
-    if scale is None:
-        ctx.refuse(f"input {index} is absent", "a scale is needed")
+    scale = scale_at(ctx, index)
     zero = ctx.array(index + 1, "the zero point")
     if zero is not None:
         storage = storage_of(ctx, zero)
-    return quant_of(ctx, as_float(scale), zero, storage or STORED["uint8"], shape, axis, block)
+    return quant_of(ctx, scale, zero, storage or STORED["uint8"], shape, axis, block)
 
 
 def quant_of(
@@ -55,9 +53,10 @@ def quant_of(
 ) -> Quant:
     """Per tensor for one scale, per slice of `axis` for a vector, per block for a full array."""
     wide = np.asarray(scale, np.float64)
-    if wide.size == 0 or not (np.all(np.isfinite(wide)) and np.all(wide > 0)):
+    if wide.size == 0 or not (np.all(np.isfinite(wide)) and np.all(wide >= 0)):
         found = f"scale reaches {wide.min()}" if wide.size else "an empty scale"
-        ctx.refuse(found, "finite scales over 0 are needed")
+        ctx.refuse(found, "finite scales of at least 0 are needed")
+    wide = live_scale(wide)
     whole = np.zeros(wide.shape, np.int64) if zero is None else zero.astype(np.int64)
     if whole.size == 1:
         whole = np.broadcast_to(whole.reshape(()), wide.shape)
@@ -75,6 +74,38 @@ def quant_of(
             f"scale {list(wide.shape)} along axis {axis} of {list(shape)}", "one each is needed"
         )
     return Quant(storage, Data(wide), Data(whole), axis)
+
+
+def live_scale(scale: Array) -> Array:
+    """`scale` with the largest one in place of each 0, 1/128 where all are 0.
+
+    A scale of 0 is that of a dead slice, all of whose reals are 0: `cleared` makes them so. What
+    is multiplied by it (the bias of a dead channel) keeps a step as fine as its siblings'.
+    """
+    return np.where(scale == 0, scale.max() or 2.0**-7, scale)
+
+
+def cleared(
+    ctx: ImportContext, x: Operand, scale: Array, shape: tuple[int, ...], axis: int, block: int = 0
+) -> Operand:
+    """Reals x with zeros in the slices whose scale is 0, as DequantizeLinear has them."""
+    if np.all(scale != 0):
+        return x
+    live = (np.asarray(scale) != 0).astype(np.float32)
+    if live.size == 1 and not block:
+        live = live.reshape(())
+    elif block:
+        live = np.repeat(live, block, ctx.axis(axis, len(shape)))[tuple(map(slice, shape))]
+    else:
+        wide = [1] * len(shape)
+        wide[ctx.axis(axis, len(shape))] = -1
+        live = live.reshape(wide)
+    if isinstance(x, Value):
+        return ctx.emit(ops.Mul(x, ctx.constant(live, "live")))
+    if x.quant is None:
+        return ConstantOperand(as_float(x.array) * live, x.name)
+    zero = x.quant.spread(shape)[1].astype(x.array.dtype)
+    return ConstantOperand(np.where(live != 0, x.array, zero), x.name, x.quant)
 
 
 def storage_of(ctx: ImportContext, array: Array) -> Int:
@@ -129,8 +160,17 @@ def _affine(ctx: ImportContext, x: Value, factor: Array, shift: Array) -> Value:
 def input_real(ctx: ImportContext, index: int, axis: int = -1) -> Operand:
     """Input `index` as reals, by its scale and zero point in the two inputs after it."""
     operand = ctx.operand(index)
-    quant = parameters(ctx, index + 1, shape_of(operand), integer_type(operand), axis)
-    return real_of(ctx, operand, quant)
+    shape = shape_of(operand)
+    quant = parameters(ctx, index + 1, shape, integer_type(operand), axis)
+    return cleared(ctx, real_of(ctx, operand, quant), scale_at(ctx, index + 1), shape, axis)
+
+
+def scale_at(ctx: ImportContext, index: int) -> Array:
+    """The scale in input `index`, as float32."""
+    scale = ctx.array(index, "the scale")
+    if scale is None:
+        ctx.refuse(f"input {index} is absent", "a scale is needed")
+    return as_float(scale)
 
 
 def integer_type(operand: Operand) -> Int | None:
@@ -143,7 +183,10 @@ def integer_type(operand: Operand) -> Int | None:
 
 def requantized(ctx: ImportContext, real: Value, index: int) -> Value:
     """`real` by the scale and zero point in inputs `index` and the next: the node's result."""
-    return ctx.result(ops.Quantize(real, parameters(ctx, index, real.type.shape), ROUNDING))
+    shape = real.type.shape
+    to = parameters(ctx, index, shape)
+    real = ctx.valued_real(cleared(ctx, real, scale_at(ctx, index), shape, 0))
+    return ctx.result(ops.Quantize(real, to, ROUNDING))
 
 
 def scale_product(ctx: ImportContext, *indices: int) -> Array:
@@ -166,5 +209,7 @@ def bias_of(ctx: ImportContext, index: int, scale: Array) -> Operand | None:
     if not isinstance(operand, ConstantOperand) or stored_int(operand.array) != I32:
         ctx.refuse(f"the bias (input {index}) is no constant of int32", "one is needed")
     shape = operand.shape
-    quant = quant_of(ctx, scale, None, I32, shape, len(shape) - 1)
-    return ConstantOperand(operand.array, operand.name, quant)
+    axis = len(shape) - 1
+    quant = quant_of(ctx, scale, None, I32, shape, axis)
+    real = ConstantOperand(operand.array, operand.name, quant)
+    return cleared(ctx, real, scale, shape, axis)

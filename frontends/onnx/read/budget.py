@@ -7,6 +7,7 @@ itself holds where real work does.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from qir.ir.errors import FrontendError
@@ -41,9 +42,9 @@ class Budget:
         self.bytes += BYTES_EACH * content
         self.nanoseconds += NS_EACH * content
 
-    def spend_nodes(self, operands: int) -> None:
-        """One node of so many inputs and outputs. Errors: OverBudget."""
-        self.nodes -= 1 + operands // 8
+    def spend_nodes(self, operands: Iterable[int]) -> None:
+        """Nodes of so many inputs and outputs each. Errors: OverBudget."""
+        self.nodes -= sum(1 + count // 8 for count in operands)
         if self.nodes < 0:
             raise OverBudget(
                 f"over {MAX_NODES} nodes, those of called functions included; fewer are needed"

@@ -29,16 +29,53 @@ def read_regular(path: Path, needed: str) -> bytes:
     return _read(path, 0, size, what, needed)
 
 
-def external_bytes(folder: Path, entries: Mapping[str, str], size: int, where: str) -> bytes:
-    """The `size` bytes that a tensor's entries (location, offset, length) name, within `folder`.
+class ExternalData:
+    """The files of external data, each of whose bytes is read into memory once."""
 
-    Errors: FrontendError for a location outside the folder (an absolute one, by .. or by a link),
-            what is no regular file, and bytes that are not as many as the tensor's dims need.
-    """
+    def __init__(self) -> None:
+        self._regions: dict[tuple[Path, int, int], bytes] = {}
+        self._unread: dict[Path, int] = {}  # bytes of each file that no region has taken
+        self.is_new = False  # whether the last region was read, not known already
+
+    def read(self, folder: Path, entries: Mapping[str, str], size: int, where: str) -> bytes:
+        """The `size` bytes that a tensor's entries (location, offset, length) name, in `folder`.
+
+        Errors: FrontendError for a location outside the folder (an absolute one, by .. or by a
+                link), what is no regular file, bytes that are not as many as the tensor's dims
+                need, and regions that overlap beyond the size of their file.
+        """
+        path, offset, length = _location(folder, entries, size, where)
+        what = f"{where}: {path}"
+        key = (path, offset, size)
+        self.is_new = key not in self._regions
+        if not self.is_new:
+            return self._regions[key]
+        total = _size(path, what, "the file")
+        if not 0 <= offset <= offset + length <= total:
+            raise FrontendError(
+                f"{where}: bytes {offset} to {offset + length} of {path.name}, at most {total} are"
+                " needed"
+            )
+        if length != size:
+            raise FrontendError(f"{where}: {length} bytes of data, {size} are needed")
+        unread = self._unread.get(path, total) - size
+        if unread < 0:
+            raise FrontendError(
+                f"{where}: tensors take more bytes than {path.name} has ({total}),"
+                " regions that do not overlap are needed"
+            )
+        self._unread[path] = unread
+        data = self._regions[key] = _read(path, offset, size, what, "the file")
+        return data
+
+
+def _location(
+    folder: Path, entries: Mapping[str, str], size: int, where: str
+) -> tuple[Path, int, int]:
+    """The file within `folder`, the offset and the length that the entries name."""
     try:
-        location = entries["location"]
         offset, length = int(entries.get("offset", 0)), int(entries.get("length", size))
-        path = (folder / location).resolve()
+        path = (folder / entries["location"]).resolve()
         is_inside = path.is_relative_to(folder.resolve())
     except (KeyError, ValueError, OSError, RuntimeError) as e:  # RuntimeError: links in a circle
         raise FrontendError(
@@ -46,16 +83,7 @@ def external_bytes(folder: Path, entries: Mapping[str, str], size: int, where: s
         ) from e
     if not is_inside:
         raise FrontendError(f"{where}: data in {path}, a file in {folder} is needed")
-    what = f"{where}: {path}"
-    found = _size(path, what, "the file")
-    if not 0 <= offset <= offset + length <= found:
-        raise FrontendError(
-            f"{where}: bytes {offset} to {offset + length} of {path.name}, at most {found} are"
-            " needed"
-        )
-    if length != size:
-        raise FrontendError(f"{where}: {length} bytes of data, {size} are needed")
-    return _read(path, offset, size, what, "the file")
+    return path, offset, length
 
 
 def _size(path: Path, what: str, needed: str) -> int:

@@ -75,7 +75,7 @@ def _gathered(node: NodeProto, arrays: Arrays) -> int:
     """Slices of one axis: the index takes the place of the axis."""
     x, index = _at(arrays, 0), _at(arrays, 1)
     axis = next((int(a.i) for a in node.attribute if a.name == "axis"), 0)
-    return x.size // max(x.shape[axis], 1) * index.size
+    return int(x.size // max(x.shape[axis], 1) * index.size)
 
 
 def _indexed(node: NodeProto, arrays: Arrays) -> int:
@@ -87,7 +87,7 @@ def _gathered_parts(node: NodeProto, arrays: Arrays) -> int:
     x, index = _at(arrays, 0), _at(arrays, 1)
     skipped = next((int(a.i) for a in node.attribute if a.name == "batch_dims"), 0)
     depth = index.shape[-1]
-    return index.size // max(depth, 1) * prod(x.shape[skipped + depth :])
+    return int(index.size // max(depth, 1) * prod(x.shape[skipped + depth :]))
 
 
 def _one_hot(node: NodeProto, arrays: Arrays) -> int:

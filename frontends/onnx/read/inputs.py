@@ -15,6 +15,7 @@ from qir.frontends.onnx.read.load import type_name
 from qir.ir.errors import SHOWN, FrontendError, listed
 from qir.ir.types import F32, I2, I4, I8, I16, I32, I64, U1, U2, U4, U8, U16, Elem, Tensor
 
+MAX_INPUTS = 4096
 REALS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 INTEGERS = {
     TensorProto.UINT8: U8, TensorProto.INT8: I8, TensorProto.UINT16: U16, TensorProto.INT16: I16,
@@ -39,6 +40,8 @@ def input_types(
             f" ({', '.join(i.name for i in infos[:SHOWN])})"
         )
     names = [i.name for i in infos]
+    if len(infos) > MAX_INPUTS:
+        raise FrontendError(f"{file}: {len(infos)} inputs, at most {MAX_INPUTS} are needed")
     if twice := sorted(n for n, times in Counter(names).items() if times > 1):
         raise FrontendError(
             f"{file}: inputs {', '.join(twice[:SHOWN])} defined twice, once is needed"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from qir.frontends.onnx.read.budget import Budget
-from qir.frontends.onnx.read.files import external_bytes, read_regular
+from qir.frontends.onnx.read.files import ExternalData, read_regular
 from qir.frontends.onnx.read.fold import MAX_RANK
 from qir.frontends.onnx.read.formats import check_format
 from qir.frontends.onnx.read.wire import check_messages
@@ -40,6 +40,8 @@ class Model:
     folder: Path | None
     opsets: dict[str, int]
     budget: Budget
+    external: ExternalData = field(default_factory=ExternalData)
+    shared: dict[object, Array] = field(default_factory=dict)  # of external data: tied weights
 
     def array(self, tensor: Any) -> Array:
         """The elements of a TensorProto.
@@ -60,7 +62,15 @@ class Model:
             raise FrontendError(f"{where}: {len(dims)} dims, at most {MAX_RANK} are needed")
         count = prod(dims)
         if tensor.data_location == TensorProto.EXTERNAL:
-            tensor = self._with_external(tensor, -(-count * bits // 8), where)
+            entries = frozenset((e.key, e.value) for e in tensor.external_data)
+            key = (entries, tensor.data_type, dims)
+            if key not in self.shared:
+                inline = self._with_external(tensor, -(-count * bits // 8), where)
+                self.shared[key] = self._decoded(inline, count, bits, where)
+            return self.shared[key]
+        return self._decoded(tensor, count, bits, where)
+
+    def _decoded(self, tensor: Any, count: int, bits: int, where: str) -> Array:
         self._check_size(tensor, count, bits, where)
         try:
             return np.asarray(numpy_helper.to_array(tensor))
@@ -90,8 +100,8 @@ class Model:
                 f"{where}: data in file {entries.get('location')!r}, data in the model is needed",
                 "give the path of the model instead of its bytes",
             )
-        data = external_bytes(self.folder, entries, size, where)
-        self.budget.extend(size)
+        data = self.external.read(self.folder, entries, size, where)
+        self.budget.extend(size if self.external.is_new else 0)
         inline = TensorProto()
         inline.CopyFrom(tensor)
         del inline.external_data[:]

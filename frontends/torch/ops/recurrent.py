@@ -25,7 +25,8 @@ class Weights:
 
     def __init__(self, parameters: Sequence[Operand], has_biases: bool, is_projected: bool) -> None:
         self.of_input, self.of_state = parameters[:2]
-        self.input_bias, self.state_bias = parameters[2:4] if has_biases else (None, None)
+        self.input_bias: Operand | None = parameters[2] if has_biases else None
+        self.state_bias: Operand | None = parameters[3] if has_biases else None
         self.projection = parameters[-1] if is_projected else None
 
     def from_state(self, ctx: ImportContext, h: Value | None, has_bias: bool) -> Value | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -92,8 +93,12 @@ def bicubic(
         axis = rank - 2 + k
         weights = torch.from_numpy(cubic_matrix(y.type.shape[axis], out, scale, align_corners))
         matrix = ctx.value(weights.float())
-        y = on_last_axis(ctx, y, axis, lambda v, m=matrix: ctx.add(Linear(v, m, None)))
+        y = on_last_axis(ctx, y, axis, partial(weighted, ctx, matrix))
     return y
+
+
+def weighted(ctx: ImportContext, matrix: Value, x: Value) -> Value:
+    return ctx.add(Linear(x, matrix, None))
 
 
 @imports("aten.upsample_bicubic2d.default")
@@ -165,7 +170,7 @@ def sources(size: int, out: int, scale: float | None, is_exact: bool, is_plane: 
     if is_plane and not is_exact and out in (size, 2 * size):
         return np.arange(out) // (out // size)
     place = (o + F(0.5) if is_exact else o) * step_of(size, out, scale)
-    return np.minimum(np.floor(place).astype(np.int64), size - 1)
+    return np.asarray(np.minimum(np.floor(place).astype(np.int64), size - 1))
 
 
 def step_of(size: int, out: int, scale: float | None) -> np.float32:
