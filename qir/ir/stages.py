@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from qir.ir.graph import Graph
-from qir.ir.op import Op, Value, op_fields
+from qir.ir.op import Op, Value, meaning
 from qir.ir.ops import BatchNorm, Constant, Dequantize
 from qir.ir.ops.kinds import Contraction, Selection
 
@@ -30,8 +30,7 @@ def canonical_stage(graph: Graph) -> Iterator[str]:
             yield f"{op}: all its operands are constants (fold-constants)"
         if isinstance(op, BatchNorm) and all(constants[1:]) and has_deviation(graph, op):
             yield f"{op}: its parameters are constants (fold-batch-norm)"
-        meaning = (type(op), *(getattr(op, f.name) for f in op_fields(type(op))))
-        if (first := seen.setdefault(meaning, op)) is not op:
+        if (first := seen.setdefault(meaning(op), op)) is not op:
             yield f"{op}: equal to {first} (merge-equal-ops)"
 
 
