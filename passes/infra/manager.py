@@ -199,7 +199,7 @@ class Manager:
             if after is graph:
                 break
         after = after.at_stage(passes.stage)
-        verify(after)
+        verify(after, form=self.check)
         return after
 
     def _round(self, graph: Graph, passes: Sequence[Pass]) -> Graph:
@@ -225,7 +225,7 @@ class Manager:
             record.error = 0.0 if self.check else None
             return graph
         try:
-            verify(after)
+            verify(after, form=False)
         except VerifyError as e:
             raise PassError(f"pass {one.name}: {e.text}", hint=self._history()) from e
         if self.check and not record.rewrites and after.canonical() != graph.canonical():

@@ -11,7 +11,7 @@ from qir.ir.errors import PassError, VerifyError
 from qir.ir.graph import Graph
 from qir.ir.text.parser import parse
 from qir.ir.verify import verify
-from qir.passes.infra.manager import Manager, Pass, Record
+from qir.passes.infra.manager import Manager, Pass, Pipeline, Record
 from qir.passes.integer.to_integer import ToInteger
 
 CANONICAL = """graph @g stage=canonical (%x: tensor<1x2xf32>) {{
@@ -127,3 +127,19 @@ def test_a_pass_leaves_the_stage_that_it_says() -> None:
     with pytest.raises(PassError, match=r"^pass silent: left graph @g at stage transformed, can"):
         Manager().run(graph, [Silent()])
     assert Manager().run(graph, [Said()]).stage == "transformed"
+
+
+def test_between_passes_a_canonical_graph_may_lose_its_form() -> None:
+    @dataclass(frozen=True)
+    class Untidy(Pass):
+        name: ClassVar[str] = "untidy"
+
+        def run(self, graph: Graph, record: Record) -> Graph:
+            record.rewrites = graph.ops[-1].mnemonic == "relu"
+            return parse(CANONICAL.format(line="", last="mul(%x, %w)"))
+
+    tidy = parse(CANONICAL.format(line="", last="relu(%b)"))
+    after = Manager().run(tidy, [Untidy()])
+    assert len(after.ops) == 5
+    with pytest.raises(VerifyError, match="1 faults in canonical stage"):
+        Manager(check=True).run(tidy, Pipeline("untidy", "canonical", (Untidy(),)))
