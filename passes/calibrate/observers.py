@@ -1,5 +1,4 @@
-"""Observers: which range of reals the stored integers of a value shall cover, from what was seen
-of it."""
+"""Observers: estimate the range that the stored integers of a value cover."""
 
 from __future__ import annotations
 
@@ -46,6 +45,18 @@ class Histogram:
         """The middle of each bin."""
         return (np.arange(BINS) - BINS // 2 + 0.5) * 2.0 ** (self.exponent or 0)
 
+    def within(self, low: float, high: float) -> Histogram:
+        """The counts of values outside moved into the bins of the ends."""
+        width = 2.0 ** (self.exponent or 0)
+        first, last = (
+            int(np.clip(np.floor(end / width) + BINS // 2, 0, BINS - 1)) for end in (low, high)
+        )
+        counts = self.counts.copy()
+        counts[first] += counts[:first].sum()
+        counts[last] += counts[last + 1 :].sum()
+        counts[:first] = counts[last + 1 :] = 0
+        return Histogram(counts, self.exponent)
+
     def merged(self, other: Histogram) -> Histogram:
         """The histogram of both sets of values."""
         if self.exponent is None or other.exponent is None:
@@ -69,22 +80,32 @@ def _halved(counts: Array) -> Array:
 
 @dataclass
 class Observation:
-    """What was seen of one value: how many elements, the least, the greatest, the histogram."""
+    """The observations of one value: number of elements, least, greatest, histogram; of the operand
+    of a softmax, the least of the maxima along the last axis.
+    """
 
     count: int = 0
     low: float = float("inf")
     high: float = float("-inf")
     histogram: Histogram | None = None
+    least_top: float = float("inf")
 
     def merged(self, other: Observation) -> Observation:
-        """What was seen of either value."""
+        """The observations of both values together."""
         both = self.histogram is not None and other.histogram is not None
         return Observation(
             self.count + other.count,
             min(self.low, other.low),
             max(self.high, other.high),
             self.histogram.merged(other.histogram) if both else None,  # type: ignore[union-attr, arg-type]
+            min(self.least_top, other.least_top),
         )
+
+    def within(self, ends: tuple[float, float]) -> Observation:
+        """What was seen, clamped to an interval."""
+        low, high = (min(max(x, ends[0]), ends[1]) for x in (self.low, self.high))
+        histogram = self.histogram and self.histogram.within(low, high)
+        return Observation(self.count, low, high, histogram, self.least_top)
 
 
 @dataclass(frozen=True)
@@ -98,6 +119,8 @@ class Observer:
         low, high = min(seen.low, 0.0), max(seen.high, 0.0)
         if seen.histogram is None or low == high:
             return low, high
+        if 2.0 ** (seen.histogram.exponent or 0) > (high - low) / levels:
+            return low, high  # bins wider than a step tell nothing of it
         below, above = self.choose(seen.histogram, low, high, levels)
         return max(low, min(below, 0.0)), min(high, max(above, 0.0))
 
@@ -107,7 +130,7 @@ class Observer:
 
 @dataclass(frozen=True)
 class MinMax(Observer):
-    """All that was seen."""
+    """The range of all observed elements."""
 
     needs_histogram: ClassVar[bool] = False
 

@@ -1,5 +1,4 @@
-"""The file an interrupted calibration resumes from: what was seen so far, of which graph and
-data."""
+"""State of an interrupted calibration: observations so far, of which graph and data."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from qir.ir.text.file import write_whole
 from qir.ir.text.printer import text
 from qir.passes.calibrate.observers import Histogram, Observation
 
-MAGIC = b"qir calibration 1\n"
+MAGIC = b"qir calibration 2\n"
 
 
 @dataclass
@@ -35,7 +34,7 @@ class State:
     seen: dict[str, Observation] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
-        """Write the state, whole or not at all."""
+        """Write the state, completely or not at all."""
         names = list(self.seen)
         head = {
             "graph": self.graph, "chunk": self.chunk, "histograms": self.histograms,
@@ -44,7 +43,9 @@ class State:
         arrays = {
             "head": np.frombuffer(json.dumps(head).encode(), np.uint8),
             "counts": np.array([o.count for o in self.seen.values()], np.int64),
-            "ends": np.array([(o.low, o.high) for o in self.seen.values()], np.float64),
+            "ends": np.array(
+                [(o.low, o.high, o.least_top) for o in self.seen.values()], np.float64
+            ),
         }
         for i, o in enumerate(self.seen.values()):
             if o.histogram is not None and o.histogram.exponent is not None:
@@ -81,8 +82,8 @@ class State:
                 held = None
                 if head["histograms"]:
                     held = Histogram(z[f"h{i}"][:-1], int(z[f"h{i}"][-1])) if f"h{i}" in z else None
-                low, high = z["ends"][i].tolist()
-                seen[name] = Observation(int(z["counts"][i]), low, high, held)
+                low, high, least_top = z["ends"][i].tolist()
+                seen[name] = Observation(int(z["counts"][i]), low, high, held, least_top)
         return State(**head, seen=seen)
 
 

@@ -1,4 +1,4 @@
-"""Equal ops on equal operands are computed once."""
+"""Merge equal ops on equal operands (common subexpressions)."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def constant(graph: Graph, value: Value) -> Array | None:
 
 
 def by_input(graph: Graph, op: Layer) -> Array:
-    """The weights as (groups, inputs of each, outputs of each, taps): what a scale multiplies."""
+    """The weights as (groups, inputs of each, outputs of each, taps), which a scale multiplies."""
     w = constant(graph, op.w)
     assert w is not None
     if isinstance(op, Linear):
@@ -126,7 +126,8 @@ def choose_scales(reach: Reach, weights: list[Array]) -> Array:
 
 
 def widened(reach: Array) -> Array:
-    return np.maximum(reach, reach.max() * NARROWEST)
+    wide: Array = np.maximum(reach, reach.max() * NARROWEST)
+    return wide
 
 
 def mixed(reach: Array, weights: Array, mix: float | None) -> Array:
@@ -170,7 +171,7 @@ def noise(s: Array, reach: Array, weights: list[Array]) -> float:
 
 
 def rescaled(graph: Graph, rows: Mapping[str, Array], columns: Mapping[str, Array]) -> Graph:
-    """The graph with new weights and biases; the old constants go when nobody reads them."""
+    """The graph with new weights and biases; old constants without readers are removed."""
 
     def scaled(op: Op, builder: Builder) -> Op:
         name = op.names[0]

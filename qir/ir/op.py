@@ -290,8 +290,8 @@ def hint_text(hint: Any) -> str:
 
 
 def meaning(op: Op) -> Hashable:
-    """All that says what an op computes: its class, operands and attributes, floats by their bits
-    (0.0 == -0.0, and a NaN is not equal to itself).
+    """The key of an op's computation: its class, operands and attributes, floats by their bits (0.0
+    == -0.0, and a NaN is not equal to itself).
     """
     return (type(op), *(bits_of(getattr(op, f.name)) for f in op_fields(type(op))))
 

@@ -1,4 +1,4 @@
-"""A transpose before a flattening vanishes in the columns of the linear after it."""
+"""Fold a transpose before a flattening into the columns of the linear layer after it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from qir.ir.op import Op, Value
 from qir.ir.ops import Constant, Dequantize, Linear, Reshape, Transpose
 from qir.ir.types import Array
 from qir.passes.canonicalize.layout.permutations import is_free, reordered_constant
+from qir.passes.canonicalize.operands import up_the_chain
 from qir.passes.infra.manager import Claim, Miss, keeps_reals, register
-from qir.passes.infra.operands import up_the_chain
 from qir.passes.infra.rewriter import RewritePass, Site
 
 
