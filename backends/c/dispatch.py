@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from qir.backends.c.features import WORDS, needed
+from qir.backends.c.portable import printable
 from qir.backends.c.template import fill
 from qir.backends.lowering.program import Program, Step
 from qir.ir.target import Target
@@ -40,7 +41,9 @@ def prototypes(programs: Sequence[Program]) -> str:
         NAME=name,
         UPPER=name.upper(),
         COUNT=len(variants),
-        LIST="\n".join(f" *   {i}: {v.name}, {v.about}" for i, v in enumerate(variants)),
+        LIST="\n".join(
+            f" *   {i}: {printable(f'{v.name}, {v.about}')}" for i, v in enumerate(variants)
+        ),
     )
 
 

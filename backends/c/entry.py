@@ -75,7 +75,7 @@ def header(programs: Sequence[Program], target: Target, version: str) -> str:
         "header.h",
         NAME=program.name,
         UPPER=program.name.upper(),
-        TARGET=target.name,
+        TARGET=printable(target.name),
         VERSION=version,
         INPUTS=len(program.inputs),
         OUTPUTS=len(program.outputs),
