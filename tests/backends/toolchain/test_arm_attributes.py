@@ -55,15 +55,15 @@ def test_firmware_of_either_float_abi_links(abi: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("abi", ["eabi", "eabihf"])
 @pytest.mark.parametrize("core", ["cortex-m4", "cortex-m33"])
 def test_the_linker_of_gnu_has_nothing_to_say(abi: str, core: str, tmp_path: Path) -> None:
-    """It is strict: of an object with the other float ABI it says "uses VFP register arguments"."""
+    """Of an object with the other float ABI it says "uses VFP register arguments"."""
     if shutil.which("arm-none-eabi-ld") is None:
         pytest.skip("arm-none-eabi-ld: not found; apt-get install binutils-arm-none-eabi")
     home = artifact(core).save(tmp_path / "small.qir")
     (home / "main.c").write_text(MAIN)
     cpu = core.replace("-", "_")
     flags = ("-target", f"thumb-freestanding-{abi}", f"-mcpu={cpu}", "-ffreestanding", "-O2",
-             "-fno-builtin", "-fshort-enums", "-fno-unwind-tables", "-fno-asynchronous-unwind-tables",
-             "-c")  # fmt: skip
+             "-fno-builtin", "-fshort-enums", "-fno-unwind-tables",
+             "-fno-asynchronous-unwind-tables", "-c")  # fmt: skip
     done = zig(home, *flags, "main.c", "-o", "main.o")
     assert done.returncode == 0, done.stderr
     link = ["arm-none-eabi-ld", "main.o", "libsmall.a", "-o", "firmware.elf"]
