@@ -53,5 +53,5 @@ def check_machine(manifest: Manifest) -> None:
 
 
 def word(text: str) -> str:
-    """A name of the manifest as it stands in an error."""
+    """A name of the manifest, printable in an error."""
     return text if text.isprintable() and len(text) <= 40 else shown(text)

@@ -192,7 +192,7 @@ _MANIFEST = _object(
 
 
 def faults(manifest: Manifest) -> Iterator[str]:
-    """What is wrong with a manifest as the description of an artifact."""
+    """The faults of a manifest."""
     broken = False
     for fault in _MANIFEST("", manifest):
         broken = True

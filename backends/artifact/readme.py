@@ -74,7 +74,7 @@ def _ports(program: Program) -> str:
 
 
 def _code(name: str) -> str:
-    """A name from a model as it stands between backticks."""
+    """A name from a model, for use between backticks."""
     return printable(name).replace("`", "'")
 
 

@@ -16,7 +16,7 @@ THREAD_BYTES = 12_500
 
 
 def label(variant: Target | None) -> str:
-    """What sets the names of a variant apart in C; empty where there is one program alone."""
+    """The suffix of a variant's names in C; empty for a single program."""
     return "" if variant is None else re.sub(r"\W", "_", variant.name) + "_"
 
 
@@ -31,7 +31,7 @@ def step_name(program: Program, number: int) -> str:
 
 
 def prototypes(programs: Sequence[Program]) -> str:
-    """What the header says of the choice among several programs."""
+    """The prototypes of the choice among several programs."""
     variants = [p.variant for p in programs if p.variant is not None]
     if not variants:
         return ""
@@ -48,7 +48,7 @@ def prototypes(programs: Sequence[Program]) -> str:
 
 
 def steps(programs: Sequence[Program]) -> str:
-    """The tables of steps, and the function that gives the one to run."""
+    """The tables of steps, and the function that returns the one to run."""
     name = programs[0].name
     first = programs[0].variant
     if first is None:

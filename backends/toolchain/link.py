@@ -51,7 +51,7 @@ SECONDS = 300  # a compiler that takes longer hangs
 
 @dataclass(frozen=True)
 class Linked:
-    """What linking gives: the bytes of each file, and the compiler that made them.
+    """The result of linking: the bytes of each file, and the compiler's version.
 
     `library`: none where there is no operating system. `runner`: an executable for emulators.
     """

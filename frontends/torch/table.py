@@ -90,7 +90,7 @@ NEAREST = {
 
 
 def nearest(name: str) -> str:
-    """What to use instead of the operator `name`, which has no rule."""
+    """The alternative to the operator `name`, which has no rule."""
     stem = name.rsplit(".", 1)[0]
     if stem in NEAREST:
         return NEAREST[stem]

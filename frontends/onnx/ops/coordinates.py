@@ -25,7 +25,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Method:
-    """The attributes of Resize that say how one axis is read."""
+    """The attributes of Resize that map coordinates of one axis."""
 
     coordinates: str
     nearest: str = "round_prefer_floor"

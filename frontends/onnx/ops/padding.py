@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from qir.frontends.onnx.context import MAX_ELEMENTS, MAX_TAPS, ImportContext
+from qir.frontends.onnx.context import MAX_TAPS, ImportContext
 from qir.frontends.onnx.operands import Operand
+from qir.frontends.onnx.read.budget import MAX_ELEMENTS
 from qir.ir import ops
 from qir.ir.data import Data
 from qir.ir.op import Value
@@ -76,7 +77,7 @@ def _fill(ctx: ImportContext, x: Value) -> float:
 
 
 def _cut(ctx: ImportContext, x: Value, before: tuple[int, ...], after: tuple[int, ...]) -> Value:
-    """x without what negative pads take away."""
+    """x cropped by negative pads."""
     if min((*before, *after), default=0) >= 0:
         return x
     start = tuple(max(-b, 0) for b in before)

@@ -43,7 +43,7 @@ def window(ctx: ImportContext, size: Pair, kernel: Pair, spatial: int) -> Window
 
 
 def pads(ctx: ImportContext, size: Pair, bare: Window, spatial: int) -> Sides:
-    """The attribute pads, or what auto_pad makes of an input of `size`."""
+    """The attribute pads, or the pads that auto_pad computes for an input of `size`."""
     auto = ctx.text("auto_pad", "NOTSET")
     if auto in ("SAME_UPPER", "SAME_LOWER"):
         totals = [

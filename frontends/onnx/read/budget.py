@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from qir.ir.errors import FrontendError
 
+MAX_ELEMENTS = 1 << 31  # of one tensor: 8 GiB of floats, far over any real activation
 MAX_NODES = 50_000  # nodes of the model, each call of a function with its body; 8 operands are one
 FREE_BYTES = 256 << 20  # of constants made at import, beside BYTES_EACH for each byte of the file
 BYTES_EACH = 8  # 4-bit weights become float32, and may be laid out anew once
@@ -27,7 +28,7 @@ class OverBudget(FrontendError):
 
 @dataclass
 class Budget:
-    """What is left to spend on a model of `content` bytes, its external data included."""
+    """The remaining budget of a model of `content` bytes, external data included."""
 
     content: int
 

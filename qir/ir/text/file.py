@@ -66,7 +66,7 @@ def packed(graph: Graph) -> bytes:
 
 
 def unpacked(content: bytes, where: str) -> dict[str, Data]:
-    """What `packed` wrote, every array held against its hash.
+    """The arrays that `packed` wrote; every hash is checked.
 
     Errors: ArtifactError for damage.
     """
@@ -94,7 +94,7 @@ def save_graph(graph: Graph, path: str | Path) -> None:
 
 
 def load_graph(path: str | Path) -> Graph:
-    """Read what save_graph wrote; every constant is held against its hash."""
+    """Read a graph that save_graph wrote; the hash of every constant is checked."""
     path = Path(path)
     try:
         source = path.read_text(encoding="utf-8")
