@@ -14,6 +14,7 @@ from qir.ir.graph import Builder, Graph
 from qir.ir.op import Loc, Op, Value
 from qir.ir.ops import Constant, Dequantize, Quantize, ScaleGroups
 from qir.ir.ops.kinds import Layer
+from qir.ir.stages import FLOAT_STAGES
 from qir.ir.types import Quant
 from qir.passes.bits.choice import Bits
 from qir.passes.calibrate.ranges import Ranges
@@ -55,6 +56,8 @@ class QuantizeGraph(Pass):
 
     name: ClassVar[str] = "quantize-graph"
     claim: ClassVar[Claim] = changes("values are rounded and clamped to their quantization")
+    stages: ClassVar[tuple[str, ...]] = (*FLOAT_STAGES, "simulated")
+    leaves: ClassVar[str] = "simulated"
 
     ranges: Ranges | None = None
     weight_bits: int = 8
