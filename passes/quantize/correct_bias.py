@@ -49,6 +49,7 @@ class CorrectBias(Pass):
 
     name: ClassVar[str] = "correct-bias"
     claim: ClassVar[Claim] = changes("means of accumulators approach those of the float graph")
+    stages: ClassVar[tuple[str, ...]] = ("simulated",)
     moves_scales: ClassVar[bool] = False
 
     reference: Graph | None = None

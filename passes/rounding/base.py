@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from qir.ir.errors import PassError
 from qir.ir.graph import Graph
@@ -35,6 +35,8 @@ class RoundWeights(Pass):
     rounding, and for how what it reads differs from the float graph, which no two may do for the
     same difference.
     """
+
+    stages: ClassVar[tuple[str, ...]] = ("simulated",)
 
     reference: Graph | None = None
     sample: tuple[Array, ...] = ()
