@@ -42,7 +42,10 @@ NET = [layer("a", {W4: 3.0, W8: 1.0}, 10), layer("b", {W4: 5.0, W8: 0.0}, 20)]
     ("make", "text"),
     [
         (lambda: Bits(0, 8), "bits w0a8: not a pair of widths, 1 to 32 each are needed"),
-        (lambda: LayerChoices("a\n", ()), r"layer 'a\n': not a name, printable characters are needed"),
+        (
+            lambda: LayerChoices("a\n", ()),
+            r"layer 'a\n': not a name, printable characters are needed",
+        ),
         (lambda: LayerChoices("a", ()), "layer a: no choice of bits, at least one is needed"),
         (
             lambda: LayerChoices("a", (Choice(W4, 0), Choice(W4, 1))),
