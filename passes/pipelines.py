@@ -39,6 +39,7 @@ from qir.passes.quantize.correct_bias import CorrectBias, CorrectChannels
 from qir.passes.quantize.quantize_graph import QuantizeGraph
 from qir.passes.transform.channel_ranges import channel_reach
 from qir.passes.transform.equalize_channels import EqualizeChannels
+from qir.passes.transform.lower_layer_norm import LowerLayerNorm
 
 EIGHT = Bits(8, 8)
 
@@ -88,12 +89,16 @@ CANONICALIZE = Pipeline(
 TO_INTEGER = Pipeline("to-integer", "integer", (ToInteger(),))
 
 
+LOWER = (LowerLayerNorm(),)  # ops written out in others that have integer forms
+
+
 def transform(graph: Graph | None = None, sample: tuple[Array, ...] = ()) -> Pipeline:
-    """Float passes that make a canonical graph kinder to quantization, before calibration: those
-    that look at data do so on `sample`, one array for each input, any number of samples.
+    """Float passes that make a canonical graph kinder to quantization, before calibration: those of
+    LOWER, then those that look at data, on `sample`: one array for each input, any number of
+    samples.
     """
     reach = channel_reach(graph, sample) if graph is not None and sample else {}
-    return Pipeline("transform", "transformed", (EqualizeChannels(halves=reach),))
+    return Pipeline("transform", "transformed", (*LOWER, EqualizeChannels(halves=reach)))
 
 
 def quantize(

@@ -106,7 +106,7 @@ def compile(
     sample: tuple[Any, ...] = ()
     judging: tuple[Any, ...] = ()
     if graph.stage == "canonical":
-        graph = manager.run(graph, passes)
+        graph = manager.run(graph, (*passes, *pipelines.LOWER))
     if graph.stage in ("canonical", "transformed"):
         plan_quantization(graph)  # an op without integers is refused now, not after the work
         if batches:

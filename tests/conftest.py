@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from types import ModuleType
 
+import pluggy
 import pytest
+
+from tests import skips
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -28,6 +31,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "zoo" in getattr(item, "fixturenames", ()):
             item.add_marker("zoo")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pluggy.Result[pytest.TestReport], None]:
+    """In CI a skip is a fault of the set-up, unless skips.py says what cannot be had."""
+    outcome = yield
+    report = outcome.get_result()
+    if skips.IN_CI and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        if skips.exception(reason) is None:
+            report.outcome, report.longrepr = "failed", f"CI has to have what is missing: {reason}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = terminalreporter.stats.get("skipped", [])
+    for line in skips.counted(r.longrepr[2] for r in skipped if isinstance(r.longrepr, tuple)):
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -65,7 +65,7 @@ class Grower:
     # -- adding
 
     def input(self, name: str) -> Value:
-        rank = self.pick([4, 4, 4, 4, 2, 3, 1])
+        rank = self.pick([4, 4, 4, 4, 4, 4, 2, 2, 3, 3, 1, 1, 0])
         sizes = [self.pick([1, 1, 2]), self.between(1, 9), self.between(1, 9), self.pick(CHANNELS)]
         return self._input(name, Tensor(tuple(sizes[4 - rank :]), self.quant()))
 
@@ -118,7 +118,7 @@ class Grower:
                 else 2.0 ** self.rng.uniform(-12, 12)
             )
             to = Quant.per_tensor(q.storage, fit * factor, int(q.zero_point.array))
-        signs = [1 if plain or self.chance(0.8) else -1 for _ in xs]
+        signs = [1 if plain or len(xs) == 1 or self.chance(0.7) else -1 for _ in xs]
         ratios = [
             x.type.quant.scale.array / to.scale.array * s for x, s in zip(xs, signs, strict=True)
         ]

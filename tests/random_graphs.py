@@ -32,7 +32,7 @@ def grow(builder: Builder, seed: int, ops: int = 8) -> list[Value]:
             continue
     made = g.values[first:] or g.values
     read = {v.name for op in builder.finish(made).ops for v in op.operands}
-    return [v for v in made if v.name not in read or g.chance(0.1)]
+    return [v for v in made if v.name not in read or g.chance(0.2)]
 
 
 def random_graph(seed: int, ops: int = 8) -> Graph:

@@ -1,6 +1,6 @@
 """Compares artifacts of random integer graphs with the interpreter, bit for bit.
 
-python -m tests.run_random_graphs --count 2000 [--start 0] [--target cpu] [--batch 20]
+python -m tests.run_random_graphs --graphs 2000 [--start 0] [--target cpu] [--batch 20]
 
 Those for other machines run under their emulators.
 """
@@ -53,14 +53,14 @@ def check(seeds: Sequence[int], target: str) -> list[str]:
 def main() -> int:
     """Exit status 0 when every graph is equal."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--count", type=int, default=40)
+    parser.add_argument("--graphs", type=int, default=40)
     parser.add_argument("--start", type=int, default=0)
     parser.add_argument("--batch", type=int, default=20)
     parser.add_argument("--target", default="cpu")
     options = parser.parse_args()
     begin, faults, ops = time.time(), [], Counter[str]()
-    for first in range(options.start, options.start + options.count, options.batch):
-        seeds = range(first, min(first + options.batch, options.start + options.count))
+    for first in range(options.start, options.start + options.graphs, options.batch):
+        seeds = range(first, min(first + options.batch, options.start + options.graphs))
         ops.update(op.mnemonic for op in batch(seeds).ops)
         faults += check(seeds, options.target)
         print(

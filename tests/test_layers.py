@@ -37,6 +37,16 @@ FLOORS = (
     ("graph", "ops"),
 )
 
+# The floors inside qir.backends, lowest first: machines and kernels as data, the program, what
+# compiles it, what is written around it, the artifact. Here everything has its floor.
+BACKEND_FLOORS = (
+    ("targets", "kernels"),
+    ("lowering",),
+    ("toolchain",),
+    ("c", "tvm", "proofs"),
+    ("artifact",),
+)
+
 # Heavy third parties -> the only modules that may import them; a trailing * matches any ending.
 HOMES = {
     "tvm": ("qir.backends.tvm",),
@@ -95,6 +105,14 @@ def floor(module: str) -> int:
     return min(own, default=len(FLOORS))
 
 
+def backend_floor(module: str) -> int:
+    """The floor of a module of qir.backends; the package itself, its public names, is the roof."""
+    part = module.removeprefix("qir.backends").removeprefix(".").split(".")[0]
+    floors = [i for i, names in enumerate(BACKEND_FLOORS) if part in names]
+    assert floors or not part, f"{module} has no floor in qir.backends"
+    return floors[0] if floors else len(BACKEND_FLOORS)
+
+
 def declared() -> set[str]:
     """The distributions that pyproject.toml names, extras included."""
     project = pyproject()["project"]
@@ -112,6 +130,8 @@ def fault(module: str, target: str) -> str | None:
             return f"{mine} may import {', '.join((mine, *LAYERS[mine]))}, not {target}"
         if mine == "qir.ir" and floor(target) > floor(module):
             return f"{target} is on a higher floor of qir.ir"
+        if mine == "qir.backends" == home(target) and backend_floor(target) > backend_floor(module):
+            return f"{target} is on a higher floor of qir.backends"
         return None
     if top in sys.stdlib_module_names:
         return None
@@ -173,7 +193,22 @@ def test_every_import_follows_the_table() -> None:
         ),
         ("qir.passes.a", "import qir", "qir.passes may import qir.passes, qir.ir, not qir"),
         ("qir.passes.a", "def f():\n    import torch", "torch may be imported in "),
-        ("qir.backends.a", "from qir.runtime.load import b", "qir.backends may import"),
+        ("qir.backends.c.a", "from qir.runtime.load import b", "qir.backends may import"),
+        (
+            "qir.backends.lowering.a",
+            "from qir.backends.toolchain.compile import b",
+            "qir.backends.toolchain.compile is on a higher floor of qir.backends",
+        ),
+        (
+            "qir.backends.kernels.a",
+            "from qir.backends.lowering import b",
+            "qir.backends.lowering is on a higher floor of qir.backends",
+        ),
+        (
+            "qir.backends.c.a",
+            "from qir.backends import build",
+            "qir.backends is on a higher floor of qir.backends",
+        ),
         (
             "qir.backends.kernels.a",
             "import tvm.tir",

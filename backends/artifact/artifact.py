@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from qir.backends.artifact.compiled import compiled
 from qir.backends.artifact.folder import write_folder
 from qir.backends.artifact.footprint import Footprint
 from qir.backends.artifact.readme import readme
@@ -88,10 +89,10 @@ def build(
     programs = variants.lowered(graph, machine, entry.identifier(name or graph.name))
     program = programs[-1]
     claims = prove(graph)
-    compiled = variants.compiled(programs, machine)
-    sources = _sources(programs, machine, compiled.texts)
+    kernels = compiled(programs, machine)
+    sources = _sources(programs, machine, kernels.texts)
     linked = link(
-        machine, program.name, sources, compiled.objects, entry.exports(program, machine),
+        machine, program.name, sources, kernels.objects, entry.exports(program, machine),
         _runner(program, machine),
     )  # fmt: skip
     cases = list(golden) if golden is not None else list(_examples(graph))
@@ -100,9 +101,9 @@ def build(
     files[PROGRAM] = "\n".join(p.text for p in programs).encode()
     needed = elf.undefined(linked.object)
     files[README] = readme(program, machine, footprint, needed, _version("qir")).encode()
-    proven = proofs(graph, claims, compiled.checked)
+    proven = proofs(graph, claims, kernels.checked)
     manifest = {
-        **_manifest(program, machine, files, linked, compiled, proven, len(cases)),
+        **_manifest(program, machine, files, linked, kernels, proven, len(cases)),
         "memory": footprint.entry(),
         "variants": [_variant(p, p.variant) for p in programs if p.variant is not None],
     }
@@ -174,7 +175,7 @@ def _manifest(
     target: Target,
     files: Mapping[str, bytes],
     linked: Linked,
-    compiled: Compiled,
+    kernels: Compiled,
     proven: Mapping[str, Any],
     cases: int,
 ) -> dict[str, Any]:
@@ -205,7 +206,7 @@ def _manifest(
         "alignment": target.alignment,
         "input_slack": SLACK,
         "macs": program.macs,
-        "versions": {"qir": _version("qir"), "tvm": compiled.version, "compiler": linked.compiler},
+        "versions": {"qir": _version("qir"), "tvm": kernels.version, "compiler": linked.compiler},
         "proofs": {**proven, "undefined_symbols": list(linked.undefined)},
     }  # fmt: skip
 

@@ -9,6 +9,8 @@ from qir.backends.c.entry import about
 from qir.backends.c.template import fill
 from qir.backends.kernels import SLACK
 from qir.backends.lowering.program import Program, size_bytes
+from qir.backends.toolchain.generators import generator_of
+from qir.backends.toolchain.link import candidates_of
 from qir.ir.target import PYTHON, Target
 
 EMULATE = """\
@@ -85,15 +87,15 @@ def _buffers(program: Program) -> str:
 
 def _compiler(target: Target) -> str:
     """The first toolchain that is a program of its own, else the first."""
-    own = [t for t in target.toolchains if t.compiler[0] != PYTHON]
-    chosen = (own or list(target.toolchains))[0]
+    own = [t for t in candidates_of(target) if t.compiler[0] != PYTHON]
+    chosen = (own or candidates_of(target))[0]
     words = ["python" if word == PYTHON else word for word in (*chosen.compiler, *chosen.flags)]
     return " ".join(words)
 
 
 def _link(program: Program, target: Target) -> str:
     name = program.name
-    code = f"{name}.c" if target.generator == "c" else f"lib{name}.a"
+    code = f"{name}.c" if generator_of(target).is_text else f"lib{name}.a"
     result = "program" if target.is_hosted else "firmware.elf"
     return f"{_compiler(target)} -O2 main.c {name}_weights.S {code} -o {result}"
 

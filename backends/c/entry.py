@@ -19,6 +19,7 @@ from qir.backends.lowering.program import (
     Step,
     size_bytes,
 )
+from qir.backends.toolchain.generators import generator_of
 from qir.ir.op import Value
 from qir.ir.target import Target
 from qir.ir.types import Quant
@@ -79,7 +80,7 @@ def header(programs: Sequence[Program], target: Target, version: str) -> str:
         INPUTS=len(program.inputs),
         OUTPUTS=len(program.outputs),
         STEPS=max(len(p.steps) for p in programs),
-        HOSTED=int(target.is_hosted and target.generator != "c"),
+        HOSTED=int(target.is_hosted and not generator_of(target).is_text),
         ALIGNMENT=target.alignment,
         SLACK=SLACK,
         WORKSPACE=program.workspace_bytes,

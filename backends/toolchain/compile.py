@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from qir.backends.toolchain import service
 from qir.backends.toolchain.built import Built
+from qir.backends.toolchain.generators import generator_of
 from qir.ir.errors import LowerError, listed
 from qir.ir.target import Target
 
@@ -22,27 +23,14 @@ ENOUGH = 24
 class Compiled:
     """The objects, by file name; the kernels proven to hold no float; the compiler's version.
 
-    `texts`: the kernels as C functions, by symbol, in place of objects where the generator is "c".
+    `texts`: the kernels as C functions, by symbol, in place of objects where the generator's are
+    texts.
     """
 
     objects: Mapping[str, bytes]
     checked: tuple[str, ...]
     version: str
     texts: Mapping[str, str]
-
-
-def machine(target: Target) -> dict[str, object]:
-    """The target as TVM describes machines."""
-    if target.generator == "c":
-        return {"kind": "c"}
-    features = [f"+{f}" for f in target.features]
-    described: dict[str, object] = {
-        "kind": "llvm",
-        "mtriple": target.triple,
-        "mcpu": target.cpu,
-        "mattr": features,
-    }
-    return described | dict(target.options)
 
 
 def compile_kernels(codes: Mapping[str, Code], target: Target) -> Compiled:
@@ -54,7 +42,7 @@ def compile_kernels(codes: Mapping[str, Code], target: Target) -> Compiled:
     count = 1 if len(symbols) < ENOUGH else 2
     # Every other kernel: neighbours cost alike, so both halves take as long.
     shares = [{s: codes[s] for s in symbols[i::count]} for i in range(count)]
-    described = machine(target)
+    described = generator_of(target).machine(target)
     return _joined(service.answers([_question(described, share) for share in shares]))
 
 

@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 
@@ -26,6 +26,7 @@ from qir.backends.toolchain.interpreter import environment
 from qir.ir.errors import LowerError, listed
 
 SECONDS = 900  # of one answer, at most
+SETTLING = 0.2  # seconds from the end of a process's connections to its own
 LINES = 5  # of what a process wrote before it died
 
 
@@ -92,6 +93,8 @@ class _Server:
                 raise fault
             built: Built = pickle.loads(connection.recv_bytes())
         except (EOFError, OSError) as e:
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(SETTLING)  # if it was the server, the next question sees that
             raise self._fault("died") from e
         return built
 

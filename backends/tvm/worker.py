@@ -9,10 +9,10 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from multiprocessing.connection import Connection
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 from qir.backends.toolchain.built import Built
 from qir.backends.tvm.build import build_object, lower
@@ -21,6 +21,9 @@ from qir.backends.tvm.c_source import c_function
 from qir.backends.tvm.compat import PrimFunc
 from qir.backends.tvm.integer_only import integer_only
 from qir.backends.tvm.kernels.registry import emit
+
+Generated: TypeAlias = tuple[list[bytes], list[tuple[str, str]]]
+"""Objects, and the symbols and texts of functions."""
 
 BATCH = 12
 """Kernels of one object: few, so that one which LLVM never finishes is found among few."""
@@ -36,10 +39,10 @@ def build(target: Mapping[str, object], codes: Mapping[str, Any]) -> Built:
         functions: dict[str, PrimFunc] = {}
         for symbol in symbols[at : at + BATCH]:
             faults += _emit(functions, symbol, codes[symbol])
-        if not faults and target["kind"] == "c":
-            texts += _texts(functions, target, faults)
-        elif not faults:
-            objects += _objects(functions, target, faults)
+        if not faults:
+            generate = GENERATE[str(target["kind"])]
+            more_objects, more_texts = generate(functions, target, faults)
+            objects, texts = objects + more_objects, texts + more_texts
     checked = () if faults else tuple(symbols)
     return Built(tuple(objects), checked, tuple(faults), version("apache-tvm"), tuple(texts))
 
@@ -55,30 +58,34 @@ def _emit(functions: dict[str, PrimFunc], symbol: str, code: Any) -> list[str]:
 
 def _objects(
     functions: Mapping[str, PrimFunc], target: Mapping[str, object], faults: list[str]
-) -> list[bytes]:
+) -> Generated:
     """One object, or where LLVM cannot make that, one a function; faults name their kernel."""
     try:
-        return [build_object(functions, target)]
+        return [build_object(functions, target)], []
     except Exception as e:
         if len(functions) == 1:
             lines = str(e).strip().splitlines() or [type(e).__name__]
             faults.append(f"{next(iter(functions))}: {lines[-1]}")
-            return []
-    return [c for s, f in functions.items() for c in _objects({s: f}, target, faults)]
+            return [], []
+    return [c for s, f in functions.items() for c in _objects({s: f}, target, faults)[0]], []
 
 
 def _texts(
     functions: Mapping[str, PrimFunc], target: Mapping[str, object], faults: list[str]
-) -> list[tuple[str, str]]:
+) -> Generated:
     """Each kernel as a C function; faults name theirs."""
-    found = []
+    texts = []
     for variable, function in lower(functions, target).functions.items():
         symbol = variable.name_hint
         try:
-            found.append((symbol, c_function(function, symbol)))
+            texts.append((symbol, c_function(function, symbol)))
         except NotC as e:
             faults.append(f"{symbol}: {e} has no portable C")
-    return found
+    return [], texts
+
+
+GENERATE: Mapping[str, Callable[..., Generated]] = {"llvm": _objects, "c": _texts}
+"""By the kind of a machine as TVM describes it."""
 
 
 def main() -> None:

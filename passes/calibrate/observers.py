@@ -46,6 +46,18 @@ class Histogram:
         """The middle of each bin."""
         return (np.arange(BINS) - BINS // 2 + 0.5) * 2.0 ** (self.exponent or 0)
 
+    def within(self, low: float, high: float) -> Histogram:
+        """The counts of values outside moved into the bins of the ends."""
+        width = 2.0 ** (self.exponent or 0)
+        first, last = (
+            int(np.clip(np.floor(end / width) + BINS // 2, 0, BINS - 1)) for end in (low, high)
+        )
+        counts = self.counts.copy()
+        counts[first] += counts[:first].sum()
+        counts[last] += counts[last + 1 :].sum()
+        counts[:first] = counts[last + 1 :] = 0
+        return Histogram(counts, self.exponent)
+
     def merged(self, other: Histogram) -> Histogram:
         """The histogram of both sets of values."""
         if self.exponent is None or other.exponent is None:
@@ -69,12 +81,15 @@ def _halved(counts: Array) -> Array:
 
 @dataclass
 class Observation:
-    """What was seen of one value: how many elements, the least, the greatest, the histogram."""
+    """What was seen of one value: how many elements, the least, the greatest, the histogram; of
+    what a softmax reads, the least of the maxima along the last axis.
+    """
 
     count: int = 0
     low: float = float("inf")
     high: float = float("-inf")
     histogram: Histogram | None = None
+    least_top: float = float("inf")
 
     def merged(self, other: Observation) -> Observation:
         """What was seen of either value."""
@@ -84,7 +99,14 @@ class Observation:
             min(self.low, other.low),
             max(self.high, other.high),
             self.histogram.merged(other.histogram) if both else None,  # type: ignore[union-attr, arg-type]
+            min(self.least_top, other.least_top),
         )
+
+    def within(self, ends: tuple[float, float]) -> Observation:
+        """What was seen, clamped to an interval."""
+        low, high = (min(max(x, ends[0]), ends[1]) for x in (self.low, self.high))
+        histogram = self.histogram and self.histogram.within(low, high)
+        return Observation(self.count, low, high, histogram, self.least_top)
 
 
 @dataclass(frozen=True)
@@ -98,6 +120,8 @@ class Observer:
         low, high = min(seen.low, 0.0), max(seen.high, 0.0)
         if seen.histogram is None or low == high:
             return low, high
+        if 2.0 ** (seen.histogram.exponent or 0) > (high - low) / levels:
+            return low, high  # bins wider than a step tell nothing of it
         below, above = self.choose(seen.histogram, low, high, levels)
         return max(low, min(below, 0.0)), min(high, max(above, 0.0))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ import torch
 
 from qir.ir.errors import DataError
 from qir.ir.graph import Graph
-from qir.ir.op import Value
-from qir.ir.ops import Constant
+from qir.ir.op import Interval, Value
+from qir.ir.ops import Constant, Softmax
 from qir.ir.torch_executor import FloatProgram, Watch
 from qir.ir.types import Array, integer_of
+from qir.passes.calibrate.limits import EVERYWHERE, limits
 from qir.passes.calibrate.observers import Histogram, Observation, Observer, observer_of
 from qir.passes.calibrate.state import State, graph_digest, resumed
 from qir.passes.infra.manager import Miss
@@ -25,6 +26,7 @@ from qir.passes.infra.rebatch import rebatch
 
 LIVE_ELEMENTS = 1 << 25  # of one op's operands and results: 128 MiB of float32
 LARGEST_CHUNK = 256
+FAR = 1024.0  # below the greatest of a softmax's operand: masks are, scores are not
 SAVE_EVERY = 2.0  # seconds between saves, at least
 SAVE_SHARE = 20  # times what a save takes, at least
 
@@ -33,22 +35,30 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Ranges:
-    """What was seen of each value, and how to choose a range from it."""
+    """What was seen of each value, how to choose a range from it, and where it matters to what
+    reads it, for those values that need not be told apart beyond.
+    """
 
     seen: Mapping[str, Observation]
     observer: Observer
     samples: int
+    limits: Mapping[str, Interval] = field(default_factory=dict)
 
     def of(self, names: Iterable[str], levels: int) -> tuple[float, float]:
         """The range that `levels` stored integers shared by these values shall cover."""
+        return self.observer.range(self.seen_of(names), levels)
+
+    def seen_of(self, names: Iterable[str]) -> Observation:
+        """What was seen of these values together, where it matters."""
         total = Observation()
         for i, name in enumerate(names):
             if name not in self.seen:
                 raise DataError(
                     f"calibration: value %{name} was not observed, ranges of this graph are needed"
                 )
-            total = self.seen[name] if i == 0 else total.merged(self.seen[name])
-        return self.observer.range(total, levels)
+            one = self.seen[name].within(self.limits.get(name, EVERYWHERE))
+            total = one if i == 0 else total.merged(one)
+        return total
 
     def with_observer(self, observer: str | Observer) -> Ranges:
         """The same observations, another choice, which may need histograms."""
@@ -58,7 +68,7 @@ class Ranges:
                 f"calibration: {type(self.observer).__name__} kept no histograms,"
                 f" {type(new).__name__} needs them"
             )
-        return Ranges(self.seen, new, self.samples)
+        return Ranges(self.seen, new, self.samples, self.limits)
 
 
 def calibrate(
@@ -104,7 +114,7 @@ def calibrate(
     if position < now.samples:
         raise other_data(path, now)
     saver.at_once(now)
-    return Ranges(now.seen, how, now.samples)
+    return Ranges(now.seen, how, now.samples, limits(graph, now.seen))
 
 
 class Saver:
@@ -139,6 +149,7 @@ class Feeder:
     def __init__(self, graph: Graph, state: State) -> None:
         self.graph, self.state = graph, state
         self._constant = {n for op in graph.ops if isinstance(op, Constant) for n in op.names}
+        self._in_rows = {op.x.name for op in graph.ops if isinstance(op, Softmax)}
         self._programs: dict[int, FloatProgram | None] = {}
 
     def feed(self, chunk: Sequence[Array]) -> None:
@@ -156,6 +167,10 @@ class Feeder:
         seen = self.state.seen.setdefault(value.name, Observation())
         seen.count += x.numel()
         seen.low, seen.high = min(seen.low, low), max(seen.high, high)
+        if value.name in self._in_rows:
+            tops = x.amax(-1)
+            near = tops >= tops.max() - FAR  # a row that is masked throughout has no top
+            seen.least_top = min(seen.least_top, float(tops[near].min()))
         if self.state.histograms:
             if seen.histogram is None:
                 seen.histogram = Histogram()

@@ -17,7 +17,7 @@ from qir.ir.text.file import write_whole
 from qir.ir.text.printer import text
 from qir.passes.calibrate.observers import Histogram, Observation
 
-MAGIC = b"qir calibration 1\n"
+MAGIC = b"qir calibration 2\n"
 
 
 @dataclass
@@ -44,7 +44,9 @@ class State:
         arrays = {
             "head": np.frombuffer(json.dumps(head).encode(), np.uint8),
             "counts": np.array([o.count for o in self.seen.values()], np.int64),
-            "ends": np.array([(o.low, o.high) for o in self.seen.values()], np.float64),
+            "ends": np.array(
+                [(o.low, o.high, o.least_top) for o in self.seen.values()], np.float64
+            ),
         }
         for i, o in enumerate(self.seen.values()):
             if o.histogram is not None and o.histogram.exponent is not None:
@@ -81,8 +83,8 @@ class State:
                 held = None
                 if head["histograms"]:
                     held = Histogram(z[f"h{i}"][:-1], int(z[f"h{i}"][-1])) if f"h{i}" in z else None
-                low, high = z["ends"][i].tolist()
-                seen[name] = Observation(int(z["counts"][i]), low, high, held)
+                low, high, least_top = z["ends"][i].tolist()
+                seen[name] = Observation(int(z["counts"][i]), low, high, held, least_top)
         return State(**head, seen=seen)
 
 

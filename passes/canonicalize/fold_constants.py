@@ -70,8 +70,8 @@ def _moved(op: Move, source: Dequantize, at: Site) -> Constant | None:
     if np.all(scale == scale.flat[0]) and np.all(zero == zero.flat[0]):
         quant = Quant.per_tensor(old.storage, float(scale.flat[0]), int(zero.flat[0]))
     else:
-        parts = [_along(part, axis).reshape(-1) for part in (scale, zero)]
-        quant = Quant.per_axis(old.storage, *parts, axis)
+        scales, zeros = (_along(part, axis).reshape(-1) for part in (scale, zero))
+        quant = Quant.per_axis(old.storage, scales, zeros, axis)
     return Constant.of(move(stored), quant)
 
 

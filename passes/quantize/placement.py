@@ -52,8 +52,9 @@ def plan_quantization(graph: Graph) -> Plan:
     while walk.run():
         pass  # a reader needs a value stored that earlier readers took as it is: ask them again
     if walk.faults:
+        ops = "1 op" if len(walk.faults) == 1 else f"{len(walk.faults)} ops"
         raise LowerError(
-            listed(f"graph @{graph.name}: no integer form for {len(walk.faults)} ops", walk.faults),
+            listed(f"graph @{graph.name}: no integer form for {ops}", walk.faults),
             hint="replace these ops in the model, or leave them outside of it",
         )
     return walk.plan

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
+import numpy as np
+
 from qir.ir.errors import PassError, listed
 from qir.ir.fixed import Rounding
 from qir.ir.graph import Builder, Graph
@@ -106,6 +108,8 @@ class Emission:
             self._pair(v.name, None)
         for op in self.graph.ops:
             new = op.rebind(lambda v: self.now[v.name])
+            if isinstance(op, Constant):
+                new = self._clamped(op)
             if isinstance(op, Quantize):
                 new = self._of_reals(op, new)
             if isinstance(op, Layer):
@@ -118,6 +122,14 @@ class Emission:
                 self._pair(old.name, op)
         outputs = [self.now[v.name] for v in self.graph.outputs]
         return self.builder.finish(outputs, self.graph.output_names).without_dead_code()
+
+    def _clamped(self, op: Constant) -> Op:
+        """A constant where it matters: an offset of -3e38 would leave no digits to others."""
+        ends = self.options.ranges and self.options.ranges.limits.get(op.names[0])
+        if not ends or not op.result.type.is_float:
+            return op
+        elements = op.value.array
+        return replace(op, value=Constant.of(np.clip(elements, *ends), op.elem).value)
 
     def _of_reals(self, op: Quantize, new: Op) -> Op:
         """The model's own quantize of a value with another quantization reads it before its pair:

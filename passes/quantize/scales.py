@@ -8,10 +8,11 @@ import numpy as np
 
 from qir.ir.errors import PassError, listed
 from qir.ir.graph import Graph
-from qir.ir.op import Value
+from qir.ir.op import Interval, Value
 from qir.ir.ops import Constant, Quantize
 from qir.ir.ops.kinds import Layer
 from qir.ir.types import I8, I16, Array, Int, Quant
+from qir.passes.calibrate.limits import EVERYWHERE
 from qir.passes.calibrate.ranges import Ranges
 from qir.passes.integer.rules import BYTE, Sharing
 from qir.passes.quantize.placement import Plan
@@ -19,6 +20,7 @@ from qir.passes.quantize.weights import LARGEST_BIAS, storage_of
 from qir.passes.quantize.widths import Widths
 
 SMALLEST = 2.0**-64  # a range of finer steps is taken to be zero
+HEADROOM = 1 / 8  # of what was seen of a softmax, a sigmoid or a tanh: fresh inputs go beyond
 NO_SCALE = 2.0**-100  # stands for the scale of a zero range until one is chosen
 
 
@@ -70,14 +72,28 @@ def _group_quant(
     makers = {type(plan.graph.producers.get(n)) for n in paired}
     first = plan.graph.producers.get(paired[0])
     if len(makers) == 1 and first is not None and first.range_is_open and bits <= BYTE:
-        low, high = first.range
-        step = (high - low) / (1 << bits)
-        return Quant.per_tensor(storage_of(bits, False), step, round(-low / step))
+        return quant_of_open_range(first.range, ranges, paired, bits)
     if (border := border_quant(plan, group, ranges is not None)) is not None:
         return border
     if ranges is None and not all(plan.is_constant(n) for n in paired):
         return None
     return quant_of_range(*group_range(plan, ranges, paired, 1 << bits), bits)
+
+
+def quant_of_open_range(
+    natural: Interval, ranges: Ranges | None, names: list[str], bits: int
+) -> Quant:
+    """Of values within a function's natural range, whose ends it does not reach: 2**bits steps of
+    what was seen and a HEADROOM more, at most of the natural range; of that alone without `ranges`.
+    """
+    low, high = natural
+    if ranges is not None:
+        seen = ranges.seen_of(names)
+        ends = min(seen.low, 0.0) * (1 + HEADROOM), max(seen.high, 0.0) * (1 + HEADROOM)
+        if ends[1] - ends[0] > SMALLEST:
+            low, high = max(low, ends[0]), min(high, ends[1])
+    step = float(np.float32((high - low) / (1 << bits)))
+    return Quant.per_tensor(storage_of(bits, False), step, round(-low / step))
 
 
 def border_quant(plan: Plan, group: list[str], is_calibrated: bool) -> Quant | None:
@@ -103,8 +119,11 @@ def group_range(
     for name in names:
         producer = plan.graph.producers.get(name)
         if isinstance(producer, Constant):
-            low = min(low, float(producer.value.array.min(initial=0)))
-            high = max(high, float(producer.value.array.max(initial=0)))
+            elements = producer.value.array
+            if ranges is not None:
+                elements = np.clip(elements, *ranges.limits.get(name, EVERYWHERE))
+            low = min(low, float(elements.min(initial=0)))
+            high = max(high, float(elements.max(initial=0)))
         else:
             seen.append(name)
     if seen and ranges is not None:

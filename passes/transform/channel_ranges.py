@@ -90,7 +90,7 @@ def channel_reach(graph: Graph, sample: tuple[Array, ...]) -> Mapping[str, Reach
     counts: dict[str, int] = {}
 
     def watch(value: Value, x: Any) -> None:
-        if value.name in constant or not x.is_floating_point() or not x.dim():
+        if value.name in constant or not x.is_floating_point() or not x.dim() or not x.numel():
             return
         rows = x.abs().reshape(-1, x.shape[-1])
         seen = halves.setdefault(value.name, [np.zeros(x.shape[-1]), np.zeros(x.shape[-1])])

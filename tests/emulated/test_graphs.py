@@ -55,5 +55,5 @@ def test_from_compile_to_run(target: str, tmp_path: Path) -> None:
 def test_the_command_for_random_graphs_emulates() -> None:
     need_emulator("riscv64")
     command = [sys.executable, "-m", "tests.run_random_graphs", "--target", "riscv64"]
-    done = subprocess.run([*command, "--count", "2"], capture_output=True, text=True)
+    done = subprocess.run([*command, "--graphs", "2"], capture_output=True, text=True)
     assert done.returncode == 0 and "2 graphs, 0 faults" in done.stdout, done.stdout + done.stderr

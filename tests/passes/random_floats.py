@@ -45,6 +45,8 @@ from qir.ir.ops import (
     Transpose,
 )  # fmt: skip
 from qir.ir.types import F32, Array, Tensor
+from qir.passes.calibrate.ranges import rows_of
+from tests.passes.float_graphs import halves
 
 UNARY = (
     Relu, Sigmoid, Tanh, HardSwish, Silu, Softplus, Neg, Abs,
@@ -54,7 +56,8 @@ UNARY = (
 class Net:
     """Grows a graph of values (1, H, W, C) by random ops."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, is_wide: bool = False) -> None:
+        self.is_wide = is_wide
         self.rng = np.random.default_rng(seed)
         self.builder = Builder(f"random{seed}", "canonical")
 
@@ -70,12 +73,15 @@ class Net:
         k, stride = int(self.rng.choice([1, 3])), int(self.rng.choice([1, 1, 2]))
         depthwise = self.rng.random() < 0.3
         o = c if depthwise else int(self.rng.integers(1, 9))
+        d = 1
+        if self.is_wide:
+            d = int(self.rng.choice([1, 1, 2]))
+            o = o if depthwise else int(self.rng.choice([o, 12, 16, 33]))
         inner = 1 if depthwise else c
         w = self.constant(o, k, k, inner, size=(k * k * inner) ** -0.5)
         bias = self.constant(o, size=0.3) if self.rng.random() < 0.7 else None
-        return self.add(
-            Conv(x, w, bias, (stride, stride), (k // 2,) * 4, (1, 1), c if depthwise else 1)
-        )
+        pad = (d * (k // 2),) * 4
+        return self.add(Conv(x, w, bias, (stride,) * 2, pad, (d, d), c if depthwise else 1))
 
     def unary(self, x: Value) -> Value:
         match int(self.rng.integers(14)):
@@ -162,6 +168,11 @@ class Net:
     def grow(self, steps: int) -> Graph:
         x = self.builder.input("x", Tensor((1, 8, 6, int(self.rng.integers(1, 5))), F32))
         values = [x]
+        if self.is_wide and self.rng.random() < 0.4:
+            shape = (1, 8, 6, 3) if self.rng.random() < 0.5 else (1, 1, 1, x.type.shape[3])
+            z = self.builder.input("z", Tensor(shape, F32))
+            joined = Concat((x, z), 3) if shape[1] > 1 else Mul(x, z)
+            values += [z, self.add(joined)]
         for _ in range(steps):
             v = values[-1 if self.rng.random() < 0.8 else int(self.rng.integers(len(values)))]
             kind = self.rng.random()
@@ -174,21 +185,27 @@ class Net:
             else:
                 new = self.move(v, values)
             values.append(new)
-        return self.builder.finish([self.head(values[-1]), values[-1]]).without_dead_code()
-
-
-def halves(size: int) -> tuple[Data, Data]:
-    """The index and the weights of one axis of a resize to twice the size."""
-    at = np.clip((np.arange(2 * size) + 0.5) / 2 - 0.5, 0, size - 1)
-    low = np.floor(at).astype(np.int64)
-    index = np.stack([low, np.minimum(low + 1, size - 1)], 1)
-    return Data(index), Data(np.stack([1 - (at - low), at - low], 1))
+        outputs = [self.head(values[-1]), values[-1]]
+        while self.is_wide and self.rng.random() < 0.6:  # inner values, inputs among them
+            outputs.append(values[int(self.rng.integers(len(values)))])
+        return self.builder.finish(outputs).without_dead_code()
 
 
 def random_net(seed: int) -> Graph:
     return Net(seed).grow(3 + seed % 12)
 
 
+def wide_net(seed: int) -> Graph:
+    """More channels, dilation, another input, and inner values as outputs."""
+    return Net(seed, is_wide=True).grow(3 + seed % 12)
+
+
 def samples(graph: Graph, count: int, seed: int = 0) -> Array:
-    shape = (count, *graph.inputs[0].type.shape[1:])
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+    return all_samples(graph, count, seed)[0]
+
+
+def all_samples(graph: Graph, count: int, seed: int = 0) -> tuple[Array, ...]:
+    """One batch for each input, of `count` times its rows."""
+    rng = np.random.default_rng(seed)
+    shapes = [(count * rows_of(v), *v.type.shape[1:]) for v in graph.inputs]
+    return tuple(rng.standard_normal(s).astype(np.float32) for s in shapes)

@@ -55,7 +55,9 @@ class Quantize(Op):
 def quantized(x: Array, to: Quant, rounding: Rounding) -> Array:
     """clamp(round(f32(x) / f32(scale)) + zero_point) in the carrier of `to`."""
     scale, zero = to.spread(np.shape(x))
-    whole = round_real(np.asarray(x, np.float32) / scale.astype(np.float32), rounding)
+    with np.errstate(over="ignore"):  # a quotient beyond float32 is infinite, and is clamped
+        steps = np.asarray(x, np.float32) / scale.astype(np.float32)
+    whole = round_real(steps, rounding)
     return np.clip(whole.astype(np.float64) + zero, to.storage.min, to.storage.max).astype(
         to.carrier
     )

@@ -1,0 +1,34 @@
+"""The kernels of an artifact's programs, each compiled for its own machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
+
+from qir.backends.c.dispatch import symbol
+from qir.backends.kernels.kernel import Code
+from qir.backends.lowering.program import Program
+from qir.backends.toolchain.compile import Compiled, compile_kernels
+from qir.backends.toolchain.generators import generator_of
+from qir.ir.target import Target
+
+
+def compiled(programs: Sequence[Program], target: Target) -> Compiled:
+    """The kernels of all the programs, each for its own machine."""
+    parts = [compile_kernels(_codes(p, target), p.variant or target) for p in programs]
+    if len(parts) == 1:
+        return parts[0]
+    objects = {
+        f"variant{number}_{file}": content
+        for number, part in enumerate(parts)
+        for file, content in part.objects.items()
+    }
+    checked = tuple(chain.from_iterable(part.checked for part in parts))
+    return replace(parts[0], objects=objects, checked=checked)
+
+
+def _codes(program: Program, target: Target) -> Mapping[str, Code]:
+    """The code of each kernel by the linker's name; static ones have short names."""
+    is_text = generator_of(target).is_text
+    return {s if is_text else symbol(program, s): code for s, code in program.codes.items()}

@@ -1,0 +1,71 @@
+"""Layer and group norms as integers: sums, a table and products, near their floats."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from qir.ir.graph import Builder, Graph
+from qir.ir.interpret import dequantize_outputs, interpret, quantize_inputs
+from qir.ir.op import Value
+from qir.ir.ops import Add, Constant, LayerNorm, Linear, Mul, Reshape
+from qir.ir.types import F32, Array, Tensor
+from qir.passes.calibrate.ranges import calibrate
+from qir.passes.infra.manager import Manager, evaluate
+from qir.passes.pipelines import TO_INTEGER, quantize, transform
+
+RNG = np.random.default_rng(0)
+
+
+def constant(b: Builder, *shape: int) -> Value:
+    return b.add(Constant.of(RNG.normal(size=shape).astype(np.float32)))
+
+
+def layer_norm(b: Builder, x: Value) -> Value:
+    """Of a layer, as in a transformer, with gain and offset."""
+    h = b.add(Linear(x, constant(b, 32, 32), constant(b, 32)))
+    return b.add(LayerNorm(h, constant(b, 32), constant(b, 32), 1e-5), "norm")
+
+
+def bare_norm(b: Builder, x: Value) -> Value:
+    return b.add(LayerNorm(x, None, None, 1e-5), "norm")
+
+
+def group_norm(b: Builder, x: Value) -> Value:
+    """As it is imported: a layer norm of each group, then a gain and an offset by channel."""
+    groups = b.add(LayerNorm(b.add(Reshape(x, (1, 4, 8))), None, None, 1e-5))
+    flat = b.add(Reshape(groups, (1, 32)))
+    return b.add(Add(b.add(Mul(flat, constant(b, 32))), constant(b, 32)), "norm")
+
+
+def run(graph: Graph, data: Array) -> tuple[Array, Array, float]:
+    float_ = Manager(check=True).run(graph, transform(graph, (data,)))
+    simulated = Manager().run(float_, quantize(calibrate(float_, data, "min-max")))
+    integer = Manager().run(simulated, TO_INTEGER)
+    want = np.concatenate([evaluate(graph, [x[None]])[0] for x in data])
+    got = np.concatenate(
+        [
+            dequantize_outputs(integer, interpret(integer, quantize_inputs(integer, [x[None]])))[0]
+            for x in data
+        ]
+    )
+    return want, got, float(integer.outputs[0].type.quant.scale.array)
+
+
+@pytest.mark.parametrize("make", [layer_norm, bare_norm, group_norm])
+def test_norms_are_near_their_floats(make: object) -> None:
+    assert callable(make)
+    b = Builder("net", "canonical")
+    graph = b.finish([make(b, b.input("x", Tensor((1, 32), F32)))])
+    data = RNG.normal(size=(60, 32)).astype(np.float32) * RNG.uniform(0.5, 2, (60, 1))
+    want, got, _ = run(graph, data.astype(np.float32))
+    assert 10 * np.log10((want**2).sum() / ((got - want) ** 2).sum()) > 30
+
+
+def test_a_row_of_one_number_becomes_zeros() -> None:
+    b = Builder("net", "canonical")
+    graph = b.finish([bare_norm(b, b.input("x", Tensor((1, 32), F32)))])
+    data = RNG.normal(size=(20, 32)).astype(np.float32)
+    data[0] = 1.0
+    _, got, step = run(graph, data)
+    assert np.abs(got[0]).max() <= 1.5 * step
