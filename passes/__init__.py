@@ -1,1 +1,1 @@
-"""Graph -> graph: one pass a file, the manager, and the pipelines that order them."""
+"""Passes: graph to graph, one per file, the manager, and the pipelines that order them."""

@@ -1,4 +1,4 @@
-"""Data for the passes of a case: a sample by its seed, and what passes take from it."""
+"""Data for passes in case files: samples by seed, and what passes derive from them."""
 
 from __future__ import annotations
 

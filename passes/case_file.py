@@ -1,6 +1,4 @@
-"""Case files (.qir): graphs before a pass, and what is to become of them; read, checked,
-rewritten.
-"""
+"""Case files (.qir): graphs before and after a pass; reading, checking, updating."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mixed precision of a graph: what is asked for, what each layer may have, and the best choice."""
+"""Mixed precision of a graph: the request, the choices of each layer, the best assignment."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ FRONT = 12  # points of the front that is drawn
 
 @dataclass(frozen=True)
 class MixedPrecision:
-    """Bits chosen layer by layer: those that lose least within limits, which all hold together.
+    """A request for the bits of least loss, layer by layer, within all limits.
 
     size, bops, latency:   a limit at this share (0 to 1) of the way from the cheapest choices of
-                           all layers to the dearest, as HAWQ-V3 states its budgets
+                           all layers to the most expensive, as in HAWQ-V3
     size_bytes:            bytes of all weights; latency_us: of the whole program, as measured
     weight_bits,
     activation_bits:       averages over all weights, and over all elements that layers read
@@ -118,7 +118,8 @@ def _bits(given: Bits | str) -> Bits:
 
 @dataclass(frozen=True)
 class BitPlan:
-    """What was chosen, and among what: the layers with losses and costs, the limits and rules."""
+    """The best assignment and its problem: the layers with losses and costs, the limits and rules.
+    """
 
     layers: tuple[LayerChoices, ...]
     limits: Mapping[str, float]
@@ -198,7 +199,7 @@ def plan_bits(
     latencies: Losses | None = None,
     rest_us: float = 0.0,
 ) -> BitPlan:
-    """The best bits of a graph's layers within what is asked for, and the front around them.
+    """The best bits of a graph's layers within a request, and the Pareto front.
 
     losses:    of each layer, for each of its choices (the ends' own included)
     latencies: microseconds in the same way; rest_us are those of all that is no layer

@@ -1,4 +1,4 @@
-"""The order of passes, by name: the one place that says it."""
+"""Pipelines: the order of passes."""
 
 from __future__ import annotations
 

@@ -50,10 +50,24 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    """Load a public name from its home: `import qir` alone stays cheap."""
+    """Load a public name from its home: `import qir` alone stays cheap.
+
+    Errors: QirError for a package that its home needs and this Python lacks.
+    """
     if name not in __all__:
         raise AttributeError(f"module 'qir' has no attribute {name!r}")
-    home = import_module(_HOMES.get(name, "qir.ir.errors"))
+    try:
+        home = import_module(_HOMES.get(name, "qir.ir.errors"))
+    except ModuleNotFoundError as e:
+        package = (e.name or "qir").split(".")[0]
+        if package == "qir":
+            raise
+        from qir.ir.errors import QirError
+
+        raise QirError(
+            f"qir.{name}: Python package {package} is not installed, it is needed",
+            "pip install qir; qir.runtime.load runs artifacts with NumPy alone",
+        ) from e
     value = globals()[name] = getattr(home, name)
     return value
 

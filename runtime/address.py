@@ -1,4 +1,4 @@
-"""Where an array's elements lie, found quickly: a call of a small program is a few microseconds."""
+"""The address of an array's elements, read quickly: a small program runs in microseconds."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ Array = npt.NDArray[Any]
 
 
 def quantized(port: Port, x: Array) -> Array:
-    """Stored integers of reals; integers that stand for no reals pass unchanged."""
+    """Quantize reals; integers without a scale pass unchanged."""
     if port.scale is None:
         return x
     scale, zero = _numbers(port)

@@ -1,4 +1,4 @@
-"""The errors of the runtime; it stands alone, so they are its own."""
+"""The errors of the runtime, which imports nothing of qir."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def printable(line: str) -> str:
 
 
 class RuntimeFault(Exception):
-    """Any error the runtime raises on purpose: what, where, found, needed; a hint below.
+    """Any error the runtime raises on purpose: what, where, found, needed, and a hint.
 
     Control characters are escaped, line by line.
     """

@@ -31,7 +31,7 @@ def text_of(path: str | bytes | os.PathLike[str]) -> str:
 
 
 class Folder:
-    """An open folder: what is read comes from this one, whatever is renamed meanwhile."""
+    """An open folder: files are read from this one, even if it is renamed meanwhile."""
 
     def __init__(self, path: str | bytes | os.PathLike[str]) -> None:
         """Errors: ArtifactError when there is none, or none that can be read."""

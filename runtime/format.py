@@ -56,7 +56,7 @@ def sealed(manifest: Mapping[str, Any]) -> bytes:
 
 
 def parsed(content: Content) -> Manifest:
-    """A manifest as JSON has it, nothing of it believed yet.
+    """A manifest as parsed JSON, not validated.
 
     Errors: ValueError for what is no JSON object of finite numbers and distinct keys.
     """

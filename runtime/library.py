@@ -50,7 +50,7 @@ class Library:
         return function
 
     def check_sizes(self, manifest: format.Manifest) -> None:
-        """Compare what the manifest says of memory with what the code was compiled for.
+        """Compare the manifest's sizes with those that the code was compiled for.
 
         Errors: ArtifactError that names the first number that differs.
         """
@@ -102,7 +102,7 @@ def _from_memory(content: format.Content) -> ctypes.CDLL:
 
 
 def _from_file(content: format.Content) -> ctypes.CDLL:
-    """The file is gone when this returns; what is mapped of it stays."""
+    """The file is removed before this returns; its mapping persists."""
     with tempfile.TemporaryDirectory(prefix="qir-") as folder:
         path = Path(folder) / "library"
         path.write_bytes(content)

@@ -1,4 +1,4 @@
-"""Opens an artifact: everything is checked before any native code is touched."""
+"""Opens an artifact: everything is checked before any native code is loaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this machine is, against what an artifact needs."""
+"""Features of this machine, compared with those an artifact needs."""
 
 from __future__ import annotations
 
@@ -53,5 +53,5 @@ def check_machine(manifest: Manifest) -> None:
 
 
 def word(text: str) -> str:
-    """A name of the manifest as it stands in an error."""
+    """A name of the manifest, printable in an error."""
     return text if text.isprintable() and len(text) <= 40 else shown(text)

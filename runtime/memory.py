@@ -1,4 +1,4 @@
-"""Memory at the addresses that programs ask for, and weights that sessions share."""
+"""Aligned memory for programs, and weights shared by sessions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def aligned(size: int, alignment: int = MOST_ALIGNMENT) -> Array:
 
 
 def shared(content: Content, sha256: str) -> memoryview:
-    """Read-only bytes at an aligned address, of the given hash; the same for equal hashes."""
+    """Read-only bytes at an aligned address; equal hashes share them."""
     weights = _WEIGHTS.get(sha256)
     if weights is None:
         weights = _WEIGHTS.setdefault(sha256, _placed(content))

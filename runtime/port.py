@@ -1,4 +1,4 @@
-"""Port: what an artifact says of one input or output."""
+"""Port: one input or output of an artifact."""
 
 from __future__ import annotations
 

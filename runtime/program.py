@@ -1,4 +1,4 @@
-"""Program: what is known of an artifact and checked about its inputs, however it is run."""
+"""Program: an artifact whose inputs are checked, however it is run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .port import Array, Port
 
 
 class Program:
-    """An artifact for another machine than this one: it tells what it is, and why it cannot run.
+    """An artifact that is described but not run, for example one for another machine.
 
     Sessions of artifacts that can run inherit from it.
     """
@@ -93,7 +93,7 @@ class Program:
         return len(cases)
 
     def close(self) -> None:
-        """Give back what running takes."""
+        """Release the threads of the session."""
 
     def _number(self, variant: str) -> int:
         """Which of the variants it is, for the code."""

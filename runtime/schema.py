@@ -1,4 +1,4 @@
-"""What every manifest must hold: each entry typed and bounded, and entries that agree."""
+"""The schema of manifests: types and bounds of entries, and their consistency."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ _MANIFEST = _object(
 
 
 def faults(manifest: Manifest) -> Iterator[str]:
-    """What is wrong with a manifest as the description of an artifact."""
+    """The faults of a manifest."""
     broken = False
     for fault in _MANIFEST("", manifest):
         broken = True

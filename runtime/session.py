@@ -25,7 +25,7 @@ POINTER = ctypes.c_void_p
 
 
 class _Box:
-    """What one call at a time needs: workspace, scratch, and arrays at fixed addresses.
+    """The memory of one call: workspace, scratch, and arrays at fixed addresses.
 
     `float_arguments`, `integer_arguments`: of the C functions, up to the threads.
     """
@@ -205,6 +205,8 @@ class Session(Program):
             )
 
     def close(self) -> None:
-        """Give the threads back, when the calls that use them are over; later ones run alone."""
+        """End the threads once the calls that use them are over; later calls run on the caller's
+        thread.
+        """
         if self._threads is not None:
             self._threads.close()

@@ -58,7 +58,7 @@ class Artifact:
     claims: tuple[Claim, ...] = ()
 
     def save(self, path: str | Path) -> Path:
-        """Write the folder `path`, whole or not at all; an artifact already there is replaced.
+        """Write the folder `path`, completely or not at all; an existing artifact is replaced.
 
         Errors: ArtifactError when it cannot be written, or when something else is in the way.
         """
@@ -276,7 +276,7 @@ def _examples(graph: Graph) -> Iterator[list[Array]]:
 
 
 def _golden(graph: Graph, cases: Sequence[Sequence[Array]]) -> Iterator[bytes]:
-    """For each case the inputs and what the interpreter makes of them, little endian."""
+    """For each case the inputs and the interpreter's outputs, little endian."""
     for inputs in cases:
         for array, value in zip(
             (*inputs, *interpret(graph, inputs)), (*graph.inputs, *graph.outputs), strict=True

@@ -180,7 +180,7 @@ def _lock(handle: int, folder: Path) -> bool:
 
 
 def _remove_stale(parent: Path) -> None:
-    """Remove the folders that killed processes left; those of living ones are locked."""
+    """Remove the folders of killed processes; those of living ones are locked."""
     with os.scandir(parent) as entries:
         names = [e.name for e in entries if e.name.startswith(PREFIX)]
     for name in names:
@@ -201,7 +201,7 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _remove(folder: Path) -> None:
-    """The folder and the files in it, the manifest last: until then it says whose they are."""
+    """Remove the folder and its files, the manifest last, since it identifies them."""
     for file in sorted(folder.iterdir(), key=lambda file: file.name == format.MANIFEST):
         file.unlink()
     folder.rmdir()

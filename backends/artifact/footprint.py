@@ -10,7 +10,7 @@ from qir.backends.toolchain import elf
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes of what is linked when only NAME_run is called.
+    """Bytes linked when only NAME_run is called.
 
     `text`, `rodata`, `data`, `bss` are the sections of the core's object; alignment between them,
     the stack and functions of the C library come on top. Inputs and outputs are the caller's.
@@ -38,7 +38,7 @@ class Footprint:
 
     @property
     def code(self) -> int:
-        """Code and constants, and what variables start with."""
+        """Code, constants, and initial values of variables."""
         return self.text + self.rodata + self.data
 
     @property

@@ -11,6 +11,7 @@ from qir.backends.kernels import SLACK
 from qir.backends.lowering.program import Program, size_bytes
 from qir.backends.toolchain.generators import generator_of
 from qir.backends.toolchain.link import candidates_of
+from qir.ir.errors import printable
 from qir.ir.target import PYTHON, Target
 
 EMULATE = """\
@@ -66,10 +67,15 @@ def readme(
 
 
 def _ports(program: Program) -> str:
-    lines = [f"- input {i} (`{v.name}`): {about(v)}" for i, v in enumerate(program.inputs)]
+    lines = [f"- input {i} (`{_code(v.name)}`): {about(v)}" for i, v in enumerate(program.inputs)]
     pairs = zip(program.outputs, program.output_names, strict=True)
-    lines += [f"- output {i} (`{name}`): {about(v)}" for i, (v, name) in enumerate(pairs)]
+    lines += [f"- output {i} (`{_code(name)}`): {about(v)}" for i, (v, name) in enumerate(pairs)]
     return "\n".join(lines)
+
+
+def _code(name: str) -> str:
+    """A name from a model, for use between backticks."""
+    return printable(name).replace("`", "'")
 
 
 def _buffers(program: Program) -> str:

@@ -34,7 +34,7 @@ TYPES = {
 
 
 def quantized(values: tuple[Value, ...]) -> Iterator[tuple[int, Value]]:
-    """The values that stand for reals, with their numbers."""
+    """The values with a scale, with their numbers."""
     return ((i, v) for i, v in enumerate(values) if isinstance(v.type.elem, Quant))
 
 
@@ -45,7 +45,7 @@ def functions(program: Program) -> tuple[str, ...]:
 
 
 def prototypes(program: Program) -> str:
-    """What the header says of them."""
+    """Their prototypes in the header."""
     signatures = {
         "quantize": "const float *x, void *stored",
         "dequantize": "const void *stored, float *y",

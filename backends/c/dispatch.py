@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from qir.backends.c.features import WORDS, needed
+from qir.backends.c.portable import printable
 from qir.backends.c.template import fill
 from qir.backends.lowering.program import Program, Step
 from qir.ir.target import Target
@@ -15,7 +16,7 @@ THREAD_BYTES = 12_500
 
 
 def label(variant: Target | None) -> str:
-    """What sets the names of a variant apart in C; empty where there is one program alone."""
+    """The suffix of a variant's names in C; empty for a single program."""
     return "" if variant is None else re.sub(r"\W", "_", variant.name) + "_"
 
 
@@ -30,7 +31,7 @@ def step_name(program: Program, number: int) -> str:
 
 
 def prototypes(programs: Sequence[Program]) -> str:
-    """What the header says of the choice among several programs."""
+    """The prototypes of the choice among several programs."""
     variants = [p.variant for p in programs if p.variant is not None]
     if not variants:
         return ""
@@ -40,12 +41,14 @@ def prototypes(programs: Sequence[Program]) -> str:
         NAME=name,
         UPPER=name.upper(),
         COUNT=len(variants),
-        LIST="\n".join(f" *   {i}: {v.name}, {v.about}" for i, v in enumerate(variants)),
+        LIST="\n".join(
+            f" *   {i}: {printable(f'{v.name}, {v.about}')}" for i, v in enumerate(variants)
+        ),
     )
 
 
 def steps(programs: Sequence[Program]) -> str:
-    """The tables of steps, and the function that gives the one to run."""
+    """The tables of steps, and the function that returns the one to run."""
     name = programs[0].name
     first = programs[0].variant
     if first is None:

@@ -55,7 +55,7 @@ def exports(program: Program, target: Target) -> tuple[str, ...]:
 
 
 def about(value: Value) -> str:
-    """A value as a comment: its storage, shape, and the reals it stands for."""
+    """A value as a comment: its storage, shape and reals."""
     shape = "x".join(map(str, value.type.shape)) or "scalar"
     elem = value.type.elem
     if not isinstance(elem, Quant):
@@ -75,7 +75,7 @@ def header(programs: Sequence[Program], target: Target, version: str) -> str:
         "header.h",
         NAME=program.name,
         UPPER=program.name.upper(),
-        TARGET=target.name,
+        TARGET=printable(target.name),
         VERSION=version,
         INPUTS=len(program.inputs),
         OUTPUTS=len(program.outputs),
@@ -164,7 +164,7 @@ def selftest(program: Program, cases: int) -> str:
 
 
 def runner(program: Program) -> str:
-    """runner.c: reads cases from standard input, writes what the program makes of them."""
+    """runner.c: reads cases from standard input, writes the program's outputs."""
     held = {"input": program.inputs, "output": program.outputs}
     sizes = {kind: [size_bytes(v) for v in values] for kind, values in held.items()}
     lines = [
@@ -186,12 +186,12 @@ def runner(program: Program) -> str:
 
 
 def freestanding() -> str:
-    """What the runner has in place of a C library."""
+    """The runner's replacement of a C library."""
     return fill("freestanding.c")
 
 
 def board(target: Target) -> dict[str, bytes]:
-    """What the runner has in place of an operating system: system calls and a memory map."""
+    """The runner's replacement of an operating system: system calls and a memory map."""
     if not target.board:
         return {}
     return {file: fill(file).encode() for file in ("semihosting.h", f"{target.board}.ld")}

@@ -41,7 +41,7 @@ BITS: Mapping[str, Mapping[str, Bits]] = {
 
 
 def needed(target: Target) -> tuple[int, ...]:
-    """What the words must hold for `target`, as one mask for each.
+    """The bits that each word must have for `target`, as masks.
 
     Errors: LowerError for a feature, or an architecture, that nothing here says how to ask for.
     """

@@ -32,7 +32,7 @@ typedef char needs_twos_complement[(int8_t)0xFF == -1 ? 1 : -1];"""
 
 
 def kernels(program: Program, written: Mapping[str, str]) -> str:
-    """What is assumed, the small functions that are used, then every kernel below a comment."""
+    """The assumptions, the small functions in use, then every kernel below a comment."""
     parts = [ASSUMED, *_helpers(written.values())]
     for symbol in dict.fromkeys(step.symbol for step in program.steps):
         steps = [(i, s) for i, s in enumerate(program.steps) if s.symbol == symbol]
@@ -66,7 +66,9 @@ def comment(text: str) -> str:
 
 
 def _about(symbol: str, steps: list[tuple[int, Step]]) -> str:
-    """What a kernel computes: the first of its steps, its arguments, and which steps share it."""
+    """The description of a kernel: the first of its steps, its arguments, and the steps that share
+    it.
+    """
     first = steps[0][1]
     shapes = ", ".join(f"{a.name}: {a.about.split(' of ')[0]}" for a in first.arguments)
     numbers = ", ".join(str(i) for i, _ in steps)

@@ -1,4 +1,4 @@
-"""The dot instructions a contraction can be blocked around, as data; which a machine has."""
+"""The dot instructions of contractions as data, and which of them a machine has."""
 
 from __future__ import annotations
 

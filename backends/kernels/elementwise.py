@@ -111,7 +111,7 @@ def multiply(
 
 
 def _product(a: View, b: View, zeros: tuple[int, int]) -> Term:
-    """Bounds of the product of whole dtypes less their zero points."""
+    """Bounds of the product of two dtypes less their zero points."""
     ends = [[end - z for end in RANGE[v.dtype]] for v, z in zip((a, b), zeros, strict=True)]
     corners = [p * q for p in ends[0] for q in ends[1]]
     return Term.total(min(corners), max(corners))

@@ -57,7 +57,7 @@ class Kernel:
 
     @property
     def blocks(self) -> dict[str, bytes]:
-        """What the arguments that are no tensors point to."""
+        """The blocks of the arguments that are no tensors."""
         return {WEIGHTS: self.weights, CONSTANTS: self.constants}
 
 

@@ -76,7 +76,7 @@ def turned(whole: Nest, near: int, least: int, grain: int = GRAIN) -> Nest:
 
 
 def _merged(axes: list[tuple[int, tuple[int, ...]]]) -> list[tuple[int, tuple[int, ...]]]:
-    """Neighbours that every operand walks like one axis become one."""
+    """Merge neighbours that every operand walks like one axis."""
     merged: list[tuple[int, tuple[int, ...]]] = []
     for size, steps in axes:
         if merged:

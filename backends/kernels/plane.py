@@ -1,4 +1,4 @@
-"""How an activation lies in memory."""
+"""The layout of an activation in memory."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ INT32, INT64 = 2.0**31 * (1 - 2.0**-30), 2.0**63 * (1 - 2.0**-30)
 
 
 class Rounding(Enum):
-    """What becomes of ties; values as in the language."""
+    """Rounding of ties; values as in the language."""
 
     HALF_UP = "half_up"
     HALF_EVEN = "half_even"
@@ -107,7 +107,7 @@ class Scaled:
 
 @dataclass(frozen=True)
 class Term:
-    """What is known of one operand: its dtype (or that of the sum), zero point, and range."""
+    """One operand: its dtype (or that of the sum), zero point, and range."""
 
     dtype: str
     zero_point: int
@@ -120,7 +120,7 @@ class Term:
 
     @staticmethod
     def total(low: int, high: int) -> Term:
-        """A sum proven to fit i32, whatever these bounds of it say."""
+        """A sum that is proven to fit i32, independently of these bounds."""
         least, most = RANGE["int32"]
         return Term("int32", 0, max(min(low, 0), least), min(max(high, 0), most))
 

@@ -1,4 +1,4 @@
-"""A tensor as a kernel walks it: shape and strides in elements, from a pointer to the first one."""
+"""A tensor as a kernel reads it: shape and strides in elements, from a pointer to the first one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the choice of a kernel depends on, and what it comes to: a call."""
+"""The context of a kernel's choice, and its result: a call."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def call(kernel: Kernel, places: Mapping[str, Place], about: str = "", macs: int
 
 
 class Missing(Exception):
-    """No kernel does this; the text says why."""
+    """No kernel computes this; the text has the reason."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """All that a choice may depend on beside the group.
+    """Everything a choice may depend on besides the group.
 
     `external`: the memory that callers give, of any alignment; all other is aligned.
     `grouped`: weights that are scaled by group; `constants` has them as they come out.

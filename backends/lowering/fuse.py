@@ -56,7 +56,7 @@ class Group:
 
     @property
     def operands(self) -> tuple[Value, ...]:
-        """What the kernel reads, without the constants it was built with."""
+        """The operands of the kernel, without the constants it is built with."""
         return self.anchor.operands + (() if self.residual is None else (self.residual,))
 
     @property

@@ -63,7 +63,7 @@ def halo_of(op: Op, value: Value) -> Sides:
 
 
 def zero_of(value: Value) -> int:
-    """The stored integer that stands for 0."""
+    """The stored integer of 0."""
     q = value.type.elem
     return int(q.zero_point.array) if isinstance(q, Quant) and q.is_per_tensor else 0
 
@@ -169,7 +169,7 @@ class _Placer:
             self._grow(old, halo)
 
     def _may_move(self, x: Value, into: Value) -> bool:
-        """A kernel writes `x`, nothing else says where, and no one reads it from an output."""
+        """Whether a kernel writes `x`, its place is free, and it is not read from an output."""
         maker = self.makers.get(x.name)
         if maker is None or x.name in self.inside or x.name in self.outputs:
             return False

@@ -133,7 +133,7 @@ class _Lowering:
         return self._finish()
 
     def _try(self, what: str, do: Callable[[], None]) -> None:
-        """Do one thing; why it cannot be done is kept for the one error at the end."""
+        """Run one step; the reason of a failure is collected for the error at the end."""
         try:
             do()
         except (Missing, ValueError) as e:  # kernels refuse a specification with a ValueError
@@ -142,14 +142,14 @@ class _Lowering:
     # -- steps
 
     def _enter(self, index: int, value: Value) -> None:
-        """An input that must lie elsewhere than the caller gives it is copied."""
+        """Copy an input that must lie elsewhere than in the caller's memory."""
         place = self.context.place(value)
         if self.layout.roots[place.root].kind != INPUT:
             given = self._external(value, INPUT, index)
             self._copy(given, place, (), f"input {value}")
 
     def _leave(self, index: int, value: Value) -> None:
-        """An output that does not already lie where the caller wants it is copied."""
+        """Copy an output that does not lie in the caller's memory."""
         place = self.context.place(value)
         root = self.layout.roots[place.root]
         is_there = root.kind == OUTPUT and root.index == index
@@ -278,5 +278,5 @@ class _Lowering:
 
 
 def _kind(code: Code) -> str:
-    """What a code is, in one lower-case word: DenseCode -> dense."""
+    """The kind of a code, in one lower-case word: DenseCode -> dense."""
     return type(code).__name__.removesuffix("Code").lower()

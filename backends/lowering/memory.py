@@ -1,4 +1,4 @@
-"""Buffers with lifetimes to offsets in one workspace: the least memory that good orders find."""
+"""Offsets of buffers with lifetimes in one workspace, with the least memory that is found."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _candidates(buffers: Sequence[Lifetime]) -> Iterator[dict[int, int]]:
 
 
 def _promoted(buffers: Sequence[Lifetime], order: list[int]) -> Iterator[dict[int, int]]:
-    """Plans in which, time after time, the buffer that lay highest goes first.
+    """Plans in which, again and again, the highest buffer is placed first.
 
     With the lowest gap for each buffer, some order gives a best plan.
     """
@@ -121,7 +121,7 @@ def max_live(buffers: Iterable[Lifetime]) -> int:
 
 
 def _by_pressure(buffers: Sequence[Lifetime]) -> Key:
-    """Buffers of the steps where most is alive go first: they decide the total."""
+    """Buffers of the steps with most bytes alive are placed first: they decide the total."""
     steps = sorted({b.first for b in buffers})
     live = {s: sum(b.size_bytes for b in buffers if b.first <= s <= b.last) for s in steps}
 

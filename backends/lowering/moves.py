@@ -1,4 +1,4 @@
-"""Ops that only move elements: what goes where, and the kernels that copy and fill."""
+"""Data movement, and the kernels that copy and fill."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a tensor lies in memory: a root, an offset and a stride for each axis."""
+"""The place of a tensor in memory: a root, an offset and a stride for each axis."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Place:
         return replace(self, shape=tuple(shape), strides=strides, offset=offset)
 
     def broadcast(self, shape: Sequence[int]) -> Place:
-        """As NumPy does: strides of 0 along what is repeated."""
+        """Broadcast as NumPy does: strides of 0 along repeated axes."""
         lead = len(shape) - len(self.shape)
         own = (1,) * lead + self.shape
         strides = (0,) * lead + self.strides

@@ -31,7 +31,7 @@ class Address:
 
 @dataclass(frozen=True)
 class Argument:
-    """One pointer of a kernel: its name there, where it points, and what lies there."""
+    """One pointer of a kernel: its name, its target, and the tensor there."""
 
     name: str
     address: Address
@@ -71,7 +71,7 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Program:
-    """What an artifact runs. `codes`: the code of each symbol; equal codes share one.
+    """The program of an artifact. `codes`: the code of each symbol; equal codes share one.
 
     `workspace_bound` is the most bytes alive at once: no plan can do with less. `variant`: the
     machine it is for, where the artifact has programs for several.

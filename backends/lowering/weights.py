@@ -10,7 +10,7 @@ from qir.backends.lowering.memory import aligned
 
 @dataclass
 class Weights:
-    """The blob of all constants; equal blocks are kept once. It only grows: offsets stay right."""
+    """The blob of all constants, equal blocks once. It only grows, so offsets remain valid."""
 
     alignment: int
     parts: list[bytes] = field(default_factory=list)

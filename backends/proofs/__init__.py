@@ -1,1 +1,1 @@
-"""What is proven of a program, over its graph and its machine code."""
+"""Proofs of a program, over its graph and its machine code."""

@@ -1,4 +1,4 @@
-"""What is proven of a program, as the manifest keeps it."""
+"""The proofs of a program as entries of the manifest."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TIGHTEST = 10  # claims written out; the rest are counted
 
 
 def prove(graph: Graph) -> tuple[Claim, ...]:
-    """What holds of each op, so that nothing overflows.
+    """The proven bounds of each op: nothing overflows.
 
     Errors: VerifyError when a rule of the language or one of the proofs fails.
     """

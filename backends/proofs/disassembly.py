@@ -108,7 +108,7 @@ def functions(content: bytes, target: Target) -> tuple[Function, ...]:
 
 
 def data_references(content: bytes) -> dict[str, frozenset[str]]:
-    """What the data of an object points to: names by section, and by each symbol in a section.
+    """The references of an object's data: names by section, and by each symbol in a section.
 
     Errors: LowerError without llvm-objdump, or when it cannot read the bytes.
     """
@@ -146,7 +146,7 @@ def _listing(content: bytes, *options: str) -> str:
 
 
 def _options(target: Target) -> list[str]:
-    """What the disassembler must know that the file does not say."""
+    """Options of the disassembler that the file does not contain."""
     if target.architecture == "aarch64":
         return ["--mattr=+all"]
     if not target.features or target.architecture == "x86_64":

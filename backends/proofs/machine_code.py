@@ -39,7 +39,7 @@ FOREIGN = re.compile(
 
 
 class Kind(Enum):
-    """What an instruction does; see `qir.backends.proofs.instructions`."""
+    """The kind of an instruction; see `qir.backends.proofs.instructions`."""
 
     CARRIER = "moves bits of floats"
     FLOAT = "computes with floats"
@@ -75,7 +75,7 @@ class Body:
 
 @dataclass(frozen=True)
 class Findings:
-    """The core of an object, function by function, and what is wrong with it.
+    """The core of an object, function by function, with its faults.
 
     `unreached`: functions of the object that the core does not refer to.
     """
@@ -94,7 +94,7 @@ class Findings:
 
 
 def check(content: bytes, target: Target, symbols: Iterable[str]) -> Findings:
-    """Every instruction that `symbols` of an object reach, held against the target's lists.
+    """Check every instruction reachable from `symbols` of an object against the target's lists.
 
     Errors: LowerError without llvm-objdump; VerifyError for a symbol that the object lacks, or an
     architecture without lists.
@@ -152,7 +152,7 @@ def _pattern(names: str, suffix: str) -> re.Pattern[str]:
 
 
 def kind_of(instruction: Instruction, kinds: InstructionSet) -> Kind:
-    """What an instruction does. One with several operations is what the worst of them is."""
+    """The kind of an instruction; of several operations, the worst."""
     if re.search(kinds.float_operands, instruction.text):
         return Kind.FLOAT
     every = [_kind_of(name, kinds) for name in instruction.name.split("+")]
@@ -199,7 +199,7 @@ def _faults(function: Function, kinds: InstructionSet, foreign: frozenset[str]) 
 
 
 def summary(found: Findings) -> Iterator[str]:
-    """Readable: one line for each function, then the whole."""
+    """A readable summary: one line for each function, then the total."""
     for body in found.bodies:
         notes = [f"{n} {name}" for name, n in body.dots.items()]
         notes += [f"({n} {name})" for name, n in body.carriers.items()]

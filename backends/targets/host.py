@@ -19,7 +19,7 @@ ABOUT = "the CPU of this machine"
 
 
 def host() -> Target:
-    """What LLVM can do with all features of this CPU that kernels use, else portable C.
+    """A target for LLVM with all features of this CPU that kernels use, otherwise portable C.
 
     A CPU that does not say what it has gets what every CPU of its kind has.
     """

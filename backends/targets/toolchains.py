@@ -12,7 +12,7 @@ HOST = tuple(
 
 
 def zig(triple: str, *flags: str) -> Toolchain:
-    """The cross compiler that comes by pip alone, for `triple` in zig's spelling."""
+    """The cross compiler that pip installs, for `triple` in zig's spelling."""
     run = (PYTHON, "-m", "ziglang")
     plain = ("-fno-sanitize=all", "-g0")  # zig's own defaults check at run time
     return Toolchain(

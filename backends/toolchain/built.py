@@ -1,4 +1,4 @@
-"""What a process that builds kernels answers; known on both sides, so it needs no TVM."""
+"""The answer of a process that builds kernels; shared by both sides, so free of TVM."""
 
 from __future__ import annotations
 

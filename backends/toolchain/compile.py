@@ -1,4 +1,4 @@
-"""From the codes of kernels to objects that define them."""
+"""Compiles the codes of kernels to objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads ELF files: the symbols they define, those they need, and the memory they take."""
+"""Reads ELF files: defined and needed symbols, and sizes in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From objects and C sources to what a program links: one object, a static and a shared library."""
+"""Links objects and C sources: one object, a static and a shared library."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ SECONDS = 300  # a compiler that takes longer hangs
 
 @dataclass(frozen=True)
 class Linked:
-    """What linking gives: the bytes of each file, and the compiler that made them.
+    """The result of linking: the bytes of each file, and the compiler's version.
 
     `library`: none where there is no operating system. `runner`: an executable for emulators.
     """

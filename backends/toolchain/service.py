@@ -70,7 +70,9 @@ class _Server:
         return self.process.poll() is None
 
     def ask(self, question: bytes) -> Connection:
-        """Where the answer will come. Nothing waits for the server, which may still be loading."""
+        """Send a question; returns its connection without waiting for the server, which may be
+        loading.
+        """
         ours, theirs = Pipe()
         try:
             with tempfile.TemporaryFile() as file, theirs:

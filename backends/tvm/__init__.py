@@ -1,1 +1,1 @@
-"""Everything that knows TVM; no other folder imports it."""
+"""The only folder that imports TVM."""

@@ -1,4 +1,4 @@
-"""From TIR functions to an object file with a plain C interface: passes and code generation."""
+"""Compiles TIR functions to an object file with a plain C interface."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class NotC(Exception):
 
 @dataclass(frozen=True)
 class Text:
-    """An expression in C, how strongly it holds together, and the type C gives it."""
+    """An expression in C with its precedence and its type in C."""
 
     text: str
     strength: int

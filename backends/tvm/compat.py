@@ -1,4 +1,4 @@
-"""The names of TVM 0.27 that kernels are written with: one place that follows its renamings."""
+"""The names of TVM 0.27 that kernels use, in one place."""
 
 from __future__ import annotations
 

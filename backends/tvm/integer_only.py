@@ -1,4 +1,4 @@
-"""The part of the integer-only proof that reads TIR: no float type, constant or operation."""
+"""The integer-only proof over TIR: no float type, constant or operation."""
 
 from __future__ import annotations
 

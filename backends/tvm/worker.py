@@ -1,4 +1,4 @@
-"""Builds kernels in small batches; `main` is a process that does so for others."""
+"""Builds kernels in small batches; `main` is the child process that does so."""
 
 from __future__ import annotations
 

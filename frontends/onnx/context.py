@@ -1,4 +1,4 @@
-"""One node while it is imported: its attributes, its operands, and the ops written for it."""
+"""The node being imported: its attributes, operands, and the ops emitted for it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MAX_LIST = 1 << 14  # integers of a shape, axes, pads, parts
 
 
 class ImportContext:
-    """What a converter sees: `ctx.real(0)`, `ctx.integer("axis", 1)`, `ctx.result(Relu(x))`.
+    """The interface of converters: `ctx.real(0)`, `ctx.integer("axis", 1)`, `ctx.result(Relu(x))`.
 
     Every fault is raised by `refuse`, and the importer lists it under the node's name.
     """

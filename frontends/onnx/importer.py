@@ -1,4 +1,4 @@
-"""From a model to an imported graph: its names, its nodes in order, and one list of all faults."""
+"""import_onnx: converts a model node by node, and collects all faults into one error."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ class _Importer:
         self.softmax_inputs = outer
 
     def node(self, node: NodeProto, scope: Scope, opsets: Opsets) -> Sequence[Operand | None]:
-        """The results of one node; a refusal is kept, and gives unknown results."""
+        """The results of one node; a refusal is recorded, with unknown results."""
         try:
             return self._results(node, scope, opsets)
         except OverBudget as e:

@@ -1,4 +1,4 @@
-"""What a name of the model stands for while it is imported: a constant, or a value of the graph."""
+"""Operands of a node during import: constants, or values of the graph."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which op of a model is imported by which function, and what to do about the others."""
+"""The table from operators to import functions, and the alternatives for unsupported ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The graph under construction and its constants, each written once for each layout."""
+"""Writer of the graph under construction; each constant is written once per layout."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FLOAT_BYTES = 4
 
 
 class GraphWriter:
-    """The builder, the name of the file, the constants written so far, and what may be spent."""
+    """The builder, the name of the file, the constants written so far, and the budget."""
 
     def __init__(self, file: str, builder: Builder, budget: Budget) -> None:
         self.file, self.builder, self.budget = file, builder, budget

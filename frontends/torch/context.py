@@ -1,4 +1,4 @@
-"""The node being imported: where its ops go, and what its operands are."""
+"""The node being imported: its operands, and the ops emitted for it."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ Number = int | float | bool
 
 
 class ImportContext:
-    """One node of the torch graph: rules add ops through it; names and places come unasked."""
+    """One node of the torch graph: rules add ops through it, which sets names and origins."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""From a module or an exported program to one graph of ATen operators with its constants."""
+"""A module or exported program as one graph of ATen operators with its constants."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CONSTANT = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
 
 @dataclass(frozen=True)
 class TorchGraph:
-    """A torch graph with all that its placeholders and attributes stand for."""
+    """A torch graph with its inputs and constants."""
 
     name: str
     nodes: tuple[Node, ...]
@@ -91,7 +91,7 @@ def leaves(examples: tuple[Any, ...] | None) -> tuple[torch.Tensor, ...] | None:
 
 
 def exported(model: torch.nn.Module, examples: tuple[Any, ...]) -> ExportedProgram:
-    """torch.export of the module in inference; its own training flags come back."""
+    """torch.export of the module in inference mode; its training flags are restored."""
     check_tensors(dict(_tensors(model)))
     with in_inference(model), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -349,7 +349,7 @@ def output_names(spec: Any) -> tuple[str, ...]:
 
 
 def module_name(nodes: Sequence[Node]) -> str:
-    """The class of the module that was exported, by the first node that knows it."""
+    """The class of the exported module, from the first node that records it."""
     for node in nodes:
         for _, kind in (node.meta.get("nn_module_stack") or {}).values():
             named = kind if isinstance(kind, str) else kind.__name__

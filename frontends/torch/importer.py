@@ -1,4 +1,4 @@
-"""import_torch: walks the torch graph once, each node by its rule in the table."""
+"""import_torch: converts a torch graph node by node, each by its rule in the table."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def import_torch(model: Any, example_inputs: Sequence[Any] | torch.Tensor | None
 
 
 class _Importer:
-    """One pass over a program: what each node has become, and what was wrong."""
+    """One pass over a program, with the results of each node and the faults."""
 
     def __init__(self, program: TorchGraph) -> None:
         self.program = program
@@ -119,7 +119,7 @@ class _Importer:
             return Value("unknown", Tensor((), F32))
 
     def imported(self, node: Node) -> Any:
-        """What the node becomes; a fault is noted, and its results stand in by their types."""
+        """The results of a node; after a fault, placeholders of their types."""
         args, kwargs = torch.fx.node.map_aggregate((node.args, dict(node.kwargs)), self.resolved)
         operands = [
             held

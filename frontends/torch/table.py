@@ -1,4 +1,4 @@
-"""The table from a torch operator to the rule that imports it, and what to use for the rest."""
+"""The table from torch operators to import rules, and the alternatives for unsupported ones."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ NEAREST = {
 
 
 def nearest(name: str) -> str:
-    """What to use instead of the operator `name`, which has no rule."""
+    """The alternative to the operator `name`, which has no rule."""
     stem = name.rsplit(".", 1)[0]
     if stem in NEAREST:
         return NEAREST[stem]

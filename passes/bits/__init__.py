@@ -1,1 +1,1 @@
-"""Which layer gets how many bits."""
+"""The bits of each layer."""

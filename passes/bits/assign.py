@@ -1,4 +1,4 @@
-"""Mixed precision: the bits of each layer that lose least within limits, exactly."""
+"""Mixed precision: the bits of each layer with the least total loss within limits, exactly."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from qir.passes.bits.groups import FREE, Rules, activation_widths, grouped, same
 
 # HiGHS takes a row to hold if it is off by less than 1e-6, and stops when the objective may be
 # off by 1e-6: the largest step in a row is 1e3, in the objective 1e6, so a choice that is off by
-# 1e-9 and 1e-12 of the largest step is told apart.
+# 1e-9 and 1e-12 of the largest step is distinguished.
 ROW_STEP, OBJECTIVE_STEP = 1e3, 1e6
 TINY = 1e-290  # below, no scale brings a step up
 CUTS = 100  # assignments that miss a limit within that tolerance, each excluded by a row
@@ -27,7 +27,7 @@ CUTS = 100  # assignments that miss a limit within that tolerance, each excluded
 def assign(
     layers: Sequence[LayerChoices], limits: Mapping[str, float], rules: Rules = FREE
 ) -> Assignment:
-    """The bits of each layer whose losses sum to the least within all limits and rules.
+    """The bits of each layer with the least sum of losses within all limits and rules.
 
         min sum_l sum_c x_lc * loss_lc     x_lc in {0, 1}, sum_c x_lc = 1
         sum_l sum_c x_lc * cost_lcr <= limit_r                          for each resource r
@@ -53,8 +53,8 @@ def pareto(
     limits: Mapping[str, float] | None = None,
     rules: Rules = FREE,
 ) -> tuple[Assignment, ...]:
-    """The best assignments at `points` limits on a resource, spread evenly from the least that
-    can be reached to what the least loss uses; equal ones once, the cheapest first.
+    """The best assignments at `points` limits on a resource, evenly from the least reachable cost
+    to that of the least loss; without duplicates, the cheapest first.
 
     From each to the next the cost rises and the loss falls, strictly.
 
@@ -162,7 +162,7 @@ class _Program:
         return np.flatnonzero(taken)
 
     def read(self, chosen: Array) -> Assignment:
-        """The assignment that some variables, one a group, stand for."""
+        """The assignment of chosen variables, one for each group."""
         bits = {
             name: group.choices[at].bits
             for group, at in zip(self.groups, (chosen - self.starts).tolist(), strict=True)
@@ -192,7 +192,7 @@ class _Program:
         return None
 
     def _cover_cut(self, costs: Array, chosen: Array) -> LinearConstraint:
-        """Excludes choices that break a limit, and all that surely use as much of the resource.
+        """Excludes choices that break a limit, and all that use at least as much of the resource.
 
             sum_{g in C} sum_{c: d_c >= d_g} x_c + sum_{g not in C} sum_{c: d_c >= max d} x_c < |C|
 
@@ -208,7 +208,7 @@ class _Program:
         return LinearConstraint(row[None], -np.inf, int(cover.sum()) - 1)
 
     def least(self, resource: str, limits: Mapping[str, float]) -> float:
-        """The least of a resource that can be reached within limits that can be kept."""
+        """The least cost in a resource within limits that can be met."""
         found = self.search(self.cost(resource), limits)
         assert found is not None
         return found.costs[resource]
@@ -235,7 +235,7 @@ def _best(program: _Program, limits: Mapping[str, float]) -> Assignment:
 
 
 def _out_of_reach(program: _Program, limits: Mapping[str, float]) -> PassError:
-    """Which limits cannot be kept, alone or together, and what of each can be reached."""
+    """The limits that cannot be met, alone or together, and the least value of each."""
     alone = {r: program.least(r, {}) for r in limits}
     faults = [_missed(r, limits[r], alone[r]) for r in limits if limits[r] < alone[r]]
     if len(faults) == 1:
@@ -260,5 +260,5 @@ def _missed(resource: str, limit: float, least: float) -> str:
 
 
 def _number(value: float) -> str:
-    """All digits, so that what is printed may be given as a limit."""
+    """All digits, so that a printed number can be used as a limit."""
     return str(int(value)) if float(value).is_integer() else repr(float(value))

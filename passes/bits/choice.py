@@ -1,4 +1,4 @@
-"""The bits that each layer may have, what they cost, and the choice among them as text."""
+"""Bits, the choices of each layer with their costs, and files of bits."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Bits:
 
 @dataclass(frozen=True)
 class Choice:
-    """One way to store a layer: the loss it brings, and what it uses of each resource.
+    """One way to store a layer: its loss, and its cost in each resource.
 
     Losses of different layers must be additive: only their sum is ever looked at.
     """
@@ -129,7 +129,7 @@ def by_name(layers: Iterable[LayerChoices]) -> dict[str, LayerChoices]:
 
 
 def evaluate(layers: Sequence[LayerChoices], bits: Mapping[str, Bits]) -> Assignment:
-    """What a choice of bits, of whatever origin, loses and uses.
+    """The loss and the costs of any assignment of bits.
 
     Errors: PassError for a layer without bits, bits without a layer, and bits a layer cannot have.
     """
@@ -213,13 +213,12 @@ def _parse_line(line: str, known: Mapping[str, LayerChoices] | None) -> tuple[st
 
 
 def save_bits(bits: Mapping[str, Bits], path: str | Path) -> None:
-    """Write the bits of each layer as text one can read and edit; the file is written whole or
-    not at all."""
+    """Write the bits of each layer as editable text, completely or not at all."""
     write_whole(Path(path), bits_text(bits).encode())
 
 
 def load_bits(path: str | Path, layers: Iterable[LayerChoices] | None = None) -> dict[str, Bits]:
-    """Read what save_bits wrote, or a hand.
+    """Read a file of bits, written by save_bits or edited by hand.
 
     Errors: ParseError as in parse_bits, or if the file is not there or not text.
     """

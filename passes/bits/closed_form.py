@@ -1,4 +1,4 @@
-"""Mixed precision without a solver: the widths of weights in closed form, within an average."""
+"""Mixed precision without a solver: weight widths in closed form, for a given average."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HALVINGS = 200  # enough to separate any two doubles
 def closed_form(
     losses: Mapping[str, float], average: float, parameters: Mapping[str, int] | None = None
 ) -> dict[str, float]:
-    """The widths, as reals, that lose least with `average` bits a parameter.
+    """The real widths of least loss with `average` bits per parameter.
 
         R_j = average + 1/1.95 * (log2(c_j / P_j) - sum_k P_k * log2(c_k / P_k) / sum_k P_k)
 
@@ -103,7 +103,7 @@ def _levelled(excess: Array, p: Array, steps: Sequence[int], budget: float) -> A
 
 
 def _widen(chosen: Array, steps: Array, c: Array, p: Array, budget: float) -> None:
-    """Spend what is left of the budget, in place: the unit that gains most per bit goes first."""
+    """Spend the rest of the budget, in place: the unit with the largest gain per bit first."""
     while True:
         more = np.minimum(chosen + 1, len(steps) - 1)
         price = p * (steps[more] - steps[chosen])

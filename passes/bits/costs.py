@@ -1,4 +1,4 @@
-"""What bits cost: sizes, bit operations, averages, and bounds on them."""
+"""Costs of bits: sizes, bit operations, averages, and limits on them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Work:
     activations: int
 
     def costs(self, bits: Bits) -> dict[str, float]:
-        """What the layer uses of each resource that follows from counts.
+        """The costs of the layer in each resource that follows from counts.
 
             size_bytes = parameters * (w / 8 + 1 / group)    bops = macs * w * a
             weight_bits = parameters * w             activation_bits = activations * a
@@ -43,7 +43,7 @@ class Work:
 
 
 def omega(mean_trace: float, squared_error: float) -> float:
-    """The loss that storing a layer's weights in few bits brings, to second order.
+    """The loss of storing a layer's weights in few bits, to second order.
 
         Omega = mean trace of the Hessian * ||Q(W) - W||^2
 
@@ -91,7 +91,7 @@ def average_limits(
 
 
 def bound_at(layers: Sequence[LayerChoices], resource: str, share: float) -> float:
-    """The limit at a share of the way from the cheapest choices to the dearest.
+    """The limit at a share of the way from the cheapest choices to the most expensive.
 
         (1 - share) * least + share * most
 
@@ -103,7 +103,7 @@ def bound_at(layers: Sequence[LayerChoices], resource: str, share: float) -> flo
 
 
 def cost_of(layer: LayerChoices, choice: Choice, resource: str) -> float:
-    """What a choice uses of a resource.
+    """The cost of a choice in a resource.
 
     Errors: PassError if that is not known.
     """

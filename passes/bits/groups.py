@@ -1,4 +1,4 @@
-"""Rules that bits must follow, and the groups of layers that are chosen as one because of them."""
+"""Constraints on bits, and the groups of layers that must share them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from qir.passes.bits.choice import Bits, Choice, LayerChoices, by_name, none_of
 
 @dataclass(frozen=True)
 class Rules:
-    """Which bits must agree, and which are given.
+    """Constraints on bits: which must be equal, and which are fixed.
 
     ties: layers that have the same bits, such as both branches into a residual sum.
     activation_ties: layers whose activations have the same bits, as they read the same value.
@@ -109,7 +109,7 @@ def _together(choices: Sequence[Choice]) -> Choice:
 
 
 def same_activations(groups: Sequence[Group], rules: Rules) -> list[list[int]]:
-    """The groups, by index, whose activation bits must agree; those that stand alone are left out.
+    """The groups, by index, whose activation bits must be equal; single ones are omitted.
 
     Errors: PassError if they have no activation width in common.
     """

@@ -1,1 +1,1 @@
-"""Data -> ranges: what each value of a float graph takes over calibration inputs."""
+"""Calibration: the ranges of a float graph's values on sample inputs."""

@@ -1,5 +1,4 @@
-"""Observers: which range of reals the stored integers of a value shall cover, from what was seen
-of it."""
+"""Observers: estimate the range that the stored integers of a value cover."""
 
 from __future__ import annotations
 
@@ -81,8 +80,8 @@ def _halved(counts: Array) -> Array:
 
 @dataclass
 class Observation:
-    """What was seen of one value: how many elements, the least, the greatest, the histogram; of
-    what a softmax reads, the least of the maxima along the last axis.
+    """The observations of one value: number of elements, least, greatest, histogram; of the operand
+    of a softmax, the least of the maxima along the last axis.
     """
 
     count: int = 0
@@ -92,7 +91,7 @@ class Observation:
     least_top: float = float("inf")
 
     def merged(self, other: Observation) -> Observation:
-        """What was seen of either value."""
+        """The observations of both values together."""
         both = self.histogram is not None and other.histogram is not None
         return Observation(
             self.count + other.count,
@@ -131,7 +130,7 @@ class Observer:
 
 @dataclass(frozen=True)
 class MinMax(Observer):
-    """All that was seen."""
+    """The range of all observed elements."""
 
     needs_histogram: ClassVar[bool] = False
 

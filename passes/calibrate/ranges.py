@@ -1,4 +1,4 @@
-"""Calibration: what ranges the values of a float graph take on sample inputs, streamed."""
+"""Calibration: runs a float graph on streamed batches and observes every value."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Ranges:
-    """What was seen of each value, how to choose a range from it, and where it matters to what
-    reads it, for those values that need not be told apart beyond.
+    """The observations of each value, the observer that estimates ranges from them, and the range
+    that readers distinguish, for values that need not be distinguished beyond it.
     """
 
     seen: Mapping[str, Observation]
@@ -144,7 +144,7 @@ def other_data(path: Path | None, state: State) -> DataError:
 
 
 class Feeder:
-    """Runs chunks through the graph, made for each size of chunk, and updates the observations."""
+    """Runs chunks through the graph, rebatched for each size, and updates the observations."""
 
     def __init__(self, graph: Graph, state: State) -> None:
         self.graph, self.state = graph, state
@@ -183,8 +183,8 @@ def run_chunk(
     watch: Watch,
     programs: dict[int, FloatProgram | None] | None = None,
 ) -> None:
-    """Run a float graph on any number of samples, at once where it can be remade for that many;
-    `programs` keeps what was remade.
+    """Run a float graph on any number of samples, at once where it can be rebatched; `programs`
+    caches the rebatched graphs.
     """
     factor = len(chunk[0]) // rows_of(graph.inputs[0])
     held: dict[int, FloatProgram | None] = {} if programs is None else programs
@@ -243,8 +243,7 @@ def chunk_of(graph: Graph) -> int:
 
 
 def chunks(graph: Graph, batches: Iterable[Any], size: int) -> Iterator[tuple[Array, ...]]:
-    """The samples of all batches, `size` rows of the first input at a time, the last time what is
-    left.
+    """The samples of all batches, `size` rows of the first input at a time, the rest at the end.
 
     Errors: DataError that names the batch and what is wrong with it.
     """

@@ -1,5 +1,4 @@
-"""The file an interrupted calibration resumes from: what was seen so far, of which graph and
-data."""
+"""State of an interrupted calibration: observations so far, of which graph and data."""
 
 from __future__ import annotations
 
@@ -35,7 +34,7 @@ class State:
     seen: dict[str, Observation] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
-        """Write the state, whole or not at all."""
+        """Write the state, completely or not at all."""
         names = list(self.seen)
         head = {
             "graph": self.graph, "chunk": self.chunk, "histograms": self.histograms,

@@ -1,1 +1,1 @@
-"""imported -> canonical: one graph, whatever the model's author or exporter wrote."""
+"""imported -> canonical: one form for the many ways to write a network."""

@@ -1,4 +1,4 @@
-"""A scale and a shift for each channel, left alone in a plane, are one depthwise convolution."""
+"""Convert a per-channel scale and shift of a plane to a depthwise convolution."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ class AffineToConv(RewritePass):
     """x * s + t, x (N, H, W, C), s and t constants (C,) -> conv(x, s, t), 1x1, C groups
 
     Also x * s alone, and x + t alone; not of one number for all channels, which is a function of
-    one element and joins others in a table. What is left when fold-affine is
-    done, e.g. a batch normalization after a concat. As integers it is one accumulator and one
-    rounding, where a product and a sum would round twice; and one weight a channel is stored
-    without error.
+    one element and joins others in a table. It handles the remainder of fold-affine, e.g. a batch
+    normalization after a concat. As integers it is one accumulator and one rounding, where a
+    product and a sum would round twice; and one weight a channel is stored without error.
     Keeps: reals within 1e-5.
     """
 

@@ -40,7 +40,7 @@ class DropIdentities(RewritePass):
 
     1. x + 0, x - 0, x * 1, x / 1, x ** 1
     2. clip and relu over a range that x cannot leave
-    3. a reshape, slice, gather, expand, pad, concat that gives x itself
+    3. a reshape, slice, gather, expand, pad, concat that returns x itself
     4. quantize(dequantize(x)) to x's own type, rounding to nearest
     5. a transpose that moves only axes of size 1, a reduction over such axes -> reshape
     6. a pooling with a 1x1 window -> x, or the slice of x that its stride takes

@@ -1,4 +1,4 @@
-"""Scales and shifts by constants fold into the layer before or after them, or into each other."""
+"""Fold scales and shifts by constants into an adjacent layer, or into each other."""
 
 from __future__ import annotations
 
@@ -87,12 +87,12 @@ def is_plain(op: Op, x: Value) -> bool:
 
 
 def in_order(inner: Op, op: Op) -> bool:
-    """Whether the two are already the one form that is kept: a mul, then an add."""
+    """Whether the two are already in the canonical form: a mul, then an add."""
     return isinstance(inner, Mul) and isinstance(op, Add)
 
 
 def written(op: Op, x: Value, scale: Array, shift: Array, at: Site, *merged: Op) -> Value:
-    """x * scale + shift in place of `op`, without what does nothing."""
+    """x * scale + shift in place of `op`, without identities."""
     if np.all(shift == 0):
         return at.replace(Mul(x, at.emit(channel_constant(scale, x))), *merged)
     if np.any(scale != 1):

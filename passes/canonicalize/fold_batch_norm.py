@@ -1,4 +1,4 @@
-"""Batch normalization folds into the layer before it."""
+"""Fold batch normalization into the layer before it."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def fold_scale(at: Site, value: Value, scale: Array, shift: Array, *merged: Op) 
 def fold(
     at: Site, value: Value, scale: Array, bias_of: Callable[[Array | None], Array], *merged: Op
 ) -> Value | Miss:
-    """The layer that makes `value` with its weights times `scale`, its bias what `bias_of` makes of
-    the old one.
+    """The layer that computes `value`, with its weights times `scale` and its bias mapped by
+    `bias_of`.
     """
     layer = at.producer(value)
     if not isinstance(layer, (Conv, ConvTranspose, Linear)):

@@ -1,4 +1,4 @@
-"""Ops whose operands are all constants become constants."""
+"""Evaluate ops of constant operands."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from qir.passes.infra.rewriter import RewritePass, Site
 class FoldConstants(RewritePass):
     """f(constant, ...) -> constant, for ops on floats, and for ops on stored integers
 
-    A dequantized constant stays as it is: its stored integers and scales are the model's own. They
-    are moved together: move(dequantize(constant)) -> dequantize(constant), where the scales still
-    vary along one axis at most.
+    A dequantized constant is kept: its stored integers and scales are the model's own. They are
+    moved together: move(dequantize(constant)) -> dequantize(constant), where the scales still vary
+    along one axis at most.
     Keeps: every bit.
     """
 

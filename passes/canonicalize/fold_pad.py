@@ -1,4 +1,4 @@
-"""Padding becomes part of the convolution or pooling that reads it."""
+"""Fold padding into the convolution or pooling that reads it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def joined(a: Sides, b: Sides) -> Sides:
 
 
 def inner(pad: Pad, at: Site) -> Value:
-    """The padded value without what goes to the border: x, or x with elements between."""
+    """The padded value without its border: x, or x with elements between."""
     if not any(pad.between):
         return pad.x
     none = (0,) * len(pad.before)

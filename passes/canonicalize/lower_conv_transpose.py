@@ -1,4 +1,4 @@
-"""A transposed convolution becomes a convolution of x with zeros between its elements."""
+"""Lower a transposed convolution to a pad with zeros between elements and a convolution."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A matrix product by a constant becomes a linear layer."""
+"""Convert a matrix product by a constant to a linear layer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Equal ops on equal operands are computed once."""
+"""Merge equal ops on equal operands (common subexpressions)."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def numbered(graph: Graph, numbers: dict[Hashable, int]) -> list[Value]:
 
 
 def meaning(op: Op) -> Hashable:
-    """All that says what an op computes: its class, operands and attributes, floats by their bits
-    (0.0 == -0.0, and a NaN is not equal to itself).
+    """The key of an op's computation: its class, operands and attributes, floats by their bits (0.0
+    == -0.0, and a NaN is not equal to itself).
     """
     return (type(op), *(bits(getattr(op, f.name)) for f in op_fields(type(op))))
 

@@ -1,4 +1,4 @@
-"""An average over the whole plane is a reduction, and reductions in a row are one."""
+"""Convert an average over the whole plane to a reduction, and merge chains of reductions."""
 
 from __future__ import annotations
 

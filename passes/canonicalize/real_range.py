@@ -1,4 +1,4 @@
-"""The reals a value can reach, as far as the ops that make it tell."""
+"""Bounds of the reals that a value can take, from the ops that compute it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ops that no output needs go."""
+"""Remove ops that no output needs."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What every pass is built on: manager, rewriter, options, tasks, case files; no pass in here."""
+"""Infrastructure of passes: manager, rewriter, options, tasks; no pass in here."""

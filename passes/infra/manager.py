@@ -1,4 +1,4 @@
-"""What a pass is, and the manager that verifies, times, records and checks each one."""
+"""Passes and their manager, which verifies, times, records and checks each of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ ENTRY_POINTS = "qir.passes"
 
 @dataclass(frozen=True)
 class Claim:
-    """What a pass promises of its outputs: every bit, reals within a tolerance, or a named change.
+    """The guarantee of a pass about its outputs: every bit, reals within a tolerance, or a named
+    change.
 
     `within` bounds max|after - before| / (1 + max|before|) of every output; None when nothing is
     promised.
@@ -58,8 +59,8 @@ class Miss:
 
 @dataclass
 class Record:
-    """What one run of one pass did. `divided`: by what the channels of each value were, (C,), where
-    it stands for another real now.
+    """The record of one run of a pass. `divided`: by what the channels of each value were, (C,),
+    where it stands for another real now.
     """
 
     name: str
@@ -84,8 +85,8 @@ def divisors(records: Iterable[Record]) -> Mapping[str, Array]:
 
 @dataclass(frozen=True)
 class Pass:
-    """A graph in, a graph out; options are fields, held against their annotations. Subclasses set
-    `name` and `claim` and give run(). str(pass) is what `parsed` reads.
+    """A function from graph to graph; options are fields, checked by their annotations. Subclasses
+    set `name` and `claim` and give run(). str(pass) is what `parsed` reads.
 
     The docstring's first line is before -> after.
     """
@@ -153,7 +154,7 @@ def parsed(source: str) -> tuple[Pass, ...]:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Passes in order, under a name; `stage` is what the graph is when they are done.
+    """Passes in order, with a name; `stage` is the stage of the resulting graph.
 
     rounds: how often all of them run at most, until a round changes nothing.
     """
@@ -168,7 +169,7 @@ class Pipeline:
 class Manager:
     """Runs passes one by one; keeps a record of each.
 
-    check: hold every pass against its claim on `samples` (made at random when not given).
+    check: check the claim of every pass on `samples` (default: random ones).
     watch: called before each pass with its name, its place and their number.
     """
 

@@ -1,6 +1,4 @@
-"""How rules look at operands: constants, one number everywhere, a constant per channel,
-polynomials.
-"""
+"""Views of operands for rules: constants, uniform and per-channel constants, polynomials."""
 
 from __future__ import annotations
 
@@ -67,9 +65,7 @@ def split_constant(at: Site, op: Op) -> tuple[Value, Array, bool] | None:
 
 
 def channel_constant(array: Array, like: Value) -> Constant:
-    """`array` as a constant in the element type of `like`, one number where it is the same
-    throughout.
-    """
+    """`array` as a constant in the element type of `like`, a single number if it is uniform."""
     if array.size and np.all(array == array.flat[0]):
         array = np.asarray(array.flat[0])
     return Constant.of(array, like.type.elem)

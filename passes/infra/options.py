@@ -39,7 +39,7 @@ def option(default: Any, low: float = -inf, high: float = inf) -> Any:
 
 
 def read_passes(source: str, find: Callable[[str], type[T]]) -> tuple[T, ...]:
-    """The passes that a text lists, `find` giving their classes.
+    """The passes that a text lists; `find` returns their classes.
 
     Errors: PassError that names the pass, the option, what was found and what is needed.
     """
@@ -47,7 +47,7 @@ def read_passes(source: str, find: Callable[[str], type[T]]) -> tuple[T, ...]:
 
 
 def check_options(made: Any, name: str) -> None:
-    """Hold the options of a pass that was made in Python against their types."""
+    """Check the options of a pass built in Python against their types."""
     for f, hint in options_of(type(made)).values():
         held = getattr(made, f.name)
         if not is_text(hint):

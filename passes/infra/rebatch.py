@@ -1,4 +1,4 @@
-"""The same graph for another batch size, where each sample goes its own way."""
+"""The same graph for another batch size, if samples are independent in it."""
 
 from __future__ import annotations
 

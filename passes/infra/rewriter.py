@@ -1,4 +1,4 @@
-"""The rewrite driver: one walk over the ops, a rule for each, every refusal with a reason."""
+"""The rewrite driver: one walk over the ops, a rule for each, a reason for every non-match."""
 
 from __future__ import annotations
 
@@ -90,9 +90,7 @@ class Site:
         )
 
     def replace(self, op: Op, *merged: Op) -> Value:
-        """Append the op that stands for the one at hand, under its name; `merged` ops went into
-        it.
-        """
+        """Append the replacement of the current op, under its name; `merged` ops are part of it."""
         assert self._op is not None
         self._begin()
         loc = Loc.merged(*(m.loc for m in merged), self._op.loc).touched(self.by)
@@ -109,13 +107,13 @@ class Site:
         return op
 
     def keep(self, old: Op) -> None:
-        """The op at hand stays."""
+        """Keep the current op."""
         assert self._op is not None
         if self._began:
             self._map(old, self.builder.add_all(self._op))
 
     def put(self, old: Op, new: Value) -> None:
-        """`new` stands for the result of the op at hand."""
+        """Replace the result of the current op by `new`."""
         assert self._op is not None
         self._begin()
         counts = self._uses
@@ -126,7 +124,7 @@ class Site:
         self._map(old, (new,))
 
     def _begin(self) -> None:
-        """Copy what stands before the op at hand: from here on the graphs differ."""
+        """Copy the ops before the current one; the graphs differ from here on."""
         if self._began:
             return
         self._began = True
@@ -176,8 +174,8 @@ class RewritePass(Pass):
     """A pass of one rule, tried at every op in order; producers are already rewritten when a rule
     looks up.
 
-    rewrite(op, at) gives the value that replaces the op's result (made by at.replace or at.emit,
-    or an older one), or a Miss. Walks repeat until none changes the graph. `roots` are the classes
+    rewrite(op, at) returns the value that replaces the op's result (from at.replace or at.emit, or
+    an existing one), or a Miss. Walks repeat until none changes the graph. `roots` are the classes
     of ops that the rule begins at; others are passed by without asking.
     """
 

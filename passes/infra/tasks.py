@@ -1,4 +1,4 @@
-"""Work cut into tasks: run over any executor, kept on disk as it is done, the same everywhere."""
+"""Independent tasks on any executor, with results on disk and independent of the executor."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def quiet(what: str, done: int, of: int) -> None:
 
 @dataclass(frozen=True)
 class Store:
-    """Results on disk, one file for each key; without a folder nothing is kept.
+    """Results on disk, one file for each key; without a folder, nothing is stored.
 
-    A file is written whole or not at all, and checked when it is read. `version`: of the code that
-    made the results; those of another are not found.
+    A file is written completely or not at all, and checked when it is read. `version`: of the code
+    that computed the results; results of another version are ignored.
     """
 
     folder: Path | None = None
@@ -84,9 +84,9 @@ class Store:
 
 @dataclass(frozen=True)
 class Task:
-    """`function(*arguments)`, which gives arrays by name.
+    """`function(*arguments)`, which returns arrays by name.
 
-    The key names all that the result depends on. Function and arguments can be pickled; the
+    The key names everything the result depends on. Function and arguments can be pickled; the
     function is deterministic on one thread.
     """
 
@@ -139,7 +139,7 @@ def _finished(pool: Executor, futures: Mapping[Future[Result], int]) -> Iterator
 
 
 class Processes(Executor):
-    """A process for each core, started when the first task comes: what runs tasks by default.
+    """A process for each core, started for the first task: the default executor.
 
     They are loky's: unlike multiprocessing's they do not import the caller's script once more, so
     it needs no guard around its main part.

@@ -1,4 +1,4 @@
-"""How each op family becomes integers; importing this package makes every rule known."""
+"""simulated -> integer: a rule for each op family; importing this package registers them."""
 
 from qir.passes.integer import contractions, elementwise, moving, storing, sums, tables
 from qir.passes.integer.forms import Lowering, NoInteger

@@ -1,4 +1,4 @@
-"""How the reals of a simulated graph exist as integers while to-integer walks it."""
+"""Integer forms of the reals of a simulated graph during to-integer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOWHERE = Loc()
 
 @dataclass(frozen=True)
 class Stored:
-    """Exactly the reals that a stored value stands for; `is_known`: of a constant."""
+    """The reals of a stored value, exactly; `is_known`: of a constant."""
 
     value: Value
     is_known: bool = False
@@ -141,7 +141,7 @@ class Lowering:
 
 
 def reals_of(value: Value) -> Array:
-    """The real that each stored integer of a per-tensor quantized value stands for, float64."""
+    """The real of each stored integer of a per-tensor quantized value, float64."""
     q = value.type.quant
     every = np.arange(q.storage.min, q.storage.max + 1)
     return (every - int(q.zero_point.array)).astype(np.float64) * float(q.scale.array)

@@ -1,4 +1,4 @@
-"""The quantization that an input of the program has, from those of the quantizes that read it."""
+"""The quantization of a program's input, from the quantize ops that read it."""
 
 from __future__ import annotations
 

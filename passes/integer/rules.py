@@ -182,7 +182,7 @@ def operand_of(value: Value, at: Lowering) -> Operand:
 
 
 def stored_operands(operands: Sequence[Operand], bits: int = BYTE) -> Needs | None:
-    """What an op needs that reads all its operands stored; None where they are.
+    """The operands that an op, which reads all of them stored, still needs stored; None if none.
 
     Errors: NoInteger for a stored operand of more bits, or of more than one scale.
     """

@@ -1,4 +1,4 @@
-"""Where a form becomes stored integers: constants, requantize, lookup, softmax_fixed."""
+"""From a form to stored integers: constants, requantize, lookup, softmax_fixed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The simulated graph as ops on stored integers, proven integer-only and free of overflow."""
+"""Lower a simulated graph to ops on stored integers, proven integer-only and free of overflow."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""transformed -> simulated: quantize and dequantize on the edges, and corrections of the result."""
+"""transformed -> simulated: quantize and dequantize on the edges, and corrections."""

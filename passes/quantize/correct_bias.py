@@ -1,4 +1,4 @@
-"""Biases moved towards the means of the float graph, where held-back samples gain by it."""
+"""Correct biases towards the means of the float graph, where held-out samples improve."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class CorrectBias(Pass):
     """conv(x, w, b) of a simulated graph -> conv(x, w, b + e * max(0, 1 - 4 * v / e**2))
 
     e = mean(float conv) - mean(this conv) of a channel, over the sample and all but the last axis;
-    v: the variance of e, from the means of single runs. Layer by layer: each one sees the layers
-    before it corrected. Rounded weights shift a channel by error * mean(x); this takes the shift
-    away where it is certain. The layers of a segment, one after the other in the graph, keep their
-    shifts if the outputs are nearer to the float graph's with them on samples held back: a layer's
-    own error may become less and a later layer's greater.
+    v: the variance of e, from the means of single runs. Layer by layer: each correction sees the
+    layers before it corrected. Rounded weights shift a channel by error * mean(x); this takes the
+    shift away where it is certain. The layers of a segment, one after the other in the graph, keep
+    their shifts if the outputs are nearer to the float graph's with them on samples held back: a
+    layer's own error may become less and a later layer's greater.
     Changes: means of accumulators approach those of the float graph.
     Source: Nagel et al. 2019, arXiv:1906.04721, section 4.2, the empirical way; shrinkage as of
             James and Stein 1961 by channel, and the held-back outputs: this project.

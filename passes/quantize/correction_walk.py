@@ -121,7 +121,7 @@ class Walk:
         )
 
     def _fitted(self, state: State, start: int, stop: int) -> Mapping[str, Correction]:
-        """What each layer of a segment needs, with all before it corrected."""
+        """The correction of each layer of a segment, with all layers before it corrected."""
         graph = self.fit.program.graph
         free = {
             op.names[0]

@@ -1,4 +1,4 @@
-"""Which values of a float graph become stored integers, and which share one quantization."""
+"""Placement of quantization: the values that are stored, and those that share a quantization."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Plan:
 
 
 def plan_quantization(graph: Graph) -> Plan:
-    """The least set of values to store: what the rules of integers need stored, and the outputs.
+    """The least set of values to store: those that the integer rules need stored, and the outputs.
 
     An accumulator whose only reader is a clamp or an add is not stored: one rounding for both.
     A chain of functions of one stored value is one table.
@@ -97,7 +97,7 @@ class Walk:
             self._store(v)
 
     def _answer(self, op: Op) -> Answer:
-        """The answer of the op's rule, after what it needs stored is."""
+        """The answer of the op's rule, once the values it needs are stored."""
         try:
             while True:
                 operands = [self.plan.values[v.name] for v in op.operands]
@@ -145,7 +145,7 @@ class Walk:
         self._store(v)
 
     def _store(self, v: Value) -> None:
-        """Give a value a pair, unless nothing but quantizes reads it."""
+        """Store a value as a pair, unless only quantizes read it."""
         if self._is_read_by_quantizes_alone(v):
             return
         is_known = v.name in self.plan.values and self.plan.is_constant(v.name)

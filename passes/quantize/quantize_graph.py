@@ -166,7 +166,7 @@ class Emission:
         return self.builder.add(Dequantize(stored, loc=loc), f"{name}_dq")
 
     def _with_edges(self, op: Op, new: Op) -> Op:
-        """Operands of another quantization than the result's go through a pair of their own."""
+        """Requantize operands of another quantization than the result's by a pair of their own."""
         want = self.quants.get(op.names[0])
         if want is None:
             return new
@@ -179,7 +179,7 @@ class Emission:
         return new.on(*operands)
 
     def _with_input(self, op: Layer, new: Op) -> Op:
-        """An input that is stored in more bits than this layer reads goes through a pair more."""
+        """Requantize an input that is stored in more bits than this layer reads by another pair."""
         assert isinstance(new, Layer)
         quant = self._read_quant(op)
         if quant is None or quant == self.quant.get(op.x.name):

@@ -1,4 +1,4 @@
-"""The few layers whose weights one scale a channel breaks, and scales by group for them alone."""
+"""Scales by group for the few layers whose weights one scale per channel breaks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NO_SIBLINGS = 8.0  # the fence where a layer is the only one
 
 @dataclass(frozen=True)
 class Outlier:
-    """Why a layer is rescued: what of its weights is far out, and what groups bring, in dB."""
+    """The reason to rescue a layer: its outlier ratio, and the gain of groups in dB."""
 
     what: str
     value: float
@@ -92,7 +92,7 @@ class RescueGroups(Pass):
 def find_outliers(
     graph: Graph, bits: Bits, share: float = SHARE, least_gain: float = LEAST_GAIN
 ) -> dict[str, Outlier]:
-    """The layers of a float graph whose weights a scale for each channel breaks, and why.
+    """The layers of a float graph whose weights one scale per channel breaks, with the reason.
 
         column ratio  max_j r_j / median_j r_j    r_j = max |w| of input channel j
         row ratio     median over output channels of (max w - min w) / IQR(w)
@@ -140,7 +140,7 @@ def _excess(known: tuple[str, float, float] | None) -> float:
 
 
 def fence(siblings: list[float]) -> float:
-    """What a value among siblings has to pass to be far out."""
+    """The outer fence of a value among its siblings."""
     if not siblings:
         return NO_SIBLINGS
     low, middle, high = np.percentile(siblings, (25, 50, 75))

@@ -1,4 +1,4 @@
-"""Which quantization each group of stored values has, from calibrated ranges and given ones."""
+"""The quantization of each group of stored values, from calibrated and given ranges."""
 
 from __future__ import annotations
 

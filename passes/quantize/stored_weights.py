@@ -1,4 +1,4 @@
-"""Where the layers of a simulated graph keep their weights, and how these are replaced."""
+"""The stored weights of a simulated graph's layers, and their replacement."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class StoredWeights:
         return np.maximum(scale, self.floor).astype(np.float32).astype(np.float64)
 
     def fits(self, stored: Array) -> Array:
-        """(O,) whether sums of products with these integers stay below LARGEST_SUM."""
+        """(O,) whether sums of products with these integers are below LARGEST_SUM."""
         rows = np.abs(stored.astype(np.int64) * self.times).reshape(len(stored), -1)
         return np.asarray(rows.sum(1) * self.x_reach < LARGEST_SUM)
 
@@ -94,7 +94,7 @@ class StoredWeights:
         return by_row(self.fits(stored), stored, self.stored).astype(self.stored.dtype)
 
     def with_scales(self, scale: Array, groups: Groups | None) -> StoredWeights:
-        """Other scales and the nearest integers; rows where those do not fit stay as they are."""
+        """Other scales and the nearest integers; rows where those do not fit are unchanged."""
         new = replace(self, scale=scale, groups=groups)
         stored = np.clip(np.rint(self.wanted / new.step), self.low, self.high)
         fits = new.fits(stored)
@@ -117,7 +117,7 @@ def ratio_of(has: Array, want: Array) -> Array:
 
 
 def stored_weights(graph: Graph, reference: Graph, op: Layer) -> StoredWeights | Miss:
-    """The weights of a layer, or why they cannot be rounded anew."""
+    """The weights of a layer, or the reason why they cannot be rounded."""
     name = op.names[0]
     reals = graph.producers.get(op.w.name)
     if not isinstance(reals, Dequantize):

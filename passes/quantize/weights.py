@@ -38,7 +38,7 @@ class Kept:
 
     @property
     def reals(self) -> Array:
-        """What they stand for, float64."""
+        """The reals of the weights, float64."""
         quant = self.weights.elem
         assert isinstance(quant, Quant)
         stored = self.weights.value.array.astype(np.float64)

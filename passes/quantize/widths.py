@@ -1,4 +1,4 @@
-"""How many bits each stored value of a plan gets, and which layers read it in fewer."""
+"""Bits of each stored value of a plan, and the layers that read fewer."""
 
 from __future__ import annotations
 

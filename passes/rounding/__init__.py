@@ -1,4 +1,4 @@
-"""Weights rounded so that a layer or block gives what it gave: AdaRound, AdaQuant, GPTQ, GPFQ."""
+"""Rounding of weights for the outputs of layers or blocks: AdaRound, AdaQuant, GPTQ, GPFQ."""
 
 from qir.passes.rounding.methods import METHODS, Rounding, method_of, rounding_passes
 

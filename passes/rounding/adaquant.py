@@ -1,4 +1,4 @@
-"""AdaQuant: weights, scales and biases are trained for the outputs of a layer or block."""
+"""AdaQuant: weights, scales and biases trained for the outputs of a layer or block."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def rounded(x: Any) -> Any:
 
 def adaquant(problem: LayerProblem, steps: int) -> Mapping[str, Array]:
     """The constants of a layer: w = clamp(round(v)) * step * exp(t), v of each weight and t of each
-    channel trained by Adam on tr D H D' from the float weights on. The best scales of all steps are
-    kept, and for them the integers of that step, made better one by one (descend).
+    channel trained by Adam on tr D H D' from the float weights on. The result has the best scales
+    of all steps, and the integers of that step after coordinate descent (descend).
     """
     w, moment = problem.weights, problem.tensor(problem.hessian)
     step, target = problem.tensor(problem.steps), problem.tensor(problem.target)
@@ -86,7 +86,7 @@ BLOCK_RATE, BLOCK_SCALE_RATE = 5e-3, 2e-4
 
 
 class Moving:
-    """w = clamp(round(v)) * step * exp(t), from what is stored so far."""
+    """w = clamp(round(v)) * step * exp(t), starting from the stored weights."""
 
     def __init__(self, layers: tuple[StoredWeights, ...]) -> None:
         self.layers, self.biases = layers, Biases(layers)

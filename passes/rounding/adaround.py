@@ -1,4 +1,4 @@
-"""AdaRound: each weight goes up or down, as is best for the outputs of its layer or block."""
+"""AdaRound: each weight rounded up or down, as the outputs of its layer or block need."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def undecided(h: Any, done: float) -> Any:
 def adaround(problem: LayerProblem, steps: int) -> Mapping[str, Array]:
     """The constants of a layer: w = (floor(t) + h) * step for the best real weights t * step.
 
-    h is trained by Adam on tr D H D' as a part of what it is for t rounded to nearest; then those
-    h that are better the other way are turned (descend).
+    h is trained by Adam on tr D H D', relative to its value for t rounded to nearest; then
+    coordinate descent (descend).
     """
     w, step, moment = (
         problem.weights,
@@ -84,8 +84,8 @@ def adaround(problem: LayerProblem, steps: int) -> Mapping[str, Array]:
 class AdaRound(RoundLayers):
     """constant q of weights -> floor(w / scale) or ceil(w / scale), element by element
 
-    Each layer's outputs come near to the float graph's, before what follows the layer: then all
-    that its inputs matter are their second moments, which make a step cheap.
+    Minimizes the distance of each layer's outputs from the float graph's, before the activation
+    function, so that the second moments of its inputs suffice and a step is cheap.
     Changes: stored weights.
     Errors: PassError for less than one step.
     Source: Nagel et al. 2020, arXiv:2004.10568, equations 21 to 24; the descent after it: Behdin et
@@ -107,7 +107,7 @@ FIRST = 0.7  # h of weights that go up so far; 1 - FIRST of the others
 
 
 class SoftRounding:
-    """w = (low + h) * step, h in [0, 1] of each weight; low or low + 1 is what is stored so far."""
+    """w = (low + h) * step, h in [0, 1] of each weight; the stored integer is low or low + 1."""
 
     def __init__(self, layers: tuple[StoredWeights, ...]) -> None:
         self.layers, self.biases = layers, Biases(layers)

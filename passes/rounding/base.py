@@ -1,4 +1,4 @@
-"""What all passes that round weights anew have in common: tasks, and putting their results in."""
+"""The base of passes that round weights: tasks, and insertion of their results."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Function = Callable[..., Mapping[str, Array]]
 
 @dataclass(frozen=True)
 class RoundWeights(Pass):
-    """Base of the passes that choose stored weights by what they do to outputs, on a sample.
+    """Base of the passes that choose stored weights by their effect on outputs, on a sample.
 
     The network is rounded in `waves`, one part after the other; None: each layer, or each block, is
     a wave. Within a wave all are tasks of their own: what one reads is what the network gives with
@@ -91,7 +91,7 @@ class RoundWeights(Pass):
         return run_tasks(self.name, tasks, self.executor, self.store, tell)
 
     def has_all(self, keys: Sequence[str]) -> bool:
-        """Whether the results of all these tasks are kept from before."""
+        """Whether the store has the results of all these tasks."""
         return self.store is not None and all(self.store.has(key) for key in keys)
 
     @property

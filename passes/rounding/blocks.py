@@ -36,7 +36,7 @@ class Unit:
 
 
 def extract(graph: Graph, inputs: Iterable[str], outputs: Sequence[str]) -> Graph:
-    """What computes `outputs` from `inputs`, which are cut off from what computes them."""
+    """The subgraph that computes `outputs` from `inputs`."""
     cut = set(inputs)
     needed, ops = set(outputs), list[Op]()
     for op in reversed(graph.ops):
@@ -50,8 +50,8 @@ def extract(graph: Graph, inputs: Iterable[str], outputs: Sequence[str]) -> Grap
 
 
 def layer_unit(graph: Graph, reference: Graph, op: Layer, weights: StoredWeights) -> Unit:
-    """A layer by itself: from the integers it reads to its result, or to what a relu or clip makes
-    of it, if nothing else reads it.
+    """A single layer: from the integers it reads to its result, or to the relu or clip that alone
+    reads it.
     """
     end = op.result
     readers = graph.users.get(end.name, ())
@@ -68,8 +68,8 @@ def stored(graph: Graph, value: Value) -> str:
 
 
 def block_units(graph: Graph, reference: Graph, layers: Iterable[StoredWeights]) -> list[Unit]:
-    """A unit for each stretch between two stored values that all paths go through: a residual
-    block, or a single layer where there is no way around it.
+    """A unit for each subgraph between two consecutive stored values that all paths pass: a
+    residual block, or a single layer.
 
     Source: blocks as in BRECQ, Li et al. 2021, arXiv:2102.05426; cut at dominators: this project.
     """
@@ -93,7 +93,8 @@ def block_units(graph: Graph, reference: Graph, layers: Iterable[StoredWeights])
 
 
 def _bottlenecks(graph: Graph) -> list[str]:
-    """The results of quantize that every path from inputs to outputs goes through, in order."""
+    """The results of quantize that every path from inputs to outputs passes, in order (dominators).
+    """
     paths: nx.DiGraph[str] = nx.DiGraph(graph.networkx())
     paths.add_edges_from((SOURCE, v.name) for v in graph.inputs)
     makers = (graph.producers.get(v.name) for v in graph.outputs)

@@ -30,8 +30,8 @@ BATCH = 16  # samples a step
 
 @dataclass(frozen=True)
 class BlockProblem:
-    """A unit, and how to come by its data: the part of the simulated graph before it, the part of
-    the reference that computes its outputs, and the samples for both.
+    """A unit with the source of its data: the simulated graph before it, the part of the reference
+    that computes its outputs, and the samples for both.
     """
 
     unit: Unit
@@ -47,10 +47,10 @@ class Weights(Protocol):
         """Groups of parameters as torch's optimizers take them, with their rates."""
 
     def given(self) -> Mapping[str, Any]:
-        """Tensors by the names of the values of the graph that they stand for."""
+        """Tensors by the names of the graph's values they replace."""
 
     def penalty(self, done: float) -> Any:
-        """What is added to the loss when this part of the steps is done."""
+        """The regularization of the loss after this fraction of the steps."""
 
     def decide(self) -> None:
         """Make what is soft so far either this or that: given() is what result() stands for."""
@@ -125,7 +125,8 @@ def values_of(graph: Graph, sample: Sequence[Array]) -> list[Any]:
 
 
 def _narrow(value: Value) -> Any:
-    """The dtype to keep a value in: stored ones take a quarter of what torch computes them in."""
+    """The dtype to keep a value in: stored values take a quarter of the memory of torch's floats.
+    """
     kept = integer_of(value.type.elem)
     return torch.float32 if kept is None else getattr(torch, str(kept.carrier))
 
@@ -135,7 +136,9 @@ BIAS_RATE = 1e-3  # as AdaQuant's authors have it
 
 @dataclass(frozen=True)
 class RoundBlocks(RoundWeights):
-    """Base of the passes that train all layers of a block at once, from what is stored on."""
+    """Base of the passes that train all layers of a block together, starting from the stored
+    weights.
+    """
 
     steps: int = 300
 

@@ -44,10 +44,10 @@ def round_layer(
 
 
 def best_shrinkage(weights: StoredWeights, parts: Sequence[Moments]) -> float:
-    """The one of SHRINKAGES whose rounding, by one half of the samples, does best on the other.
+    """The best of SHRINKAGES by two-fold cross-validation of the rounded layer.
 
-    Few samples say little of how inputs move together: weights rounded to make up for each other's
-    errors there do worse elsewhere than weights rounded to nearest.
+    Few samples estimate covariances poorly: weights that compensate for each other's errors on them
+    are worse elsewhere than weights rounded to nearest.
     Source: shrinkage to the diagonal as in Schaefer and Strimmer 2005, doi:10.2202/1544-6115.1175;
             by cross-validation: this project.
     """
@@ -74,11 +74,11 @@ def _unseen(problem: LayerProblem, other: LayerProblem) -> float:
 
 
 def best_ridge(weights: StoredWeights, parts: Sequence[Moments]) -> float:
-    """The one of RIDGES whose T, by one half of the samples, gives what is nearest to the float
-    graph's on the other; inf with one part.
+    """The best of RIDGES by two-fold cross-validation of T's outputs against the float graph's; inf
+    with one part.
 
-    What layers before have lost comes back in part by how it goes with what they kept; few samples
-    say little of that.
+    T recovers part of the earlier layers' error by its correlation with their outputs, which few
+    samples estimate poorly.
     Source: ridge regression, Hoerl and Kennard 1970, doi:10.1080/00401706.1970.10488634; of a
             layer's weights on what the quantized network brings: this project.
     """
@@ -115,10 +115,10 @@ AT_ONCE = 16  # samples that run together, fewer where values are large
 
 @dataclass(frozen=True)
 class RoundLayers(RoundWeights):
-    """Base of the passes that know each layer by the moments of what it reads.
+    """Base of the passes that round each layer by the moments of its inputs.
 
-    A layer behind others of its wave makes up for its own rounding alone: those before it do so for
-    what the waves before them have lost.
+    A layer behind another one of its wave compensates for its own rounding alone; the first ones
+    also compensate for the error of earlier waves.
     """
 
     def rounded(

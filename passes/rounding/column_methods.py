@@ -18,8 +18,8 @@ from qir.passes.rounding.moments import TINY, LayerProblem
 
 
 def gptq(problem: LayerProblem) -> Mapping[str, Array]:
-    """The constants of a layer, rounded by `swept`. w is the float weight at first, or what makes
-    up best for other inputs than the float ones (LayerProblem.target).
+    """The constants of a layer, rounded by `swept`. w is the float weight, or the weight that best
+    compensates for the error of the inputs (LayerProblem.target).
     """
     return problem.result(gptq_integers(problem))
 
@@ -89,7 +89,7 @@ class Gpfq(RoundLayers):
 
 
 def quantease(problem: LayerProblem) -> Mapping[str, Array]:
-    """The constants of a layer: coordinate descent on tr D H D' from what `gptq` gives."""
+    """The constants of a layer: coordinate descent on tr D H D', starting from `gptq`."""
     w, moment = problem.weights, problem.tensor(problem.hessian)
     step, target = problem.tensor(problem.steps), problem.tensor(problem.target)
     whole = problem.tensor(gptq_integers(problem))

@@ -15,7 +15,7 @@ BLOCK = 64  # columns whose errors reach the columns behind them in one product
 
 @dataclass(frozen=True)
 class Spreading:
-    """The order in which columns are rounded, and what each one's error adds to those behind it:
+    """The order in which columns are rounded, and the compensation of each error in later columns:
     factor[k] = U_k / U_kk (K,), U the upper Cholesky factor of inverse(H), both in this order.
     """
 

@@ -118,7 +118,7 @@ class UnitProgram:
 
 
 def _needed(graph: Graph, given: Sequence[str]) -> list[Op]:
-    """The ops of a graph that are still to run when some values are given."""
+    """The ops of a graph that remain to run when some values are known."""
     needed, ops = {v.name for v in graph.outputs}, list[Op]()
     for op in reversed(graph.ops):
         if needed.intersection(op.names) and op.names[0] not in given:

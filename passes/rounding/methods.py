@@ -40,7 +40,7 @@ def rounding_passes(
     """The passes that round the weights of a simulated graph, as pipelines.quantize takes them.
 
     method: "adaround", or any other of METHODS, or passes without data.
-    Errors: PassError for what is none of them.
+    Errors: PassError for anything else.
     """
     return [one.on(reference, sample, executor, store, tell) for one in method_of(method)]
 
@@ -48,7 +48,7 @@ def rounding_passes(
 def method_of(given: Rounding) -> tuple[RoundWeights, ...]:
     """The passes of a method, without data yet.
 
-    Errors: PassError for a name that is none of METHODS, and for what is no such pass.
+    Errors: PassError for a name that is not in METHODS, or a pass that does not round weights.
     """
     needed = f"one of {', '.join(METHODS)} is needed"
     if isinstance(given, str):

@@ -3,7 +3,7 @@
 With xq what a layer reads in the quantized network and x in the reference, over all windows,
   sum |W' xq + b' - W x - b|**2 = tr (W' - T) H (W' - T)' + what no W' changes,
 H = sum xq xq', T = W (sum x xq') inverse(H), all about the means where b' is free. Where a layer
-makes up for its own rounding alone x is xq, and T = W.
+compensates for its own rounding alone, x is xq, and T = W.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ DAMPING = 0.01  # of the mean of H's diagonal, as in GPTQ
 
 @dataclass(frozen=True)
 class LayerProblem:
-    """The weights of a layer, and moments of what it reads, by group of the convolution.
+    """The weights of a layer, and the moments of its inputs, by group of the convolution.
 
     own = mean xq xq', cross = mean x xq', own_of_float = mean x x' (G, K, K), about the means where
     there is a bias; mean of xq, and of x (G, K).
-    shrinkage: of what `own` has off its diagonal, the part that is not believed.
-    ridge:     how little is believed of how xq differs from x; inf: T = W.
+    shrinkage: of the off-diagonal part of `own`, towards zero.
+    ridge:     strength of the ridge of the regression of x on xq; inf: T = W.
     """
 
     weights: StoredWeights
@@ -47,7 +47,7 @@ class LayerProblem:
 
     @property
     def is_alone(self) -> bool:
-        """Whether the layer makes up for its own rounding alone: x is xq."""
+        """Whether the layer compensates for its own rounding alone: x is xq."""
         return np.array_equal(self.own, self.cross)
 
     def rows(self, x: Array) -> Array:
@@ -118,7 +118,7 @@ class LayerProblem:
         return found
 
     def _lost(self, rows: Array) -> Array:
-        """(O,) what brings the deviation of each channel back, of these weights."""
+        """(O,) the factor that restores the deviation of each channel of these weights."""
         if self.is_alone:
             return np.ones(rows.shape[0] * rows.shape[1])
         want = _deviation(self.rows(self.weights.wanted), self.own_of_float)
@@ -126,7 +126,7 @@ class LayerProblem:
 
 
 def _deviation(rows: Array, moments: Array) -> Array:
-    """(O,) of what rows (G, O / G, K) make of inputs with these moments."""
+    """(O,) of the outputs of rows (G, O / G, K) for inputs with these moments."""
     squares = ((rows @ moments) * rows).sum(-1)
     return np.asarray(np.sqrt(np.maximum(squares, 0.0)).reshape(-1))
 

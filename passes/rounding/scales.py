@@ -1,4 +1,4 @@
-"""Scales of channels and of groups, by what the layer gives once its weights are rounded."""
+"""Scales of channels and of groups, by the outputs of the layer with rounded weights."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def with_best_scales(problem: LayerProblem) -> LayerProblem:
 
 
 def best_channels(problem: LayerProblem) -> Array:
-    """(O,) what each channel's scale is times to be, of CHANGES, for the least tr D H D' of its row
+    """(O,) the factor of each channel's scale, of CHANGES, with the least tr D H D' of its row
     after `swept`.
     """
     parts = zip(problem.target, problem.steps, problem.hessian, strict=True)

@@ -30,7 +30,7 @@ WEIGHTS, INPUTS = "weights", "inputs"
 
 
 class Estimator(Enum):
-    """Where the random signs v of a trace are drawn.
+    """The space in which the random signs v of a trace are drawn.
 
         PARAMETERS  Tr(H_l) ~ mean of v_l^T (H v)_l, v over all layers at once; any loss
         OUTPUTS     Tr(H_l) ~ mean of ||J_l^T R v||^2, J_l = d outputs / d layer, R R^T the Hessian

@@ -28,7 +28,7 @@ CANDIDATES = (Bits(4, 4), Bits(4, 8), Bits(8, 8))
 @dataclass(frozen=True)
 class Effort:
     """How much is spent: samples taken from the front, and when the drawing of traces stops
-    (`within` of each trace, or `most_draws`); `eigenvalues` are the dearest measure.
+    (`within` of each trace, or `most_draws`); `eigenvalues` are the most expensive measure.
     """
 
     samples: int = 256

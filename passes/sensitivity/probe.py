@@ -62,7 +62,7 @@ def for_samples(graph: Graph, count: int) -> Graph:
 
 
 def chunk_size(graph: Graph) -> int:
-    """How many samples keep all values of the graph, held at once, bounded."""
+    """The number of samples for which all values of the graph fit in bounded memory."""
     own = rows_of(graph.inputs[0])
     constant = {n for op in graph.ops if isinstance(op, Constant) for n in op.names}
     live = sum(v.type.size for v in graph.values if v.name not in constant)

@@ -31,8 +31,8 @@ BLOCK = 8  # layers of one task, which share one run of the float network
 
 @dataclass(frozen=True)
 class Stored:
-    """A layer in some bits: the reals that its weights stand for, and its input's quantization
-    (None where the model itself gives that one already).
+    """A layer in some bits: the reals of its stored weights, and its input's quantization (None
+    where the model itself gives that one already).
     """
 
     weights: Array
@@ -41,7 +41,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Errors:
-    """What storing one layer in some bits does, means over samples.
+    """The errors of storing one layer in some bits, means over samples.
 
         weights  ||Q(W) - W||^2                      inputs   ||Q(x) - x||^2
         signal   ||layer(x, W)||^2                   noise    ||layer(Q(x), Q(W)) - layer(x, W)||^2

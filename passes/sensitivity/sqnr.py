@@ -82,7 +82,7 @@ def matched(reference: Graph, integer: Graph) -> Mapping[str, Op]:
 def batched(
     reference: Graph, integer: Graph, chunk: tuple[Array, ...]
 ) -> Iterable[tuple[Graph, Graph, tuple[Array, ...]]]:
-    """Both graphs and their inputs, made for the whole chunk where that is possible."""
+    """Both graphs and their inputs, rebatched for the chunk if possible."""
     factor = len(chunk[0]) // rows_of(reference.inputs[0])
     larger = [rebatch(g, factor) for g in (reference, integer)] if factor > 1 else [Miss("one")]
     if not isinstance(larger[0], Miss) and not isinstance(larger[1], Miss):

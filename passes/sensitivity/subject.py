@@ -82,7 +82,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Runner:
-    """How tasks run: on which executor, kept in which store, with progress told to whom."""
+    """Runs tasks on an executor, with a store for their results and a progress callback."""
 
     executor: Executor | None = None
     store: Store | None = None
@@ -95,6 +95,6 @@ class Runner:
         function: Callable[..., Result],
         arguments: Sequence[tuple[str, tuple[object, ...]]],
     ) -> list[Result]:
-        """function(*arguments) for each of them; the text beside them tells them apart."""
+        """function(*arguments) for each of them; the text beside them is part of their key."""
         tasks = [Task(f"{subject.key} {what} {said}", function, given) for said, given in arguments]
         return run_tasks(what, tasks, self.executor, self.store, self.tell)

@@ -61,7 +61,7 @@ class Sensitivities:
     def losses(self, measure: str = HESSIAN) -> ByBits:
         """{layer: {bits: loss}} as measured_layer takes it.
 
-        Errors: PassError for a measure that gives none, with those that do.
+        Errors: PassError for a measure without losses, with those that have some.
         """
         if measure not in self.by_bits:
             raise PassError(
@@ -93,8 +93,8 @@ class Sensitivities:
     def agreement(self, bits: Bits) -> dict[str, dict[str, float]]:
         """Spearman's rank correlation over layers between all measures, losses at these bits.
 
-        Each is turned so that 1 says: the same layers are the sensitive ones. NaN where one of the
-        two is the same for all layers.
+        Signs are chosen so that 1 means the same order of sensitivity. NaN where a measure is equal
+        for all layers.
         Errors: PassError for bits that were not measured, or less than three layers.
         """
         columns = self.columns(bits)
@@ -113,7 +113,7 @@ class Sensitivities:
 
     @classmethod
     def from_json(cls, text: str) -> Sensitivities:
-        """What to_json wrote.
+        """The sensitivities that to_json wrote.
 
         Errors: DataError for anything else; ParseError for bits that are none.
         """

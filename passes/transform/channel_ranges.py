@@ -50,8 +50,8 @@ def first_samples(
 def held_back(
     graph: Graph, sample: tuple[Array, ...], most: int
 ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-    """The sample in two parts: what corrections are made from, and at most `most` runs, a quarter
-    at most, that judge them; of fewer than ENOUGH runs all are in both.
+    """The sample in two parts: one to compute corrections from, and at most `most` runs, a quarter
+    at most, to judge them; fewer than ENOUGH runs are in both.
     """
     own = rows_of(graph.inputs[0])
     count = len(sample[0]) // own
@@ -82,8 +82,8 @@ class Reach:
 
 
 def channel_reach(graph: Graph, sample: tuple[Array, ...]) -> Mapping[str, Reach]:
-    """What each float value that is not constant reaches on every other run of the sample, and on
-    the runs between them.
+    """The bounds of each float value that is not constant, on every other run of the sample and on
+    the runs between.
     """
     constant = {n for op in graph.ops if isinstance(op, Constant) for n in op.names}
     halves: dict[str, list[Array]] = {}

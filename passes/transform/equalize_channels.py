@@ -96,7 +96,7 @@ def constant(graph: Graph, value: Value) -> Array | None:
 
 
 def by_input(graph: Graph, op: Layer) -> Array:
-    """The weights as (groups, inputs of each, outputs of each, taps): what a scale multiplies."""
+    """The weights as (groups, inputs of each, outputs of each, taps), which a scale multiplies."""
     w = constant(graph, op.w)
     assert w is not None
     if isinstance(op, Linear):
@@ -168,7 +168,7 @@ def noise(s: Array, reach: Array, weights: list[Array]) -> float:
 
 
 def rescaled(graph: Graph, rows: Mapping[str, Array], columns: Mapping[str, Array]) -> Graph:
-    """The graph with new weights and biases; the old constants go when nobody reads them."""
+    """The graph with new weights and biases; old constants without readers are removed."""
 
     def scaled(op: Op, builder: Builder) -> Op:
         name = op.names[0]

@@ -16,9 +16,10 @@ from qir.backends.artifact.folder import check_free
 from qir.backends.targets import TARGETS
 from qir.cli.console import console, lines, progress
 from qir.cli.files import read_batches, read_inputs, write_arrays
-from qir.ir.errors import DataError, FrontendError, PassError
+from qir.ir.errors import DataError, FrontendError, PassError, printable
 from qir.ir.text.file import write_whole
 from qir.ir.types import Array
+from qir.measure.latency import forget_times
 from qir.measure.machines import builds, runs
 from qir.measure.profiling import profiled, reals
 from qir.measure.timing import Timing, measure
@@ -45,6 +46,8 @@ def compile_model(options: Namespace) -> None:
     _check_model(options.model)
     output = options.output or Path(f"{options.model.stem}.qir")
     check_free(output)  # before the work, not after it
+    if options.fresh:
+        forget_times()
     with progress() as tell:
         net = qir.compile(
             options.model,
@@ -122,7 +125,7 @@ def run_artifact(options: Namespace) -> None:
         return
     for name, array in outputs.items():
         shown = np.array2string(array, threshold=20, precision=5)
-        print(f"{name}: {array.dtype}{list(array.shape)}\n{shown}")
+        print(f"{printable(name)}: {array.dtype}{list(array.shape)}\n{shown}")
 
 
 def _run_all(

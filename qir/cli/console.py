@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from qir.ir.errors import printable
+
 PLAIN_COLUMNS = 160
 
 
@@ -23,10 +25,10 @@ def console() -> Console:
 
 
 def lines(*texts: str) -> None:
-    """Print lines as they are, without colour."""
+    """Print lines without colour and control characters."""
     out = console()
     for line in texts:
-        out.print(line, highlight=False)
+        out.print(printable(line), highlight=False)
 
 
 @contextmanager

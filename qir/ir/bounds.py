@@ -37,7 +37,7 @@ class Bounds:
 
     @staticmethod
     def of_type(type_: Tensor) -> Bounds:
-        """All that the storage can hold."""
+        """The range of the storage type."""
         storage = integer_of(type_.elem)
         if storage is None:
             raise VerifyError(f"bounds: {type_} stores no integers")
@@ -70,12 +70,12 @@ class Bounds:
 
     @property
     def forgotten(self) -> Bounds:
-        """One pair for all elements: what is known after elements have moved."""
+        """One pair of bounds for all elements, as after data movement."""
         return Bounds.of(*self.whole)
 
     @property
     def of_channels(self) -> Bounds:
-        """What is known after elements have moved along all axes but the last."""
+        """The bounds after data movement along all axes but the last."""
         return self if {_axis(self.low), _axis(self.high)} <= {None, -1} else self.forgotten
 
     def join(self, other: Bounds) -> Bounds:

@@ -18,7 +18,7 @@ Known = Any  # the array of a constant, the Bounds of anything else
 
 @dataclass(frozen=True)
 class OpRange:
-    """An op, what is known of its operands, and the bounds of its results."""
+    """An op, the bounds of its operands, and the bounds of its results."""
 
     op: Op
     args: list[Known]
@@ -48,7 +48,7 @@ def ranges(graph: Graph) -> Iterator[OpRange]:
 
 
 def range_of(op: Op, known: dict[str, Known]) -> OpRange:
-    """The bounds of one op's results, by what is known of its operands; its results are added."""
+    """The bounds of one op's results from those of its operands; its results are added."""
     operands = tuple(known[v.name] for v in op.operands)
     if not op.reads_elements:
         operands = tuple(map(Bounds.of_known, operands))

@@ -69,7 +69,7 @@ class Target:
 
     @property
     def traits(self) -> frozenset[str]:
-        """What the choice of kernels depends on: the features and the architecture."""
+        """The traits that the choice of kernels depends on: features and architecture."""
         return frozenset((*self.features, self.architecture))
 
     @property

@@ -53,7 +53,7 @@ class FloatProgram:
         self, env: dict[str, Any], start: int, stop: int, watch: Watch | None = None
     ) -> None:
         """Run ops `start` to `stop` on the values in `env`, which keeps those that later ops need.
-        A copy of it goes on by itself.
+        A copy of it advances independently.
         """
         for at in range(start, stop):
             op = self.graph.ops[at]

@@ -58,7 +58,7 @@ class Float:
 
 @dataclass(frozen=True)
 class Quant:
-    """Integers that stand for reals: real = scale * (stored - zero_point).
+    """Integers with a real meaning: real = scale * (stored - zero_point).
 
     scale (float64, > 0) and zero_point (int64) have one shape: () per tensor; (C,) per slice of
     `axis`;
@@ -151,8 +151,8 @@ Elem = Int | Float | Quant | Bfp
 
 @dataclass(frozen=True)
 class Tensor:
-    """A static shape and what its elements are. Text: tensor<1x32x32x3xf32>, tensor<q<u8, 0.5:3>>
-    for a scalar.
+    """A static shape and an element type. Text: tensor<1x32x32x3xf32>, tensor<q<u8, 0.5:3>> for a
+    scalar.
     """
 
     shape: tuple[int, ...]

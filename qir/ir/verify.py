@@ -114,7 +114,7 @@ def types(graph: Graph) -> Iterator[str]:
 
 
 def quant_faults(tensor: Tensor, q: Quant) -> Iterator[str]:
-    """What is wrong with `q` as the element of `tensor`."""
+    """The faults of `q` as the element of `tensor`."""
     scale, zero = q.scale.array, q.zero_point.array
     if scale.dtype != np.float64 or zero.dtype != np.int64 or scale.shape != zero.shape:
         yield (

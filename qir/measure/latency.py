@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,6 +17,8 @@ import numpy as np
 from qir.backends.artifact import artifact
 from qir.backends.lowering import variants
 from qir.backends.lowering.program import Program, Step
+from qir.backends.toolchain import link
+from qir.backends.toolchain.generators import generator_of
 from qir.ir.errors import LowerError
 from qir.ir.graph import Graph
 from qir.ir.target import Target
@@ -27,6 +31,7 @@ from qir.passes.infra.tasks import Store, Tell, quiet
 from qir.runtime import opened, read
 from qir.runtime.machine import cpu_flags
 
+SESSIONS = 3  # processes that time a kernel: one of them alone may have had a busy machine
 ROUNDS = 3  # of PROFILES runs each; the least median of a kernel counts
 
 
@@ -50,9 +55,9 @@ def measure_latency(
     """The time of each layer's kernel at each width, on one thread of this machine.
 
     graphs: the integer graph with all layers at one width, for each width.
-    store:  times by kernel: what the code of a kernel depends on, the processor, and the source
-            of the kernels; a kernel that was ever timed is not compiled again. By default a folder
-            of the user's cache.
+    store:  times by kernel: what the code of a kernel depends on, the processor, the compilers,
+            and the source of the kernels. The least time of SESSIONS processes counts; after that a
+            kernel is not compiled again. By default a folder of the user's cache.
 
     Errors: LowerError for a machine that is not this one.
     """
@@ -98,17 +103,53 @@ def _timed(graph: Graph, machine: Target, store: Store) -> list[tuple[Step, floa
     programs = variants.lowered(graph, machine, "latency")
     keys = [[_key(program, step, machine) for step in program.steps] for program in programs]
     for program, known in zip(programs[::-1], keys[::-1], strict=True):
-        entries = [store.get(key) for key in known]
-        if all(entry is not None for entry in entries):
-            times = [float(entry["micros"]) for entry in entries if entry is not None]
-            return list(zip(program.steps, times, strict=True))
+        entries = [_entry(store, key) for key in known]
+        if all(entry.is_settled for entry in entries):
+            return [(s, e.micros) for s, e in zip(program.steps, entries, strict=True)]
     at, medians = _profiled(graph, machine)
     best: dict[str, float] = {}  # one kernel may run in several steps: all of one time
     for key, micros in zip(keys[at], medians, strict=True):
         best[key] = min(micros, best.get(key, micros))
     for key, micros in best.items():
-        store.put(key, {"micros": np.array(micros)})
+        entry = _entry(store, key)
+        best[key] = min(micros, entry.micros)
+        if key not in _TIMED_HERE:
+            entry = replace(entry, sessions=entry.sessions + 1)
+            _TIMED_HERE.add(key)
+        result = {"micros": np.array(best[key]), "sessions": np.array(entry.sessions)}
+        store.put(key, result)
     return [(s, best[key]) for s, key in zip(programs[at].steps, keys[at], strict=True)]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """The least microseconds of a kernel in so many sessions."""
+
+    micros: float = float("inf")
+    sessions: int = 0
+    is_of_this_session: bool = False
+
+    @property
+    def is_settled(self) -> bool:
+        return self.is_of_this_session or self.sessions >= SESSIONS
+
+
+_TIMED_HERE: set[str] = set()
+"""Keys of the kernels that this process timed."""
+
+
+def _entry(store: Store, key: str) -> _Entry:
+    result = store.get(key)
+    if result is None:
+        return _Entry()
+    return _Entry(float(result["micros"]), int(result["sessions"]), key in _TIMED_HERE)
+
+
+def forget_times() -> None:
+    """Delete the times of the user's cache: the next measurement starts anew."""
+    for file in cache_folder().glob("*.npz"):
+        file.unlink(missing_ok=True)
+    _TIMED_HERE.clear()
 
 
 def _profiled(graph: Graph, machine: Target) -> tuple[int, list[float]]:
@@ -128,15 +169,38 @@ def _profiled(graph: Graph, machine: Target) -> tuple[int, list[float]]:
 
 def _key(program: Program, step: Step, machine: Target) -> str:
     kernel = f"{step.units} {program.codes[step.symbol]!r}"
-    return f"{processor()} {machine.name} {source('qir.backends')} {kernel}"
+    return f"{processor()} {machine.name} {compilers(machine)} {source('qir.backends')} {kernel}"
+
+
+@cache
+def compilers(machine: Target) -> str:
+    """The versions of what makes the code of kernels: TVM with its LLVM, and a C compiler for C."""
+    versions = [f"tvm {version('apache-tvm')}"]
+    if generator_of(machine).is_text:
+        versions.append(link.version(link.toolchain(machine), Path(tempfile.gettempdir())))
+    return " ".join(versions)
 
 
 @cache
 def processor() -> str:
-    """The name and features of this machine's processor."""
+    """The names, or on ARM the numbers, of this machine's cores, and their features."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        text = Path("/proc/cpuinfo").read_text()
     except OSError:
         return platform.processor()
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{named[0] if named else platform.processor()} {' '.join(sorted(cpu_flags()))}"
+    return f"{cores(text) or platform.processor()} {' '.join(sorted(cpu_flags()))}"
+
+
+def cores(cpuinfo: str) -> str:
+    """Each kind of core that /proc/cpuinfo lists: ARM names no model, but parts by number."""
+    kinds = {}
+    for block in cpuinfo.split("\n\n"):
+        fields = dict(line.split(":", 1) for line in block.splitlines() if ":" in line)
+        named = {name.strip(): value.strip() for name, value in fields.items()}
+        kind = named.get("model name") or " ".join(
+            f"{name.removeprefix('CPU ')}={value}" for name, value in named.items()
+            if name.startswith("CPU ")
+        )  # fmt: skip
+        if kind:
+            kinds[kind] = None
+    return ", ".join(kinds)

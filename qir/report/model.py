@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
 FORMAT = 5  # of the JSON; another number is refused
+LARGEST = 2**63 - 1  # of a number in the JSON
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,13 @@ class Report(ReportData):
         Errors: ArtifactError for text that is no report, with the field at fault.
         """
         try:
-            content = json.loads(text)
-        except (ValueError, RecursionError) as e:
+            content = json.loads(text, parse_constant=_refuse)
+        except RecursionError as e:
+            raise ArtifactError("report: not JSON of ours (nested too deep)") from e
+        except ValueError as e:
             raise ArtifactError(f"report: not JSON ({e}), the text of to_json is needed") from e
         if not isinstance(content, dict) or content.get("format") != FORMAT:
-            shown = content.get("format") if isinstance(content, dict) else type(content).__name__
+            shown = _short(content.get("format") if isinstance(content, dict) else content)
             raise ArtifactError(f"report: format is {shown}, {FORMAT} is needed")
         return _instance(Report, {k: v for k, v in content.items() if k != "format"}, "report")
 
@@ -124,9 +127,19 @@ def _field(hint: Any, value: Any, at: str) -> Any:
         return float(value)
     if type(value) is not hint and not (hint is float and type(value) is int):
         raise ArtifactError(f"{at}: {_short(value)}, {hint.__name__} is needed")
+    if hint in (int, float) and not -LARGEST <= value <= LARGEST:
+        raise ArtifactError(f"{at}: {_short(value)}, at most {LARGEST} is needed")
+    if hint is str and any("\ud800" <= c <= "\udfff" for c in value):
+        raise ArtifactError(f"{at}: {_short(value)}, a text without lone surrogates is needed")
     return hint(value)
 
 
+def _refuse(number: str) -> None:
+    raise ValueError(f"number {number}, finite ones are needed")
+
+
 def _short(value: Any) -> str:
-    shown = repr(value)
+    if isinstance(value, (list, dict)):
+        return f"a {type(value).__name__} of {len(value)}"
+    shown = ascii(value)
     return shown if len(shown) <= 40 else f"{shown[:37]}..."

@@ -6,7 +6,11 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from qir.ir.errors import ArtifactError
 from qir.report.chosen_bits import ChosenBits
+
+WIDEST = 128  # bits of an intermediate
+MOST_DECIBELS = 20_000  # more than the squares of all float64 reach
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,13 @@ class OpRow:
     reads: tuple[str, ...] = ()
     packed_bytes: int | None = None
 
+    def __post_init__(self) -> None:
+        """Errors: ArtifactError for decibels that no float64 reaches."""
+        if self.sqnr_db is not None and MOST_DECIBELS < abs(self.sqnr_db) < math.inf:
+            raise ArtifactError(
+                f"row {self.name}: {self.sqnr_db:g} dB, at most {MOST_DECIBELS} are needed"
+            )
+
 
 @dataclass(frozen=True)
 class PassRow:
@@ -59,6 +70,11 @@ class Margin:
     low: int
     high: int
     bits: int
+
+    def __post_init__(self) -> None:
+        """Errors: ArtifactError for a width that no accumulator has."""
+        if not 2 <= self.bits <= WIDEST:
+            raise ArtifactError(f"margin: {self.bits} bits, from 2 to {WIDEST} are needed")
 
     @property
     def bits_needed(self) -> int:

@@ -10,6 +10,8 @@ from rich.console import JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
+from qir.ir.errors import printable
+
 LEAST_CUT = 12  # columns that a cut name keeps
 GAP = 3  # columns between two cells, and around the table
 
@@ -36,7 +38,7 @@ def table(
     lines_after: rows with a line below them.
     Text that still does not fit continues on the next line; a digit is never lost.
     """
-    cells = [list(row) for row in rows]
+    cells = [[_safe(cell) for cell in row] for row in rows]
     names = [head.rstrip(">") for head in heads]
     widths = [max(cell_len(n), *(_width(row[i]) for row in cells), 0) for i, n in enumerate(names)]
     least = [
@@ -83,6 +85,14 @@ def _kept_columns(
             break
         shown = [i for i in shown if names[i] != name]
     return shown
+
+
+def _safe(cell: str | Text) -> str | Text:
+    """The cell without control characters: names come from models and artifacts."""
+    plain = "\n".join(map(printable, str(cell).split("\n")))
+    if plain == str(cell):
+        return cell
+    return Text(plain, cell.style) if isinstance(cell, Text) else plain
 
 
 def _width(cell: str | Text) -> int:

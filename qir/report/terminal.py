@@ -10,6 +10,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from qir.ir.errors import printable
 from qir.report.chosen_bits import ChosenBits, widest
 from qir.report.numbers import (
     Places,
@@ -35,8 +36,9 @@ STYLES = {"good": "green", "fair": "cyan", "low": "yellow", "bad": "bold red", "
 
 def tables(report: ReportData, columns: int = LEAST_COLUMNS) -> Iterator[RenderableType]:
     """The report from top to bottom, for a terminal of that many columns."""
-    head = Text.assemble((report.name, "bold"), " for ", (report.machine, "bold"))
-    yield Text.assemble(head, ": ", summary(report))
+    name, machine = printable(report.name), printable(report.machine)
+    head = Text.assemble((name, "bold"), " for ", (machine, "bold"))
+    yield Text.assemble(head, ": ", printable(summary(report)))
     yield _ports(report, columns)
     if report.chosen is not None:
         yield _bits(report.chosen, columns)

@@ -16,15 +16,19 @@ from qir.ir.ops import (
     Concat,
     Constant,
     Conv,
+    Div,
     Elu,
     Gather,
     Gelu,
     HardSigmoid,
     HardSwish,
+    LayerNorm,
     LeakyRelu,
     Linear,
     MatMul,
+    Maximum,
     MaxPool,
+    Minimum,
     Mul,
     Neg,
     Pad,
@@ -103,7 +107,16 @@ class Net:
     def binary(self, x: Value, others: list[Value]) -> Value:
         fits = [v for v in others if v.type.shape == x.type.shape]
         c = x.type.shape[3]
-        match int(self.rng.integers(6)):
+        match int(self.rng.integers(9)):
+            case 6 if fits:
+                other = fits[int(self.rng.integers(len(fits)))]
+                return self.add((Maximum if self.rng.random() < 0.5 else Minimum)(other, x))
+            case 7 if fits:
+                size = self.add(Abs(fits[int(self.rng.integers(len(fits)))]))
+                one = self.builder.add(Constant.of(np.float32(1)))
+                return self.add(Div(x, self.add(Add(size, one))))
+            case 8:
+                return self.add(LayerNorm(x, self.constant(c), self.constant(c), 1e-3))
             case 0 | 1 if fits:
                 return self.add(Add(x, fits[int(self.rng.integers(len(fits)))]))
             case 2 if fits:
@@ -185,8 +198,11 @@ class Net:
             else:
                 new = self.move(v, values)
             values.append(new)
+        inner = values[int(self.rng.integers(1, len(values)))]  # also read by ops, mostly
         outputs = [self.head(values[-1]), values[-1]]
-        while self.is_wide and self.rng.random() < 0.6:  # inner values, inputs among them
+        if inner.name not in {v.name for v in outputs}:
+            outputs.append(inner)
+        while self.is_wide and self.rng.random() < 0.6:  # more of them, inputs too
             outputs.append(values[int(self.rng.integers(len(values)))])
         return self.builder.finish(outputs).without_dead_code()
 

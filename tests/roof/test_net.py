@@ -102,6 +102,27 @@ def test_a_net_leaves_no_temporary_file(tmp_path: Path, monkeypatch: pytest.Monk
     assert net.session.selftest() == 2
 
 
+def test_without_a_package_the_error_names_it_and_the_runtime_serves(
+    net: qir.Net, tmp_path: Path
+) -> None:
+    saved = net.save(tmp_path / "small.qir")
+    script = (
+        "import sys\n"
+        "for name in ('networkx', 'rich', 'torch', 'tvm', 'scipy'): sys.modules[name] = None\n"
+        "import qir, qir.runtime\n"
+        "assert qir.runtime.load(sys.argv[1]).selftest() == 2\n"
+        "try: qir.load(sys.argv[1])\n"
+        "except qir.QirError as e: print(e)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(saved)], capture_output=True, text=True
+    )
+    assert done.stdout.splitlines() == [
+        "qir.load: Python package networkx is not installed, it is needed",
+        "hint: pip install qir; qir.runtime.load runs artifacts with NumPy alone",
+    ], done.stderr
+
+
 def test_the_hash_is_asked_for(net: qir.Net, tmp_path: Path) -> None:
     saved = net.save(tmp_path / "small.qir")
     assert qir.load(saved, sha256=net.sha256).sha256 == net.sha256

@@ -52,5 +52,6 @@ def check(path: Path, count: int) -> str:
 def _saver(path: Path, target: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", SAVER, str(path), str(target)]
     saver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert saver.stdout is not None and saver.stdout.readline() == "ready\n"
+    assert saver.stdout is not None
+    assert saver.stdout.readline() == "ready\n", saver.communicate()[1]
     return saver

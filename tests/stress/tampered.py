@@ -27,6 +27,8 @@ POOL: tuple[Any, ...] = (
 )  # fmt: skip
 """Values that take the place of an entry of the manifest."""
 
+CONTROLS = set(map(chr, range(32))) - {"\n"}
+
 
 def check(path: Path, count: int) -> str:
     """Tamper `count` times with copies of the artifact at `path`."""
@@ -50,7 +52,9 @@ def check(path: Path, count: int) -> str:
 
 def _outcome(path: Path, inputs: Any, right: list[bytes]) -> str:
     try:
-        look(path).report().html()
+        report = look(path).report()
+        report.html()
+        assert not set(str(report)) & CONTROLS, str(report)
     except qir.QirError as e:
         assert str(e).split("\n")[0].isprintable(), str(e)
     try:
@@ -166,6 +170,23 @@ def _change(node: Any, rng: random.Random) -> None:
         node[key] = rng.choice(POOL)
 
 
+def relisted(path: Path, rng: random.Random) -> None:
+    """A text of the artifact changed, and its entry of the manifest made right again."""
+    file = path / rng.choice(["report.json", "report.json", "graph.qir", "graph.qir.npz"])
+    content = bytearray(file.read_bytes())
+    if file.name == "report.json" and rng.random() < 0.8:
+        report = json.loads(content)
+        _change(report, rng)
+        content = bytearray(json.dumps(report).encode())
+    else:
+        at = rng.randrange(len(content))
+        content[at : at + rng.randint(0, 3)] = rng.randbytes(rng.randint(0, 3))
+    file.write_bytes(content)
+    manifest = json.loads((path / format.MANIFEST).read_bytes())
+    manifest["files"][file.name] = {"bytes": len(content), "sha256": format.digest(content)}
+    (path / format.MANIFEST).write_bytes(format.sealed(manifest))
+
+
 KINDS: tuple[Callable[[Path, random.Random], None], ...] = (
-    flipped, cut, swapped, replaced, resealed, resealed, resealed,
+    flipped, cut, swapped, replaced, resealed, resealed, resealed, relisted, relisted,
 )  # fmt: skip

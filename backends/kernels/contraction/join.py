@@ -12,7 +12,7 @@ from qir.backends.kernels.plane import Plane
 
 
 def joined(spec: Contraction) -> Contraction:
-    """Images and rows become one row where a pixel needs no neighbour."""
+    """Join images and rows to one row where a pixel needs no neighbour."""
     if spec.kernel != (1, 1) or spec.strides != (1, 1):
         return spec
     spec = _join(spec, lambda p: p.images_adjoin, Plane.images_joined)

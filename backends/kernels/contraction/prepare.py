@@ -69,7 +69,7 @@ def _on_vectors(
     dot: Dot,
     tile: Tile | None,
 ) -> Kernel | None:
-    """The kernel around one dot instruction; None where it is not exact or not made for this."""
+    """The kernel around one dot instruction; None where it is not exact or does not apply."""
     if spec.is_depthwise and (const.block or not dot.is_sparse):
         return None
     bias, x_range = _as_read(spec, const, dot)

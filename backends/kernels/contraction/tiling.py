@@ -61,7 +61,7 @@ class Work:
 
     @property
     def planes(self) -> int:
-        """What weights are put together of; none where they are whole bytes."""
+        """The bit planes of weights; none where they are bytes."""
         return len(PLANES[self.bits]) if self.bits < 8 else 0
 
     @property

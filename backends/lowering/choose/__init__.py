@@ -1,1 +1,1 @@
-"""Which kernel runs a group, by its anchor."""
+"""The kernel of each group, by its anchor."""

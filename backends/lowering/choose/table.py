@@ -1,4 +1,4 @@
-"""Which function chooses the kernel of a group, by the class of its anchor."""
+"""The table from an anchor's class to the function that chooses its kernel."""
 
 from __future__ import annotations
 

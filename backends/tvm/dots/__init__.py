@@ -1,4 +1,4 @@
-"""One module per family of dot instructions: how TIR spells them."""
+"""Dot instructions in TIR, one module per family."""
 
 from qir.backends.tvm.dots import avx2, hvx, neon, rvv, smlad, vnni
 from qir.backends.tvm.dots.vector import HalvesDot, PackingDot, VectorDot

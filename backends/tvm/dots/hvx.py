@@ -86,7 +86,7 @@ class VrmpyWord(_Hvx):
         return total
 
     def corrected(self, acc: Expr, total: Expr, larger: int) -> Expr:
-        """acc less what weights that are `larger` added."""
+        """acc less the excess of weights that are `larger`."""
         by = tirx.const(32, "int64")
         both = tirx.Cast("int32", total) + tirx.Cast("int32", tirx.shift_right(total, by))
         more = both * tirx.const(-larger, "int32")

@@ -1,4 +1,4 @@
-"""What a kernel asks of a machine with vectors of int32 lanes; one lane is a scalar machine."""
+"""Vectors of int32 lanes, as kernels use them; a machine with one lane is scalar."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class VectorDot(ABC):
         return [words]
 
     def widen_weights(self, weights: Expr) -> list[Expr]:
-        """What `step` takes of a vector of int8 weights, where a machine `widens`."""
+        """The operands of `step` from a vector of int8 weights, where a machine `widens`."""
         return [weights]
 
     @abstractmethod
@@ -74,7 +74,7 @@ class VectorDot(ABC):
         raise NotImplementedError(self.name)
 
     def corrected(self, acc: Expr, total: Expr, larger: int) -> Expr:
-        """acc less what weights that are `larger` added, by the total of X."""
+        """acc less the excess of weights that are `larger`, by the total of X."""
         raise NotImplementedError(self.name)
 
     def parted(self, acc: list[Expr]) -> list[Expr]:

@@ -1,1 +1,1 @@
-"""TIR functions for the kernels of qir.backends.kernels; `registry.emit` knows them all."""
+"""TIR of the kernels of qir.backends.kernels; `registry.emit` finds them."""

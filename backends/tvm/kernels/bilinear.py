@@ -1,4 +1,4 @@
-"""Bilinear resizing in TIR: channels side by side in vectors."""
+"""Bilinear resizing in TIR, vectorized over channels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pooling in TIR: channels side by side in vectors."""
+"""Pooling in TIR, vectorized over channels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reductions over whole axes in TIR: vectors of what is kept, if it is side by side."""
+"""Reductions over whole axes in TIR, vectorized over the remaining axes if they are contiguous."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a kernel's code to its TIR function: one table for all kernels."""
+"""The table from a kernel's code to its TIR function."""
 
 from __future__ import annotations
 

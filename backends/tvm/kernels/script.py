@@ -1,4 +1,4 @@
-"""What loop kernels share: nests, rows cut into vectors, casts, constants by name."""
+"""Building blocks of loop kernels: nests, rows cut into vectors, casts, constants by name."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Script(Writer):
 
     @contextmanager
     def when(self, condition: Expr) -> Iterator[None]:
-        """What is written inside happens only if the condition holds."""
+        """A block that runs only if the condition holds."""
         self._blocks.append([])
         yield
         body = self._blocks.pop()

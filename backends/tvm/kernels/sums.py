@@ -1,4 +1,4 @@
-"""Sums of vectors of elements, in 16 bits where that is proven to hold them."""
+"""Sums of vectors of elements, in 16 bits where that is proven not to overflow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Casts: qir has one float type, so between floats they are nothing."""
+"""Casts: identities between floats, since qir has one float type."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def convolved(ctx: ImportContext, x: Value, weights: Operand, bias: Value | None
 
 
 def kernel_like(ctx: ImportContext, shape: tuple[int, ...], spatial: int) -> Pair:
-    """The kernel of weights (A, B, kh, kw), held against the attribute kernel_shape."""
+    """The kernel of weights (A, B, kh, kw), checked against the attribute kernel_shape."""
     given = ctx.integers("kernel_shape")
     if given is not None and given != shape[4 - spatial :]:
         ctx.refuse(f"kernel_shape {list(given)}, weights {list(shape)}", "one kernel is needed")

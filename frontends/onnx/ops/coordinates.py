@@ -1,4 +1,4 @@
-"""Where each element of a resized axis comes from: coordinates, and weights of neighbours."""
+"""Source coordinates of the elements of a resized axis, and weights of their neighbours."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Method:
-    """The attributes of Resize that say how one axis is read."""
+    """The attributes of Resize that map coordinates of one axis."""
 
     coordinates: str
     nearest: str = "round_prefer_floor"

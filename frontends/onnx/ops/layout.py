@@ -1,4 +1,4 @@
-"""Between the model's channels-second layout and qir's channels-last one, by transposes."""
+"""Transposes between the model's channels-second layout and qir's channels-last layout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Normalizations, as one op where qir has it, else written out."""
+"""Normalizations: one op where qir has it, otherwise primitive ops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pad: around each axis, or, with negative pads, cut from it."""
+"""Pad: padding of each axis; negative pads crop it."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _fill(ctx: ImportContext, x: Value) -> float:
 
 
 def _cut(ctx: ImportContext, x: Value, before: tuple[int, ...], after: tuple[int, ...]) -> Value:
-    """x without what negative pads take away."""
+    """x cropped by negative pads."""
     if min((*before, *after), default=0) >= 0:
         return x
     start = tuple(max(-b, 0) for b in before)

@@ -32,10 +32,10 @@ def where(ctx: ImportContext) -> Operand:
 def _filled(ctx: ImportContext, index: int) -> Operand:
     """A branch; one number of -inf before a Softmax is MASKED."""
     x = ctx.operand(index)
-    is_mask = isinstance(x, ConstantOperand) and x.array.size == 1 and ctx.feeds_softmax
-    if is_mask and np.isneginf(x.array).all():
-        return ConstantOperand(np.full(x.array.shape, MASKED, np.float32), x.name)
-    return x
+    if isinstance(x, Value) or x.array.size != 1 or not ctx.feeds_softmax:
+        return x
+    hidden = x.array.dtype.kind == "f" and np.isneginf(x.array).all()
+    return ConstantOperand(np.full(x.shape, MASKED, np.float32), x.name) if hidden else x
 
 
 def _covers(ctx: ImportContext, index: int, other: int, condition: tuple[int, ...]) -> bool:

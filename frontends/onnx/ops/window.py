@@ -1,4 +1,4 @@
-"""The attributes of windows (kernel, strides, dilations, pads, auto_pad, ceil_mode) as qir's."""
+"""Window attributes (kernel, strides, dilations, pads, auto_pad, ceil_mode) in qir's form."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def window(ctx: ImportContext, size: Pair, kernel: Pair, spatial: int) -> Window
 
 
 def pads(ctx: ImportContext, size: Pair, bare: Window, spatial: int) -> Sides:
-    """The attribute pads, or what auto_pad makes of an input of `size`."""
+    """The attribute pads, or the pads that auto_pad computes for an input of `size`."""
     auto = ctx.text("auto_pad", "NOTSET")
     if auto in ("SAME_UPPER", "SAME_LOWER"):
         totals = [

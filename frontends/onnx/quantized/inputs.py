@@ -1,4 +1,4 @@
-"""Integer inputs of the model: the scale and zero point with which its own nodes read them."""
+"""Scale and zero point of integer inputs, taken from the nodes that read them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model's scales and zero points as quantized types; stored integers as reals and back."""
+"""Scales and zero points of the model as quantized types; conversion of stored integers."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class OverBudget(FrontendError):
 
 @dataclass
 class Budget:
-    """What is left to spend on a model of `content` bytes, its external data included."""
+    """The remaining budget of a model of `content` bytes, external data included."""
 
     content: int
 

@@ -1,4 +1,4 @@
-"""Reads the files of a model: regular ones, whose size is known before a byte is read."""
+"""Reads the files of a model: regular files only, whose size is checked first."""
 
 from __future__ import annotations
 

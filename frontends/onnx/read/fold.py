@@ -1,4 +1,4 @@
-"""Computes nodes whose inputs are all constants, by onnx's own reference implementation."""
+"""Evaluates nodes of constant inputs with onnx's reference implementation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are models of another format: which, and how to convert them."""
+"""Recognizes files of other model formats, with a hint how to convert them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Functions that a model defines itself: their bodies, ready to stand in place of a call."""
+"""Inlines the functions that a model defines."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ def _parsed(content: bytes, file: str) -> Any:
 
 
 def _opsets(imports: Iterable[Any], file: str) -> dict[str, int]:
-    """Domain -> version, that of the default domain ('') held against what is known."""
+    """Domain -> version; that of the default domain ('') is checked."""
     found = versions(imports)
     newest = onnx.defs.onnx_opset_version()
     version = found.setdefault("", 1)

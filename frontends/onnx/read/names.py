@@ -1,4 +1,4 @@
-"""Names of the model as names of values: letters, digits and _ . $ - only."""
+"""Names of values: the model's, reduced to letters, digits and _ . $ -."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The nodes of a graph in an order in which every value is defined before it is used."""
+"""Topological order of a graph's nodes."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def narrow(ctx: ImportContext, x: Operand, dim: int, start: int, length: int) ->
 
 @imports("aten.select.int")
 def select(ctx: ImportContext, x: Operand, dim: int, index: int) -> Value:
-    """One element along an axis: a slice, and the axis goes."""
+    """One element along an axis: a slice, then a reshape without the axis."""
     at = ctx.value(x)
     axis = axis_of(dim, at.type.rank)
     k = axis_of(int(index), at.type.shape[axis])

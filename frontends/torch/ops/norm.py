@@ -1,4 +1,4 @@
-"""Normalizations, in inference."""
+"""Normalizations in inference mode."""
 
 from __future__ import annotations
 

@@ -174,7 +174,7 @@ def sources(size: int, out: int, scale: float | None, is_exact: bool, is_plane: 
 
 
 def step_of(size: int, out: int, scale: float | None) -> np.float32:
-    """How far in x one step in y goes. Source: ATen/native/UpSample.h, compute_scales_value."""
+    """The step in x for one step in y. Source: ATen/native/UpSample.h, compute_scales_value."""
     return F(size / out) if scale is None or scale <= 0 else F(1.0 / scale)
 
 

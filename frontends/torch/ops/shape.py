@@ -1,4 +1,4 @@
-"""Views: reshapes and permutations, and the operators that change nothing."""
+"""Reshapes, permutations, and operators that are identities."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def expand(ctx: ImportContext, x: Operand, size: Sequence[int], *, implicit: boo
 
 @imports("aten.copy.default")
 def copy(ctx: ImportContext, x: Operand, source: Operand, non_blocking: bool = False) -> Value:
-    """What x becomes when `source` is assigned to all of it."""
+    """The value of x after `source` is assigned to all of it."""
     return expand(ctx, source, ctx.value(x).type.shape)
 
 

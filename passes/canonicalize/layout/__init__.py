@@ -1,1 +1,1 @@
-"""Channels last: where transposes, other data movement, quantize and dequantize stand."""
+"""Layouts: placement of transposes, other data movement, quantize and dequantize."""

@@ -1,4 +1,4 @@
-"""Which layout each value gets, so that the fewest bytes are transposed."""
+"""Assigns a layout to each value, so that transposes move the fewest bytes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Cost = tuple[int, int, int]
 
 @dataclass
 class Region:
-    """Values that stand in one layout, because ops that follow any layout tie them together.
+    """Values of one layout, tied together by ops that work in any layout.
 
     mixed: values that something fixed writes or reads, and something that follows too: in another
     layout than the model's they are transposed once.
@@ -129,7 +129,7 @@ class Layouts:
     # -- costs
 
     def _cost(self, moved: Mapping[int, Perm]) -> Cost:
-        """What the regions in `moved` (by id) and the links at them cost in those layouts."""
+        """The cost of the regions in `moved` (by id) and of their links, in those layouts."""
         total = interior = late = 0
         links: dict[int, Op] = {}
         for key, perm in moved.items():

@@ -1,4 +1,4 @@
-"""Runs of ops that only move elements become one."""
+"""Merge chains of data movement into one op."""
 
 from __future__ import annotations
 

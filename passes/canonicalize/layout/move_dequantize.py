@@ -1,4 +1,4 @@
-"""Data that only moves stays stored: dequantize goes behind the move."""
+"""Sink dequantize below data movement, so that moves work on integers."""
 
 from __future__ import annotations
 

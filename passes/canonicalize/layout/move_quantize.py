@@ -1,4 +1,4 @@
-"""Data that will be stored moves stored: quantize goes before the move."""
+"""Hoist quantize above data movement, so that moves work on integers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from qir.passes.infra.rewriter import RewritePass, Site
 class MoveQuantize(RewritePass):
     """quantize(transpose(x)) -> transpose(quantize(x)), reshape alike, for one scale
 
-    So an input is quantized as it comes, and fewer bytes are moved.
+    An input is quantized first, and fewer bytes are moved.
     Keeps: every bit.
     """
 

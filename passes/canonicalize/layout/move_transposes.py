@@ -1,4 +1,4 @@
-"""Transposes move to where they cost least, and vanish where layouts agree."""
+"""Move transposes to the places where they cost least, and cancel them."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class MoveTransposes(Pass):
     """transpose -> f -> transpose back  becomes  f in the other layout, for every op that can
     follow one.
 
-    The layouts are chosen by Layouts (assign_layouts.py), to transpose the fewest elements. What
-    remains are transposes where a fixed layout meets another; those that move only axes of size 1
-    are reshapes.
+    The layouts are chosen by Layouts (assign_layouts.py), to transpose the fewest elements.
+    Transposes remain where two fixed layouts meet; those that move only axes of size 1 are
+    reshapes.
     Keeps: reals within 1e-5 (a reduction may add in another order; all else is exact).
     """
 
@@ -57,7 +57,7 @@ class MoveTransposes(Pass):
 
 
 class Mover:
-    """Writes the graph anew, each value in the layouts in which it is read."""
+    """Rewrites the graph with each value in the layouts of its readers."""
 
     def __init__(self, graph: Graph, by: str) -> None:
         self.graph, self.by = graph, by
@@ -80,13 +80,13 @@ class Mover:
         return self.builder.finish(outputs, g.output_names).without_dead_code()
 
     def _define(self, value: Value, perm: Perm, made: Value) -> None:
-        """Say that `made` is `value` in layout `perm`."""
+        """Record that `made` is `value` in layout `perm`."""
         self.roots[value.name] = (value.name, identity(value.type.rank))
         self.shapes[value.name] = value.type.shape
         self.kept[value.name] = {perm: made}
 
     def read(self, value: Value, perm: Perm, loc: Loc) -> Value:
-        """`value` in layout `perm`, made now if it is not there yet."""
+        """`value` in layout `perm`, transposed at its first use."""
         root, base = self.roots[value.name]
         want, kept, shape = compose(base, perm), self.kept[root], self.shapes[root]
         if want not in kept:

@@ -1,4 +1,4 @@
-"""Layouts: permutations of axes, and how an op follows when its operands are stored permuted."""
+"""Layouts as permutations of axes, and ops on permuted operands."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def is_free(shape: Shape, perm: Perm) -> bool:
 
 
 def is_elementwise(op: Op | None) -> bool:
-    """Whether each element of the result depends on that of x alone, wherever it stands."""
+    """Whether each element of the result depends on the same element of x alone."""
     if isinstance(op, Quantize):
         return op.to.is_per_tensor
     if isinstance(op, Dequantize):
@@ -86,7 +86,7 @@ def is_elementwise(op: Op | None) -> bool:
 
 
 def fixed_tail(op: Op) -> int:
-    """How many of the last axes must stay last for the op to follow."""
+    """The number of last axes that a permutation must keep last."""
     return TAILS.get(type(op), 0)
 
 
@@ -214,7 +214,7 @@ def through_reshape(source: Shape, target: Shape, perm: Perm) -> Perm | None:
 
 
 def reshape_groups(source: Shape, target: Shape) -> list[tuple[Perm, Perm]]:
-    """The least groups of axes (size 1 left out) of both shapes with equal products, in order."""
+    """The smallest groups of axes (without size 1) of both shapes with equal products, in order."""
     left = [(a, s) for a, s in enumerate(source) if s != 1]
     right = [(a, s) for a, s in enumerate(target) if s != 1]
     groups: list[tuple[Perm, Perm]] = []

@@ -1,4 +1,4 @@
-"""A transpose before a flattening vanishes in the columns of the linear after it."""
+"""Fold a transpose before a flattening into the columns of the linear layer after it."""
 
 from __future__ import annotations
 

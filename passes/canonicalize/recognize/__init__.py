@@ -1,1 +1,1 @@
-"""Functions that a model wrote out in elementary ops, recognized as one op."""
+"""Recognize functions that a model writes in primitive ops."""

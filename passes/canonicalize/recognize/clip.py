@@ -1,4 +1,4 @@
-"""Maximum, minimum, relu and clips in a row become one clip or relu."""
+"""Merge a chain of maximum, minimum, relu and clip into one clip or relu."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gelu written out, by erf or by tanh, becomes one op."""
+"""Recognize gelu, by erf or by tanh."""
 
 from __future__ import annotations
 

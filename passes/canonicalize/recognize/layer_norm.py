@@ -1,4 +1,4 @@
-"""Layer normalization written out becomes one op."""
+"""Recognize layer normalization."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rectifiers with a slope below zero get their name."""
+"""Recognize rectifiers with a slope below zero."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sigmoid and softplus written out become one op each."""
+"""Recognize sigmoid and softplus."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def one_plus_exp(at: Site, value: Value) -> Exp | None:
 
 
 def negated(at: Site, value: Value) -> Value:
-    """-value: what it is the negative of, where that is known."""
+    """The operand of a negation, where `value` is one."""
     op = at.producer(value)
     for x in op.operands if op is not None else ():
         if polynomial(at, value, x, depth=1) == (0.0, -1.0) and x.type == value.type:

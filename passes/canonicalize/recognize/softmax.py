@@ -1,4 +1,4 @@
-"""Softmax written out becomes one op."""
+"""Recognize softmax."""
 
 from __future__ import annotations
 

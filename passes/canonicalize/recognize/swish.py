@@ -1,6 +1,4 @@
-"""Products of x and a sigmoid of x become silu and hard-swish; piecewise linear sigmoids get their
-name.
-"""
+"""Recognize silu, hard-swish and hard-sigmoid."""
 
 from __future__ import annotations
 
@@ -91,7 +89,7 @@ def number(c: float, like: Value, at: Site) -> Value:
 
 
 def scaled(op: Op, new: Op, factor: float, at: Site) -> Value:
-    """`new` times a factor, in place of `op`; a factor that is 1 but for rounding is left out."""
+    """`new` times a factor, in place of `op`; a factor of 1 up to rounding is dropped."""
     if is_close(factor, 1.0):
         return at.replace(new)
     y = at.emit(new)

@@ -125,7 +125,7 @@ class Concat(Move):
 
 
 class PadMode(Enum):
-    """What padding holds: one value, the mirrored inside, the nearest element."""
+    """The content of padding: one value, the mirrored inside, the nearest element."""
 
     CONSTANT = "constant"
     REFLECT = "reflect"
@@ -197,7 +197,7 @@ class Pad(Move):
         return y
 
     def _fill(self) -> int | float:
-        """What stands for `value` in memory."""
+        """The stored integer of `value`."""
         if isinstance(self.x.type.elem, Quant):
             return int(self.x.type.quant.zero_point.array)
         return self.value if self.x.type.is_float else int(self.value)

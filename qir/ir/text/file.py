@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import io
 import os
-import tempfile
+import secrets
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,27 +21,36 @@ from qir.ir.text.printer import blobs, text
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it is either the old one or the new one, whatever happens meanwhile."""
+    """Write a file so that it is either the old one or the new one, whatever happens meanwhile.
+
+    A link is followed; a device or a pipe is written to. The umask holds.
+    Errors: ArtifactError when the system refuses.
+    """
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as e:
+        place = Path(os.path.realpath(path))
+        if place.exists() and not place.is_file():
+            place.write_bytes(content)
+        else:
+            _replace(place, content)
+    except (OSError, ValueError) as e:
+        why = (e.strerror if isinstance(e, OSError) else None) or e
         raise ArtifactError(
-            f"{path}: cannot be written ({e.strerror}), a folder with room and permission is needed"
+            f"{path}: cannot be written ({why}), a folder with room and permission is needed"
         ) from e
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write beside it, then rename; on an error nothing stays there."""
+    temporary = path.with_name(f".qir-{secrets.token_hex(8)}")
     try:
-        with os.fdopen(handle, "wb") as f:
+        with temporary.open("xb") as f:
             f.write(content)
             f.flush()
             os.fsync(f.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except OSError as e:
-        Path(temporary).unlink(missing_ok=True)
-        raise ArtifactError(
-            f"{path}: cannot be written ({e.strerror}), room and permission are needed"
-        ) from e
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise
 
 
@@ -56,11 +66,14 @@ def packed(graph: Graph) -> bytes:
 
 
 def unpacked(content: bytes, where: str) -> dict[str, Data]:
-    """What `packed` wrote, every array held against its hash.
+    """The arrays that `packed` wrote; every hash is checked.
 
     Errors: ArtifactError for damage.
     """
     try:
+        with zipfile.ZipFile(io.BytesIO(content)) as z:
+            if sum(entry.file_size for entry in z.infolist()) > len(content):
+                raise ValueError("it is compressed, or larger than it is")
         with np.load(io.BytesIO(content), allow_pickle=False) as z:
             found = {name: Data(z[name]) for name in z.files}
     except Exception as e:  # zip and npy readers raise many kinds on damage
@@ -81,7 +94,7 @@ def save_graph(graph: Graph, path: str | Path) -> None:
 
 
 def load_graph(path: str | Path) -> Graph:
-    """Read what save_graph wrote; every constant is held against its hash."""
+    """Read a graph that save_graph wrote; the hash of every constant is checked."""
     path = Path(path)
     try:
         source = path.read_text(encoding="utf-8")

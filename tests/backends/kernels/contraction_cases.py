@@ -82,7 +82,7 @@ def random_case(rng: Generator, depthwise: bool | None = None) -> Case:
     """Any legal contraction: everything is as wild as the contract allows."""
     groups = int(rng.choice([1, 1, 1, 1, 2, 3]))
     share_in, share_out = (
-        int(rng.choice([1, 2, 3, 4, 8, 13, 16, 40])),
+        int(rng.choice([1, 2, 3, 4, 8, 13, 16, 40, 67, 300])),
         int(rng.choice([1, 3, 8, 10, 16, 24, 33, 64, 70, 96, 150])),
     )
     if depthwise or (depthwise is None and rng.random() < 0.3):

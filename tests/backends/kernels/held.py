@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import prod
@@ -147,6 +148,59 @@ def scaled(scale: Scale, terms: list[Array], dtype: str) -> Array:
     )
     y = fixed.shift_right(total, np.asarray(scale.shift), fixed.Rounding(scale.rounding.value))
     return np.clip(y + scale.zero_point, scale.low, scale.high).astype(dtype)
+
+
+def run_walled(library: ctypes.CDLL, symbol: str, case: Case) -> str:
+    """Like `run_case`, with memory that ends where the contract lets it end, on both sides.
+
+    A kernel may read SLACK bytes past its inputs and blocks, nothing before them, and nothing
+    around y.
+    """
+    faults = []
+    for at_end in (True, False):
+        y = _walled(case.y, 0, at_end)
+        held = {name: _walled(x, SLACK, at_end) for name, x in case.inputs.items()}
+        addresses = {name: x.address for name, x in held.items()} | {"y": y.address}
+        blocks = {n: _walled_block(b, at_end) for n, b in case.kernel.blocks.items() if b}
+        addresses |= {name: block.ctypes.data for name, block in blocks.items()}
+        pointers = [ctypes.c_void_p(addresses[name]) for name in case.kernel.arguments]
+        getattr(library, symbol)(*pointers, 0, case.kernel.units)
+        if not np.array_equal(y.items, case.want):
+            faults.append(f"{symbol}: walled at the {'end' if at_end else 'start'}, it differs")
+    return "\n".join(faults)
+
+
+def _walled(x: Held, slack: int, at_end: bool) -> Held:
+    """The same elements between walls."""
+    reach = [(n - 1) * s for n, s in zip(x.items.shape, x.items.strides, strict=True)]
+    before = -sum(r for r in reach if r < 0)
+    size = before + sum(r for r in reach if r > 0) + x.items.itemsize
+    raw = np.frombuffer(ctypes.string_at(x.address - before, size), np.uint8)
+    memory = between_walls(size, slack, at_end)
+    memory[:] = raw
+    first = memory[before:].view(x.items.dtype)
+    items = np.lib.stride_tricks.as_strided(first, x.items.shape, x.items.strides)
+    return Held(memory, items)
+
+
+def _walled_block(content: bytes, at_end: bool) -> Array:
+    memory = between_walls(-(-len(content) // 64) * 64, SLACK, at_end)
+    memory[: len(content)] = np.frombuffer(content, np.uint8)
+    return memory
+
+
+def between_walls(size: int, slack: int, at_end: bool) -> Array:
+    """`size` bytes that touch the page before them, or but for `slack` bytes the one after; a
+    touch of either page is a crash.
+    """
+    page = mmap.PAGESIZE
+    room = -(-(size + slack) // page) * page
+    raw = np.frombuffer(mmap.mmap(-1, room + 2 * page), np.uint8)
+    protect = ctypes.CDLL(None).mprotect
+    for at in (0, page + room):
+        assert protect(ctypes.c_void_p(raw.ctypes.data + at), page, 0) == 0
+    start = page + (room - slack - size if at_end else 0)
+    return raw[start : start + size]
 
 
 def aligned(rng: Generator, content: bytes) -> Array:

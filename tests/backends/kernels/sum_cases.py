@@ -171,8 +171,9 @@ def reduce_case(rng: Generator, features: frozenset[str]) -> Case:
     return Case(reduce_sum(x, axes, z, y, features, scale), {"x": a}, out(rng, y), want)
 
 
-def softmax_case(rng: Generator, features: frozenset[str]) -> Case:
-    shape = (*sizes(rng, int(rng.integers(0, 3)), 40), int(pick(rng, 1, 2, 10, 33, 200)))
+def softmax_case(rng: Generator, features: frozenset[str], row: int | None = None) -> Case:
+    row = int(pick(rng, 1, 2, 10, 33, 200)) if row is None else row
+    shape = (*sizes(rng, int(rng.integers(0, 3)), 40), row)
     x, y = (
         spread(rng, pick(rng, *BYTES), shape),
         spread(rng, pick(rng, "uint8", "int8", "int16"), shape),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 
@@ -9,11 +11,13 @@ from qir.ir.errors import LowerError, VerifyError
 from qir.ir.fixed import Rounding, round_real
 from qir.ir.graph import Builder, Graph
 from qir.ir.interpret import dequantize_outputs, interpret, quantize_inputs
+from qir.ir.op import Op
 from qir.ir.ops import (
     BatchNorm,
     Constant,
     Conv,
     Dequantize,
+    LayerNorm,
     Linear,
     Log,
     Mul,
@@ -27,7 +31,9 @@ from qir.ir.ops import (
     Softmax,
     Transpose,
 )
+from qir.ir.ops.kinds import Layer
 from qir.ir.ranges import prove_no_overflow
+from qir.ir.torch_executor import FloatProgram
 from qir.ir.types import F32, I8, U8, Array, Quant, Tensor
 from qir.passes.bits.choice import Bits
 from qir.passes.calibrate.ranges import calibrate
@@ -67,27 +73,74 @@ def noise(a: Array, b: Array) -> float:
     return float(np.linalg.norm(a - b) / max(np.linalg.norm(a), 1e-6))
 
 
+def stored_by_simulation(graph: Graph, x: Array) -> dict[str, tuple[Array, Quant]]:
+    """What each quantize of a simulated graph stores, by the name that to-integer gives it."""
+    values: dict[str, Array] = {}
+    FloatProgram(graph)(x, watch=lambda v, y: values.__setitem__(v.name, y.numpy()))
+    stored: dict[str, tuple[Array, Quant]] = {}
+    for op in graph.ops:
+        if isinstance(op, Quantize):
+            name = op.x.name if op.x.name not in stored else op.names[0]
+            stored[name] = values[op.names[0]], op.to
+    return stored
+
+
+def half_an_accumulator_step(op: Op, producers: Mapping[str, Op]) -> float:
+    """In steps of the result: how far the rounding of a bias to whole steps takes it."""
+    halves = [0.0]
+    for x in op.operands:
+        layer = producers.get(x.name)
+        if isinstance(layer, Layer) and layer.bias is not None:
+            scale = x.type.quant.scale.array / float(op.result.type.quant.scale.array)
+            halves.append(float(np.max(scale)) / 2)
+    return max(halves)
+
+
+def assert_each_op_follows(simulated: Graph, integer: Graph, x: Array) -> int:
+    """Each integer op, of what the simulation stores in its operands, gives what the simulation
+    stores in its result. Tables, moves and softmax do in every bit; a sum may be a step off where
+    its real value is near a tie, and by what a bias is rounded. The number of results seen.
+    """
+    stored = stored_by_simulation(simulated, x)
+    env = dict(zip((v.name for v in integer.inputs), quantize_inputs(integer, [x]), strict=True))
+    count = 0
+    for op in integer.ops:
+        name, elem = op.names[0], op.result.type.elem
+        env[name] = op.evaluate(*op.unpack(tuple(env[v.name] for v in op.operands)))
+        if isinstance(op, Constant) or name not in stored or stored[name][1] != elem:
+            continue
+        count += 1
+        apart = np.abs(env[name].astype(np.int64) - stored[name][0])
+        if isinstance(op, Requantize):
+            bias = half_an_accumulator_step(op, integer.producers)
+            assert apart.max() <= 1 + bias, op
+            assert np.count_nonzero(apart) <= 2 + (0.02 + 2 * bias) * apart.size, op
+        else:
+            assert not apart.any(), op
+        env[name] = stored[name][0].astype(env[name].dtype)
+    return count
+
+
 @pytest.mark.parametrize("seed", range(40))
-def test_random_networks_stay_near_their_floats(seed: int) -> None:
+def test_random_networks_are_near_their_floats_and_follow_the_simulation(seed: int) -> None:
     graph = random_net(seed)
     x = samples(graph, COUNT)
     float_, simulated, integer = whole_way(graph, x)
-    reals = evaluate(batched(float_), [x])
-    between = evaluate(batched(simulated), [x])
-    integers = run_integer(batched(integer), x)
-    for a, b, c, out in zip(reals, between, integers, integer.outputs, strict=True):
-        step = float(out.type.quant.scale.array)
-        assert noise(a, c) < 0.12
-        # Roundings of the layers before differ here and there by a step, which spreads a little.
-        assert np.mean(np.abs(b - c) > 1.5 * step) < 0.2 and np.abs(b - c).max() < 12 * step
+    # A norm of few channels enlarges the noise of rows that hardly vary.
+    limit = 0.25 if any(isinstance(op, LayerNorm) for op in graph.ops) else 0.12
+    reals, integers = evaluate(batched(float_), [x]), run_integer(batched(integer), x)
+    for a, c in zip(reals, integers, strict=True):
+        assert noise(a, c) < limit
+    assert assert_each_op_follows(batched(simulated), batched(integer), x)
     prove_no_overflow(integer)
 
 
 @pytest.mark.parametrize("seed", range(40, 52))
-def test_at_four_bits_nothing_breaks(seed: int) -> None:
+def test_at_four_bits_ops_follow_the_simulation_beyond_the_calibrated_ranges(seed: int) -> None:
     graph = random_net(seed)
-    _, _, integer = whole_way(graph, samples(graph, COUNT), bits=4)
-    run_integer(batched(integer), samples(graph, COUNT, 1) * 3)
+    _, simulated, integer = whole_way(graph, samples(graph, COUNT), bits=4)
+    x = samples(graph, COUNT, 1) * 3
+    assert assert_each_op_follows(batched(simulated), batched(integer), x)
 
 
 def one_conv(depth: int = 2, quantum: float = 0.5) -> tuple[Graph, Quant]:

@@ -291,7 +291,7 @@ class _Dense:
             self.links[i] = splat(0, "int16", 2 * self.dot.lanes)
 
     def _widen(self) -> None:
-        """Adds what is summed up in int16 to the accumulators."""
+        """Adds the int16 sums to the accumulators."""
         dot, vectors = self.dot, self.code.tile.vectors
         one = splat(1, "int16", 2 * self.dot.lanes)
         for i in range(self.places * vectors):

@@ -40,7 +40,7 @@ class VectorEpilogue(ABC):
         return TOGETHER[self.code.dtype] if isinstance(self.dot, PackingDot) else 1
 
     def start(self, record: Expr) -> Expr:
-        """What the accumulators of a vector of channels begin with."""
+        """The initial accumulators of a vector of channels."""
         if not self.code.starts:
             return splat(0, "int32", self.dot.lanes)
         return self.field(record, "start", "int32", self.dot.lanes)
@@ -67,7 +67,7 @@ class VectorEpilogue(ABC):
         return let(acc, "acc"), residual
 
     def _lowered(self, value: Expr, record: Expr) -> Expr:
-        """What is left of the shift, and the zero point."""
+        """The rest of the shift, and the zero point."""
         if self.code.after:
             value = tirx.shift_right(value, self._word(record, "after"))
         if self.code.zero_point:
@@ -217,7 +217,7 @@ class HalvesEpilogue(VectorEpilogue):
         return let(self._lowered(value, record))
 
     def _beside(self, acc: Expr, mult: Expr, residual: Expr, record: Expr) -> Expr:
-        """What the residual adds to the sum: its product >> 16, and the carry of the low bits."""
+        """The residual's part of the sum: its product >> 16, and the carry of the low bits."""
         factor, dot = self.writer.let(self._word(record, "residual")), self.halves
         mask = splat(0xFFFF, "int32", dot.lanes)
         low = [
