@@ -80,6 +80,8 @@ def clip(ctx: ImportContext) -> Value:
     """
     stored = ctx.operand(0)
     if isinstance(stored, Value) and isinstance(stored.type.elem, Quant):
+        if any(ctx.has(i) and isinstance(ctx.operand(i), Value) for i in (1, 2)):
+            ctx.refuse("bounds of stored integers computed at run time", "constants are needed")
         low, high = (_bound(ctx, i, d) for i, d in ((1, -math.inf), (2, math.inf)))
         return _stored_clip(ctx, stored, low, high)
     x = ctx.real(0)
