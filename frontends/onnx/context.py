@@ -12,14 +12,13 @@ import numpy.typing as npt
 from onnx import AttributeProto, NodeProto, numpy_helper
 
 from qir.frontends.onnx.operands import ConstantOperand, Operand, as_float, shape_of
+from qir.frontends.onnx.read.budget import MAX_ELEMENTS
 from qir.frontends.onnx.read.names import sanitized
 from qir.frontends.onnx.writer import GraphWriter
 from qir.ir import ops
 from qir.ir.errors import FrontendError, VerifyError, printable
 from qir.ir.op import Loc, Op, Value
 from qir.ir.types import Array
-
-MAX_ELEMENTS = 1 << 31  # of one tensor: 8 GiB of floats, far over any real activation
 
 MAX_TAPS = 1 << 22  # of one index or matrix made at import: a resized or reversed axis
 MAX_LIST = 1 << 14  # integers of a shape, axes, pads, parts

@@ -11,7 +11,6 @@ from qir.frontends.onnx.ops import (
     convolution,
     elementwise,
     matrix,
-    microsoft,
     normalization,
     padding,
     pooling,
@@ -22,6 +21,7 @@ from qir.frontends.onnx.ops import (
     softmax,  # fmt: skip
 )
 from qir.frontends.onnx.ops.elementwise import binary, many, unary
+from qir.frontends.onnx.quantized import microsoft
 from qir.frontends.onnx.quantized import operators as quantized
 from qir.ir import ops
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qir.frontends.onnx.context import MAX_ELEMENTS, ImportContext
+from qir.frontends.onnx.context import ImportContext
 from qir.frontends.onnx.operands import Operand
 from qir.frontends.onnx.ops.coordinates import (
     Axis,
@@ -18,6 +18,7 @@ from qir.frontends.onnx.ops.coordinates import (
     outside,
 )
 from qir.frontends.onnx.ops.layout import from_image, image
+from qir.frontends.onnx.read.budget import MAX_ELEMENTS
 from qir.ir import ops
 from qir.ir.data import Data
 from qir.ir.op import Value

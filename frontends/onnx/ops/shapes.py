@@ -7,8 +7,9 @@ from math import prod
 
 import numpy as np
 
-from qir.frontends.onnx.context import MAX_ELEMENTS, MAX_TAPS, ImportContext
+from qir.frontends.onnx.context import MAX_TAPS, ImportContext
 from qir.frontends.onnx.operands import ConstantOperand, Operand, shape_of
+from qir.frontends.onnx.read.budget import MAX_ELEMENTS
 from qir.ir import ops
 from qir.ir.data import Data
 from qir.ir.op import Value

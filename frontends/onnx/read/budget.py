@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from qir.ir.errors import FrontendError
 
+MAX_ELEMENTS = 1 << 31  # of one tensor: 8 GiB of floats, far over any real activation
 MAX_NODES = 50_000  # nodes of the model, each call of a function with its body; 8 operands are one
 FREE_BYTES = 256 << 20  # of constants made at import, beside BYTES_EACH for each byte of the file
 BYTES_EACH = 8  # 4-bit weights become float32, and may be laid out anew once

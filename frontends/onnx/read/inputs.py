@@ -9,7 +9,7 @@ from typing import Any
 
 from onnx import TensorProto
 
-from qir.frontends.onnx.context import MAX_ELEMENTS
+from qir.frontends.onnx.read.budget import MAX_ELEMENTS
 from qir.frontends.onnx.read.fold import MAX_RANK
 from qir.frontends.onnx.read.load import type_name
 from qir.ir.errors import SHOWN, FrontendError, listed

@@ -19,7 +19,7 @@ from qir.ir.errors import DataError
 from qir.passes.infra.tasks import Processes, Store, Task, on_one_thread, run_tasks
 from qir.passes.rounding.adaround import AdaRound, AdaRoundBlocks
 from qir.passes.rounding.column_methods import Gptq
-from tests.passes.rounding_net import net, samples, simulated
+from tests.passes.rounding.rounding_net import net, samples, simulated
 from tests.tree import ROOT
 
 # Kills itself, as kill -9 does, when the first of the layers is done.
@@ -29,7 +29,7 @@ from dataclasses import replace
 from pathlib import Path
 from qir.passes.rounding.adaround import AdaRound
 from qir.passes.infra.tasks import Store
-from tests.passes.rounding_net import net, samples, simulated
+from tests.passes.rounding.rounding_net import net, samples, simulated
 def tell(what, done, of):
     if what == "adaround" and done:
         os.kill(os.getpid(), signal.SIGKILL)

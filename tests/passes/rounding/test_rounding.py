@@ -38,7 +38,7 @@ from qir.passes.rounding.columns import descend
 from qir.passes.rounding.forward import stretch
 from qir.passes.rounding.moments import LayerProblem, layer_problem, moment_names, moments
 from qir.passes.rounding.scales import with_best_scales
-from tests.passes.rounding_net import net, samples, simulated
+from tests.passes.rounding.rounding_net import net, samples, simulated
 
 SAMPLE = samples(96)
 OTHER = samples(200, seed=1)  # none of them is in SAMPLE
