@@ -36,10 +36,12 @@ def load(
 ) -> Program:
     """The artifact in folder `path`, checked and ready to run.
 
-    An artifact is a program: load what you trust. Its hashes find damage; `sha256`, a hash that you
-    know from elsewhere, is what finds another artifact in its place. `emulate`: run it under an
-    emulator of the machine it was made for. `variant`: of an artifact for several machines, the
-    one whose code runs in place of the best.
+    An artifact is a program: load only what you trust.
+    threads:  threads that share the work of a call.
+    emulate:  run it under an emulator of its target.
+    variant:  the machine whose code runs, of an artifact for several (default: the best one here).
+    sha256:   the expected hash, which detects another artifact in its place; the hashes inside the
+              artifact detect damage.
     Errors: ArtifactError for an artifact that is damaged, incomplete, another one, or cannot run
     here; DataError for arguments out of range.
     """

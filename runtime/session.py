@@ -65,10 +65,10 @@ def _at(array: ctypes.Array[ctypes.c_void_p]) -> int:
 class Session(Program):
     """A loaded artifact, ready to run.
 
-    Calls may come from several threads: each uses a box of its own. `threads` more than 1 share
-    the work of one call at a time; sessions of a process that ask for as many share them. In a
-    forked child they are none, and calls run alone. `variant`: of an artifact for several machines,
-    the one whose code runs; by default the best that this machine can run.
+    Several threads may call it at once; each uses memory of its own. A pool of `threads` shares the
+    work of one call at a time, and sessions of a process with equal `threads` share the pool. In a
+    forked child, calls run on the caller's thread alone. `variant`: the machine whose code runs, of
+    an artifact for several (default: the best one here).
     """
 
     def __init__(self, loaded: Loaded, threads: int = 1, variant: str | None = None) -> None:

@@ -93,6 +93,9 @@ ARMV7 = Target(
 )
 CORTEX_M4 = cortex_m("cortex-m4", "thumbv7em-none-eabihf", "Cortex-M4 with smlad, bare metal")
 CORTEX_M7 = cortex_m("cortex-m7", "thumbv7em-none-eabihf", "Cortex-M7 with smlad, bare metal")
+CORTEX_M33 = cortex_m(
+    "cortex-m33", "thumbv8m.main-none-eabihf", "Cortex-M33 with DSP instructions, bare metal"
+)
 CORTEX_M55 = replace(
     cortex_m("cortex-m55", "thumbv8.1m.main-none-eabihf", "Cortex-M55 with MVE, bare metal"),
     features=("dsp", "mve"),

@@ -23,6 +23,7 @@ TARGETS: tuple[Callable[[], Target], ...] = (
     lambda: arm.ARMV7,
     lambda: arm.CORTEX_M4,
     lambda: arm.CORTEX_M7,
+    lambda: arm.CORTEX_M33,
     lambda: arm.CORTEX_M55,
     lambda: hexagon.V66,
     lambda: hexagon.V68,

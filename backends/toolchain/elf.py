@@ -33,7 +33,7 @@ class Sections:
 
 
 @dataclass(frozen=True)
-class _Section:
+class Section:
     kind: int
     flags: int
     offset: int
@@ -49,15 +49,23 @@ def symbols(content: bytes) -> tuple[Symbol, ...]:
     """
     wide, order = _form(content)
     try:
-        sections = list(_sections(content, wide, order))
-        tables = {s.kind: s for s in sections if s.kind in (SYMTAB, DYNSYM)}
+        every = list(_sections(content, wide, order))
+        tables = {s.kind: s for s in every if s.kind in (SYMTAB, DYNSYM)}
         table = tables.get(DYNSYM) or tables.get(SYMTAB)
         return (
             ()
             if table is None
-            else tuple(_symbols(content, wide, order, table, sections[table.link]))
+            else tuple(_symbols(content, wide, order, table, every[table.link]))
         )
-    except (struct.error, IndexError) as e:
+    except (struct.error, IndexError, ValueError) as e:
+        raise _cut_off(e) from e
+
+
+def sections(content: bytes) -> tuple[Section, ...]:
+    """Every section. Errors: LowerError when the bytes are no ELF file."""
+    try:
+        return tuple(_sections(content, *_form(content)))
+    except struct.error as e:
         raise _cut_off(e) from e
 
 
@@ -67,16 +75,13 @@ def loaded(content: bytes) -> Sections:
     Errors: LowerError when the bytes are no ELF file.
     """
     sizes = {"text": 0, "rodata": 0, "data": 0, "bss": 0}
-    try:
-        for section in _sections(content, *_form(content)):
-            if section.flags & ALLOC:
-                sizes[_kind(section)] += section.size
-    except struct.error as e:
-        raise _cut_off(e) from e
+    for section in sections(content):
+        if section.flags & ALLOC:
+            sizes[_kind(section)] += section.size
     return Sections(**sizes)
 
 
-def _kind(section: _Section) -> str:
+def _kind(section: Section) -> str:
     if section.kind == NOBITS:
         return "bss"
     if section.flags & WRITE:
@@ -102,7 +107,7 @@ def _cut_off(e: Exception) -> LowerError:
     return LowerError(f"object: its tables are cut off ({e}), a whole ELF file is needed")
 
 
-def _sections(content: bytes, wide: bool, order: str) -> Iterator[_Section]:
+def _sections(content: bytes, wide: bool, order: str) -> Iterator[Section]:
     if wide:
         (start,) = struct.unpack_from(order + "Q", content, 0x28)
         size, count = struct.unpack_from(order + "HH", content, 0x3A)
@@ -112,11 +117,11 @@ def _sections(content: bytes, wide: bool, order: str) -> Iterator[_Section]:
     form = order + ("IIQQQQIIQQ" if wide else "IIIIIIIIII")
     for i in range(count):
         f = struct.unpack_from(form, content, start + i * size)
-        yield _Section(kind=f[1], flags=f[2], offset=f[4], size=f[5], link=f[6], entry=f[9])
+        yield Section(kind=f[1], flags=f[2], offset=f[4], size=f[5], link=f[6], entry=f[9])
 
 
 def _symbols(
-    content: bytes, wide: bool, order: str, table: _Section, strings: _Section
+    content: bytes, wide: bool, order: str, table: Section, strings: Section
 ) -> Iterator[Symbol]:
     for at in range(table.offset, table.offset + table.size, table.entry):
         if wide:

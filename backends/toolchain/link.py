@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qir.backends.toolchain import elf, interpreter
+from qir.backends.toolchain.arm_attributes import neutral
 from qir.ir.errors import LowerError, listed
 from qir.ir.target import PYTHON, Target, Toolchain
 
@@ -168,6 +169,9 @@ def link(
         elsewhere = {s.name for s in others if s.is_defined}
         kept = [f"-Wl,-u,{symbol}" for symbol in exports if symbol not in elsewhere]
         _run((*cc, *RELOCATABLE, *kept, "-o", whole, core, *objects), folder, f"link {whole}")
+        if not target.is_hosted:  # firmware is of any ABI
+            for file in (whole, *apart):
+                (folder / file).write_bytes(neutral((folder / file).read_bytes()))
         _run((*tools.archiver, "rcsD", archive, whole, *apart), folder, f"archive {archive}")
         inputs = (whole, *apart)
         library = _shared(cc, folder, name, inputs, exports) if target.is_hosted else None

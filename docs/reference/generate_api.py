@@ -64,7 +64,7 @@ def methods(cls: type) -> Iterator[tuple[str, Any]]:
         is_public = not name.startswith("_") or name == "__call__"
         function = value.fget if isinstance(value, property) else value
         function = getattr(function, "__func__", function)
-        if is_public and inspect.isfunction(function) and function.__doc__:
+        if is_public and inspect.isfunction(function) and inspect.getdoc(value):
             yield name, value
 
 

@@ -22,6 +22,7 @@ TARGETS = (
     "armv7",
     "cortex-m4",
     "cortex-m7",
+    "cortex-m33",
     "hexagon-v66",
     "hexagon-v68",
     "riscv64",
