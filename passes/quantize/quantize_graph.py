@@ -20,6 +20,7 @@ from qir.passes.bits.choice import Bits
 from qir.passes.calibrate.ranges import Ranges
 from qir.passes.infra.manager import Claim, Pass, Record, changes, register
 from qir.passes.integer.rules import BYTE, Sharing
+from qir.passes.quantize.joins import apart
 from qir.passes.quantize.placement import Plan, plan_quantization
 from qir.passes.quantize.scales import (
     choose_quants,
@@ -67,7 +68,7 @@ class QuantizeGraph(Pass):
     bits: Mapping[str, Bits] = field(default_factory=dict, hash=False)
 
     def run(self, graph: Graph, record: Record) -> Graph:
-        plan = plan_quantization(graph)
+        plan = plan_quantization(graph, self._apart(graph, record))
         _check_names(graph, self.bits)
         for width in (self.activation_bits, *(b.activation for b in self.bits.values())):
             storage_of(width, is_signed=False)
@@ -77,6 +78,13 @@ class QuantizeGraph(Pass):
         new = emission.run()
         record.rewrites = emission.count
         return new.at_stage("simulated")
+
+    def _apart(self, graph: Graph, record: Record) -> set[str]:
+        """Concats whose operands keep scales of their own, all in 8 bits."""
+        widths = (self.activation_bits, *(b.activation for b in self.bits.values()))
+        if self.ranges is None or min(widths) < BYTE:
+            return set()
+        return apart(graph, self.ranges, record.misses)
 
 
 def _check_names(graph: Graph, bits: Mapping[str, Bits]) -> None:
