@@ -124,7 +124,8 @@ def choose_scales(reach: Reach, weights: list[Array]) -> Array:
 
 
 def widened(reach: Array) -> Array:
-    return np.maximum(reach, reach.max() * NARROWEST)
+    result: Array = np.maximum(reach, reach.max() * NARROWEST)
+    return result
 
 
 def mixed(reach: Array, weights: Array, mix: float | None) -> Array:

@@ -193,7 +193,7 @@ def processor() -> str:
 
 def cores(cpuinfo: str) -> str:
     """Each kind of core that /proc/cpuinfo lists: ARM names no model, but parts by number."""
-    kinds = {}
+    kinds: dict[str, None] = {}
     for block in cpuinfo.split("\n\n"):
         fields = dict(line.split(":", 1) for line in block.splitlines() if ":" in line)
         named = {name.strip(): value.strip() for name, value in fields.items()}
