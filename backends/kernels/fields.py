@@ -10,7 +10,7 @@ import numpy as np
 from qir.backends.kernels.contraction.spec import Array
 from qir.backends.kernels.plane import check_indices
 
-ALIGNMENT = 64
+LINE = 64  # bytes of a cache line, and of the widest vector that loads constants
 TAIL = 128  # bytes that may be read, and are there, after the last array
 
 
@@ -61,4 +61,4 @@ class Fields:
 
 
 def _padded(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT
+    return -(-size // LINE) * LINE

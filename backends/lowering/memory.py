@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-ALIGNMENT = 16
-"""Bytes, at least; of every buffer. Sizes that are multiples of more give offsets that are."""
+LEAST_ALIGNMENT = 16
+"""Bytes, of every buffer on any target; sizes that are multiples of a target's own alignment give
+offsets that are.
+"""
 
 
 @dataclass(frozen=True)
@@ -33,13 +35,8 @@ class Plan:
     total_bytes: int
     bound_bytes: int
 
-    @property
-    def overhead(self) -> float:
-        """total / bound; 1 is the best possible."""
-        return self.total_bytes / self.bound_bytes if self.bound_bytes else 1.0
 
-
-def aligned(size: int, to: int = ALIGNMENT) -> int:
+def aligned(size: int, to: int = LEAST_ALIGNMENT) -> int:
     return -(-size // to) * to
 
 

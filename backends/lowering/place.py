@@ -92,15 +92,6 @@ class Place:
         normal = self.normal
         return View(self.dtype, normal.shape, normal.strides)
 
-    @property
-    def span(self) -> int:
-        """Elements from the first to just past the last."""
-        return (
-            1 + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
-            if self.size
-            else 0
-        )
-
     def plane(self) -> Plane | None:
         """As (N, H, W, C) with adjacent channels, if it is; more axes join where they adjoin."""
         place: Place | None = self

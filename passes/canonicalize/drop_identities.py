@@ -27,8 +27,8 @@ from qir.ir.ops.shape import Move
 from qir.ir.ops.unary import Clamp
 from qir.ir.types import Quant
 from qir.passes.canonicalize.layout.permutations import is_free
-from qir.passes.canonicalize.operands import uniform
 from qir.passes.canonicalize.real_range import real_range
+from qir.passes.infra.constants import uniform
 from qir.passes.infra.manager import KEEPS_BITS, Claim, Miss, register
 from qir.passes.infra.rewriter import RewritePass, Site
 

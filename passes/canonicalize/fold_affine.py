@@ -12,7 +12,7 @@ from qir.ir.ops import Add, Constant, Conv, ConvTranspose, Div, Linear, Mul, Sub
 from qir.ir.ops.kinds import Layer
 from qir.ir.types import Array
 from qir.passes.canonicalize.fold_batch_norm import fold_scale
-from qir.passes.canonicalize.operands import channel_constant, per_channel, split_constant
+from qir.passes.infra.constants import channel_constant, per_channel, split_constant
 from qir.passes.infra.manager import Claim, Miss, keeps_reals, register
 from qir.passes.infra.rewriter import RewritePass, Site
 

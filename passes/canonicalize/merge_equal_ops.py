@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from qir.ir.graph import Builder, Graph
-from qir.ir.op import Op, Value, op_fields
+from qir.ir.op import Op, Value, meaning
 from qir.passes.infra.manager import KEEPS_BITS, Claim, Pass, Record, register
 
 
@@ -51,19 +50,3 @@ def numbered(graph: Graph, numbers: dict[Hashable, int]) -> list[Value]:
         number = numbers.setdefault(meaning(op.rebind(lambda v: known[v.name])), len(numbers))
         known.update((v.name, Value(f"{number}.{i}", v.type)) for i, v in enumerate(op.results))
     return [known[v.name] for v in graph.outputs]
-
-
-def meaning(op: Op) -> Hashable:
-    """The key of an op's computation: its class, operands and attributes, floats by their bits (0.0
-    == -0.0, and a NaN is not equal to itself).
-    """
-    return (type(op), *(bits(getattr(op, f.name)) for f in op_fields(type(op))))
-
-
-def bits(attribute: Any) -> Hashable:
-    if isinstance(attribute, float):
-        return struct.pack("<d", attribute)
-    if isinstance(attribute, tuple):
-        return tuple(map(bits, attribute))
-    held: Hashable = attribute
-    return held

@@ -11,7 +11,7 @@ from typing import ClassVar, TypeVar
 import numpy as np
 
 from qir.ir.errors import PassError, QirError, VerifyError
-from qir.ir.graph import Graph
+from qir.ir.graph import STAGES, Graph
 from qir.ir.interpret import interpret
 from qir.ir.names import is_word
 from qir.ir.op import Value
@@ -88,11 +88,16 @@ class Pass:
     """A function from graph to graph; options are fields, checked by their annotations. Subclasses
     set `name` and `claim` and give run(). str(pass) is what `parsed` reads.
 
+    stages: those of the graphs that it takes; leaves: that of the graph it gives, when another.
+    What a stage promises, verify holds it to (qir.ir.stages).
+
     The docstring's first line is before -> after.
     """
 
     name: ClassVar[str] = ""
     claim: ClassVar[Claim] = KEEPS_BITS
+    stages: ClassVar[tuple[str, ...]] = STAGES
+    leaves: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         check_options(self, self.name)
@@ -195,7 +200,7 @@ class Manager:
             if after is graph:
                 break
         after = after.at_stage(passes.stage)
-        verify(after)
+        verify(after, form=self.check)
         return after
 
     def _round(self, graph: Graph, passes: Sequence[Pass]) -> Graph:
@@ -206,6 +211,12 @@ class Manager:
         return graph
 
     def _run_one(self, graph: Graph, one: Pass) -> Graph:
+        if graph.stage not in one.stages:
+            raise PassError(
+                f"pass {one.name}: graph @{graph.name} is at stage {graph.stage},"
+                f" {' or '.join(one.stages)} is needed",
+                hint=self._history() if self.records else None,
+            )
         record = Record(one.name, one.claim, ops_before=len(graph.ops))
         start = time.perf_counter()
         after = self._result(graph, one, record)
@@ -215,7 +226,7 @@ class Manager:
             record.error = 0.0 if self.check else None
             return graph
         try:
-            verify(after)
+            verify(after, form=False)
         except VerifyError as e:
             raise PassError(f"pass {one.name}: {e.text}", hint=self._history()) from e
         if self.check and not record.rewrites and after.canonical() != graph.canonical():
@@ -241,6 +252,12 @@ class Manager:
         if not isinstance(after, Graph):
             raise PassError(
                 f"pass {one.name}: returned {after!r} of {type(after).__name__}, a graph is needed"
+            )
+        if after.stage != (stage := one.leaves or graph.stage):
+            raise PassError(
+                f"pass {one.name}: left graph @{graph.name} at stage {after.stage}, {stage} is"
+                " needed",
+                hint=self._history(),
             )
         return after
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from qir.ir.op import Op
 from qir.ir.ops import Concat, Constant, Pad, PadMode
 from qir.ir.ops.kinds import Selection
-from qir.ir.types import Quant
+from qir.ir.types import Elem, Quant
 from qir.passes.integer.forms import Form, Lowering, NoInteger, Stored
 from qir.passes.integer.rules import (
     Answer,
@@ -22,6 +22,10 @@ from qir.passes.integer.rules import (
 )
 
 
+def is_per_axis(elem: Elem | None) -> bool:
+    return isinstance(elem, Quant) and not elem.is_per_tensor
+
+
 @rule(Selection)
 class Moves(Rule):
     """move(x) -> move on stored x"""
@@ -32,6 +36,8 @@ class Moves(Rule):
         if isinstance(op, Pad) and op.mode is PadMode.CONSTANT and op.value != 0:
             raise NoInteger(f"padding holds {op.value:g}, 0 is needed")
         (x,) = operands
+        if x.is_stored and is_per_axis(x.elem):
+            return Answer(Kind.STORED, elem=x.elem, sharing=Sharing.ALIKE)
         return as_stored(
             operands, Kind.STORED, elem=x.elem, is_known=x.is_known, sharing=Sharing.ALIKE
         )
@@ -46,12 +52,15 @@ class Moves(Rule):
 
 @rule(Concat)
 class Concats(Rule):
-    """concat(xs) -> concat of stored xs, which share one quantization"""
+    """concat(xs) -> concat of stored xs: of one quantization, or of one for each slice of the axis
+    where none computes with the result
+    """
 
     moves = True
 
     def ask(self, op: Op, operands: Sequence[Operand]) -> Answer | Needs:
-        if (needs := stored_operands(operands)) is not None:
+        whole = [operand for operand in operands if not is_per_axis(operand.elem)]
+        if len(whole) == len(operands) and (needs := stored_operands(operands)) is not None:
             return needs
         elems = {operand.elem for operand in operands}
         elem = elems.pop() if len(elems) == 1 else None
@@ -59,11 +68,4 @@ class Concats(Rule):
 
     def lower(self, op: Concat, at: Lowering, answer: Answer) -> Form:
         xs = tuple(at.stored(x) for x in op.xs)
-        for x, value in zip(op.xs, xs, strict=True):
-            if value.type.elem != xs[0].type.elem:
-                first, other = (str(v.type.elem) for v in (xs[0], value))
-                assert isinstance(value.type.elem, Quant)
-                raise NoInteger(
-                    f"operand {x} is {other}, {op.xs[0]} is {first}: one type is needed"
-                )
         return Stored(at.emit(op.on(*xs), op.names[0], op.loc))

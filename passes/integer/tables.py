@@ -22,6 +22,8 @@ class Functions(Rule):
     """f(x, constants of each channel) -> table of f on every integer of x"""
 
     def ask(self, op: Op, operands: Sequence[Operand]) -> Answer | Needs:
+        if (answer := tabulated(op, operands)) is not None:
+            return answer
         x, *constants = operands
         for operand in constants:
             if not operand.is_per_channel:
@@ -29,8 +31,6 @@ class Functions(Rule):
                     f"operand {operand.value} is {operand.kind.value} of shape"
                     f" {list(operand.shape)}, a constant for each channel is needed"
                 )
-        if (answer := tabulated(op, operands)) is not None:
-            return answer
         if not x.is_stored:
             return Needs((0,))
         raise NoInteger(f"operand {x.value} is {x.elem}, 8 bits and one scale are needed")

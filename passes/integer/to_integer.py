@@ -31,6 +31,8 @@ class ToInteger(Pass):
 
     name: ClassVar[str] = "to-integer"
     claim: ClassVar[Claim] = changes("a step where a dyadic rounding differs from a real one")
+    stages: ClassVar[tuple[str, ...]] = ("simulated",)
+    leaves: ClassVar[str] = "integer"
 
     def run(self, graph: Graph, record: Record) -> Graph:
         builder = Builder(graph.name, "integer")

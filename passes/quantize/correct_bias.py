@@ -14,7 +14,7 @@ from qir.ir.ops import Constant
 from qir.ir.ops.kinds import Layer
 from qir.ir.types import Array
 from qir.passes.calibrate.ranges import chunk_of, cut, rows_of
-from qir.passes.infra.layers import layers_of
+from qir.passes.infra.layers import check_names, layers_of
 from qir.passes.infra.manager import Claim, Miss, Pass, Record, changes, register
 from qir.passes.infra.rebatch import rebatch
 from qir.passes.quantize.correction_walk import Correction, Part, Walk
@@ -49,6 +49,7 @@ class CorrectBias(Pass):
 
     name: ClassVar[str] = "correct-bias"
     claim: ClassVar[Claim] = changes("means of accumulators approach those of the float graph")
+    stages: ClassVar[tuple[str, ...]] = ("simulated",)
     moves_scales: ClassVar[bool] = False
 
     reference: Graph | None = None
@@ -58,6 +59,7 @@ class CorrectBias(Pass):
         if self.reference is None or not self.sample:
             record.misses.append(Miss("no float graph and sample are given"))
             return graph
+        record.misses += check_names(graph, self.reference, self.name)
         own = rows_of(graph.inputs[0])
         runs = min(len(self.sample[0]), CHUNKS * chunk_of(graph)) // own
         judges = min(JUDGES, runs // 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 import networkx as nx
@@ -40,15 +41,16 @@ class Plan:
         yield from nx.connected_components(self.groups)
 
 
-def plan_quantization(graph: Graph) -> Plan:
+def plan_quantization(graph: Graph, apart: AbstractSet[str] = frozenset()) -> Plan:
     """The least set of values to store: those that the integer rules need stored, and the outputs.
 
     An accumulator whose only reader is a clamp or an add is not stored: one rounding for both.
-    A chain of functions of one stored value is one table.
+    A chain of functions of one stored value is one table. The operands of the concats in `apart`
+    share no quantization with them.
 
     Errors: LowerError that lists every op without an integer form, with its place and the reason.
     """
-    walk = Walk(graph)
+    walk = Walk(graph, apart)
     while walk.run():
         pass  # a reader needs a value stored that earlier readers took as it is: ask them again
     if walk.faults:
@@ -63,8 +65,8 @@ def plan_quantization(graph: Graph) -> Plan:
 class Walk:
     """One walk over the ops that asks the rule of each; stored values add up over the walks."""
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, apart: AbstractSet[str] = frozenset()) -> None:
+        self.graph, self.apart = graph, apart
         self.order = {name: i for i, op in enumerate(graph.ops) for name in op.names}
         self.outputs = {v.name for v in graph.outputs}
         self.needed: set[str] = set()  # values that some reader needs stored
@@ -174,7 +176,9 @@ class Walk:
         elif answer.sharing is Sharing.RESULT:
             plan.groups.add_node(result.name)
             plan.edges.update((result.name, v.name) for v in op.operands)
-        elif answer.sharing is Sharing.ALIKE:
+        elif answer.sharing is Sharing.ALIKE and not self.apart.intersection(
+            (result.name, *(v.name for v in op.operands))
+        ):
             self._join(op, result.name)
 
     def _join(self, op: Op, result: str) -> None:

@@ -14,11 +14,13 @@ from qir.ir.graph import Builder, Graph
 from qir.ir.op import Loc, Op, Value
 from qir.ir.ops import Constant, Dequantize, Quantize, ScaleGroups
 from qir.ir.ops.kinds import Layer
+from qir.ir.stages import FLOAT_STAGES
 from qir.ir.types import Quant
 from qir.passes.bits.choice import Bits
 from qir.passes.calibrate.ranges import Ranges
 from qir.passes.infra.manager import Claim, Pass, Record, changes, register
 from qir.passes.integer.rules import BYTE, Sharing
+from qir.passes.quantize.joins import apart
 from qir.passes.quantize.placement import Plan, plan_quantization
 from qir.passes.quantize.scales import (
     choose_quants,
@@ -54,6 +56,8 @@ class QuantizeGraph(Pass):
 
     name: ClassVar[str] = "quantize-graph"
     claim: ClassVar[Claim] = changes("values are rounded and clamped to their quantization")
+    stages: ClassVar[tuple[str, ...]] = (*FLOAT_STAGES, "simulated")
+    leaves: ClassVar[str] = "simulated"
 
     ranges: Ranges | None = None
     weight_bits: int = 8
@@ -64,7 +68,7 @@ class QuantizeGraph(Pass):
     bits: Mapping[str, Bits] = field(default_factory=dict, hash=False)
 
     def run(self, graph: Graph, record: Record) -> Graph:
-        plan = plan_quantization(graph)
+        plan = plan_quantization(graph, self._apart(graph, record))
         _check_names(graph, self.bits)
         for width in (self.activation_bits, *(b.activation for b in self.bits.values())):
             storage_of(width, is_signed=False)
@@ -74,6 +78,13 @@ class QuantizeGraph(Pass):
         new = emission.run()
         record.rewrites = emission.count
         return new.at_stage("simulated")
+
+    def _apart(self, graph: Graph, record: Record) -> set[str]:
+        """Concats whose operands keep scales of their own, all in 8 bits."""
+        widths = (self.activation_bits, *(b.activation for b in self.bits.values()))
+        if self.ranges is None or min(widths) < BYTE:
+            return set()
+        return apart(graph, self.ranges, record.misses)
 
 
 def _check_names(graph: Graph, bits: Mapping[str, Bits]) -> None:

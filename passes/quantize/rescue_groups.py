@@ -13,6 +13,7 @@ from qir.ir.graph import Builder, Graph
 from qir.ir.op import Op
 from qir.ir.ops import Dequantize
 from qir.ir.ops.kinds import Layer
+from qir.ir.stages import FLOAT_STAGES
 from qir.ir.types import Array, Quant
 from qir.passes.bits.choice import Bits
 from qir.passes.infra.layers import bias_of, float_layers, weights_of
@@ -63,6 +64,7 @@ class RescueGroups(Pass):
 
     name: ClassVar[str] = "rescue-groups"
     claim: ClassVar[Claim] = changes("weights of outlier layers get scales by group")
+    stages: ClassVar[tuple[str, ...]] = (*FLOAT_STAGES, "simulated")
 
     reference: Graph | None = None
     weight_bits: int = 8

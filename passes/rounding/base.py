@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from qir.ir.errors import PassError
 from qir.ir.graph import Graph
 from qir.ir.types import Array
-from qir.passes.infra.layers import layers_of
+from qir.passes.infra.layers import check_names, layers_of
 from qir.passes.infra.manager import Miss, Pass, Record
 from qir.passes.infra.tasks import Processes, Store, Task, Tell, quiet, run_tasks
 from qir.passes.quantize.stored_weights import (
@@ -35,6 +35,8 @@ class RoundWeights(Pass):
     rounding, and for how what it reads differs from the float graph, which no two may do for the
     same difference.
     """
+
+    stages: ClassVar[tuple[str, ...]] = ("simulated",)
 
     reference: Graph | None = None
     sample: tuple[Array, ...] = ()
@@ -71,6 +73,7 @@ class RoundWeights(Pass):
             return graph
         if self.waves is not None and self.waves < 1:
             raise PassError(f"{self.name}: waves is {self.waves}, 1 or more is needed")
+        check_names(graph, self.reference, self.name)  # each missing layer is a Miss below
         known = [stored_weights(graph, self.reference, op) for op in layers_of(graph)]
         layers = [w for w in known if not isinstance(w, Miss)]
         record.rewrites = len(layers)

@@ -12,6 +12,7 @@ from qir.ir.graph import Builder, Graph
 from qir.ir.op import Op, Value
 from qir.ir.ops import Constant, Conv, Linear
 from qir.ir.ops.kinds import Layer
+from qir.ir.stages import FLOAT_STAGES
 from qir.ir.types import Array
 from qir.passes.infra.layers import constant_of
 from qir.passes.infra.manager import Claim, Miss, Pass, Record, keeps_reals, register
@@ -37,6 +38,7 @@ class EqualizeChannels(Pass):
 
     name: ClassVar[str] = "equalize-channels"
     claim: ClassVar[Claim] = keeps_reals(1e-4)
+    stages: ClassVar[tuple[str, ...]] = FLOAT_STAGES
 
     reach: Mapping[str, Array] = field(default_factory=dict)  # max|x| of each channel, by value
     halves: Mapping[str, Reach] = field(default_factory=dict)  # the same of halves of a sample
@@ -124,8 +126,8 @@ def choose_scales(reach: Reach, weights: list[Array]) -> Array:
 
 
 def widened(reach: Array) -> Array:
-    result: Array = np.maximum(reach, reach.max() * NARROWEST)
-    return result
+    wide: Array = np.maximum(reach, reach.max() * NARROWEST)
+    return wide
 
 
 def mixed(reach: Array, weights: Array, mix: float | None) -> Array:

@@ -116,7 +116,7 @@ class Graph:
         op reads the new graph's values already. change gives the op that stands for it, which keeps
         its names, or the values that stand for its results. Ops and inputs that change adds by the
         builder get names that no value of this graph has; so a value of both graphs that is of one
-        name is of one op. Ops that no output needs are dropped.
+        name is of one op. Where something changed, ops that no output needs are dropped.
         """
         builder = Builder(self.name, self.stage, kept=self.producers)
         now = {v.name: builder.input(v.name, v.type) for v in self.inputs}
@@ -126,8 +126,7 @@ class Graph:
                 new = builder.keep(new if new.names == old.names else new.named(old.names))
             now.update(zip(old.names, new, strict=True))
         after = builder.finish([now[v.name] for v in self.outputs], self.output_names)
-        after = after.without_dead_code()
-        return self if after == self else after
+        return self if after == self else after.without_dead_code()
 
     def without_dead_code(self) -> Graph:
         """The same graph without the ops that no output needs."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import numbers
+import struct
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import (
@@ -286,6 +287,22 @@ DTYPES = frozenset(
 def hint_text(hint: Any) -> str:
     """An annotation as an error names it."""
     return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+
+
+def meaning(op: Op) -> Hashable:
+    """The key of an op's computation: its class, operands and attributes, floats by their bits (0.0
+    == -0.0, and a NaN is not equal to itself).
+    """
+    return (type(op), *(bits_of(getattr(op, f.name)) for f in op_fields(type(op))))
+
+
+def bits_of(attribute: Any) -> Hashable:
+    if isinstance(attribute, float):
+        return struct.pack("<d", attribute)
+    if isinstance(attribute, tuple):
+        return tuple(map(bits_of, attribute))
+    held: Hashable = attribute
+    return held
 
 
 def operands_of(held: Value | tuple[Value, ...] | None) -> tuple[Value, ...]:

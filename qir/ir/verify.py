@@ -13,14 +13,19 @@ from qir.ir.fixed import Dyadic
 from qir.ir.graph import STAGES, Graph
 from qir.ir.names import is_name, is_word
 from qir.ir.op import Op, op_fields
+from qir.ir.stages import canonical_stage, integer_stage, simulated_stage
 from qir.ir.types import MAX_ELEMENTS, Quant, Tensor
 
 Rule = Callable[[Graph], Iterator[str]]
 
 
-def verify(graph: Graph) -> None:
-    """Check every rule; VerifyError lists all faults of the first rule that is broken."""
-    for rule in RULES:
+def verify(graph: Graph, form: bool = True) -> None:
+    """Check every rule; VerifyError lists all faults of the first rule that is broken.
+
+    form: hold a canonical graph to its form too. One that breaks it is slower or less exact, not
+    wrong, and so may stand between passes.
+    """
+    for rule in (*RULES, *((canonical_stage,) if form else ())):
         if faults := list(rule(graph)):
             raise VerifyError(
                 listed(
@@ -196,21 +201,6 @@ def number_fields(cls: type[Op]) -> tuple[str, ...]:
     return _NUMBER_FIELDS[cls]
 
 
-def integer_only(graph: Graph) -> Iterator[str]:
-    """At the integer stage no op works on floats, and no value or constant is one: the integer-only
-    proof.
-    """
-    if graph.stage != "integer":
-        return
-    for value in graph.inputs:
-        if value.type.is_float:
-            yield f"input {value}: {value.type}, a quantized or integer tensor is needed"
-    for op in graph.ops:
-        if not op.has_integers():
-            yield f"{op}: an op on floats, integer ops are needed"
-        for value in op.results:
-            if value.type.is_float:
-                yield f"{op}: result {value.type}, a quantized or integer tensor is needed"
-
-
-RULES: tuple[Rule, ...] = (structure, names, types, attributes, ops, numbers, integer_only)
+RULES: tuple[Rule, ...] = (
+    structure, names, types, attributes, ops, numbers, simulated_stage, integer_stage,
+)  # fmt: skip

@@ -36,9 +36,6 @@ from qir.backends.kernels.plane import RANGE
 SLACK = 128
 """Bytes that must be readable after the end of every activation buffer."""
 
-ALIGNMENT = 64
-"""Of the constants block, in bytes."""
-
 
 def prepare(
     spec: Contraction,

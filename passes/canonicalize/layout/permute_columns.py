@@ -10,8 +10,8 @@ import numpy as np
 from qir.ir.op import Op, Value
 from qir.ir.ops import Constant, Dequantize, Linear, Reshape, Transpose
 from qir.ir.types import Array
+from qir.passes.canonicalize.layout.chains import up_the_chain
 from qir.passes.canonicalize.layout.permutations import is_free, reordered_constant
-from qir.passes.canonicalize.operands import up_the_chain
 from qir.passes.infra.manager import Claim, Miss, keeps_reals, register
 from qir.passes.infra.rewriter import RewritePass, Site
 

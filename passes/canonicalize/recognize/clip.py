@@ -9,7 +9,7 @@ from typing import ClassVar
 from qir.ir.op import Op, Value
 from qir.ir.ops import Clip, Maximum, Minimum, Relu
 from qir.ir.ops.unary import Clamp
-from qir.passes.canonicalize.operands import split_constant, uniform
+from qir.passes.infra.constants import split_constant, uniform
 from qir.passes.infra.manager import KEEPS_BITS, Claim, Miss, register
 from qir.passes.infra.rewriter import RewritePass, Site
 

@@ -8,8 +8,9 @@ from typing import ClassVar
 
 from qir.ir.op import Op, Value
 from qir.ir.ops import Div, Erf, Gelu, Mul, Tanh
-from qir.passes.canonicalize.operands import is_close, line, matches, polynomial, uniform
+from qir.passes.canonicalize.recognize.polynomials import is_close, line, matches, polynomial
 from qir.passes.canonicalize.recognize.swish import scaled
+from qir.passes.infra.constants import uniform
 from qir.passes.infra.manager import Claim, Miss, keeps_reals, register
 from qir.passes.infra.rewriter import RewritePass, Site
 

@@ -22,7 +22,7 @@ from qir.ir.ops import (
     Sub,
 )  # fmt: skip
 from qir.ir.types import Array
-from qir.passes.canonicalize.operands import split_constant, uniform
+from qir.passes.infra.constants import split_constant, uniform
 from qir.passes.infra.manager import Claim, Miss, keeps_reals, register
 from qir.passes.infra.rewriter import RewritePass, Site
 

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from qir.ir.op import Op, Value
 from qir.ir.ops import Add, Div, Exp, Log, Neg, Reciprocal, Sigmoid, Softplus
-from qir.passes.canonicalize.operands import polynomial, uniform
+from qir.passes.canonicalize.recognize.polynomials import polynomial
+from qir.passes.infra.constants import uniform
 from qir.passes.infra.manager import Claim, Miss, keeps_reals, register
 from qir.passes.infra.rewriter import RewritePass, Site
 

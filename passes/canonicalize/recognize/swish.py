@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from qir.ir.op import Op, Value
 from qir.ir.ops import Clip, Constant, Div, HardSigmoid, HardSwish, Mul, Sigmoid, Silu
-from qir.passes.canonicalize.operands import is_close, line, polynomial, split_constant, uniform
+from qir.passes.canonicalize.recognize.polynomials import is_close, line, polynomial
+from qir.passes.infra.constants import split_constant, uniform
 from qir.passes.infra.manager import Claim, Miss, keeps_reals, register
 from qir.passes.infra.rewriter import RewritePass, Site
 

@@ -135,8 +135,3 @@ class Requantize(Op):
         partial = reduce(Bounds.plus, (t.with_zero() for t in terms))
         half = 2 ** (Bounds.of_array(self.shift.array).whole[1] - 1)
         yield Extreme("sum", partial.plus(Bounds.of(0, half)), I64)
-
-
-def clamp_all(to: Quant) -> tuple[int, int]:
-    """(low, high) of a requantize that clamps to the storage alone."""
-    return to.storage.min, to.storage.max

@@ -14,21 +14,36 @@ from qir.ir.bounds import Bounds
 from qir.ir.data import Data
 from qir.ir.op import Interval, Value, op
 from qir.ir.ops.kinds import Selection
-from qir.ir.types import Array, Quant, Tensor
+from qir.ir.types import Array, Elem, Quant, Tensor
 
 
 class Move(Selection):
     """Data movement: where an element comes from depends on its place alone, and on no value. So a
-    move commutes with every function of one element; a per-axis quantization cannot follow.
+    move commutes with every function of one element; a per-axis quantization follows where its
+    slices stay slices of one axis.
     """
 
     def moved(self, shape: tuple[int, ...]) -> Tensor:
         x = self.operands[0].type
         if isinstance(x.elem, Quant) and not x.elem.is_per_tensor:
-            self.fail(
-                f"x is quantized along axis {x.elem.axis}", "one scale is needed to move elements"
-            )
+            place = None if x.elem.axis is None or x.elem.block else self.place_of(x.elem.axis)
+            if place is None:
+                self.fail(
+                    f"x is quantized along axis {x.elem.axis}",
+                    "one scale is needed to move elements",
+                )
+            chosen = self.slices_of(x.elem.axis)
+            scale, zero = (a.array[chosen] for a in (x.elem.scale, x.elem.zero_point))
+            return Tensor(tuple(shape), Quant.per_axis(x.elem.storage, scale, zero, place))
         return x.with_shape(shape)
+
+    def place_of(self, axis: int) -> int | None:
+        """The axis of the result whose slices are those of this axis of x, or None."""
+        return None
+
+    def slices_of(self, axis: int | None) -> slice:
+        """Which slices of the axis the result has."""
+        return slice(None)
 
     def bound(self, x: Any) -> Bounds:
         return Bounds.of(*x.whole)
@@ -51,6 +66,12 @@ class Reshape(Move):
             )
         return self.moved(self.shape)
 
+    def place_of(self, axis: int) -> int | None:
+        x = self.x.type.shape
+        before = prod(x[:axis])
+        places = (i for i in range(len(self.shape)) if prod(self.shape[:i]) == before)
+        return next((i for i in places if self.shape[i] == x[axis]), None)
+
     def compute(self, torch: Any, x: Any) -> Any:
         return x.reshape(self.shape)
 
@@ -72,6 +93,9 @@ class Transpose(Move):
             )
         return self.moved(tuple(self.x.type.shape[p] for p in self.perm))
 
+    def place_of(self, axis: int) -> int | None:
+        return self.perm.index(axis)
+
     def compute(self, torch: Any, x: Any) -> Any:
         return x.permute(self.perm)
 
@@ -81,7 +105,9 @@ class Transpose(Move):
 
 @op("concat")
 class Concat(Move):
-    """The xs one after another along `axis`; quantized ones must share one type, so it is exact."""
+    """The xs one after another along `axis`, which is exact. Of quantized ones with one type it is
+    that type's; else the result has the scales of each along the axis, in one storage.
+    """
 
     xs: tuple[Value, ...]
     axis: int
@@ -94,10 +120,10 @@ class Concat(Move):
             )
         first = self.xs[0].type
         for x in self.xs:
-            if x.type.elem != first.elem:
+            if not self._is_joined(x.type.elem, first.elem):
                 self.fail(
                     f"{x} is {x.type.elem}, {self.xs[0]} is {first.elem}",
-                    "one element type is needed",
+                    "one element type, or one storage and scales along the axis, is needed",
                 )
             if x.type.rank != first.rank or any(
                 a != b
@@ -108,10 +134,30 @@ class Concat(Move):
                     f"{x} is {list(x.type.shape)}, {self.xs[0]} is {list(first.shape)}",
                     "shapes must match",
                 )
-        if isinstance(first.elem, Quant) and not first.elem.is_per_tensor:
-            self.fail(f"operands are quantized along axis {first.elem.axis}", "one scale is needed")
         length = sum(x.type.shape[self.axis] for x in self.xs)
-        return first.with_shape((*first.shape[: self.axis], length, *first.shape[self.axis + 1 :]))
+        shape = (*first.shape[: self.axis], length, *first.shape[self.axis + 1 :])
+        return Tensor(shape, self._elem())
+
+    def _is_joined(self, elem: Elem, first: Elem) -> bool:
+        if not isinstance(elem, Quant) or not isinstance(first, Quant):
+            return elem == first
+        fits = all(q.axis in (None, self.axis) and q.block is None for q in (elem, first))
+        return fits and elem.storage == first.storage
+
+    def _elem(self) -> Elem:
+        first = self.xs[0].type.elem
+        if not isinstance(first, Quant):
+            return first
+        if first.is_per_tensor and all(x.type.elem == first for x in self.xs):
+            return first
+        scales, zeros = [], []
+        for x in self.xs:
+            q = x.type.quant
+            count = x.type.shape[self.axis]
+            scales.append(np.broadcast_to(q.scale.array, count))
+            zeros.append(np.broadcast_to(q.zero_point.array, count))
+        joined = np.concatenate(scales), np.concatenate(zeros)
+        return Quant.per_axis(first.storage, *joined, self.axis)
 
     def compute(self, torch: Any, xs: tuple[Any, ...]) -> Any:
         return torch.cat(xs, dim=self.axis)
@@ -243,6 +289,12 @@ class Slice(Move):
                 -(-(b - a) // k) for a, b, k in zip(self.start, self.stop, self.step, strict=True)
             )
         )
+
+    def place_of(self, axis: int) -> int | None:
+        return axis
+
+    def slices_of(self, axis: int | None) -> slice:
+        return slice(None) if axis is None else self._index[axis]
 
     @property
     def _index(self) -> tuple[slice, ...]:

@@ -236,6 +236,15 @@ def test_weights_are_the_nearest_integers(seed: int, bits: int, per_channel: boo
     assert made.value.array.min() >= -top - 1 and made.value.array.max() <= top
 
 
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_weights_by_group_have_two_to_the_bits_levels(bits: int) -> None:
+    w = np.random.default_rng(0).normal(size=(4, 256)).astype(np.float32)
+    made = quantize_weights(w, bits, True, False, None, 1.0, 64)
+    assert isinstance(made.weights.elem, Quant) and made.weights.elem.storage.bits == bits
+    levels = np.unique(made.weights.value.array)
+    assert levels.min() >= -(2 ** (bits - 1)) and levels.max() <= 2 ** (bits - 1) - 1
+
+
 def squared_error(w: Array, **options: bool) -> float:
     made = quantize_weights(w, 4, True, options["clip"], None, 1.0).weights
     assert isinstance(made.elem, Quant)

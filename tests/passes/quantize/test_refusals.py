@@ -9,10 +9,24 @@ import pytest
 
 import qir
 from qir.ir.errors import LowerError
+from qir.ir.fixed import Rounding
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Loc, Value
-from qir.ir.ops import Constant, LayerNorm, Linear, Pow, Relu
-from qir.ir.types import F32, Array, Tensor
+from qir.ir.ops import (
+    Constant,
+    Dequantize,
+    LayerNorm,
+    Linear,
+    Pad,
+    PadMode,
+    Pow,
+    PRelu,
+    Quantize,
+    Relu,
+    Reshape,
+    Sigmoid,
+)  # fmt: skip
+from qir.ir.types import F32, U8, Array, Quant, Tensor
 from qir.passes.quantize.placement import plan_quantization
 
 
@@ -39,6 +53,28 @@ def test_every_op_without_an_integer_form_is_listed_with_its_place_and_reason() 
         "  pow %power (model.py:99): its operands are a quantized value and a quantized value:"
         " functions of one quantized value are needed",
         "hint: replace these ops in the model, or leave them outside of it",
+    ]
+
+
+def test_why_an_op_has_no_integer_form() -> None:
+    b = Builder("net", "transformed")
+    x = b.input("x", Tensor((1, 4), F32))
+    kind = Quant.per_axis(U8, np.full(4, 0.1), 0, axis=1)
+    axis = b.add(Dequantize(b.add(Quantize(x, kind, Rounding.HALF_EVEN), "axis")))
+    other = b.input("other", Tensor((1, 4), F32))
+    slope = b.add(PRelu(x, b.add(Sigmoid(other)), loc=Loc("m.py:1")), "slope")
+    pad = b.add(Pad(x, (0, 1), (0, 0), (0, 0), PadMode.CONSTANT, -3.0), "pad")
+    w = b.add(Constant.of(np.eye(4, dtype=np.float32)))
+    bias = b.add(Linear(x, w, b.add(Reshape(other, (4,)))), "bias")
+    graph = b.finish([axis, slope, pad, bias])
+    with pytest.raises(LowerError) as e:
+        plan_quantization(graph)
+    assert str(e.value).splitlines()[1:-1] == [
+        "  quantize %axis: quantized along axis 1, one scale is needed for activations",
+        "  prelu %slope (m.py:1): operand %sigmoid is a function of a quantized value of shape"
+        " [1, 4], a constant for each channel is needed",
+        "  pad %pad: padding holds -3, 0 is needed",
+        "  linear %bias: bias %reshape is computed, a constant is needed",
     ]
 
 

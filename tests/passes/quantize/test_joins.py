@@ -1,0 +1,167 @@
+"""Values of unlike scales that meet in an output: scales along the axis where nothing computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from qir.ir.errors import VerifyError
+from qir.ir.graph import Builder, Graph
+from qir.ir.interpret import dequantize_outputs, interpret, quantize_inputs
+from qir.ir.op import Value
+from qir.ir.ops import (
+    Concat,
+    Constant,
+    Linear,
+    Mul,
+    Pad,
+    PadMode,
+    Reshape,
+    Sigmoid,
+    Slice,
+    Transpose,
+)
+from qir.ir.torch_executor import run_float
+from qir.ir.types import F32, I8, U8, Array, Quant, Tensor
+from qir.passes.calibrate.ranges import calibrate
+from qir.passes.infra.manager import Manager, Record
+from qir.passes.pipelines import TO_INTEGER, quantize
+from qir.passes.quantize.joins import is_carried
+from qir.passes.quantize.quantize_graph import QuantizeGraph
+
+X = np.random.default_rng(0).normal(size=(48, 6, 4)).astype(np.float32)
+Tail = Callable[[Builder, Value], Value]
+
+
+def heads(tail: Tail, axis: int = 2, wide: float = 320.0, order: str = "bs") -> Graph:
+    """boxes (0 to 320) and scores (0 to 1) of (1, 6, 4), joined along an axis, then `tail`."""
+    b = Builder("heads", "transformed")
+    x = b.input("x", Tensor((1, 6, 4), F32))
+    boxes = b.add(Mul(b.add(Sigmoid(x)), b.add(Constant.of(np.float32(wide)))), "boxes")
+    one = {"b": boxes, "s": b.add(Sigmoid(x), "scores")}
+    joined = b.add(Concat(tuple(one[letter] for letter in order), axis), "joined")
+    return b.finish([tail(b, joined)])
+
+
+def integers(graph: Graph) -> Graph:
+    manager = Manager()
+    return manager.run(manager.run(graph, quantize(calibrate(graph, X))), TO_INTEGER)
+
+
+def largest_errors(graph: Graph, integer: Graph, axis: int) -> list[float]:
+    """Of the two halves along the axis of the output."""
+    worst = [0.0, 0.0]
+    for row in X[:8, None]:
+        (wanted,) = run_float(graph, [row])
+        (y,) = dequantize_outputs(integer, interpret(integer, quantize_inputs(integer, [row])))
+        for i, part in enumerate(np.split(np.abs(wanted - y), 2, axis)):
+            worst[i] = max(worst[i], float(part.max()))
+    return worst
+
+
+def turned(b: Builder, y: Value) -> Value:
+    return b.add(Transpose(y, (0, 2, 1)))
+
+
+def merged(b: Builder, y: Value) -> Value:
+    return b.add(Reshape(y, (6, 8)))
+
+
+def cut(b: Builder, y: Value) -> Value:
+    return b.add(Slice(y, (0, 1, 2), (1, 6, 6), (1, 1, 1)))
+
+
+@pytest.mark.parametrize(
+    ("tail", "axis"), [(lambda b, y: y, 2), (turned, 1), (merged, 1), (cut, 2)]
+)
+def test_each_keeps_its_own_scale_in_an_output(tail: Tail, axis: int) -> None:
+    graph = heads(tail)
+    integer = integers(graph)
+    quant = integer.outputs[0].type.quant
+    assert quant.axis == axis
+    count = graph.outputs[0].type.shape[axis] // 2
+    scales = quant.scale.array
+    assert len(set(scales[:count])) == len(set(scales[count:])) == 1
+    assert scales[0] > 200 * scales[-1]
+    boxes, scores = largest_errors(graph, integer, axis)
+    assert scores < 0.02 < boxes < 320 * 0.02
+
+
+def test_three_joined_along_the_first_of_two_axes() -> None:
+    graph = heads(lambda b, y: y, axis=1, order="sbs")
+    quant = integers(graph).outputs[0].type.quant
+    assert quant.axis == 1
+    scales = quant.scale.array
+    assert (scales[:6] == scales[12:]).all() and (scales[6:12] > 200 * scales[0]).all()
+
+
+def test_alike_ones_share_one_scale() -> None:
+    assert integers(heads(lambda b, y: y, wide=1.5)).outputs[0].type.quant.is_per_tensor
+
+
+def test_what_computes_with_them_is_warned_of() -> None:
+    def layer(b: Builder, y: Value) -> Value:
+        w = np.random.default_rng(1).normal(size=(3, 8)).astype(np.float32)
+        return b.add(Linear(y, b.add(Constant.of(w)), None))
+
+    graph = heads(layer)
+    record = Record("quantize-graph", QuantizeGraph.claim)
+    QuantizeGraph(calibrate(graph, X)).run(graph, record)
+    (miss,) = [m for m in record.misses if m.at == "joined"]
+    assert (
+        miss.why.startswith("%scores of range 0.9") and "scale with %boxes of range 3" in miss.why
+    )
+    assert integers(graph).producers["joined"].results[0].type.quant.is_per_tensor
+
+
+def test_which_moves_keep_an_axis() -> None:
+    for tail, kept in (
+        (lambda b, y: b.add(Reshape(y, (48,))), False),
+        (lambda b, y: b.add(Pad(y, (0, 0, 1), (0,) * 3, (0,) * 3, PadMode.CONSTANT, 0.0)), False),
+        (turned, True),
+        (lambda b, y: b.add(Reshape(turned(b, y), (1, 8, 2, 3))), True),
+    ):
+        graph = heads(tail)
+        joined = graph.producers["joined"].results[0]
+        assert is_carried(graph, joined, 2) is kept
+        assert integers(graph).outputs[0].type.quant.is_per_tensor is not kept
+
+
+def stored(builder: Builder, name: str, quant: Quant, shape: tuple[int, ...] = (2, 3)) -> Value:
+    return builder.input(name, Tensor(shape, quant))
+
+
+def test_types_of_a_concat_of_several_quantizations() -> None:
+    b = Builder("types", "integer")
+    one = stored(b, "a", Quant.per_tensor(U8, 0.5, 3))
+    other = stored(b, "b", Quant.per_axis(U8, [1.0, 2.0, 4.0], [0, 1, 2], 1))
+    joined = b.add(Concat((one, other), 1))
+    wanted = Quant.per_axis(U8, [0.5, 0.5, 0.5, 1.0, 2.0, 4.0], [3, 3, 3, 0, 1, 2], 1)
+    assert joined.type == Tensor((2, 6), wanted)
+    cut_ = b.add(Slice(joined, (0, 1), (2, 6), (1, 2)))
+    assert cut_.type.elem == Quant.per_axis(U8, [0.5, 1.0, 4.0], [3, 0, 2], 1)
+    assert b.add(Transpose(joined, (1, 0))).type.quant.axis == 0
+    for bad, why in (
+        (Concat((one, other), 0), "one storage and scales along the axis"),
+        (Concat((one, stored(b, "c", Quant.per_tensor(I8, 0.5, 3))), 1), "one element type, or"),
+        (Reshape(joined, (12,)), "one scale is needed to move elements"),
+    ):
+        with pytest.raises(VerifyError, match=why):
+            b.add(bad)
+
+
+def test_bits_of_the_parts_are_their_own() -> None:
+    """The joined integers are those of each part alone."""
+    graph = heads(turned)
+    integer = integers(graph)
+    parts: dict[str, Array] = {}
+    (y,) = interpret(
+        integer,
+        quantize_inputs(integer, [X[:1]]),
+        watch=lambda v, x: parts.update({v.name: x}),
+    )
+    assert np.array_equal(
+        y, np.concatenate([parts["boxes"], parts["scores"]], 2).transpose(0, 2, 1)
+    )
