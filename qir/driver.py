@@ -179,6 +179,12 @@ def imported(
         return model
     if isinstance(model, (str, Path)) and Path(model).suffix == ".qir":
         return load_graph(model)
+    if isinstance(model, (str, Path)) and Path(model).suffix == ".pt2":
+        from qir.frontends.torch import import_torch
+
+        return import_torch(model, inputs)
+    if type(model).__name__ == "ONNXProgram":  # of torch.onnx.export
+        model = model.model_proto
     home = type(model).__module__.split(".")[0]
     if isinstance(model, (str, Path, bytes)) or home == "onnx":
         from qir.frontends.onnx import import_onnx

@@ -31,10 +31,16 @@ class ImportContext:
     """
 
     def __init__(
-        self, node: NodeProto, operands: Sequence[Operand | None], opset: int, writer: GraphWriter
+        self,
+        node: NodeProto,
+        operands: Sequence[Operand | None],
+        opset: int,
+        writer: GraphWriter,
+        feeds_softmax: bool = False,
     ) -> None:
         self.node, self.opset, self.writer = node, opset, writer
         self.operands = tuple(operands)
+        self.feeds_softmax = feeds_softmax  # whether all that reads the first output is a Softmax
         self.outputs = tuple(node.output)
         self._attributes = {a.name: a for a in node.attribute}
         name = node.name or next(filter(None, self.outputs), "")

@@ -75,6 +75,7 @@ class _Importer:
         self.writer = GraphWriter(model.file, builder, model.budget)
         self.library = Library(model.proto.functions, model.file)
         self.faults: list[str] = []
+        self.softmax_inputs: set[str] = set()  # of the graph being read: for Softmax nodes alone
         self.read: set[str] = set()  # every name that a node or an output reads
 
     def run(self, batch: int | None, shapes: Mapping[str, Sequence[int]] | None) -> Graph:
@@ -127,9 +128,13 @@ class _Importer:
         self.budget.spend_nodes(len(n.input) + len(n.output) for n in nodes)
         in_order = ordered(nodes, scope, self.model.file)
         self.read.update(*(reads_of(n) for n in in_order), outputs)
+        others = {n for node in nodes if node.op_type != "Softmax" for n in reads_of(node)}
+        scores = {n for node in nodes if node.op_type == "Softmax" for n in node.input}
+        outer, self.softmax_inputs = self.softmax_inputs, scores - others - set(outputs)
         for node in in_order:
             results = [*self.node(node, scope, opsets), *[None] * len(node.output)]
             scope.update((n, r) for n, r in zip(node.output, results, strict=False) if n)
+        self.softmax_inputs = outer
 
     def node(self, node: NodeProto, scope: Scope, opsets: Opsets) -> Sequence[Operand | None]:
         """The results of one node; a refusal is recorded, with unknown results."""
@@ -174,7 +179,8 @@ class _Importer:
             raise FrontendError("no such op in qir", hint_for(domain, node.op_type))
         if convert is None or refused:
             return []
-        found = convert(ImportContext(node, operands, version, self.writer))
+        feeds = next(iter(node.output), "") in self.softmax_inputs
+        found = convert(ImportContext(node, operands, version, self.writer, feeds))
         results = found if isinstance(found, tuple) else (found,)
         for at, name in enumerate(node.output):
             if at >= len(results) and name in self.read:

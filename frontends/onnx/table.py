@@ -16,6 +16,7 @@ from qir.frontends.onnx.ops import (
     pooling,
     reduce,
     resize,
+    select,
     shapes,
     softmax,  # fmt: skip
 )
@@ -28,7 +29,7 @@ Converter = Callable[[ImportContext], Operand | tuple[Operand, ...]]
 
 DEFAULT: dict[str, Converter] = {
     "Abs": unary(ops.Abs),
-    "Add": binary(ops.Add),
+    "Add": elementwise.add,
     "AveragePool": pooling.average_pool,
     "BatchNormalization": normalization.batch_norm,
     "Cast": cast.cast,
@@ -60,6 +61,7 @@ DEFAULT: dict[str, Converter] = {
     "HardSwish": elementwise.hard_swish,
     "Identity": shapes.identity,
     "InstanceNormalization": normalization.instance_norm,
+    "IsNaN": select.is_nan,
     "LRN": normalization.lrn,
     "LayerNormalization": normalization.layer_norm,
     "LeakyRelu": elementwise.leaky_relu,
@@ -117,6 +119,7 @@ DEFAULT: dict[str, Converter] = {
     "Transpose": shapes.transpose,
     "Unsqueeze": shapes.unsqueeze,
     "Upsample": resize.upsample,
+    "Where": select.where,
 }
 
 MICROSOFT: dict[str, Converter] = {
@@ -156,7 +159,7 @@ HINTS: dict[str, str] = {
         ("ArgMax", "ArgMin", "NonMaxSuppression", "NonZero", "TopK", "Unique"), _OUTSIDE
     ),
     **dict.fromkeys(("GRU", "LSTM", "Loop", "RNN", "Scan"), _UNROLL),
-    **dict.fromkeys(("And", "Equal", "Greater", "Less", "Not", "Or", "Where", "Xor"), _SMOOTH),
+    **dict.fromkeys(("And", "Equal", "Greater", "Less", "Not", "Or", "Xor"), _SMOOTH),
     **dict.fromkeys(("Ceil", "Floor", "Round"), "leave rounding to the quantization"),
     **dict.fromkeys(
         ("GatherElements", "GatherND", "ScatterND"), "Gather by a constant is the nearest"

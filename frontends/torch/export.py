@@ -7,6 +7,7 @@ import operator
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from qir.frontends.torch.table import RULES, is_known
 from qir.ir.errors import FrontendError, listed
 
 Shape = tuple[int, ...]
+BYTES = (torch.uint8, torch.int8)
 CONSTANT = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
 
 
@@ -44,10 +46,12 @@ def to_program(model: Any, example_inputs: Sequence[Any] | torch.Tensor | None) 
             torch.export refuses.
     """
     examples = checked_examples(example_inputs)
+    if isinstance(model, (str, Path)):
+        model = loaded(Path(model))
     if isinstance(model, ExportedProgram):
-        return of_exported(model, examples)
+        return of_exported(model, leaves(examples))
     if isinstance(model, GraphModule) and is_functional(model):
-        return of_graph_module(model, examples)
+        return of_graph_module(model, leaves(examples))
     if not isinstance(model, torch.nn.Module):
         raise FrontendError(
             f"import_torch: model is {type(model).__name__}, "
@@ -59,10 +63,34 @@ def to_program(model: Any, example_inputs: Sequence[Any] | torch.Tensor | None) 
             "one tensor for each input is needed",
             hint="import_torch(model, (torch.zeros(1, 3, 224, 224),))",
         )
-    return of_exported(exported(model, examples), examples, type(model).__name__)
+    examples = of_module_type(model, examples)
+    return of_exported(exported(model, examples), leaves(examples), type(model).__name__)
 
 
-def exported(model: torch.nn.Module, examples: tuple[torch.Tensor, ...]) -> ExportedProgram:
+def loaded(path: Path) -> ExportedProgram:
+    """The exported program of a .pt2 file. Errors: FrontendError."""
+    try:
+        return torch.export.load(path)
+    except Exception as e:  # torch's reader raises every kind there is
+        raise FrontendError(
+            f"{path}: {type(e).__name__} {first_line(e)}, a program that torch.export.save wrote"
+            " is needed"
+        ) from e
+
+
+def of_module_type(model: torch.nn.Module, examples: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Real examples of the type of the module's parameters; float32 where it has none."""
+    kinds = (t.dtype for _, t in _tensors(model) if isinstance(t, torch.Tensor))
+    kind = next((k for k in kinds if k.is_floating_point), torch.float32)
+    return tuple(pytree.tree_map(lambda x: x.to(kind) if x.is_floating_point() else x, examples))
+
+
+def leaves(examples: tuple[Any, ...] | None) -> tuple[torch.Tensor, ...] | None:
+    """The tensors of nested examples, in torch's order."""
+    return None if examples is None else tuple(pytree.tree_leaves(examples))
+
+
+def exported(model: torch.nn.Module, examples: tuple[Any, ...]) -> ExportedProgram:
     """torch.export of the module in inference mode; its training flags are restored."""
     check_tensors(dict(_tensors(model)))
     with in_inference(model), torch.no_grad(), warnings.catch_warnings():
@@ -115,13 +143,13 @@ def of_exported(
     returned = [s.arg for s in signature.output_specs if s.kind is OutputKind.USER_OUTPUT]
     by_name = {n.name: n for n in nodes}
     outputs = [by_name.get(getattr(a, "name", ""), a) for a in returned]
+    names = output_names(core.call_spec.out_spec)
     return TorchGraph(
         name or module_name(nodes),
         nodes,
         input_shapes(inputs, examples),
         constants,
-        checked_outputs(outputs),
-        output_names(core.call_spec.out_spec),
+        *checked_outputs(outputs, names),
     )
 
 
@@ -163,14 +191,13 @@ def of_graph_module(model: GraphModule, examples: tuple[torch.Tensor, ...] | Non
         if node.op == "get_attr":
             constants[node.name] = (str(node.target), operator.attrgetter(str(node.target))(model))
     check_tensors(dict(constants.values()))
-    leaves, spec = pytree.tree_flatten(nodes[-1].args[0])
+    outputs, spec = pytree.tree_flatten(nodes[-1].args[0])
     return TorchGraph(
         type(model).__name__,
         nodes,
         input_shapes([n for n in nodes if n.op == "placeholder"], examples),
         constants,
-        checked_outputs(leaves),
-        output_names(spec),
+        *checked_outputs(outputs, output_names(spec)),
     )
 
 
@@ -189,23 +216,35 @@ def is_functional(model: GraphModule) -> bool:
 # -- inputs and outputs
 
 
-def checked_examples(examples: Any) -> tuple[torch.Tensor, ...] | None:
-    """The example inputs as dense real tensors; one tensor or array is a sequence of one."""
+def checked_examples(examples: Any) -> tuple[Any, ...] | None:
+    """The example inputs as dense real tensors; one tensor or array is a sequence of one.
+
+    Inputs may be tuples, lists and dictionaries of tensors. Bytes (of images) become floats.
+    """
     if examples is None:
         return None
     if not isinstance(examples, (torch.Tensor, np.ndarray, Sequence)):
         found = type(examples).__name__
         raise FrontendError(f"example inputs: {found}, a sequence of tensors is needed")
     is_one = isinstance(examples, (torch.Tensor, np.ndarray))
-    every = tuple(as_tensor(k, x) for k, x in enumerate((examples,) if is_one else examples))
+    flat, spec = pytree.tree_flatten((examples,) if is_one else tuple(examples))
+    every = [as_tensor(k, x) for k, x in enumerate(flat)]
     check_tensors({f"example input {k}": x for k, x in enumerate(every)})
     for k, x in enumerate(every):
-        if x.dtype != torch.float32:
-            raise FrontendError(
-                f"example input {k}: {x.dtype}, torch.float32 is needed",
-                hint="model.float() and x.float(); integers enter a program by quantization",
-            )
-    return every
+        if x.dtype in BYTES:
+            every[k] = x.float()
+        else:
+            check_type(f"example input {k}", x)
+    return tuple(pytree.tree_unflatten(every, spec))
+
+
+def check_type(where: str, x: torch.Tensor) -> None:
+    """Errors: FrontendError for a tensor that is not of reals."""
+    if not x.dtype.is_floating_point or x.dtype.itemsize == 1:
+        raise FrontendError(
+            f"{where}: {x.dtype}, a float type is needed",
+            hint="x.float(); integers enter a program by quantization",
+        )
 
 
 def as_tensor(k: int, x: Any) -> torch.Tensor:
@@ -253,11 +292,7 @@ def input_shapes(nodes: Sequence[Node], examples: Sequence[Any] | None) -> dict[
         if not isinstance(declared, torch.Tensor):
             found = "no known shape" if declared is None else type(declared).__name__
             raise FrontendError(f"input {node.name}: {found}, a tensor as example input is needed")
-        if declared.dtype != torch.float32:
-            raise FrontendError(
-                f"input {node.name}: {declared.dtype}, torch.float32 is needed",
-                hint="model.float() and x.float(); integers enter a program by quantization",
-            )
+        check_type(f"input {node.name}", declared)
         shapes[node.name] = fixed_shape(
             node.name, declared, None if examples is None else examples[k]
         )
@@ -285,11 +320,21 @@ def fixed_shape(name: str, declared: torch.Tensor, example: torch.Tensor | None)
     return shape
 
 
-def checked_outputs(outputs: Sequence[Any]) -> tuple[Node, ...]:
-    for k, node in enumerate(outputs):
+def checked_outputs(
+    outputs: Sequence[Any], names: Sequence[str]
+) -> tuple[tuple[Node, ...], tuple[str, ...]]:
+    """The outputs that are tensors and their names; None is left out."""
+    pairs = [
+        (node, name)
+        for node, name in zip(outputs, names, strict=True)
+        if getattr(node, "value", node) is not None
+    ]
+    for k, (node, _) in enumerate(pairs):
         if not isinstance(node, Node):
             raise FrontendError(f"output {k}: {getattr(node, 'value', node)!r}, a tensor is needed")
-    return tuple(outputs)
+    if not pairs:
+        raise FrontendError("outputs: None alone, a tensor is needed")
+    return tuple(node for node, _ in pairs), tuple(name for _, name in pairs)
 
 
 def output_names(spec: Any) -> tuple[str, ...]:

@@ -60,11 +60,12 @@ UNKNOWN = object()  # a result of a node that is at fault already
 
 
 def import_torch(model: Any, example_inputs: Sequence[Any] | torch.Tensor | None = None) -> Graph:
-    """A torch.nn.Module, ExportedProgram or torch.fx.GraphModule as a graph of stage "imported".
+    """A torch module, ExportedProgram, .pt2 file or fx.GraphModule as a graph of stage "imported".
 
     A module is exported by torch.export with `example_inputs`, in inference mode, and left as it
     was. Operators that the table knows stay whole, others are decomposed to core ATen first; what
-    depends on constants alone is computed now. A free batch size is fixed to the example's.
+    depends on constants alone is computed now. All floats become f32, and a free batch size the
+    example's.
     Activations between ops keep torch's (N, C, H, W); convolutions and poolings work on
     (N, H, W, C) between transposes.
     Errors: FrontendError, which lists every node that cannot be imported, with its line and the

@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
+
 from qir.frontends.onnx.context import ImportContext
+from qir.frontends.onnx.operands import ConstantOperand, Operand
 from qir.ir import ops
 from qir.ir.fixed import Rounding
 from qir.ir.op import Op, Value
 from qir.ir.ops.unary import SELU
+from qir.ir.select import MASKED
 from qir.ir.types import Quant
 
 Converter = Callable[[ImportContext], Value]
@@ -24,6 +28,24 @@ def unary(make: Callable[[Value], Op]) -> Converter:
 def binary(make: Binary) -> Converter:
     """An op of two float operands, broadcast as NumPy does."""
     return lambda ctx: ctx.result(make(ctx.real(0), ctx.real(1)))
+
+
+def add(ctx: ImportContext) -> Value:
+    """Add; a constant mask of -inf before a Softmax becomes a finite one."""
+    return ctx.result(ops.Add(*(ctx.valued_real(finite_mask(ctx, k)) for k in (0, 1))))
+
+
+def finite_mask(ctx: ImportContext, index: int) -> Operand:
+    """Input `index`, with MASKED for each -inf of a constant that Softmax nodes alone read."""
+    x = ctx.operand(index)
+    if not ctx.feeds_softmax or not isinstance(x, ConstantOperand) or x.array.dtype.kind != "f":
+        return x
+    hidden = np.isneginf(x.array)
+    if not hidden.any():
+        return x
+    if hidden.ndim and hidden.all(-1).any():
+        ctx.refuse("a mask that hides a row altogether", "one element or more of each is needed")
+    return ConstantOperand(np.where(hidden, MASKED, x.array), x.name)
 
 
 def many(make: Binary) -> Converter:
@@ -58,6 +80,8 @@ def clip(ctx: ImportContext) -> Value:
     """
     stored = ctx.operand(0)
     if isinstance(stored, Value) and isinstance(stored.type.elem, Quant):
+        if any(ctx.has(i) and isinstance(ctx.operand(i), Value) for i in (1, 2)):
+            ctx.refuse("bounds of stored integers computed at run time", "constants are needed")
         low, high = (_bound(ctx, i, d) for i, d in ((1, -math.inf), (2, math.inf)))
         return _stored_clip(ctx, stored, low, high)
     x = ctx.real(0)

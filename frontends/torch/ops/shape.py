@@ -23,10 +23,10 @@ from qir.ir.ops import Expand, Gather, Transpose
     "aten._to_copy.default", "aten.type_as.default", "aten.to.other",
 )  # fmt: skip
 def identity(ctx: ImportContext, x: Operand, *to: Any, **settings: Any) -> Operand:
-    """x itself; a change of the element type is an error."""
+    """x itself, for all floats become f32; a change to another element type is an error."""
     wanted = [t for t in (*to, *settings.values()) if isinstance(t, torch.dtype)]
-    if wanted and wanted[0] != torch.float32:
-        raise Unsupported(f"a cast to {wanted[0]}", "float32 throughout is needed")
+    if wanted and not wanted[0].is_floating_point:
+        raise Unsupported(f"a cast to {wanted[0]}", "floats throughout are needed")
     return x
 
 

@@ -140,6 +140,13 @@ def test_clip_of_stored_integers(low: int | None, high: int | None) -> None:
     np.testing.assert_array_equal(integers(proto, x), expected)
 
 
+def test_bounds_of_stored_integers_as_inputs_are_refused() -> None:
+    clip = node("Clip", ["x", "low"], "y")
+    proto = model([clip], {"x": (1, 4), "low": ()}, ["y"], kind=onnx.TensorProto.INT8)
+    with pytest.raises(FrontendError, match="bounds of stored integers computed at run time"):
+        import_onnx(proto)
+
+
 def test_relu_of_stored_integers() -> None:
     nodes = [node("QuantizeLinear", ["x", "s", "z"], "q"), node("Relu", ["q"], "r")]
     nodes.append(node("DequantizeLinear", ["r", "s", "z"], "y"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ def test_every_unsupported_node_is_listed_once() -> None:
          "adaptive pooling of 6x6 to 4x4, a size that divides the input's, such as 1x1, is needed"),
         (lambda x: torch.div(x, 3, rounding_mode="floor"),
          "div with rounding_mode='floor', div without one is needed"),
-        (lambda x: x.double(), "a cast to torch.float64, float32 throughout is needed"),
+        (lambda x: x.int(), "a cast to torch.int32, floats throughout are needed"),
         (lambda x: F.max_pool2d(x, 2, return_indices=True)[1],
          "the indices of a max pool are read, its values alone are needed"),
         (lambda x: x.max(1).indices,
@@ -151,13 +152,12 @@ def test_example_inputs_of_other_kinds() -> None:
     text = refusal(relu, None)
     assert text.startswith("import_torch ReLU: no example inputs, one tensor for each input")
     assert "hint: import_torch(model, (torch.zeros(1, 3, 224, 224),))" in text
-    assert "example input 0: list, a torch.Tensor is needed" in refusal(relu, ([1.0],))
+    assert "example input 0: float, a torch.Tensor is needed" in refusal(relu, ([1.0],))
     assert "example input 0: array of <U1, a torch.Tensor" in refusal(relu, (np.array("x"),))
-    assert "example input 0: torch.float64, torch.float32" in refusal(relu, (np.ones(2),))
     assert "example inputs: int, a sequence of tensors is needed" in refusal(relu, 3)
-    assert "example input 0: torch.int64, torch.float32 is needed" in refusal(
-        relu, (torch.arange(3),)
-    )
+    text = refusal(relu, (torch.arange(3),))
+    assert "example input 0: torch.int64, a float type is needed" in text
+    assert "hint: x.float(); integers enter a program by quantization" in text
     assert "example input 0: complex (torch.complex64), real numbers" in refusal(
         relu, (torch.ones(2, dtype=torch.complex64),)
     )
@@ -190,11 +190,20 @@ def test_models_of_other_kinds() -> None:
     assert "torch.export " in refusal(torch.jit.script(nn.ReLU()), XS)
 
 
-def test_half_precision_models() -> None:
-    program = torch.export.export(nn.ReLU(), (torch.ones(2, dtype=torch.float16),))
-    text = refusal(program, None)
-    assert "input input: torch.float16, torch.float32 is needed" in text
-    assert "hint: model.float() and x.float()" in text
+def test_programs_of_integer_inputs() -> None:
+    program = torch.export.export(nn.ReLU(), (torch.ones(2, dtype=torch.int32),))
+    assert "input input: torch.int32, a float type is needed" in refusal(program, None)
+
+
+def test_outputs_of_none_and_of_numbers() -> None:
+    assert "outputs: None alone, a tensor is needed" in refusal(Function(lambda x: None))
+    assert "output 1: 3, a tensor is needed" in refusal(Function(lambda x: (x + 1, 3)))
+
+
+def test_files_that_are_no_programs(tmp_path: Path) -> None:
+    (tmp_path / "a.pt2").write_bytes(b"none")
+    assert "a program that torch.export.save wrote is needed" in refusal(tmp_path / "a.pt2", None)
+    assert "a program that torch.export.save wrote is needed" in refusal(tmp_path / "b.pt2", None)
 
 
 def test_state_that_changes() -> None:
