@@ -115,7 +115,7 @@ def requantized_weights(
 
     Blocks along the input channels keep their stored integers, less their zero points; their
     scales become mult * the scale of the output channel, as in quantize_weights. Other scales than
-    one for each output channel, and integers beyond 8 bits, are quantized anew, in 8 bits.
+    one for each output channel, and integers beyond 8 bits, are quantized again, in 8 bits.
     """
     quant = w.elem
     assert isinstance(quant, Quant)
