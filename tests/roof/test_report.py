@@ -60,9 +60,9 @@ def change(field: str, value: Any) -> str:
     [
         ("{", r"report: not JSON \(.*\), the text of to_json is needed"),
         ("[" * 100_000, r"report: not JSON \(.*\), the text of to_json is needed"),
-        ("[]", "report: format is list, 5 is needed"),
-        ("{}", "report: format is None, 5 is needed"),
-        (change("format", 1), "report: format is 1, 5 is needed"),
+        ("[]", "report: format is list, 6 is needed"),
+        ("{}", "report: format is None, 6 is needed"),
+        (change("format", 1), "report: format is 1, 6 is needed"),
         (change("extra", 2), "report: fields are chosen, created_by, extra, inputs, .* are needed"),
         (change("proofs", 2), "report.proofs: fields are int, integer_only, .* are needed"),
         (change("name", 2), "report.name: 2, str is needed"),
