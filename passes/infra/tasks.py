@@ -32,7 +32,7 @@ IDLE = 60.0  # seconds after which a worker without work ends, that of a killed 
 
 
 def quiet(what: str, done: int, of: int) -> None:
-    """Progress nobody watches."""
+    """A progress callback that does nothing."""
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class Report(ReportData):
         try:
             content = json.loads(text, parse_constant=_refuse)
         except RecursionError as e:
-            raise ArtifactError("report: not JSON of ours (nested too deep)") from e
+            raise ArtifactError("report: nested too deep, the text of to_json is needed") from e
         except ValueError as e:
             raise ArtifactError(f"report: not JSON ({e}), the text of to_json is needed") from e
         if not isinstance(content, dict) or content.get("format") != FORMAT:
