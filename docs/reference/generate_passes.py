@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from inspect import cleandoc, getdoc
 from pathlib import Path
 
 from qir.cli.opt import load_all, named_pipelines
 from qir.passes.infra.manager import PASSES, Pass
+from qir.passes.infra.options import described
 
 PAGE = Path(__file__).with_name("passes.md")
 
@@ -52,7 +52,7 @@ def links(name: str) -> str:
 def section(cls: type[Pass]) -> str:
     """One pass: its docstring, claim, options and files."""
     text = "\n".join(f"    {line}".rstrip() for line in cleandoc(getdoc(cls) or "").splitlines())
-    options = ", ".join(f"`{f.name}`" for f in fields(cls))
+    options = f"`{described(cls)}`" if described(cls) else ""
     source = cls.__module__.removeprefix("qir.").replace(".", "/") + ".py"
     facts = [f"`{cls.__name__}` in `{source}`", f'claims "{cls.claim}"']
     if options:

@@ -25,6 +25,7 @@ import numpy as np
 from qir.ir.errors import ParseError, PassError
 from qir.ir.op import fits, hint_text
 from qir.ir.text.lexer import Lexer
+from qir.ir.types import Array
 
 T = TypeVar("T")
 NONE = type(None)
@@ -77,9 +78,14 @@ def described(cls: type[Any]) -> str:
     """The options of a pass with their types and defaults, for lists of passes."""
     return ", ".join(
         f"{f.name}: {hint_name(hint)}"
-        + ("" if f.default is MISSING else f" = {value_text(f.default)}")
+        + (f" = {value_text(f.default)}" if is_shown(f, hint) else "")
         for f, hint in options_of(cls).values()
     )
+
+
+def is_shown(f: Field[Any], hint: Any) -> bool:
+    """Whether text can write the default of an option."""
+    return f.default is None or (f.default is not MISSING and is_text(hint))
 
 
 _OPTIONS: dict[type[Any], dict[str, tuple[Field[Any], Any]]] = {}
@@ -176,7 +182,7 @@ def hint_name(hint: Any) -> str:
         return f"one of {', '.join(str(m.value) for m in hint)}"
     if get_origin(hint) in (Union, types.UnionType):
         return " or ".join("none" if a is NONE else hint_name(a) for a in get_args(hint))
-    return hint_text(hint)
+    return hint_text(hint).replace(hint_text(Array), "array")
 
 
 def wrong(name: str, option: str, found: str, hint: Any) -> str:

@@ -18,7 +18,7 @@ from qir.passes.bits.assign import assign
 from qir.passes.bits.choice import (
     Bits,
     Choice,
-    Layer,
+    LayerChoices,
     bits_text,
     evaluate,
     load_bits,
@@ -31,7 +31,7 @@ from qir.passes.bits.groups import Rules
 W4, W8 = Bits(4, 4), Bits(8, 8)
 
 
-def layer(name: str, losses: Mapping[Bits, float], parameters: int = 1) -> Layer:
+def layer(name: str, losses: Mapping[Bits, float], parameters: int = 1) -> LayerChoices:
     return measured_layer(name, losses, Work(parameters, parameters, 1))
 
 
@@ -42,18 +42,21 @@ NET = [layer("a", {W4: 3.0, W8: 1.0}, 10), layer("b", {W4: 5.0, W8: 0.0}, 20)]
     ("make", "text"),
     [
         (lambda: Bits(0, 8), "bits w0a8: not a pair of widths, 1 to 32 each are needed"),
-        (lambda: Layer("a\n", ()), r"layer 'a\n': not a name, printable characters are needed"),
-        (lambda: Layer("a", ()), "layer a: no choice of bits, at least one is needed"),
         (
-            lambda: Layer("a", (Choice(W4, 0), Choice(W4, 1))),
+            lambda: LayerChoices("a\n", ()),
+            r"layer 'a\n': not a name, printable characters are needed",
+        ),
+        (lambda: LayerChoices("a", ()), "layer a: no choice of bits, at least one is needed"),
+        (
+            lambda: LayerChoices("a", (Choice(W4, 0), Choice(W4, 1))),
             "layer a: w4a4 is given twice, once is needed",
         ),
         (
-            lambda: Layer("a", (Choice(W4, math.nan),)),
+            lambda: LayerChoices("a", (Choice(W4, math.nan),)),
             "layer a: loss of w4a4 is nan, a finite number is needed",
         ),
         (
-            lambda: Layer("a", (Choice(W4, 0, {"bops": math.inf}),)),
+            lambda: LayerChoices("a", (Choice(W4, 0, {"bops": math.inf}),)),
             "layer a: bops of w4a4 is inf, a finite number is needed",
         ),
         (
@@ -117,7 +120,7 @@ NAMES = st.text(min_size=1, max_size=12).filter(str.isprintable)
 
 @given(st.dictionaries(NAMES, st.builds(Bits, st.integers(1, 32), st.integers(1, 32)), min_size=1))
 def test_text_round_trips_and_is_toml(bits: dict[str, Bits]) -> None:
-    net = [Layer(name, (Choice(width, 0.0),)) for name, width in bits.items()]
+    net = [LayerChoices(name, (Choice(width, 0.0),)) for name, width in bits.items()]
     text = bits_text(bits)
     assert parse_bits(text, net, "text") == bits
     assert tomllib.loads(text) == {name: str(width) for name, width in bits.items()}
