@@ -109,7 +109,7 @@ def quantize(
     sample: tuple[Array, ...] = (),
     rounding: Sequence[Pass] = (),
 ) -> Pipeline:
-    """Pairs on the edges of a float graph, by what calibration saw of it; then weights rounded anew
+    """Pairs on the edges of a float graph, by its calibrated ranges; then weights rounded again
     where passes for that are given; then, when the float graph and a sample are given, biases that
     make up for the rounded weights, and under 8 bits scales too.
 

@@ -44,7 +44,7 @@ Key = Callable[[Lifetime], tuple[int, ...]]
 Gap = Callable[[Sequence[tuple[int, int]], int], int]
 
 PROMOTIONS, PAIRS = 100, 4_000_000
-"""How often each order is tried anew, and on how many pairs of buffers: it ends in seconds."""
+"""The number of retries of each order, and of pairs of buffers: planning ends in seconds."""
 
 ORDERS: tuple[Key, ...] = (
     lambda b: (-b.size_bytes, b.first),

@@ -108,7 +108,7 @@ class Place:
 
 
 def _reshaped_strides(shape: Shape, strides: Shape, new: Shape) -> Shape | None:
-    """Strides under `new`: runs of axes that adjoin are cut anew; None when a cut crosses a gap."""
+    """Strides under `new`: contiguous runs of axes are split; None if a split crosses a gap."""
     old = [(n, s) for n, s in zip(shape, strides, strict=True) if n != 1]
     out: list[int] = []
     i = j = 0

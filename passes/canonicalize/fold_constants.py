@@ -47,7 +47,7 @@ class FoldConstants(RewritePass):
             return at.replace(Constant.of(run_op(op, arrays), held))
         if op.has_integers() and not any(v.type.is_float for v in op.operands):
             return at.replace(Constant.of(op.evaluate(*op.unpack(tuple(arrays))), held))
-        return Miss("floats become integers: the model's own rounding stays to be seen")
+        return Miss("floats become integers: the model's own rounding is kept visible")
 
 
 def _moved(op: Move, source: Dequantize, at: Site) -> Constant | None:

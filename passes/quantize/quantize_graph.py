@@ -18,10 +18,11 @@ from qir.ir.stages import FLOAT_STAGES
 from qir.ir.types import Quant
 from qir.passes.bits.choice import Bits
 from qir.passes.calibrate.ranges import Ranges
-from qir.passes.infra.manager import Claim, Pass, Record, changes, register
+from qir.passes.infra.manager import Claim, Miss, Pass, Record, changes, register
 from qir.passes.integer.rules import BYTE, Sharing
 from qir.passes.quantize.joins import apart
 from qir.passes.quantize.placement import Plan, plan_quantization
+from qir.passes.quantize.repeats import with_shared_ranges
 from qir.passes.quantize.scales import (
     choose_quants,
     constant,
@@ -73,8 +74,9 @@ class QuantizeGraph(Pass):
         for width in (self.activation_bits, *(b.activation for b in self.bits.values())):
             storage_of(width, is_signed=False)
         widths = activation_widths(plan, self.bits, self.activation_bits)
-        quants = choose_quants(plan, self.ranges, widths)
-        emission = Emission(graph, plan, quants, widths, self)
+        ranges = self.ranges and with_shared_ranges(graph, self.ranges)
+        quants = choose_quants(plan, ranges, widths)
+        emission = Emission(graph, plan, quants, widths, replace(self, ranges=ranges))
         new = emission.run()
         record.rewrites = emission.count
         return new.at_stage("simulated")
@@ -84,7 +86,11 @@ class QuantizeGraph(Pass):
         widths = (self.activation_bits, *(b.activation for b in self.bits.values()))
         if self.ranges is None or min(widths) < BYTE:
             return set()
-        return apart(graph, self.ranges, record.misses)
+        misses: list[Miss] = []
+        concats = apart(graph, self.ranges, misses)
+        record.misses += misses
+        record.warnings += [f"concat %{miss.at}: {miss.why}" for miss in misses]
+        return concats
 
 
 def _check_names(graph: Graph, bits: Mapping[str, Bits]) -> None:

@@ -115,7 +115,7 @@ def requantized_weights(
 
     Blocks along the input channels keep their stored integers, less their zero points; their
     scales become mult * the scale of the output channel, as in quantize_weights. Other scales than
-    one for each output channel, and integers beyond 8 bits, are quantized anew, in 8 bits.
+    one for each output channel, and integers beyond 8 bits, are quantized again, in 8 bits.
     """
     quant = w.elem
     assert isinstance(quant, Quant)
@@ -128,14 +128,16 @@ def requantized_weights(
     if quant.block is None or quant.axis != stored.ndim - 1 or not fits:
         return quantize_weights(centred * scale, 8, True, False, bias, x_scale)
     storage = min(fits, key=lambda s: s.bits)
+    rows = (centred * scale).reshape(len(stored), -1)
     channel, mult = _by_channel(
         quant.scale.array.reshape(len(stored), -1),
-        np.abs(centred).reshape(*stored.shape[:-1], -1, quant.block).sum(-1),
-        smallest_scales(centred * scale, np.abs(centred * scale).max(1), 127, bias, x_scale),
+        np.abs(centred).reshape(len(stored), -1, quant.block).sum(-1),
+        smallest_scales(rows, np.abs(rows).max(1), 127, bias, x_scale),
         x_reach,
     )
     elem = Quant.per_axis(storage, channel, 0, axis=0)
-    return Kept(Constant.of(centred, elem), Constant.of(mult, U8), quant.block)
+    groups = Constant.of(mult.reshape(quant.scale.array.shape), U8)
+    return Kept(Constant.of(centred, elem), groups, quant.block)
 
 
 def _by_channel(scales: Array, sizes: Array, floor: Array, x_reach: int) -> tuple[Array, Array]:

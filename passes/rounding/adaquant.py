@@ -111,7 +111,7 @@ class Moving:
         return 0.0
 
     def decide(self) -> None:
-        """Nothing is soft here."""
+        """No relaxation to harden."""
 
     def result(self) -> Mapping[str, Array]:
         found = self.biases.result()

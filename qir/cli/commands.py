@@ -19,7 +19,6 @@ from qir.cli.files import read_batches, read_inputs, write_arrays
 from qir.ir.errors import DataError, FrontendError, PassError, printable
 from qir.ir.text.file import write_whole
 from qir.ir.types import Array
-from qir.measure.latency import forget_times
 from qir.measure.machines import builds, runs
 from qir.measure.profiling import profiled, reals
 from qir.measure.timing import Timing, measure
@@ -47,6 +46,8 @@ def compile_model(options: Namespace) -> None:
     output = options.output or Path(f"{options.model.stem}.qir")
     check_free(output)  # before the work, not after it
     if options.fresh:
+        from qir.measure.latency import forget_times  # torch, which other commands do without
+
         forget_times()
     with progress() as tell:
         net = qir.compile(
@@ -190,7 +191,7 @@ def _times(report: Report, moves: float, call: Timing, columns: int) -> Any:
     border = max(call.median - total, 0.0)
     rows += [
         (micros(moves), part(moves, total), "moving inputs and outputs", "", "", "", ""),
-        (micros(border), "", "quantizing, and the call from Python", "", "", "", ""),
+        (micros(border), "", "quantizing, Python call", "", "", "", ""),
     ]
     return table(
         "Ops, slowest first",

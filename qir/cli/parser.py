@@ -129,8 +129,8 @@ def _compile(commands: Any) -> None:
     )
     p.add_argument("--state", type=Path, help="folder for intermediate results: an interrupted"
                    " compile resumes from it")  # fmt: skip
-    p.add_argument("--fresh", action="store_true", help="measure kernels anew for --latency, and"
-                   " forget the times of earlier runs")  # fmt: skip
+    p.add_argument("--fresh", action="store_true", help="for --latency: forget the kernel times of"
+                   " earlier runs and measure again")  # fmt: skip
     p.add_argument("--name", help="name of the program (default: the file's)")
     p.add_argument("--check", action="store_true", help="check the claim of every pass (slower)")
 

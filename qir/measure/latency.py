@@ -146,7 +146,7 @@ def _entry(store: Store, key: str) -> _Entry:
 
 
 def forget_times() -> None:
-    """Delete the times of the user's cache: the next measurement starts anew."""
+    """Delete the cached times of the user: the next measurement starts from scratch."""
     for file in cache_folder().glob("*.npz"):
         file.unlink(missing_ok=True)
     _TIMED_HERE.clear()

@@ -15,7 +15,7 @@ from qir.report.rows import ReportData
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
-FORMAT = 5  # of the JSON; another number is refused
+FORMAT = 6  # of the JSON; another number is refused
 LARGEST = 2**63 - 1  # of a number in the JSON
 
 
@@ -53,7 +53,7 @@ class Report(ReportData):
         try:
             content = json.loads(text, parse_constant=_refuse)
         except RecursionError as e:
-            raise ArtifactError("report: not JSON of ours (nested too deep)") from e
+            raise ArtifactError("report: nested too deep, the text of to_json is needed") from e
         except ValueError as e:
             raise ArtifactError(f"report: not JSON ({e}), the text of to_json is needed") from e
         if not isinstance(content, dict) or content.get("format") != FORMAT:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 from html import unescape
 from typing import Any
@@ -16,7 +17,7 @@ from rich.console import Console
 from qir.ir.errors import ArtifactError
 from qir.report.model import Report
 from qir.report.numbers import count, decibels, micros, size, sqnr_class
-from qir.report.rows import Margin, OpRow, Share
+from qir.report.rows import MOST_DECIBELS, Margin, OpRow, Share
 from tests.roof.reports import report, row, small
 
 texts = st.text(max_size=30)
@@ -28,7 +29,7 @@ rows = st.builds(
     st.lists(st.integers(1, 1 << 30), max_size=5).map(tuple),
     sizes,
     sizes,
-    st.none() | st.floats(allow_nan=False),
+    st.none() | st.sampled_from([math.inf, -math.inf]) | st.floats(-MOST_DECIBELS, MOST_DECIBELS),
     times,
     st.lists(texts, max_size=3).map(tuple),
 )
@@ -59,19 +60,22 @@ def change(field: str, value: Any) -> str:
     ("text", "error"),
     [
         ("{", r"report: not JSON \(.*\), the text of to_json is needed"),
-        ("[" * 100_000, r"report: not JSON \(.*\), the text of to_json is needed"),
-        ("[]", "report: format is list, 5 is needed"),
-        ("{}", "report: format is None, 5 is needed"),
-        (change("format", 1), "report: format is 1, 5 is needed"),
+        ("[" * 100_000, "report: nested too deep, the text of to_json is needed"),
+        ('{"a": NaN}', r"report: not JSON \(number NaN, .*\), the text of to_json is needed"),
+        ("[]", "report: format is a list of 0, 6 is needed"),
+        ("{}", "report: format is None, 6 is needed"),
+        (change("format", 1), "report: format is 1, 6 is needed"),
         (change("extra", 2), "report: fields are chosen, created_by, extra, inputs, .* are needed"),
         (change("proofs", 2), "report.proofs: fields are int, integer_only, .* are needed"),
         (change("name", 2), "report.name: 2, str is needed"),
-        (change("rows", {}), r"report.rows: \{\}, a list is needed"),
+        (change("rows", {}), "report.rows: a dict of 0, a list is needed"),
         (change("rows.0.macs", 1.5), r"report.rows\[0\].macs: 1.5, int is needed"),
         (change("rows.1.macs", True), r"report.rows\[1\].macs: True, int is needed"),
         (change("rows.2.sqnr_db", "good"), r"report.rows\[2\].sqnr_db: 'good', float is needed"),
-        (change("created_by", [["qir"]]), r"report.created_by\[0\]: \['qir'\], a list is needed"),
-        (change("target", "x" * 99 and ["x" * 99]), r"report.target: \['x+\.\.\., str is needed"),
+        (change("created_by", [["qir"]]), r"report.created_by\[0\]: a list of 1, a list is needed"),
+        (change("target", ["x" * 99]), "report.target: a list of 1, str is needed"),
+        (change("rows.0.macs", 2**63), r"report.rows\[0\].macs: 922.*, at most 922.* is needed"),
+        (change("rows.0.sqnr_db", 1e9), r"row a: 1e\+09 dB, at most 20000 are needed"),
     ],
 )
 def test_what_is_no_report_is_refused(text: str, error: str) -> None:

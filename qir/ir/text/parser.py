@@ -96,7 +96,7 @@ class Reader(Literals):
             self.at = start
             self.fail(
                 f"found type {', '.join(map(str, written))}",
-                f"{', '.join(map(str, found))} is what the op gives",
+                f"{', '.join(map(str, found))} is the op's type",
             )
         scope.update({v.name: v for v in op.results})
         return op
