@@ -162,7 +162,7 @@ def test_a_mean_that_a_sum_reads_has_sixteen_bits() -> None:
 
 
 def test_the_error_of_a_mean_is_that_of_sixteen_bits() -> None:
-    """Values far from 0, near each other: an 8-bit mean is off by up to half a step of the value."""
+    """Values far from 0, near each other: 8 bits of the mean would be up to half a step off."""
     net = Builder("net", "transformed")
     x = net.input("x", Tensor((1, 64), F32))
     mean = net.add(ReduceMean(x, (1,), True), "mean")
