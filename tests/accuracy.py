@@ -3,7 +3,7 @@
 Each model is compiled with its calibration inputs, and the artifact runs all its evaluation inputs;
 ONNX Runtime runs the float model on the same ones. Beside the metric of each model: on how many
 inputs both name the same class, and the cosine between their outputs (the least of all outputs).
---exact N holds the artifact against the exact interpreter on N inputs, bit for bit. Results go to
+--exact N compares the artifact with the exact interpreter on N inputs, bit for bit. Results go to
 .bench/accuracy.jsonl too.
 """
 

@@ -7,7 +7,7 @@ What is read is NAME.o, the object that gets linked, after every optimization. I
 (such as its table of steps), and so on from these.
 Every instruction of the core must be known as one on integers (`instructions.py`), and
 the core may ask for no symbol but memory functions: so neither a float, nor a division, nor a
-library that computes either can hide in it. What the object holds beside the core is told, not
+library that computes either can hide in it. The rest of the object is listed, not
 searched. The border (floats in, floats out) and the pool are objects of their own in the archive.
 """
 

@@ -1,4 +1,4 @@
-"""Train a small CNN on real images, compile it to integers, and hold it against its float self.
+"""Train a small CNN on real images, compile it to integers, and compare it with the float model.
 
     python docs/examples/demo.py        # or: make demo
 

@@ -72,6 +72,7 @@ class Record:
     error: float | None = None  # measured against the claim, when checked
     misses: list[Miss] = field(default_factory=list)
     divided: dict[str, Array] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)  # what a report tells the user
 
 
 def divisors(records: Iterable[Record]) -> Mapping[str, Array]:

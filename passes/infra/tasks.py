@@ -105,7 +105,7 @@ def run_tasks(
 ) -> list[Result]:
     """The results of all tasks, in their order, whatever the executor and wherever it resumes.
 
-    executor: any of concurrent.futures' kind (dask's and Ray's too); by default a process pool
+    executor: a concurrent.futures.Executor (dask's too); by default a process pool
               over all cores, made only when there is something to do (Processes).
     store:    where finished tasks are kept, and looked up first.
 

@@ -62,8 +62,9 @@ def _joins_other_axes(graph: Graph, op: Concat, found: set[str]) -> bool:
         is_direct = True
         while isinstance(maker, (Reshape, Transpose, Slice)):
             maker, is_direct = graph.producers.get(maker.operands[0].name), False
-        is_apart = isinstance(maker, Concat) and maker.names[0] in found
-        if is_apart and not (is_direct and maker.axis == op.axis):
+        if not isinstance(maker, Concat) or maker.names[0] not in found:
+            continue
+        if not (is_direct and maker.axis == op.axis):
             return True
     return False
 

@@ -176,7 +176,7 @@ class Walk:
         elif answer.sharing is Sharing.RESULT:
             plan.groups.add_node(result.name)
             plan.edges.update((result.name, v.name) for v in op.operands)
-        elif answer.sharing is Sharing.ALIKE and not self.apart.intersection(
+        elif answer.sharing is Sharing.ALIKE and self.apart.isdisjoint(
             (result.name, *(v.name for v in op.operands))
         ):
             self._join(op, result.name)

@@ -18,7 +18,7 @@ from qir.ir.stages import FLOAT_STAGES
 from qir.ir.types import Quant
 from qir.passes.bits.choice import Bits
 from qir.passes.calibrate.ranges import Ranges
-from qir.passes.infra.manager import Claim, Pass, Record, changes, register
+from qir.passes.infra.manager import Claim, Miss, Pass, Record, changes, register
 from qir.passes.integer.rules import BYTE, Sharing
 from qir.passes.quantize.joins import apart
 from qir.passes.quantize.placement import Plan, plan_quantization
@@ -86,7 +86,11 @@ class QuantizeGraph(Pass):
         widths = (self.activation_bits, *(b.activation for b in self.bits.values()))
         if self.ranges is None or min(widths) < BYTE:
             return set()
-        return apart(graph, self.ranges, record.misses)
+        misses: list[Miss] = []
+        concats = apart(graph, self.ranges, misses)
+        record.misses += misses
+        record.warnings += [f"concat %{miss.at}: {miss.why}" for miss in misses]
+        return concats
 
 
 def _check_names(graph: Graph, bits: Mapping[str, Bits]) -> None:

@@ -30,10 +30,9 @@ class RoundWeights(Pass):
     """Base of the passes that choose stored weights by their effect on outputs, on a sample.
 
     The network is rounded in `waves`, one part after the other; None: each layer, or each block, is
-    a wave. Within a wave all are tasks of their own: what one reads is what the network gives with
-    the waves before rounded and the weights of its own still floats. It makes up for its own
-    rounding, and for how what it reads differs from the float graph, which no two may do for the
-    same difference.
+    a wave. The layers of a wave are independent tasks, on activations of the network with earlier
+    waves rounded and the weights of this wave as floats. A layer compensates for its own rounding,
+    and for the error of its input; no two layers may compensate for the same error.
     """
 
     stages: ClassVar[tuple[str, ...]] = ("simulated",)

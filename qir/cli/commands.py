@@ -191,7 +191,7 @@ def _times(report: Report, moves: float, call: Timing, columns: int) -> Any:
     border = max(call.median - total, 0.0)
     rows += [
         (micros(moves), part(moves, total), "moving inputs and outputs", "", "", "", ""),
-        (micros(border), "", "quantizing, and the call from Python", "", "", "", ""),
+        (micros(border), "", "quantizing, Python call", "", "", "", ""),
     ]
     return table(
         "Ops, slowest first",

@@ -36,7 +36,7 @@ def build_report(
     records: of the passes; claims: of the overflow proof. Sizes are those of the files without the
     report itself.
     """
-    manifest, files = built.manifest, built.files
+    manifest, files, every = built.manifest, built.files, tuple(records)
     checked = manifest["proofs"]["integer_only"]["kernels"]
     return Report(
         name=built.name,
@@ -47,13 +47,14 @@ def build_report(
             sqnr_db,
             packed=packed_by_op(manifest["steps"]),
         ),
-        passes=pass_rows(records),
+        passes=pass_rows(every),
         proofs=proofs(graph, claims, f"{len(checked)} kernels, no float in the code of any"),
         sizes=sizes(manifest, sum(map(len, files.values()))),
         inputs=ports(graph.inputs),
         outputs=ports(graph.outputs, graph.output_names),
         created_by=tuple(sorted((str(k), str(v)) for k, v in manifest["versions"].items())),
         variants=tuple(v["name"] for v in manifest["variants"]),
+        warnings=tuple(text for r in every for text in r.warnings),
     )
 
 

@@ -165,6 +165,7 @@ class ReportData:
     variants: the machines of a program for several, empty otherwise; `rows` then name the kernels
               of the last variant.
     chosen:   the assignment of bits, in mixed precision.
+    warnings: where accuracy was given away that another model would keep.
     """
 
     name: str
@@ -178,6 +179,7 @@ class ReportData:
     created_by: tuple[tuple[str, str], ...]
     variants: tuple[str, ...] = ()
     chosen: ChosenBits | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def machine(self) -> str:

@@ -39,6 +39,8 @@ def tables(report: ReportData, columns: int = LEAST_COLUMNS) -> Iterator[Rendera
     name, machine = printable(report.name), printable(report.machine)
     head = Text.assemble((name, "bold"), " for ", (machine, "bold"))
     yield Text.assemble(head, ": ", printable(summary(report)))
+    for warning in report.warnings:
+        yield Text(f"warning: {printable(warning)}", style=STYLES["low"])
     yield _ports(report, columns)
     if report.chosen is not None:
         yield _bits(report.chosen, columns)

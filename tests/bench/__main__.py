@@ -104,7 +104,7 @@ def peer_files(name: str) -> dict[str, Path]:
 
 
 class Child:
-    """One engine in its own process: it measures for as long as it is told, whenever it is told."""
+    """One engine in its own process, which measures for a given time on request."""
 
     def __init__(self, engine: str, path: Path, name: str, threads: int) -> None:
         command = [sys.executable, "-m", "tests.bench", "--threads", str(threads)]

@@ -1,4 +1,4 @@
-"""What ops say of themselves on their classes is so: held against what they compute."""
+"""The properties that op classes declare, compared with what they compute."""
 
 from __future__ import annotations
 

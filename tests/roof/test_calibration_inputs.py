@@ -83,3 +83,23 @@ def test_one_named_array_is_the_one_input() -> None:
     data = RNG.normal(size=(16, 8)).astype(np.float32)
     net = qir.compile(FLAT, calibration=[{"pixels": data}])
     assert np.array_equal(net(data[:1]), qir.compile(FLAT, calibration=data)(data[:1]))
+
+
+class Joined(nn.Module):
+    """Values of 0 to 300 and of 0 to 1 joined before a layer, which reads one scale."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(16, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(torch.cat([torch.sigmoid(x) * 300, torch.sigmoid(x)], -1))
+
+
+def test_the_report_warns_of_values_that_share_a_wider_scale() -> None:
+    data = RNG.normal(size=(16, 8)).astype(np.float32)
+    report = qir.compile(Joined().eval(), calibration=data).report()
+    (warning,) = report.warnings
+    assert "shares a scale with" in warning and warning.startswith("concat %")
+    assert f"warning: {warning}" in str(report)
+    assert type(report).from_json(report.to_json()) == report

@@ -41,7 +41,7 @@ def narrowed(rng: Generator, case: Case, bits: int, block: int = 0) -> Case:
 def checked(
     rng: Generator, family: str, cases: list[Case], folder: Path, dot: str | None = None
 ) -> list[Kernel]:
-    """The kernels of the cases for a machine, built together, each held against NumPy."""
+    """The kernels of the cases for a machine, built together, each compared with NumPy."""
     from qir.backends.tvm.build import build_object
     from qir.backends.tvm.kernels.registry import emit
 

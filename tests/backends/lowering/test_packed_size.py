@@ -1,4 +1,4 @@
-"""The weights file of an artifact takes the bits of each layer: held against formulas, exactly.
+"""The weights file of an artifact takes the bits of each layer: compared with formulas, exactly.
 
 A block of constants is, with P = bits * weights / 8 bytes rounded up where the layout says:
 

@@ -1,4 +1,4 @@
-"""Linking: which compiler, what it is told, and what is said when there is none."""
+"""Linking: the choice of the compiler, its options, and the error without one."""
 
 from __future__ import annotations
 

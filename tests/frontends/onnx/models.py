@@ -82,7 +82,7 @@ def runtime(proto: onnx.ModelProto, *inputs: Array, optimized: bool = True) -> l
 def agrees(
     proto: onnx.ModelProto, *inputs: Array, within: float = 1e-5, optimized: bool = True
 ) -> Graph:
-    """Import a model and hold its outputs against ONNX Runtime's; the graph, to look at it."""
+    """Import a model and compare its outputs with ONNX Runtime's; the graph, to look at it."""
     graph = import_onnx(proto)
     wanted = runtime(proto, *inputs, optimized=optimized)
     for got, want in zip(run_float(graph, inputs), wanted, strict=True):

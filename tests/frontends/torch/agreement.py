@@ -57,7 +57,7 @@ class Many(torch.nn.Module):
 def agree(
     module: Any, xs: tuple[torch.Tensor, ...], tolerance: float = 1e-4, imported: Any = None
 ) -> Graph:
-    """Import, verify, print and parse, run; hold every output against the module's own."""
+    """Import, verify, print and parse, run; compare every output with the module's."""
     graph = checked(import_torch(module if imported is None else imported, xs))
     compare(graph, xs, outputs_of(module, xs), tolerance)
     return graph

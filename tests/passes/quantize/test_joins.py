@@ -110,6 +110,7 @@ def test_what_computes_with_them_is_warned_of() -> None:
     record = Record("quantize-graph", QuantizeGraph.claim)
     QuantizeGraph(calibrate(graph, X)).run(graph, record)
     (miss,) = [m for m in record.misses if m.at == "joined"]
+    assert record.warnings == [f"concat %joined: {miss.why}"]
     assert (
         miss.why.startswith("%scores of range 0.9") and "scale with %boxes of range 3" in miss.why
     )

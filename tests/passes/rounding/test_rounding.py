@@ -178,7 +178,7 @@ def moments_of(seen: Graph, reference: Graph, layer: str, sample: Array) -> Mapp
 
 @pytest.mark.parametrize("groups, stride, dilation", [(1, 1, 1), (2, 2, 1), (6, 1, 2), (3, 2, 2)])
 def test_moments_give_the_error_of_a_layer(groups: int, stride: int, dilation: int) -> None:
-    """mean |W' xq - W x|**2 = tr (W' - T) H (W' - T)' + const, about the means: held against two
+    """mean |W' xq - W x|**2 = tr (W' - T) H (W' - T)' + const, about the means: compared with two
     convolutions, for two choices of W'.
     """
     rng = np.random.default_rng(2)
@@ -204,7 +204,7 @@ def test_moments_give_the_error_of_a_layer(groups: int, stride: int, dilation: i
         measured.append(off.var(0).sum())
         gap = problem.rows(other) - problem.target
         formula.append(np.einsum("gok,gkl,gol->", gap, problem.hessian, gap))
-    # the damping is part of the formula's H: about 1 % of it, and T makes up for it
+    # the damping is part of the formula's H: about 1 % of it, and T compensates for it
     assert formula[1] - formula[0] == pytest.approx(measured[1] - measured[0], rel=0.03)
 
 
