@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import networkx as nx
@@ -80,6 +81,8 @@ class MixedPrecision:
                 f"mixed precision: no limit is given, one of {', '.join(limits)} is needed"
             )
         for name, limit in given.items():
+            if not isinstance(limit, Real) or isinstance(limit, bool):
+                raise PassError(f"mixed precision: {name} is {limit!r}, a number is needed")
             if name in SHARES and not 0 <= limit <= 1:
                 raise PassError(
                     f"mixed precision: {name} is {limit}, a share from 0 to 1 is needed",

@@ -35,6 +35,8 @@ def assigned(
 
     Errors: DataError for arrays of other names, or of another number.
     """
+    if strange := [k for k in named if not isinstance(k, str)]:
+        raise DataError(f"{where}: array called {strange[0]!r}, the name of an input is needed")
     positions = sorted((k for k in named if UNNAMED.fullmatch(k)), key=lambda k: int(k[4:]))
     known = {k: x for k, x in named.items() if k not in positions}
     rest = [*unnamed, *(named[k] for k in positions)]

@@ -325,7 +325,8 @@ def checked_array(value: Value, x: Any, where: str) -> Array:
             f"{where}: shape {list(a.shape)} for input {value},"
             f" any number of {list(inner)} is needed"
         )
-    a = a.astype(np.int64 if kept is not None else value.type.elem.carrier)
+    with np.errstate(over="ignore"):  # what is beyond float32 is refused as infinite
+        a = a.astype(np.int64 if kept is not None else value.type.elem.carrier)
     if kept is None and not np.isfinite(a).all():
         wrong = int(np.count_nonzero(~np.isfinite(a)))
         raise DataError(

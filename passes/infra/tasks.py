@@ -9,7 +9,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, as_completed
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from loky import ProcessPoolExecutor
+from loky.backend import resource_tracker
 
 from qir.ir.errors import DataError
 from qir.ir.text.file import write_whole
@@ -28,6 +29,7 @@ Tell = Callable[[str, int, int], None]
 """What is being done, how much is done, of how much."""
 
 MAGIC = b"qir result 1\n"
+SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 IDLE = 60.0  # seconds after which a worker without work ends, that of a killed caller too
 
 
@@ -142,7 +144,8 @@ class Processes(Executor):
     """A process for each core, started for the first task: the default executor.
 
     They are loky's: unlike multiprocessing's they do not import the caller's script once more, so
-    it needs no guard around its main part.
+    it needs no guard around its main part. Modules in the current folder are none of theirs: they
+    have the search path of this process.
     """
 
     def __init__(self) -> None:
@@ -152,7 +155,9 @@ class Processes(Executor):
         if self._pool is None:
             # a worker with large results behind it is taken for one that leaks: no matter
             warnings.filterwarnings("ignore", "A worker was restarted", UserWarning, "loky")
-            self._pool = ProcessPoolExecutor(cores(), timeout=IDLE)
+            with _safe_path():
+                resource_tracker.ensure_running()
+            self._pool = ProcessPoolExecutor(cores(), timeout=IDLE, env=SAFE_PATH)
         found: Future[T] = self._pool.submit(fn, *args, **kwargs)
         return found
 
@@ -160,6 +165,21 @@ class Processes(Executor):
         if self._pool is not None:
             self._pool.shutdown(wait, kill_workers=cancel_futures)
             self._pool = None
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """Children that start meanwhile take no module from the current folder."""
+    before = {name: os.environ.get(name) for name in SAFE_PATH}
+    os.environ.update(SAFE_PATH)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def cores() -> int:

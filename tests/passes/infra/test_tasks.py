@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -83,6 +84,25 @@ def test_every_executor_gives_the_same_bits(executor: object) -> None:
     assert there == here
     for a, b in zip(sums, found, strict=True):
         np.testing.assert_array_equal(a, b["sum"])
+
+
+def test_workers_run_no_module_of_the_current_folder(tmp_path: Path) -> None:
+    for name in ("torch", "numpy", "loky", "qir"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    script = tmp_path / "scripts" / "run.py"
+    script.parent.mkdir()
+    script.write_text(
+        "from qir.passes.infra.tasks import Processes\n"
+        "with Processes() as pool:\n"
+        "    print(pool.submit(pow, 2, 10).result())\n"
+    )
+    run = subprocess.run(
+        [sys.executable, script],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120,
+        env={k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"},
+    )  # fmt: skip
+    assert (run.stdout, run.stderr, run.returncode) == ("1024\n", "", 0)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
