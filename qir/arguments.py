@@ -50,7 +50,7 @@ def check_options(name: Any, executor: Any, passes: Any, progress: Any) -> None:
     if not isinstance(passes, Sequence) or not all(isinstance(one, Pass) for one in passes):
         raise PassError(
             f"passes: {passes!r} given, a sequence of passes is needed",
-            "qir.passes.registry knows passes by name",
+            "as in passes=[FoldConstants()], the passes themselves and not their names",
         )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import operator
 import os
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,20 @@ class _OneAtATime:
 
 
 _TRACING = _OneAtATime()
+LOGGERS = ("torch._subclasses.fake_tensor", "torch.export", "torch.fx.experimental.symbolic_shapes")
+
+
+@contextmanager
+def _without_logs() -> Iterator[None]:
+    """Torch writes no tracebacks to stderr: the errors name what was wrong."""
+    levels = [(logger, logger.level) for logger in map(logging.getLogger, LOGGERS)]
+    try:
+        for logger, _ in levels:
+            logger.setLevel(logging.CRITICAL + 1)
+        yield
+    finally:
+        for logger, level in levels:
+            logger.setLevel(level)
 
 
 def import_torch(model: Any, example_inputs: Sequence[Any] | torch.Tensor | None = None) -> Graph:
@@ -95,7 +111,7 @@ def import_torch(model: Any, example_inputs: Sequence[Any] | torch.Tensor | None
     Errors: FrontendError, which lists every node that cannot be imported, with its line and the
             nearest form that can.
     """
-    with _TRACING:
+    with _TRACING, _without_logs():
         program = to_program(model, example_inputs)
     return _Importer(program).graph()
 

@@ -62,6 +62,17 @@ DATA = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
         ({"state": "/dev/null"}, qir.DataError, "state /dev/null: not a folder, a folder or a "),
         ({"state": "/dev/null/a"}, qir.DataError, "state /dev/null/a: cannot be made .Not a dir"),
         ({"calibration": {1: DATA}}, qir.DataError, "calibration batch 0: array called 1, the na"),
+        ({"inputs": 3}, qir.DataError, "inputs: int given, a tensor or a list of tensors is"),
+        (
+            {"calibration": torch.tensor(DATA).to_sparse()},
+            qir.DataError,
+            "calibration batch 0: its samples cannot be selected .Could not run 'aten::index.Tens",
+        ),
+        (
+            {"calibration": torch.tensor(DATA).bfloat16()},
+            qir.DataError,
+            "calibration batch 0: a Tensor for input %input that is no array .Got unsupported Sca",
+        ),
         ({"calibration": DATA[:0]}, qir.DataError, r"calibration batch 0: shape \[0, 3\], one sam"),
     ],
 )
@@ -84,6 +95,26 @@ def test_a_limit_that_is_no_number(limit: Any) -> None:
     text = f"mixed precision: size is {limit!r}, a number is needed"
     with pytest.raises(qir.PassError, match=f"^{re.escape(text)}$"):
         qir.MixedPrecision(size=limit)
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        ({"choices": 3}, "choices are 3, a sequence of bits is needed"),
+        ({"choices": "w4a8"}, "choices are 'w4a8', a sequence of bits is needed"),
+        ({"choices": ("w4a8", 8)}, "bits 8 given, Bits or a text like w4a8 is needed"),
+        ({"ends": 3}, "bits 3 given, Bits or a text like w4a8 is needed"),
+    ],
+)
+def test_choices_that_are_no_bits(option: dict[str, Any], text: str) -> None:
+    with pytest.raises(qir.PassError, match=f"^mixed precision: {text}$"):
+        qir.MixedPrecision(size=0.5, **option)
+
+
+def test_torch_writes_no_traceback(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(qir.FrontendError, match=r"^torch.export Sequential: RuntimeError a and b "):
+        qir.compile(MODEL, calibration=np.zeros((4, 7), np.float32))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_name_that_is_no_text() -> None:
