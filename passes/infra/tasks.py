@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from loky import ProcessPoolExecutor
-from loky.backend import resource_tracker
 
 from qir.ir.errors import DataError
 from qir.ir.text.file import write_whole
@@ -29,7 +28,7 @@ Tell = Callable[[str, int, int], None]
 """What is being done, how much is done, of how much."""
 
 MAGIC = b"qir result 1\n"
-SAFE_PATH = {"PYTHONSAFEPATH": "1"}
+SAFE_PATH = {"PYTHONSAFEPATH": "1"}  # of workers: a torch.py beside a model is not the one to run
 IDLE = 60.0  # seconds after which a worker without work ends, that of a killed caller too
 
 
@@ -144,8 +143,7 @@ class Processes(Executor):
     """A process for each core, started for the first task: the default executor.
 
     They are loky's: unlike multiprocessing's they do not import the caller's script once more, so
-    it needs no guard around its main part. Modules in the current folder are none of theirs: they
-    have the search path of this process.
+    it needs no guard around its main part.
     """
 
     def __init__(self) -> None:
@@ -155,11 +153,10 @@ class Processes(Executor):
         if self._pool is None:
             # a worker with large results behind it is taken for one that leaks: no matter
             warnings.filterwarnings("ignore", "A worker was restarted", UserWarning, "loky")
-            with _safe_path():
-                resource_tracker.ensure_running()
             self._pool = ProcessPoolExecutor(cores(), timeout=IDLE, env=SAFE_PATH)
-        found: Future[T] = self._pool.submit(fn, *args, **kwargs)
-        return found
+        with _safe_path():
+            result: Future[T] = self._pool.submit(fn, *args, **kwargs)
+        return result
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         if self._pool is not None:
@@ -169,17 +166,16 @@ class Processes(Executor):
 
 @contextmanager
 def _safe_path() -> Iterator[None]:
-    """Children that start meanwhile take no module from the current folder."""
-    before = {name: os.environ.get(name) for name in SAFE_PATH}
-    os.environ.update(SAFE_PATH)
+    """Processes started meanwhile do not search the current folder for modules: loky's tracker of
+    resources takes no environment of its own.
+    """
+    added = {name: value for name, value in SAFE_PATH.items() if name not in os.environ}
+    os.environ.update(added)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        for name in added:
+            os.environ.pop(name, None)
 
 
 def cores() -> int:
