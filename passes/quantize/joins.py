@@ -11,6 +11,7 @@ from qir.passes.calibrate.ranges import Ranges
 from qir.passes.infra.manager import Miss
 
 UNLIKE = 2.0  # one scale for all would take more than a bit from some
+MOST_SCALES = 2**16  # of an output whose axis is merged with others
 
 
 def apart(graph: Graph, ranges: Ranges, misses: list[Miss]) -> set[str]:
@@ -81,6 +82,8 @@ def is_carried(graph: Graph, value: Value, axis: int) -> bool:
         if not isinstance(reader, (Reshape, Transpose, Slice)):
             return False
         place = reader.place_of(axis)
-        if place is None or not is_carried(graph, reader.result, place):
+        if place is None or reader.result.type.shape[place] > MOST_SCALES:
+            return False
+        if not is_carried(graph, reader.result, place):
             return False
     return is_output or bool(readers)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from qir.ir.errors import VerifyError
 from qir.ir.graph import Builder, Graph
@@ -119,7 +121,8 @@ def test_what_computes_with_them_is_warned_of() -> None:
 
 def test_which_moves_keep_an_axis() -> None:
     for tail, kept in (
-        (lambda b, y: b.add(Reshape(y, (48,))), False),
+        (lambda b, y: b.add(Reshape(y, (48,))), True),
+        (lambda b, y: b.add(Reshape(y, (12, 4))), False),
         (lambda b, y: b.add(Pad(y, (0, 0, 1), (0,) * 3, (0,) * 3, PadMode.CONSTANT, 0.0)), False),
         (turned, True),
         (lambda b, y: b.add(Reshape(turned(b, y), (1, 8, 2, 3))), True),
@@ -147,10 +150,44 @@ def test_types_of_a_concat_of_several_quantizations() -> None:
     for bad, why in (
         (Concat((one, other), 0), "one storage and scales along the axis"),
         (Concat((one, stored(b, "c", Quant.per_tensor(I8, 0.5, 3))), 1), "one element type, or"),
-        (Reshape(joined, (12,)), "one scale is needed to move elements"),
+        (Reshape(joined, (4, 3)), "one scale is needed to move elements"),
     ):
         with pytest.raises(VerifyError, match=why):
             b.add(bad)
+
+
+@pytest.mark.parametrize("order", ["outer", "inner"])
+def test_an_axis_merged_with_others_keeps_the_scale_of_each_element(order: str) -> None:
+    def flat(b: Builder, y: Value) -> Value:
+        return b.add(Reshape(turned(b, y) if order == "outer" else y, (1, 48)))
+
+    graph = heads(flat)
+    integer = integers(graph)
+    scales = integer.outputs[0].type.quant.scale.array
+    wide = scales.reshape(8, 6)[:4] if order == "outer" else scales.reshape(6, 8)[:, :4]
+    assert len(set(scales)) == 2 and (wide == scales.max()).all() and wide.size == 24
+    for row in X[:8, None]:
+        (wanted,) = run_float(graph, [row])
+        (y,) = dequantize_outputs(integer, interpret(integer, quantize_inputs(integer, [row])))
+        assert (np.abs(wanted - y) < 2 * scales).all()
+
+
+@given(st.lists(st.sampled_from([1, 2, 3, 4]), min_size=1, max_size=4), st.data())
+def test_scales_follow_a_reshape_as_the_elements_do(shape: list[int], data: st.DataObject) -> None:
+    axis = data.draw(st.integers(0, len(shape) - 1))
+    size = int(np.prod(shape))
+    first = data.draw(st.sampled_from([k for k in range(1, size + 1) if size % k == 0]))
+    x = Value("x", Tensor(tuple(shape), F32))
+    move = Reshape(x, data.draw(st.sampled_from([(first, size // first), (size,), (1, size)])))
+    to = [-1 if i == axis else 1 for i in range(len(shape))]
+    source = np.broadcast_to(np.arange(shape[axis]).reshape(to), shape).reshape(move.shape)
+    varies = [i for i in range(source.ndim) if (source != source.take([0], i)).any()]
+    place = move.place_of(axis)
+    assert (place is None) == (len(varies) > 1) or shape[axis] == 1
+    if place is not None:
+        slices = np.arange(shape[axis])[move.slices_of(axis)]
+        to = [-1 if i == place else 1 for i in range(source.ndim)]
+        assert np.array_equal(source, np.broadcast_to(slices.reshape(to), source.shape))
 
 
 def test_bits_of_the_parts_are_their_own() -> None:
