@@ -27,6 +27,7 @@ from qir.ir.ops import (
 )
 from qir.ir.torch_executor import run_float
 from qir.ir.types import F32, I8, U8, Array, Quant, Tensor
+from qir.passes.bits.choice import Bits
 from qir.passes.calibrate.ranges import calibrate
 from qir.passes.infra.manager import Manager, Record
 from qir.passes.pipelines import TO_INTEGER, quantize
@@ -188,6 +189,30 @@ def test_scales_follow_a_reshape_as_the_elements_do(shape: list[int], data: st.D
         slices = np.arange(shape[axis])[move.slices_of(axis)]
         to = [-1 if i == place else 1 for i in range(source.ndim)]
         assert np.array_equal(source, np.broadcast_to(slices.reshape(to), source.shape))
+
+
+@pytest.mark.parametrize("bits", [Bits(4, 4), Bits(8, 6)])
+def test_parts_of_an_output_have_8_bits_where_layers_read_fewer(bits: Bits) -> None:
+    """boxes, and a linear function of them, and scores: joined along axis 2 behind reshapes."""
+    b = Builder("narrow", "transformed")
+    x = b.input("x", Tensor((1, 6, 4), F32))
+    boxes = b.add(Mul(b.add(Sigmoid(x)), b.add(Constant.of(np.float32(320)))), "boxes")
+    w = b.add(Constant.of(np.eye(4, dtype=np.float32)))
+    parts = boxes, b.add(Linear(boxes, w, None), "copy"), b.add(Sigmoid(x), "scores")
+    moved = tuple(b.add(Reshape(v, (6, 4))) for v in parts)
+    graph = b.finish([b.add(Concat(moved, 1), "joined")])
+    manager = Manager()
+    simulated = manager.run(graph, quantize(calibrate(graph, X), bits))
+    integer = manager.run(simulated, TO_INTEGER)
+    step = integer.outputs[0].type.quant.scale.array
+    assert integer.outputs[0].type.quant.storage == U8
+    narrow = 330 / (2**bits.activation - 1)  # a step of what the linear op reads
+    for row in X[:8, None]:
+        (wanted,) = run_float(graph, [row])
+        (y,) = dequantize_outputs(integer, interpret(integer, quantize_inputs(integer, [row])))
+        error = np.abs(wanted - y)
+        assert (error[:, :4] < 2 * step[:4]).all() and (error[:, 8:] < 2 * step[8:]).all()
+        assert error[:, 4:8].max() < narrow
 
 
 def test_bits_of_the_parts_are_their_own() -> None:
