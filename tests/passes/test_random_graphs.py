@@ -28,6 +28,11 @@ def test_every_claim_holds_from_float_to_integers() -> None:
     assert result.compared > 150
 
 
+@pytest.mark.parametrize("seed", [458, 492])  # convolutions whose weights come in blocks
+def test_graphs_that_once_failed(seed: int) -> None:
+    assert check(range(seed, seed + 1)).faults == []
+
+
 def test_a_value_that_is_two_steps_off_is_found() -> None:
     graph = wide_net(3)
     x = all_samples(graph, 8)

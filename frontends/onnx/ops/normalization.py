@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
-from qir.frontends.onnx.context import ImportContext
+from qir.frontends.onnx.context import MAX_TAPS, ImportContext
 from qir.frontends.onnx.operands import Operand, shape_of
 from qir.frontends.onnx.ops.layout import from_last, to_last
 from qir.ir import ops
@@ -134,6 +134,8 @@ def lrn(ctx: ImportContext) -> Value:
     x, size = ctx.real(0), ctx.integer("size")
     if x.type.rank < 3 or size < 1:
         ctx.refuse(f"x is {list(x.type.shape)}, size {size}", "rank 3, size 1 at least are needed")
+    if size > MAX_TAPS:
+        ctx.refuse(f"size {size}", f"at most {MAX_TAPS} is needed")
     n, c, *rest = x.type.shape
     rows = ctx.emit(ops.Reshape(ctx.emit(ops.Mul(x, x)), (n, c, prod(rest), 1)))
     sides = ((size - 1) // 2, 0, size // 2, 0)

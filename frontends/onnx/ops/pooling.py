@@ -8,6 +8,8 @@ from qir.frontends.onnx.ops.window import Window, kernel_of, window, with_ceil
 from qir.ir import ops
 from qir.ir.op import Value
 
+MAX_READS = 1 << 25  # of all windows along one axis, which the rules of poolings look at
+
 
 def max_pool(ctx: ImportContext) -> Value:
     """MaxPool: x (N, C, H, W), float or quantized."""
@@ -84,7 +86,15 @@ def global_max_pool(ctx: ImportContext) -> Value:
 
 def _window(ctx: ImportContext, y: Value, rank: int) -> Window:
     size = (y.type.shape[1], y.type.shape[2])
-    return window(ctx, size, kernel_of(ctx, rank - 2), rank - 2)
+    win = window(ctx, size, kernel_of(ctx, rank - 2), rank - 2)
+    for k in (0, 1):
+        padded = size[k] + win.pad[k] + win.pad[k + 2]
+        if padded // win.stride[k] * win.kernel[k] > MAX_READS:
+            ctx.refuse(
+                f"a kernel of {win.kernel[k]} over {padded}",
+                f"at most {MAX_READS} reads are needed",
+            )
+    return win
 
 
 def _ceiled(ctx: ImportContext, y: Value, win: Window) -> Window:

@@ -406,6 +406,11 @@ def _attributes() -> Iterator[tuple[str, Bomb]]:
         "a padded window",
         _bytes(attribute, "AveragePool", image, kernel_shape=[big, big], pads=[big] * 4),
     )
+    for op in ("AveragePool", "MaxPool", "LpPool"):
+        far = {"kernel_shape": [1 << 28, 1], "pads": [1 << 27, 0, 1 << 27, 0]}
+        yield f"a tall {op}", _bytes(attribute, op, image, **far)
+        yield f"a long {op}", _bytes(attribute, op, (1, 1, big), kernel_shape=[2])
+    yield "an LRN of 2**28", _bytes(attribute, "LRN", image, size=1 << 28)
     yield "an LRN", _bytes(attribute, "LRN", image, size=1 << 40)
     yield "a power", _bytes(attribute, "LpPool", image, kernel_shape=[2, 2], p=1 << 60)
     yield "parts", _bytes(attribute, "Split", image, num_outputs=1 << 40)

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from tests.frontends.onnx.fuzz import check, zoo_files
+from qir.frontends.onnx import import_onnx
+from qir.ir.errors import FrontendError
+from tests.frontends.onnx.fuzz import check, explode, zoo_files
 from tests.frontends.onnx.isolated import Outcome
-from tests.frontends.onnx.models import model, reals
+from tests.frontends.onnx.models import agrees, model, reals
 
 SEEDS = range(150)
 
@@ -53,3 +55,46 @@ def assert_all_end_well(results: Sequence[Outcome]) -> None:
     assert not [r for r in results if r.failed]
     counts = Counter(r.text for r in results)
     assert counts["refused"] > counts["graph"] > 0
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["concat doubles 60", "range of small steps", "tile 4611686018427387904", "nested 10,000",
+     "100,000 dims of data", "sparse of 70 dims", "sparse outside", "sparse initializer",
+     "a heavy function", "Erf of 16 million", "a reversal", "a pipe beside the model",
+     "a pipe as the model", "a link to /dev/zero", "a hole of 1 TiB", "products of 4096"],
+)  # fmt: skip
+def test_bombs_are_refused(name: str) -> None:
+    result = explode(name)
+    assert result.text == "refused", result
+    assert result.bytes < 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "hint"),
+    [
+        (b"\x1c\0\0\0TFL3", "a TensorFlow Lite model", "tf2onnx"),
+        (b"PK\x03\x04....", "a zip archive, as torch.save, Keras and .pt2 write", "torch.onnx"),
+        (b"\x80\x02}q", "a Python pickle, as torch.save writes it", "torch.onnx.export"),
+        (b"\x89HDF\r\n\x1a\n", "an HDF5 file", "tf2onnx"),
+        (b"GGUF\3", "a GGUF file", "torch.onnx.export"),
+        (b"graph @g() {", "a graph in qir's text form", "name it .qir"),
+        (b"version https://git-lfs.github.com", "a pointer of Git LFS", "git lfs pull"),
+    ],
+)
+def test_other_formats_are_named(content: bytes, kind: str, hint: str) -> None:
+    with pytest.raises(FrontendError) as e:
+        import_onnx(content)
+    assert e.value.text.startswith(f"model: {kind}")
+    assert e.value.text.endswith(", an ONNX model is needed")
+    assert hint in (e.value.hint or "")
+
+
+def test_a_small_gather_from_a_large_table_is_folded() -> None:
+    table, ids = reals(512, 768), np.arange(128)[None]
+    nodes = [
+        helper.make_node("Gather", ["t", "i"], ["p"]),
+        helper.make_node("Add", ["x", "p"], ["y"]),
+    ]
+    proto = model(nodes, {"x": (1, 128, 768)}, ["y"], {"t": table, "i": ids})
+    agrees(proto, reals(1, 128, 768, seed=1), within=1e-6)
