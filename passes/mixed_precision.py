@@ -118,8 +118,7 @@ def _bits(given: Bits | str) -> Bits:
 
 @dataclass(frozen=True)
 class BitPlan:
-    """The best assignment and its problem: the layers with losses and costs, the limits and rules.
-    """
+    """The best assignment and its problem: the layers with losses and costs, the limits and rules."""
 
     layers: tuple[LayerChoices, ...]
     limits: Mapping[str, float]

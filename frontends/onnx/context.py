@@ -125,8 +125,9 @@ class ImportContext:
     def parameter(self, index: int) -> Value:
         """Operand `index` as a float value; a quantized constant as the reals it stands for."""
         found = self.operand(index)
-        is_constant = isinstance(found, ConstantOperand)
-        return self.valued_real(found.dequantized() if is_constant else found)
+        if isinstance(found, ConstantOperand):
+            found = found.dequantized()
+        return self.valued_real(found)
 
     def array(self, index: int, what: str) -> Array | None:
         """Operand `index` as a constant array (of reals where it is quantized), None where it is

@@ -10,16 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qir.ir.errors import VerifyError
+from qir.ir.fixed import Rounding
 from qir.ir.graph import Builder, Graph
 from qir.ir.interpret import dequantize_outputs, interpret, quantize_inputs
 from qir.ir.op import Value
 from qir.ir.ops import (
     Concat,
     Constant,
+    Dequantize,
     Linear,
     Mul,
     Pad,
     PadMode,
+    Quantize,
     Reshape,
     Sigmoid,
     Slice,
@@ -98,6 +101,20 @@ def test_three_joined_along_the_first_of_two_axes() -> None:
     assert quant.axis == 1
     scales = quant.scale.array
     assert (scales[:6] == scales[12:]).all() and (scales[6:12] > 200 * scales[0]).all()
+
+
+def test_what_the_model_stores_in_another_type_shares_a_scale() -> None:
+    """boxes of floats, and scores that the model itself quantizes to i8: a concat has one type."""
+    b = Builder("mixed", "transformed")
+    x = b.input("x", Tensor((1, 6, 4), F32))
+    boxes = b.add(Mul(b.add(Sigmoid(x)), b.add(Constant.of(np.float32(320)))), "boxes")
+    stored = Quantize(b.add(Sigmoid(x)), Quant.per_tensor(I8, 1 / 256, -128), Rounding.HALF_EVEN)
+    scores = b.add(Dequantize(b.add(stored)), "scores")
+    graph = b.finish([b.add(Concat((boxes, scores), 2), "joined")])
+    integer = integers(graph)
+    quant = integer.outputs[0].type.quant
+    assert quant.is_per_tensor and quant.storage == U8
+    assert max(largest_errors(graph, integer, 2)) < 2 * float(quant.scale.array)
 
 
 def test_alike_ones_share_one_scale() -> None:
