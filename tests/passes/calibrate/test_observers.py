@@ -110,6 +110,26 @@ def test_entropy_cuts_a_long_thin_tail() -> None:
     assert high < 30
 
 
+def test_entropy_does_not_collapse_onto_a_few_values() -> None:
+    x = np.linspace(34000, 92000, 183, dtype=np.float32)
+    assert Entropy().range(seen(x), 256) == (0, 92000)
+
+
+def test_entropy_counts_no_zeros_of_a_relu() -> None:
+    rng = np.random.default_rng(4)
+    x = np.maximum(rng.normal(-1, 2, 20000), 0).astype(np.float32)
+    dense = Entropy().range(seen(x[x > 0]), 256)
+    zeros = np.zeros(200000, np.float32)
+    assert Entropy().range(seen(np.concatenate([x, zeros])), 256) == dense
+    assert Entropy().range(seen(zeros[:10] + np.float32(1e-3) * (np.arange(10) == 0)), 256)[1] > 0
+
+
+@pytest.mark.parametrize("observer", [Entropy(), MeanSquaredError()])
+def test_the_widest_of_equal_ranges_is_chosen(observer: Observer) -> None:
+    x = np.asarray([0.0, 85.0, 170.0, 255.0], np.float32)  # exact in few steps of many
+    assert observer.range(seen(x), 256)[1] == 255
+
+
 def test_names() -> None:
     assert observer_of("mse") == MeanSquaredError()
     assert observer_of(MinMax()) == MinMax()
