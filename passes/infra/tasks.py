@@ -9,7 +9,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, as_completed
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +28,7 @@ Tell = Callable[[str, int, int], None]
 """What is being done, how much is done, of how much."""
 
 MAGIC = b"qir result 1\n"
+SAFE_PATH = {"PYTHONSAFEPATH": "1"}  # of workers: a torch.py beside a model is not the one to run
 IDLE = 60.0  # seconds after which a worker without work ends, that of a killed caller too
 
 
@@ -152,14 +153,29 @@ class Processes(Executor):
         if self._pool is None:
             # a worker with large results behind it is taken for one that leaks: no matter
             warnings.filterwarnings("ignore", "A worker was restarted", UserWarning, "loky")
-            self._pool = ProcessPoolExecutor(cores(), timeout=IDLE)
-        found: Future[T] = self._pool.submit(fn, *args, **kwargs)
-        return found
+            self._pool = ProcessPoolExecutor(cores(), timeout=IDLE, env=SAFE_PATH)
+        with _safe_path():
+            result: Future[T] = self._pool.submit(fn, *args, **kwargs)
+        return result
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         if self._pool is not None:
             self._pool.shutdown(wait, kill_workers=cancel_futures)
             self._pool = None
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """Processes started meanwhile do not search the current folder for modules: loky's tracker of
+    resources takes no environment of its own.
+    """
+    added = {name: value for name, value in SAFE_PATH.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
 
 
 def cores() -> int:

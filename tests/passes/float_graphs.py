@@ -5,6 +5,7 @@ transposes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,6 @@ from qir.ir.ops import (
     Dequantize,
     Div,
     Elu,
-    Erf,
-    Exp,
     Expand,
     Gather,
     Gelu,
@@ -55,7 +54,6 @@ from qir.ir.ops import (
     Sigmoid,
     Silu,
     Slice,
-    Softmax,
     Softplus,
     Sqrt,
     Sub,
@@ -63,6 +61,7 @@ from qir.ir.ops import (
     Transpose,
 )  # fmt: skip
 from qir.ir.types import F32, I8, U8, Quant, Tensor
+from tests.passes.written_out import halves, written_out
 
 TO_LAST, TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 SMALL = 2000  # elements a value may have for another layer to read it
@@ -97,7 +96,8 @@ class FloatGraphs:
         steps: list[Callable[[Value], Value | None]] = [
             self.unary, self.unary, self.by_constant, self.by_constant, self.transpose,
             self.transpose, self.reshape, self.reshape, self.slice, self.pad, self.reduce,
-            self.written_out, self.written_out, self.binary, self.binary, self.gather, self.expand,
+            partial(written_out, self), partial(written_out, self), self.binary, self.binary,
+            self.gather, self.expand,
             self.product, self.broadcast, self.normalize,
         ]  # fmt: skip
         if self.pairs:
@@ -314,31 +314,6 @@ class FloatGraphs:
         kind = self.one_of(ReduceMean, ReduceMax, ReduceSum)
         return self.add(kind(x, axes, bool(self.rng.integers(2))))
 
-    def written_out(self, x: Value) -> Value:
-        kind = int(self.rng.integers(8))
-        if kind == 4:  # sigmoid
-            return self.add(Div(self.number(1), self.add(Add(self.number(1), self.add(
-                Exp(self.add(Neg(x))))))))  # fmt: skip
-        if kind == 5:  # gelu
-            erf = self.add(Erf(self.add(Div(x, self.number(2**0.5)))))
-            gate = self.add(Add(erf, self.number(1)))
-            return self.add(Mul(self.add(Mul(x, gate)), self.number(0.5)))
-        if kind == 6 and x.type.rank and x.type.size:  # softmax
-            axis = (int(self.rng.integers(x.type.rank)),)
-            power = self.add(Exp(self.add(Sub(x, self.add(ReduceMax(x, axis, True))))))
-            return self.add(Div(power, self.add(ReduceSum(power, axis, True))))
-        if kind == 7:  # relu(x) - a * relu(-x)
-            below = self.add(Mul(self.number(0.1), self.add(Relu(self.add(Neg(x))))))
-            return self.add(Sub(self.add(Relu(x)), below))
-        if kind == 0:
-            gate = self.add(Clip(self.add(Add(x, self.number(3))), 0.0, 6.0))
-            return self.add(Div(self.add(Mul(x, gate)), self.number(6)))
-        if kind == 1:
-            return self.add(Mul(x, self.add(Sigmoid(x))))
-        if kind == 2:
-            return self.add(Softmax(x)) if x.type.rank else x
-        return self.add(Expand(x, (2, *x.type.shape))) if x.type.rank < 4 else x
-
     def conv(self, x: Value) -> Value | None:
         c, h, w = x.type.shape[1:]
         k, stride, d = (int(self.rng.integers(1, n)) for n in (4, 3, 3))
@@ -418,11 +393,3 @@ def broadcasts_leading(a: Value, b: Value) -> bool:
         return bool(np.broadcast_shapes(a.type.shape[:-2], b.type.shape[:-2]) or True)
     except ValueError:
         return False
-
-
-def halves(size: int) -> tuple[Data, Data]:
-    """The index and the weights of one axis of a resize to twice the size."""
-    at = np.clip((np.arange(2 * size) + 0.5) / 2 - 0.5, 0, size - 1)
-    low = np.floor(at).astype(np.int64)
-    index = np.stack([low, np.minimum(low + 1, size - 1)], 1)
-    return Data(index), Data(np.stack([1 - (at - low), at - low], 1))

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from tests.frontends.torch.agreement import Function, agree, agree_all, inputs, mnemonics, randomize
+from tests.frontends.torch.small_modules import Attention, SelfAttention, prelu
 
 IMAGE = (2, 6, 9, 8)
 Tensor = torch.Tensor
@@ -311,37 +312,6 @@ MATRICES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
         a, b, b, attn_mask=torch.ones(9, 9).triu() * -5, scale=0.3
     ),
 }
-
-
-class Attention(nn.Module):
-    """One head, written out."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.q, self.k, self.v = (nn.Linear(size, size) for _ in range(3))
-
-    def forward(self, x: Tensor) -> Tensor:
-        scores = self.q(x) @ self.k(x).transpose(-1, -2) / x.shape[-1] ** 0.5
-        y: Tensor = scores.softmax(-1) @ self.v(x)
-        return y
-
-
-class SelfAttention(nn.Module):
-    """torch's own, of two heads."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.attention = nn.MultiheadAttention(size, 2, batch_first=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.attention(x, x, x, need_weights=False)[0]
-        return y
-
-
-def prelu(channels: int) -> nn.Module:
-    made = nn.PReLU(channels)
-    made.weight.data.copy_(torch.linspace(-0.5, 0.5, channels))
-    return made
 
 
 FAMILIES = {

@@ -149,3 +149,18 @@ def test_what_is_kept_is_not_computed_again(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="a task was given"):
         simulated(net(), samples(32), Gptq(store=store, executor=Idle()))
     assert simulated(net(), samples(32), Gptq(store=store)) == first
+
+
+def test_processes_import_nothing_from_the_current_folder(tmp_path: Path) -> None:
+    for name in ("torch", "numpy", "loky", "multiprocessing", "tempfile"):
+        (tmp_path / f"{name}.py").write_text(f"open('{name}.ran', 'w').close()")
+    script = (
+        "import sys; sys.path = [p for p in sys.path if p]; import math, os, torch, loky\n"
+        "from qir.passes.infra.tasks import Processes; os.chdir(sys.argv[1])\n"
+        "with Processes() as pool: print(pool.submit(math.sqrt, 4.0).result())"
+    )
+    run = subprocess.run(
+        [sys.executable, "-P", "-c", script, str(tmp_path)], capture_output=True, text=True
+    )
+    assert run.stdout == "2.0\n", run.stderr
+    assert not list(tmp_path.glob("*.ran"))

@@ -118,7 +118,7 @@ def test_a_concat_and_what_moves_share_one_quantization() -> None:
 def test_a_given_scale_reaches_a_concat_through_a_pair_of_its_own() -> None:
     net = Net()
     s = net.add(Sigmoid(net.conv(net.x, "c")), "s")
-    graph = net.finish([net.add(Concat((s, net.x), 3), "cc")])
+    graph = net.finish([net.conv(net.add(Concat((s, net.x), 3), "cc"), "y")])
     found = quantized(graph)
     assert 1 / 512 < float(found["s"].scale.array) <= 1 / 256 and found["s"] != found["x"]
     assert found["s_dq"] == found["x"]
