@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import networkx as nx
@@ -80,6 +81,9 @@ class MixedPrecision:
                 f"mixed precision: no limit is given, one of {', '.join(limits)} is needed"
             )
         for name, limit in given.items():
+            is_number = isinstance(limit, Real) and not isinstance(limit, bool)
+            if not is_number:
+                raise PassError(f"mixed precision: {name} is {limit!r}, a number is needed")
             if name in SHARES and not 0 <= limit <= 1:
                 raise PassError(
                     f"mixed precision: {name} is {limit}, a share from 0 to 1 is needed",
@@ -87,6 +91,12 @@ class MixedPrecision:
                 )
             if not math.isfinite(limit) or limit < 0:
                 raise PassError(f"mixed precision: {name} is {limit}, 0 or more is needed")
+        if not isinstance(self.choices, Sequence) or isinstance(self.choices, str):
+            raise PassError(
+                f"mixed precision: choices are {self.choices!r}, a sequence of bits is needed"
+            )
+        if self.ends is not None:
+            _bits(self.ends)
         if len(set(self.widths)) < 2:
             raise PassError(
                 f"mixed precision: choices are {', '.join(map(str, self.widths)) or 'none'}, two or"
@@ -112,14 +122,18 @@ SHARES = {"size": SIZE, "bops": BOPS, "latency": LATENCY}
 AMOUNTS = ("size_bytes", "latency_us", "weight_bits", "activation_bits")
 
 
-def _bits(given: Bits | str) -> Bits:
-    return Bits.parse(given) if isinstance(given, str) else given
+def _bits(given: object) -> Bits:
+    """Errors: PassError or ParseError for what names no bits."""
+    if isinstance(given, Bits):
+        return given
+    if isinstance(given, str):
+        return Bits.parse(given)
+    raise PassError(f"mixed precision: bits {given!r} given, Bits or a text like w4a8 is needed")
 
 
 @dataclass(frozen=True)
 class BitPlan:
-    """The best assignment and its problem: the layers with losses and costs, the limits and rules.
-    """
+    """The best assignment and its problem: layers with losses and costs, limits and rules."""
 
     layers: tuple[LayerChoices, ...]
     limits: Mapping[str, float]

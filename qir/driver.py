@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from qir.arguments import check_batch, check_options, check_shapes, state_folder
 from qir.backends import targets
 from qir.backends.artifact import artifact
 from qir.backends.toolchain import service
 from qir.backends.toolchain.link import toolchain
 from qir.inputs import batches_in_order, examples, first_batch
-from qir.ir.errors import ArtifactError, FrontendError
+from qir.ir.errors import ArtifactError, DataError, FrontendError
 from qir.ir.graph import Graph
 from qir.ir.target import Target
 from qir.ir.text.file import load_graph
@@ -83,16 +84,18 @@ def compile(
     check:        check the claim of every pass on sample inputs (slower).
     progress:     function called with (step, count so far, total count or 0 if unknown).
 
-    Errors: FrontendError (the model cannot be imported), DataError (calibration data), LowerError
-    (the target cannot run it as integers, is unknown, or has no C compiler here), VerifyError (a
-    proof fails), ArtifactError (the compiled program and the graph differ on this machine).
+    Errors: FrontendError (the model cannot be imported), DataError (calibration data, or another
+    argument), PassError (bits, rounding, passes), LowerError (the target cannot run it as integers,
+    is unknown, or has no C compiler here), VerifyError (a proof fails), ArtifactError (the compiled
+    program and the graph differ on this machine).
     """
+    check_options(name, executor, passes, progress)
+    check_batch(batch)
     machine = targets.find(target)
     toolchain(machine)  # what is missing is said before the work
     service.start()  # it loads TVM beside that
     tell = progress or quiet
-    folder = None if state is None else Path(state)
-    quantizer = Quantizer(bits, observer, rounding, machine, folder, executor, tell)
+    quantizer = Quantizer(bits, observer, rounding, machine, state_folder(state), executor, tell)
     first, batches = first_batch(calibration)
     if _is_torch(model):
         inputs = examples(model, inputs, first, batch)
@@ -173,8 +176,16 @@ def imported(
 ) -> Graph:
     """Any model that `compile` takes, as a graph.
 
-    Errors: FrontendError.
+    Errors: FrontendError; DataError for a batch or shapes that are none, or shapes of a torch
+    module.
     """
+    check_batch(batch)
+    check_shapes(shapes)
+    if shapes and _is_torch(model):
+        raise DataError(
+            "shapes: given with a torch module, an ONNX model is needed",
+            "the example inputs of a torch module fix its shapes",
+        )
     if isinstance(model, Graph):
         return model
     if isinstance(model, (str, Path)) and Path(model).suffix == ".qir":

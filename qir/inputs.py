@@ -35,6 +35,8 @@ def assigned(
 
     Errors: DataError for arrays of other names, or of another number.
     """
+    if strange := [k for k in named if not isinstance(k, str)]:
+        raise DataError(f"{where}: array called {strange[0]!r}, the name of an input is needed")
     positions = sorted((k for k in named if UNNAMED.fullmatch(k)), key=lambda k: int(k[4:]))
     known = {k: x for k, x in named.items() if k not in positions}
     rest = [*unnamed, *(named[k] for k in positions)]
@@ -89,6 +91,10 @@ def examples(model: Any, inputs: Any, first: Any, batch: int | None) -> Sequence
     """
     if inputs is None and first is None:
         return None
+    if not (inputs is None or hasattr(inputs, "shape") or isinstance(inputs, (list, tuple))):
+        raise DataError(
+            f"inputs: {type(inputs).__name__} given, a tensor or a list of tensors is needed"
+        )
     if batch is None and inputs is not None:
         return [inputs] if hasattr(inputs, "shape") else list(inputs)
     where, names = "calibration batch 0" if inputs is None else "inputs", _arguments(model)
@@ -116,7 +122,13 @@ def _samples(arrays: Sequence[Any], batch: int | None, where: str) -> Sequence[A
         raise DataError(f"{where}: shape {list(empty[0].shape)}, one sample is needed")
     if len(set(sizes)) == 1 and sizes[0]:
         chosen = [i % sizes[0] for i in range(batch or 1)]
-        return [array[chosen] for array in arrays]
+        try:
+            return [array[chosen] for array in arrays]
+        except (RuntimeError, TypeError, IndexError) as e:
+            raise DataError(
+                f"{where}: its samples cannot be selected ({_first_line(e)}), dense arrays are"
+                " needed"
+            ) from e
     if batch is not None:
         raise DataError(
             f"batch {batch}: inputs start with sizes {sorted(set(sizes))}, one batch size is needed"
@@ -128,7 +140,10 @@ def _arguments(model: Any) -> list[str] | None:
     """The names of the inputs that forward takes by position; None where they are not known."""
     if not hasattr(model, "forward"):
         return None
-    parameters = inspect.signature(model.forward).parameters.values()
+    try:
+        parameters = inspect.signature(model.forward).parameters.values()
+    except ValueError:  # TorchScript's have none
+        return None
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):
         return None
     by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -139,6 +154,10 @@ def _key(name: str, arrays: Mapping[str, Any]) -> str | None:
     """The key of the input `name`; files in .npz have _ for / (they are members of a zip)."""
     plain = name.replace("/", "_").replace("\\", "_")
     return name if name in arrays else plain if plain in arrays else None
+
+
+def _first_line(e: Exception) -> str:
+    return (str(e).splitlines() or [type(e).__name__])[0]
 
 
 def _counted(n: int) -> str:

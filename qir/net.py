@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NoReturn, SupportsIndex
 
 import numpy as np
 
@@ -88,6 +88,13 @@ class Net:
     def close(self) -> None:
         """End the threads of the pool; later calls run on the caller's thread."""
         self.session.close()
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        """Errors: ArtifactError: machine code is neither pickled nor copied."""
+        raise ArtifactError(
+            f"net {self.name}: cannot be pickled or copied, a saved artifact is needed",
+            "save writes it to a folder, qir.load reads it in any process",
+        )
 
     def __repr__(self) -> str:
         return f"<qir.Net {self.name} for {self._report.target}>"

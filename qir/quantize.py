@@ -12,7 +12,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from qir.ir.errors import DataError, PassError
+from qir.ir.errors import PassError
 from qir.ir.graph import Graph
 from qir.ir.target import Target
 from qir.ir.types import Array
@@ -38,7 +38,8 @@ from qir.passes.sensitivity.measure import measure_sensitivities
 from qir.passes.sensitivity.table import Sensitivities
 from qir.report.chosen_bits import ChosenBits, FrontPoint, LayerBits, Measured
 
-BitsRequest = int | tuple[int, int] | Bits | str | Path | Mapping[str, Bits | str] | MixedPrecision
+LayerBitsRequest = Bits | str | tuple[int, int]
+BitsRequest = LayerBitsRequest | int | Path | Mapping[str, LayerBitsRequest] | MixedPrecision
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,11 @@ class Quantizer:
     tell: Tell
 
     def __post_init__(self) -> None:
-        if self.folder is not None and self.folder.exists() and not self.folder.is_dir():
-            raise DataError(f"state {self.folder}: not a folder, a folder or a free path is needed")
+        """Errors: PassError or ParseError for bits or a rounding that are none, before any work."""
+        if not isinstance(self.bits, MixedPrecision):
+            widths_of(self.bits)
         if self.rounding is not None:
-            method_of(self.rounding)  # raises before the work, not after it
+            method_of(self.rounding)
 
     @property
     def store(self) -> Store:
@@ -145,10 +147,10 @@ def widths_of(bits: Any) -> tuple[Bits, Mapping[str, Bits]]:
     match bits:
         case Bits():
             return bits, {}
-        case int():
+        case int() if not isinstance(bits, bool):
             return Bits(bits, bits), {}
         case Mapping():
-            return pipelines.EIGHT, {n: _bits(b) for n, b in bits.items()}
+            return pipelines.EIGHT, {n: _layer_bits_of(n, b) for n, b in bits.items()}
         case Path():
             return pipelines.EIGHT, load_bits(bits)
         case str():
@@ -161,8 +163,18 @@ def widths_of(bits: Any) -> tuple[Bits, Mapping[str, Bits]]:
     )
 
 
-def _bits(bits: Bits | str) -> Bits:
-    return Bits.parse(bits) if isinstance(bits, str) else bits
+def _layer_bits_of(layer: Any, bits: Any) -> Bits:
+    """The bits of one layer in a mapping: Bits, a text like w4a8, or (4, 8)."""
+    match layer, bits:
+        case str(), Bits():
+            return bits
+        case str(), str():
+            return Bits.parse(bits)
+        case str(), (int(), int()):
+            return Bits(*bits)
+    raise PassError(
+        f"bits: {layer!r}: {bits!r} given, a layer's name and a text like w4a8 are needed"
+    )
 
 
 def chosen_bits(
@@ -172,7 +184,7 @@ def chosen_bits(
     works: Mapping[str, Work],
 ) -> ChosenBits:
     """The assignment as a report stores it."""
-    narrowest = min(request.widths)
+    narrowest = min(choice.bits for layer in plan.layers for choice in layer.choices)
     agreement = sensitivities.agreement(narrowest) if len(plan.layers) > 2 else {}
     pairs = combinations(agreement, 2)
     return ChosenBits(

@@ -25,9 +25,12 @@ AT_ONCE = 1 << 30  # bytes; Linux reads no more than 2 GiB
 def text_of(path: str | bytes | os.PathLike[str]) -> str:
     """A path as text. Errors: ArtifactError for what is no path."""
     try:
-        return os.fsdecode(os.fspath(path))
+        text = os.fsdecode(os.fspath(path))
     except TypeError as e:
         raise ArtifactError(f"path: a {type(path).__name__} was given, a path is needed") from e
+    if not text:
+        raise ArtifactError("path: an empty text was given, a path is needed")
+    return text
 
 
 class Folder:

@@ -87,7 +87,8 @@ class Port:
                 f"input {self.name}: {a.dtype}{list(a.shape)} given, float32{list(self.shape)}"
                 " is needed"
             )
-        return np.require(a, REAL, ["C", "A"])
+        with np.errstate(over="ignore"):  # what is beyond float32 is infinite, and clamped as that
+            return np.require(a, REAL, ["C", "A"])
 
     def read(self, content: Content, at: int) -> Array:
         """The stored integers that lie, little endian, in `content` from `at`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -91,6 +91,13 @@ class Program:
                         f" {wrong} of {y.size} elements differ, 0 are needed"
                     )
         return len(cases)
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        """Errors: ArtifactError: machine code is neither pickled nor copied."""
+        raise ArtifactError(
+            f"artifact {self.loaded.name}: cannot be pickled or copied, its folder is needed",
+            "qir.runtime.load reads the folder in any process",
+        )
 
     def close(self) -> None:
         """Release the threads of the session."""

@@ -28,7 +28,9 @@ class Pool:
         stop = library.function("pool_stop", [ctypes.c_void_p], None)
         address = start(count)
         if not address:
-            raise ArtifactError(f"artifact {library.name}: {count} threads cannot be started")
+            raise ArtifactError(
+                f"artifact {library.name}: {count} threads cannot be started, fewer are needed"
+            )
         self.address = int(address)
         weakref.finalize(self, stop, self.address).atexit = False
 

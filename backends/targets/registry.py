@@ -43,11 +43,13 @@ def find(name: str | Target) -> Target:
     if isinstance(name, Target):
         return name
     known = [make() for make in TARGETS]
+    every = ", ".join(target.name for target in known)
+    if not isinstance(name, str):
+        raise LowerError(f"target: {name!r} given, a Target or one of {every} is needed")
     for target in known:
         if name in target.names:
             return target
     near = difflib.get_close_matches(name, [n for t in known for n in t.names], 1)
     hint = f"did you mean {near[0]}?" if near else None
-    raise LowerError(
-        f"target {name}: unknown, one of {', '.join(t.name for t in known)} is needed", hint
-    )
+    shown = name if name and name.isprintable() else repr(name)
+    raise LowerError(f"target {shown}: unknown, one of {every} is needed", hint)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import operator
+import os
 import re
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +63,42 @@ MOVES = ("aten.view.", "aten.reshape.", "aten.clone.", "aten.contiguous.", "aten
 UNKNOWN = object()  # a result of a node that is at fault already
 
 
+class _OneAtATime:
+    """One thread inside at a time, none of them in a forked child: torch.export keeps its state
+    in globals.
+    """
+
+    def __init__(self) -> None:
+        self._renew()
+        os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+_TRACING = _OneAtATime()
+LOGGERS = ("torch._subclasses.fake_tensor", "torch.export", "torch.fx.experimental.symbolic_shapes")
+
+
+@contextmanager
+def _without_logs() -> Iterator[None]:
+    """Torch writes no tracebacks to stderr: the errors name what was wrong."""
+    levels = [(logger, logger.level) for logger in map(logging.getLogger, LOGGERS)]
+    try:
+        for logger, _ in levels:
+            logger.setLevel(logging.CRITICAL + 1)
+        yield
+    finally:
+        for logger, level in levels:
+            logger.setLevel(level)
+
+
 def import_torch(model: Any, example_inputs: Sequence[Any] | torch.Tensor | None = None) -> Graph:
     """A torch module, ExportedProgram, .pt2 file or fx.GraphModule as a graph of stage "imported".
 
@@ -71,7 +111,8 @@ def import_torch(model: Any, example_inputs: Sequence[Any] | torch.Tensor | None
     Errors: FrontendError, which lists every node that cannot be imported, with its line and the
             nearest form that can.
     """
-    program = to_program(model, example_inputs)
+    with _TRACING, _without_logs():
+        program = to_program(model, example_inputs)
     return _Importer(program).graph()
 
 

@@ -313,7 +313,14 @@ def by_input(graph: Graph, batch: Any, where: str) -> list[Any]:
 
 def checked_array(value: Value, x: Any, where: str) -> Array:
     """One array in the dtype of its input; a number becomes an array of one."""
-    a = np.asarray(x.detach().cpu() if hasattr(x, "detach") else x)
+    try:
+        a = np.asarray(x.detach().cpu() if hasattr(x, "detach") else x)
+    except (TypeError, ValueError, RuntimeError) as e:
+        why = (str(e).splitlines() or [type(e).__name__])[0]
+        raise DataError(
+            f"{where}: a {type(x).__name__} for input {value} that is no array ({why}), one of"
+            " numbers is needed"
+        ) from e
     kept = integer_of(value.type.elem)
     if a.dtype.kind not in ("iu" if kept is not None else "fiu"):
         raise DataError(f"{where}: dtype {a.dtype} for input {value}, {value.type} is needed")
@@ -325,7 +332,8 @@ def checked_array(value: Value, x: Any, where: str) -> Array:
             f"{where}: shape {list(a.shape)} for input {value},"
             f" any number of {list(inner)} is needed"
         )
-    a = a.astype(np.int64 if kept is not None else value.type.elem.carrier)
+    with np.errstate(over="ignore"):  # what is beyond float32 is refused as infinite
+        a = a.astype(np.int64 if kept is not None else value.type.elem.carrier)
     if kept is None and not np.isfinite(a).all():
         wrong = int(np.count_nonzero(~np.isfinite(a)))
         raise DataError(

@@ -55,7 +55,7 @@ def method_of(given: Rounding) -> tuple[RoundWeights, ...]:
         if given not in METHODS:
             raise PassError(f"rounding {given!r}: not known, {needed}")
         return METHODS[given]
-    passes = (given,) if isinstance(given, RoundWeights) else tuple(given)
+    passes = tuple(given) if isinstance(given, (list, tuple)) else (given,)
     for one in passes:
         if not isinstance(one, RoundWeights):
             raise PassError(f"rounding: {one!r} given, {needed}, or such passes")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qir.ir.errors import DataError
 from qir.ir.graph import Graph
 from qir.ir.op import Value
 from qir.ir.ops import Constant
@@ -26,6 +27,7 @@ def first_samples(
 ) -> tuple[tuple[Array, ...], Iterator[Any]]:
     """At most `most` samples of the data as one batch, and the data again from the start: data
     that can be read only once is kept for those samples alone. Large samples are fewer.
+    Errors: DataError for data without a sample.
     """
     own = rows_of(graph.inputs[0])
     most = max(own, min(most, ELEMENTS // max(1, sum(v.type.size for v in graph.inputs) // own)))
@@ -43,6 +45,8 @@ def first_samples(
         have += len(chunk[0])
         if have >= most:
             break
+    if not parts:
+        raise DataError("calibration data: no samples, at least one is needed")
     sample = tuple(np.concatenate(columns) for columns in zip(*parts, strict=True))
     return sample, chain(held, source)
 

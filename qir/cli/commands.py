@@ -77,8 +77,13 @@ def compile_model(options: Namespace) -> None:
 
 def _check_model(model: Path) -> None:
     """Errors: DataError for a path that is no file, FrontendError for a format that is not read."""
+    if (model / "manifest.json").exists():
+        raise DataError(
+            f"{model}: an artifact, a model is needed", "qir run or qir report takes an artifact"
+        )
     if not model.is_file():
-        raise DataError(f"{model}: no such file, a model is needed")
+        found = "no file" if model.exists() else "no such file"
+        raise DataError(f"{model}: {found}, a model is needed")
     if hint := CONVERTERS.get(model.suffix):
         raise FrontendError(f"{model}: a {model.suffix} file, .onnx or .qir is needed", hint)
 

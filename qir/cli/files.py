@@ -102,6 +102,8 @@ def _read(path: Path) -> dict[str, Array]:
     if path.suffix not in KINDS:
         raise DataError(f"{path}: a file in .npy or .npz, or a folder of them, is needed")
     try:
+        if path.exists() and not path.is_file():  # a named pipe would never end
+            raise DataError(f"{path}: no regular file, one in .npy or .npz is needed")
         with path.open("rb") as f:
             content = np.load(f, allow_pickle=False)
             arrays = (
@@ -110,7 +112,8 @@ def _read(path: Path) -> dict[str, Array]:
     except OSError as e:
         raise DataError(f"{path}: cannot be read ({e.strerror or e})") from e
     except (ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, SyntaxError) as e:
-        raise DataError(f"{path}: damaged or no arrays of numbers ({e})") from e
+        why = "it holds Python objects, which are never loaded" if "pickle" in str(e) else e
+        raise DataError(f"{path}: damaged or no arrays of numbers ({why})") from e
     for key, array in arrays.items():
         if array.dtype.kind not in "fiub":
             raise DataError(f"{path}: {key} holds {array.dtype}, numbers are needed")

@@ -83,7 +83,7 @@ def test_sizes_are_those_of_the_files(saved: Path) -> None:
         ("x" * 300, r"cannot be read \(File name too long\)"),
         ("a\ud800b", r"a\\ud800b: cannot be read \(.*surrogates not allowed"),
         ("a**b", r"a\*\*b: cannot be read \(No such file or directory\)"),
-        ("", r"cannot be read \(No such file or directory\)"),
+        ("", "path: an empty text was given, a path is needed"),
         ("/dev/null", r"cannot be read \(Not a directory\)"),
         (None, "path: a NoneType was given, a path is needed"),
         (3, "path: a int was given, a path is needed"),
