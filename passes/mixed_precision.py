@@ -133,8 +133,7 @@ def _bits(given: object) -> Bits:
 
 @dataclass(frozen=True)
 class BitPlan:
-    """The best assignment and its problem: the layers with losses and costs, the limits and rules.
-    """
+    """The best assignment and its problem: layers with losses and costs, limits and rules."""
 
     layers: tuple[LayerChoices, ...]
     limits: Mapping[str, float]

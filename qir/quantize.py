@@ -184,7 +184,7 @@ def chosen_bits(
     works: Mapping[str, Work],
 ) -> ChosenBits:
     """The assignment as a report stores it."""
-    narrowest = min(request.widths)
+    narrowest = min(choice.bits for layer in plan.layers for choice in layer.choices)
     agreement = sensitivities.agreement(narrowest) if len(plan.layers) > 2 else {}
     pairs = combinations(agreement, 2)
     return ChosenBits(

@@ -122,8 +122,17 @@ class ImportContext:
         """Operand `index` as a float value of the graph."""
         return self.valued_real(self.operand(index))
 
+    def parameter(self, index: int) -> Value:
+        """Operand `index` as a float value; a quantized constant as the reals it stands for."""
+        found = self.operand(index)
+        if isinstance(found, ConstantOperand):
+            found = found.dequantized()
+        return self.valued_real(found)
+
     def array(self, index: int, what: str) -> Array | None:
-        """Operand `index` as a constant array, None where it is absent."""
+        """Operand `index` as a constant array (of reals where it is quantized), None where it is
+        absent.
+        """
         if not self.has(index):
             return None
         found = self.operand(index)
@@ -133,9 +142,7 @@ class ImportContext:
                 "a constant is needed",
                 "give all dimensions of the inputs (batch, shapes), so that it can be folded",
             )
-        if found.quant is not None:
-            self.refuse(f"{what} (input {index}) is quantized", "a plain constant is needed")
-        return found.array
+        return found.dequantized().array
 
     def whole(self, index: int, what: str) -> tuple[int, ...] | None:
         """Operand `index` as constant integers, in order, None where it is absent."""

@@ -35,6 +35,14 @@ class ConstantOperand:
     def is_float(self) -> bool:
         return self.quant is not None or self.array.dtype.name in FLOATS
 
+    def dequantized(self) -> ConstantOperand:
+        """The reals that it stands for, in float32 as DequantizeLinear computes them."""
+        if self.quant is None:
+            return self
+        scale, zero = self.quant.spread(self.shape)
+        centred = self.array.astype(np.int64) - zero
+        return ConstantOperand(centred.astype(np.float32) * np.float32(scale), self.name)
+
     def transposed(self, perm: Sequence[int]) -> ConstantOperand:
         """Axis k of the result is axis perm[k]; the quantization follows."""
         q = self.quant

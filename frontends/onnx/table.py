@@ -81,7 +81,7 @@ DEFAULT: dict[str, Converter] = {
     "Neg": unary(ops.Neg),
     "PRelu": elementwise.prelu,
     "Pad": padding.pad,
-    "Pow": binary(ops.Pow),
+    "Pow": elementwise.power,
     "QLinearConv": quantized.qlinear_conv,
     "QLinearMatMul": quantized.qlinear_matmul,
     "QuantizeLinear": quantized.quantize_linear,

@@ -8,7 +8,7 @@ import numpy as np
 
 from qir.ir.graph import Graph
 from qir.ir.op import Interval, Op, Value
-from qir.ir.ops import Add, Constant, Div, Mul, Softmax, Sub
+from qir.ir.ops import Add, Constant, Div, Maximum, Minimum, Mul, Softmax, Sub
 from qir.ir.ops.kinds import Selection
 from qir.ir.ops.unary import Unary
 from qir.ir.torch_executor import run_op
@@ -19,6 +19,7 @@ EVERYWHERE = (-np.inf, np.inf)
 SLIGHT = 2.0**-10  # of a result's greatest size: a quarter of a step of 8 bits
 SHARE = 1 / 32  # of what was seen: where less is flat, nothing is clamped
 POINTS = 4097  # at which a function is looked at
+COARSE = 2.0**-4  # a step between points over which a function may bend unseen
 
 
 def limits(graph: Graph, seen: Mapping[str, Observation]) -> Mapping[str, Interval]:
@@ -70,8 +71,8 @@ def _needed(op: Op, place: int, result: Interval, reals: Reals) -> Interval:
             return seen.least_top + float(np.log(SLIGHT / op.x.type.shape[-1])), np.inf
         case Unary():
             return _saturation(op, reals.of(op.x), result)
-        case Selection():
-            return result
+        case Selection() | Maximum() | Minimum():
+            return result  # max(clamp(a), clamp(b)) = clamp(max(a, b))
         case Add() | Sub():
             return _of_term(op, place, result, reals)
         case Mul() | Div():
@@ -103,19 +104,31 @@ def _saturation(op: Unary, ends: Interval, result: Interval) -> Interval:
     """Where the function, clamped to `result`, still changes on what was seen of its operand."""
     if not np.isfinite(ends).all() or ends[0] == ends[1]:
         return EVERYWHERE
-    x = np.linspace(*ends, POINTS)
+    x = _points(*ends)
     y = np.clip(run_op(op, [x]), *result)
     if not np.isfinite(y).all():
         return EVERYWHERE
     slight = SLIGHT * float(np.abs(y).max())
-    first, last = _flat(y, slight), _flat(y[::-1], slight)
-    low = float(x[first]) if first else -np.inf
-    high = float(x[POINTS - 1 - last]) if last else np.inf
+    low, high = _flat_end(x, y, slight), _flat_end(x[::-1], y[::-1], slight)
+    low, high = (-np.inf if low is None else low), (np.inf if high is None else high)
     return (low, high) if low < high else EVERYWHERE
 
 
-def _flat(y: Array, slight: float) -> int:
-    """The last place up to which y stays within `slight`; 0 for less than a SHARE of all."""
+def _points(low: float, high: float) -> Array:
+    """Points between the ends, evenly spaced; where that is coarse, as with a mask of -1e9, with
+    others that lie closer towards 0, where functions bend.
+    """
+    even = np.linspace(low, high, POINTS)
+    step = (high - low) / (POINTS - 1)
+    if step <= COARSE:
+        return even
+    near = np.geomspace(COARSE, max(-low, high), POINTS)
+    near = np.concatenate([-near, near])
+    return np.union1d(even, near[(near > low) & (near < high)])
+
+
+def _flat_end(x: Array, y: Array, slight: float) -> float | None:
+    """The last x up to which y stays within `slight`; None for less than a SHARE of all."""
     spread = np.maximum.accumulate(y) - np.minimum.accumulate(y)
-    last = int(np.flatnonzero(spread <= slight)[-1])
-    return last if last > SHARE * len(y) else 0
+    last = float(x[np.flatnonzero(spread <= slight)[-1]])
+    return last if abs(last - x[0]) > SHARE * abs(x[-1] - x[0]) else None

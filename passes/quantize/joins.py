@@ -6,11 +6,13 @@ from collections.abc import Mapping
 
 from qir.ir.graph import Graph
 from qir.ir.op import Op, Value
-from qir.ir.ops import Concat, Constant, Reshape, Slice, Transpose
+from qir.ir.ops import Concat, Constant, Dequantize, Reshape, Slice, Transpose
+from qir.ir.types import U8, Int
 from qir.passes.calibrate.ranges import Ranges
 from qir.passes.infra.manager import Miss
 
 UNLIKE = 2.0  # one scale for all would take more than a bit from some
+MOST_SCALES = 2**16  # of an output whose axis is merged with others
 
 
 def apart(graph: Graph, ranges: Ranges, misses: list[Miss]) -> set[str]:
@@ -25,7 +27,11 @@ def apart(graph: Graph, ranges: Ranges, misses: list[Miss]) -> set[str]:
         spans = _spans(graph, ranges, op)
         if not spans or max(spans.values()) <= UNLIKE * min(spans.values()):
             continue
-        if is_carried(graph, op.result, op.axis) and not _joins_other_axes(graph, op, found):
+        if (
+            is_carried(graph, op.result, op.axis)
+            and not _joins_other_axes(graph, op, found)
+            and len({_storage(graph, v) for v in op.xs}) == 1
+        ):
             found.add(op.names[0])
             continue
         narrow, wide = min(spans, key=spans.__getitem__), max(spans, key=spans.__getitem__)
@@ -55,6 +61,14 @@ def _spans(graph: Graph, ranges: Ranges, op: Concat) -> Mapping[str, float]:
     return spans
 
 
+def _storage(graph: Graph, value: Value) -> Int:
+    """What a value is stored in: as the model has it, else in u8."""
+    maker = graph.producers.get(value.name)
+    while isinstance(maker, (Reshape, Transpose, Slice)):
+        maker = graph.producers.get(maker.operands[0].name)
+    return maker.x.type.quant.storage if isinstance(maker, Dequantize) else U8
+
+
 def _joins_other_axes(graph: Graph, op: Concat, found: set[str]) -> bool:
     """Whether an operand has scales of its own along another axis, or behind moves."""
     for v in op.xs:
@@ -81,6 +95,8 @@ def is_carried(graph: Graph, value: Value, axis: int) -> bool:
         if not isinstance(reader, (Reshape, Transpose, Slice)):
             return False
         place = reader.place_of(axis)
-        if place is None or not is_carried(graph, reader.result, place):
+        if place is None or reader.result.type.shape[place] > MOST_SCALES:
+            return False
+        if not is_carried(graph, reader.result, place):
             return False
     return is_output or bool(readers)

@@ -21,10 +21,12 @@ from qir.passes.integer.rules import Answer, Kind, Needs, Operand, Sharing, ask
 @dataclass
 class Plan:
     """How all values exist; `pairs` are those that get quantize and dequantize behind them, `edges`
-    the (result, operand) readings that get a pair of their own, `groups` shared quantizations.
+    the (result, operand) readings that get a pair of their own, `groups` shared quantizations,
+    `apart` the concats whose operands keep quantizations of their own.
     """
 
     graph: Graph
+    apart: AbstractSet[str] = frozenset()
     values: dict[str, Operand] = field(default_factory=dict)
     answers: dict[str, Answer] = field(default_factory=dict)  # of ops, by their first result
     pairs: dict[str, Value] = field(default_factory=dict)
@@ -73,7 +75,7 @@ class Walk:
 
     def run(self) -> bool:
         """Plan the graph; true if a value turned out to be needed stored too late."""
-        self.plan, self.faults, self.is_late = Plan(self.graph), list[str](), False
+        self.plan, self.faults, self.is_late = Plan(self.graph, self.apart), list[str](), False
         for v in self.graph.inputs:
             self._input(v)
         for op in self.graph.ops:

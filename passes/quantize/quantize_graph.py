@@ -82,9 +82,8 @@ class QuantizeGraph(Pass):
         return new.at_stage("simulated")
 
     def _apart(self, graph: Graph, record: Record) -> set[str]:
-        """Concats whose operands keep scales of their own, all in 8 bits."""
-        widths = (self.activation_bits, *(b.activation for b in self.bits.values()))
-        if self.ranges is None or min(widths) < BYTE:
+        """Concats whose operands keep scales of their own."""
+        if self.ranges is None:
             return set()
         misses: list[Miss] = []
         concats = apart(graph, self.ranges, misses)

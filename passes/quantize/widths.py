@@ -30,7 +30,8 @@ def activation_widths(plan: Plan, bits: Mapping[str, Bits], default: int) -> Wid
     network's inputs bring: those keep 8. A value that layers of several widths read is stored in
     the most of them, and one that a sum reads too in 16 bits when a layer asks for less than 8
     (as HAWQ-V3, arXiv:2011.10680, keeps residuals); narrower readers round it once more. A mean
-    that sums alone read has 16 bits: its error is one and the same for the row that it is of.
+    that sums alone read has 16 bits: its error is one and the same for the row that it is of. The
+    parts of an output that keep scales of their own have 8.
     """
     found = Widths()
     for group in sorted(map(sorted, plan.members())):
@@ -47,6 +48,8 @@ def activation_widths(plan: Plan, bits: Mapping[str, Bits], default: int) -> Wid
             most = WORD
         if not layers and _is_mean(plan, group) and _is_residual(plan, group, others):
             most = BYTE if is_output else WORD
+        if any(r.names[0] in plan.apart for r in others):
+            most = BYTE  # the parts of an output have one storage
         found.stored.update(dict.fromkeys(group, most))
         single = {r.names[0]: asked[r.names[0]] for r in layers if isinstance(r, Layer)}
         found.read.update({name: width for name, width in single.items() if width < most})

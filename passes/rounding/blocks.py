@@ -93,8 +93,7 @@ def block_units(graph: Graph, reference: Graph, layers: Iterable[StoredWeights])
 
 
 def _bottlenecks(graph: Graph) -> list[str]:
-    """The results of quantize that every path from inputs to outputs passes, in order (dominators).
-    """
+    """The results of quantize on every path from inputs to outputs, in order (dominators)."""
     paths: nx.DiGraph[str] = nx.DiGraph(graph.networkx())
     paths.add_edges_from((SOURCE, v.name) for v in graph.inputs)
     makers = (graph.producers.get(v.name) for v in graph.outputs)

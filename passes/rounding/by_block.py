@@ -125,8 +125,7 @@ def values_of(graph: Graph, sample: Sequence[Array]) -> list[Any]:
 
 
 def _narrow(value: Value) -> Any:
-    """The dtype to keep a value in: stored values take a quarter of the memory of torch's floats.
-    """
+    """The dtype to keep a value in: stored values take a quarter of the memory of floats."""
     kept = integer_of(value.type.elem)
     return torch.float32 if kept is None else getattr(torch, str(kept.carrier))
 

@@ -59,7 +59,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache" / "qir" / "latency"
 
 
-def compiled(block: Block, **options: Any) -> Net:
+def compiled(block: torch.nn.Module, **options: Any) -> Net:
     with ThreadPoolExecutor(2) as pool:
         return qir.compile(block, calibration=DATA, executor=pool, **options)
 
@@ -95,6 +95,23 @@ def test_bits_are_chosen_within_the_limit(block: Block) -> None:
     assert sorted(set(widths(net))) == ["i4", "i8"]
     assert chosen.layers[0].bits == chosen.layers[-1].bits == "w8a8"
     assert_exact(net)
+
+
+class Heads(torch.nn.Module):
+    """Three layers that each read the input and make an output: none is left to choose for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = torch.nn.ModuleList(torch.nn.Conv2d(3, 2, 1) for _ in range(3))
+
+    def forward(self, x: Any) -> Any:
+        return tuple(head(x) for head in self.heads)
+
+
+def test_a_network_of_ends_alone_keeps_eight_bits() -> None:
+    net = compiled(Heads().eval(), bits=mixed(size=0.5))
+    chosen = net.report().chosen
+    assert chosen is not None and [layer.bits for layer in chosen.layers] == ["w8a8"] * 3
 
 
 def test_the_choice_is_saved_edited_and_passed_back(block: Block, tmp_path: Path) -> None:

@@ -30,6 +30,11 @@ def binary(make: Binary) -> Converter:
     return lambda ctx: ctx.result(make(ctx.real(0), ctx.real(1)))
 
 
+def power(ctx: ImportContext) -> Value:
+    """Pow: x ** y, y most often constant."""
+    return ctx.result(ops.Pow(ctx.real(0), ctx.parameter(1)))
+
+
 def add(ctx: ImportContext) -> Value:
     """Add; a constant mask of -inf before a Softmax becomes a finite one."""
     return ctx.result(ops.Add(*(ctx.valued_real(finite_mask(ctx, k)) for k in (0, 1))))
@@ -132,7 +137,7 @@ def leaky_relu(ctx: ImportContext) -> Value:
 
 def prelu(ctx: ImportContext) -> Value:
     """PRelu: the slope broadcasts to x; before opset 9 one of (C,) belongs to axis 1."""
-    x, slope = ctx.real(0), ctx.real(1)
+    x, slope = ctx.real(0), ctx.parameter(1)
     if ctx.opset < 9 and slope.type.rank == 1 and x.type.rank > 2:
         slope = ctx.emit(ops.Reshape(slope, (slope.type.shape[0], *[1] * (x.type.rank - 2))))
     return ctx.result(ops.PRelu(x, slope))

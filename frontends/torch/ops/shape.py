@@ -30,6 +30,46 @@ def identity(ctx: ImportContext, x: Operand, *to: Any, **settings: Any) -> Opera
     return x
 
 
+@imports("aten.full_like.default")
+def full_like(
+    ctx: ImportContext, x: Operand, fill: float, dtype: torch.dtype | None = None, **settings: Any
+) -> torch.Tensor:
+    """A constant: of x its shape alone counts, which is fixed."""
+    return new_full(ctx, x, ctx.value(x).type.shape, fill, dtype)
+
+
+@imports("aten.zeros_like.default")
+def zeros_like(ctx: ImportContext, x: Operand, **settings: Any) -> torch.Tensor:
+    return full_like(ctx, x, 0, **settings)
+
+
+@imports("aten.ones_like.default")
+def ones_like(ctx: ImportContext, x: Operand, **settings: Any) -> torch.Tensor:
+    return full_like(ctx, x, 1, **settings)
+
+
+@imports("aten.new_full.default")
+def new_full(
+    ctx: ImportContext,
+    x: Operand,
+    size: Sequence[int],
+    fill: float,
+    dtype: torch.dtype | None = None,
+    **settings: Any,
+) -> torch.Tensor:
+    return torch.full(tuple(size), fill, dtype=dtype or torch.float32)
+
+
+@imports("aten.new_zeros.default")
+def new_zeros(ctx: ImportContext, x: Operand, size: Sequence[int], **settings: Any) -> torch.Tensor:
+    return new_full(ctx, x, size, 0, **settings)
+
+
+@imports("aten.new_ones.default")
+def new_ones(ctx: ImportContext, x: Operand, size: Sequence[int], **settings: Any) -> torch.Tensor:
+    return new_full(ctx, x, size, 1, **settings)
+
+
 @imports("aten.dropout.default", "aten.feature_dropout.default", "aten.alpha_dropout.default",
          "aten.feature_alpha_dropout.default", "aten.native_dropout.default")  # fmt: skip
 def dropout(ctx: ImportContext, x: Operand, p: float, train: bool | None) -> Operand:

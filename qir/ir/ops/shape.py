@@ -38,11 +38,11 @@ class Move(Selection):
         return x.with_shape(shape)
 
     def place_of(self, axis: int) -> int | None:
-        """The axis of the result whose slices are those of this axis of x, or None."""
+        """The axis of the result each of whose slices comes from one of this axis of x, or None."""
         return None
 
-    def slices_of(self, axis: int | None) -> slice:
-        """Which slices of the axis the result has."""
+    def slices_of(self, axis: int | None) -> slice | Array:
+        """Which slices of the axis those of the result come from."""
         return slice(None)
 
     def bound(self, x: Any) -> Bounds:
@@ -69,8 +69,23 @@ class Reshape(Move):
     def place_of(self, axis: int) -> int | None:
         x = self.x.type.shape
         before = prod(x[:axis])
-        places = (i for i in range(len(self.shape)) if prod(self.shape[:i]) == before)
-        return next((i for i in places if self.shape[i] == x[axis]), None)
+        sizes = [(i, prod(self.shape[:i]), size) for i, size in enumerate(self.shape)]
+        same = (i for i, outer, size in sizes if outer == before and size == x[axis])
+        merged = (
+            i
+            for i, outer, size in sizes
+            if self.x.type.size and before % outer == 0 and outer * size % (before * x[axis]) == 0
+        )
+        return next(same, next(merged, None))
+
+    def slices_of(self, axis: int | None) -> slice | Array:
+        place = None if axis is None else self.place_of(axis)
+        x = self.x.type.shape
+        if axis is None or place is None or not self.x.type.size:
+            return slice(None)
+        outer = prod(x[:axis]) // prod(self.shape[:place])
+        inner = self.shape[place] // (outer * x[axis])
+        return np.tile(np.repeat(np.arange(x[axis]), inner), outer)
 
     def compute(self, torch: Any, x: Any) -> Any:
         return x.reshape(self.shape)
@@ -293,7 +308,7 @@ class Slice(Move):
     def place_of(self, axis: int) -> int | None:
         return axis
 
-    def slices_of(self, axis: int | None) -> slice:
+    def slices_of(self, axis: int | None) -> slice | Array:
         return slice(None) if axis is None else self._index[axis]
 
     @property

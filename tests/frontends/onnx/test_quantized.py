@@ -95,6 +95,26 @@ def test_weights_stay_stored_in_channels_last_order() -> None:
     np.testing.assert_array_equal(constant.elem.zero_point.array, zero)
 
 
+PARAMETERS = {  # integers of the quantized parameters of an op, of scale 0.02
+    "PRelu": ([[[40]], [[-20]]],),
+    "Clip": (-40, 50),
+    "Pow": (100,),  # 100 * 0.02 is 2 in float32, and not in float64
+}
+
+
+@pytest.mark.parametrize("op", PARAMETERS)
+def test_quantized_parameters_are_the_reals_they_stand_for(op: str) -> None:
+    constants, nodes = {"s": f(0.02), "z": np.int8(0)}, []
+    for i, integers in enumerate(PARAMETERS[op]):
+        constants[f"p{i}"] = np.array(integers, np.int8)
+        nodes.append(helper.make_node("DequantizeLinear", [f"p{i}", "s", "z"], [f"r{i}"]))
+    names = [f"r{i}" for i in range(len(PARAMETERS[op]))]
+    nodes.append(helper.make_node(op, ["x", *names], ["y"]))
+    proto = model(nodes, {"x": (1, 2, 3, 3)}, ["y"], constants)
+    graph = agrees(proto, reals(1, 2, 3, 3), within=1e-6)
+    assert not any(isinstance(one, ops.Dequantize) for one in graph.ops)
+
+
 @pytest.mark.parametrize("op", ["MatMul", "Gemm"])
 def test_matrices_are_quantized_along_their_outputs(op: str) -> None:
     w = np.random.default_rng(0).integers(-128, 128, (6, 4), dtype=np.int8)

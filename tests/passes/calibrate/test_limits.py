@@ -16,6 +16,7 @@ from qir.ir.ops import (
     HardSigmoid,
     HardSwish,
     LeakyRelu,
+    Maximum,
     Mul,
     Relu,
     Reshape,
@@ -107,6 +108,32 @@ def test_a_mask_takes_no_part_of_the_range(mask: float) -> None:
     low, high = ranges.of(["scores"], 256)
     assert low == pytest.approx(forgotten) and high == ranges.seen["scores"].high
     assert ranges.limits["mask"][0] == pytest.approx(forgotten - x.max())
+
+
+@pytest.mark.parametrize("mask", [-1e4, -1e9, float(np.finfo(np.float32).min)])
+@pytest.mark.parametrize(("op", "end"), [(Sigmoid, -6.93), (Tanh, -3.81), (Relu, 0.0)])
+def test_a_mask_in_front_of_a_saturating_function_takes_no_part(
+    op: Callable[[Value], Op], end: float, mask: float
+) -> None:
+    def build(b: Builder, x: Value) -> Op:
+        m = b.add(Constant.of(np.array([0, 0, 0, mask], np.float32)), "mask")
+        return op(b.add(Add(x, m), "masked"))
+
+    assert calibrated(build).limits["masked"][0] == pytest.approx(end, abs=0.12)
+
+
+def test_a_clamped_mask_takes_no_part_of_the_range() -> None:
+    least = float(np.finfo(np.float32).min)
+    b = Builder("clamped", "transformed")
+    x = b.input("x", Tensor((1, 4), F32))
+    mask = b.add(Constant.of(np.array([0, 0, 0, least], np.float32)))
+    scores = b.add(Add(x, mask), "scores")
+    clamped = b.add(Maximum(scores, b.add(Constant.of(np.float32(least)))), "clamped")
+    graph = b.finish([b.add(Softmax(clamped), "y")])
+    rows = np.array([[1, 2, 3, 0], [0, 1, 0, 5]], np.float32)
+    limits = calibrate(graph, rows).limits
+    forgotten = 1.0 + np.log(SLIGHT / 4)  # 1 is the least of the maxima 3 and 1
+    assert limits["clamped"] == limits["scores"] == (pytest.approx(forgotten), np.inf)
 
 
 def test_a_row_that_is_masked_throughout_does_not_count() -> None:

@@ -6,18 +6,23 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from qir.ir.errors import VerifyError
+from qir.ir.fixed import Rounding
 from qir.ir.graph import Builder, Graph
 from qir.ir.interpret import dequantize_outputs, interpret, quantize_inputs
 from qir.ir.op import Value
 from qir.ir.ops import (
     Concat,
     Constant,
+    Dequantize,
     Linear,
     Mul,
     Pad,
     PadMode,
+    Quantize,
     Reshape,
     Sigmoid,
     Slice,
@@ -25,6 +30,7 @@ from qir.ir.ops import (
 )
 from qir.ir.torch_executor import run_float
 from qir.ir.types import F32, I8, U8, Array, Quant, Tensor
+from qir.passes.bits.choice import Bits
 from qir.passes.calibrate.ranges import calibrate
 from qir.passes.infra.manager import Manager, Record
 from qir.passes.pipelines import TO_INTEGER, quantize
@@ -97,6 +103,20 @@ def test_three_joined_along_the_first_of_two_axes() -> None:
     assert (scales[:6] == scales[12:]).all() and (scales[6:12] > 200 * scales[0]).all()
 
 
+def test_what_the_model_stores_in_another_type_shares_a_scale() -> None:
+    """boxes of floats, and scores that the model itself quantizes to i8: a concat has one type."""
+    b = Builder("mixed", "transformed")
+    x = b.input("x", Tensor((1, 6, 4), F32))
+    boxes = b.add(Mul(b.add(Sigmoid(x)), b.add(Constant.of(np.float32(320)))), "boxes")
+    stored = Quantize(b.add(Sigmoid(x)), Quant.per_tensor(I8, 1 / 256, -128), Rounding.HALF_EVEN)
+    scores = b.add(Dequantize(b.add(stored)), "scores")
+    graph = b.finish([b.add(Concat((boxes, scores), 2), "joined")])
+    integer = integers(graph)
+    quant = integer.outputs[0].type.quant
+    assert quant.is_per_tensor and quant.storage == U8
+    assert max(largest_errors(graph, integer, 2)) < 2 * float(quant.scale.array)
+
+
 def test_alike_ones_share_one_scale() -> None:
     assert integers(heads(lambda b, y: y, wide=1.5)).outputs[0].type.quant.is_per_tensor
 
@@ -119,7 +139,8 @@ def test_what_computes_with_them_is_warned_of() -> None:
 
 def test_which_moves_keep_an_axis() -> None:
     for tail, kept in (
-        (lambda b, y: b.add(Reshape(y, (48,))), False),
+        (lambda b, y: b.add(Reshape(y, (48,))), True),
+        (lambda b, y: b.add(Reshape(y, (12, 4))), False),
         (lambda b, y: b.add(Pad(y, (0, 0, 1), (0,) * 3, (0,) * 3, PadMode.CONSTANT, 0.0)), False),
         (turned, True),
         (lambda b, y: b.add(Reshape(turned(b, y), (1, 8, 2, 3))), True),
@@ -147,10 +168,68 @@ def test_types_of_a_concat_of_several_quantizations() -> None:
     for bad, why in (
         (Concat((one, other), 0), "one storage and scales along the axis"),
         (Concat((one, stored(b, "c", Quant.per_tensor(I8, 0.5, 3))), 1), "one element type, or"),
-        (Reshape(joined, (12,)), "one scale is needed to move elements"),
+        (Reshape(joined, (4, 3)), "one scale is needed to move elements"),
     ):
         with pytest.raises(VerifyError, match=why):
             b.add(bad)
+
+
+@pytest.mark.parametrize("order", ["outer", "inner"])
+def test_an_axis_merged_with_others_keeps_the_scale_of_each_element(order: str) -> None:
+    def flat(b: Builder, y: Value) -> Value:
+        return b.add(Reshape(turned(b, y) if order == "outer" else y, (1, 48)))
+
+    graph = heads(flat)
+    integer = integers(graph)
+    scales = integer.outputs[0].type.quant.scale.array
+    wide = scales.reshape(8, 6)[:4] if order == "outer" else scales.reshape(6, 8)[:, :4]
+    assert len(set(scales)) == 2 and (wide == scales.max()).all() and wide.size == 24
+    for row in X[:8, None]:
+        (wanted,) = run_float(graph, [row])
+        (y,) = dequantize_outputs(integer, interpret(integer, quantize_inputs(integer, [row])))
+        assert (np.abs(wanted - y) < 2 * scales).all()
+
+
+@given(st.lists(st.sampled_from([1, 2, 3, 4]), min_size=1, max_size=4), st.data())
+def test_scales_follow_a_reshape_as_the_elements_do(shape: list[int], data: st.DataObject) -> None:
+    axis = data.draw(st.integers(0, len(shape) - 1))
+    size = int(np.prod(shape))
+    first = data.draw(st.sampled_from([k for k in range(1, size + 1) if size % k == 0]))
+    x = Value("x", Tensor(tuple(shape), F32))
+    move = Reshape(x, data.draw(st.sampled_from([(first, size // first), (size,), (1, size)])))
+    to = [-1 if i == axis else 1 for i in range(len(shape))]
+    source = np.broadcast_to(np.arange(shape[axis]).reshape(to), shape).reshape(move.shape)
+    varies = [i for i in range(source.ndim) if (source != source.take([0], i)).any()]
+    place = move.place_of(axis)
+    assert (place is None) == (len(varies) > 1) or shape[axis] == 1
+    if place is not None:
+        slices = np.arange(shape[axis])[move.slices_of(axis)]
+        to = [-1 if i == place else 1 for i in range(source.ndim)]
+        assert np.array_equal(source, np.broadcast_to(slices.reshape(to), source.shape))
+
+
+@pytest.mark.parametrize("bits", [Bits(4, 4), Bits(8, 6)])
+def test_parts_of_an_output_have_8_bits_where_layers_read_fewer(bits: Bits) -> None:
+    """boxes, and a linear function of them, and scores: joined along axis 2 behind reshapes."""
+    b = Builder("narrow", "transformed")
+    x = b.input("x", Tensor((1, 6, 4), F32))
+    boxes = b.add(Mul(b.add(Sigmoid(x)), b.add(Constant.of(np.float32(320)))), "boxes")
+    w = b.add(Constant.of(np.eye(4, dtype=np.float32)))
+    parts = boxes, b.add(Linear(boxes, w, None), "copy"), b.add(Sigmoid(x), "scores")
+    moved = tuple(b.add(Reshape(v, (6, 4))) for v in parts)
+    graph = b.finish([b.add(Concat(moved, 1), "joined")])
+    manager = Manager()
+    simulated = manager.run(graph, quantize(calibrate(graph, X), bits))
+    integer = manager.run(simulated, TO_INTEGER)
+    step = integer.outputs[0].type.quant.scale.array
+    assert integer.outputs[0].type.quant.storage == U8
+    narrow = 330 / (2**bits.activation - 1)  # a step of what the linear op reads
+    for row in X[:8, None]:
+        (wanted,) = run_float(graph, [row])
+        (y,) = dequantize_outputs(integer, interpret(integer, quantize_inputs(integer, [row])))
+        error = np.abs(wanted - y)
+        assert (error[:, :4] < 2 * step[:4]).all() and (error[:, 8:] < 2 * step[8:]).all()
+        assert error[:, 4:8].max() < narrow
 
 
 def test_bits_of_the_parts_are_their_own() -> None:
