@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from qir.ir.graph import Graph
 from qir.ir.op import Op, Value, meaning
-from qir.ir.ops import BatchNorm, Constant, Dequantize
+from qir.ir.ops import BatchNorm, Constant, Dequantize, Maximum, Minimum
 from qir.ir.ops.kinds import Contraction, Selection
 
 FLOAT_STAGES = ("imported", "canonical", "transformed")
@@ -43,7 +43,7 @@ def has_deviation(graph: Graph, op: BatchNorm) -> bool:
 
 def simulated_stage(graph: Graph) -> Iterator[str]:
     """At the simulated stage the operands of every contraction are dequantized, as elements of
-    them still are; so their sums are sums of integers.
+    them still are, and the greater or lesser of two; so their sums are sums of integers.
     """
     if graph.stage != "simulated":
         return
@@ -56,19 +56,28 @@ def simulated_stage(graph: Graph) -> Iterator[str]:
 
 
 def not_dequantized(graph: Graph, value: Value) -> str:
-    """The first source of `value`, through selections, that is no dequantize; empty if all are."""
+    """The first source of `value`, through selections, maxima and minima, that is no dequantize;
+    empty if all are. Extrema read constants in the quantization of their results.
+    """
     todo, seen = [value], {value.name}
     while todo:
         v = todo.pop()
         op = graph.producers.get(v.name)
         if op is None:
             return f"input {v}"
-        if isinstance(op, Selection):
-            todo += [w for w in op.operands if w.name not in seen]
-            seen.update(w.name for w in op.operands)
+        if isinstance(op, (Selection, Maximum, Minimum)):
+            sources = [w for w in op.operands if w.name not in seen]
+            if not isinstance(op, Selection):
+                sources = [w for w in sources if not is_constant(graph, w)]
+            todo += sources
+            seen.update(w.name for w in sources)
         elif not isinstance(op, Dequantize):
             return str(op)
     return ""
+
+
+def is_constant(graph: Graph, value: Value) -> bool:
+    return isinstance(graph.producers.get(value.name), Constant)
 
 
 def integer_stage(graph: Graph) -> Iterator[str]:

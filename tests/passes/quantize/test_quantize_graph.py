@@ -22,7 +22,9 @@ from qir.ir.ops import (
     Conv,
     Dequantize,
     HardSwish,
+    Maximum,
     MaxPool,
+    Minimum,
     Mul,
     Quantize,
     Relu,
@@ -122,6 +124,14 @@ def test_a_given_scale_reaches_a_concat_through_a_pair_of_its_own() -> None:
     found = quantized(graph)
     assert 1 / 512 < float(found["s"].scale.array) <= 1 / 256 and found["s"] != found["x"]
     assert found["s_dq"] == found["x"]
+
+
+def test_layers_read_the_greater_and_the_lesser_of_two() -> None:
+    net = Net()
+    top = net.add(Maximum(net.conv(net.x, "c"), net.conv(net.x, "d")), "top")
+    bounded = net.add(Minimum(top, net.add(Constant.of(np.float32([0.5, 1.0])))), "bounded")
+    found = quantized(net.finish([net.conv(top, "y"), net.conv(bounded, "z")]))
+    assert {"x", "c", "d", "y", "z"} <= set(found)
 
 
 def test_functions_of_known_range_have_steps_of_what_was_seen() -> None:
