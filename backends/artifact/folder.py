@@ -50,8 +50,13 @@ def write_folder(path: str | os.PathLike[str], files: Mapping[str, format.Conten
 
 def check_free(path: str | os.PathLike[str]) -> None:
     """Errors: ArtifactError when something is at `path` that an artifact may not replace."""
+    place = None
     try:
-        why = _obstacle(_place(path))
+        place = _place(path)
+        why = _obstacle(place)
+    except FileNotFoundError as e:
+        is_gone = place is not None and not os.path.lexists(place)  # moved away meanwhile
+        why = None if is_gone else f"cannot be looked at ({_why(e)})"
     except (OSError, ValueError) as e:
         why = f"cannot be looked at ({_why(e)})"
     if why is not None:
@@ -69,7 +74,8 @@ def _place(path: str | os.PathLike[str]) -> Path:
     """The absolute path; of its last part no link is followed."""
     if not isinstance(path, (str, os.PathLike)):
         raise ArtifactError(f"path: a {type(path).__name__} was given, a path is needed")
-    given = Path.cwd() / path
+    given = Path(path)
+    given = given if given.is_absolute() else Path.cwd() / given
     if given.name in ("", ".."):
         return Path(os.path.realpath(given))
     return Path(os.path.realpath(given.parent)) / given.name
@@ -88,7 +94,7 @@ def _obstacle(folder: Path) -> str | None:
         return "is a link" if stat.S_ISLNK(status.st_mode) else "is no folder"
     if os.path.ismount(folder):
         return "is a mount point"
-    if os.path.samestat(status, Path.cwd().stat()):
+    if os.path.samestat(status, os.stat(".")):  # noqa: PTH116, Path.cwd() fails where it was removed
         return "is the current folder"
     if not status.st_mode & stat.S_IWUSR:
         return "is read-only"

@@ -258,3 +258,33 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path: Path) 
         os.close(handle)
     left = {p.name.removeprefix(PREFIX) for p in tmp_path.iterdir()}
     assert left == {"net.qir", "mine", "link", "alive"}
+
+
+def test_an_artifact_that_is_moved_away_meanwhile_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_folder(tmp_path / "a.qir", files("a"))
+    scan = os.scandir
+
+    def moving(place: Path) -> object:
+        if place == path and path.exists():
+            path.rename(tmp_path / "moved.qir")
+        return scan(place)
+
+    monkeypatch.setattr(os, "scandir", moving)
+    write_folder(path, files("a", content=b"new"))
+    assert (path / "a").read_bytes() == b"new"
+    assert (tmp_path / "moved.qir" / "a").read_bytes() == b"x"
+
+
+def test_saving_from_a_folder_that_was_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    path = write_folder(tmp_path / "a.qir", files("a"))
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    write_folder(path, files("a", content=b"new"))
+    assert (path / "a").read_bytes() == b"new"
+    with pytest.raises(ArtifactError, match=r"^b.qir: cannot be looked at \(No such file or dir"):
+        check_free("b.qir")
