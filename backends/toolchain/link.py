@@ -76,10 +76,10 @@ def toolchain(target: Target) -> Toolchain:
             "compile for a machine by name, as arm or x86",
         )
     candidates = candidates_of(target)
-    first = candidates[0]
-    if first.is_native and (named := os.environ.get("CC")):
+    natives = [t for t in candidates[:1] if t.is_native]
+    if natives and (named := os.environ.get("CC")):
         candidates.insert(
-            0, replace(first, name=f"$CC = {named}", compiler=tuple(shlex.split(named)))
+            0, replace(natives[0], name=f"$CC = {named}", compiler=tuple(shlex.split(named)))
         )
     for candidate in candidates:
         if is_there(candidate.compiler):

@@ -10,7 +10,7 @@ import pytest
 
 from qir import runtime
 from qir.backends import build, find
-from qir.backends.toolchain.link import is_there
+from qir.backends.toolchain.link import candidates_of, is_there
 from qir.ir.interpret import interpret
 from qir.ir.target import Toolchain
 from qir.runtime import ArtifactError, Emulated
@@ -71,7 +71,7 @@ def test_every_variant_runs_where_it_can_and_is_refused_elsewhere() -> None:
                 on(cpu, loaded, name).selftest()
 
 
-@pytest.mark.parametrize("toolchain", find("arm").toolchains, ids=lambda t: t.name)
+@pytest.mark.parametrize("toolchain", candidates_of(find("arm")), ids=lambda t: t.name)
 def test_any_toolchain_serves(toolchain: Toolchain) -> None:
     if not is_there(toolchain.compiler):
         pytest.skip(f"{toolchain.name}: not found; {toolchain.install}")

@@ -188,7 +188,7 @@ def test_the_report_draws_bits_and_front(block: Block) -> None:
     page, text = report.html(), str(report)
     for part in (
         "Bits of each layer",
-        "What other limits would give",
+        "The front of loss and cost",
         "Agreement of the measures",
     ):
         assert part in page

@@ -42,7 +42,8 @@ def low(rng: Generator, case: Case, bits: int, block: int) -> Case:
     mult = None
     if block:
         shape = (*spec.weight_shape[:3], -(-spec.weight_shape[3] // block))
-        mult = rng.integers(1, 256, shape).astype(np.uint8)
+        reach = half * 255 * int(np.prod(spec.weight_shape[1:]))  # of a sum before multipliers
+        mult = rng.integers(1, min(256, max(2, (1 << 31) // reach)), shape).astype(np.uint8)
     return Case(spec, replace(case.const, weights=weights, bits=bits, group_mult=mult, block=block))
 
 

@@ -125,7 +125,7 @@ def test_users_choose_and_see_the_variant(
     assert main(["run", path, *given, "--variant", "x86-32"]) != 0
     assert "variant 'x86-32', one of those it has is needed" in capsys.readouterr().err
     assert main(["bench", path, "--seconds", "0.1", "--variant", "x86-64"]) == 0
-    assert " for x86-64, 1 threads: least " in capsys.readouterr().out
+    assert " for x86-64, 1 thread: least " in capsys.readouterr().out
 
 
 # -- one artifact

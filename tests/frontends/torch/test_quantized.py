@@ -137,7 +137,7 @@ def test_weights_quantized_in_the_program_become_integers() -> None:
     [
         (0, 255, torch.uint8, 7, U8, False),
         (-127, 127, torch.int8, 0, I8, True),
-        (0, 127, torch.uint8, 60, U8, True),
+        (0, 127, torch.uint8, 60, Int(7, False), False),
         (-8, 7, torch.int8, 1, I4, False),
         (-32768, 32767, torch.int16, 0, Int(16, True), False),
     ],

@@ -16,8 +16,8 @@ class _Plain:
         w, spec = self.writer, code.spec
         self.x = w.pointer("x", spec.x.dtype)
         self.weights = w.pointer(WEIGHTS, "int8" if code.bits == 8 else "uint8")
-        constants = w.pointer(CONSTANTS, "int64")
-        self.fields = constants
+        constants = w.pointer(CONSTANTS, "int8")  # bytes: C on big-endian machines turns the views
+        self.fields = w.view(constants, "int64")
         if code.block:
             self.mults = w.view(constants, "uint8")
         self.residual = w.pointer("residual", spec.residual.dtype) if spec.residual else None
