@@ -15,6 +15,7 @@ from qir.backends.lowering import memory
 from qir.backends.lowering.choose.table import choose
 from qir.backends.lowering.context import Call, Context, Missing
 from qir.backends.lowering.fuse import Group, constants, fuse, grouped
+from qir.backends.lowering.gathers import with_flat_gathers
 from qir.backends.lowering.in_place import writes_once
 from qir.backends.lowering.layout import (
     BUFFER,
@@ -58,7 +59,7 @@ def lower(
             f"graph @{graph.name}: stage is {graph.stage}, integer is needed",
             "run the passes to-integer first",
         )
-    graph = graph.without_dead_code()
+    graph = with_flat_gathers(graph.without_dead_code())
     groups = fuse(graph)
     context = Context(target, {}, constants(graph), value_bounds(graph), grouped=grouped(graph))
     sums = {g.result.name for g in groups if g.residual is not None and not target.is_hosted}

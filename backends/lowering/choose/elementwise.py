@@ -70,19 +70,13 @@ def choose_lookup(group: Group, context: Context) -> Call:
 
 
 def choose_gather(group: Group, context: Context) -> Call:
-    """gather -> offsets along one axis; the index's own axes are looked at as one."""
+    """gather -> offsets along one axis."""
     op = group.anchor
-    assert isinstance(op, Gather)
-    shape = op.x.type.shape
+    assert isinstance(op, Gather) and op.index.array.ndim == 1  # lowering/gathers.py
     x, y = context.place(op.x).normal, context.place(op.result)
-    flat = y.reshaped((*shape[: op.axis], op.index.array.size, *shape[op.axis + 1 :]))
-    if flat is None:
-        raise Missing(
-            f"the result has strides {list(y.strides)}, index axes that adjoin are needed"
-        )
     offsets: list[Array | int] = list(x.strides)
-    offsets[op.axis] = op.index.array.reshape(-1).astype(np.int64) * x.strides[op.axis]
-    return call(move.gather(offsets, x.dtype, flat.view, context.features), {"x": x, "y": flat})
+    offsets[op.axis] = op.index.array.astype(np.int64) * x.strides[op.axis]
+    return call(move.gather(offsets, x.dtype, y.view, context.features), {"x": x, "y": y})
 
 
 def choose_pad(group: Group, context: Context) -> Call:

@@ -84,7 +84,8 @@ def test_a_server_that_dies_is_an_error_with_its_last_words(codes: dict[str, Cod
         waiting = threads.submit(compile_kernels, codes, CPU)
         time.sleep(0.2)
         os.kill(server.process.pid, signal.SIGKILL)
-        with pytest.raises(LowerError, match=r"(?s)builds them died, an answer is .*\n  out of memory"):
+        words = r"(?s)builds them died, an answer is .*\n  out of memory"
+        with pytest.raises(LowerError, match=words):
             waiting.result()
     assert compile_kernels(codes, CPU).checked == tuple(sorted(codes))
 

@@ -373,7 +373,7 @@ def test_layers_without_stored_weights_stay_and_are_told() -> None:
     b = Builder("empty", "canonical")
     empty = b.finish([b.input("x", Tensor((1, 6, 6, 4), F32))])
     (gptq_,) = rounding_passes("gptq", empty, (SAMPLE,), pool)
-    with pytest.raises(PassError, match="none of 4 layers of graph @net is in its reference @empty"):
+    with pytest.raises(PassError, match="none of 4 layers of graph @net is in its reference"):
         gptq_.run(pairs, other)
 
 
