@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 
 from qir.backends.c import border, dispatch, portable
@@ -109,8 +110,13 @@ def entry(programs: Sequence[Program], texts: Mapping[str, str]) -> str:
         ),
         STEPS=dispatch.steps(programs),
         COUNT=SIZES + len(program.inputs) + len(program.outputs),
-        SIZES=", ".join(str(size_bytes(v)) for v in (*program.inputs, *program.outputs)),
+        SIZES=_rows([size_bytes(v) for v in (*program.inputs, *program.outputs)]),
     )
+
+
+def _rows(numbers: Sequence[int]) -> str:
+    """Elements of an array, several on a line."""
+    return textwrap.fill(", ".join(map(str, numbers)), 84).replace("\n", "\n" + " " * 8)
 
 
 def _prototype(program: Program, step: Step) -> str:

@@ -65,7 +65,8 @@ const uint64_t *@NAME@_sizes(void) {
     static const uint64_t sizes[] = {
         @COUNT@, QIR_THREADS, @UPPER@_ALIGNMENT, @UPPER@_INPUT_SLACK, @UPPER@_WORKSPACE_BYTES,
         @UPPER@_WEIGHTS_BYTES, @UPPER@_STORED_BYTES, @UPPER@_STEPS, @UPPER@_INPUTS,
-        @UPPER@_OUTPUTS, @SIZES@
+        @UPPER@_OUTPUTS,
+        @SIZES@
     };
     return sizes;
 }
