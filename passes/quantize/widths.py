@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from qir.ir.op import Op
-from qir.ir.ops import ReduceMean
 from qir.ir.ops.kinds import Contraction, Layer
 from qir.passes.bits.choice import Bits
 from qir.passes.integer.rules import BYTE, WORD, Sharing
@@ -29,8 +28,7 @@ def activation_widths(plan: Plan, bits: Mapping[str, Bits], default: int) -> Wid
     `bits` are those of single layers, `default` of the others, whose bits do not hold for what the
     network's inputs bring: those keep 8. A value that layers of several widths read is stored in
     the most of them, and one that a sum reads too in 16 bits when a layer asks for less than 8
-    (as HAWQ-V3, arXiv:2011.10680, keeps residuals); narrower readers round it once more. A mean
-    that sums alone read has 16 bits: its error is one and the same for the row that it is of. The
+    (as HAWQ-V3, arXiv:2011.10680, keeps residuals); narrower readers round it once more. The
     parts of an output that keep scales of their own have 8.
     """
     found = Widths()
@@ -46,8 +44,6 @@ def activation_widths(plan: Plan, bits: Mapping[str, Bits], default: int) -> Wid
             most = max(most, BYTE)
         if _is_residual(plan, group, others) and min(asked.values(), default=BYTE) < BYTE:
             most = WORD
-        if not layers and _is_mean(plan, group) and _is_residual(plan, group, others):
-            most = BYTE if is_output else WORD
         if any(r.names[0] in plan.apart for r in others):
             most = BYTE  # the parts of an output have one storage
         found.stored.update(dict.fromkeys(group, most))
@@ -69,7 +65,3 @@ def _is_residual(plan: Plan, group: list[str], others: list[Op]) -> bool:
     maker = plan.graph.producers.get(group[0])
     is_shared = maker is not None and plan.answers[maker.names[0]].sharing is not Sharing.NONE
     return len(group) == 1 and is_summed and not is_shared
-
-
-def _is_mean(plan: Plan, group: list[str]) -> bool:
-    return isinstance(plan.graph.producers.get(group[0]), ReduceMean)

@@ -18,9 +18,7 @@ from qir.ir.ops import (
     Dequantize,
     Gelu,
     MaxPool,
-    ReduceMean,
     Relu,
-    Sub,
 )  # fmt: skip
 from qir.ir.torch_executor import run_float
 from qir.ir.types import F32, Array, Tensor
@@ -143,36 +141,3 @@ def test_bits_of_what_is_no_layer_are_refused() -> None:
     ranges = calibrate(graph, samples(graph, 4), "min-max")
     with pytest.raises(PassError, match=r"(?s)bits for 1 that are no layers.*nowhere: w4a8"):
         Manager().run(graph, quantize(ranges, layers={"nowhere": Bits(4, 8)}))
-
-
-def centred(is_output: bool = False) -> Graph:
-    """x - mean(x) over the last axis, of a relu that both read."""
-    net = Net()
-    a = net.conv(net.x, "a")
-    mean = net.add(ReduceMean(a, (3,), True), "mean")
-    return net.finish([net.conv(net.add(Sub(a, mean), "d"), "b"), *[mean] * is_output])
-
-
-def test_a_mean_that_a_sum_reads_has_sixteen_bits() -> None:
-    graph = centred()
-    widths = activation_widths(plan_quantization(graph), {}, 8)
-    assert {n: widths.stored[n] for n in ("a", "mean", "d")} == {"a": 8, "mean": 16, "d": 8}
-    shown = activation_widths(plan_quantization(centred(is_output=True)), {}, 8)
-    assert shown.stored["mean"] == 8
-
-
-def test_the_error_of_a_mean_is_that_of_sixteen_bits() -> None:
-    """Values far from 0, near each other: 8 bits of the mean would be up to half a step off."""
-    net = Builder("net", "transformed")
-    x = net.input("x", Tensor((1, 64), F32))
-    mean = net.add(ReduceMean(x, (1,), True), "mean")
-    graph = net.finish([net.add(Sub(x, mean), "d")])
-    rows = np.random.default_rng(5).uniform(200, 255, (32, 64)).astype(np.float32)
-    ranges = calibrate(graph, rows, "min-max")
-    simulated = Manager().run(graph, quantize(ranges))
-    integer = Manager().run(simulated, TO_INTEGER)
-    for row in rows:
-        (q,) = interpret(integer, quantize_inputs(integer, [row[None]]))
-        kept = integer.outputs[0].type.quant
-        step, zero = (float(part.ravel()[0]) for part in kept.spread((1, 64)))
-        assert abs(((q - zero) * step).mean()) < 0.1  # the exact one is 0, half a step 0.5
