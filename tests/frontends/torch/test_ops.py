@@ -381,12 +381,6 @@ def test_constants_fold() -> None:
     assert mnemonics(agree(Scaled(), inputs(IMAGE))) == ["mul", "add"]
 
 
-def test_a_tied_parameter_is_one_constant() -> None:
-    linear = nn.Linear(8, 8, bias=False)
-    graph = agree(nn.Sequential(linear, linear), inputs((2, 8)))
-    assert [op.mnemonic for op in graph.ops].count("constant") == 1
-
-
 CONSTANTS_OF_A_SHAPE = {
     "full_like": lambda x: torch.where(
         torch.ones(4, 4).triu(1).bool(), torch.full_like(x, -7.5), x
