@@ -25,10 +25,10 @@ def console() -> Console:
 
 
 def lines(*texts: str) -> None:
-    """Print lines without colour and control characters."""
+    """Print lines without colour and control characters; a long line is not broken, so that paths can be copied."""
     out = console()
     for line in texts:
-        out.print(printable(line), highlight=False)
+        out.print(printable(line), highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -58,3 +58,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     arguments = ["compile", str(one.model), "--calibration", str(one.data), "-o", str(one.artifact)]
     assert main(arguments) == 0
     return one
+
+
+@pytest.fixture(autouse=True)
+def wide_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables as wide as a pipe has them, whatever terminal or runner starts the tests."""
+    monkeypatch.delenv("COLUMNS", raising=False)
