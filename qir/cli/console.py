@@ -25,7 +25,7 @@ def console() -> Console:
 
 
 def lines(*texts: str) -> None:
-    """Print lines without colour and control characters; a long line is not broken, so that paths can be copied."""
+    """Print lines without colour, control characters and line breaks: paths can be copied."""
     out = console()
     for line in texts:
         out.print(printable(line), highlight=False, soft_wrap=True)
