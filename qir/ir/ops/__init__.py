@@ -6,13 +6,14 @@ from qir.ir.ops.elementwise import Add, Div, Maximum, Minimum, Mul, Pow, Sub
 from qir.ir.ops.linear import Linear, MatMul
 from qir.ir.ops.lookup import Lookup
 from qir.ir.ops.norm import BatchNorm, LayerNorm
+from qir.ir.ops.pad import Pad, PadMode
 from qir.ir.ops.pool import AvgPool, MaxPool
 from qir.ir.ops.quantize import Dequantize, Quantize
 from qir.ir.ops.reduce import ReduceMax, ReduceMean, ReduceSum
 from qir.ir.ops.requantize import Requantize
 from qir.ir.ops.resize import Bilinear
 from qir.ir.ops.scale_groups import ScaleGroups
-from qir.ir.ops.shape import Concat, Expand, Gather, Pad, PadMode, Reshape, Slice, Transpose
+from qir.ir.ops.shape import Concat, Expand, Gather, Reshape, Slice, Transpose
 from qir.ir.ops.softmax import Softmax, SoftmaxFixed
 from qir.ir.ops.unary import (
     Abs,
