@@ -1,4 +1,4 @@
-"""Sizes that keep the tree readable: of files, functions, folders; which folders need each other."""
+"""Sizes that keep the tree readable: of files, functions and folders, which need each other."""
 
 from __future__ import annotations
 

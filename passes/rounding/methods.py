@@ -54,8 +54,8 @@ def method_of(given: Rounding) -> tuple[Method, ...]:
 
     Errors: PassError for a name that is not in METHODS, or a pass that does not choose weights.
     """
-    several = isinstance(given, (list, tuple))
-    return tuple(one for part in (given if several else (given,)) for one in _passes_of(part))
+    parts: Sequence[Any] = given if isinstance(given, (list, tuple)) else (given,)
+    return tuple(one for part in parts for one in _passes_of(part))
 
 
 def _passes_of(part: Any) -> Iterator[Method]:
