@@ -29,6 +29,11 @@ def scale_of(tail: Requantize) -> Scale:
     )
 
 
+def epilogue_scale(group: Group) -> Scale | None:
+    """That of the group's tail; None for a group that gives its accumulators."""
+    return None if group.tail is None else scale_of(group.tail)
+
+
 def choose_requantize(group: Group, context: Context) -> Call:
     """requantize -> one elementwise kernel over all operands."""
     op = group.anchor
@@ -54,7 +59,7 @@ def choose_mul(group: Group, context: Context) -> Call:
     op = group.anchor
     assert isinstance(op, Mul)
     a, b, y = (context.place(v) for v in (op.a, op.b, group.result))
-    scale = None if group.tail is None else scale_of(group.tail)
+    scale = epilogue_scale(group)
     zeros = zero_of(op.a), zero_of(op.b)
     kernel = elementwise.multiply(a.view, b.view, zeros, y.view, context.features, scale)
     return call(kernel, {"x0": a, "x1": b, "y": y})
