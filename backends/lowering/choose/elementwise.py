@@ -6,7 +6,7 @@ import numpy as np
 
 from qir.backends.kernels import elementwise, move
 from qir.backends.kernels.lookup import lookup
-from qir.backends.kernels.scaling import Rounding, Scale
+from qir.backends.kernels.requantize.scale import Scale
 from qir.backends.lowering.context import Call, Context, Missing, call
 from qir.backends.lowering.fuse import Group
 from qir.backends.lowering.layout import zero_of
@@ -25,7 +25,7 @@ def scale_of(tail: Requantize) -> Scale:
         int(tail.to.zero_point.array),
         tail.low,
         tail.high,
-        Rounding(tail.rounding.value),
+        tail.rounding,
     )
 
 

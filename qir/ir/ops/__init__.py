@@ -6,6 +6,7 @@ from qir.ir.ops.elementwise import Add, Div, Maximum, Minimum, Mul, Pow, Sub
 from qir.ir.ops.linear import Linear, MatMul
 from qir.ir.ops.lookup import Lookup
 from qir.ir.ops.norm import BatchNorm, LayerNorm
+from qir.ir.ops.pad import Pad, PadMode
 from qir.ir.ops.pool import AvgPool, MaxPool
 from qir.ir.ops.quantize import Dequantize, Quantize
 from qir.ir.ops.reduce import ReduceMax, ReduceMean, ReduceSum
@@ -18,7 +19,7 @@ from qir.ir.ops.sequence.embedding import Embed, SliceRows, Take, WriteRows
 from qir.ir.ops.sequence.norm import NormFixed, RmsNorm
 from qir.ir.ops.sequence.rope import Rope, RopeFixed
 from qir.ir.ops.sequence.rows import QuantizeRows, RoundRows, RowScale, ScaleRows
-from qir.ir.ops.shape import Concat, Expand, Gather, Pad, PadMode, Reshape, Slice, Transpose
+from qir.ir.ops.shape import Concat, Expand, Gather, Reshape, Slice, Transpose
 from qir.ir.ops.softmax import Softmax, SoftmaxFixed
 from qir.ir.ops.unary import (
     Abs,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, prod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from qir.ir.axes import Perm
 from qir.ir.bounds import Bounds, Extreme
 from qir.ir.op import Interval, Op, Value, op
 from qir.ir.ops.accumulate import centred_extreme
@@ -24,6 +25,15 @@ class Reduce(Op):
     x: Value
     axes: tuple[int, ...]
     keep: bool
+
+    def followers(self) -> tuple[Value, ...] | None:
+        return (self.x,) if self.keep else None
+
+    def in_layout(self, perm: Perm) -> Reduce:
+        return replace(self, axes=tuple(sorted(perm.index(a) for a in self.axes)))
+
+    def batch_fault(self, batch: int) -> str | None:
+        return None if 0 not in self.axes else f"{self.mnemonic} goes over the batch axis"
 
     def reduced(self) -> tuple[int, ...]:
         x = self.x.type
@@ -43,6 +53,8 @@ class ReduceMean(Reduce):
     """y = sum over axes / count; on a quantized x the exact i32 sum of (x - zero_point), of scale s
     / count.
     """
+
+    accumulates: ClassVar[bool] = True
 
     x: Value
     axes: tuple[int, ...]
@@ -85,6 +97,8 @@ class ReduceSum(Reduce):
     """y = sum over axes; on a quantized x the exact i32 sum of (x - zero_point), of x's scale and
     zero point 0.
     """
+
+    accumulates: ClassVar[bool] = True
 
     x: Value
     axes: tuple[int, ...]

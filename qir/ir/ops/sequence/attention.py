@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -33,6 +33,9 @@ class Heads(Op):
     key j where `visible` says so, and under `causal` only if j <= start + i (start 0 where absent),
     and with a `window` > 0 only if j > start + i - window. A query that sees none gives 0.
     """
+
+    last_axes: ClassVar[int] = 3
+    has_parameters: ClassVar[bool] = False
 
     def check_heads(
         self, q: Value, k: Value, v: Value, visible: Value | None, start: Value | None, heads: int,

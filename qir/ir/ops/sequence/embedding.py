@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -132,6 +132,9 @@ class WriteRows(Op):
 
     Shapes: cache (B, M, C), x (B, N, C) of one type, start () of integers -> y (B, M, C).
     """
+
+    last_axes: ClassVar[int] = 3
+    has_parameters: ClassVar[bool] = False
 
     cache: Value
     x: Value

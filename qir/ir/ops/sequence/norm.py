@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -25,6 +25,8 @@ class RmsNorm(Op):
     Shapes: x (..., C), gain (C,) -> y (..., C).
     Source: Zhang & Sennrich 2019, arXiv:1910.07467.
     """
+
+    last_axes: ClassVar[int] = 1
 
     x: Value
     gain: Value | None
@@ -57,6 +59,8 @@ class NormFixed(Op):
             2**mean.shift = 2**fraction / C.
     Source: I-LLM, arXiv:2405.17849, section 3.4; root by table and Newton steps: this project.
     """
+
+    last_axes: ClassVar[int] = 1
 
     x: Value
     to: Quant

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -23,6 +23,8 @@ class Rotation(Op):
     Pairs are (c, c + R / 2), or (2c, 2c + 1) where `interleaved`:
         y1 = x1 * cos - x2 * sin;  y2 = x2 * cos + x1 * sin
     """
+
+    last_axes: ClassVar[int] = 2
 
     x: Value
     cos: Value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -26,6 +26,8 @@ class RoundRows(Op):
     Shapes: x (..., C), block divides C -> y (..., C).
     Source: I-LLM, arXiv:2405.17849, section 3.2; scales without division: this project.
     """
+
+    last_axes: ClassVar[int] = 1
 
     x: Value
     block: int
@@ -68,6 +70,8 @@ class RowScale(Op):
     Shapes: x (..., C) of at most 32 bits, zero point 0 -> y (..., C / block), i32.
     """
 
+    last_axes: ClassVar[int] = 1
+
     x: Value
     block: int
 
@@ -96,6 +100,9 @@ class QuantizeRows(Op):
     Units:  x = y * a * 2**e * s / 127, s the scale of x; the type of y says s / 127.
     Needs:  nothing of the scales: |t * R| < 2**31 for all.
     """
+
+    last_axes: ClassVar[int] = 1
+    has_parameters: ClassVar[bool] = False
 
     x: Value
     scale: Value
@@ -133,6 +140,9 @@ class ScaleRows(Op):
     Units:  mult / 2**shift = scale of x / scale of y; bias in steps of y / 2**8, int64.
     Needs:  mult 0 or in [2**22, 2**24): what a shift under 1 would enlarge is clamped anyway.
     """
+
+    last_axes: ClassVar[int] = 1
+    has_parameters: ClassVar[bool] = False
 
     x: Value
     scale: Value
