@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from qir.ir.graph import Graph
@@ -21,10 +21,12 @@ def prove(graph: Graph) -> tuple[Claim, ...]:
     return prove_no_overflow(graph)
 
 
-def proofs(graph: Graph, claims: Sequence[Claim], kernels: Sequence[str]) -> dict[str, Any]:
+def proofs(
+    graphs: Iterable[Graph], claims: Sequence[Claim], kernels: Sequence[str]
+) -> dict[str, Any]:
     """Integer-only and no overflow; `kernels`: those whose TIR was searched for floats."""
     return {
-        "integer_only": {"graph_ops": len(graph.ops), "kernels": sorted(kernels)},
+        "integer_only": {"graph_ops": sum(len(g.ops) for g in graphs), "kernels": sorted(kernels)},
         "no_overflow": {
             "claims": len(claims),
             "tightest": [_claim(c) for c in sorted(claims, key=_room)[:TIGHTEST]],

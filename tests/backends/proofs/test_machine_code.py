@@ -20,6 +20,7 @@ from qir.backends.toolchain.link import link
 from qir.ir.errors import LowerError, VerifyError
 from tests.random_graphs import batch
 from tests.small_graphs import artifact
+from tests.stateful_graphs import entries
 
 NAMES = [make().name for make in TARGETS]
 GRAPHS = range(4)  # random ones side by side in one program
@@ -51,6 +52,15 @@ def test_a_network_is_integers_only_and_its_kernels_use_their_dots(name: str) ->
 def test_random_graphs_are_integers_only(name: str) -> None:
     made = build(batch(GRAPHS), name)
     prove(made.manifest, made.files[f"{made.name}.o"], made.target)
+
+
+@pytest.mark.parametrize("name", ["x86", "aarch64", "cortex-m4"])
+def test_every_entry_is_integers_only(name: str) -> None:
+    made = build(entries(), name, "net")
+    found = prove(made.manifest, made.files["net.o"], made.target)
+    others = ("sizes", "decode_profile", "prefill_profile", "variant", "use_variant", "reset_state")
+    assert set(found.unreached) <= {f"net_{other}" for other in others}
+    assert any("prefill" in body.symbol for body in found.bodies)
 
 
 def planted(name: str, code: str, *exports: str) -> Findings:
