@@ -30,7 +30,7 @@ LAYERS = {
 # The floors inside qir.ir, lowest first; a module imports its own floor and those below.
 # What is not named here is on the top floor.
 FLOORS = (
-    ("errors", "data", "names"),
+    ("errors", "data", "names", "axes", "attributes"),
     ("types", "fixed", "bounds"),
     ("op",),
     ("text.printer",),

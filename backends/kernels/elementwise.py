@@ -23,7 +23,8 @@ from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, vector_bytes
 from qir.backends.kernels.nest import Nest, nest
 from qir.backends.kernels.plane import RANGE
-from qir.backends.kernels.scaling import Form, Scale, Scaling, Term, plan_scaling, scaled_or_raw
+from qir.backends.kernels.requantize.scale import Scale, Term
+from qir.backends.kernels.requantize.scaling import Form, Scaling, plan_scaling, scaled_or_raw
 from qir.backends.kernels.view import View
 
 HVX_BYTES = 128  # bytes of one of Hexagon's vectors; as int32 they take four

@@ -17,10 +17,7 @@ from qir.backends.kernels.contraction.plain import PlainCode
 from qir.backends.kernels.kernel import Code
 from qir.backends.lowering.fuse import Group
 from qir.ir.op import Op, Value
-from qir.ir.ops import Concat, Pad, Reshape, Slice, Transpose
-
-MOVES = (Reshape, Slice, Transpose, Pad, Concat)
-"""Ops that may share memory between their operands and their result."""
+from qir.ir.ops.shape import Move
 
 
 def writes_once(code: Code) -> bool:
@@ -54,9 +51,9 @@ def overwritten(
     if old is None or old in group.anchor.operands or {old.name, new.name} & set(fixed):
         return None
     maker = makers.get(old.name)
-    if maker is None or isinstance(maker, MOVES):
+    if maker is None or isinstance(maker, Move):  # operands and result of one may share memory
         return None
-    if any(isinstance(op, MOVES) for op in readers[old.name]):
+    if any(isinstance(op, Move) for op in readers[old.name]):
         return None
     if any(old in later.operands for later in groups[at + 1 :]):
         return None

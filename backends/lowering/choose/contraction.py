@@ -11,7 +11,7 @@ from qir.backends.kernels import Constants, Contraction, Plane, prepare
 from qir.backends.kernels.contraction.bits import PLANES
 from qir.backends.kernels.contraction.wide import wide
 from qir.backends.kernels.plane import RANGE
-from qir.backends.kernels.scaling import Scale
+from qir.backends.kernels.requantize.scale import Scale
 from qir.backends.lowering.choose.elementwise import one_zero_point, scale_of
 from qir.backends.lowering.context import Call, Context, Missing, call
 from qir.backends.lowering.fuse import Group

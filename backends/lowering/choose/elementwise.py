@@ -6,7 +6,7 @@ import numpy as np
 
 from qir.backends.kernels import elementwise, move
 from qir.backends.kernels.lookup import lookup
-from qir.backends.kernels.scaling import Rounding, Scale
+from qir.backends.kernels.requantize.scale import Scale
 from qir.backends.lowering.context import Call, Context, Missing, call
 from qir.backends.lowering.fuse import Group
 from qir.backends.lowering.layout import zero_of
@@ -23,8 +23,13 @@ def scale_of(tail: Requantize) -> Scale:
         one_zero_point(tail.result),
         tail.low,
         tail.high,
-        Rounding(tail.rounding.value),
+        tail.rounding,
     )
+
+
+def epilogue_scale(group: Group) -> Scale | None:
+    """That of the group's tail; None for a group that gives its accumulators."""
+    return None if group.tail is None else scale_of(group.tail)
 
 
 def choose_requantize(group: Group, context: Context) -> Call:
@@ -56,7 +61,7 @@ def choose_mul(group: Group, context: Context) -> Call:
     op = group.anchor
     assert isinstance(op, Mul)
     a, b, y = (context.place(v) for v in (op.a, op.b, group.result))
-    scale = None if group.tail is None else scale_of(group.tail)
+    scale = epilogue_scale(group)
     zeros = zero_of(op.a), zero_of(op.b)
     kernel = elementwise.multiply(a.view, b.view, zeros, y.view, context.features, scale)
     return call(kernel, {"x0": a, "x1": b, "y": y})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from qir.backends.kernels.bilinear import bilinear
 from qir.backends.kernels.matmul import matmul
 from qir.backends.kernels.softmax import softmax
-from qir.backends.lowering.choose.elementwise import scale_of
+from qir.backends.lowering.choose.elementwise import epilogue_scale
 from qir.backends.lowering.choose.reduction import plane_of
 from qir.backends.lowering.context import Call, Context, call
 from qir.backends.lowering.fuse import Group
@@ -18,7 +18,7 @@ def choose_matmul(group: Group, context: Context) -> Call:
     op = group.anchor
     assert isinstance(op, MatMul)
     a, b, y = (context.place(v) for v in (op.a, op.b, group.result))
-    scale = None if group.tail is None else scale_of(group.tail)
+    scale = epilogue_scale(group)
     zeros = zero_of(op.a), zero_of(op.b)
     kernel = matmul(a.view, b.view, zeros, y.view, context.features, scale)
     return call(kernel, {"a": a, "b": b, "y": y}, macs=y.size * a.shape[-1])
@@ -40,7 +40,7 @@ def choose_bilinear(group: Group, context: Context) -> Call:
     """bilinear [+ requantize] -> weighted sums of four neighbours, scaled."""
     op = group.anchor
     assert isinstance(op, Bilinear)
-    scale = None if group.tail is None else scale_of(group.tail)
+    scale = epilogue_scale(group)
     x, y = plane_of(op.x, context), plane_of(group.result, context)
     tables = (op.rows.array, op.columns.array, op.u.array, op.v.array)
     kernel = bilinear(x, y, *tables, zero_of(op.x), context.features, scale)

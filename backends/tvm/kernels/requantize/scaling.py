@@ -1,14 +1,15 @@
-"""Sums to stored values: the arithmetic of qir.backends.kernels.scaling in TIR."""
+"""Sums to stored values: the arithmetic of qir.backends.kernels.requantize.scaling in TIR."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from qir.backends.kernels.scaling import Form, Rounding, Scaling
+from qir.backends.kernels.requantize.scaling import Form, Scaling
 from qir.backends.tvm.compat import tirx
 from qir.backends.tvm.kernels.script import Constants, Script
 from qir.backends.tvm.kernels.writer import Expr, cast, cast_bits, clamp, shuffle, splat
+from qir.ir.fixed import Rounding
 
 Field = Callable[[str], Expr]
 

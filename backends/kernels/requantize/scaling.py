@@ -1,9 +1,6 @@
-"""Sums of products become stored values: the exact form is chosen here, and its constants computed.
+"""The scale of loops over elements: the exact form is chosen here, and its constants computed.
 
-    Y = clamp(((sum over i of (X_i - z_i) * mult_i + 2**(shift-1)) >> shift) + zero_point)
-
-with 64-bit products and an arithmetic shift; other roundings than half_up change what becomes of
-ties. Three forms give the same bits:
+Three forms give the same bits:
 
     narrow  X_i of 8 bits: mult_i = high_i * 2**16 + low_i, all in 32 bits,
             (sum(X_i * high_i) + add_high + ((sum(X_i * low_i) + add_low) >> 16)) >> after
@@ -26,18 +23,11 @@ import numpy as np
 from qir.backends.kernels.contraction.spec import Array
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.plane import RANGE
-from qir.backends.kernels.view import View, broadcasts
+from qir.backends.kernels.requantize.scale import Scale, Term
+from qir.backends.kernels.view import View
+from qir.ir.fixed import Rounding
 
 INT32, INT64 = 2.0**31 * (1 - 2.0**-30), 2.0**63 * (1 - 2.0**-30)
-
-
-class Rounding(Enum):
-    """Rounding of ties; values as in the language."""
-
-    HALF_UP = "half_up"
-    HALF_EVEN = "half_even"
-    HALF_AWAY = "half_away"
-    FLOOR = "floor"
 
 
 class Form(Enum):
@@ -46,18 +36,6 @@ class Form(Enum):
     NARROW = "narrow"
     HIGH = "high"
     WIDE = "wide"
-
-
-@dataclass(frozen=True, eq=False)
-class Scale:
-    """One mult for each term; every array broadcasts to Y. |mult| < 2**31, shift in [1, 62]."""
-
-    mult: tuple[Array | int, ...]
-    shift: Array | int
-    zero_point: Array | int
-    low: int
-    high: int
-    rounding: Rounding = Rounding.HALF_UP
 
 
 @dataclass(frozen=True)
@@ -105,30 +83,10 @@ class Scaled:
     view: View
 
 
-@dataclass(frozen=True)
-class Term:
-    """One operand: its dtype (or that of the sum), zero point, and range."""
-
-    dtype: str
-    zero_point: int
-    low: int
-    high: int
-
-    @staticmethod
-    def of(dtype: str, zero_point: int = 0, bounds: tuple[int, int] | None = None) -> Term:
-        return Term(dtype, zero_point, *(bounds or RANGE[dtype]))
-
-    @staticmethod
-    def total(low: int, high: int) -> Term:
-        """A sum that is proven to fit i32, independently of these bounds."""
-        least, most = RANGE["int32"]
-        return Term("int32", 0, max(min(low, 0), least), min(max(high, 0), most))
-
-
 def plan_scaling(scale: Scale, terms: Sequence[Term], dtype: str, shape: tuple[int, ...]) -> Scaled:
     """The cheapest exact form for Y of this dtype and shape."""
     arrays = [np.asarray(v, np.int64) for v in (*scale.mult, scale.shift, scale.zero_point)]
-    _check(scale, terms, dtype, shape, arrays)
+    scale.check(len(terms), dtype, shape)
     common = np.broadcast_shapes(*(a.shape for a in arrays))
     if all(a.size == 1 or np.all(a == a.reshape(-1)[0]) for a in arrays):
         common, arrays = (1,) * len(shape), [a.reshape(-1)[0] for a in arrays]
@@ -151,23 +109,6 @@ def scaled_or_raw(
     if dtype != "int32":
         raise ValueError(f"{what}: y is {dtype}, int32 is needed without a scale")
     return None, (0,) * len(shape), {}
-
-
-def _check(
-    scale: Scale, terms: Sequence[Term], dtype: str, shape: tuple[int, ...], arrays: list[Array]
-) -> None:
-    shift, mults = arrays[-2], arrays[:-2]
-    if len(mults) != len(terms):
-        raise ValueError(f"scale: {len(mults)} multipliers, {len(terms)} are needed")
-    if shift.min() < 1 or shift.max() > 62:
-        raise ValueError(f"scale: shifts [{shift.min()}, {shift.max()}], 1 to 62 are needed")
-    largest = max(int(np.abs(m).max()) for m in mults)
-    if largest >= 2**31:
-        raise ValueError(f"scale: multiplier {largest}, under 2**31 is needed")
-    if not RANGE[dtype][0] <= scale.low <= scale.high <= RANGE[dtype][1]:
-        raise ValueError(f"scale: clamp [{scale.low}, {scale.high}] is not a range of {dtype}")
-    if not all(broadcasts(a.shape, shape) for a in arrays):
-        raise ValueError(f"scale: {[a.shape for a in arrays]} do not broadcast to {list(shape)}")
 
 
 def _form(
