@@ -8,7 +8,8 @@ from math import inf
 import numpy as np
 
 from qir.ir.op import Op, Value
-from qir.ir.ops import Add, Concat, Reshape, Slice, Sub, Transpose
+from qir.ir.ops import Add, Concat, Sub
+from qir.ir.ops.shape import Move
 from qir.ir.ops.unary import Clamp
 from qir.ir.types import U8, Array, Quant
 from qir.passes.calibrate.ranges import Ranges
@@ -64,7 +65,7 @@ def _sums(plan: Plan, group: list[str]) -> list[str]:
     names = [name for name in group if name in plan.pairs]
     makers = [plan.graph.producers.get(name) for name in group]
     rest = [op for op, name in zip(makers, group, strict=True) if name not in plan.pairs]
-    if not all(isinstance(op, (Reshape, Transpose, Slice, Concat)) for op in rest):
+    if not all(isinstance(op, Concat) or (isinstance(op, Move) and op.keeps_slices) for op in rest):
         return []
     sums = [op for op, name in zip(makers, group, strict=True) if name in plan.pairs]
     is_sum = all(op is not None and _is_sum(plan, op) for op in sums)
@@ -94,7 +95,7 @@ def _is_carried(plan: Plan, value: Value, axis: int | None = None) -> bool:
         if isinstance(op, Concat):
             is_apart = op.names[0] in plan.apart
             place = axis if (op.axis == axis) == is_apart else None
-        elif isinstance(op, (Reshape, Transpose, Slice)):
+        elif isinstance(op, Move) and op.keeps_slices:
             place = op.place_of(axis)
         elif not isinstance(op, (Add, Sub)) or op.shape != value.type.shape:
             return False

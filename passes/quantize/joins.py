@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from qir.ir.graph import Graph
 from qir.ir.op import Op, Value
-from qir.ir.ops import Concat, Constant, Dequantize, Reshape, Slice, Transpose
+from qir.ir.ops import Concat, Constant, Dequantize
+from qir.ir.ops.shape import Move
 from qir.ir.types import U8, Quant
 from qir.passes.calibrate.ranges import Ranges
 from qir.passes.infra.manager import Miss
@@ -72,7 +73,7 @@ def _fits_one_storage(graph: Graph, op: Concat) -> bool:
 def _source(graph: Graph, value: Value) -> Op | None:
     """The op that made the elements of a value, before moves."""
     maker = graph.producers.get(value.name)
-    while isinstance(maker, (Reshape, Transpose, Slice)):
+    while isinstance(maker, Move) and maker.keeps_slices:
         maker = graph.producers.get(maker.operands[0].name)
     return maker
 
@@ -88,7 +89,7 @@ def _joins_other_axes(graph: Graph, op: Concat, found: set[str]) -> bool:
     for v in op.xs:
         maker: Op | None = graph.producers.get(v.name)
         is_direct = True
-        while isinstance(maker, (Reshape, Transpose, Slice)):
+        while isinstance(maker, Move) and maker.keeps_slices:
             maker, is_direct = graph.producers.get(maker.operands[0].name), False
         if not isinstance(maker, Concat) or maker.names[0] not in found:
             continue
@@ -106,7 +107,7 @@ def is_carried(graph: Graph, value: Value, axis: int) -> bool:
             if reader.axis != axis or not is_carried(graph, reader.result, axis):
                 return False
             continue
-        if not isinstance(reader, (Reshape, Transpose, Slice)):
+        if not (isinstance(reader, Move) and reader.keeps_slices):
             return False
         place = reader.place_of(axis)
         if place is None or reader.result.type.shape[place] > MOST_SCALES:
