@@ -11,6 +11,7 @@ from typing import Any
 from qir.arguments import check_batch, check_options, check_shapes, state_folder
 from qir.backends import targets
 from qir.backends.artifact import artifact
+from qir.backends.artifact.names import BITS, REPORT
 from qir.backends.toolchain import service
 from qir.backends.toolchain.link import toolchain
 from qir.inputs import batches_in_order, examples, first_batch
@@ -18,7 +19,7 @@ from qir.ir.errors import ArtifactError, DataError, FrontendError
 from qir.ir.graph import Graph
 from qir.ir.target import Target
 from qir.ir.text.file import load_graph
-from qir.net import REPORT, Net, compiled, translated
+from qir.net import Net, compiled, translated
 from qir.passes import pipelines
 from qir.passes.bits.choice import Bits, bits_text
 from qir.passes.calibrate.observers import Observer
@@ -33,7 +34,6 @@ from qir.report.build import build_report
 from qir.report.chosen_bits import ChosenBits
 from qir.runtime import Session
 
-BITS = "bits.toml"  # in an artifact: the choice of bits, where there was one
 SQNR_SAMPLES = 16  # calibration samples on which every value is compared with the float graph
 
 
@@ -165,7 +165,7 @@ def _check_golden(session: Session) -> None:
             session.selftest()
     except ArtifactError as e:
         hint = "the compilers or qir are at fault: save nothing, report it with the model"
-        raise ArtifactError(e.text, hint) from e
+        raise ArtifactError(e.lines, hint) from e
 
 
 def imported(
