@@ -40,6 +40,7 @@ from qir.passes.quantize.quantize_graph import QuantizeGraph
 from qir.passes.transform.channel_ranges import channel_reach
 from qir.passes.transform.equalize_channels import EqualizeChannels
 from qir.passes.transform.lower_layer_norm import LowerLayerNorm
+from qir.passes.transform.move_concats import MoveConcats
 
 EIGHT = Bits(8, 8)
 
@@ -98,7 +99,8 @@ def transform(graph: Graph | None = None, sample: tuple[Array, ...] = ()) -> Pip
     samples.
     """
     reach = channel_reach(graph, sample) if graph is not None and sample else {}
-    return Pipeline("transform", "transformed", (*LOWER, EqualizeChannels(halves=reach)))
+    apart = MoveConcats(sample, reach)
+    return Pipeline("transform", "transformed", (*LOWER, apart, EqualizeChannels(halves=reach)))
 
 
 def quantize(

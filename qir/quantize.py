@@ -34,6 +34,7 @@ from qir.passes.mixed_precision import (
     plan_bits,
 )
 from qir.passes.rounding import Rounding, method_of, rounding_passes
+from qir.passes.rounding.base import RoundWeights
 from qir.passes.sensitivity.measure import measure_sensitivities
 from qir.passes.sensitivity.table import Sensitivities
 from qir.report.chosen_bits import ChosenBits, FrontPoint, LayerBits, Measured
@@ -106,8 +107,9 @@ class Quantizer:
     def _rounding(self, graph: Graph, sample: tuple[Array, ...]) -> Sequence[Pass]:
         if self.rounding is None:
             return ()
-        if not sample:
-            names = ", ".join(method.name for method in method_of(self.rounding))
+        methods = [m for m in method_of(self.rounding) if isinstance(m, RoundWeights)]
+        if methods and not sample:
+            names = ", ".join(method.name for method in methods)
             raise PassError(f"rounding {names}: no calibration data, samples are needed")
         return rounding_passes(self.rounding, graph, sample, self.executor, self.store, self.tell)
 

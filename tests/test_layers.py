@@ -30,8 +30,8 @@ LAYERS = {
 # The floors inside qir.ir, lowest first; a module imports its own floor and those below.
 # What is not named here is on the top floor.
 FLOORS = (
-    ("errors", "data", "names"),
-    ("types", "fixed", "bounds"),
+    ("errors", "data", "names", "axes", "attributes"),
+    ("types", "fixed", "bounds", "rows"),
     ("op",),
     ("text.printer",),
     ("graph", "ops"),

@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class Scheme(Enum):
-    """How an epilogue multiplies 32 by 31 bits; see `qir.backends.kernels.contraction.epilogue`."""
+    """How an epilogue multiplies 32 by 31 bits; see `qir.backends.kernels.requantize.epilogue`."""
 
     PAIRS = "pairs"  # every second lane at once, in 64-bit lanes: x86
     LANES = "lanes"  # each lane widened to 64 bits: NEON, RISC-V, scalar machines

@@ -20,7 +20,8 @@ from qir.backends.kernels.contraction.spec import Array
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, vector_bytes
 from qir.backends.kernels.plane import RANGE, Plane
-from qir.backends.kernels.scaling import Scale, Scaling, Term, scaled_or_raw
+from qir.backends.kernels.requantize.scale import Scale, Term
+from qir.backends.kernels.requantize.scaling import Scaling, scaled_or_raw
 
 
 @dataclass(frozen=True)

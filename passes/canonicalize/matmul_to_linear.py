@@ -8,7 +8,6 @@ from typing import ClassVar
 
 from qir.ir.op import Op, Value
 from qir.ir.ops import Constant, Dequantize, Linear, MatMul, Transpose
-from qir.passes.canonicalize.layout.permutations import moved_constant
 from qir.passes.infra.manager import Claim, Miss, keeps_reals, register
 from qir.passes.infra.rewriter import RewritePass, Site
 
@@ -59,5 +58,5 @@ def matrix(at: Site, value: Value, turned: bool) -> Value | None:
     flat = stored
     if value.type.rank != 2:
         flat = Constant.of(stored.value.array.reshape(value.type.shape[-2:]), stored.elem)
-    w = at.emit(moved_constant(flat, (1, 0)) if turned else flat)
+    w = at.emit(flat.permuted((1, 0)) if turned else flat)
     return at.emit(Dequantize(w)) if isinstance(op, Dequantize) else w

@@ -22,8 +22,8 @@ from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
 
 import numpy as np
 
+from qir.ir.attributes import fits, hint_text
 from qir.ir.errors import ParseError, PassError
-from qir.ir.op import fits, hint_text
 from qir.ir.text.lexer import Lexer
 from qir.ir.types import Array
 

@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
-from functools import singledispatch
 
 from qir.ir.errors import VerifyError
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Op, Value
-from qir.ir.ops import (
-    BatchNorm,
-    Concat,
-    Expand,
-    Gather,
-    LayerNorm,
-    Linear,
-    Lookup,
-    MatMul,
-    Pad,
-    PRelu,
-    Requantize,
-    Reshape,
-    Slice,
-    Softmax,
-    SoftmaxFixed,
-    Transpose,
-)  # fmt: skip
+from qir.ir.ops import Requantize
 from qir.ir.ops.kinds import Elementwise
-from qir.ir.ops.reduce import Reduce
-from qir.ir.types import Quant
 from qir.passes.infra.manager import Miss
 
 
@@ -43,7 +24,7 @@ def rebatch(graph: Graph, factor: int) -> Graph | Miss:
         return Miss(f"inputs start with sizes {sorted(sizes)}, one batch size is needed")
     batch = sizes.pop()
     for v in graph.inputs:
-        if why := _own_scales(v):
+        if why := v.batch_fault():
             return Miss(why, v.name)
     builder = Builder(graph.name, graph.stage)
     now: dict[str, Value] = {}
@@ -55,9 +36,9 @@ def rebatch(graph: Graph, factor: int) -> Graph | Miss:
     for op in graph.ops:
         fixed = replace(op.rebind(lambda v: now[v.name]), names=op.names)
         if any(v.name in batched for v in op.operands):
-            if why := _mixes(op, batch) or _operands_mix(op, batched):
+            if why := op.batch_fault(batch) or _operands_fault(op, batched):
                 return Miss(why, op.names[0])
-            fixed = _resized(fixed, batch * factor)
+            fixed = fixed.with_batch(batch * factor)
             batched.update(op.names)
         try:
             results = builder.add_all(fixed)
@@ -74,17 +55,15 @@ def rebatch(graph: Graph, factor: int) -> Graph | Miss:
     return builder.finish([now[v.name] for v in graph.outputs], graph.output_names)
 
 
-def _operands_mix(op: Op, batched: set[str]) -> str | None:
+def _operands_fault(op: Op, batched: Collection[str]) -> str | None:
     """Why the operands beside the samples prevent it: a constant that has an element for each of
     them, or a value of the samples that broadcasts, or that all of them read.
     """
-    if isinstance(op, Reshape | Transpose | Slice | Pad | Gather | Reduce):
+    if len(op.operands) == 1:
         return None
-    rank, x = op.results[0].type.rank, op.operands[0]
-    if isinstance(op, Concat) and any(v.name not in batched for v in op.xs):
-        return "a constant is repeated for each sample"
-    if not isinstance(op, Elementwise | Requantize | Concat | MatMul):  # one x, and parameters
-        if x.name not in batched:
+    rank = op.results[0].type.rank
+    if op.has_parameters:
+        if op.operands[0].name not in batched:
             return "the first operand is a constant"
         if any(v.name in batched for v in op.operands[1:]):
             return f"{op.mnemonic} has parameters that depend on the samples"
@@ -96,89 +75,3 @@ def _operands_mix(op: Op, batched: set[str]) -> str | None:
             if v.name not in batched and v.type.rank == rank and v.type.shape[0] != 1:
                 return f"constant {v} has an element for each sample"
     return None
-
-
-def _own_scales(value: Value) -> str | None:
-    """Why the quantization of a value is one for this batch size alone."""
-    elem = value.type.elem
-    if isinstance(elem, Quant) and (elem.axis == 0 or elem.block is not None):
-        return f"{value} has scales for each sample"
-    return None
-
-
-@singledispatch
-def _mixes(op: Op, batch: int) -> str | None:
-    """Why the op does not treat the samples of the first axis one by one, or None."""
-    for v in op.results:
-        if v.type.rank == 0 or v.type.shape[0] != batch:
-            return f"result {v.type} does not start with the batch size {batch}"
-        if why := _own_scales(v):
-            return why
-    return None
-
-
-@_mixes.register
-def _(op: Reshape, batch: int) -> str | None:
-    # One sample's elements stay together and in order, whatever the other axes become.
-    same = op.x.type.shape[:1] == op.shape[:1] == (batch,)
-    return None if same else "reshape moves the batch axis"
-
-
-@_mixes.register
-def _(op: Transpose, batch: int) -> str | None:
-    return None if op.perm[:1] == (0,) else "transpose moves the batch axis"
-
-
-@_mixes.register
-def _(op: Slice, batch: int) -> str | None:
-    whole = (op.start[0], op.stop[0], op.step[0]) == (0, batch, 1)
-    return None if whole else "slice cuts the batch axis"
-
-
-@_mixes.register
-def _(op: Pad, batch: int) -> str | None:
-    still = not (op.before[0] or op.after[0] or op.between[0])
-    return None if still else "pad reaches the batch axis"
-
-
-@_mixes.register(Concat)
-@_mixes.register(Gather)
-def _(op: Concat | Gather, batch: int) -> str | None:
-    return None if op.axis > 0 else f"{op.mnemonic} works along the batch axis"
-
-
-@_mixes.register
-def _(op: Reduce, batch: int) -> str | None:
-    return None if 0 not in op.axes else f"{op.mnemonic} goes over the batch axis"
-
-
-@_mixes.register(Softmax)
-@_mixes.register(SoftmaxFixed)
-@_mixes.register(LayerNorm)
-@_mixes.register(BatchNorm)
-@_mixes.register(PRelu)
-@_mixes.register(Lookup)
-@_mixes.register(Linear)
-def _(op: Op, batch: int) -> str | None:
-    return None if op.operands[0].type.rank > 1 else f"{op.mnemonic} works along the batch axis"
-
-
-@_mixes.register
-def _(op: MatMul, batch: int) -> str | None:
-    lead, a, b = op.result.type.shape[0], op.a.type, op.b.type
-    if a.rank == b.rank == 2:
-        return None  # rows are samples; a b of samples changes the result's columns
-    if a.rank == 2 or lead != batch:
-        return "matmul does not start with the batch"
-    return None
-
-
-def _resized(op: Op, lead: int) -> Op:
-    """The op with its own mention of the batch size changed."""
-    match op:
-        case Reshape() | Expand():
-            return replace(op, shape=(lead, *op.shape[1:]))
-        case Slice():
-            return replace(op, stop=(lead, *op.stop[1:]))
-        case _:
-            return op

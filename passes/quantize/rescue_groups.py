@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from qir.ir.ops.kinds import Layer
 from qir.ir.stages import FLOAT_STAGES
 from qir.ir.types import Array, Quant
 from qir.passes.bits.choice import Bits
-from qir.passes.infra.layers import bias_of, float_layers, weights_of
+from qir.passes.infra.layers import bias_of, float_layers, layers_of, weights_of
 from qir.passes.infra.manager import Claim, Miss, Pass, Record, changes, register
 from qir.passes.infra.options import option
 from qir.passes.integer.rules import BYTE
@@ -55,7 +55,8 @@ class RescueGroups(Pass):
 
     On a float graph before quantize-graph, which leaves weights that are stored already as they
     are; or on a simulated graph with its float graph as `reference`. The layers are those of
-    find_outliers; all others keep what they have.
+    find_outliers; all others keep what they have. `weight_bits` by default are those that a
+    simulated graph stores the layer's weights in, and 8 of a float graph.
     Changes: weights of outlier layers get a scale for each `group` of input channels.
     Errors: PassError for a group outside 32 to 128, or a share outside 0 to 1.
     Source: Qin 2024, arXiv:2408.15301 (mixed per-group and per-channel W8A8); which layers: this
@@ -67,10 +68,14 @@ class RescueGroups(Pass):
     stages: ClassVar[tuple[str, ...]] = (*FLOAT_STAGES, "simulated")
 
     reference: Graph | None = None
-    weight_bits: int = 8
+    weight_bits: int | None = None
     group: int = option(64, 32, 128)
     share: float = SHARE
     least_gain: float = LEAST_GAIN
+
+    def on(self, reference: Graph, *_: Any) -> RescueGroups:
+        """The same pass on a float graph, one of several that choose weights on it."""
+        return replace(self, reference=reference)
 
     def run(self, graph: Graph, record: Record) -> Graph:
         if not 0 < self.share <= 1:
@@ -82,17 +87,33 @@ class RescueGroups(Pass):
                 Miss("no layer has float weights: the float graph is needed as the reference")
             )
             return graph
-        bits = Bits(self.weight_bits, BYTE, self.group)
-        found = find_outliers(source, bits, self.share, self.least_gain)
+        bits = Bits(self.weight_bits or BYTE, BYTE, self.group)
+        layers = stored_bits(graph, bits) if self.weight_bits is None else {}
+        found = find_outliers(source, bits, self.share, self.least_gain, layers)
         if not found:
             record.misses.append(Miss("no layer's weights are far out of its siblings'"))
             return graph
         record.rewrites = len(found)
-        return _regrouped(graph, {name: weights[name] for name in found}, bits)
+        rescued = {name: (weights[name], layers.get(name, bits)) for name in found}
+        return _regrouped(graph, rescued)
+
+
+def stored_bits(graph: Graph, bits: Bits) -> dict[str, Bits]:
+    """`bits` with the width that each layer's weights are stored in, where they are."""
+    widths = {}
+    for op in layers_of(graph):
+        source = graph.producers.get(op.w.name)
+        if isinstance(source, Dequantize):
+            widths[op.names[0]] = replace(bits, weight=source.x.type.quant.storage.bits)
+    return widths
 
 
 def find_outliers(
-    graph: Graph, bits: Bits, share: float = SHARE, least_gain: float = LEAST_GAIN
+    graph: Graph,
+    bits: Bits,
+    share: float = SHARE,
+    least_gain: float = LEAST_GAIN,
+    layers: Mapping[str, Bits] | None = None,
 ) -> dict[str, Outlier]:
     """The layers of a float graph whose weights one scale per channel breaks, with the reason.
 
@@ -102,7 +123,8 @@ def find_outliers(
     A layer is suspected when one of the two lies beyond the third quartile of all other layers' by
     FAR_OUT interquartile ranges, and above TWICE their median. It is confirmed when its typical
     SQNR in bits.weight is below ENOUGH and scales for each bits.group channels bring `least_gain`
-    dB. Of these at most `share` of the layers, at least one, those that gain most.
+    dB; `layers` have bits of their own. Of these at most `share` of the layers, at least one, those
+    that gain most.
     Source: Qin 2024, arXiv:2408.15301, section 3 (weights, not activations, are the cause); the
     criterion: this project.
     """
@@ -110,8 +132,11 @@ def find_outliers(
     suspects = _far_out(weights)
     confirmed = {}
     for name, (what, value, fence) in suspects.items():
-        before = typical_sqnr(weights[name], _stored(weights[name], bits, 0))
-        after = typical_sqnr(weights[name], _stored(weights[name], bits, bits.group))
+        own = (layers or {}).get(name, bits)
+        before, after = (
+            typical_sqnr(weights[name], _stored(weights[name], own, group))
+            for group in (0, own.group)
+        )
         if before < ENOUGH and after - before >= least_gain:
             confirmed[name] = Outlier(what, value, fence, before, after)
     most = max(1, int(share * len(weights)))
@@ -185,15 +210,14 @@ def _stored(
     return quantize_weights(w, bits.weight, True, False, bias, scale, group, reach)
 
 
-def _regrouped(graph: Graph, weights: Mapping[str, Array], bits: Bits) -> Graph:
+def _regrouped(graph: Graph, rescued: Mapping[str, tuple[Array, Bits]]) -> Graph:
     def regrouped(op: Op, builder: Builder) -> Op:
-        if not isinstance(op, Layer) or op.names[0] not in weights:
+        if not isinstance(op, Layer) or op.names[0] not in rescued:
             return op
         old = graph.producers[op.names[0]]
         assert isinstance(old, Layer)
-        kept = _stored(
-            weights[op.names[0]], bits, bits.group, bias_of(graph, old), _read(graph, old)
-        )
+        weights, bits = rescued[op.names[0]]
+        kept = _stored(weights, bits, bits.group, bias_of(graph, old), _read(graph, old))
         loc = op.loc.touched(RescueGroups.name)
         stored = add_weights(builder, kept, old.w.name, loc)
         return replace(op, w=builder.add(Dequantize(stored, loc=loc)), loc=loc)

@@ -152,22 +152,27 @@ def outside(s: Array, seen: Array, other: Array, count: int, weights: list[Array
 
 
 def noise(s: Array, reach: Array, weights: list[Array]) -> float:
-    """Sum of squared errors, up to a factor, at the outputs of the readers.
+    """Sum of squared errors, up to a factor, at the outputs of the readers."""
+    return float(sum(each.sum() for each in output_noise(s, reach, weights)))
+
+
+def output_noise(s: Array, reach: Array, weights: list[Array]) -> list[Array]:
+    """Squared errors, up to a factor, of each reader's outputs: (groups, outputs of each).
 
     x / s has one step for all channels, max(reach / s) / 255; each error passes through v * s.
     v * s has a step for each output, max|v * s| / 127; each error is multiplied by x / s, taken to
     be a third of its reach.
     """
     step = (reach / s).max() / STEPS_X
-    total = 0.0
+    found = []
     for w in weights:
         groups, inputs, _, taps = w.shape
         scaled = w * s.reshape(groups, inputs, 1, 1)
-        steps = np.abs(scaled).max((1, 3), keepdims=True) / STEPS_W  # of each output
-        typical = (reach / s / 3).reshape(groups, inputs, 1, 1)
-        total += step**2 * float((scaled**2).sum())
-        total += taps * float((steps**2 * typical**2).sum())
-    return total
+        steps = np.abs(scaled).max((1, 3)) / STEPS_W  # of each output
+        typical = (reach / s / 3).reshape(groups, inputs)
+        rounded_w = taps * steps**2 * (typical**2).sum(1, keepdims=True)
+        found.append(step**2 * (scaled**2).sum((1, 3)) + rounded_w)
+    return found
 
 
 def rescaled(graph: Graph, rows: Mapping[str, Array], columns: Mapping[str, Array]) -> Graph:

@@ -95,8 +95,12 @@ def _rounding(options: Namespace) -> Any:
     if options.rounding is None:
         raise PassError("--waves: given without --rounding, a method is needed")
     from qir.passes.rounding import method_of  # torch, which other commands do without
+    from qir.passes.rounding.base import RoundWeights
 
-    return [replace(method, waves=options.waves) for method in method_of(options.rounding)]
+    return [
+        replace(method, waves=options.waves) if isinstance(method, RoundWeights) else method
+        for method in method_of(options.rounding)
+    ]
 
 
 def _bits(options: Namespace) -> Any:

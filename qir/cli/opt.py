@@ -15,12 +15,12 @@ from rich.text import Text
 
 import qir.passes
 from qir.cli.console import console
-from qir.driver import imported
 from qir.ir.errors import DataError, PassError, QirError
 from qir.ir.graph import Graph
 from qir.ir.text.file import load_graph, save_graph
 from qir.ir.text.parser import parse
 from qir.ir.text.printer import text
+from qir.models import imported
 from qir.passes import pipelines
 from qir.passes.case_file import check, read_cases, update
 from qir.passes.infra.manager import (

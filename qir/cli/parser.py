@@ -86,6 +86,12 @@ def _compile(commands: Any) -> None:
         qir compile model.onnx --calibration data.npy --bits model.qir/bits.toml
         """,
     )
+    _model(p)
+    _quantization(p)
+    _work(p)
+
+
+def _model(p: Any) -> None:
     p.add_argument("model", type=Path, help="an ONNX file, or a graph in qir's text form (.qir)")
     p.add_argument(
         "--calibration",
@@ -95,6 +101,19 @@ def _compile(commands: Any) -> None:
     )
     p.add_argument("-o", "--output", type=Path, help="folder of the artifact (default: MODEL.qir)")
     p.add_argument("--target", default="cpu", help="a machine that `qir targets` lists")
+    p.add_argument("--batch", type=_positive, help="value of a free batch size (default: 1)")
+    p.add_argument(
+        "--shape",
+        type=_shape,
+        action="append",
+        default=[],
+        metavar="INPUT=1,3,224,224",
+        help="shape of an input with free sizes; repeat it for further inputs",
+    )
+    p.add_argument("--name", help="name of the program (default: the file's)")
+
+
+def _quantization(p: Any) -> None:
     p.add_argument(
         "--bits",
         type=_bits,
@@ -107,7 +126,8 @@ def _compile(commands: Any) -> None:
         "--rounding",
         metavar="METHOD",
         help="method that rounds the weights: adaround, adaquant, gptq, gpfq, quantease,"
-        " adaround-blocks, adaquant-blocks (default: to the nearest)",
+        " adaround-blocks, adaquant-blocks; rescue-groups for scales by group in the few layers"
+        " that need them; several, as in rescue-groups,adaround (default: to the nearest)",
     )
     p.add_argument(
         "--waves",
@@ -115,25 +135,18 @@ def _compile(commands: Any) -> None:
         help="split the network into this many parts and round them in turn; with 1, all layers"
         " are rounded at once, for many workers (default: one part for each layer)",
     )
-    p.add_argument("--batch", type=_positive, help="value of a free batch size (default: 1)")
-    p.add_argument(
-        "--shape",
-        type=_shape,
-        action="append",
-        default=[],
-        metavar="INPUT=1,3,224,224",
-        help="shape of an input with free sizes; repeat it for further inputs",
-    )
     p.add_argument(
         "--observer",
         default="mse",
         help="method that chooses the range of an activation: min-max, percentile, mse, entropy",
     )
+
+
+def _work(p: Any) -> None:
     p.add_argument("--state", type=Path, help="folder for intermediate results: an interrupted"
                    " compile resumes from it")  # fmt: skip
     p.add_argument("--fresh", action="store_true", help="for --latency: forget the kernel times of"
                    " earlier runs and measure again")  # fmt: skip
-    p.add_argument("--name", help="name of the program (default: the file's)")
     p.add_argument("--check", action="store_true", help="check the claim of every pass (slower)")
 
 

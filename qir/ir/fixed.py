@@ -137,6 +137,17 @@ def dyadic_of(ratio: float | Fraction, bits: int = MANTISSA_BITS) -> tuple[int, 
     return (mult if ratio > 0 else -mult), shift
 
 
+def one_shift(ratios: npt.ArrayLike, bits: int = MANTISSA_BITS) -> tuple[Array, int]:
+    """(mult, shift) with mult / 2**shift nearest to each of `ratios`, one shift for all: that of
+    the largest, whose mult has `bits` bits.
+    """
+    reals = np.asarray(ratios, np.float64)
+    _, shift = dyadic_of(float(np.abs(reals).max(initial=0)), bits)
+    top = (1 << bits) - 1
+    whole = np.clip(np.floor(np.ldexp(reals, shift) + 0.5), -top, top)
+    return whole.astype(np.int64), shift
+
+
 @dataclass(frozen=True)
 class Dyadic:
     """One ratio, or one per channel: mult / 2**shift; both int64 of the same shape, |mult| < 2**31,

@@ -27,7 +27,8 @@ class Graph:
     """A program in SSA form: each value is defined once, before its uses. str(graph) is its text.
 
     `output_names` are the model's own names of `outputs`; inputs carry theirs. `stage` is one of
-    STAGES.
+    STAGES. `states`: the names of an input and an output value, pair by pair, that are one buffer,
+    kept from call to call: a cache of keys.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Graph:
     outputs: tuple[Value, ...]
     output_names: tuple[str, ...]
     stage: str
+    states: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
         return text(self)

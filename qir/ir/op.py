@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 import struct
 import types
 from collections.abc import Callable, Hashable, Iterator
@@ -25,11 +24,12 @@ from typing import (
 import numpy as np
 import numpy.typing as npt
 
+from qir.ir.attributes import fits, hint_text
+from qir.ir.axes import Perm
 from qir.ir.bounds import Bounds, Extreme
-from qir.ir.data import Data
 from qir.ir.errors import VerifyError
 from qir.ir.names import is_word
-from qir.ir.types import Tensor
+from qir.ir.types import Quant, Tensor
 
 Array = npt.NDArray[Any]
 Interval = tuple[float, float]  # of reals: least, greatest
@@ -63,6 +63,13 @@ class Value:
 
     def __hash__(self) -> int:
         return hash(self.name)
+
+    def batch_fault(self) -> str | None:
+        """Why its quantization is one for this batch size alone, or None."""
+        elem = self.type.elem
+        if isinstance(elem, Quant) and (elem.axis == 0 or elem.block is not None):
+            return f"{self} has scales for each sample"
+        return None
 
     def __str__(self) -> str:
         return f"%{self.name}"
@@ -101,7 +108,11 @@ class Op:
       range              the least and greatest real of the result, whatever the operands;
       range_is_open      the ends of `range` are limits that no operand reaches, so that the result
           is stored over all 2**bits steps from the one to the other, whatever was calibrated;
-      homogeneous        f(s * x) = s * f(x) for s > 0, one s for each channel (the last axis).
+      homogeneous        f(s * x) = s * f(x) for s > 0, one s for each channel (the last axis);
+      accumulates        of quantized operands the result is an exact i32 sum of products, which a
+          requantize scales;
+      last_axes          how many axes at the end it reads as such: they are last in every layout;
+      has_parameters     its first operand alone may hold samples; the others are the same for all.
     """
 
     mnemonic: ClassVar[str] = ""
@@ -109,6 +120,9 @@ class Op:
     range: ClassVar[Interval] = REALS
     range_is_open: ClassVar[bool] = False
     homogeneous: ClassVar[bool] = False
+    accumulates: ClassVar[bool] = False
+    last_axes: ClassVar[int] = 0
+    has_parameters: ClassVar[bool] = True
 
     names: tuple[str, ...] = field(default=(), kw_only=True)
     loc: Loc = field(default=Loc(), kw_only=True)
@@ -139,6 +153,42 @@ class Op:
         compute gives lies outside.
         """
         return self.range
+
+    @property
+    def is_pointwise(self) -> bool:
+        """Each element of the result depends on the same element of the only operand alone."""
+        return False
+
+    # -- layouts: the result transposed by a permutation, from operands that are transposed too
+
+    def followers(self) -> tuple[Value, ...] | None:
+        """The operands that share the result's layout; None when it has a layout of its own."""
+        return None
+
+    def broadcast_operands(self) -> tuple[Value, ...]:
+        """Operands that get axes of size 1 in front, to follow the result's layout after that."""
+        return ()
+
+    def in_layout(self, perm: Perm) -> Op:
+        """The op with its attributes in a layout; the caller binds operands that follow it."""
+        return self
+
+    # -- batches: samples along the first axis, operands and results of one or of several
+
+    def batch_fault(self, batch: int) -> str | None:
+        """Why it does not treat `batch` samples of its operands one by one, or None."""
+        if self.last_axes and self.operands[0].type.rank == 1:
+            return f"{self.mnemonic} works along the batch axis"
+        for v in self.results:
+            if v.type.rank == 0 or v.type.shape[0] != batch:
+                return f"result {v.type} does not start with the batch size {batch}"
+            if why := v.batch_fault():
+                return why
+        return None
+
+    def with_batch(self, batch: int) -> Op:
+        """The op with its own mention of the batch size changed."""
+        return self
 
     # -- the same for all ops
 
@@ -257,36 +307,6 @@ class Op:
     def __str__(self) -> str:
         at = f" ({self.loc.source})" if self.loc.source else ""
         return f"{self.mnemonic} {' '.join('%' + n for n in self.names) or '(unnamed)'}{at}"
-
-
-def fits(held: Any, hint: Any) -> bool:
-    """Whether an attribute is of its field's annotation, and so can be written and read back."""
-    origin, args = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        return any(fits(held, a) for a in args)
-    if origin is tuple:
-        return isinstance(held, tuple) and all(fits(h, args[0]) for h in held)
-    if hint is int:
-        is_whole = isinstance(held, numbers.Integral) and not isinstance(held, bool)
-        return is_whole and abs(int(held)) < 1 << 63
-    if hint is float:
-        return isinstance(held, numbers.Real) and not isinstance(held, bool)
-    if hint is bool:
-        return isinstance(held, (bool, np.bool_))
-    if hint is Data:
-        return isinstance(held, Data) and held.array.dtype.name in DTYPES
-    return isinstance(held, hint)
-
-
-DTYPES = frozenset(
-    ["bool", *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64))]
-    + [f"float{bits}" for bits in (16, 32, 64)]
-)  # of the arrays that attributes can hold
-
-
-def hint_text(hint: Any) -> str:
-    """An annotation as an error names it."""
-    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
 
 
 def meaning(op: Op) -> Hashable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qir.ir.axes import Perm
 from qir.ir.data import Data
 from qir.ir.errors import VerifyError
 
@@ -109,6 +110,15 @@ class Quant:
             np.repeat(a.array, self.block, axis=self.axis) for a in (self.scale, self.zero_point)
         ]
         return repeat[0], repeat[1]
+
+    def permuted(self, perm: Perm) -> Quant:
+        """That of the tensor transposed by `perm`: its axis, and the blocks along it, move too."""
+        if self.axis is None:
+            return self
+        scale, zero = self.scale, self.zero_point
+        if self.block is not None:
+            scale, zero = Data(scale.array.transpose(perm)), Data(zero.array.transpose(perm))
+        return replace(self, axis=perm.index(self.axis), scale=scale, zero_point=zero)
 
     def __str__(self) -> str:
         if self.axis is None:

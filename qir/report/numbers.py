@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import takewhile
 
-from qir.report.rows import OpRow, Port, Sizes
+from qir.report.rows import OpRow, Port, ReportData, Sizes
 
 # SQNR from which a value is in each class. 8-bit values over their total range give about 50 dB
 # (6.02 * 8 + 1.76), and 6 dB are one bit; under 20 dB a tenth of the amplitude is error.
@@ -34,6 +34,18 @@ def meaning(port: Port) -> str:
     if port.scale is None or port.zero_point is None:
         return ""
     return f"{port.scale:.6g} * (stored - {port.zero_point})".replace("- -", "+ ")
+
+
+# Heads of tables; one that ends in > is over numbers.
+PORTS = ("", "name", "shape", "stored", "real")
+KERNELS = ("kernel", "calls>", "MACs>", "of all>", "weights>", "time>", "of all>")
+
+
+def port_cells(report: ReportData) -> Iterator[tuple[str, ...]]:
+    """The cells under PORTS of every input and output."""
+    for way, ports in (("in", report.inputs), ("out", report.outputs)):
+        for port in ports:
+            yield way, port.name, shape(port.shape), port.storage, meaning(port)
 
 
 def decibels(sqnr_db: float | None, unit: str = "") -> str:

@@ -13,14 +13,16 @@ from rich.text import Text
 from qir.ir.errors import printable
 from qir.report.chosen_bits import ChosenBits, widest
 from qir.report.numbers import (
+    KERNELS,
+    PORTS,
     Places,
     count,
     decibels,
-    meaning,
     memory,
     micros,
     packed,
     part,
+    port_cells,
     shape,
     short,
     size,
@@ -78,14 +80,8 @@ def summary(report: ReportData) -> str:
 
 
 def _ports(report: ReportData, columns: int) -> Table:
-    both = (("in", report.inputs), ("out", report.outputs))
-    rows: list[Row] = [
-        (way, Text(port.name), shape(port.shape), port.storage, meaning(port))
-        for way, ports in both
-        for port in ports
-    ]
-    heads = ("", "name", "shape", "stored", "real")
-    return table("Inputs and outputs", heads, rows, columns, cut=("name",), drop=("real",))
+    rows: list[Row] = [tuple(map(Text, cells)) for cells in port_cells(report)]
+    return table("Inputs and outputs", PORTS, rows, columns, cut=("name",), drop=("real",))
 
 
 def _bits(chosen: ChosenBits, columns: int) -> Table:
@@ -167,7 +163,7 @@ def _shares(report: ReportData, columns: int) -> Table:
         )
     return table(
         "Kernels",
-        ("kernel", "calls>", "MACs>", "of all>", "weights>", *(("time>", "of all>") * is_timed)),
+        KERNELS if is_timed else KERNELS[:-2],
         rows,
         columns,
         cut=("kernel",),

@@ -16,11 +16,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from qir.driver import imported
 from qir.ir.graph import Graph
 from qir.ir.torch_executor import FloatProgram
 from qir.ir.types import Array
 from qir.measure.code_version import source
+from qir.models import imported
 from qir.passes import pipelines
 from qir.passes.bits.assign import assign
 from qir.passes.bits.choice import Bits

@@ -13,7 +13,7 @@ MOST_FILES = 3
 SCRIPT = """
 import numpy as np, torch
 import qir
-from qir.driver import imported
+from qir.models import imported
 from qir.ir.interpret import dequantize_outputs, interpret, quantize_inputs
 from qir.ir.ops import Sinh
 from qir.ir.text.parser import parse

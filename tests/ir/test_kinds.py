@@ -14,12 +14,17 @@ from qir.ir.data import Data
 from qir.ir.op import OPS, REALS, Interval, Op, Value, op_fields
 from qir.ir.ops import (
     AvgPool,
+    Bilinear,
     Concat,
     Constant,
+    Conv,
     Dequantize,
     Expand,
     Gather,
+    Linear,
+    MatMul,
     MaxPool,
+    Mul,
     Pad,
     PadMode,
     ReduceMax,
@@ -33,7 +38,7 @@ from qir.ir.ops import (
 from qir.ir.ops.elementwise import Binary
 from qir.ir.ops.kinds import Elementwise, Selection
 from qir.ir.ops.unary import Unary
-from qir.ir.types import F32, I4, Array, Quant, Tensor
+from qir.ir.types import F32, I4, I32, Array, Quant, Tensor
 
 FLOATS = {"low": -0.5, "high": 0.75, "alpha": 0.3, "beta": 0.5, "gamma": 1.1}
 X = Value("x", Tensor((2, 3, 4, 2), F32))
@@ -156,6 +161,30 @@ def test_a_selection_holds_elements_of_its_operands(one: Op) -> None:
     fill = [one.value] if isinstance(one, Pad) else []
     known = np.concatenate([*(a.ravel() for a in arrays), np.array(fill, np.float32)])
     assert np.isin(computed(one, *arrays), known).all()
+
+
+STORED = Value("x", Tensor((2, 2, 2, 2), Quant.per_tensor(I4, 0.5, 3)))
+KERNEL = Value("w", Tensor((2, 1, 1, 2), Quant.per_tensor(I4, 0.25, 0)))
+MATRIX = Value("w", Tensor((3, 2), Quant.per_tensor(I4, 0.25, 0)))
+EDGES = Data(np.array([[0, 1]])), Data(np.array([[1024, 1024]], np.int16))
+ACCUMULATORS: dict[str, Op] = {
+    "conv": Conv(STORED, KERNEL, None, (1, 1), (0,) * 4, (1, 1), 1, names=("y",)),
+    "linear": Linear(STORED, MATRIX, None, names=("y",)),
+    "matmul": MatMul(STORED, STORED, names=("y",)),
+    "mul": Mul(STORED, STORED, names=("y",)),
+    "avg_pool": AvgPool(STORED, (2, 2), (1, 1), (0,) * 4, (1, 1), True, names=("y",)),
+    "reduce_mean": ReduceMean(STORED, (1,), True, names=("y",)),
+    "reduce_sum": ReduceSum(STORED, (1,), True, names=("y",)),
+    "bilinear": Bilinear(STORED, EDGES[0], EDGES[0], EDGES[1], EDGES[1], names=("y",)),
+}
+
+
+def test_what_accumulates_gives_exact_sums() -> None:
+    """And nothing else that is defined on stored integers."""
+    known = {name for name, cls in OPS.items() if cls.accumulates and cls.has_integers()}
+    assert known == set(ACCUMULATORS)
+    for one in ACCUMULATORS.values():
+        assert one.result.type.quant.storage == I32
 
 
 def test_reals_of_what_has_no_operand_of_reals() -> None:

@@ -44,6 +44,9 @@ class Page(HTMLParser):
         assert self.open and self.open[-1] == tag, f"</{tag}> closes <{self.open[-1:]}>"
         self.open.pop()
 
+    def classes(self) -> list[str | None]:
+        return [attributes["class"] for _, attributes in self.found if "class" in attributes]
+
     def of(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.found if name == tag]
 
@@ -66,6 +69,15 @@ def test_no_name_can_break_out() -> None:
     found = Page(one.html())
     assert len(found.of("script")) == 2
     assert "alert(1)<" not in one.html()
+
+
+def test_warnings_are_the_first_thing_on_the_page() -> None:
+    assert "warnings" not in Page(small().html()).classes()
+    warned = replace(small(), warnings=("concat %c: <b> shares a scale", "second"))
+    page = Page(warned.html())
+    order = page.classes()
+    assert order.index("warnings") < order.index("cards")
+    assert "<li>concat %c: &lt;b&gt; shares a scale</li><li>second</li>" in warned.html()
 
 
 def boxes(svg: str) -> list[tuple[float, float, float, float]]:

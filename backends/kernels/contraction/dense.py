@@ -13,7 +13,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from qir.backends.kernels.contraction.bits import packed_rows
-from qir.backends.kernels.contraction.epilogue import Epilogue
 from qir.backends.kernels.contraction.spec import Contraction, arguments
 from qir.backends.kernels.contraction.tiling import (
     Tile,
@@ -25,6 +24,7 @@ from qir.backends.kernels.contraction.tiling import (
 )
 from qir.backends.kernels.dots import DOTS, Dot
 from qir.backends.kernels.plane import Plane, check_indices
+from qir.backends.kernels.requantize.epilogue import Epilogue
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from qir.backends.kernels.contraction.bits import pack, packed_rows
-from qir.backends.kernels.contraction.epilogue import Channels, Epilogue, records
 from qir.backends.kernels.contraction.spec import Array, Contraction, arguments
 from qir.backends.kernels.dots import DOTS, Dot
 from qir.backends.kernels.kernel import Kernel
 from qir.backends.kernels.plane import Plane, check_indices
+from qir.backends.kernels.requantize.epilogue import Channels, Epilogue, records
 
 Tap = tuple[int, int]
 

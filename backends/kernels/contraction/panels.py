@@ -14,10 +14,10 @@ import numpy as np
 
 from qir.backends.kernels.contraction.bits import pack
 from qir.backends.kernels.contraction.dense import DenseCode, Runs
-from qir.backends.kernels.contraction.epilogue import Channels, records
 from qir.backends.kernels.contraction.spec import Array, Constants
 from qir.backends.kernels.kernel import Kernel
 from qir.backends.kernels.plane import RANGE
+from qir.backends.kernels.requantize.epilogue import Channels, records
 
 CHAINED = 16
 """The most steps that are added up in int16: more saves nothing that counts."""

@@ -11,10 +11,10 @@ from math import prod
 
 import numpy as np
 
-from qir.backends.kernels.contraction.epilogue import Channels, Epilogue
 from qir.backends.kernels.contraction.spec import Array, Constants, Contraction, arguments
 from qir.backends.kernels.kernel import Kernel
 from qir.backends.kernels.plane import check_indices
+from qir.backends.kernels.requantize.epilogue import Channels, Epilogue
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,6 @@ from qir.backends.kernels.contraction.depthwise import (
     plan_depthwise,
     spread_depthwise,
 )
-from qir.backends.kernels.contraction.epilogue import plan
 from qir.backends.kernels.contraction.join import folded, joined
 from qir.backends.kernels.contraction.panels import CHAINED, dense_kernel, longest_chain
 from qir.backends.kernels.contraction.plain import PlainCode, plain_kernel
@@ -32,6 +31,7 @@ from qir.backends.kernels.contraction.tiling import Tile
 from qir.backends.kernels.dots import DOTS, PLAIN, Dot, Scheme, usable
 from qir.backends.kernels.kernel import Kernel
 from qir.backends.kernels.plane import RANGE
+from qir.backends.kernels.requantize.epilogue import plan_epilogue
 
 SLACK = 128
 """Bytes that must be readable after the end of every activation buffer."""
@@ -71,7 +71,7 @@ def _on_vectors(
         return None
     bias, x_range = _as_read(spec, const, dot)
     fuses = dot.fuses is not None and dot.fuses in features
-    epilogue, channels = plan(spec, const, bias, x_range, fuses, dot.scheme)
+    epilogue, channels = plan_epilogue(spec, const, bias, x_range, fuses, dot.scheme)
     if epilogue.wide and dot.scheme is Scheme.HALVES:
         return None
     if spec.is_depthwise:
@@ -103,7 +103,8 @@ def _packing(
 
 
 def _plain(spec: Contraction, const: Constants) -> Kernel:
-    epilogue, channels = plan(spec, const, const.bias, const.x_range or RANGE[spec.x.dtype])
+    x_range = const.x_range or RANGE[spec.x.dtype]
+    epilogue, channels = plan_epilogue(spec, const, const.bias, x_range)
     epilogue = replace(epilogue, wide=True, zero_point=const.zero_point)
     code = PlainCode(spec, epilogue, const.bits, const.block)
     channels = replace(channels, add=_unfolded(spec, const))

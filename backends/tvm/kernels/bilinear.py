@@ -5,7 +5,7 @@ from __future__ import annotations
 from qir.backends.kernels.bilinear import BilinearCode
 from qir.backends.tvm.compat import PrimFunc
 from qir.backends.tvm.kernels.pool import place
-from qir.backends.tvm.kernels.scaling import Scaler
+from qir.backends.tvm.kernels.requantize.scaling import Scaler
 from qir.backends.tvm.kernels.script import Constants, Script, width_of
 from qir.backends.tvm.kernels.sums import dot, spread
 from qir.backends.tvm.kernels.writer import Expr, cast

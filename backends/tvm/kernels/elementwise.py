@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qir.backends.kernels.elementwise import ElementwiseCode
 from qir.backends.tvm.compat import PrimFunc
-from qir.backends.tvm.kernels.scaling import Scaler
+from qir.backends.tvm.kernels.requantize.scaling import Scaler
 from qir.backends.tvm.kernels.script import Constants, Script, straight, width_of
 from qir.backends.tvm.kernels.writer import Expr, cast
 

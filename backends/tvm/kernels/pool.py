@@ -9,7 +9,7 @@ from functools import partial
 from qir.backends.kernels.plane import Plane
 from qir.backends.kernels.pool import MaxPoolCode, SumPoolCode
 from qir.backends.tvm.compat import PrimFunc, tirx
-from qir.backends.tvm.kernels.scaling import Scaler
+from qir.backends.tvm.kernels.requantize.scaling import Scaler
 from qir.backends.tvm.kernels.script import Constants, Script, width_of
 from qir.backends.tvm.kernels.sums import Sums, dot
 from qir.backends.tvm.kernels.writer import Expr

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from qir.backends.kernels.reduce import ReduceCode
 from qir.backends.tvm.compat import PrimFunc, tirx
-from qir.backends.tvm.kernels.scaling import Scaler
+from qir.backends.tvm.kernels.requantize.scaling import Scaler
 from qir.backends.tvm.kernels.script import Constants, Script, straight, width_of
 from qir.backends.tvm.kernels.sums import Sums
 from qir.backends.tvm.kernels.writer import Expr

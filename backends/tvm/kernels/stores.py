@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qir.backends.tvm.kernels.contraction.epilogue import VectorEpilogue
+from qir.backends.tvm.kernels.requantize.epilogue import VectorEpilogue
 from qir.backends.tvm.kernels.writer import Expr, Writer, shuffle
 
 

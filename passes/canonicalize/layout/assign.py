@@ -6,25 +6,18 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from qir.ir.axes import Perm, compose, identity, inverse
 from qir.ir.graph import Graph
 from qir.ir.op import Op, Value
 from qir.ir.ops import Constant, Dequantize, Linear, Reshape, Transpose
 from qir.ir.ops.reduce import Reduce
 from qir.ir.types import Quant
 from qir.passes.canonicalize.layout.permutations import (
-    Perm,
-    beside,
-    compose,
-    fixed_tail,
-    followers,
-    identity,
-    inverse,
-    is_elementwise,
     is_free,
     order,
     through_reduce,
     through_reshape,
-)  # fmt: skip
+)
 
 MAX_CARRIED = 64  # regions that move together at most
 MAX_VISITS = 8  # a region is looked at again when a neighbour moves, at most this often
@@ -82,7 +75,7 @@ class Layouts:
     # -- regions
 
     def _tied(self, op: Op) -> Iterator[Value]:
-        yield from (v for v in followers(op) or () if v.name not in self._constants)
+        yield from (v for v in op.followers() or () if v.name not in self._constants)
 
     def _find(self, name: str) -> str:
         root = name
@@ -115,11 +108,11 @@ class Layouts:
                     free[source.name] = source
                 self._region(op.result).entering.append(op)
                 free[op.result.name] = op.result
-            elif followers(op) is not None:
+            elif op.followers() is not None:
                 region = self._region(op.result)
-                region.tail = max(region.tail, fixed_tail(op))
+                region.tail = max(region.tail, op.last_axes)
                 free.update((v.name, v) for v in (*self._tied(op), op.result))
-                fixed.update((v.name, v) for v in beside(op))
+                fixed.update((v.name, v) for v in op.broadcast_operands())
             else:
                 fixed.update((v.name, v) for v in (*op.operands, *op.results))
         for name, value in free.items():
@@ -183,7 +176,7 @@ class Layouts:
         value = op.result
         while True:
             readers = self.graph.users.get(value.name, ())
-            if len(readers) != 1 or not is_elementwise(readers[0]):
+            if len(readers) != 1 or not readers[0].is_pointwise:
                 break
             value = readers[0].result
         return bool(readers) and all(
@@ -295,9 +288,7 @@ def fits(region: Region, perm: Perm) -> bool:
 
 def is_link(op: Op) -> bool:
     """Whether the op ties the layouts of operand and result without making them one."""
-    return isinstance(op, (Transpose, Reshape)) or (
-        isinstance(op, Reduce) and followers(op) is None
-    )
+    return isinstance(op, (Transpose, Reshape)) or (isinstance(op, Reduce) and not op.keep)
 
 
 def through(op: Op, perm: Perm) -> Perm | None:

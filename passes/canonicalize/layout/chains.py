@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from qir.ir.op import Op, Value
-from qir.passes.canonicalize.layout.permutations import is_elementwise
 from qir.passes.infra.rewriter import Site
 
 
 def up_the_chain(at: Site, value: Value) -> tuple[list[Op], Op | None]:
     """Elementwise ops that nothing else reads, from `value` up, and the op before them."""
     chain: list[Op] = []
-    while is_elementwise(op := at.producer(value)) and at.uses(value) == 1:
-        assert op is not None
+    while (op := at.producer(value)) is not None and op.is_pointwise and at.uses(value) == 1:
         chain.append(op)
         value = op.operands[0]
     return chain, op

@@ -8,11 +8,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from qir.ir.axes import compose
 from qir.ir.op import Op, Value
 from qir.ir.ops import Concat, Expand, Gather, Reshape, Slice, Transpose
 from qir.ir.ops.elementwise import Binary
 from qir.passes.canonicalize.layout.chains import up_the_chain
-from qir.passes.canonicalize.layout.permutations import compose
 from qir.passes.infra.manager import KEEPS_BITS, Claim, Miss, register
 from qir.passes.infra.rewriter import RewritePass, Site
 

@@ -5,25 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from qir.ir.axes import Perm, compose, identity, inverse, permuted
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Loc, Op, Value
 from qir.ir.ops import Constant, Reshape, Transpose
 from qir.ir.ops.reduce import Reduce
 from qir.passes.canonicalize.layout.assign import Layouts, is_link, through
 from qir.passes.canonicalize.layout.permutations import (
-    Perm,
-    beside,
     broadcast_shape,
-    compose,
-    follow,
-    followers,
-    identity,
-    inverse,
     is_free,
-    moved_constant,
     order,
-    permuted,
-)  # fmt: skip
+)
 from qir.passes.canonicalize.merge_equal_ops import computes_the_same
 from qir.passes.infra.manager import Claim, Pass, Record, keeps_reals, register
 from qir.passes.infra.rewriter import collection_paused
@@ -35,7 +27,7 @@ class MoveTransposes(Pass):
     """transpose -> f -> transpose back  becomes  f in the other layout, for every op that can
     follow one.
 
-    The layouts are chosen by Layouts (assign_layouts.py), to transpose the fewest elements.
+    The layouts are chosen by Layouts (assign.py), to transpose the fewest elements.
     Transposes remain where two fixed layouts meet; those that move only axes of size 1 are
     reshapes.
     Keeps: reals within 1e-5 (a reduction may add in another order; all else is exact).
@@ -97,7 +89,7 @@ class Mover:
         have, value = next(iter(kept.items()))
         move = compose(inverse(have), want)
         if isinstance(constant := self.builder.producer(value), Constant):
-            moved = replace(moved_constant(constant, move), loc=loc)
+            moved = replace(constant.permuted(move), loc=loc)
             return self.builder.add(moved, name=value.name)
         for held, other in kept.items():
             if order(shape, held) == order(shape, want):
@@ -109,7 +101,7 @@ class Mover:
             self._define(op.result, identity(op.result.type.rank), self.builder.add(op))
         elif is_link(op):
             self._link(op)
-        elif followers(op) is not None:
+        elif op.followers() is not None:
             self._follow(op)
         else:
             kept = op.rebind(lambda v: self.read(v, identity(v.type.rank), op.loc))
@@ -118,14 +110,14 @@ class Mover:
 
     def _follow(self, op: Op) -> None:
         perm = self.layouts.of(op.result)
-        tied, lower = followers(op) or (), beside(op)
+        tied, lower = op.followers() or (), op.broadcast_operands()
 
         def bound(value: Value) -> Value:
             if value in lower:
                 return self._raised(value, perm, op.loc)
             return self.read(value, perm if value in tied else identity(value.type.rank), op.loc)
 
-        moved = op if perm == identity(len(perm)) else follow(op, perm)
+        moved = op if perm == identity(len(perm)) else op.in_layout(perm)
         self._define(op.result, perm, self.builder.add(moved.rebind(bound)))
 
     def _raised(self, value: Value, perm: Perm, loc: Loc) -> Value:

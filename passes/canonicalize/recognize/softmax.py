@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from qir.ir.axes import inverse
 from qir.ir.op import Op, Value
 from qir.ir.ops import Div, Exp, Mul, Reciprocal, ReduceMax, ReduceSum, Softmax, Sub, Transpose
-from qir.passes.canonicalize.layout.permutations import inverse
 from qir.passes.infra.manager import Claim, Miss, keeps_reals, register
 from qir.passes.infra.rewriter import RewritePass, Site
 

@@ -6,13 +6,20 @@ from qir.ir.ops.elementwise import Add, Div, Maximum, Minimum, Mul, Pow, Sub
 from qir.ir.ops.linear import Linear, MatMul
 from qir.ir.ops.lookup import Lookup
 from qir.ir.ops.norm import BatchNorm, LayerNorm
+from qir.ir.ops.pad import Pad, PadMode
 from qir.ir.ops.pool import AvgPool, MaxPool
 from qir.ir.ops.quantize import Dequantize, Quantize
 from qir.ir.ops.reduce import ReduceMax, ReduceMean, ReduceSum
 from qir.ir.ops.requantize import Requantize
 from qir.ir.ops.resize import Bilinear
 from qir.ir.ops.scale_groups import ScaleGroups
-from qir.ir.ops.shape import Concat, Expand, Gather, Pad, PadMode, Reshape, Slice, Transpose
+from qir.ir.ops.sequence.attention import Attention, AttentionFixed
+from qir.ir.ops.sequence.curve import Interpolate
+from qir.ir.ops.sequence.embedding import Embed, SliceRows, Take, WriteRows
+from qir.ir.ops.sequence.norm import NormFixed, RmsNorm
+from qir.ir.ops.sequence.rope import Rope, RopeFixed
+from qir.ir.ops.sequence.rows import QuantizeRows, RoundRows, RowScale, ScaleRows
+from qir.ir.ops.shape import Concat, Expand, Gather, Reshape, Slice, Transpose
 from qir.ir.ops.softmax import Softmax, SoftmaxFixed
 from qir.ir.ops.unary import (
     Abs,
@@ -39,11 +46,13 @@ from qir.ir.ops.unary import (
 )  # fmt: skip
 
 __all__ = [
-    "Abs", "Add", "AvgPool", "BatchNorm", "Bilinear", "Clip", "Concat", "Constant", "Conv",
-    "ConvTranspose", "Dequantize", "Div", "Elu", "Erf", "Exp", "Expand", "Gather", "Gelu",
-    "HardSigmoid", "HardSwish", "LayerNorm", "LeakyRelu", "Linear", "Log", "Lookup", "MatMul",
-    "MaxPool", "Maximum", "Minimum", "Mul", "Neg", "PRelu", "Pad", "PadMode", "Pow", "Quantize",
-    "Reciprocal", "ReduceMax", "ReduceMean", "ReduceSum", "Relu", "Requantize", "Reshape", "Rsqrt",
-    "ScaleGroups", "Sigmoid", "Silu", "Slice", "Softmax", "SoftmaxFixed", "Softplus", "Sqrt", "Sub",
-    "Tanh", "Transpose", "Unary",
+    "Abs", "Add", "Attention", "AttentionFixed", "AvgPool", "BatchNorm", "Bilinear", "Clip",
+    "Concat", "Constant", "Conv", "ConvTranspose", "Dequantize", "Div", "Elu", "Embed", "Erf",
+    "Exp", "Expand", "Gather", "Gelu", "HardSigmoid", "HardSwish", "Interpolate", "LayerNorm",
+    "LeakyRelu", "Linear", "Log", "Lookup", "MatMul", "MaxPool", "Maximum", "Minimum", "Mul",
+    "Neg", "NormFixed", "PRelu", "Pad", "PadMode", "Pow", "Quantize", "QuantizeRows", "Reciprocal",
+    "ReduceMax", "ReduceMean", "ReduceSum", "Relu", "Requantize", "Reshape", "RmsNorm", "Rope",
+    "RopeFixed", "RoundRows", "RowScale", "Rsqrt", "ScaleGroups", "ScaleRows", "Sigmoid", "Silu",
+    "Slice", "SliceRows", "Softmax", "SoftmaxFixed", "Softplus", "Sqrt", "Sub", "Take", "Tanh",
+    "Transpose", "Unary", "WriteRows",
 ]  # fmt: skip

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from qir.ir.axes import Perm
 from qir.ir.bounds import Bounds
 from qir.ir.data import Data
 from qir.ir.op import Interval, Op, op
@@ -28,6 +29,11 @@ class Constant(Op):
         a = np.asarray(array)
         kind = elem_of(a.dtype) if elem is None else elem
         return Constant(Data(a.astype(kind.carrier)), kind)
+
+    def permuted(self, perm: Perm) -> Constant:
+        """The constant transposed by `perm`, its scales with it."""
+        elem = self.elem.permuted(perm) if isinstance(self.elem, Quant) else self.elem
+        return Constant(Data(self.value.array.transpose(perm)), elem)
 
     def infer(self) -> Tensor:
         if self.value.array.dtype != self.elem.carrier:

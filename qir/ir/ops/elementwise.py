@@ -28,6 +28,12 @@ class Binary(Elementwise):
     a: Value
     b: Value
 
+    def followers(self) -> tuple[Value, ...]:
+        return tuple(v for v in self.operands if v.type.rank == self.result.type.rank)
+
+    def broadcast_operands(self) -> tuple[Value, ...]:
+        return tuple(v for v in self.operands if v.type.rank < self.result.type.rank)
+
     @property
     def shape(self) -> tuple[int, ...]:
         try:
@@ -83,6 +89,7 @@ class Mul(Binary):
 
     neutral: ClassVar[float | None] = 1.0
     commutes: ClassVar[bool] = True
+    accumulates: ClassVar[bool] = True
 
     a: Value
     b: Value

@@ -1,6 +1,6 @@
 """Kinds of ops: what an op says of itself by its bases, so that passes need not know it by name.
 
-A pass asks `isinstance(op, Selection)`, or reads a class attribute of `Op` (homogeneous, range).
+A pass asks `isinstance(op, Selection)`, or reads an attribute of `Op` (homogeneous, followers).
 Families are kinds too: Unary and Clamp (unary.py), Binary (elementwise.py), Move (shape.py), Pool
 (pool.py), Reduce (reduce.py).
 """
@@ -18,6 +18,8 @@ class Elementwise(Op):
     place. Of one 8-bit operand, and constants that vary along the last axis alone, it is a table.
     """
 
+    has_parameters: ClassVar[bool] = False
+
 
 class Selection(Op):
     """Each element of the result is an element of an operand, or of padding, on reals as on stored
@@ -30,6 +32,8 @@ class Selection(Op):
 
 class Contraction(Op):
     """Sums of products of two operands; of quantized ones, exact i32 accumulators."""
+
+    accumulates: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, repr=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -31,9 +31,14 @@ class Linear(Layer):
     Needs:  the accumulator fits i32; proven from the actual weights (bound).
     """
 
+    last_axes: ClassVar[int] = 1
+
     x: Value
     w: Value
     bias: Value | None
+
+    def followers(self) -> tuple[Value, ...]:
+        return (self.x,)
 
     def infer(self) -> Tensor:
         x, w = self.x.type, self.w.type
@@ -81,8 +86,21 @@ class MatMul(Contraction):
     Needs:  K * max|a - za| * max|b - zb| < 2**31; proven from the operands' bounds.
     """
 
+    last_axes: ClassVar[int] = 2
+    has_parameters: ClassVar[bool] = False
+
     a: Value
     b: Value
+
+    def followers(self) -> tuple[Value, ...] | None:
+        return (self.a, self.b) if self.a.type.rank == self.b.type.rank else None
+
+    def batch_fault(self, batch: int) -> str | None:
+        if self.a.type.rank == self.b.type.rank == 2:
+            return None  # rows are samples; a b of samples changes the result's columns
+        if self.a.type.rank == 2 or self.result.type.shape[0] != batch:
+            return "matmul does not start with the batch"
+        return None
 
     def infer(self) -> Tensor:
         a, b = self.a.type, self.b.type

@@ -25,6 +25,14 @@ class Lookup(Op):
     table: Data
     to: Quant
 
+    def followers(self) -> tuple[Value, ...] | None:
+        return (self.x,) if self.table.array.ndim == 1 else None
+
+    def batch_fault(self, batch: int) -> str | None:
+        if self.table.array.ndim > 1 and self.x.type.rank == 1:
+            return f"{self.mnemonic} works along the batch axis"
+        return super().batch_fault(batch)
+
     def infer(self) -> Tensor:
         x = self.x.type
         if not isinstance(x.elem, Quant) or x.elem.storage.bits > 8:

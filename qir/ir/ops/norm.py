@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from qir.ir.op import Op, Value, op
 from qir.ir.ops.kinds import Elementwise
@@ -17,12 +17,17 @@ class BatchNorm(Elementwise):
             canonicalization.
     """
 
+    last_axes: ClassVar[int] = 1
+
     x: Value
     gain: Value
     offset: Value
     mean: Value
     variance: Value
     epsilon: float
+
+    def followers(self) -> tuple[Value, ...]:
+        return (self.x,)
 
     def infer(self) -> Tensor:
         for v in (self.gain, self.offset, self.mean, self.variance):
@@ -44,10 +49,15 @@ class LayerNorm(Op):
     Shapes: x (..., C), gain, offset (C,) -> y (..., C).
     """
 
+    last_axes: ClassVar[int] = 1
+
     x: Value
     gain: Value | None
     offset: Value | None
     epsilon: float
+
+    def followers(self) -> tuple[Value, ...]:
+        return (self.x,)
 
     def infer(self) -> Tensor:
         for v in (self.gain, self.offset):

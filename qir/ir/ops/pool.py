@@ -113,6 +113,8 @@ class AvgPool(Pool):
     Shapes: x (N, H, W, C) -> (N, OH, OW, C).
     """
 
+    accumulates: ClassVar[bool] = True
+
     x: Value
     kernel: Pair
     stride: Pair

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from qir.ir.axes import Perm
 from qir.ir.fixed import Rounding, round_real
 from qir.ir.op import Interval, Op, Value, op
 from qir.ir.types import F32, Array, Quant, Tensor
@@ -23,6 +25,16 @@ class Quantize(Op):
     x: Value
     to: Quant
     rounding: Rounding
+
+    @property
+    def is_pointwise(self) -> bool:
+        return self.to.is_per_tensor
+
+    def followers(self) -> tuple[Value, ...]:
+        return (self.x,)
+
+    def in_layout(self, perm: Perm) -> Quantize:
+        return replace(self, to=self.to.permuted(perm))
 
     def infer(self) -> Tensor:
         if not self.x.type.is_float:
@@ -80,6 +92,13 @@ class Dequantize(Op):
     """
 
     x: Value
+
+    @property
+    def is_pointwise(self) -> bool:
+        return self.x.type.quant.is_per_tensor
+
+    def followers(self) -> tuple[Value, ...]:
+        return (self.x,)
 
     def infer(self) -> Tensor:
         if not isinstance(self.x.type.elem, Quant):

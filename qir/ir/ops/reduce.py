@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, prod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from qir.ir.axes import Perm
 from qir.ir.bounds import Bounds, Extreme
 from qir.ir.op import Interval, Op, Value, op
 from qir.ir.ops.accumulate import centred_extreme
@@ -25,6 +26,15 @@ class Reduce(Op):
     axes: tuple[int, ...]
     keep: bool
 
+    def followers(self) -> tuple[Value, ...] | None:
+        return (self.x,) if self.keep else None
+
+    def in_layout(self, perm: Perm) -> Reduce:
+        return replace(self, axes=tuple(sorted(perm.index(a) for a in self.axes)))
+
+    def batch_fault(self, batch: int) -> str | None:
+        return None if 0 not in self.axes else f"{self.mnemonic} goes over the batch axis"
+
     def reduced(self) -> tuple[int, ...]:
         x = self.x.type
         if len(set(self.axes)) != len(self.axes) or not all(0 <= a < x.rank for a in self.axes):
@@ -38,8 +48,41 @@ class Reduce(Op):
         return prod(self.x.type.shape[a] for a in self.axes)
 
 
+class Total(Reduce):
+    """A sum over axes, divided by `divisor` on reals; on a quantized x the exact i32 sum of (x -
+    zero_point), which the scale divides.
+    """
+
+    accumulates: ClassVar[bool] = True
+
+    @property
+    def divisor(self) -> int:
+        return 1
+
+    def infer(self) -> Tensor:
+        shape, elem = self.reduced(), self.x.type.elem
+        return Tensor(shape, elem if self.x.type.is_float else averaged(self, self.x, self.divisor))
+
+    def reals(self, *operands: Interval) -> Interval:
+        ((low, high),) = operands  # sums of floats round: only the sign is known
+        return (0.0 if low >= 0 else -inf), (0.0 if high <= 0 else inf)
+
+    def evaluate(self, x: Array) -> Array:
+        zero = np.int32(self.x.type.quant.zero_point.array)
+        return np.asarray(
+            (x.astype(np.int32) - zero).sum(axis=self.axes, keepdims=self.keep, dtype=np.int32)
+        )
+
+    def bound(self, x: Bounds) -> Bounds:
+        return summed(self.x, x, self.count)
+
+    def extremes(self, x: Bounds) -> Iterator[Extreme]:
+        yield from centred_extreme(self.x, x)
+        yield Extreme("sum", self.bound(x), I32)
+
+
 @op("reduce_mean")
-class ReduceMean(Reduce):
+class ReduceMean(Total):
     """y = sum over axes / count; on a quantized x the exact i32 sum of (x - zero_point), of scale s
     / count.
     """
@@ -48,40 +91,16 @@ class ReduceMean(Reduce):
     axes: tuple[int, ...]
     keep: bool
 
-    def infer(self) -> Tensor:
-        shape = self.reduced()
-        return Tensor(
-            shape,
-            (
-                self.x.type.elem
-                if self.x.type.is_float
-                else averaged(self, self.x, max(self.count, 1))
-            ),
-        )
+    @property
+    def divisor(self) -> int:
+        return max(self.count, 1)
 
     def compute(self, torch: Any, x: Any) -> Any:
         return x.mean(dim=self.axes, keepdim=self.keep) if self.axes else x
 
-    def reals(self, *operands: Interval) -> Interval:
-        ((low, high),) = operands  # sums of floats round
-        return (0.0 if low >= 0 else -inf), (0.0 if high <= 0 else inf)
-
-    def evaluate(self, x: Array) -> Array:
-        zero = np.int32(self.x.type.quant.zero_point.array)
-        return np.asarray(
-            (x.astype(np.int32) - zero).sum(axis=self.axes, keepdims=self.keep, dtype=np.int32)
-        )
-
-    def bound(self, x: Bounds) -> Bounds:
-        return summed(self.x, x, self.count)
-
-    def extremes(self, x: Bounds) -> Iterator[Extreme]:
-        yield from centred_extreme(self.x, x)
-        yield Extreme("sum", self.bound(x), I32)
-
 
 @op("reduce_sum")
-class ReduceSum(Reduce):
+class ReduceSum(Total):
     """y = sum over axes; on a quantized x the exact i32 sum of (x - zero_point), of x's scale and
     zero point 0.
     """
@@ -90,31 +109,8 @@ class ReduceSum(Reduce):
     axes: tuple[int, ...]
     keep: bool
 
-    def infer(self) -> Tensor:
-        shape = self.reduced()
-        return Tensor(
-            shape, self.x.type.elem if self.x.type.is_float else averaged(self, self.x, 1)
-        )
-
     def compute(self, torch: Any, x: Any) -> Any:
         return x.sum(dim=self.axes, keepdim=self.keep) if self.axes else x
-
-    def reals(self, *operands: Interval) -> Interval:
-        ((low, high),) = operands  # of a sum only the sign is known
-        return (0.0 if low >= 0 else -inf), (0.0 if high <= 0 else inf)
-
-    def evaluate(self, x: Array) -> Array:
-        zero = np.int32(self.x.type.quant.zero_point.array)
-        return np.asarray(
-            (x.astype(np.int32) - zero).sum(axis=self.axes, keepdims=self.keep, dtype=np.int32)
-        )
-
-    def bound(self, x: Bounds) -> Bounds:
-        return summed(self.x, x, self.count)
-
-    def extremes(self, x: Bounds) -> Iterator[Extreme]:
-        yield from centred_extreme(self.x, x)
-        yield Extreme("sum", self.bound(x), I32)
 
 
 @op("reduce_max")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import reduce
+from typing import ClassVar
 
 import numpy as np
 
@@ -31,6 +32,8 @@ class Requantize(Op):
     Needs:  |sum| + 2**(shift-1) < 2**63, proven from bounds.
     Source: HAWQ-V3, arXiv:2011.10680; single rounding of sums: this project.
     """
+
+    has_parameters: ClassVar[bool] = False
 
     xs: tuple[Value, ...]
     to: Quant

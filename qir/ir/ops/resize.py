@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -27,6 +27,8 @@ class Bilinear(Op):
     point 0.
     Shapes: x (N, H, W, C), rows, u (OH, 2), columns, v (OW, 2) -> (N, OH, OW, C).
     """
+
+    accumulates: ClassVar[bool] = True
 
     x: Value
     rows: Data

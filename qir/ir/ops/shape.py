@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from enum import Enum
+from dataclasses import replace
 from functools import reduce
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from qir.ir.axes import Perm, permuted
 from qir.ir.bounds import Bounds
 from qir.ir.data import Data
-from qir.ir.op import Interval, Value, op
+from qir.ir.op import Value, op
 from qir.ir.ops.kinds import Selection
 from qir.ir.types import Array, Elem, Quant, Tensor
 
@@ -66,6 +66,14 @@ class Reshape(Move):
             )
         return self.moved(self.shape)
 
+    def batch_fault(self, batch: int) -> str | None:
+        # One sample's elements stay together and in order, whatever the other axes become.
+        same = self.x.type.shape[:1] == self.shape[:1] == (batch,)
+        return None if same else "reshape moves the batch axis"
+
+    def with_batch(self, batch: int) -> Reshape:
+        return replace(self, shape=(batch, *self.shape[1:]))
+
     def place_of(self, axis: int) -> int | None:
         x = self.x.type.shape
         before = prod(x[:axis])
@@ -108,6 +116,9 @@ class Transpose(Move):
             )
         return self.moved(tuple(self.x.type.shape[p] for p in self.perm))
 
+    def batch_fault(self, batch: int) -> str | None:
+        return None if self.perm[:1] == (0,) else "transpose moves the batch axis"
+
     def place_of(self, axis: int) -> int | None:
         return self.perm.index(axis)
 
@@ -124,8 +135,19 @@ class Concat(Move):
     that type's; else the result has the scales of each along the axis, in one storage.
     """
 
+    has_parameters: ClassVar[bool] = False
+
     xs: tuple[Value, ...]
     axis: int
+
+    def followers(self) -> tuple[Value, ...]:
+        return self.xs
+
+    def in_layout(self, perm: Perm) -> Concat:
+        return replace(self, axis=perm.index(self.axis))
+
+    def batch_fault(self, batch: int) -> str | None:
+        return None if self.axis > 0 else f"{self.mnemonic} works along the batch axis"
 
     def infer(self) -> Tensor:
         if not self.xs or not 0 <= self.axis < self.xs[0].type.rank:
@@ -185,101 +207,6 @@ class Concat(Move):
         return reduce(Bounds.join, bounds)
 
 
-class PadMode(Enum):
-    """The content of padding: one value, the mirrored inside, the nearest element."""
-
-    CONSTANT = "constant"
-    REFLECT = "reflect"
-    EDGE = "edge"
-
-
-@op("pad")
-class Pad(Move):
-    """x with `before` and `after` more elements on each axis, and `between` of them between
-    neighbours.
-
-    constant: they hold `value`, a real; on quantized x it must be 0, held as the zero point.
-    reflect, edge: copies of elements of x (between must be 0).
-    Shapes: size -> before + size + (size - 1) * between + after.
-    """
-
-    x: Value
-    before: tuple[int, ...]
-    after: tuple[int, ...]
-    between: tuple[int, ...]
-    mode: PadMode
-    value: float
-
-    def infer(self) -> Tensor:
-        x = self.x.type
-        if not len(self.before) == len(self.after) == len(self.between) == x.rank:
-            self.fail(f"pads for {len(self.before)} axes", f"{x.rank} are needed")
-        if min((*self.before, *self.after, *self.between, 0)) < 0:
-            self.fail(f"pads {self.before}, {self.after}, {self.between}", "at least 0 is needed")
-        sides = zip(x.shape, self.before, self.after, self.between, strict=True)
-        return self.moved(tuple(b + s + max(s - 1, 0) * i + a for s, b, a, i in sides))
-
-    def reals(self, *operands: Interval) -> Interval:
-        ((low, high),) = operands
-        if self.mode is not PadMode.CONSTANT:
-            return low, high
-        return min(low, self.value), max(high, self.value)
-
-    def faults(self) -> Iterator[str]:
-        if self.mode is not PadMode.CONSTANT and any(self.between):
-            yield f"{self}: {self.mode.value} with {self.between} between, 0 is needed"
-        if not self.x.type.is_float and self.mode is PadMode.CONSTANT and self.value != 0:
-            yield f"{self}: value {self.value} on stored integers, 0 is needed"
-        if self.mode is PadMode.REFLECT and any(
-            max(b, a) >= s
-            for s, b, a in zip(self.x.type.shape, self.before, self.after, strict=True)
-            if b or a
-        ):
-            yield (
-                f"{self}: reflect by {self.before}, {self.after}, less than the size"
-                f" {self.x.type.shape} is needed"
-            )
-
-    def compute(self, torch: Any, x: Any) -> Any:
-        if self.mode is PadMode.CONSTANT:
-            y = torch.full(self.result.type.shape, self._fill(), dtype=x.dtype)
-            y[self._inside()] = x
-            return y
-        index = self.sources()
-        for axis, source in enumerate(index):
-            x = x.index_select(axis, torch.from_numpy(source))
-        return x
-
-    def evaluate(self, x: Array) -> Array:
-        if self.mode is not PadMode.CONSTANT:
-            return np.asarray(x[np.ix_(*self.sources())], order="C")
-        y = np.full(self.result.type.shape, self._fill(), x.dtype)
-        y[self._inside()] = x
-        return y
-
-    def _fill(self) -> int | float:
-        """The stored integer of `value`."""
-        if isinstance(self.x.type.elem, Quant):
-            return int(self.x.type.quant.zero_point.array)
-        return self.value if self.x.type.is_float else int(self.value)
-
-    def _inside(self) -> tuple[slice, ...]:
-        sides = zip(self.x.type.shape, self.before, self.between, strict=True)
-        return tuple(slice(b, b + s + max(s - 1, 0) * i, i + 1) for s, b, i in sides)
-
-    def sources(self) -> list[Array]:
-        """For each axis, which element of x each element of y copies."""
-        mode = "reflect" if self.mode is PadMode.REFLECT else "edge"
-        sides = zip(self.x.type.shape, self.before, self.after, strict=True)
-        return [np.pad(np.arange(s), (b, a), mode=mode) for s, b, a in sides]  # type: ignore[call-overload]
-
-    def bound(self, x: Bounds) -> Bounds:
-        inside = x.forgotten
-        if self.mode is not PadMode.CONSTANT:
-            return inside
-        return inside.join(Bounds.of(self._fill(), self._fill()))
-
-
 @op("slice")
 class Slice(Move):
     """y = x[start : stop : step] on each axis; steps are positive, bounds within the size."""
@@ -288,6 +215,20 @@ class Slice(Move):
     start: tuple[int, ...]
     stop: tuple[int, ...]
     step: tuple[int, ...]
+
+    def followers(self) -> tuple[Value, ...]:
+        return (self.x,)
+
+    def in_layout(self, perm: Perm) -> Slice:
+        start, stop, step = (permuted(t, perm) for t in (self.start, self.stop, self.step))
+        return replace(self, start=start, stop=stop, step=step)
+
+    def batch_fault(self, batch: int) -> str | None:
+        every = (self.start[0], self.stop[0], self.step[0]) == (0, batch, 1)
+        return None if every else "slice cuts the batch axis"
+
+    def with_batch(self, batch: int) -> Slice:
+        return replace(self, stop=(batch, *self.stop[1:]))
 
     def infer(self) -> Tensor:
         x = self.x.type
@@ -335,6 +276,15 @@ class Gather(Move):
     index: Data
     axis: int
 
+    def followers(self) -> tuple[Value, ...] | None:
+        return (self.x,) if self.index.array.ndim == 1 else None
+
+    def in_layout(self, perm: Perm) -> Gather:
+        return replace(self, axis=perm.index(self.axis))
+
+    def batch_fault(self, batch: int) -> str | None:
+        return None if self.axis > 0 else f"{self.mnemonic} works along the batch axis"
+
     def infer(self) -> Tensor:
         x = self.x.type
         if not 0 <= self.axis < x.rank or self.index.array.dtype.kind not in "iu":
@@ -362,6 +312,24 @@ class Expand(Move):
 
     x: Value
     shape: tuple[int, ...]
+
+    def followers(self) -> tuple[Value, ...] | None:
+        return (self.x,) if self.x.type.rank == len(self.shape) else None
+
+    def in_layout(self, perm: Perm) -> Expand:
+        return replace(self, shape=permuted(self.shape, perm))
+
+    def batch_fault(self, batch: int) -> str | None:
+        rank = len(self.shape)
+        if self.x.type.rank != rank:
+            return (
+                f"{self.x} of rank {self.x.type.rank} meets others of rank {rank}: its samples"
+                " broadcast"
+            )
+        return super().batch_fault(batch)
+
+    def with_batch(self, batch: int) -> Expand:
+        return replace(self, shape=(batch, *self.shape[1:]))
 
     def infer(self) -> Tensor:
         try:

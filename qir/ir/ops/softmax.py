@@ -30,8 +30,12 @@ class Softmax(Op):
 
     range: ClassVar[Interval] = (0.0, 1.0)
     range_is_open: ClassVar[bool] = True
+    last_axes: ClassVar[int] = 1
 
     x: Value
+
+    def followers(self) -> tuple[Value, ...]:
+        return (self.x,)
 
     def infer(self) -> Tensor:
         if not self.x.type.is_float or not self.x.type.rank:
@@ -65,6 +69,8 @@ class SoftmaxFixed(Op):
     Needs:  C * 2**k < 2**31, exp_table[0] = 2**k the greatest entry.
     Source: this project.
     """
+
+    last_axes: ClassVar[int] = 1
 
     x: Value
     exp_table: Data

@@ -17,6 +17,13 @@ class Unary(Elementwise):
 
     x: Value
 
+    @property
+    def is_pointwise(self) -> bool:
+        return True
+
+    def followers(self) -> tuple[Value, ...]:
+        return (self.x,)
+
     def infer(self) -> Tensor:
         if not self.x.type.is_float:
             self.fail(
@@ -88,6 +95,12 @@ class PRelu(Elementwise):
 
     x: Value
     slope: Value
+
+    def followers(self) -> tuple[Value, ...]:
+        return (self.x,)
+
+    def broadcast_operands(self) -> tuple[Value, ...]:
+        return (self.slope,)
 
     def infer(self) -> Tensor:
         if not (self.x.type.is_float and self.slope.type.is_float):

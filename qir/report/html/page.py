@@ -13,19 +13,21 @@ from qir.report.html.bits_plots import bits_plot, front_plot
 from qir.report.html.graph import draw
 from qir.report.html.plots import sqnr_plot, time_bars, worst
 from qir.report.numbers import (
+    KERNELS,
+    PORTS,
     Places,
     count,
     decibels,
-    meaning,
     memory,
     micros,
     packed,
     part,
+    port_cells,
     shape,
     size,
     sqnr_class,
 )
-from qir.report.rows import Margin, OpRow, PassRow, Port, ReportData, Share
+from qir.report.rows import Margin, OpRow, PassRow, ReportData, Share
 
 NUMBER = ' class="n"'
 
@@ -38,6 +40,7 @@ def page(report: ReportData) -> str:
         "style": _beside("page.css"),
         "script": _beside("page.js"),
         "details": _details(report),
+        "warnings": _warnings(report),
         "cards": _cards(report),
         "worst": _worst(report),
         "bits": _bits(report.chosen),
@@ -79,6 +82,11 @@ def _facts(row: OpRow) -> list[tuple[str, str]]:
         ("time", micros(row.micros)),
         ("kernel", row.kernel),
     ]
+
+
+def _warnings(report: ReportData) -> str:
+    items = "".join(f"<li>{escape(warning)}</li>" for warning in report.warnings)
+    return f'<ul class="warnings">{items}</ul>\n' if items else ""
 
 
 def _cards(report: ReportData) -> str:
@@ -136,7 +144,6 @@ OPS = (
     "#>", "SQNR dB>", "op", "value", "bits", "shape", "MACs>", "weights>", "packed>", "time>",
     "kernel", "from",
 )  # fmt: skip
-KERNELS = ("kernel", "calls>", "MACs>", "of all>", "weights>", "time>", "of all>")
 PASSES = ("#>", "pass", "claim", "rewrites>", "ops before>", "ops after>", "seconds>", "measured>")
 MARGINS = ("op", "intermediate", "least>", "greatest>", "bits needed>", "bits>", "used>")
 
@@ -276,10 +283,4 @@ def _margin(m: Margin) -> str:
 
 
 def _ports(report: ReportData) -> str:
-    both = (("in", report.inputs), ("out", report.outputs))
-    rows = ((way, port) for way, ports in both for port in ports)
-    return _table(("", "name", "shape", "stored", "real"), (_port(way, p) for way, p in rows))
-
-
-def _port(way: str, p: Port) -> str:
-    return _row(*map(_cell, (way, p.name, shape(p.shape), p.storage, meaning(p))))
+    return _table(PORTS, (_row(*map(_cell, cells)) for cells in port_cells(report)))

@@ -80,17 +80,7 @@ def spread_plane(
 
 def random_case(rng: Generator, depthwise: bool | None = None) -> Case:
     """Any legal contraction: everything is as wild as the contract allows."""
-    groups = int(rng.choice([1, 1, 1, 1, 2, 3]))
-    share_in, share_out = (
-        int(rng.choice([1, 2, 3, 4, 8, 13, 16, 40, 67, 300])),
-        int(rng.choice([1, 3, 8, 10, 16, 24, 33, 64, 70, 96, 150])),
-    )
-    if depthwise or (depthwise is None and rng.random() < 0.3):
-        groups, share_in, share_out = (
-            int(rng.choice([2, 3, 8, 16, 20, 24, 32, 40, 64, 70, 96, 130])),
-            1,
-            1,
-        )
+    groups, share_in, share_out = _channels(rng, depthwise)
     kernel = tuple(int(v) for v in rng.choice([1, 1, 2, 3, 3, 5], 2))
     strides, dilations = (tuple(int(v) for v in rng.choice([1, 1, 1, 2, 3], 2)) for _ in range(2))
     batch, height, width = (
@@ -112,23 +102,27 @@ def random_case(rng: Generator, depthwise: bool | None = None) -> Case:
         groups * share_in,
     )
     y_type = str(rng.choice(["uint8", "uint8", "uint8", "int8", "int8", "int16", "int32"]))
-    y = spread_plane(rng, y_type, batch, height, width, groups * share_out)
+    size = (batch, height, width, groups * share_out)
+    y = spread_plane(rng, y_type, *size)
     residual = None
     if y_type != "int32" and rng.random() < 0.35:
-        residual = spread_plane(
-            rng,
-            str(rng.choice(["uint8", "int8", "int16"])),
-            batch,
-            height,
-            width,
-            groups * share_out,
-        )
+        residual = spread_plane(rng, str(rng.choice(["uint8", "int8", "int16"])), *size)
     low, high = RANGE[y_type]
     clamp = (
         sorted(int(v) for v in rng.integers(low, high, 2)) if rng.random() < 0.3 else (None, None)
     )
     spec = Contraction(x, y, kernel, strides, dilations, groups, residual, *clamp)  # type: ignore[arg-type]
     return Case(spec, _constants(rng, spec))
+
+
+def _channels(rng: Generator, depthwise: bool | None) -> tuple[int, int, int]:
+    """Groups, and the channels in and out of each."""
+    groups = int(rng.choice([1, 1, 1, 1, 2, 3]))
+    share_in = int(rng.choice([1, 2, 3, 4, 8, 13, 16, 40, 67, 300]))
+    share_out = int(rng.choice([1, 3, 8, 10, 16, 24, 33, 64, 70, 96, 150]))
+    if depthwise or (depthwise is None and rng.random() < 0.3):
+        return int(rng.choice([2, 3, 8, 16, 20, 24, 32, 40, 64, 70, 96, 130])), 1, 1
+    return groups, share_in, share_out
 
 
 def _constants(rng: Generator, spec: Contraction) -> Constants:

@@ -15,9 +15,10 @@ from numpy.random import Generator
 from qir.backends.kernels.contraction.prepare import SLACK
 from qir.backends.kernels.kernel import Kernel
 from qir.backends.kernels.plane import RANGE, Plane
-from qir.backends.kernels.scaling import Rounding, Scale
+from qir.backends.kernels.requantize.scale import Scale
 from qir.backends.kernels.view import View
 from qir.ir import fixed
+from qir.ir.fixed import Rounding
 
 Array = np.ndarray[Any, Any]
 BYTES = ("uint8", "int8")

@@ -19,7 +19,7 @@ from qir.backends.kernels.move import copy, fill, frame, gather
 from qir.backends.kernels.plane import Plane
 from qir.backends.kernels.pool import Window, max_pool, sum_pool
 from qir.backends.kernels.reduce import reduce_max, reduce_sum
-from qir.backends.kernels.scaling import Scale
+from qir.backends.kernels.requantize.scale import Scale
 from qir.backends.kernels.softmax import softmax
 from qir.backends.kernels.view import View
 

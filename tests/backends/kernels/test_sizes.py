@@ -17,14 +17,14 @@ import pytest
 from qir.backends import find, lower
 from qir.backends.kernels import Constants, Contraction, Plane, prepare
 from qir.backends.kernels.contraction.dense import plan_dense
-from qir.backends.kernels.contraction.epilogue import Epilogue
 from qir.backends.kernels.contraction.plain import PlainCode
 from qir.backends.kernels.dots import DOTS
 from qir.backends.kernels.elementwise import requantize
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel
 from qir.backends.kernels.move import copy, frame, gather
-from qir.backends.kernels.scaling import Scale
+from qir.backends.kernels.requantize.epilogue import Epilogue
+from qir.backends.kernels.requantize.scale import Scale
 from qir.backends.kernels.view import View
 from qir.ir.errors import LowerError
 from qir.ir.fixed import Dyadic, Rounding

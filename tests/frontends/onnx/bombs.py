@@ -121,6 +121,16 @@ def bombs() -> Iterator[tuple[str, Bomb]]:
     yield "range of small steps", _bytes(ranged, 1000, 1e-30)
     yield "range of nothing", _bytes(ranged, 1000, 0.0)
     yield "range backwards", _bytes(ranged, 1000, -1.0)
+    yield from _work()
+    yield from _counts()
+    yield from _dimensions()
+    yield from _attributes()
+    yield from _external()
+    yield from _wire()
+
+
+def _work() -> Iterator[tuple[str, Bomb]]:
+    """Little text, much to compute or to unfold."""
     for op in ("Erf", "Softplus", "IsNaN", "NonZero", "Sin"):
         yield f"{op} of 4 million, 100 times", _bytes(slow_fold, op, (1 << 22) - 8, 100)
         yield f"{op} of 16 million", _bytes(slow_fold, op, 1 << 24, 1)
@@ -134,6 +144,10 @@ def bombs() -> Iterator[tuple[str, Bomb]]:
         yield f"branches {depth} deep, {width} wide", _bytes(branches, depth, width)
     yield "nested 33", _bytes(nested, 32)
     yield "nested 10,000", _bytes(nested, 10_000)
+
+
+def _counts() -> Iterator[tuple[str, Bomb]]:
+    """Many of a thing."""
     for count in (50_000, 200_000):
         yield f"{count} nodes", _bytes(many_nodes, count)
         yield f"{count} initializers", _bytes(many_initializers, count)
@@ -145,6 +159,9 @@ def bombs() -> Iterator[tuple[str, Bomb]]:
         yield f"{op} of a million", _bytes(many_operands, 1_000_000, op)
     yield "concat of a million", _bytes(many_operands, 1_000_000, "Concat", axis=0)
     yield "split into a million", _bytes(many_outputs, 1_000_000)
+
+
+def _dimensions() -> Iterator[tuple[str, Bomb]]:
     yield "input of 100,000 dims", _bytes(many_inputs, 1, 100_000)
     yield "100,000 dims of data", _bytes(dims, [1 << 60] * 100_000)
     yield "100,000 dims of one", _bytes(dims, [1] * 100_000, float_data=[1.0])
@@ -154,10 +171,12 @@ def bombs() -> Iterator[tuple[str, Bomb]]:
     yield "sparse of 70 dims", _bytes(sparse, [2] * 70, np.zeros((1, 70), np.int64))
     yield "sparse outside", _bytes(sparse, [4], i(1 << 40))
     yield "sparse initializer", _bytes(sparse_initializer, [1 << 40])
-    yield from _attributes()
+
+
+def _wire() -> Iterator[tuple[str, Bomb]]:
+    """Long texts, and messages of nothing."""
     for where in ("op", "node", "attribute", "input", "output", "dimension", "domain", "graph"):
         yield f"long {where}", _bytes(text, 30_000_000, where)
-    yield from _external()
     for name, path, number in (
         ("nodes", (7,), 1), ("initializers", (7,), 5), ("inputs", (7,), 11),
         ("attributes", (7, 1), 5), ("tensors", (7, 1, 5), 10), ("functions", (), 25),

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import nn
 
-from qir.driver import imported
 from qir.frontends.torch import import_torch
 from qir.ir.graph import Graph
 from qir.ir.torch_executor import run_float
 from qir.ir.types import F32
+from qir.models import imported
 from tests.frontends.onnx.models import model
 from tests.frontends.torch.agreement import Function, inputs
 

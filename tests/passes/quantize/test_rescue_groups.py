@@ -175,3 +175,22 @@ def test_errors() -> None:
     ):
         with pytest.raises(PassError, match=said):
             Manager().run(graph, [RescueGroups(**options)])  # type: ignore[arg-type]
+
+
+def test_by_default_the_width_of_the_layer_is_kept() -> None:
+    """On a simulated graph; on a float graph it is 8."""
+    graph = net()
+    ranges = calibrate(graph, [data(1)])
+    for bits in (4, 8):
+        pairs = pipelines.quantize(ranges, Bits(bits, 8), rounding=(RescueGroups(graph, group=32),))
+        after = Manager().run(graph, pairs)
+        assert grouped(after) == ["l2"]
+        (scaled,) = [op for op in after.ops if isinstance(op, ScaleGroups)]
+        assert scaled.w.type.quant.storage.bits == bits
+    (scaled,) = [op for op in RescueGroups(group=32).run(graph, record()).ops
+                 if isinstance(op, ScaleGroups)]  # fmt: skip
+    assert scaled.w.type.quant.storage.bits == 8
+
+
+def record() -> Record:
+    return Record("rescue-groups", RescueGroups.claim)

@@ -12,8 +12,8 @@ from qir.backends.kernels.kernel import CONSTANTS, WEIGHTS
 from qir.backends.kernels.plane import Plane
 from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.dots import DOTS
-from qir.backends.tvm.kernels.contraction.epilogue import VectorEpilogue, epilogue_of
 from qir.backends.tvm.kernels.contraction.panel import Panel
+from qir.backends.tvm.kernels.requantize.epilogue import VectorEpilogue, epilogue_of
 from qir.backends.tvm.kernels.stores import Stores
 from qir.backends.tvm.kernels.words import Words
 from qir.backends.tvm.kernels.writer import Expr, Registers, Writer, cast, shuffle, splat

@@ -13,8 +13,8 @@ from qir.backends.kernels.contraction.depthwise import DepthwiseCode
 from qir.backends.kernels.kernel import CONSTANTS, WEIGHTS
 from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.dots import DOTS
-from qir.backends.tvm.kernels.contraction.epilogue import epilogue_of
 from qir.backends.tvm.kernels.contraction.unpack import unpack
+from qir.backends.tvm.kernels.requantize.epilogue import epilogue_of
 from qir.backends.tvm.kernels.stores import Stores, store_lanes
 from qir.backends.tvm.kernels.writer import Expr, Writer, cast_bits, shuffle, splat
 

@@ -6,7 +6,7 @@ from qir.backends.kernels.contraction.wide import WideCode
 from qir.backends.kernels.kernel import WEIGHTS
 from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.kernels.pool import place
-from qir.backends.tvm.kernels.scaling import Scaler
+from qir.backends.tvm.kernels.requantize.scaling import Scaler
 from qir.backends.tvm.kernels.script import Constants, Script, width_of
 from qir.backends.tvm.kernels.sums import dot
 from qir.backends.tvm.kernels.writer import Expr, cast, splat

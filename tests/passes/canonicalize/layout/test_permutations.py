@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qir.ir.axes import compose, inverse, permuted
 from qir.ir.data import Data
 from qir.ir.fixed import Rounding
 from qir.ir.op import Op, Value
@@ -37,15 +38,7 @@ from qir.ir.ops.quantize import dequantized
 from qir.ir.torch_executor import run_op
 from qir.ir.types import F32, I8, U8, Array, Quant, Tensor
 from qir.passes.canonicalize.layout.permutations import (
-    compose,
-    fixed_tail,
-    follow,
-    followers,
-    inverse,
     is_free,
-    moved_constant,
-    moved_quant,
-    permuted,
     reordered_constant,
     through_reduce,
     through_reshape,
@@ -142,13 +135,13 @@ ALL = list(permutations(range(3)))
         (name, perm)
         for name, op in OPS.items()
         for perm in ALL
-        if perm[3 - fixed_tail(op) :] == ALL[0][3 - fixed_tail(op) :]
+        if perm[3 - op.last_axes :] == ALL[0][3 - op.last_axes :]
     ],
 )
 def test_ops_follow_a_layout(name: str, perm: tuple[int, ...]) -> None:
     """Every layout that leaves the axes that the op needs last."""
     op = OPS[name].named(("y",))
-    tied = followers(op) or ()
+    tied = op.followers() or ()
     rng = np.random.default_rng(0)
     args = [rng.standard_normal(v.type.shape).astype(np.float32) for v in op.operands]
     moved = [a.transpose(perm) if v in tied else a for v, a in zip(op.operands, args, strict=True)]
@@ -156,7 +149,7 @@ def test_ops_follow_a_layout(name: str, perm: tuple[int, ...]) -> None:
     def bound(v: Value) -> Value:
         return Value(v.name, v.type.with_shape(permuted(v.type.shape, perm))) if v in tied else v
 
-    after = follow(op, perm).rebind(bound)
+    after = op.in_layout(perm).rebind(bound)
     wanted = run_op(op, args).transpose(perm)
     found = run_op(after, moved)
     assert after.results[0].type.shape == found.shape
@@ -193,9 +186,9 @@ def reals(op: Constant) -> Array:
 @pytest.mark.parametrize("perm", ALL)
 def test_constants_move_with_their_scales(name: str, perm: tuple[int, ...]) -> None:
     op = Constant.of(np.random.default_rng(0).integers(0, 256, (2, 4, 3)), QUANTS[name])
-    moved = moved_constant(op, perm)
+    moved = op.permuted(perm)
     assert np.array_equal(reals(moved), reals(op).transpose(perm))
-    assert moved.elem == moved_quant(QUANTS[name], perm)
+    assert moved.elem == QUANTS[name].permuted(perm)
 
 
 @pytest.mark.parametrize("name", QUANTS)

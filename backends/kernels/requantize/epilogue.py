@@ -1,4 +1,4 @@
-"""Decides, exactly and at compile time, how an epilogue is computed, and lays out its constants.
+"""The epilogue of contractions: the exact form is chosen here, and its constants laid out.
 
 On vectors of int32 lanes the fast form of `(v*m + 2**(s-1)) >> s` is `hi32(v*m + c64) >> t` with
 t = s - 32: the rounding constant, the bias and the zero point are folded into the int64 c64. A
@@ -27,6 +27,7 @@ import numpy as np
 from qir.backends.kernels.contraction.spec import Array, Constants, Contraction
 from qir.backends.kernels.dots import Scheme
 from qir.backends.kernels.plane import RANGE
+from qir.ir.fixed import MANTISSA_BITS, MAX_SHIFT
 
 FIELD_BYTES = {"add": 8, "shift": 8}
 """Bytes for each lane of fields that have not 4; those of every second lane have 8 for two."""
@@ -171,7 +172,7 @@ def acc_range(weights: Array, x_range: tuple[int, int]) -> tuple[Array, Array]:
     return positive * low + negative * high, positive * high + negative * low
 
 
-def plan(
+def plan_epilogue(
     spec: Contraction,
     const: Constants,
     bias: Array,
@@ -236,10 +237,10 @@ def _terms(
     r_low, r_high = RANGE[spec.residual.dtype] if spec.residual else (0, 0)
     terms = []
     for lo, hi, mult, shift, b, r_mult in zip(*columns, strict=True):
-        if not spec.is_raw and not (0 <= mult < 2**31 and 1 <= shift <= 62 and 0 <= r_mult < 2**31):
+        if not spec.is_raw and not _fit(mult, shift, r_mult):
             raise ValueError(
                 f"contraction: mult {mult}, shift {shift}, residual mult {r_mult}; "
-                "mults in [0, 2**31) and a shift in [1, 62] are needed"
+                f"mults in [0, 2**{MANTISSA_BITS}) and a shift in [1, {MAX_SHIFT}] are needed"
             )
         if not (_within(lo, INT32) and _within(hi, INT32)):
             raise ValueError(f"contraction: the accumulator spans [{lo}, {hi}], 32 bits are needed")
@@ -249,6 +250,12 @@ def _terms(
         zero = const.residual_zero_point if spec.residual else 0
         terms.append(_Terms(lo, hi, mult, shift, add, r_low, r_high, r_mult, b, zero))
     return terms
+
+
+def _fit(mult: int, shift: int, r_mult: int) -> bool:
+    """Whether a channel has numbers that the forms are made for."""
+    fits = all(0 <= m < 1 << MANTISSA_BITS for m in (mult, r_mult))
+    return fits and 1 <= shift <= MAX_SHIFT
 
 
 def _cheapest(base: Epilogue, terms: list[_Terms], left: list[int], zero_point: int) -> Epilogue:

@@ -1,12 +1,12 @@
-"""Accumulators to stored values on vectors: qir.backends.kernels.contraction.epilogue in TIR."""
+"""Accumulators to stored values on vectors: qir.backends.kernels.requantize.epilogue in TIR."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from qir.backends.kernels.contraction.epilogue import FIELD_BYTES, Epilogue
 from qir.backends.kernels.dots import Scheme
+from qir.backends.kernels.requantize.epilogue import FIELD_BYTES, Epilogue
 from qir.backends.tvm.compat import tirx
 from qir.backends.tvm.dots import HalvesDot, PackingDot, VectorDot
 from qir.backends.tvm.kernels.writer import (

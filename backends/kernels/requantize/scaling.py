@@ -1,9 +1,6 @@
-"""Sums of products become stored values: the exact form is chosen here, and its constants computed.
+"""The scale of loops over elements: the exact form is chosen here, and its constants computed.
 
-    Y = clamp(((sum over i of (X_i - z_i) * mult_i + 2**(shift-1)) >> shift) + zero_point)
-
-with 64-bit products and an arithmetic shift; other roundings than half_up change what becomes of
-ties. Three forms give the same bits:
+Three forms give the same bits:
 
     narrow  X_i of 8 bits: mult_i = high_i * 2**16 + low_i, all in 32 bits,
             (sum(X_i * high_i) + add_high + ((sum(X_i * low_i) + add_low) >> 16)) >> after
@@ -26,38 +23,19 @@ import numpy as np
 from qir.backends.kernels.contraction.spec import Array
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.plane import RANGE
-from qir.backends.kernels.view import View, broadcasts
+from qir.backends.kernels.requantize.scale import Scale, Term
+from qir.backends.kernels.view import View
+from qir.ir.fixed import Rounding
 
 INT32, INT64 = 2.0**31 * (1 - 2.0**-30), 2.0**63 * (1 - 2.0**-30)
 
 
-class Rounding(Enum):
-    """Rounding of ties; values as in the language."""
-
-    HALF_UP = "half_up"
-    HALF_EVEN = "half_even"
-    HALF_AWAY = "half_away"
-    FLOOR = "floor"
-
-
-class Form(Enum):
+class Arithmetic(Enum):
     """How the numbers are computed; see the module."""
 
     NARROW = "narrow"
     HIGH = "high"
     WIDE = "wide"
-
-
-@dataclass(frozen=True, eq=False)
-class Scale:
-    """One mult for each term; every array broadcasts to Y. |mult| < 2**31, shift in [1, 62]."""
-
-    mult: tuple[Array | int, ...]
-    shift: Array | int
-    zero_point: Array | int
-    low: int
-    high: int
-    rounding: Rounding = Rounding.HALF_UP
 
 
 @dataclass(frozen=True)
@@ -68,7 +46,7 @@ class Scaling:
     zero point to add.
     """
 
-    form: Form
+    arithmetic: Arithmetic
     rounding: Rounding
     dtype: str
     low: int
@@ -81,12 +59,16 @@ class Scaling:
     def fields(self) -> Fields:
         narrow = [("low", "int16"), ("high", "int16")]
         wide = [("mult", "int32"), ("center", "int32")]
-        each = {Form.NARROW: narrow, Form.HIGH: wide[:1], Form.WIDE: wide}[self.form]
+        each = {
+            Arithmetic.NARROW: narrow,
+            Arithmetic.HIGH: wide[:1],
+            Arithmetic.WIDE: wide,
+        }[self.arithmetic]
         rest = {
-            Form.NARROW: [("add_low", "int32"), ("add_high", "int32"), ("after", "int32")],
-            Form.HIGH: [("add", "int64"), ("after", "int32")],
-            Form.WIDE: [("shift", "int64")],
-        }[self.form]
+            Arithmetic.NARROW: [("add_low", "int32"), ("add_high", "int32"), ("after", "int32")],
+            Arithmetic.HIGH: [("add", "int64"), ("after", "int32")],
+            Arithmetic.WIDE: [("shift", "int64")],
+        }[self.arithmetic]
         names = [(f"{name}{i}", dtype) for i in range(self.terms) for name, dtype in each] + rest
         names += [("zero", "int32")] if self.zero else []
         return Fields(tuple((name, dtype, self.count) for name, dtype in names))
@@ -105,38 +87,27 @@ class Scaled:
     view: View
 
 
-@dataclass(frozen=True)
-class Term:
-    """One operand: its dtype (or that of the sum), zero point, and range."""
-
-    dtype: str
-    zero_point: int
-    low: int
-    high: int
-
-    @staticmethod
-    def of(dtype: str, zero_point: int = 0, bounds: tuple[int, int] | None = None) -> Term:
-        return Term(dtype, zero_point, *(bounds or RANGE[dtype]))
-
-    @staticmethod
-    def total(low: int, high: int) -> Term:
-        """A sum that is proven to fit i32, independently of these bounds."""
-        least, most = RANGE["int32"]
-        return Term("int32", 0, max(min(low, 0), least), min(max(high, 0), most))
-
-
 def plan_scaling(scale: Scale, terms: Sequence[Term], dtype: str, shape: tuple[int, ...]) -> Scaled:
     """The cheapest exact form for Y of this dtype and shape."""
     arrays = [np.asarray(v, np.int64) for v in (*scale.mult, scale.shift, scale.zero_point)]
-    _check(scale, terms, dtype, shape, arrays)
+    scale.check(len(terms), dtype, shape)
     common = np.broadcast_shapes(*(a.shape for a in arrays))
     if all(a.size == 1 or np.all(a == a.reshape(-1)[0]) for a in arrays):
         common, arrays = (1,) * len(shape), [a.reshape(-1)[0] for a in arrays]
     flat = [np.broadcast_to(a, common).reshape(-1) for a in arrays]
     mults, shift, zero = flat[:-2], flat[-2], flat[-1]
-    form, values = _form(scale, terms, mults, shift, zero)
+    arithmetic, values = _cheapest(scale, terms, mults, shift, zero)
     count, has_zero = prod(common), bool(np.any(zero))
-    code = Scaling(form, scale.rounding, dtype, scale.low, scale.high, len(terms), count, has_zero)
+    code = Scaling(
+        arithmetic,
+        scale.rounding,
+        dtype,
+        scale.low,
+        scale.high,
+        terms=len(terms),
+        count=count,
+        zero=has_zero,
+    )
     values["zero"] = zero
     return Scaled(code, values, View.packed("int32", common).expanded(shape))
 
@@ -153,26 +124,9 @@ def scaled_or_raw(
     return None, (0,) * len(shape), {}
 
 
-def _check(
-    scale: Scale, terms: Sequence[Term], dtype: str, shape: tuple[int, ...], arrays: list[Array]
-) -> None:
-    shift, mults = arrays[-2], arrays[:-2]
-    if len(mults) != len(terms):
-        raise ValueError(f"scale: {len(mults)} multipliers, {len(terms)} are needed")
-    if shift.min() < 1 or shift.max() > 62:
-        raise ValueError(f"scale: shifts [{shift.min()}, {shift.max()}], 1 to 62 are needed")
-    largest = max(int(np.abs(m).max()) for m in mults)
-    if largest >= 2**31:
-        raise ValueError(f"scale: multiplier {largest}, under 2**31 is needed")
-    if not RANGE[dtype][0] <= scale.low <= scale.high <= RANGE[dtype][1]:
-        raise ValueError(f"scale: clamp [{scale.low}, {scale.high}] is not a range of {dtype}")
-    if not all(broadcasts(a.shape, shape) for a in arrays):
-        raise ValueError(f"scale: {[a.shape for a in arrays]} do not broadcast to {list(shape)}")
-
-
-def _form(
+def _cheapest(
     scale: Scale, terms: Sequence[Term], mults: list[Array], shift: Array, zero: Array
-) -> tuple[Form, dict[str, Array]]:
+) -> tuple[Arithmetic, dict[str, Array]]:
     floor, half_up = scale.rounding is Rounding.FLOOR, scale.rounding is Rounding.HALF_UP
     if floor or half_up:
         half = np.int64(0) if floor else np.int64(1) << (shift - 1)
@@ -196,14 +150,14 @@ def _form(
                 if found:
                     return found
     values = {f"mult{i}": m for i, m in enumerate(mults)} | {"shift": shift}
-    return Form.WIDE, values | {
+    return Arithmetic.WIDE, values | {
         f"center{i}": np.int64(t.zero_point) + 0 * shift for i, t in enumerate(terms)
     }
 
 
 def _narrow(
     terms: Sequence[Term], mults: list[Array], shift: Array, add: Array, total: Array
-) -> tuple[Form, dict[str, Array]] | None:
+) -> tuple[Arithmetic, dict[str, Array]] | None:
     if not all(t.dtype in ("uint8", "int8") for t in terms):
         return None
     lows = [((m + 2**15) & 0xFFFF) - 2**15 for m in mults]
@@ -215,16 +169,16 @@ def _narrow(
         f"high{i}": v for i, v in enumerate(highs)
     }
     rest = {"add_low": add & 0xFFFF, "add_high": add >> 16, "after": shift - 16}
-    return Form.NARROW, values | rest
+    return Arithmetic.NARROW, values | rest
 
 
 def _high(
     terms: Sequence[Term], mults: list[Array], shift: Array, add: Array, total: Array
-) -> tuple[Form, dict[str, Array]] | None:
+) -> tuple[Arithmetic, dict[str, Array]] | None:
     left = np.maximum(32 - shift, 0)
     raised = [m << left for m in mults]
     fits = all(np.all(np.abs(m) < 2**31) for m in raised)
     if not fits or not np.all(np.ldexp(total, left) < INT64):
         return None
     values = {f"mult{i}": m for i, m in enumerate(raised)}
-    return Form.HIGH, values | {"add": add << left, "after": np.maximum(shift - 32, 0)}
+    return Arithmetic.HIGH, values | {"add": add << left, "after": np.maximum(shift - 32, 0)}

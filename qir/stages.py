@@ -1,0 +1,79 @@
+"""The stages of one compile: a graph on its way from a model to integers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from qir.inputs import batches_in_order
+from qir.ir.graph import Graph
+from qir.passes import pipelines
+from qir.passes.infra.manager import Manager, Pass, divisors
+from qir.passes.quantize.placement import plan_quantization
+from qir.passes.sensitivity.sqnr import measure_sqnr
+from qir.passes.transform.channel_ranges import first_samples, held_back
+from qir.quantize import Quantizer
+from qir.report.chosen_bits import ChosenBits
+
+SQNR_SAMPLES = 16  # calibration samples on which every value is compared with the float graph
+
+
+class Stages:
+    """The graphs of a compile by their stage, from whichever the model has to `integer`.
+
+    newest:  the last of them;
+    graphs:  all of them, by stage;
+    chosen:  the bits of the layers, in mixed precision.
+    """
+
+    def __init__(
+        self, graph: Graph, batches: Iterable[Any] | None, quantizer: Quantizer, manager: Manager
+    ) -> None:
+        self.newest = graph
+        self.graphs = {graph.stage: graph}
+        self.quantizer, self.manager = quantizer, manager
+        self.chosen: ChosenBits | None = None
+        self._batches = batches and batches_in_order(batches, [v.name for v in graph.inputs])
+        self._sample: tuple[Any, ...] = ()
+        self._control: tuple[Any, ...] = ()
+
+    def run(self, passes: Sequence[Pass]) -> None:
+        """Make the stages that are left; `passes` run on the canonical graph."""
+        if self.newest.stage == "imported":
+            self._reach(self.manager.run(self.newest, pipelines.CANONICALIZE))
+        if self.newest.stage == "canonical":
+            self.newest = self.manager.run(self.newest, (*passes, *pipelines.LOWER))
+        if self.newest.stage in ("canonical", "transformed"):
+            plan_quantization(self.newest)  # an op without integers is refused before the work
+            self._draw()
+        if self.newest.stage == "canonical":
+            kinder = pipelines.transform(self.newest, self._sample)
+            self._reach(self.manager.run(self.newest, kinder))
+        if self.newest.stage == "transformed":
+            graph, self.chosen = self.quantizer.run(
+                self.newest, self._batches, self._sample, self.manager
+            )
+            self._reach(graph)
+        if self.newest.stage == "simulated":
+            self._reach(self.manager.run(self.newest, pipelines.TO_INTEGER))
+
+    def noise(self) -> dict[str, float]:
+        """The SQNR in dB of every value of the integer graph, by name; empty without samples.
+
+        It is against the user's model: no pass can hide what it changed.
+        """
+        if not self._control:
+            return {}
+        model = self.graphs["canonical" if "canonical" in self.graphs else "transformed"]
+        divided = divisors(self.manager.records)
+        ratios = measure_sqnr(model, self.newest, [self._control], divided=divided)
+        return {s.op.names[0]: s.decibels for s in ratios}
+
+    def _reach(self, graph: Graph) -> None:
+        self.newest = self.graphs[graph.stage] = graph
+
+    def _draw(self) -> None:
+        """Set the first samples apart: some for passes, others to judge the result by."""
+        if self._batches:
+            self._sample, self._batches = first_samples(self.newest, self._batches)
+            self._sample, self._control = held_back(self.newest, self._sample, SQNR_SAMPLES)
