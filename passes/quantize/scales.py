@@ -172,7 +172,7 @@ def scale_of_zeros(graph: Graph, group: list[str], quants: Mapping[str, Quant]) 
                 scales.append(float(np.float32(2 * finest)))
         else:
             others = [quants[v.name] for v in (*op.operands, *op.results) if v.name in quants]
-            scales += [float(q.scale.array) for q in others if not is_of_zeros(q)]
+            scales += [float(q.scale.array.min()) for q in others if not is_of_zeros(q)]
     return max(min(scales, default=1.0), SMALLEST)
 
 
