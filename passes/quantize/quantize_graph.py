@@ -33,7 +33,7 @@ from qir.passes.quantize.scales import (
     quant_of_range,
 )
 from qir.passes.quantize.weights import (
-    Kept,
+    IntegerWeights,
     quantize_weights,
     requantized_weights,
     storage_of,
@@ -253,7 +253,7 @@ class Emission:
         w = add_weights(self.builder, stored, op.w.name, place)
         return replace(new, w=self.builder.add(Dequantize(w, loc=place), f"{op.w.name}_dq"))
 
-    def _stored_weights(self, op: Layer) -> Kept | None:
+    def _stored_weights(self, op: Layer) -> IntegerWeights | None:
         """Float weights rounded, stored ones as layers take them; None where nothing is to do."""
         w, bias = (constant(self.graph, v) for v in (op.w, op.bias))
         x = self._read_quant(op)
@@ -273,10 +273,10 @@ class Emission:
         )
 
 
-def add_weights(builder: Builder, kept: Kept, name: str, loc: Loc) -> Value:
+def add_weights(builder: Builder, integers: IntegerWeights, name: str, loc: Loc) -> Value:
     """Append stored weights, times the integers of their groups where they have some."""
-    stored = builder.add(replace(kept.weights, loc=loc), f"{name}_q")
-    if kept.mult is None:
+    stored = builder.add(replace(integers.weights, loc=loc), f"{name}_q")
+    if integers.mult is None:
         return stored
-    mult = builder.add(replace(kept.mult, loc=loc), f"{name}_groups")
-    return builder.add(ScaleGroups(stored, mult, kept.block, loc=loc), f"{name}_scaled")
+    mult = builder.add(replace(integers.mult, loc=loc), f"{name}_groups")
+    return builder.add(ScaleGroups(stored, mult, integers.block, loc=loc), f"{name}_scaled")
