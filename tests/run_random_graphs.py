@@ -1,6 +1,7 @@
 """Compares artifacts of random integer graphs with the interpreter, bit for bit.
 
 python -m tests.run_random_graphs --graphs 2000 [--start 0] [--target cpu] [--batch 20]
+    [--family sequences]
 
 Those for other machines run under their emulators.
 """
@@ -20,7 +21,7 @@ from qir.backends import build, find
 from qir.ir.errors import QirError
 from qir.ir.graph import Graph
 from qir.ir.interpret import interpret
-from tests.random_graphs import batch, random_inputs
+from tests.random_graphs import FAMILIES, batch, random_inputs
 
 CASES = 4  # inputs for each graph: half of them extreme
 
@@ -40,14 +41,14 @@ def differences(graph: Graph, target: str, seed: int) -> list[str]:
     return found
 
 
-def check(seeds: Sequence[int], target: str) -> list[str]:
+def check(seeds: Sequence[int], target: str, family: str = "all") -> list[str]:
     """The faults of these graphs, built together; when the build fails, each alone."""
     try:
-        return differences(batch(seeds), target, seeds[0])
+        return differences(batch(seeds, family=family), target, seeds[0])
     except QirError as e:
         if len(seeds) == 1:
             return [f"g{seeds[0]}: {type(e).__name__}: {e}"]
-        return [fault for seed in seeds for fault in check([seed], target)]
+        return [fault for seed in seeds for fault in check([seed], target, family)]
 
 
 def main() -> int:
@@ -57,12 +58,13 @@ def main() -> int:
     parser.add_argument("--start", type=int, default=0)
     parser.add_argument("--batch", type=int, default=20)
     parser.add_argument("--target", default="cpu")
+    parser.add_argument("--family", choices=FAMILIES, default="all")
     options = parser.parse_args()
     begin, faults, ops = time.time(), [], Counter[str]()
     for first in range(options.start, options.start + options.graphs, options.batch):
         seeds = range(first, min(first + options.batch, options.start + options.graphs))
-        ops.update(op.mnemonic for op in batch(seeds).ops)
-        faults += check(seeds, options.target)
+        ops.update(op.mnemonic for op in batch(seeds, family=options.family).ops)
+        faults += check(seeds, options.target, options.family)
         print(
             f"{seeds[-1] + 1 - options.start} graphs, {len(faults)} faults,"
             f" {time.time() - begin:.0f} s",

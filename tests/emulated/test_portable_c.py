@@ -19,9 +19,9 @@ MACHINES = {
 }
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    graph = batch(range(120_000, 120_020))
+@pytest.fixture(scope="module", params=["all", "sequences"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    graph = batch(range(120_000, 120_020), family=request.param)
     return build(graph, "c", "prog").save(tmp_path_factory.mktemp("c") / "prog.qir")
 
 
