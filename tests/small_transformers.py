@@ -1,4 +1,4 @@
-"""Integer graphs of decoders: embedding, layers of attention and gated MLP, head; random weights."""
+"""Integer graphs of decoders: embedding, layers of attention and gated MLP, head."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def decoder(shape: Shape, seed: int = 0) -> Graph:
 def decoder_inputs(graph: Graph, seed: int = 0) -> list[Array]:
     """Tokens in the middle of what the caches hold, and random caches."""
     rng = np.random.default_rng(seed)
-    ids, start, *caches = graph.inputs
+    ids, _, *caches = graph.inputs
     room = caches[0].type.shape[1] - ids.type.shape[1]
     made = [rng.integers(0, 40, ids.type.shape).astype(np.int32), np.int32(room // 2)]
     return [np.asarray(a) for a in made] + [
