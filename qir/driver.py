@@ -107,7 +107,7 @@ def _built(name: str, machine: Target, stages: Stages, tell: Tell) -> Net:
     tell("kernels", 0, 1)
     built = artifact.build(graph, machine, name)
     tell("kernels", 1, 1)
-    report = build_report(built, graph, records, built.claims, stages.noise())
+    report = build_report(built, graph, records, built.intermediates, stages.noise())
     report = replace(report, chosen=chosen)
     if chosen is not None:
         bits_of = {layer.layer: Bits.parse(layer.bits) for layer in chosen.layers}

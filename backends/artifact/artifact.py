@@ -19,7 +19,7 @@ from qir.backends.c.portable import check_integer_only
 from qir.backends.kernels import SLACK
 from qir.backends.lowering import variants
 from qir.backends.lowering.program import Program, Step
-from qir.backends.proofs.claims import proofs, prove
+from qir.backends.proofs.overflow import proofs, prove
 from qir.backends.targets import find
 from qir.backends.toolchain import elf
 from qir.backends.toolchain.compile import Compiled
@@ -27,7 +27,7 @@ from qir.backends.toolchain.link import Linked, link
 from qir.ir.graph import Graph
 from qir.ir.interpret import interpret
 from qir.ir.op import Value
-from qir.ir.ranges import Claim
+from qir.ir.ranges import Intermediate
 from qir.ir.target import Target
 from qir.ir.text.file import packed
 from qir.ir.text.printer import text
@@ -46,8 +46,8 @@ RUNNER, README = "runner", "README.md"
 class Artifact:
     """All files of an artifact, in memory, manifest.json among them.
 
-    `program`: of several variants the last, for the best machine. `claims`: what was proven of the
-    graph, so that nothing overflows.
+    `program`: of several variants the last, for the best machine. `intermediates`: the sums and
+    products of the graph, each proven not to overflow.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Artifact:
     program: Program
     manifest: Mapping[str, Any]
     files: Mapping[str, bytes]
-    claims: tuple[Claim, ...] = ()
+    intermediates: tuple[Intermediate, ...] = ()
 
     def save(self, path: str | Path) -> Path:
         """Write the folder `path`, completely or not at all; an existing artifact is replaced.
@@ -88,7 +88,7 @@ def build(
     machine = find(target)
     programs = variants.lowered(graph, machine, entry.identifier(name or graph.name))
     program = programs[-1]
-    claims = prove(graph)
+    intermediates = prove(graph)
     kernels = compiled(programs, machine)
     sources = _sources(programs, machine, kernels.texts)
     linked = link(
@@ -101,7 +101,7 @@ def build(
     files[PROGRAM] = "\n".join(p.text for p in programs).encode()
     needed = elf.undefined(linked.object)
     files[README] = readme(program, machine, footprint, needed, _version("qir")).encode()
-    proven = proofs(graph, claims, kernels.checked)
+    proven = proofs(graph, intermediates, kernels.checked)
     manifest = {
         **_manifest(program, machine, files, linked, kernels, proven, len(cases)),
         "memory": footprint.entry(),
@@ -113,7 +113,7 @@ def build(
         program,
         manifest,
         {**files, format.MANIFEST: format.sealed(manifest)},
-        claims,
+        intermediates,
     )
 
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from qir.ir.graph import Graph
 from qir.ir.op import Op, Value
-from qir.ir.ops import Concat, Constant, Dequantize, Reshape, Slice, Transpose
+from qir.ir.ops import Concat, Constant, Dequantize
+from qir.ir.ops.shape import Move
 from qir.ir.types import U8, Int
 from qir.passes.calibrate.ranges import Ranges
 from qir.passes.infra.manager import Miss
@@ -64,7 +65,7 @@ def _spans(graph: Graph, ranges: Ranges, op: Concat) -> Mapping[str, float]:
 def _storage(graph: Graph, value: Value) -> Int:
     """What a value is stored in: as the model has it, else in u8."""
     maker = graph.producers.get(value.name)
-    while isinstance(maker, (Reshape, Transpose, Slice)):
+    while isinstance(maker, Move) and maker.keeps_slices:
         maker = graph.producers.get(maker.operands[0].name)
     return maker.x.type.quant.storage if isinstance(maker, Dequantize) else U8
 
@@ -74,7 +75,7 @@ def _joins_other_axes(graph: Graph, op: Concat, found: set[str]) -> bool:
     for v in op.xs:
         maker: Op | None = graph.producers.get(v.name)
         is_direct = True
-        while isinstance(maker, (Reshape, Transpose, Slice)):
+        while isinstance(maker, Move) and maker.keeps_slices:
             maker, is_direct = graph.producers.get(maker.operands[0].name), False
         if not isinstance(maker, Concat) or maker.names[0] not in found:
             continue
@@ -92,7 +93,7 @@ def is_carried(graph: Graph, value: Value, axis: int) -> bool:
             if reader.axis != axis or not is_carried(graph, reader.result, axis):
                 return False
             continue
-        if not isinstance(reader, (Reshape, Transpose, Slice)):
+        if not (isinstance(reader, Move) and reader.keeps_slices):
             return False
         place = reader.place_of(axis)
         if place is None or reader.result.type.shape[place] > MOST_SCALES:

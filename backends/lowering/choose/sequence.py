@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qir.backends.kernels.sequence import attention, curve, indexed, norm, rope, rows
 from qir.backends.lowering.context import Call, Context, call
-from qir.backends.lowering.fuse import Group
+from qir.backends.lowering.fuse import Fusion
 from qir.backends.lowering.place import Place
 from qir.ir.fixed import Dyadic
 from qir.ir.ops import (
@@ -31,17 +31,17 @@ def _clamp(to: Quant) -> tuple[int, int]:
     return to.storage.min, to.storage.max
 
 
-def choose_row_scale(group: Group, context: Context) -> Call:
+def choose_row_scale(fusion: Fusion, context: Context) -> Call:
     """row_scale -> the greatest of each block, as a scale."""
-    op = group.anchor
+    op = fusion.anchor
     assert isinstance(op, RowScale)
     x, y = context.place(op.x), context.place(op.result)
     return call(rows.row_scale(x.view, op.block, y.view, context.features), {"x": x, "y": y})
 
 
-def choose_quantize_rows(group: Group, context: Context) -> Call:
+def choose_quantize_rows(fusion: Fusion, context: Context) -> Call:
     """quantize_rows -> codes of each block."""
-    op = group.anchor
+    op = fusion.anchor
     assert isinstance(op, QuantizeRows)
     x, scale, y = (context.place(v) for v in (op.x, op.scale, op.result))
     kernel = rows.quantize_rows(x.view, scale.view, op.block, y.view, context.features)
@@ -55,9 +55,9 @@ def row_numbers(op: ScaleRows) -> rows.RowNumbers:
     return rows.RowNumbers(op.mult.array, op.shift.array, bias, residual, _clamp(op.to))
 
 
-def choose_scale_rows(group: Group, context: Context) -> Call:
+def choose_scale_rows(fusion: Fusion, context: Context) -> Call:
     """scale_rows -> sums times scales, with bias and residual."""
-    op = group.anchor
+    op = fusion.anchor
     assert isinstance(op, ScaleRows)
     x, scale, y = (context.place(v) for v in (op.x, op.scale, op.result))
     places = {"x": x, "scale": scale, "y": y}
@@ -70,9 +70,9 @@ def choose_scale_rows(group: Group, context: Context) -> Call:
     return call(kernel, places)
 
 
-def choose_norm(group: Group, context: Context) -> Call:
+def choose_norm(fusion: Fusion, context: Context) -> Call:
     """norm_fixed -> sums over rows, then their elements."""
-    op = group.anchor
+    op = fusion.anchor
     assert isinstance(op, NormFixed)
     x, y = context.place(op.x), context.place(op.result)
     numbers = norm.NormNumbers(
@@ -87,9 +87,9 @@ def choose_norm(group: Group, context: Context) -> Call:
     return call(norm.norm(x.view, numbers, y.view, context.features), {"x": x, "y": y})
 
 
-def choose_rope(group: Group, context: Context) -> Call:
+def choose_rope(fusion: Fusion, context: Context) -> Call:
     """rope_fixed -> pairs of channels turned."""
-    op = group.anchor
+    op = fusion.anchor
     assert isinstance(op, RopeFixed)
     x, cos, sin, y = (context.place(v) for v in (op.x, op.cos, op.sin, op.result))
     numbers = rope.RopeNumbers(op.size, op.interleaved, *_numbers(op.ratio), op.one, _clamp(op.to))
@@ -97,26 +97,26 @@ def choose_rope(group: Group, context: Context) -> Call:
     return call(kernel, {"x": x, "cos": cos, "sin": sin, "y": y})
 
 
-def choose_interpolate(group: Group, context: Context) -> Call:
+def choose_interpolate(fusion: Fusion, context: Context) -> Call:
     """interpolate -> a line of a table for each element."""
-    op = group.anchor
+    op = fusion.anchor
     assert isinstance(op, Interpolate)
     x, y = context.place(op.x), context.place(op.result)
     return call(curve.interpolate(x.view, op.table.array, y.view), {"x": x, "y": y})
 
 
-def choose_take(group: Group, context: Context) -> Call:
+def choose_take(fusion: Fusion, context: Context) -> Call:
     """take -> rows of a table."""
-    op = group.anchor
+    op = fusion.anchor
     assert isinstance(op, Take)
     places = _picked(op, context)
     views = (place.view for place in places.values())
     return call(indexed.take(*views, context.features), places)
 
 
-def choose_embed(group: Group, context: Context) -> Call:
+def choose_embed(fusion: Fusion, context: Context) -> Call:
     """embed -> rows of a table, each times its multiplier."""
-    op = group.anchor
+    op = fusion.anchor
     assert isinstance(op, Embed)
     places = _picked(op, context)
     table, index, y = (place.view for place in places.values())
@@ -129,27 +129,27 @@ def _picked(op: Take | Embed, context: Context) -> dict[str, Place]:
     return {name: context.place(value) for name, value in values.items()}
 
 
-def choose_slice_rows(group: Group, context: Context) -> Call:
+def choose_slice_rows(fusion: Fusion, context: Context) -> Call:
     """slice_rows -> a copy from where `start` says."""
-    op = group.anchor
+    op = fusion.anchor
     assert isinstance(op, SliceRows)
     x, start, y = (context.place(v) for v in (op.table, op.start, op.result))
     kernel = indexed.copy_rows(x.view, start.view, y.view, 0, context.features)
     return call(kernel, {"x": x, "start": start, "y": y})
 
 
-def choose_write_rows(group: Group, context: Context) -> Call:
+def choose_write_rows(fusion: Fusion, context: Context) -> Call:
     """write_rows -> a copy to where `start` says; the rest of the cache is in place already."""
-    op = group.anchor
+    op = fusion.anchor
     assert isinstance(op, WriteRows)
     x, start, y = (context.place(v) for v in (op.x, op.start, op.result))
     kernel = indexed.copy_rows(x.view, start.view, y.view, 1, context.features)
     return call(kernel, {"x": x, "start": start, "y": y})
 
 
-def choose_attention(group: Group, context: Context) -> Call:
+def choose_attention(fusion: Fusion, context: Context) -> Call:
     """attention_fixed -> a row of scores at a time."""
-    op = group.anchor
+    op = fusion.anchor
     assert isinstance(op, AttentionFixed)
     values = {
         "q": op.q, "scale": op.scale, "k": op.k, "v": op.v, "bias": op.bias,

@@ -21,7 +21,11 @@ class Move(Selection):
     """Data movement: where an element comes from depends on its place alone, and on no value. So a
     move commutes with every function of one element; a per-axis quantization follows where its
     slices stay slices of one axis.
+
+    keeps_slices: slices of an axis may stay slices of one, where place_of says.
     """
+
+    keeps_slices: ClassVar[bool] = False
 
     def moved(self, shape: tuple[int, ...]) -> Tensor:
         x = self.operands[0].type
@@ -54,6 +58,8 @@ class Reshape(Move):
     """The elements of x, in order, in another shape. Shapes: x (...) -> y `shape`, as many
     elements.
     """
+
+    keeps_slices: ClassVar[bool] = True
 
     x: Value
     shape: tuple[int, ...]
@@ -105,6 +111,8 @@ class Reshape(Move):
 @op("transpose")
 class Transpose(Move):
     """y[..., i_perm[k], ...] = x: axis k of y is axis perm[k] of x."""
+
+    keeps_slices: ClassVar[bool] = True
 
     x: Value
     perm: tuple[int, ...]
@@ -210,6 +218,8 @@ class Concat(Move):
 @op("slice")
 class Slice(Move):
     """y = x[start : stop : step] on each axis; steps are positive, bounds within the size."""
+
+    keeps_slices: ClassVar[bool] = True
 
     x: Value
     start: tuple[int, ...]
