@@ -121,7 +121,7 @@ class _Importer:
         try:
             verify(graph)
         except QirError as e:
-            raise FrontendError(f"torch {self.program.name}: {e.text}") from e
+            raise FrontendError(e.after(f"torch {self.program.name}")) from e
         return graph
 
     def output(self, node: Node) -> Value:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from qir.ir.data import unmasked
 from qir.ir.errors import DataError
 from qir.ir.graph import Graph
 from qir.ir.op import Interval, Value
@@ -314,7 +315,7 @@ def by_input(graph: Graph, batch: Any, where: str) -> list[Any]:
 def checked_array(value: Value, x: Any, where: str) -> Array:
     """One array in the dtype of its input; a number becomes an array of one."""
     try:
-        a = np.asarray(x.detach().cpu() if hasattr(x, "detach") else x)
+        a = unmasked(x.detach().cpu() if hasattr(x, "detach") else x, f"{where} for input {value}")
     except (TypeError, ValueError, RuntimeError) as e:
         why = (str(e).splitlines() or [type(e).__name__])[0]
         raise DataError(

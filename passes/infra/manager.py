@@ -229,7 +229,7 @@ class Manager:
         try:
             verify(after, form=False)
         except VerifyError as e:
-            raise PassError(f"pass {one.name}: {e.text}", hint=self._history()) from e
+            raise PassError(e.after(f"pass {one.name}"), hint=self._history()) from e
         if self.check and not record.rewrites and after.canonical() != graph.canonical():
             raise PassError(
                 f"pass {one.name}: changes the graph with 0 rewrites on record, each is to be"
@@ -267,9 +267,8 @@ class Manager:
         try:
             record.error = distance(evaluate(before, samples), evaluate(after, samples))
         except QirError as e:
-            raise PassError(
-                f"pass {one.name}: cannot be checked ({e.text})", hint=self._history()
-            ) from e
+            where = f"pass {one.name}: cannot be checked"
+            raise PassError(e.after(where), hint=self._history()) from e
         if not record.error <= (one.claim.within or 0.0):
             raise PassError(
                 f"pass {one.name}: outputs differ by {record.error:g}, {one.claim} is claimed",

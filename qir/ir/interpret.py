@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
-
+from qir.ir.data import unmasked
 from qir.ir.errors import DataError, VerifyError
 from qir.ir.fixed import Rounding
 from qir.ir.graph import Graph
@@ -58,9 +57,9 @@ def quantize_inputs(graph: Graph, reals: Sequence[Array]) -> tuple[Array, ...]:
     """
     return tuple(
         (
-            quantized(np.asarray(x), v.type.elem, Rounding.HALF_EVEN)
+            quantized(unmasked(x, f"input {v}"), v.type.elem, Rounding.HALF_EVEN)
             if isinstance(v.type.elem, Quant)
-            else np.asarray(x)
+            else unmasked(x, f"input {v}")
         )
         for v, x in zip(graph.inputs, reals, strict=True)
     )
@@ -84,7 +83,7 @@ def _checked(graph: Graph, inputs: Sequence[Array]) -> list[Array]:
         kept = integer_of(value.type.elem)
         if kept is None:
             raise VerifyError(f"input {value}: {value.type}, an integer graph is needed")
-        a = np.asarray(x)
+        a = unmasked(x, f"input {value}")
         if a.shape != value.type.shape or a.dtype.kind not in "iu":
             raise DataError(
                 f"input {value}: {a.dtype}{list(a.shape)} given, {value.type} is needed"
