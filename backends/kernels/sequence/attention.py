@@ -134,10 +134,10 @@ def plan_attention(views: AttentionViews, numbers: AttentionNumbers) -> Attentio
         ),
         grain=1,
     )  # fmt: skip
-    optional = (view and view.dtype for view in (views.bias, views.visible, views.start))
+    dtypes = [v.dtype if v else None for v in (views.bias, views.visible, views.start)]
     return AttentionCode(
-        (views.q.dtype, views.k.dtype, views.v.dtype), *optional, keys, sizes,
-        (views.k.strides[1], views.v.strides[1], bias_pitch, visible_pitch),
+        (views.q.dtype, views.k.dtype, views.v.dtype), dtypes[0], dtypes[1], dtypes[2], keys,
+        sizes, (views.k.strides[1], views.v.strides[1], bias_pitch, visible_pitch),
         (views.q.strides[2], views.k.strides[2], views.v.strides[2], views.y.strides[2]),
         numbers.causal, min(numbers.window, FAR), loops,
     )  # fmt: skip

@@ -110,8 +110,8 @@ def choose_take(fusion: Fusion, context: Context) -> Call:
     op = fusion.anchor
     assert isinstance(op, Take)
     places = _picked(op, context)
-    views = (place.view for place in places.values())
-    return call(indexed.take(*views, context.features), places)
+    table, index, y = (place.view for place in places.values())
+    return call(indexed.take(table, index, y, context.features), places)
 
 
 def choose_embed(fusion: Fusion, context: Context) -> Call:
@@ -151,13 +151,15 @@ def choose_attention(fusion: Fusion, context: Context) -> Call:
     """attention_fixed -> a row of scores at a time."""
     op = fusion.anchor
     assert isinstance(op, AttentionFixed)
-    values = {
+    given = {
         "q": op.q, "scale": op.scale, "k": op.k, "v": op.v, "bias": op.bias,
         "visible": op.visible, "start": op.start, "y": op.result,
     }  # fmt: skip
-    places = {name: context.place(v) for name, v in values.items() if v is not None}
-    optional = dict.fromkeys(("bias", "visible", "start"))
-    views = attention.AttentionViews(**optional | {n: p.view for n, p in places.items()})
+    places = {name: context.place(v) for name, v in given.items() if v is not None}
+    q, scale, k, v, y = (places[name].view for name in ("q", "scale", "k", "v", "y"))
+    others = [places[n].view if n in places else None for n in ("bias", "visible", "start")]
+    bias, visible, start = others
+    views = attention.AttentionViews(q, scale, k, v, bias, visible, start, y)
     numbers = attention.AttentionNumbers(
         op.heads, op.kv_heads, op.causal, op.window, op.mult, op.shift,
         None if op.bias_ratio is None else _numbers(op.bias_ratio),
