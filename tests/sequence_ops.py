@@ -245,7 +245,7 @@ def grow_attention(g: Rows) -> None:
     start = g.outside((), g.pick([I32, I64])) if g.chance(0.5) else None
     mult, shift = g.between(1 << 22, (1 << 24) - 1), g.pick([12, 20, 30, 36, 40, -9, 64])
     more = None if bias is None else Dyadic.of(2.0 ** g.rng.uniform(-8, 8))
-    numbers = g.chance(0.6), g.pick([0, 0, 1, 2, 9, 1 << 40])
+    numbers = g.chance(0.6), g.pick([0, 0, 1, 2, 9, (1 << 31) - 1])
     g.add(
         AttentionFixed(
             q,

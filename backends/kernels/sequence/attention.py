@@ -19,8 +19,6 @@ from qir.backends.kernels.view import View
 from qir.ir import rows
 from qir.ir.ops.sequence.attention import EXP2
 
-FAR = 1 << 30  # more than any position of a key: a start or a window beyond it changes nothing
-
 
 @dataclass(frozen=True)
 class AttentionViews:
@@ -139,5 +137,5 @@ def plan_attention(views: AttentionViews, numbers: AttentionNumbers) -> Attentio
         (views.q.dtype, views.k.dtype, views.v.dtype), dtypes[0], dtypes[1], dtypes[2], keys,
         sizes, (views.k.strides[1], views.v.strides[1], bias_pitch, visible_pitch),
         (views.q.strides[2], views.k.strides[2], views.v.strides[2], views.y.strides[2]),
-        numbers.causal, min(numbers.window, FAR), loops,
+        numbers.causal, numbers.window, loops,
     )  # fmt: skip

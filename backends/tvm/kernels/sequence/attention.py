@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 
-from qir.backends.kernels.sequence.attention import FAR, AttentionCode
+from qir.backends.kernels.sequence.attention import AttentionCode
 from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.kernels.script import Constants, Script
 from qir.backends.tvm.kernels.sequence.arithmetic import (
@@ -23,6 +23,7 @@ from qir.backends.tvm.kernels.sequence.arithmetic import (
 from qir.backends.tvm.kernels.writer import Expr, cast, clamp
 from qir.ir.ops.sequence.attention import (
     CONTEXT_FRACTION,
+    FAR,
     GREATEST_SCORE,
     PROBABILITY_TOP,
     SCORE_BITS,
@@ -71,15 +72,21 @@ class _Attention:
         w, code = self.script, self.code
         first, last = word(0), word(code.keys)
         if code.causal or code.window:
-            place = query
+            place = cast(query, LONG, 1)
             if self.start is not None:
-                start = clamp(w.let(cast(w.load(self.start, 0), LONG, 1)), -FAR, FAR, LONG, 1)
-                place = w.let(cast(start, "int32", 1) + query)
+                start = w.let(cast(w.load(self.start, 0), LONG, 1))
+                place = clamp(start, -FAR, FAR, LONG, 1) + place
+            place = w.let(place)
             if code.causal:
-                last = w.let(tirx.min(last, place + 1))
+                last = self._key(place + long(1))
             if code.window:
-                first = w.let(tirx.max(first, place - (code.window - 1)))
+                first = self._key(place - long(code.window - 1))
         return first, w.let(tirx.max(first, last))
+
+    def _key(self, place: Expr) -> Expr:
+        """A place as that of a key, or as the first or last of all."""
+        inside = clamp(self.script.let(place), 0, self.code.keys, LONG, 1)
+        return self.script.let(cast(inside, "int32", 1))
 
     def _if_visible(self, key: Expr) -> AbstractContextManager[None]:
         if self.visible is None:
