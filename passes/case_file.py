@@ -176,13 +176,13 @@ def samples(graph: Graph) -> list[tuple[str, tuple[Array, ...]]]:
     for what, of_float, end in (("least", -64.0, 0), ("greatest", 64.0, 1), ("zero", 0.0, None)):
         arrays = []
         for value in graph.inputs:
-            kept = integer_of(value.type.elem)
-            if kept is None:
+            storage = integer_of(value.type.elem)
+            if storage is None:
                 assert isinstance(value.type.elem, Float)
                 fill, dtype = of_float, value.type.elem.carrier
             else:
-                fill = 0 if end is None else kept.max if end else kept.min
-                dtype = kept.carrier
+                fill = 0 if end is None else storage.max if end else storage.min
+                dtype = storage.carrier
             arrays.append(np.full(value.type.shape, fill, dtype))
         found.append((what, tuple(arrays)))
     return found

@@ -307,11 +307,12 @@ def sample_inputs(graph: Graph, seed: int = 0) -> tuple[Array, ...]:
 
 
 def _sample(value: Value, rng: np.random.Generator) -> Array:
-    kept = integer_of(value.type.elem)
-    if kept is None:
+    storage = integer_of(value.type.elem)
+    if storage is None:
         assert isinstance(value.type.elem, Float)
         return rng.standard_normal(value.type.shape).astype(value.type.elem.carrier)
-    return rng.integers(kept.min, kept.max, value.type.shape, endpoint=True).astype(kept.carrier)
+    low, high, shape = storage.min, storage.max, value.type.shape
+    return rng.integers(low, high, shape, endpoint=True).astype(storage.carrier)
 
 
 def distance(before: Sequence[Array], after: Sequence[Array]) -> float:

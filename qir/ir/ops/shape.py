@@ -139,8 +139,9 @@ class Transpose(Move):
 
 @op("concat")
 class Concat(Move):
-    """The xs one after another along `axis`, which is exact. Of quantized ones with one type it is
-    that type's; else the result has the scales of each along the axis, in one storage.
+    """The xs one after another along `axis`, which is exact. Of quantized ones with one scale, or
+    the same ones along another axis, it has these; else the result has the scales of each along
+    the axis, in one storage.
     """
 
     has_parameters: ClassVar[bool] = False
@@ -187,13 +188,17 @@ class Concat(Move):
         if not isinstance(elem, Quant) or not isinstance(first, Quant):
             return elem == first
         fits = all(q.axis in (None, self.axis) and q.block is None for q in (elem, first))
-        return fits and elem.storage == first.storage
+        return (fits and elem.storage == first.storage) or self._is_across(elem, first)
+
+    def _is_across(self, elem: Quant, first: Quant) -> bool:
+        """Whether both have the same scales along another axis, and so has the result."""
+        return elem == first and elem.axis != self.axis and elem.block is None
 
     def _elem(self) -> Elem:
         first = self.xs[0].type.elem
         if not isinstance(first, Quant):
             return first
-        if first.is_per_tensor and all(x.type.elem == first for x in self.xs):
+        if all(self._is_across(x.type.quant, first) for x in self.xs):
             return first
         scales, zeros = [], []
         for x in self.xs:
