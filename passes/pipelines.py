@@ -41,6 +41,7 @@ from qir.passes.transform.channel_ranges import channel_reach
 from qir.passes.transform.equalize_channels import EqualizeChannels
 from qir.passes.transform.lower_layer_norm import LowerLayerNorm
 from qir.passes.transform.move_concats import MoveConcats
+from qir.passes.transform.repeat_masked import RepeatMasked
 
 EIGHT = Bits(8, 8)
 
@@ -100,7 +101,8 @@ def transform(graph: Graph | None = None, sample: tuple[Array, ...] = ()) -> Pip
     """
     reach = channel_reach(graph, sample) if graph is not None and sample else {}
     apart = MoveConcats(sample, reach)
-    return Pipeline("transform", "transformed", (*LOWER, apart, EqualizeChannels(halves=reach)))
+    kinder = (RepeatMasked(reach), apart, EqualizeChannels(halves=reach))
+    return Pipeline("transform", "transformed", (*LOWER, *kinder))
 
 
 def quantize(
@@ -117,7 +119,9 @@ def quantize(
 
     `bits` hold for all layers but those of which `layers` says others.
     """
-    pairs = QuantizeGraph(ranges, bits.weight, bits.activation, group=bits.group, bits=layers or {})
+    pairs = QuantizeGraph(
+        ranges, bits.weight, bits.activation, group=bits.group, bits=layers or {}, sample=sample
+    )
     widths = [w for b in (bits, *pairs.bits.values()) for w in (b.weight, b.activation)]
     correct = CorrectChannels if min(widths) < EIGHT.weight else CorrectBias
     return Pipeline("quantize", "simulated", (pairs, *rounding, correct(reference, sample)))

@@ -42,17 +42,13 @@ class Box:
     state: workspace and weights.
     """
 
-    def __init__(
-        self, manifest: Manifest, signatures: Sequence[Signature], weights: Array
-    ) -> None:
+    def __init__(self, manifest: Manifest, signatures: Sequence[Signature], weights: Array) -> None:
         """Errors: MemoryError."""
         align = manifest["alignment"]
         self.workspace = aligned(max(manifest["workspace_bytes"], 1), align)
         self.stored = aligned(max(1, *(s.stored_bytes for s in signatures)), align)
         self.memory = (self.workspace.ctypes.data, weights.ctypes.data)
-        self.arrays = [
-            Arrays(s, manifest["input_slack"], align, self.stored) for s in signatures
-        ]
+        self.arrays = [Arrays(s, manifest["input_slack"], align, self.stored) for s in signatures]
 
 
 def _pointers(addresses: Sequence[int]) -> ctypes.Array[ctypes.c_void_p]:

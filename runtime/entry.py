@@ -133,4 +133,3 @@ class Entry:
     def profile(self, state: Array, *stored: npt.ArrayLike) -> list[tuple[dict[str, Any], int]]:
         """Each step's manifest entry, and the nanoseconds it took on these stored integers."""
         return self.program.profile_call(self.signature, state, stored)
-

@@ -13,14 +13,14 @@ from qir.backends.artifact.footprint import Footprint
 from qir.backends.artifact.golden import Calls, examples, recorded
 from qir.backends.artifact.manifest import listed, manifest, version_of
 from qir.backends.artifact.names import (
+    CONSTANTS,
     GOLDEN,
-    GRAPH,
     PROGRAM,
     README,
     RUNNER,
     WEIGHTS,
     graph_file,
-)  # fmt: skip
+)
 from qir.backends.artifact.readme import readme
 from qir.backends.c import border, entry, executables
 from qir.backends.c.header import header
@@ -28,13 +28,13 @@ from qir.backends.c.portable import check_integer_only
 from qir.backends.lowering import variants
 from qir.backends.lowering.program import Program
 from qir.backends.lowering.variants import last_variants
-from qir.backends.proofs.claims import proofs, prove
+from qir.backends.proofs.overflow import proofs, prove
 from qir.backends.targets import find
 from qir.backends.toolchain import elf
 from qir.backends.toolchain.link import Linked, link
 from qir.ir.errors import LowerError
 from qir.ir.graph import Graph
-from qir.ir.ranges import Claim
+from qir.ir.ranges import Intermediate
 from qir.ir.states import caller_inputs, caller_outputs
 from qir.ir.target import Target
 from qir.ir.text.file import packed
@@ -51,7 +51,7 @@ class Artifact:
     """All files of an artifact, in memory, manifest.json among them.
 
     `program`: of several variants the last, for the best machine, and of several entries the
-    first. `claims`: what was proven of the graphs, so that nothing overflows.
+    first. `intermediates`: the sums and products of the graphs, each proven not to overflow.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Artifact:
     program: Program
     manifest: Mapping[str, Any]
     files: Mapping[str, bytes]
-    claims: tuple[Claim, ...] = ()
+    intermediates: tuple[Intermediate, ...] = ()
 
     def save(self, path: str | Path) -> Path:
         """Write the folder `path`, completely or not at all; an existing artifact is replaced.
@@ -96,7 +96,7 @@ def build(
     first = next(iter(graphs.values()))
     lowering = graphs if "" not in graphs else first
     programs = variants.lowered(lowering, machine, entry.identifier(name or first.name))
-    claims = {key: prove(each) for key, each in graphs.items()}
+    intermediates = [one for each in graphs.values() for one in prove(each)]
     kernels = compiled(programs, machine)
     sources = _sources(programs, machine, kernels.texts)
     entries = last_variants(programs)
@@ -110,14 +110,13 @@ def build(
     files[PROGRAM] = "\n".join(p.text for p in programs).encode()
     needed = elf.undefined(linked.object)
     files[README] = readme(entries, machine, footprint, needed, version_of("qir")).encode()
-    every = [claim for of_one in claims.values() for claim in of_one]
-    proven = proofs(graphs.values(), every, kernels.checked)
+    proven = proofs(graphs.values(), intermediates, kernels.checked)
     described = {
         **manifest(programs, machine, files, linked, kernels, proven, [call for call, _ in calls]),
         "memory": footprint.entry(),
     }
     sealed = {**files, format.MANIFEST: format.sealed(described)}
-    return Artifact(entries[0].name, machine, entries[0], described, sealed, tuple(every))
+    return Artifact(entries[0].name, machine, entries[0], described, sealed, tuple(intermediates))
 
 
 def _entries(graph: Graph | Mapping[str, Graph]) -> Mapping[str, Graph]:
@@ -200,5 +199,5 @@ def _files(
         WEIGHTS: program.weights,
         GOLDEN: recorded(graphs, calls),
         **{graph_file(key): text(graph).encode() for key, graph in graphs.items()},
-        f"{GRAPH}.npz": packed(*graphs.values()),
+        CONSTANTS: packed(*graphs.values()),
     }

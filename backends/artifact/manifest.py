@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from qir.backends.artifact.names import GOLDEN, GRAPH, RUNNER, WEIGHTS, graph_file
+from qir.backends.artifact.names import CONSTANTS, GOLDEN, GRAPH, RUNNER, WEIGHTS, graph_file
 from qir.backends.c import border
 from qir.backends.kernels import SLACK
 from qir.backends.lowering.program import Program, Step
@@ -99,7 +99,7 @@ def _of_entries(programs: Sequence[Program]) -> dict[str, Any]:
             for s in program.states
         ],
         "state_bytes": program.state_bytes,
-        "constants": f"{GRAPH}.npz",
+        "constants": CONSTANTS,
         "variants": [_machine(p.variant) for p in entries[0] if p.variant is not None],
     }
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from qir.backends.c.template import fill
 from qir.backends.lowering.program import Program, State
-from qir.ir.states import Limit
 
 TYPES = {
     "uint8": "uint8_t",
@@ -14,6 +13,8 @@ TYPES = {
     "uint16": "uint16_t",
     "int16": "int16_t",
     "int32": "int32_t",
+    "uint32": "uint32_t",
+    "int64": "int64_t",
 }
 """The C type of each carrier."""
 
@@ -52,16 +53,13 @@ def prepare(program: Program) -> str:
 def _limits(program: Program) -> Iterator[str]:
     for limit in program.limits:
         value = program.inputs[limit.index]
-        kind, count = TYPES[str(value.type.elem.carrier)], max(value.type.size, 1)
+        kind, count = TYPES[str(value.type.elem.carrier)], value.type.size
+        wide = "int64_t" if kind in ("uint32_t", "int64_t") else "int32_t"
         yield (
             f"    for (int32_t i = 0; i < {count}; i++) {{\n"
-            f"        const int32_t v = ((const {kind} *)inputs[{limit.index}])[i];\n"
-            f"        if ({_outside(limit)}) return 3;\n    }}\n"
+            f"        const {wide} v = ((const {kind} *)inputs[{limit.index}])[i];\n"
+            f"        if (v < {limit.low} || v > {limit.high}) return 3;\n    }}\n"
         )
-
-
-def _outside(limit: Limit) -> str:
-    return f"v < {limit.low} || v > {limit.high}"
 
 
 def run(program: Program, number: int) -> str:

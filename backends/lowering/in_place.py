@@ -17,7 +17,7 @@ from collections.abc import Collection, Mapping, Sequence
 from qir.backends.kernels.contraction.dense import DenseCode
 from qir.backends.kernels.contraction.plain import PlainCode
 from qir.backends.kernels.kernel import Code
-from qir.backends.lowering.fuse import Group
+from qir.backends.lowering.fuse import Fusion
 from qir.ir.graph import Graph
 from qir.ir.op import Op, Value
 from qir.ir.ops import Reshape, Slice, Transpose, WriteRows
@@ -44,49 +44,49 @@ def writes_once(code: Code) -> bool:
 
 def overwritten(
     at: int,
-    groups: Sequence[Group],
+    fusions: Sequence[Fusion],
     makers: Mapping[str, Op],
     readers: Mapping[str, Sequence[Op]],
     fixed: Collection[str],
 ) -> Value | None:
-    """The residual that group `at` may write its result over: nobody else sees its memory after.
+    """The residual that fusion `at` may write its result over: nobody else sees its memory after.
 
     `fixed`: values whose place something else decides.
     """
-    group = groups[at]
-    old, new = group.residual, group.result
-    if old is None or old in group.anchor.operands or {old.name, new.name} & set(fixed):
+    fusion = fusions[at]
+    old, new = fusion.residual, fusion.result
+    if old is None or old in fusion.anchor.operands or {old.name, new.name} & set(fixed):
         return None
     maker = makers.get(old.name)
     if maker is None or isinstance(maker, Move):  # operands and result of one may share memory
         return None
     if any(isinstance(op, Move) for op in readers[old.name]):
         return None
-    if any(old in later.operands for later in groups[at + 1 :]):
+    if any(old in later.operands for later in fusions[at + 1 :]):
         return None
     same_type = old.type.elem.carrier == new.type.elem.carrier
     return old if same_type and old.type.shape == new.type.shape else None
 
 
-def written_in_place(graph: Graph, groups: Sequence[Group]) -> Mapping[str, Value]:
+def written_in_place(graph: Graph, fusions: Sequence[Fusion]) -> Mapping[str, Value]:
     """The results of write_rows that lie where the state is that they are the next content of."""
     found = {}
     states = dict(graph.states)
-    for at, group in enumerate(groups):
-        op = group.anchor
+    for at, fusion in enumerate(fusions):
+        op = fusion.anchor
         if isinstance(op, WriteRows) and states.get(op.cache.name) == op.names[0]:
-            seen = _views(op.cache, groups)
-            later = {v.name for g in groups[at + 1 :] for v in g.operands}
-            later.update(v.name for v in (op.x, op.start, *graph.outputs))
-            if not seen & later:
+            seen = _views(op.cache, fusions)
+            after = {v.name for later in fusions[at + 1 :] for v in later.operands}
+            after.update(v.name for v in (op.x, op.start, *graph.outputs))
+            if not seen & after:
                 found[op.names[0]] = op.cache
     return found
 
 
-def _views(value: Value, groups: Sequence[Group]) -> set[str]:
+def _views(value: Value, fusions: Sequence[Fusion]) -> set[str]:
     """The values that may be the same memory as `value`, by name."""
     seen = {value.name}
-    for group in groups:
-        if isinstance(group.anchor, VIEWS) and group.anchor.operands[0].name in seen:
-            seen.add(group.result.name)
+    for fusion in fusions:
+        if isinstance(fusion.anchor, VIEWS) and fusion.anchor.operands[0].name in seen:
+            seen.add(fusion.result.name)
     return seen

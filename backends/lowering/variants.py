@@ -15,9 +15,7 @@ from qir.ir.graph import Graph
 from qir.ir.target import Target
 
 
-def lowered(
-    graphs: Graph | Mapping[str, Graph], target: Target, name: str
-) -> tuple[Program, ...]:
+def lowered(graphs: Graph | Mapping[str, Graph], target: Target, name: str) -> tuple[Program, ...]:
     """The program of each variant, in their order, for each entry in turn.
 
     They share one blob of weights, in which a block that several read is there once, and the

@@ -19,50 +19,85 @@ from qir.backends.lowering.choose.reduction import (
     choose_reduce_max,
     choose_reduce_sum,
 )
+from qir.backends.lowering.choose.sequence import (
+    choose_attention,
+    choose_embed,
+    choose_interpolate,
+    choose_norm,
+    choose_quantize_rows,
+    choose_rope,
+    choose_row_scale,
+    choose_scale_rows,
+    choose_slice_rows,
+    choose_take,
+    choose_write_rows,
+)
 from qir.backends.lowering.context import Call, Context, Missing
-from qir.backends.lowering.fuse import Group
+from qir.backends.lowering.fuse import Fusion
 from qir.ir.op import Op
 from qir.ir.ops import (
+    AttentionFixed,
     AvgPool,
     Bilinear,
     Conv,
+    Embed,
     Gather,
+    Interpolate,
     Linear,
     Lookup,
     MatMul,
     MaxPool,
     Mul,
+    NormFixed,
     Pad,
+    QuantizeRows,
     ReduceMax,
     ReduceMean,
     ReduceSum,
     Requantize,
+    RopeFixed,
+    RowScale,
+    ScaleRows,
+    SliceRows,
     SoftmaxFixed,
+    Take,
+    WriteRows,
 )
 
-CHOOSERS: Mapping[type[Op], Callable[[Group, Context], Call]] = {
+CHOOSERS: Mapping[type[Op], Callable[[Fusion, Context], Call]] = {
+    AttentionFixed: choose_attention,
     AvgPool: choose_avg_pool,
     Bilinear: choose_bilinear,
     Conv: choose_conv,
+    Embed: choose_embed,
     Gather: choose_gather,
+    Interpolate: choose_interpolate,
     Linear: choose_linear,
     Lookup: choose_lookup,
     MatMul: choose_matmul,
     MaxPool: choose_max_pool,
     Mul: choose_mul,
+    NormFixed: choose_norm,
     Pad: choose_pad,
+    QuantizeRows: choose_quantize_rows,
     ReduceMax: choose_reduce_max,
     ReduceMean: choose_reduce_sum,
     ReduceSum: choose_reduce_sum,
     Requantize: choose_requantize,
+    RopeFixed: choose_rope,
+    RowScale: choose_row_scale,
+    ScaleRows: choose_scale_rows,
+    SliceRows: choose_slice_rows,
     SoftmaxFixed: choose_softmax,
+    Take: choose_take,
+    WriteRows: choose_write_rows,
 }
 """A new kernel is a function in a module of this folder, and a line here."""
 
 
-def choose(group: Group, context: Context) -> Call:
-    """The kernel for `group`. Errors: Missing, or a kernel's own ValueError."""
-    chooser = CHOOSERS.get(type(group.anchor))
+def choose(fusion: Fusion, context: Context) -> Call:
+    """The kernel for `fusion`. Errors: Missing, or a kernel's own ValueError."""
+    chooser = CHOOSERS.get(type(fusion.anchor))
     if chooser is None:
-        raise Missing(f"no kernel for {group.anchor.mnemonic}")
-    return chooser(group, context)
+        raise Missing(f"no kernel for {fusion.anchor.mnemonic}")
+    return chooser(fusion, context)
