@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .entry import Signature
 from .format import Manifest
 from .memory import aligned
 from .port import Array
+from .signature import Signature
 
 
 class Arrays:

@@ -17,13 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from .border import dequantized, quantized
-from .entry import Signature
 from .errors import ArtifactError, listed
 from .format import EMULATORS, Content, shown
 from .load import Loaded
 from .machine import word
 from .port import Array
 from .program import Calls, Program
+from .signature import Signature
 from .state import check_state
 
 SECONDS = 900.0  # of one process; an emulator is some fifty times slower than its machine

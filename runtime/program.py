@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NoReturn, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
 
-from .entry import Entry, Signature, signatures
 from .errors import ArtifactError, DataError
 from .format import Content, shown
 from .load import Loaded
 from .machine import check_machine
-from .port import Array
+from .port import Array, Port
+from .signature import Signature, signatures
 from .state import new_state
 
 Calls = Sequence[tuple[str, Sequence[npt.ArrayLike]]]
@@ -206,3 +207,45 @@ class Program:
             f"artifact {self.loaded.name}: opened to look into it, not to run it",
             "qir.load opens it to run",
         )
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An entry to call. Every call takes the state first, which it reads and writes: what
+    `new_state` gives, one for each sequence of calls. Calls with different states may run at once.
+    """
+
+    program: Program
+    signature: Signature
+
+    @property
+    def name(self) -> str:
+        return self.signature.name
+
+    @property
+    def inputs(self) -> tuple[Port, ...]:
+        return self.signature.inputs
+
+    @property
+    def outputs(self) -> tuple[Port, ...]:
+        return self.signature.outputs
+
+    @property
+    def steps(self) -> list[dict[str, Any]]:
+        """The manifest's entry of each step that runs."""
+        return self.program.steps_of(self.signature)
+
+    def __call__(self, state: Array, *reals: npt.ArrayLike) -> Any:
+        """Reals in, reals out: one array, or a tuple when there are several outputs.
+
+        Errors: DataError for inputs or a state that do not fit; the state is as it was.
+        """
+        return self.program.call(self.signature, state, reals)
+
+    def run_integer(self, state: Array, *stored: npt.ArrayLike) -> tuple[Array, ...]:
+        """Stored integers in, stored integers out."""
+        return self.program.run_calls(state, [(self.name, stored)])[0]
+
+    def profile(self, state: Array, *stored: npt.ArrayLike) -> list[tuple[dict[str, Any], int]]:
+        """Each step's manifest entry, and the nanoseconds it took on these stored integers."""
+        return self.program.profile_call(self.signature, state, stored)

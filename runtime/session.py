@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from .address import address
 from .box import Arrays, Box
-from .entry import Signature
 from .errors import ArtifactError, DataError, MachineError
 from .format import shown
 from .library import Function, Library
@@ -21,6 +20,7 @@ from .load import Loaded
 from .machine import cpu_flags
 from .port import REAL, Array
 from .program import Calls, Program
+from .signature import Signature
 from .state import check_state
 from .threads import Threads
 

@@ -1,19 +1,16 @@
-"""Entries: the programs of an artifact that share weights and a state, each with its own inputs."""
+"""What an entry of an artifact takes and gives: its ports, and the limits of its inputs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy.typing as npt
 
 from .errors import DataError
 from .format import ENTRIES_ABI, Manifest
 from .port import Array, Port
-
-if TYPE_CHECKING:
-    from .program import Program
 
 
 @dataclass(frozen=True)
@@ -91,45 +88,3 @@ def signatures(manifest: Manifest) -> tuple[Signature, ...]:
         )
         for number, entry in enumerate(manifest["entries"] if has_entries else [manifest])
     )
-
-
-@dataclass(frozen=True)
-class Entry:
-    """An entry to call. Every call takes the state first, which it reads and writes: what
-    `new_state` gives, one for each sequence of calls. Calls with different states may run at once.
-    """
-
-    program: Program
-    signature: Signature
-
-    @property
-    def name(self) -> str:
-        return self.signature.name
-
-    @property
-    def inputs(self) -> tuple[Port, ...]:
-        return self.signature.inputs
-
-    @property
-    def outputs(self) -> tuple[Port, ...]:
-        return self.signature.outputs
-
-    @property
-    def steps(self) -> list[dict[str, Any]]:
-        """The manifest's entry of each step that runs."""
-        return self.program.steps_of(self.signature)
-
-    def __call__(self, state: Array, *reals: npt.ArrayLike) -> Any:
-        """Reals in, reals out: one array, or a tuple when there are several outputs.
-
-        Errors: DataError for inputs or a state that do not fit; the state is as it was.
-        """
-        return self.program.call(self.signature, state, reals)
-
-    def run_integer(self, state: Array, *stored: npt.ArrayLike) -> tuple[Array, ...]:
-        """Stored integers in, stored integers out."""
-        return self.program.run_calls(state, [(self.name, stored)])[0]
-
-    def profile(self, state: Array, *stored: npt.ArrayLike) -> list[tuple[dict[str, Any], int]]:
-        """Each step's manifest entry, and the nanoseconds it took on these stored integers."""
-        return self.program.profile_call(self.signature, state, stored)
