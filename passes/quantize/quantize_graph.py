@@ -12,8 +12,9 @@ from qir.ir.errors import PassError, listed
 from qir.ir.fixed import Rounding
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Loc, Op, Value
-from qir.ir.ops import Constant, Dequantize, Quantize, ScaleGroups
+from qir.ir.ops import Constant, Dequantize, Linear, Quantize, RoundRows, ScaleGroups, Take
 from qir.ir.ops.kinds import Layer
+from qir.ir.rows import CODE_TOP
 from qir.ir.stages import FLOAT_STAGES
 from qir.ir.types import Quant
 from qir.passes.bits.choice import Bits
@@ -21,6 +22,7 @@ from qir.passes.calibrate.ranges import Ranges
 from qir.passes.infra.manager import Claim, Miss, Pass, Record, changes, register
 from qir.passes.integer.rules import BYTE, Sharing
 from qir.passes.quantize.joins import apart
+from qir.passes.quantize.place_rows import is_wide
 from qir.passes.quantize.placement import Plan, plan_quantization
 from qir.passes.quantize.repeats import with_shared_ranges
 from qir.passes.quantize.scales import (
@@ -38,6 +40,9 @@ from qir.passes.quantize.weights import (
     storage_of,
 )
 from qir.passes.quantize.widths import Widths, activation_widths
+
+
+SMALL_TABLE = 1 << 16  # elements of a table that is stored in the steps of the result
 
 
 @register
@@ -83,7 +88,7 @@ class QuantizeGraph(Pass):
 
     def _apart(self, graph: Graph, record: Record) -> set[str]:
         """Concats whose operands keep scales of their own."""
-        if self.ranges is None:
+        if self.ranges is None or is_wide(graph):
             return set()
         misses: list[Miss] = []
         concats = apart(graph, self.ranges, misses)
@@ -115,6 +120,7 @@ class Emission:
     reals: dict[str, Value] = field(default_factory=dict)  # before their pairs
     quant: dict[str, Quant] = field(default_factory=dict)  # of each stored value, by its old name
     narrow: dict[tuple[str, int], Value] = field(default_factory=dict)
+    tables: dict[str, Value] = field(default_factory=dict)  # stored rows of a table or tied weights
     count: int = 0
 
     def run(self) -> Graph:
@@ -128,6 +134,8 @@ class Emission:
                 new = self._clamped(op)
             if isinstance(op, Quantize):
                 new = self._of_reals(op, new)
+            if isinstance(op, Take) and is_stored_by_row(self.graph, op.table):
+                new = replace(new, table=self._table(op.table, op.loc))
             if isinstance(op, Layer):
                 new = self._with_weights(op, self._with_input(op, new))
             if self.plan.answers[op.names[0]].sharing is not Sharing.NONE:
@@ -218,6 +226,8 @@ class Emission:
 
     def _with_weights(self, op: Layer, new: Op) -> Op:
         assert isinstance(new, Layer)
+        if op.names[0] not in self.options.bits and is_tied(self.graph, op.w):
+            return replace(new, w=self._table(op.w, op.loc))
         stored = self._stored_weights(op)
         if stored is None:
             return new
@@ -226,11 +236,27 @@ class Emission:
         w = add_weights(self.builder, stored, op.w.name, place)
         return replace(new, w=self.builder.add(Dequantize(w, loc=place), f"{op.w.name}_dq"))
 
+    def _table(self, table: Value, loc: Loc) -> Value:
+        """Rows of 8 bits with a scale for each, one constant for all that read them."""
+        if table.name not in self.tables:
+            rows = constant(self.graph, table)
+            assert rows is not None
+            kept = quantize_weights(rows, BYTE, True, False, None, 1.0)
+            self.count += 1
+            place = loc.touched(QuantizeGraph.name)
+            stored = add_weights(self.builder, kept, table.name, place)
+            self.tables[table.name] = self.builder.add(
+                Dequantize(stored, loc=place), f"{table.name}_dq"
+            )
+        return self.tables[table.name]
+
     def _stored_weights(self, op: Layer) -> Kept | None:
         """Float weights rounded, stored ones as layers take them; None where nothing is to do."""
         w, bias = (constant(self.graph, v) for v in (op.w, op.bias))
         x = self._read_quant(op)
         x_scale, reach = (1.0, 255) if x is None else (float(x.scale.array), 2**x.storage.bits - 1)
+        if isinstance(self.graph.producers.get(op.x.name), RoundRows):
+            bias, reach = None, CODE_TOP  # a bias is added behind the scale of the row
         if w is None:
             wrapped = self.graph.producers.get(op.w.name)
             source = wrapped.x.name if isinstance(wrapped, Dequantize) else ""
@@ -244,6 +270,20 @@ class Emission:
         return quantize_weights(
             w, bits.weight, o.per_channel, clip, bias, x_scale, bits.group, reach
         )
+
+
+def is_tied(graph: Graph, table: Value) -> bool:
+    """Whether a constant is the weights of a layer and the table of a take."""
+    readers = graph.users.get(table.name, ())
+    kinds = [any(isinstance(r, kind) for r in readers) for kind in (Take, Linear)]
+    return all(kinds) and constant(graph, table) is not None
+
+
+def is_stored_by_row(graph: Graph, table: Value) -> bool:
+    """Whether a float table is stored in 8 bits by row: one that is tied to a layer, or large."""
+    rows = constant(graph, table)
+    is_table = rows is not None and rows.ndim == 2 and table.type.is_float
+    return is_table and (is_tied(graph, table) or table.type.size > SMALL_TABLE)
 
 
 def add_weights(builder: Builder, kept: Kept, name: str, loc: Loc) -> Value:
