@@ -91,8 +91,6 @@ CANONICALIZE = Pipeline(
 TO_INTEGER = Pipeline("to-integer", "integer", (ToInteger(),))
 
 
-
-
 def lower(graph: Graph | None = None) -> tuple[Pass, ...]:
     """Passes that write out ops in others that have integer forms; beside ops of sequences, layer
     norms have one.
@@ -107,7 +105,9 @@ def transform(graph: Graph | None = None, sample: tuple[Array, ...] = ()) -> Pip
     """
     reach = channel_reach(graph, sample) if graph is not None and sample else {}
     apart = MoveConcats(sample, reach)
-    return Pipeline("transform", "transformed", (*lower(graph), apart, EqualizeChannels(halves=reach)))
+    return Pipeline(
+        "transform", "transformed", (*lower(graph), apart, EqualizeChannels(halves=reach))
+    )
 
 
 def quantize(

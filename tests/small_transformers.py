@@ -88,7 +88,9 @@ def float_graph(decoder: Decoder, batch: int, count: int) -> Graph:
     x = b.add(Take(constant(decoder.embedding, "embedding"), tokens), "x")
     for i, layer in enumerate(decoder.layers):
 
-        def linear(y: Value, name: str, at: str = f"layer{i}", w: Mapping[str, Array] = layer) -> Value:
+        def linear(
+            y: Value, name: str, at: str = f"layer{i}", w: Mapping[str, Array] = layer
+        ) -> Value:
             return b.add(Linear(y, constant(w[name], f"{at}_{name}_w"), None), f"{at}_{name}")
 
         normed = b.add(RmsNorm(x, constant(layer["norm1"], f"gain{i}"), decoder.epsilon))

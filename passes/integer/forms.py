@@ -190,7 +190,6 @@ def reals_of(value: Value) -> Array:
     those at the 1025 ends of the lines that interpolate draws.
     """
     q = value.type.quant
-    every = np.arange(q.storage.min, q.storage.max + 1)
-    if q.storage.bits > 8:
-        every = np.linspace(q.storage.min, q.storage.max + 1, (1 << SEGMENT_BITS) + 1)
+    step = 1 if q.storage.bits <= 8 else 1 << (q.storage.bits - SEGMENT_BITS)
+    every = np.arange(q.storage.min, q.storage.max + 1 + (step > 1), step)
     return (every - int(q.zero_point.array)).astype(np.float64) * float(q.scale.array)

@@ -97,8 +97,10 @@ class Operand:
         """Whether straight lines between 1025 of its integers can stand for functions of it."""
         if not (self.is_stored and self.is_wide) or self.elem is None:
             return self.is_stored and self.is_wide
-        is_one = isinstance(self.elem, Quant) and self.elem.is_per_tensor
-        return is_one and self.elem == Quant.per_tensor(I16, float(self.elem.scale.array), 0)
+        q = self.elem
+        if not isinstance(q, Quant) or not q.is_per_tensor:
+            return False
+        return q == Quant.per_tensor(I16, float(q.scale.array), 0)
 
 
 @dataclass(frozen=True)
@@ -109,9 +111,9 @@ class Answer:
     source: str = ""
     elem: Elem | None = None
     is_known: bool = False
-    is_exact: bool = False
     bits: int = BYTE
     sharing: Sharing = Sharing.NONE
+    is_exact: bool = False
 
 
 @dataclass(frozen=True)

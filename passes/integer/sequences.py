@@ -29,7 +29,7 @@ from qir.ir.ops import (
 from qir.ir.ops.sequence.attention import SCORE_BITS
 from qir.ir.ops.sequence.norm import UNIT_BITS
 from qir.ir.types import I16, Int, Quant
-from qir.passes.integer.forms import Fixed, Form, Lowering, Made, NoInteger, Rows, Stored, Sum
+from qir.passes.integer.forms import Fixed, Form, Lowering, Made, NoInteger, Rows, Stored, Sum, Term
 from qir.passes.integer.rules import (
     BYTE,
     LONG,
@@ -160,7 +160,7 @@ def embedded(table: Value, index: Value, to: Quant) -> Embed:
 
 @rule(Attention)
 class Attentions(Rule):
-    """attention(rows, k, v) -> attention_fixed on codes of q, and on k and v stored in 8 bits"""
+    """attention(rows, k, v) -> sum(attention_fixed on codes of q, k and v stored in 8 bits)"""
 
     def ask(self, op: Op, operands: Sequence[Operand]) -> Answer | Needs:
         assert isinstance(op, Attention)
@@ -174,7 +174,7 @@ class Attentions(Rule):
             return Needs(needed)
         stored_operands([k, v], BYTE)
         stored_operands([operands[i] for i in floats if operands[i].is_stored], WORD)
-        return Answer(Kind.STORED, bits=BYTE)
+        return Answer(Kind.SUM, bits=BYTE, is_exact=True)
 
     def lower(self, op: Attention, at: Lowering, answer: Answer) -> Form:
         rows = at.forms[op.q.name]
@@ -191,7 +191,7 @@ class Attentions(Rule):
             rows.codes, rows.scale, k, v, bias, visible, start, op.heads, op.kv_heads, op.causal,
             op.window, mult, shift, ratio,
         )  # fmt: skip
-        return Stored(at.emit(made, op.names[0], op.loc))
+        return Sum((Term(at.accumulator(made, op)),), loc=op.loc)
 
     @staticmethod
     def _bias(bias: Value, at: Lowering) -> Value:

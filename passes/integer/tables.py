@@ -45,9 +45,7 @@ class Clamps(Functions):
 
     def ask(self, op: Op, operands: Sequence[Operand]) -> Answer | Needs:
         (x,) = operands
-        if x.kind in (Kind.SUM, Kind.CLAMPED) or (
-            x.is_stored and (x.is_wide or not x.fits(BYTE))
-        ):
+        if x.kind in (Kind.SUM, Kind.CLAMPED) or (x.is_stored and (x.is_wide or not x.fits(BYTE))):
             return Answer(Kind.CLAMPED, bits=LONG if x.is_wide else BYTE)
         return super().ask(op, operands)
 

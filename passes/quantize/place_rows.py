@@ -46,7 +46,7 @@ def with_rows(graph: Graph, scales: Scales = Scales.AUTO) -> Graph:
 @register
 @dataclass(frozen=True)
 class PlaceRows(Pass):
-    """linear(x, w) -> linear(round_rows(x), w); attention(q, k, v) -> attention(round_rows(q), k, v)
+    """linear(x, w) -> linear(round_rows(x), w); attention(q, ...) -> attention(round_rows(q), ...)
 
     Of linear ops a scale for each row, of queries one for each head. `scales`: auto places both
     where the graph has attention and nothing elsewhere, token both everywhere, static those of

@@ -18,7 +18,6 @@ from qir.passes.integer import NoInteger
 from qir.passes.integer.rules import Answer, Kind, Needs, Operand, Sharing, ask
 from qir.passes.quantize.place_rows import is_wide
 
-
 SUMS = (Kind.SUM, Kind.CLAMPED, Kind.ROW_SUM, Kind.ROW_TOTAL)
 
 

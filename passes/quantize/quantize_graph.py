@@ -41,7 +41,6 @@ from qir.passes.quantize.weights import (
 )
 from qir.passes.quantize.widths import Widths, activation_widths
 
-
 SMALL_TABLE = 1 << 16  # elements of a table that is stored in the steps of the result
 
 
@@ -134,18 +133,23 @@ class Emission:
                 new = self._clamped(op)
             if isinstance(op, Quantize):
                 new = self._of_reals(op, new)
-            if isinstance(op, Take) and is_stored_by_row(self.graph, op.table):
-                new = replace(new, table=self._table(op.table, op.loc))
-            if isinstance(op, Layer):
-                new = self._with_weights(op, self._with_input(op, new))
-            if self.plan.answers[op.names[0]].sharing is not Sharing.NONE:
-                new = self._with_edges(op, new)
+            new = self._with_operands(op, new)
             for old, value in zip(op.results, self.builder.add_all(new), strict=True):
                 self.now[old.name] = self.reals[old.name] = value
                 self._note(op, old.name)
                 self._pair(old.name, op)
         outputs = [self.now[v.name] for v in self.graph.outputs]
         return self.builder.finish(outputs, self.graph.output_names).without_dead_code()
+
+    def _with_operands(self, op: Op, new: Op) -> Op:
+        """The op on what it reads otherwise than as it is stored."""
+        if isinstance(op, Take) and is_stored_by_row(self.graph, op.table):
+            new = replace(op, table=self._table(op.table, op.loc), index=new.operands[1])
+        if isinstance(op, Layer):
+            new = self._with_weights(op, self._with_input(op, new))
+        if self.plan.answers[op.names[0]].sharing is not Sharing.NONE:
+            new = self._with_edges(op, new)
+        return new
 
     def _clamped(self, op: Constant) -> Op:
         """A constant where it matters: an offset of -3e38 would leave no digits to others."""

@@ -12,7 +12,6 @@ from qir.passes.bits.choice import Bits
 from qir.passes.integer.rules import BYTE, WORD, Sharing
 from qir.passes.quantize.placement import Plan
 
-
 STREAM = 20  # of a sum that many layers add to: what is small in it counts too
 
 
