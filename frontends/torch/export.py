@@ -18,10 +18,12 @@ from torch.fx import GraphModule, Node
 from torch.utils import _pytree as pytree
 
 from qir.frontends.torch.table import RULES, is_known
+from qir.ir.data import unmasked
 from qir.ir.errors import FrontendError, listed
 
 Shape = tuple[int, ...]
 BYTES = (torch.uint8, torch.int8)
+LONG = (np.dtype(np.longdouble), np.dtype(np.clongdouble))  # torch has none
 CONSTANT = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
 
 
@@ -249,8 +251,9 @@ def check_type(where: str, x: torch.Tensor) -> None:
 
 def as_tensor(k: int, x: Any) -> torch.Tensor:
     """A tensor as it is, a NumPy array of numbers as a tensor."""
-    if isinstance(x, np.ndarray) and x.dtype.kind in "biufc":
-        return torch.from_numpy(np.array(x))
+    if isinstance(x, np.ndarray) and x.dtype.kind in "biufc" and x.dtype not in LONG:
+        a = unmasked(x, f"example input {k}")
+        return torch.from_numpy(np.array(a, a.dtype.newbyteorder("=")))
     if not isinstance(x, torch.Tensor):
         found = f"array of {x.dtype}" if isinstance(x, np.ndarray) else type(x).__name__
         raise FrontendError(f"example input {k}: {found}, a torch.Tensor is needed")

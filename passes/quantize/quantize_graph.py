@@ -12,16 +12,17 @@ from qir.ir.errors import PassError, listed
 from qir.ir.fixed import Rounding
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Loc, Op, Value
-from qir.ir.ops import Constant, Dequantize, Linear, Quantize, RoundRows, ScaleGroups, Take
+from qir.ir.ops import Constant, Dequantize, Quantize, RoundRows, ScaleGroups, Take
 from qir.ir.ops.kinds import Layer
 from qir.ir.rows import CODE_TOP
 from qir.ir.stages import FLOAT_STAGES
-from qir.ir.types import Quant
+from qir.ir.types import U8, Array, Quant
 from qir.passes.bits.choice import Bits
 from qir.passes.calibrate.ranges import Ranges
 from qir.passes.infra.manager import Claim, Miss, Pass, Record, changes, register
 from qir.passes.integer.rules import BYTE, Sharing
-from qir.passes.quantize.joins import apart
+from qir.passes.quantize.channel_scales import channel_quants
+from qir.passes.quantize.joins import apart, in_u8
 from qir.passes.quantize.place_rows import is_wide
 from qir.passes.quantize.placement import Plan, plan_quantization
 from qir.passes.quantize.repeats import with_shared_ranges
@@ -33,15 +34,14 @@ from qir.passes.quantize.scales import (
     of_zeros,
     quant_of_range,
 )
+from qir.passes.quantize.tables import is_stored_by_row, is_tied
 from qir.passes.quantize.weights import (
-    Kept,
+    IntegerWeights,
     quantize_weights,
     requantized_weights,
     storage_of,
 )
 from qir.passes.quantize.widths import Widths, activation_widths
-
-SMALL_TABLE = 1 << 16  # elements of a table that is stored in the steps of the result
 
 
 @register
@@ -52,7 +52,8 @@ class QuantizeGraph(Pass):
     Existing pairs keep their scales and zero points. Activations: asymmetric, one scale, 0 exact.
     Weights: symmetric, a scale for each output channel unless `per_channel` is false, or for each
     `group` of so many input channels; `clip_weights` holds for those of less than 8 bits. `bits`
-    says other widths for single layers, by their names.
+    says other widths for single layers, by their names. Outputs whose channels are of unlike range
+    on `sample` have a scale for each.
     Changes: values are rounded to their scales and clamped to the calibrated ranges.
     Errors: PassError that names the edges without a pair when `ranges` is not given, and the
     names in `bits` that are no layers.
@@ -71,6 +72,7 @@ class QuantizeGraph(Pass):
     clip_weights: bool = False
     group: int = 0
     bits: Mapping[str, Bits] = field(default_factory=dict, hash=False)
+    sample: tuple[Array, ...] = ()
 
     def run(self, graph: Graph, record: Record) -> Graph:
         plan = plan_quantization(graph, self._apart(graph, record))
@@ -79,7 +81,7 @@ class QuantizeGraph(Pass):
             storage_of(width, is_signed=False)
         widths = activation_widths(plan, self.bits, self.activation_bits)
         ranges = self.ranges and with_shared_ranges(graph, self.ranges)
-        quants = choose_quants(plan, ranges, widths)
+        quants = {**choose_quants(plan, ranges, widths), **self._of_channels(plan, record)}
         emission = Emission(graph, plan, quants, widths, replace(self, ranges=ranges))
         new = emission.run()
         record.rewrites = emission.count
@@ -94,6 +96,16 @@ class QuantizeGraph(Pass):
         record.misses += misses
         record.warnings += [f"concat %{miss.at}: {miss.why}" for miss in misses]
         return concats
+
+    def _of_channels(self, plan: Plan, record: Record) -> Mapping[str, Quant]:
+        """Of outputs whose channels have scales of their own."""
+        if self.ranges is None or plan.is_wide:
+            return {}
+        misses: list[Miss] = []
+        quants = channel_quants(plan, self.ranges, self.sample, misses)
+        record.misses += misses
+        record.warnings += [f"output %{miss.at}: {miss.why}" for miss in misses]
+        return quants
 
 
 def _check_names(graph: Graph, bits: Mapping[str, Bits]) -> None:
@@ -147,7 +159,9 @@ class Emission:
             new = replace(op, table=self._table(op.table, op.loc), index=new.operands[1])
         if isinstance(op, Layer):
             new = self._with_weights(op, self._with_input(op, new))
-        if self.plan.answers[op.names[0]].sharing is not Sharing.NONE:
+        if op.names[0] in self.plan.apart:
+            new = self._in_one_storage(op, new)
+        elif self.plan.answers[op.names[0]].sharing is not Sharing.NONE:
             new = self._with_edges(op, new)
         return new
 
@@ -206,6 +220,17 @@ class Emission:
         ]
         return new.on(*operands)
 
+    def _in_one_storage(self, op: Op, new: Op) -> Op:
+        """The operands of a concat that keep their scales, in u8 where their storages differ."""
+        quants = [self.quant.get(v.name) for v in op.operands]
+        if len({quant.storage for quant in quants if quant is not None}) < 2:
+            return new
+        operands = [
+            x if q is None or q.storage == U8 else self._through(f"{v.name}_u8", x, in_u8(q), op)
+            for v, x, q in zip(op.operands, new.operands, quants, strict=True)
+        ]
+        return new.on(*operands)
+
     def _with_input(self, op: Layer, new: Op) -> Op:
         """Requantize an input that is stored in more bits than this layer reads by another pair."""
         assert isinstance(new, Layer)
@@ -245,16 +270,16 @@ class Emission:
         if table.name not in self.tables:
             rows = constant(self.graph, table)
             assert rows is not None
-            kept = quantize_weights(rows, BYTE, True, False, None, 1.0)
+            integers = quantize_weights(rows, BYTE, True, False, None, 1.0)
             self.count += 1
             place = loc.touched(QuantizeGraph.name)
-            stored = add_weights(self.builder, kept, table.name, place)
+            stored = add_weights(self.builder, integers, table.name, place)
             self.tables[table.name] = self.builder.add(
                 Dequantize(stored, loc=place), f"{table.name}_dq"
             )
         return self.tables[table.name]
 
-    def _stored_weights(self, op: Layer) -> Kept | None:
+    def _stored_weights(self, op: Layer) -> IntegerWeights | None:
         """Float weights rounded, stored ones as layers take them; None where nothing is to do."""
         w, bias = (constant(self.graph, v) for v in (op.w, op.bias))
         x = self._read_quant(op)
@@ -276,24 +301,10 @@ class Emission:
         )
 
 
-def is_tied(graph: Graph, table: Value) -> bool:
-    """Whether a constant is the weights of a layer and the table of a take."""
-    readers = graph.users.get(table.name, ())
-    kinds = [any(isinstance(r, kind) for r in readers) for kind in (Take, Linear)]
-    return all(kinds) and constant(graph, table) is not None
-
-
-def is_stored_by_row(graph: Graph, table: Value) -> bool:
-    """Whether a float table is stored in 8 bits by row: one that is tied to a layer, or large."""
-    rows = constant(graph, table)
-    is_table = rows is not None and rows.ndim == 2 and table.type.is_float
-    return is_table and (is_tied(graph, table) or table.type.size > SMALL_TABLE)
-
-
-def add_weights(builder: Builder, kept: Kept, name: str, loc: Loc) -> Value:
+def add_weights(builder: Builder, integers: IntegerWeights, name: str, loc: Loc) -> Value:
     """Append stored weights, times the integers of their groups where they have some."""
-    stored = builder.add(replace(kept.weights, loc=loc), f"{name}_q")
-    if kept.mult is None:
+    stored = builder.add(replace(integers.weights, loc=loc), f"{name}_q")
+    if integers.mult is None:
         return stored
-    mult = builder.add(replace(kept.mult, loc=loc), f"{name}_groups")
-    return builder.add(ScaleGroups(stored, mult, kept.block, loc=loc), f"{name}_scaled")
+    mult = builder.add(replace(integers.mult, loc=loc), f"{name}_groups")
+    return builder.add(ScaleGroups(stored, mult, integers.block, loc=loc), f"{name}_scaled")
