@@ -39,6 +39,7 @@ from qir.passes.quantize.correct_bias import CorrectBias, CorrectChannels
 from qir.passes.quantize.place_rows import is_wide
 from qir.passes.quantize.quantize_graph import QuantizeGraph
 from qir.passes.transform.channel_ranges import channel_reach
+from qir.passes.transform.equalize_attention import EqualizeAttention
 from qir.passes.transform.equalize_channels import EqualizeChannels
 from qir.passes.transform.lower_layer_norm import LowerLayerNorm
 from qir.passes.transform.move_concats import MoveConcats
@@ -105,9 +106,10 @@ def transform(graph: Graph | None = None, sample: tuple[Array, ...] = ()) -> Pip
     """
     reach = channel_reach(graph, sample) if graph is not None and sample else {}
     apart = MoveConcats(sample, reach)
-    return Pipeline(
-        "transform", "transformed", (*lower(graph), apart, EqualizeChannels(halves=reach))
-    )
+    kinder = [*lower(graph), apart, EqualizeChannels(halves=reach)]
+    if graph is not None and is_wide(graph):
+        kinder.append(EqualizeAttention(sample))
+    return Pipeline("transform", "transformed", tuple(kinder))
 
 
 def quantize(
