@@ -21,7 +21,7 @@ def self_test(folder: Path, name: str, triple: str, level: str = "-O3") -> str:
     """
     program = folder / f"selftest.{triple}"
     zig = (sys.executable, "-m", "ziglang", "cc", "-target", triple, "-static")
-    plain = ("-fno-sanitize=all", "-g0", "-fstrict-aliasing")
+    plain = ("-fno-sanitize=all", "-fstrict-aliasing")
     sources = [f"{name}{part}.c" for part in ("_test", "", "_border")]
     command = (*zig, level, *plain, *sources, "-o", str(program))
     built = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
