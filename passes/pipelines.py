@@ -25,10 +25,13 @@ from qir.passes.canonicalize.lower_conv_transpose import LowerConvTranspose
 from qir.passes.canonicalize.matmul_to_linear import MatmulToLinear
 from qir.passes.canonicalize.merge_equal_ops import MergeEqualOps
 from qir.passes.canonicalize.pool_to_reduce import PoolToReduce
+from qir.passes.canonicalize.recognize.attention import RecognizeAttention
 from qir.passes.canonicalize.recognize.clip import RecognizeClip
 from qir.passes.canonicalize.recognize.gelu import RecognizeGelu
 from qir.passes.canonicalize.recognize.layer_norm import RecognizeLayerNorm
 from qir.passes.canonicalize.recognize.leaky_relu import RecognizeLeakyRelu
+from qir.passes.canonicalize.recognize.rms_norm import RecognizeRmsNorm
+from qir.passes.canonicalize.recognize.rope import RecognizeRope
 from qir.passes.canonicalize.recognize.sigmoid import RecognizeSigmoid
 from qir.passes.canonicalize.recognize.softmax import RecognizeSoftmax
 from qir.passes.canonicalize.recognize.swish import RecognizeSwish
@@ -53,6 +56,9 @@ CANONICALIZE = Pipeline(
         DropIdentities(),
         MergeEqualOps(),
         MatmulToLinear(),
+        # layers of transformers, however their heads are split: before layouts are assigned
+        RecognizeRope(),
+        RecognizeAttention(),
         # channels last: before the patterns below, which look along the last axis
         MoveTransposes(),
         MergeMoves(),
@@ -64,6 +70,7 @@ CANONICALIZE = Pipeline(
         RecognizeSwish(),
         RecognizeGelu(),
         RecognizeLayerNorm(),
+        RecognizeRmsNorm(),
         RecognizeSoftmax(),
         RecognizeLeakyRelu(),
         # fewer ops around the layers that do the work
