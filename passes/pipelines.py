@@ -124,7 +124,9 @@ def quantize(
 
     `bits` hold for all layers but those of which `layers` says others.
     """
-    pairs = QuantizeGraph(ranges, bits.weight, bits.activation, group=bits.group, bits=layers or {})
+    pairs = QuantizeGraph(
+        ranges, bits.weight, bits.activation, group=bits.group, bits=layers or {}, sample=sample
+    )
     widths = [w for b in (bits, *pairs.bits.values()) for w in (b.weight, b.activation)]
     correct = CorrectChannels if min(widths) < EIGHT.weight else CorrectBias
     return Pipeline("quantize", "simulated", (pairs, *rounding, correct(reference, sample)))

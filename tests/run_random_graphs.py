@@ -1,39 +1,82 @@
 """Compares artifacts of random integer graphs with the interpreter, bit for bit.
 
-python -m tests.run_random_graphs --graphs 2000 [--start 0] [--target cpu] [--batch 20]
+python -m tests.run_random_graphs --graphs 1000 [--start 0] [--batch 50] [--target cpu riscv64 ...]
 
-Those for other machines run under their emulators.
+A batch of graphs is grown and interpreted once, becomes one artifact for each target, and runs in
+one process: those for other machines under their emulators. Beside the targets of `qir targets` go
+machines for which the portable C is compiled (`tests/emulated/portable.py`), such as
+s390x-linux-musl. C is compiled with -O1: kernels in portable C are tested as text.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
 
 import numpy as np
 
 from qir import runtime
-from qir.backends import build, find
+from qir.backends import Artifact, build, find
 from qir.ir.errors import QirError
 from qir.ir.graph import Graph
 from qir.ir.interpret import interpret
+from qir.ir.types import Array
+from tests.emulated.portable import MACHINES, self_test
 from tests.random_graphs import batch, random_inputs
 
 CASES = 4  # inputs for each graph: half of them extreme
 
 
-def differences(graph: Graph, target: str, seed: int) -> list[str]:
-    """What is not equal between the artifact of `graph` and the interpreter; empty when all is."""
-    emulate = bool(find(target).emulator)
-    session = runtime.opened(runtime.from_files(build(graph, target).files), emulate=emulate)
-    rng = np.random.default_rng(seed)
+@dataclass(frozen=True)
+class Sample:
+    """Random graphs in one; inputs for them, case by case, and the interpreter's outputs."""
+
+    graph: Graph
+    cases: list[list[Array]]
+    wanted: list[tuple[Array, ...]]
+
+
+@lru_cache(maxsize=1)
+def sample(seeds: Sequence[int]) -> Sample:
+    """The sample of these seeds, kept for the next target."""
+    graph, rng = batch(seeds), np.random.default_rng(seeds[0])
     cases = [random_inputs(graph, rng, extreme=case % 2 == 1) for case in range(CASES)]
+    return Sample(graph, cases, [tuple(interpret(graph, case)) for case in cases])
+
+
+def made(seeds: Sequence[int], target: str) -> Artifact:
+    """Their artifact, its golden cases those of the sample. The C around its kernels is compiled in
+    a short time; the kernels are a user's, except in portable C.
+    """
+    given, machine = sample(seeds), find(target)
+    short = replace(machine, c_flags=(*machine.c_flags, "-O1"))
+    return build(given.graph, short, "prog", given.cases)
+
+
+portable = lru_cache(maxsize=1)(partial(made, target="c"))
+"""Their artifact in C, kept for the next machine."""
+
+
+def differences(seeds: Sequence[int], target: str) -> list[str]:
+    """What is not equal between the artifact and the interpreter; empty when all is."""
+    if target in MACHINES:
+        with tempfile.TemporaryDirectory() as folder:
+            saved = portable(seeds).save(Path(folder) / "prog.qir")
+            fault = self_test(saved, "prog", target, "-O1")
+        return [fault] if fault else []
+    given, artifact = sample(seeds), portable(seeds) if target == "c" else made(seeds, target)
+    emulate = bool(artifact.target.emulator)
+    session = runtime.opened(runtime.from_files(artifact.files), emulate=emulate)
     found = []
-    for case, got in enumerate(session.run_many(cases)):
-        for name, y, w in zip(graph.output_names, got, interpret(graph, cases[case]), strict=True):
+    for case, outputs in enumerate(session.run_many(given.cases)):
+        for name, y, w in zip(given.graph.output_names, outputs, given.wanted[case], strict=True):
             if y.dtype != w.dtype or not np.array_equal(y, w):
                 wrong = int(np.count_nonzero(y != w))
                 found.append(f"{name}, case {case}: {wrong} of {w.size} elements differ")
@@ -41,13 +84,13 @@ def differences(graph: Graph, target: str, seed: int) -> list[str]:
 
 
 def check(seeds: Sequence[int], target: str) -> list[str]:
-    """The faults of these graphs, built together; when the build fails, each alone."""
+    """The faults of these graphs, built together; when that cannot be built or run, each alone."""
     try:
-        return differences(batch(seeds), target, seeds[0])
-    except QirError as e:
+        return differences(seeds, target)
+    except (QirError, runtime.ArtifactError) as e:
         if len(seeds) == 1:
             return [f"g{seeds[0]}: {type(e).__name__}: {e}"]
-        return [fault for seed in seeds for fault in check([seed], target)]
+        return [fault for seed in seeds for fault in check(range(seed, seed + 1), target)]
 
 
 def main() -> int:
@@ -55,23 +98,28 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--graphs", type=int, default=40)
     parser.add_argument("--start", type=int, default=0)
-    parser.add_argument("--batch", type=int, default=20)
-    parser.add_argument("--target", default="cpu")
+    parser.add_argument("--batch", type=int, default=50)
+    parser.add_argument("--target", nargs="+", default=["cpu"])
     options = parser.parse_args()
-    begin, faults, ops = time.time(), [], Counter[str]()
-    for first in range(options.start, options.start + options.graphs, options.batch):
-        seeds = range(first, min(first + options.batch, options.start + options.graphs))
-        ops.update(op.mnemonic for op in batch(seeds).ops)
-        faults += check(seeds, options.target)
-        print(
-            f"{seeds[-1] + 1 - options.start} graphs, {len(faults)} faults,"
-            f" {time.time() - begin:.0f} s",
-            flush=True,
-        )
-        for fault in faults[-5:]:
-            print(f"  {fault}")
+    faults, seconds, ops = Counter[str](), Counter[str](), Counter[str]()
+    end = options.start + options.graphs
+    for first in range(options.start, end, options.batch):
+        seeds = range(first, min(first + options.batch, end))
+        ops.update(op.mnemonic for op in sample(seeds).graph.ops)
+        for target in options.target:
+            begin = time.monotonic()
+            found = check(seeds, target)
+            faults[target] += len(found)
+            seconds[target] += round(time.monotonic() - begin)
+            print(
+                f"{target}: {seeds[-1] + 1 - options.start} graphs, {faults[target]} faults,"
+                f" {seconds[target]} s",
+                flush=True,
+            )
+            for fault in found[:5]:
+                print(f"  {fault}", flush=True)
     print(", ".join(f"{name} {count}" for name, count in sorted(ops.items())))
-    return 1 if faults else 0
+    return 1 if faults.total() else 0
 
 
 if __name__ == "__main__":

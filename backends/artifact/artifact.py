@@ -13,13 +13,22 @@ import numpy as np
 from qir.backends.artifact.compiled import compiled
 from qir.backends.artifact.folder import write_folder
 from qir.backends.artifact.footprint import Footprint
+from qir.backends.artifact.names import (
+    CONSTANTS,
+    GOLDEN,
+    GRAPH,
+    PROGRAM,
+    README,
+    RUNNER,
+    WEIGHTS,
+)
 from qir.backends.artifact.readme import readme
 from qir.backends.c import border, entry
 from qir.backends.c.portable import check_integer_only
 from qir.backends.kernels import SLACK
 from qir.backends.lowering import variants
 from qir.backends.lowering.program import Program, Step
-from qir.backends.proofs.claims import proofs, prove
+from qir.backends.proofs.overflow import proofs, prove
 from qir.backends.targets import find
 from qir.backends.toolchain import elf
 from qir.backends.toolchain.compile import Compiled
@@ -27,7 +36,7 @@ from qir.backends.toolchain.link import Linked, link
 from qir.ir.graph import Graph
 from qir.ir.interpret import interpret
 from qir.ir.op import Value
-from qir.ir.ranges import Claim
+from qir.ir.ranges import Intermediate
 from qir.ir.target import Target
 from qir.ir.text.file import packed
 from qir.ir.text.printer import text
@@ -38,16 +47,14 @@ GOLDEN_CASES = 2
 TARGET_KEYS = (
     "name", "triple", "cpu", "features", "needs", "machine", "system", "pointer_bits"
 )  # fmt: skip
-WEIGHTS, GOLDEN, GRAPH, PROGRAM = "weights.bin", "golden.bin", "graph.qir", "program.txt"
-RUNNER, README = "runner", "README.md"
 
 
 @dataclass(frozen=True)
 class Artifact:
     """All files of an artifact, in memory, manifest.json among them.
 
-    `program`: of several variants the last, for the best machine. `claims`: what was proven of the
-    graph, so that nothing overflows.
+    `program`: of several variants the last, for the best machine. `intermediates`: the sums and
+    products of the graph, each proven not to overflow.
     """
 
     name: str
@@ -55,7 +62,7 @@ class Artifact:
     program: Program
     manifest: Mapping[str, Any]
     files: Mapping[str, bytes]
-    claims: tuple[Claim, ...] = ()
+    intermediates: tuple[Intermediate, ...] = ()
 
     def save(self, path: str | Path) -> Path:
         """Write the folder `path`, completely or not at all; an existing artifact is replaced.
@@ -88,7 +95,7 @@ def build(
     machine = find(target)
     programs = variants.lowered(graph, machine, entry.identifier(name or graph.name))
     program = programs[-1]
-    claims = prove(graph)
+    intermediates = prove(graph)
     kernels = compiled(programs, machine)
     sources = _sources(programs, machine, kernels.texts)
     linked = link(
@@ -101,7 +108,7 @@ def build(
     files[PROGRAM] = "\n".join(p.text for p in programs).encode()
     needed = elf.undefined(linked.object)
     files[README] = readme(program, machine, footprint, needed, _version("qir")).encode()
-    proven = proofs(graph, claims, kernels.checked)
+    proven = proofs(graph, intermediates, kernels.checked)
     manifest = {
         **_manifest(program, machine, files, linked, kernels, proven, len(cases)),
         "memory": footprint.entry(),
@@ -113,7 +120,7 @@ def build(
         program,
         manifest,
         {**files, format.MANIFEST: format.sealed(manifest)},
-        claims,
+        intermediates,
     )
 
 
@@ -166,7 +173,7 @@ def _files(
         WEIGHTS: program.weights,
         GOLDEN: b"".join(_golden(graph, cases)),
         GRAPH: text(graph).encode(),
-        f"{GRAPH}.npz": packed(graph),
+        CONSTANTS: packed(graph),
     }
 
 

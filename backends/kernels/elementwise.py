@@ -24,7 +24,7 @@ from qir.backends.kernels.kernel import Kernel, vector_bytes
 from qir.backends.kernels.nest import Nest, nest
 from qir.backends.kernels.plane import RANGE
 from qir.backends.kernels.requantize.scale import Scale, Term
-from qir.backends.kernels.requantize.scaling import Form, Scaling, plan_scaling, scaled_or_raw
+from qir.backends.kernels.requantize.scaling import Arithmetic, Scaling, plan_scaling, scaled_or_raw
 from qir.backends.kernels.view import View
 
 HVX_BYTES = 128  # bytes of one of Hexagon's vectors; as int32 they take four
@@ -85,9 +85,8 @@ def _vector_bytes(
     if not features >= HVX:
         return vector_bytes(features)
     bytes_only = {*dtypes, code.dtype} <= {"uint8", "int8"}
-    return (
-        4 * HVX_BYTES if bytes_only and code.form is Form.NARROW and loops.row >= HVX_BYTES else 0
-    )
+    is_narrow = code.arithmetic is Arithmetic.NARROW
+    return 4 * HVX_BYTES if bytes_only and is_narrow and loops.row >= HVX_BYTES else 0
 
 
 def multiply(

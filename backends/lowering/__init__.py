@@ -1,1 +1,1 @@
-"""Integer graph -> program: groups, layouts, kernels, buffers with offsets."""
+"""Integer graph -> program: fusions, layouts, kernels, buffers with offsets."""

@@ -42,7 +42,7 @@ class Missing(Exception):
 
 @dataclass(frozen=True)
 class Context:
-    """Everything a choice may depend on besides the group.
+    """Everything a choice may depend on besides the fusion.
 
     `external`: the memory that callers give, of any alignment; all other is aligned.
     `grouped`: weights that are scaled by group; `constants` has them as they come out.

@@ -23,7 +23,7 @@ NARROW = ("uint8", "int8", "int16")
 
 
 @dataclass(frozen=True)
-class Group:
+class Fusion:
     """`anchor` alone, or with `tail`, the only reader of its result.
 
     `residual` is the tail's other operand.
@@ -56,44 +56,44 @@ class Group:
         return " + ".join(f"{op.mnemonic} %{op.names[0]}" for op in self.ops)
 
 
-def fuse(graph: Graph) -> tuple[Group, ...]:
-    """Every op but the constants in one group; groups in an order in which they can run."""
-    tails: dict[str, Group] = {}  # by the tail's result
+def fuse(graph: Graph) -> tuple[Fusion, ...]:
+    """Every op but the constants in one fusion; fusions in an order in which they can run."""
+    tails: dict[str, Fusion] = {}  # by the tail's result
     fused: set[str] = set()
     outputs = {v.name for v in graph.outputs}
     for op in graph.ops:
         if isinstance(op, Requantize):
             for at in range(len(op.xs)):
-                group = _with_tail(graph, op, at, outputs)
-                if group is not None:
-                    tails[op.names[0]] = group
-                    fused.add(group.anchor.names[0])
+                fusion = _with_tail(graph, op, at, outputs)
+                if fusion is not None:
+                    tails[op.names[0]] = fusion
+                    fused.add(fusion.anchor.names[0])
                     break
-    groups = []
+    fusions = []
     for op in graph.ops:
         if op.names[0] not in fused and not isinstance(op, (Constant, ScaleGroups)):
-            groups.append(tails.get(op.names[0], Group(op)))
-    return tuple(groups)
+            fusions.append(tails.get(op.names[0], Fusion(op)))
+    return tuple(fusions)
 
 
-def _with_tail(graph: Graph, tail: Requantize, at: int, outputs: set[str]) -> Group | None:
-    """The group of the producer of operand `at` and `tail`, if one kernel can do both exactly."""
+def _with_tail(graph: Graph, tail: Requantize, at: int, outputs: set[str]) -> Fusion | None:
+    """The fusion of the producer of operand `at` and `tail`, if one kernel can do both exactly."""
     acc = tail.xs[at]
     anchor = graph.producers.get(acc.name)
     if anchor is None or not anchor.accumulates:
         return None
     if acc.name in outputs or len(graph.users[acc.name]) != 1:
         return None
-    if not tail.to.is_per_tensor or tail.result.type.shape != acc.type.shape:
+    if not tail.to.has_one_zero_point or tail.result.type.shape != acc.type.shape:
         return None
     if isinstance(anchor, Layer) and not _suits_layer(tail):
         return None
     others = [x for i, x in enumerate(tail.xs) if i != at]
     if not others:
-        return Group(anchor, tail)
+        return Fusion(anchor, tail)
     if len(others) > 1 or not isinstance(anchor, Layer) or not _can_be_residual(others[0], acc):
         return None
-    return Group(anchor, tail, others[0])
+    return Fusion(anchor, tail, others[0])
 
 
 def _suits_layer(tail: Requantize) -> bool:

@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 from qir.backends.kernels.contraction.dense import DenseCode
 from qir.backends.kernels.contraction.plain import PlainCode
 from qir.backends.kernels.kernel import Code
-from qir.backends.lowering.fuse import Group
+from qir.backends.lowering.fuse import Fusion
 from qir.ir.op import Op, Value
 from qir.ir.ops.shape import Move
 
@@ -37,25 +37,25 @@ def writes_once(code: Code) -> bool:
 
 def overwritten(
     at: int,
-    groups: Sequence[Group],
+    fusions: Sequence[Fusion],
     makers: Mapping[str, Op],
     readers: Mapping[str, Sequence[Op]],
     fixed: Collection[str],
 ) -> Value | None:
-    """The residual that group `at` may write its result over: nobody else sees its memory after.
+    """The residual that fusion `at` may write its result over: nobody else sees its memory after.
 
     `fixed`: values whose place something else decides.
     """
-    group = groups[at]
-    old, new = group.residual, group.result
-    if old is None or old in group.anchor.operands or {old.name, new.name} & set(fixed):
+    fusion = fusions[at]
+    old, new = fusion.residual, fusion.result
+    if old is None or old in fusion.anchor.operands or {old.name, new.name} & set(fixed):
         return None
     maker = makers.get(old.name)
     if maker is None or isinstance(maker, Move):  # operands and result of one may share memory
         return None
     if any(isinstance(op, Move) for op in readers[old.name]):
         return None
-    if any(old in later.operands for later in groups[at + 1 :]):
+    if any(old in later.operands for later in fusions[at + 1 :]):
         return None
     same_type = old.type.elem.carrier == new.type.elem.carrier
     return old if same_type and old.type.shape == new.type.shape else None

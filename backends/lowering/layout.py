@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from qir.backends.kernels.plane import check_indices
-from qir.backends.lowering.fuse import Group, constants
+from qir.backends.lowering.fuse import Fusion, constants
 from qir.backends.lowering.in_place import overwritten
 from qir.backends.lowering.place import Place
 from qir.ir.graph import Graph
@@ -97,39 +97,39 @@ def through(op: Op, place: Place) -> Place | None:
     return None
 
 
-def lay_out(graph: Graph, groups: Sequence[Group], in_place: Collection[str] = ()) -> Layout:
+def lay_out(graph: Graph, fusions: Sequence[Fusion], in_place: Collection[str] = ()) -> Layout:
     """The place of every value that a kernel reads or writes.
 
     `in_place`: the results that may be written over their residual.
     """
-    return _Placer(graph, groups, in_place).run()
+    return _Placer(graph, fusions, in_place).run()
 
 
 class _Placer:
-    def __init__(self, graph: Graph, groups: Sequence[Group], in_place: Collection[str]) -> None:
-        self.graph, self.groups, self.in_place = graph, groups, in_place
+    def __init__(self, graph: Graph, fusions: Sequence[Fusion], in_place: Collection[str]) -> None:
+        self.graph, self.fusions, self.in_place = graph, fusions, in_place
         self.layout = Layout()
         self.constants = constants(graph)
         self.outputs = {v.name for v in graph.outputs}
-        self.makers = {g.result.name: g.anchor for g in groups}
+        self.makers = {g.result.name: g.anchor for g in fusions}
         self.readers: dict[str, list[Op]] = {}
         self.halo: dict[str, Sides] = {}
-        for group in groups:
-            for value in group.operands:
-                self.readers.setdefault(value.name, []).append(group.anchor)
-                self._grow(value, halo_of(group.anchor, value))
+        for fusion in fusions:
+            for value in fusion.operands:
+                self.readers.setdefault(value.name, []).append(fusion.anchor)
+                self._grow(value, halo_of(fusion.anchor, value))
         self.over: dict[str, Value] = {}  # result -> the residual it is written over
         self.inside: dict[str, tuple[Op, int]] = {}  # value -> the op whose result holds it
 
     def run(self) -> Layout:
-        for group in self.groups:
-            self._move_operands(group.anchor)
-        for at in reversed(range(len(self.groups))):  # the last first: its frame reaches the first
+        for fusion in self.fusions:
+            self._move_operands(fusion.anchor)
+        for at in reversed(range(len(self.fusions))):  # the last first: its frame reaches the first
             self._overwrite(at)
         for value in self.graph.inputs:
             self._place(value)
-        for group in self.groups:
-            for value in (*group.operands, group.result):
+        for fusion in self.fusions:
+            for value in (*fusion.operands, fusion.result):
                 self._place(value)
         for value in self.graph.outputs:
             self._place(value)
@@ -158,9 +158,9 @@ class _Placer:
 
     def _overwrite(self, at: int) -> None:
         """Have a sum written over its residual, in one frame that serves the readers of both."""
-        new = self.groups[at].result
+        new = self.fusions[at].result
         fixed = self.inside.keys() | self.outputs
-        old = overwritten(at, self.groups, self.makers, self.readers, fixed)
+        old = overwritten(at, self.fusions, self.makers, self.readers, fixed)
         halo = self.halo.get(new.name, NO_HALO)
         if old is None or new.name not in self.in_place:
             return

@@ -1,4 +1,4 @@
-"""Integer graph -> program: groups of ops become kernel calls on planned memory."""
+"""Integer graph -> program: fusions of ops become kernel calls on planned memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from qir.backends.kernels.plane import BYTES
 from qir.backends.lowering import memory
 from qir.backends.lowering.choose.table import choose
 from qir.backends.lowering.context import Call, Context, Missing
-from qir.backends.lowering.fuse import Group, constants, fuse, grouped
+from qir.backends.lowering.fuse import Fusion, constants, fuse, grouped
 from qir.backends.lowering.gathers import with_flat_gathers
 from qir.backends.lowering.in_place import writes_once
 from qir.backends.lowering.layout import (
@@ -60,25 +60,25 @@ def lower(
             "run the passes to-integer first",
         )
     graph = with_flat_gathers(graph.without_dead_code())
-    groups = fuse(graph)
+    fusions = fuse(graph)
     context = Context(target, {}, constants(graph), value_bounds(graph), grouped=grouped(graph))
-    sums = {g.result.name for g in groups if g.residual is not None and not target.is_hosted}
+    sums = {g.result.name for g in fusions if g.residual is not None and not target.is_hosted}
     while True:
-        layout = _laid_out(graph, groups, sums)
+        layout = _laid_out(graph, fusions, sums)
         external = frozenset(r.name for r in layout.roots.values() if r.kind in (INPUT, OUTPUT))
         placed = replace(context, places=layout.places, external=external)
         kept = weights or Weights(target.alignment)
         lowering = _Lowering(graph, placed, layout, name or graph.name, kept)
-        program = lowering.run(groups)
+        program = lowering.run(fusions)
         if not lowering.refused:
             _check_memory(program, target)
             return program
         sums -= lowering.refused
 
 
-def _laid_out(graph: Graph, groups: Sequence[Group], in_place: Collection[str]) -> Layout:
+def _laid_out(graph: Graph, fusions: Sequence[Fusion], in_place: Collection[str]) -> Layout:
     try:
-        return lay_out(graph, groups, in_place)
+        return lay_out(graph, fusions, in_place)
     except ValueError as e:
         raise LowerError(
             f"graph @{graph.name}: {e}", "a smaller batch, or the model cut in two, may fit"
@@ -119,12 +119,12 @@ class _Lowering:
         self.refused: set[str] = set()  # results that cannot lie where their residual does
         self.symbols: dict[Code, str] = {}
 
-    def run(self, groups: tuple[Group, ...]) -> Program:
+    def run(self, fusions: tuple[Fusion, ...]) -> Program:
         for index, value in enumerate(self.graph.inputs):
             self._try(f"input {value}", partial(self._enter, index, value))
-        for group in groups:
-            where = f" ({group.ops[-1].loc.source})" if group.ops[-1].loc.source else ""
-            self._try(f"{group}{where}", partial(self._lower, group))
+        for fusion in fusions:
+            where = f" ({fusion.ops[-1].loc.source})" if fusion.ops[-1].loc.source else ""
+            self._try(f"{fusion}{where}", partial(self._lower, fusion))
         for index, value in enumerate(self.graph.outputs):
             self._try(f"output {value}", partial(self._leave, index, value))
         if self.faults:
@@ -171,18 +171,18 @@ class _Lowering:
         self.layout.roots[name] = Root(name, BUFFER, place.dtype, place.size)
         return place
 
-    def _lower(self, group: Group) -> None:
-        moved = moves(group.anchor, self.context.place, self._fresh)
+    def _lower(self, fusion: Fusion) -> None:
+        moved = moves(fusion.anchor, self.context.place, self._fresh)
         if moved is None:
-            call = choose(group, self.context)
+            call = choose(fusion, self.context)
             residual = call.places.get("residual")
             if residual == call.places["y"] and not writes_once(call.kernel.code):
-                self.refused.add(group.result.name)
-            self._add(call, group.ops, str(group))
+                self.refused.add(fusion.result.name)
+            self._add(call, fusion.ops, str(fusion))
             return
         for x, y in moved:
             if not x.is_same(y):
-                self._copy(x, y, group.ops, str(group))
+                self._copy(x, y, fusion.ops, str(fusion))
             else:
                 self._frame(y)
 

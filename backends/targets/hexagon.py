@@ -5,6 +5,11 @@ from __future__ import annotations
 from qir.backends.targets.toolchains import zig
 from qir.ir.target import Target
 
+SEPARATE = ("-mllvm", "-slot1-store-slot0-load=false")
+"""No packet both stores and loads: QEMU before 8.0 loads what was there before the store when a
+packet before that one skipped a conditional instruction.
+"""
+
 
 def hexagon(version: int, *aliases: str) -> Target:
     """Hexagon v`version`: an object, a static library and a header for the vendor's SDK."""
@@ -16,7 +21,9 @@ def hexagon(version: int, *aliases: str) -> Target:
         needs=(),
         machine="hexagon",
         system="none",
-        toolchains=(zig("hexagon-linux-musl", f"-mcpu=hexagonv{version}", "-ffreestanding"),),
+        toolchains=(
+            zig("hexagon-linux-musl", f"-mcpu=hexagonv{version}", "-ffreestanding", *SEPARATE),
+        ),
         aliases=aliases,
         pointer_bits=32,
         is_hosted=False,

@@ -7,6 +7,7 @@ import platform
 import re
 import shlex
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -110,8 +111,7 @@ def _run(command: Sequence[str], folder: Path, what: str) -> str:
     variables = interpreter.environment() if command[0] == PYTHON else dict(os.environ)
     environment = {**variables, "LC_ALL": "C", "SOURCE_DATE_EPOCH": "0", "ZERO_AR_DATE": "1"}
     try:
-        done = subprocess.run(whole, cwd=folder, env=environment, capture_output=True, text=True,
-                              errors="replace", timeout=SECONDS)  # fmt: skip
+        done = _finished(whole, folder, environment)
     except subprocess.TimeoutExpired as e:
         raise LowerError(f"{what}: {whole[0]} ran over {SECONDS} s, an end is needed") from e
     except OSError as e:
@@ -127,6 +127,21 @@ def _run(command: Sequence[str], folder: Path, what: str) -> str:
             )
         )
     return done.stdout
+
+
+def _finished(
+    command: Sequence[str], folder: Path, environment: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """The process at its end. Whatever ends the wait for it ends those that it started, too."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True,
+                          errors="replace", start_new_session=True) as process:  # fmt: skip
+        try:
+            out, err = process.communicate(timeout=SECONDS)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
 def version(tools: Toolchain, folder: Path) -> str:

@@ -18,12 +18,14 @@ from torch.fx import GraphModule, Node
 from torch.utils import _pytree as pytree
 
 from qir.frontends.torch.table import RULES, is_known
+from qir.ir.data import unmasked
 from qir.ir.errors import FrontendError, listed
 from qir.ir.types import F32, I32, U1, Elem, Tensor
 
 Shape = tuple[int, ...]
 BYTES = (torch.uint8, torch.int8)
 ELEMENTS = {torch.int32: I32, torch.int64: I32, torch.bool: U1}  # ids of 64 bits fit 32
+LONG = (np.dtype(np.longdouble), np.dtype(np.clongdouble))  # torch has none
 CONSTANT = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
 
 
@@ -254,8 +256,9 @@ def element_of(where: str, x: torch.Tensor) -> Elem:
 
 def as_tensor(k: int, x: Any) -> torch.Tensor:
     """A tensor as it is, a NumPy array of numbers as a tensor."""
-    if isinstance(x, np.ndarray) and x.dtype.kind in "biufc":
-        return torch.from_numpy(np.array(x))
+    if isinstance(x, np.ndarray) and x.dtype.kind in "biufc" and x.dtype not in LONG:
+        a = unmasked(x, f"example input {k}")
+        return torch.from_numpy(np.array(a, a.dtype.newbyteorder("=")))
     if not isinstance(x, torch.Tensor):
         found = f"array of {x.dtype}" if isinstance(x, np.ndarray) else type(x).__name__
         raise FrontendError(f"example input {k}: {found}, a torch.Tensor is needed")

@@ -76,7 +76,7 @@ class Pairs(Rule):
 
 
 @rule(Add, Sub)
-class Sums(Pairs):
+class Additions(Pairs):
     """a +- b -> one sum: one requantize, one rounding"""
 
     @staticmethod

@@ -10,7 +10,8 @@ import numpy as np
 from qir.ir.data import Data
 from qir.ir.fixed import Rounding, round_real
 from qir.ir.op import Op
-from qir.ir.ops import AvgPool, Bilinear, ReduceMean, ReduceSum
+from qir.ir.ops import AvgPool, Bilinear
+from qir.ir.ops.reduce import Total
 from qir.ir.ops.resize import WEIGHT_BITS
 from qir.ir.types import Array
 from qir.passes.integer.forms import Form, Lowering, Sum, Term
@@ -37,11 +38,11 @@ class Averages(Sums):
         return Sum((Term(at.accumulator(summed, op), factor=factor),), loc=op.loc)
 
 
-@rule(ReduceMean, ReduceSum)
+@rule(Total)
 class Reductions(Sums):
     """reduce(x) -> sum(reduce on stored x)"""
 
-    def lower(self, op: ReduceMean | ReduceSum, at: Lowering, answer: Answer) -> Form:
+    def lower(self, op: Total, at: Lowering, answer: Answer) -> Form:
         return Sum((Term(at.accumulator(replace(op, x=at.stored(op.x)), op)),), loc=op.loc)
 
 

@@ -30,7 +30,7 @@ BLOCK = 8  # layers of one task, which share one run of the float network
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredLayer:
     """A layer in some bits: the reals of its stored weights, and its input's quantization (None
     where the model itself gives that one already).
     """
@@ -60,7 +60,7 @@ class Errors:
 
 def stored_layers(
     graph: Graph, ranges: Ranges, candidates: Sequence[Bits]
-) -> dict[str, dict[Bits, Stored]]:
+) -> dict[str, dict[Bits, StoredLayer]]:
     """Each layer in each of the candidates, as QuantizeGraph would store it.
 
     Errors: DataError for ranges of another graph, PassError for bits that no storage has.
@@ -78,19 +78,19 @@ def stored_layers(
     }  # fmt: skip
 
 
-def _stored(graph: Graph, layer: Layer, bits: Bits, quant: Quant | None) -> Stored:
+def _stored(graph: Graph, layer: Layer, bits: Bits, quant: Quant | None) -> StoredLayer:
     scale, reach = (1.0, 255) if quant is None else (
         float(quant.scale.array), 2**quant.storage.bits - 1)  # fmt: skip
     kept = quantize_weights(
         float_weights(graph, layer), bits.weight, True, False, bias_of(graph, layer), scale,
         bits.group, reach,
     )  # fmt: skip
-    return Stored(kept.reals.astype(np.float32), quant)
+    return StoredLayer(kept.reals.astype(np.float32), quant)
 
 
 def layer_errors(
     subject: Subject,
-    stored: Mapping[str, Mapping[Bits, Stored]],
+    stored: Mapping[str, Mapping[Bits, StoredLayer]],
     runner: Runner | None = None,
 ) -> dict[str, dict[Bits, Errors]]:
     """The errors of each layer in each of its bits, one layer at a time."""
@@ -114,13 +114,13 @@ def layer_errors(
     }  # fmt: skip
 
 
-def _errors(graph: Graph, name: str, stored: Stored, row: Array) -> Errors:
+def _errors(graph: Graph, name: str, stored: StoredLayer, row: Array) -> Errors:
     w = float_weights(graph, layers_to_quantize(graph)[name]).astype(np.float64)
     return Errors(float(((stored.weights - w) ** 2).sum()), float((w**2).sum()),
                   *(float(x) for x in row))  # fmt: skip
 
 
-def errors_of(part: Part, block: Mapping[str, Mapping[Bits, Stored]]) -> Result:
+def errors_of(part: Part, block: Mapping[str, Mapping[Bits, StoredLayer]]) -> Result:
     """The task: for each layer of the block (bits, 4): ||error of x||^2, signal, noise, loss."""
     graph = for_samples(part.graph, len(part.at))
     layers = layers_to_quantize(graph)
@@ -133,7 +133,7 @@ def errors_of(part: Part, block: Mapping[str, Mapping[Bits, Stored]]) -> Result:
 def _rows(
     graph: Graph,
     layer: Layer,
-    by_bits: Mapping[Bits, Stored],
+    by_bits: Mapping[Bits, StoredLayer],
     values: Mapping[str, torch.Tensor],
     part: Part,
 ) -> Array:

@@ -26,8 +26,8 @@ class OpRange:
 
 
 @dataclass(frozen=True)
-class Claim:
-    """One proven line: this intermediate of this op stays within its integer type."""
+class Intermediate:
+    """A sum or product inside an op, proven to stay within its integer type."""
 
     op: Op
     extreme: Extreme
@@ -81,19 +81,19 @@ def extremes_of(r: OpRange) -> Iterator[Extreme]:
             yield Extreme(what, bounds, storage)
 
 
-def prove_no_overflow(graph: Graph) -> tuple[Claim, ...]:
+def prove_no_overflow(graph: Graph) -> tuple[Intermediate, ...]:
     """Every intermediate of every op stays within its type, and every result within its storage.
 
     Errors: VerifyError that lists each op, the bound it can reach, and the limit.
     Source: data-free accumulator ranges as in QONNX; per channel and per intermediate: this
             project.
     """
-    claims, faults = [], []
+    intermediates, faults = [], []
     for r in ranges(graph):
         for extreme in extremes_of(r):
             low, high = extreme.bounds.whole
             if extreme.fits:
-                claims.append(Claim(r.op, extreme))
+                intermediates.append(Intermediate(r.op, extreme))
             else:
                 faults.append(
                     f"{r.op}: {extreme.what} reaches [{low}, {high}], {extreme.kind} does not hold"
@@ -107,4 +107,4 @@ def prove_no_overflow(graph: Graph) -> tuple[Claim, ...]:
                 " smaller"
             ),
         )
-    return tuple(claims)
+    return tuple(intermediates)

@@ -7,11 +7,11 @@ from math import prod
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from qir.backends.lowering.fuse import Group, fuse
+from qir.backends.lowering.fuse import Fusion, fuse
 from qir.ir.graph import Graph
 from qir.ir.op import Loc, Op, Value
 from qir.ir.ops import Constant, Conv, Linear, Lookup, MatMul, ScaleGroups
-from qir.ir.ranges import Claim
+from qir.ir.ranges import Intermediate
 from qir.ir.types import Quant, integer_of
 from qir.passes.infra.manager import Record
 from qir.report.model import Report
@@ -28,13 +28,13 @@ def build_report(
     built: Artifact,
     graph: Graph,
     records: Iterable[Record],
-    claims: Iterable[Claim],
+    intermediates: Iterable[Intermediate],
     sqnr_db: Mapping[str, float] | None = None,
 ) -> Report:
     """The report of an artifact and the integer graph it was built from.
 
-    records: of the passes; claims: of the overflow proof. Sizes are those of the files without the
-    report itself.
+    records: of the passes; intermediates: of the overflow proof. Sizes are those of the files
+    without the report itself.
     """
     manifest, files, every = built.manifest, built.files, tuple(records)
     checked = manifest["proofs"]["integer_only"]["kernels"]
@@ -48,7 +48,7 @@ def build_report(
             packed=packed_by_op(manifest["steps"]),
         ),
         passes=pass_rows(every),
-        proofs=proofs(graph, claims, f"{len(checked)} kernels, no float in the code of any"),
+        proofs=proofs(graph, intermediates, f"{len(checked)} kernels, no float in the code of any"),
         sizes=sizes(manifest, sum(map(len, files.values()))),
         inputs=ports(graph.inputs),
         outputs=ports(graph.outputs, graph.output_names),
@@ -80,28 +80,28 @@ def rows(
     micros: Mapping[str, float] | None = None,
     packed: Mapping[str, int] | None = None,
 ) -> tuple[OpRow, ...]:
-    """A row for each group of ops that one kernel computes, in order; mappings are by its result.
+    """A row for each fusion of ops in one kernel, in order; mappings are by its result.
 
     Without `kernels`, the op's mnemonic takes the kernel's place; with them, an op without a kernel
     is a view of memory, IN_PLACE.
     """
     fixed = {op.names[0]: op for op in graph.ops if isinstance(op, Constant | ScaleGroups)}
     result = []
-    for group in fuse(graph):
-        name = group.result.name
+    for fusion in fuse(graph):
+        name = fusion.result.name
         result.append(
             OpRow(
                 name=name,
-                op=title(group),
-                loc=Loc.merged(*(op.loc for op in group.ops)).source,
-                kernel=(group.anchor.mnemonic if kernels is None else kernels.get(name, IN_PLACE)),
-                bits=bits(group, fixed),
-                shape=group.result.type.shape,
-                macs=macs(group.anchor),
-                weight_bytes=weight_bytes(group, fixed),
+                op=title(fusion),
+                loc=Loc.merged(*(op.loc for op in fusion.ops)).source,
+                kernel=(fusion.anchor.mnemonic if kernels is None else kernels.get(name, IN_PLACE)),
+                bits=bits(fusion, fixed),
+                shape=fusion.result.type.shape,
+                macs=macs(fusion.anchor),
+                weight_bytes=weight_bytes(fusion, fixed),
                 sqnr_db=(sqnr_db or {}).get(name),
                 micros=(micros or {}).get(name),
-                reads=tuple(dict.fromkeys(v.name for v in group.operands if v.name not in fixed)),
+                reads=tuple(dict.fromkeys(v.name for v in fusion.operands if v.name not in fixed)),
                 packed_bytes=(packed or {}).get(name),
             )
         )
@@ -138,9 +138,9 @@ def micros_by_op(runs: Iterable[Iterable[tuple[Mapping[str, Any], int]]]) -> dic
     return {name: median(times) / 1000 for name, times in spent.items()}
 
 
-def title(group: Group) -> str:
-    """A short name of the group's computation: "conv 3x3 /2", "conv 1x1 + add"."""
-    op = group.anchor
+def title(fusion: Fusion) -> str:
+    """A short name of the fusion's computation: "conv 3x3 /2", "conv 1x1 + add"."""
+    op = fusion.anchor
     text = op.mnemonic
     if isinstance(op, Conv):
         kind = "depthwise" if op.is_depthwise else "conv"
@@ -149,7 +149,7 @@ def title(group: Group) -> str:
             text += f" /{op.stride[0]}" if op.stride[0] == op.stride[1] else f" /{op.stride}"
     elif op.mnemonic == "requantize" and len(op.operands) > 1:
         text = "add"
-    return text if group.residual is None else f"{text} + add"
+    return text if fusion.residual is None else f"{text} + add"
 
 
 def macs(op: Op) -> int:
@@ -163,12 +163,12 @@ def macs(op: Op) -> int:
             return 0
 
 
-def bits(group: Group, fixed: Mapping[str, Constant | ScaleGroups]) -> str:
+def bits(fusion: Fusion, fixed: Mapping[str, Constant | ScaleGroups]) -> str:
     """The stored types: products joined by x, what is added by +, then the result.
 
     Weights by groups of 32 input channels are i4g32.
     """
-    op = group.anchor
+    op = fusion.anchor
     match op:
         case Conv() | Linear():
             text = f"{_storage(op.x)} x {_weights(op.w, fixed)}"
@@ -178,9 +178,9 @@ def bits(group: Group, fixed: Mapping[str, Constant | ScaleGroups]) -> str:
             read = [_storage(v) for v in op.operands if v.name not in fixed]
             joined = " + ".join(read), ", ".join(dict.fromkeys(read))
             text = joined[0] if op.mnemonic == "requantize" else joined[1]
-    if group.residual is not None:
-        text += f" + {_storage(group.residual)}"
-    return f"{text} -> {_storage(group.result)}"
+    if fusion.residual is not None:
+        text += f" + {_storage(fusion.residual)}"
+    return f"{text} -> {_storage(fusion.result)}"
 
 
 def _weights(value: Value, fixed: Mapping[str, Constant | ScaleGroups]) -> str:
@@ -190,17 +190,17 @@ def _weights(value: Value, fixed: Mapping[str, Constant | ScaleGroups]) -> str:
     return _storage(value)
 
 
-def weight_bytes(group: Group, fixed: Mapping[str, Constant | ScaleGroups]) -> int:
-    """Bytes of the constants and tables that the group reads, at their true widths."""
-    read = [v for op in group.ops for v in op.operands if v.name in fixed]
+def weight_bytes(fusion: Fusion, fixed: Mapping[str, Constant | ScaleGroups]) -> int:
+    """Bytes of the constants and tables that the fusion reads, at their true widths."""
+    read = [v for op in fusion.ops for v in op.operands if v.name in fixed]
     stored: dict[str, Value] = {}
     for value in read:
         source = fixed[value.name]
         parts = source.operands if isinstance(source, ScaleGroups) else (value,)
         stored.update({v.name: v for v in parts})
     total = sum(size_bytes(v) for v in stored.values())
-    if isinstance(group.anchor, Lookup):
-        total += group.anchor.table.array.nbytes
+    if isinstance(fusion.anchor, Lookup):
+        total += fusion.anchor.table.array.nbytes
     return total
 
 
@@ -237,12 +237,12 @@ def pass_rows(records: Iterable[Record]) -> tuple[PassRow, ...]:
     )
 
 
-def proofs(graph: Graph, claims: Iterable[Claim], kernels: str) -> Proofs:
-    """The proofs of a graph that passed verify() and prove_no_overflow(), which returned `claims`.
+def proofs(graph: Graph, intermediates: Iterable[Intermediate], kernels: str) -> Proofs:
+    """The proofs of a graph that passed verify(), and prove_no_overflow(), which gave the rest.
 
     Results are not among the tightest: a clamp fills its storage on purpose.
     """
-    every = tuple(claims)
+    every = tuple(intermediates)
     constants = sum(isinstance(op, Constant) for op in graph.ops)
     ops = len(graph.ops) - constants
     margins = [

@@ -1,4 +1,4 @@
-"""A sample of the random graphs; `python -m tests.run_random_graphs --graphs 2000` runs all."""
+"""A sample of the random graphs; `python -m tests.run_random_graphs --graphs 1000` runs more."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def test_code_that_gives_other_bits_than_the_graph_is_refused(
 
 
 def test_the_overflow_proof_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from qir.backends.proofs import claims
+    from qir.backends.proofs import overflow
 
     calls = []
 
@@ -56,6 +56,6 @@ def test_the_overflow_proof_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
         calls.append(graph)
         return ranges.prove_no_overflow(graph)
 
-    monkeypatch.setattr(claims, "prove_no_overflow", counted)
+    monkeypatch.setattr(overflow, "prove_no_overflow", counted)
     qir.compile(residual_network(), target="c")
     assert len(calls) == 1

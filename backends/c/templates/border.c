@@ -5,6 +5,13 @@
 #define ROUND 12582912.0f
 #define ROUND_WIDE 6755399441055744.0
 
+/* Stays a call: hundreds of loops merged into one function take compilers minutes. */
+#ifdef __GNUC__
+#define APART __attribute__((noinline))
+#else
+#define APART
+#endif
+
 @FUNCTIONS@
 int @NAME@_run_float(const void *const inputs[], void *const outputs[], void *stored,
     void *workspace, const void *weights, const struct qir_threads *threads) {

@@ -1,4 +1,4 @@
-@TABLES@void @NAME@_dequantize_@I@(const void *stored, float *y) {
+@TABLES@APART void @NAME@_dequantize_@I@(const void *stored, float *y) {
     const @TYPE@ *x = stored;
     for (int64_t a = 0, i = 0; a < @OUTER@; a++) {
         for (int64_t c = 0; c < @CHANNELS@; c++) {

@@ -1,4 +1,4 @@
-@TABLES@void @NAME@_quantize_@I@(const float *x, void *stored) {
+@TABLES@APART void @NAME@_quantize_@I@(const float *x, void *stored) {
     @TYPE@ *y = stored;
     for (int64_t a = 0, i = 0; a < @OUTER@; a++) {
         for (int64_t c = 0; c < @CHANNELS@; c++) {

@@ -30,7 +30,7 @@ from qir.ir.fixed import Rounding
 INT32, INT64 = 2.0**31 * (1 - 2.0**-30), 2.0**63 * (1 - 2.0**-30)
 
 
-class Form(Enum):
+class Arithmetic(Enum):
     """How the numbers are computed; see the module."""
 
     NARROW = "narrow"
@@ -46,7 +46,7 @@ class Scaling:
     zero point to add.
     """
 
-    form: Form
+    arithmetic: Arithmetic
     rounding: Rounding
     dtype: str
     low: int
@@ -59,12 +59,16 @@ class Scaling:
     def fields(self) -> Fields:
         narrow = [("low", "int16"), ("high", "int16")]
         wide = [("mult", "int32"), ("center", "int32")]
-        each = {Form.NARROW: narrow, Form.HIGH: wide[:1], Form.WIDE: wide}[self.form]
+        each = {
+            Arithmetic.NARROW: narrow,
+            Arithmetic.HIGH: wide[:1],
+            Arithmetic.WIDE: wide,
+        }[self.arithmetic]
         rest = {
-            Form.NARROW: [("add_low", "int32"), ("add_high", "int32"), ("after", "int32")],
-            Form.HIGH: [("add", "int64"), ("after", "int32")],
-            Form.WIDE: [("shift", "int64")],
-        }[self.form]
+            Arithmetic.NARROW: [("add_low", "int32"), ("add_high", "int32"), ("after", "int32")],
+            Arithmetic.HIGH: [("add", "int64"), ("after", "int32")],
+            Arithmetic.WIDE: [("shift", "int64")],
+        }[self.arithmetic]
         names = [(f"{name}{i}", dtype) for i in range(self.terms) for name, dtype in each] + rest
         names += [("zero", "int32")] if self.zero else []
         return Fields(tuple((name, dtype, self.count) for name, dtype in names))
@@ -92,9 +96,18 @@ def plan_scaling(scale: Scale, terms: Sequence[Term], dtype: str, shape: tuple[i
         common, arrays = (1,) * len(shape), [a.reshape(-1)[0] for a in arrays]
     flat = [np.broadcast_to(a, common).reshape(-1) for a in arrays]
     mults, shift, zero = flat[:-2], flat[-2], flat[-1]
-    form, values = _form(scale, terms, mults, shift, zero)
+    arithmetic, values = _cheapest(scale, terms, mults, shift, zero)
     count, has_zero = prod(common), bool(np.any(zero))
-    code = Scaling(form, scale.rounding, dtype, scale.low, scale.high, len(terms), count, has_zero)
+    code = Scaling(
+        arithmetic,
+        scale.rounding,
+        dtype,
+        scale.low,
+        scale.high,
+        terms=len(terms),
+        count=count,
+        zero=has_zero,
+    )
     values["zero"] = zero
     return Scaled(code, values, View.packed("int32", common).expanded(shape))
 
@@ -111,9 +124,9 @@ def scaled_or_raw(
     return None, (0,) * len(shape), {}
 
 
-def _form(
+def _cheapest(
     scale: Scale, terms: Sequence[Term], mults: list[Array], shift: Array, zero: Array
-) -> tuple[Form, dict[str, Array]]:
+) -> tuple[Arithmetic, dict[str, Array]]:
     floor, half_up = scale.rounding is Rounding.FLOOR, scale.rounding is Rounding.HALF_UP
     if floor or half_up:
         half = np.int64(0) if floor else np.int64(1) << (shift - 1)
@@ -137,14 +150,14 @@ def _form(
                 if found:
                     return found
     values = {f"mult{i}": m for i, m in enumerate(mults)} | {"shift": shift}
-    return Form.WIDE, values | {
+    return Arithmetic.WIDE, values | {
         f"center{i}": np.int64(t.zero_point) + 0 * shift for i, t in enumerate(terms)
     }
 
 
 def _narrow(
     terms: Sequence[Term], mults: list[Array], shift: Array, add: Array, total: Array
-) -> tuple[Form, dict[str, Array]] | None:
+) -> tuple[Arithmetic, dict[str, Array]] | None:
     if not all(t.dtype in ("uint8", "int8") for t in terms):
         return None
     lows = [((m + 2**15) & 0xFFFF) - 2**15 for m in mults]
@@ -156,16 +169,16 @@ def _narrow(
         f"high{i}": v for i, v in enumerate(highs)
     }
     rest = {"add_low": add & 0xFFFF, "add_high": add >> 16, "after": shift - 16}
-    return Form.NARROW, values | rest
+    return Arithmetic.NARROW, values | rest
 
 
 def _high(
     terms: Sequence[Term], mults: list[Array], shift: Array, add: Array, total: Array
-) -> tuple[Form, dict[str, Array]] | None:
+) -> tuple[Arithmetic, dict[str, Array]] | None:
     left = np.maximum(32 - shift, 0)
     raised = [m << left for m in mults]
     fits = all(np.all(np.abs(m) < 2**31) for m in raised)
     if not fits or not np.all(np.ldexp(total, left) < INT64):
         return None
     values = {f"mult{i}": m for i, m in enumerate(raised)}
-    return Form.HIGH, values | {"add": add << left, "after": np.maximum(shift - 32, 0)}
+    return Arithmetic.HIGH, values | {"add": add << left, "after": np.maximum(shift - 32, 0)}

@@ -1,1 +1,1 @@
-"""The kernel of each group, by its anchor."""
+"""The kernel of each fusion, by its anchor."""

@@ -12,9 +12,9 @@ from qir.backends.kernels.contraction.bits import PLANES
 from qir.backends.kernels.contraction.wide import wide
 from qir.backends.kernels.plane import RANGE
 from qir.backends.kernels.requantize.scale import Scale
-from qir.backends.lowering.choose.elementwise import scale_of
+from qir.backends.lowering.choose.elementwise import one_zero_point, scale_of
 from qir.backends.lowering.context import Call, Context, Missing, call
-from qir.backends.lowering.fuse import Group
+from qir.backends.lowering.fuse import Fusion
 from qir.backends.lowering.layout import Sides
 from qir.backends.lowering.place import Place
 from qir.ir.op import Value
@@ -64,21 +64,21 @@ class _Shape:
     is_padded: bool = False
 
 
-def choose_conv(group: Group, context: Context) -> Call:
+def choose_conv(fusion: Fusion, context: Context) -> Call:
     """conv [+ requantize [+ residual]] -> a contraction over the zero-point-framed plane of x."""
-    op = group.anchor
+    op = fusion.anchor
     assert isinstance(op, Conv)
     x = _surrounded(context.place(op.x), op.pad)
     shape = _Shape(x, op.stride, op.dilation, op.groups, any(op.pad))
-    return _contract(group, context, shape, context.array(op.w, "w"))
+    return _contract(fusion, context, shape, context.array(op.w, "w"))
 
 
-def choose_linear(group: Group, context: Context) -> Call:
+def choose_linear(fusion: Fusion, context: Context) -> Call:
     """linear [+ requantize [+ residual]] -> a 1x1 contraction on rows of channels."""
-    op = group.anchor
+    op = fusion.anchor
     assert isinstance(op, Linear)
     weights = context.array(op.w, "w")
-    return _contract(group, context, _Shape(context.place(op.x)), weights[:, None, None, :])
+    return _contract(fusion, context, _Shape(context.place(op.x)), weights[:, None, None, :])
 
 
 def _surrounded(place: Place, pad: Sides) -> Place:
@@ -88,22 +88,22 @@ def _surrounded(place: Place, pad: Sides) -> Place:
     return place.sliced((0, -top, -left, 0), (n, top + h + bottom, left + w + right, c))
 
 
-def _contract(group: Group, context: Context, shape: _Shape, stored: Array) -> Call:
-    numbers = _folded(group, context, shape, stored)
+def _contract(fusion: Fusion, context: Context, shape: _Shape, stored: Array) -> Call:
+    numbers = _folded(fusion, context, shape, stored)
     x, y = (
-        _plane(shape.x, group.anchor.operands[0]),
-        _plane(context.place(group.result), group.result),
+        _plane(shape.x, fusion.anchor.operands[0]),
+        _plane(context.place(fusion.result), fusion.result),
     )
-    places = {"x": shape.x, "y": context.place(group.result)}
+    places = {"x": shape.x, "y": context.place(fusion.result)}
     residual = None
-    if group.residual is not None:
-        places["residual"] = context.place(group.residual)
-        residual = _plane(places["residual"], group.residual)
+    if fusion.residual is not None:
+        places["residual"] = context.place(fusion.residual)
+        residual = _plane(places["residual"], fusion.residual)
     kernel: Any
     if x.dtype in FAST_INPUTS and numbers.kept.are_narrow:
-        kernel = _fast(group, context, shape, numbers, x, y, residual)
+        kernel = _fast(fusion, context, shape, numbers, x, y, residual)
     else:
-        kernel = _wide(group, context, shape, numbers, x, y, residual)
+        kernel = _wide(fusion, context, shape, numbers, x, y, residual)
     out, kh, kw, inner = numbers.weights.shape
     macs = y.batch * y.height * y.width * out * kh * kw * inner
     about = f"{kh}x{kw} {x.channels}->{out} on {y.height}x{y.width}"
@@ -117,9 +117,9 @@ def _plane(place: Place, value: Value) -> Plane:
     return plane
 
 
-def _folded(group: Group, context: Context, shape: _Shape, stored: Array) -> _Numbers:
+def _folded(fusion: Fusion, context: Context, shape: _Shape, stored: Array) -> _Numbers:
     """sum((x - zx) * (w - zw)) + b = sum(x * (w - zw)) + (b - zx * sum(w - zw))."""
-    op: Any = group.anchor
+    op: Any = fusion.anchor
     zero_x = int(op.x.type.quant.zero_point.array)
     zero_w = op.w.type.quant.spread(op.w.type.shape)[1]
     weights = stored.astype(np.int64) - (
@@ -149,7 +149,7 @@ def _kept(context: Context, value: Value, weights: Array) -> _Kept:
 
 
 def _fast(
-    group: Group,
+    fusion: Fusion,
     context: Context,
     shape: _Shape,
     numbers: _Numbers,
@@ -158,7 +158,7 @@ def _fast(
     residual: Plane | None,
 ) -> Any:
     """The kernel around the machine's dot instruction."""
-    tail = group.tail
+    tail = fusion.tail
     low, high = (None, None) if tail is None else (tail.low, tail.high)
     _, kh, kw, _ = numbers.weights.shape
     spec = Contraction(
@@ -173,12 +173,12 @@ def _fast(
         high=high,
         alignment=context.alignment(shape.x),
     )
-    return prepare(spec, _constants(group, numbers), context.features)
+    return prepare(spec, _constants(fusion, numbers), context.features)
 
 
-def _constants(group: Group, numbers: _Numbers) -> Constants:
+def _constants(fusion: Fusion, numbers: _Numbers) -> Constants:
     """The numbers of the contraction, and of the tail's requantize."""
-    tail, kept = group.tail, numbers.kept
+    tail, kept = fusion.tail, numbers.kept
     constants = Constants(
         kept.weights.astype(np.int8),
         numbers.bias,
@@ -188,20 +188,20 @@ def _constants(group: Group, numbers: _Numbers) -> Constants:
         block=kept.block,
     )
     if tail is not None:
-        zero = int(tail.to.zero_point.array)
-        mult = tail.mult[group.accumulator_at].array
+        zero = one_zero_point(tail.result)
+        mult = tail.mult[fusion.accumulator_at].array
         constants = replace(constants, mult=mult, shift=tail.shift.array, zero_point=zero)
-    if tail is not None and group.residual is not None:
+    if tail is not None and fusion.residual is not None:
         constants = replace(
             constants,
-            residual_mult=tail.mult[1 - group.accumulator_at].array,
-            residual_zero_point=int(group.residual.type.quant.zero_point.array),
+            residual_mult=tail.mult[1 - fusion.accumulator_at].array,
+            residual_zero_point=int(fusion.residual.type.quant.zero_point.array),
         )
     return constants
 
 
 def _wide(
-    group: Group,
+    fusion: Fusion,
     context: Context,
     shape: _Shape,
     numbers: _Numbers,
@@ -218,12 +218,12 @@ def _wide(
         )
     scale: Scale | None = None
     zero = 0
-    if group.tail is not None:
-        scale = scale_of(group.tail)
-        mults = scale.mult if group.accumulator_at == 0 else scale.mult[::-1]
+    if fusion.tail is not None:
+        scale = scale_of(fusion.tail)
+        mults = scale.mult if fusion.accumulator_at == 0 else scale.mult[::-1]
         scale = replace(scale, mult=mults)
-    if group.residual is not None:
-        zero = int(group.residual.type.quant.zero_point.array)
+    if fusion.residual is not None:
+        zero = int(fusion.residual.type.quant.zero_point.array)
     return wide(
         x, y, numbers.weights, numbers.bias, context.features,
         shape.strides, shape.dilations, shape.groups, scale, residual, zero,

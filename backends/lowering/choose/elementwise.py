@@ -8,7 +8,7 @@ from qir.backends.kernels import elementwise, move
 from qir.backends.kernels.lookup import lookup
 from qir.backends.kernels.requantize.scale import Scale
 from qir.backends.lowering.context import Call, Context, Missing, call
-from qir.backends.lowering.fuse import Group
+from qir.backends.lowering.fuse import Fusion
 from qir.backends.lowering.layout import zero_of
 from qir.ir.op import Value
 from qir.ir.ops import Gather, Lookup, Mul, Pad, Requantize
@@ -17,66 +17,68 @@ from qir.ir.types import Array
 
 def scale_of(tail: Requantize) -> Scale:
     """The numbers of a requantize as kernels take them."""
-    if not tail.to.is_per_tensor:
-        raise Missing(f"the result is quantized along axis {tail.to.axis}, one scale is needed")
     return Scale(
         tuple(m.array for m in tail.mult),
         tail.shift.array,
-        int(tail.to.zero_point.array),
+        one_zero_point(tail.result),
         tail.low,
         tail.high,
         tail.rounding,
     )
 
 
-def epilogue_scale(group: Group) -> Scale | None:
-    """That of the group's tail; None for a group that gives its accumulators."""
-    return None if group.tail is None else scale_of(group.tail)
+def epilogue_scale(fusion: Fusion) -> Scale | None:
+    """That of the fusion's tail; None for a fusion that gives its accumulators."""
+    return None if fusion.tail is None else scale_of(fusion.tail)
 
 
-def choose_requantize(group: Group, context: Context) -> Call:
+def choose_requantize(fusion: Fusion, context: Context) -> Call:
     """requantize -> one elementwise kernel over all operands."""
-    op = group.anchor
+    op = fusion.anchor
     assert isinstance(op, Requantize)
     y = context.place(op.result)
     xs = [context.place(x) for x in op.xs]
-    zeros = [_zero_point(x) for x in op.xs]
+    zeros = [one_zero_point(x) for x in op.xs]
     ranges = [context.range_of(x) for x in op.xs]
     views = [x.view for x in xs]
     kernel = elementwise.requantize(views, zeros, scale_of(op), y.view, context.features, ranges)
     return call(kernel, {"y": y, **{f"x{i}": x for i, x in enumerate(xs)}})
 
 
-def _zero_point(value: Value) -> int:
+def one_zero_point(value: Value) -> int:
+    """The zero point of all channels.
+
+    Errors: Missing where they have several.
+    """
     zeros = value.type.quant.zero_point.array
-    if zeros.ndim and np.any(zeros != zeros.reshape(-1)[0]):
+    if not value.type.quant.has_one_zero_point:
         raise Missing(f"{value} has zero points from {zeros.min()} to {zeros.max()}, one is needed")
     return int(zeros.reshape(-1)[0])
 
 
-def choose_mul(group: Group, context: Context) -> Call:
+def choose_mul(fusion: Fusion, context: Context) -> Call:
     """mul [+ requantize] -> one elementwise kernel."""
-    op = group.anchor
+    op = fusion.anchor
     assert isinstance(op, Mul)
-    a, b, y = (context.place(v) for v in (op.a, op.b, group.result))
-    scale = epilogue_scale(group)
+    a, b, y = (context.place(v) for v in (op.a, op.b, fusion.result))
+    scale = epilogue_scale(fusion)
     zeros = zero_of(op.a), zero_of(op.b)
     kernel = elementwise.multiply(a.view, b.view, zeros, y.view, context.features, scale)
     return call(kernel, {"x0": a, "x1": b, "y": y})
 
 
-def choose_lookup(group: Group, context: Context) -> Call:
+def choose_lookup(fusion: Fusion, context: Context) -> Call:
     """lookup -> the kernel of tables."""
-    op = group.anchor
+    op = fusion.anchor
     assert isinstance(op, Lookup)
     x, y = context.place(op.x), context.place(op.result)
     first = op.x.type.quant.storage.min
     return call(lookup(x.view, op.table.array, first, y.view, context.features), {"x": x, "y": y})
 
 
-def choose_gather(group: Group, context: Context) -> Call:
+def choose_gather(fusion: Fusion, context: Context) -> Call:
     """gather -> offsets along one axis."""
-    op = group.anchor
+    op = fusion.anchor
     assert isinstance(op, Gather) and op.index.array.ndim == 1  # lowering/gathers.py
     x, y = context.place(op.x).normal, context.place(op.result)
     offsets: list[Array | int] = list(x.strides)
@@ -84,9 +86,9 @@ def choose_gather(group: Group, context: Context) -> Call:
     return call(move.gather(offsets, x.dtype, y.view, context.features), {"x": x, "y": y})
 
 
-def choose_pad(group: Group, context: Context) -> Call:
+def choose_pad(fusion: Fusion, context: Context) -> Call:
     """pad by reflection or by the edge -> offsets along each padded axis."""
-    op = group.anchor
+    op = fusion.anchor
     assert isinstance(op, Pad)
     x, y = context.place(op.x).normal, context.place(op.result)
     offsets = [source * stride for source, stride in zip(op.sources(), x.strides, strict=True)]

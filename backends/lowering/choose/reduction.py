@@ -6,7 +6,7 @@ from qir.backends.kernels import pool, reduce
 from qir.backends.kernels.plane import Plane
 from qir.backends.lowering.choose.elementwise import epilogue_scale
 from qir.backends.lowering.context import Call, Context, Missing, call
-from qir.backends.lowering.fuse import Group
+from qir.backends.lowering.fuse import Fusion
 from qir.backends.lowering.layout import zero_of
 from qir.backends.lowering.place import Place
 from qir.ir.op import Value
@@ -27,38 +27,38 @@ def _window(op: MaxPool | AvgPool) -> pool.Window:
     return pool.Window(op.kernel, op.stride, op.pad, op.dilation)
 
 
-def choose_max_pool(group: Group, context: Context) -> Call:
+def choose_max_pool(fusion: Fusion, context: Context) -> Call:
     """max_pool -> windows on the plane of x, padding never read."""
-    op = group.anchor
+    op = fusion.anchor
     assert isinstance(op, MaxPool)
     x, y = plane_of(op.x, context), plane_of(op.result, context)
     kernel = pool.max_pool(x, y, _window(op), context.features)
     return call(kernel, {"x": context.place(op.x), "y": context.place(op.result)})
 
 
-def choose_avg_pool(group: Group, context: Context) -> Call:
+def choose_avg_pool(fusion: Fusion, context: Context) -> Call:
     """avg_pool [+ requantize] -> sums of windows, scaled."""
-    op = group.anchor
+    op = fusion.anchor
     assert isinstance(op, AvgPool)
-    x, y = plane_of(op.x, context), plane_of(group.result, context)
-    scale = epilogue_scale(group)
+    x, y = plane_of(op.x, context), plane_of(fusion.result, context)
+    scale = epilogue_scale(fusion)
     kernel = pool.sum_pool(x, y, _window(op), zero_of(op.x), context.features, scale)
-    return call(kernel, {"x": context.place(op.x), "y": context.place(group.result)})
+    return call(kernel, {"x": context.place(op.x), "y": context.place(fusion.result)})
 
 
-def choose_reduce_sum(group: Group, context: Context) -> Call:
+def choose_reduce_sum(fusion: Fusion, context: Context) -> Call:
     """reduce_mean or reduce_sum [+ requantize] -> sums, scaled."""
-    op = group.anchor
+    op = fusion.anchor
     assert isinstance(op, Total)
-    x, y = context.place(op.x), _kept(op, context.place(group.result))
-    scale = epilogue_scale(group)
+    x, y = context.place(op.x), _kept(op, context.place(fusion.result))
+    scale = epilogue_scale(fusion)
     kernel = reduce.reduce_sum(x.view, op.axes, zero_of(op.x), y.view, context.features, scale)
     return call(kernel, {"x": x, "y": y})
 
 
-def choose_reduce_max(group: Group, context: Context) -> Call:
+def choose_reduce_max(fusion: Fusion, context: Context) -> Call:
     """reduce_max -> the greatest of whole axes."""
-    op = group.anchor
+    op = fusion.anchor
     assert isinstance(op, ReduceMax)
     x, y = context.place(op.x), _kept(op, context.place(op.result))
     return call(reduce.reduce_max(x.view, op.axes, y.view, context.features), {"x": x, "y": y})

@@ -20,7 +20,7 @@ from qir.backends.lowering.choose.reduction import (
     choose_reduce_sum,
 )
 from qir.backends.lowering.context import Call, Context, Missing
-from qir.backends.lowering.fuse import Group
+from qir.backends.lowering.fuse import Fusion
 from qir.ir.op import Op
 from qir.ir.ops import (
     AvgPool,
@@ -40,7 +40,7 @@ from qir.ir.ops import (
     SoftmaxFixed,
 )
 
-CHOOSERS: Mapping[type[Op], Callable[[Group, Context], Call]] = {
+CHOOSERS: Mapping[type[Op], Callable[[Fusion, Context], Call]] = {
     AvgPool: choose_avg_pool,
     Bilinear: choose_bilinear,
     Conv: choose_conv,
@@ -60,9 +60,9 @@ CHOOSERS: Mapping[type[Op], Callable[[Group, Context], Call]] = {
 """A new kernel is a function in a module of this folder, and a line here."""
 
 
-def choose(group: Group, context: Context) -> Call:
-    """The kernel for `group`. Errors: Missing, or a kernel's own ValueError."""
-    chooser = CHOOSERS.get(type(group.anchor))
+def choose(fusion: Fusion, context: Context) -> Call:
+    """The kernel for `fusion`. Errors: Missing, or a kernel's own ValueError."""
+    chooser = CHOOSERS.get(type(fusion.anchor))
     if chooser is None:
-        raise Missing(f"no kernel for {group.anchor.mnemonic}")
-    return chooser(group, context)
+        raise Missing(f"no kernel for {fusion.anchor.mnemonic}")
+    return chooser(fusion, context)

@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 
 from qir import runtime
+from qir.backends import build
 from qir.backends.c.entry import identifier
 from qir.backends.c.portable import comment
+from qir.backends.proofs.disassembly import functions
 from qir.ir.interpret import interpret
 from qir.runtime import ArtifactError, DataError, format
 from qir.runtime.library import Library
 from qir.runtime.memory import aligned
+from tests.random_graphs import batch
 from tests.runtime.test_load import resealed
 from tests.small_graphs import artifact, residual_network, stored_inputs
 
@@ -169,3 +172,12 @@ def test_any_text_can_stand_in_a_comment(text: str, tmp_path: Path) -> None:
         cwd=tmp_path, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_a_border_of_many_values_is_compiled_one_by_one() -> None:
+    """Merged into `run_float` they took a compiler of the kind that inlines minutes."""
+    many = build(batch(range(3)), "hexagon-v68", "many")
+    held = {f.name: f for f in functions(many.files["libmany.a"], many.target)}
+    borders = {name for name in held if "quantize_" in name}
+    assert len(borders) == len(many.manifest["inputs"]) + len(many.manifest["outputs"])
+    assert borders < held["many_run_float"].references

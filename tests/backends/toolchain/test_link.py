@@ -87,3 +87,18 @@ def test_a_library_that_needs_more_than_libc_is_refused() -> None:
 def test_what_is_no_elf_file_is_refused(content: bytes) -> None:
     with pytest.raises(LowerError, match=r"object: (starts with|its tables are cut off)"):
         elf.symbols(content)
+
+
+def test_a_compiler_that_never_ends_is_ended_with_those_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that wait for a compiler of their own, as zig does, leave none behind."""
+    endless, started = tmp_path / "endlesscc", tmp_path / "started"
+    endless.write_text(f"#!/bin/sh\nsleep 600 & echo $! > {started}\nwait\n")
+    endless.chmod(0o755)
+    monkeypatch.setenv("CC", str(endless))
+    monkeypatch.setattr(linking, "SECONDS", 1)
+    with pytest.raises(LowerError, match=r"compile a\.c: .*endlesscc ran over 1 s, an end is need"):
+        link(CPU, "a", SOURCE, {}, ["a_run"], {})
+    state = Path(f"/proc/{started.read_text().strip()}/stat")
+    assert not state.exists() or state.read_text().split()[2] in "ZX"

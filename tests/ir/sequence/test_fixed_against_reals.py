@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -188,10 +189,11 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_attention(case: str) -> None:
-    options = {"kv_heads": 2, "causal": False, "window": 0} | CASES[case]
-    heads, kv, n, m, d = 4, int(options["kv_heads"]), 5, 8, 16
+def attention_operands(
+    options: Mapping[str, object], heads: int, kv: int, sizes: tuple[int, int, int]
+) -> tuple[Array, Array, Array, Array, Array | None, Array | None]:
+    """q, k, v, the scales of rows, bias and visible, of two samples; the second sees nothing."""
+    n, m, d = sizes
     q, k, v = (
         RNG.integers(-127, 128, (2, rows, count * d)).astype(np.int8)
         for rows, count in ((n, heads), (m, kv), (m, kv))
@@ -207,6 +209,14 @@ def test_attention(case: str) -> None:
     visible = (RNG.random((2, 1, 1, m)) < 0.6).astype(np.uint8) if "visible" in options else None
     if visible is not None:
         visible[1] = 0
+    return q, k, v, scale, bias, visible
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_attention(case: str) -> None:
+    options = {"kv_heads": 2, "causal": False, "window": 0} | CASES[case]
+    heads, kv, n, m, d = 4, int(options["kv_heads"]), 5, 8, 16
+    q, k, v, scale, bias, visible = attention_operands(options, heads, kv, (n, m, d))
     start = np.int32(options["start"]) if "start" in options else None
     s_q, s_k, s_v, s_b = 0.002, 0.05, 0.03, 1e-4
     ratio = Dyadic.of(s_q * s_k / math.sqrt(d) * math.log2(math.e) * 2**12, 24)

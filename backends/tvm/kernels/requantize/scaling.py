@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from qir.backends.kernels.requantize.scaling import Form, Scaling
+from qir.backends.kernels.requantize.scaling import Arithmetic, Scaling
 from qir.backends.tvm.compat import tirx
 from qir.backends.tvm.kernels.script import Constants, Script
 from qir.backends.tvm.kernels.writer import Expr, cast, cast_bits, clamp, shuffle, splat
@@ -33,8 +33,12 @@ class Scaler:
         def field(name: str) -> Expr:
             return self.constants.take(name, at, step, lanes)
 
-        forms = {Form.NARROW: self._narrow, Form.HIGH: self._high, Form.WIDE: self._wide}
-        value, dtype = forms[code.form](terms, field, lanes)
+        ways = {
+            Arithmetic.NARROW: self._narrow,
+            Arithmetic.HIGH: self._high,
+            Arithmetic.WIDE: self._wide,
+        }
+        value, dtype = ways[code.arithmetic](terms, field, lanes)
         if code.zero:
             value = value + cast(field("zero"), dtype, lanes)
         if code.clamps or dtype == "int64":

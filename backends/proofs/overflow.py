@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from qir.ir.graph import Graph
-from qir.ir.ranges import Claim, prove_no_overflow
+from qir.ir.ranges import Intermediate, prove_no_overflow
 from qir.ir.verify import verify
 
-TIGHTEST = 10  # claims written out; the rest are counted
+TIGHTEST = 10  # intermediates written out; the rest are counted
 
 
-def prove(graph: Graph) -> tuple[Claim, ...]:
+def prove(graph: Graph) -> tuple[Intermediate, ...]:
     """The proven bounds of each op: nothing overflows.
 
     Errors: VerifyError when a rule of the language or one of the proofs fails.
@@ -21,31 +21,33 @@ def prove(graph: Graph) -> tuple[Claim, ...]:
     return prove_no_overflow(graph)
 
 
-def proofs(graph: Graph, claims: Sequence[Claim], kernels: Sequence[str]) -> dict[str, Any]:
+def proofs(
+    graph: Graph, intermediates: Sequence[Intermediate], kernels: Sequence[str]
+) -> dict[str, Any]:
     """Integer-only and no overflow; `kernels`: those whose TIR was searched for floats."""
     return {
         "integer_only": {"graph_ops": len(graph.ops), "kernels": sorted(kernels)},
         "no_overflow": {
-            "claims": len(claims),
-            "tightest": [_claim(c) for c in sorted(claims, key=_room)[:TIGHTEST]],
+            "claims": len(intermediates),
+            "tightest": [_entry(one) for one in sorted(intermediates, key=_room)[:TIGHTEST]],
         },
     }
 
 
-def _room(claim: Claim) -> float:
+def _room(one: Intermediate) -> float:
     """Unused bits: 0 when the limit is reached."""
-    low, high = claim.extreme.bounds.whole
-    kind = claim.extreme.kind
+    low, high = one.extreme.bounds.whole
+    kind = one.extreme.kind
     return kind.bits - kind.is_signed - max(high, -low - 1, 0).bit_length()
 
 
-def _claim(claim: Claim) -> dict[str, Any]:
-    low, high = claim.extreme.bounds.whole
+def _entry(one: Intermediate) -> dict[str, Any]:
+    low, high = one.extreme.bounds.whole
     return {
-        "op": str(claim.op),
-        "what": claim.extreme.what,
+        "op": str(one.op),
+        "what": one.extreme.what,
         "low": low,
         "high": high,
-        "bits": claim.extreme.kind.bits,
-        "unused_bits": _room(claim),
+        "bits": one.extreme.kind.bits,
+        "unused_bits": _room(one),
     }
