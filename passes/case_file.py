@@ -105,7 +105,7 @@ def read_pass(source: str, file: Path) -> tuple[Pass, ...]:
     try:
         return parsed(source)
     except PassError as e:
-        raise PassError(f"{file.name}: {e.text}", e.hint) from e
+        raise PassError(e.after(file.name), e.hint) from e
 
 
 def check(case: Case) -> None:
@@ -123,7 +123,9 @@ def check(case: Case) -> None:
         return check_stays(case, before, after, misses)
     expected = read_graph(case.expected)
     if not case.data.are_equal(after.canonical(), expected.canonical()):
-        raise PassError(f"{case}: became\n{golden(after)}, expected is\n{case.expected}")
+        raise PassError(
+            (f"{case}: became", *lines(after), "expected is", *case.expected.split("\n"))
+        )
     return None
 
 
@@ -174,13 +176,13 @@ def samples(graph: Graph) -> list[tuple[str, tuple[Array, ...]]]:
     for what, of_float, end in (("least", -64.0, 0), ("greatest", 64.0, 1), ("zero", 0.0, None)):
         arrays = []
         for value in graph.inputs:
-            kept = integer_of(value.type.elem)
-            if kept is None:
+            storage = integer_of(value.type.elem)
+            if storage is None:
                 assert isinstance(value.type.elem, Float)
                 fill, dtype = of_float, value.type.elem.carrier
             else:
-                fill = 0 if end is None else kept.max if end else kept.min
-                dtype = kept.carrier
+                fill = 0 if end is None else storage.max if end else storage.min
+                dtype = storage.carrier
             arrays.append(np.full(value.type.shape, fill, dtype))
         found.append((what, tuple(arrays)))
     return found
@@ -188,7 +190,7 @@ def samples(graph: Graph) -> list[tuple[str, tuple[Array, ...]]]:
 
 def check_stays(case: Case, before: Graph, after: Graph, misses: list[Miss]) -> None:
     if after.canonical() != before.canonical():
-        raise PassError(f"{case}: became\n{golden(after)}, to stay is expected")
+        raise PassError((f"{case}: became", *lines(after), "to stay is expected"))
     if case.expected and not any(case.expected in m.why for m in misses):
         said = "; ".join(dict.fromkeys(m.why for m in misses)) or "nothing"
         raise PassError(f"{case}: the pass said {said}, {case.expected!r} is expected")
@@ -201,7 +203,8 @@ def check_error(case: Case) -> None:
     except QirError as e:
         if case.expected and case.expected in str(e):
             return
-        raise PassError(f"{case}: the error is {e}, {case.expected!r} is expected") from e
+        said = " ".join(str(e).split("\n"))
+        raise PassError(f"{case}: the error is {said}, {case.expected!r} is expected") from e
     raise PassError(f"{case}: no error, {case.expected!r} is expected")
 
 
@@ -213,6 +216,10 @@ def golden(graph: Graph) -> str:
         return text(graph, locs=False)
     finally:
         data.INLINE = inline
+
+
+def lines(graph: Graph) -> list[str]:
+    return golden(graph).rstrip().split("\n")
 
 
 def update(file: Path) -> None:

@@ -25,10 +25,13 @@ from qir.passes.canonicalize.lower_conv_transpose import LowerConvTranspose
 from qir.passes.canonicalize.matmul_to_linear import MatmulToLinear
 from qir.passes.canonicalize.merge_equal_ops import MergeEqualOps
 from qir.passes.canonicalize.pool_to_reduce import PoolToReduce
+from qir.passes.canonicalize.recognize.attention import RecognizeAttention
 from qir.passes.canonicalize.recognize.clip import RecognizeClip
 from qir.passes.canonicalize.recognize.gelu import RecognizeGelu
 from qir.passes.canonicalize.recognize.layer_norm import RecognizeLayerNorm
 from qir.passes.canonicalize.recognize.leaky_relu import RecognizeLeakyRelu
+from qir.passes.canonicalize.recognize.rms_norm import RecognizeRmsNorm
+from qir.passes.canonicalize.recognize.rope import RecognizeRope
 from qir.passes.canonicalize.recognize.sigmoid import RecognizeSigmoid
 from qir.passes.canonicalize.recognize.softmax import RecognizeSoftmax
 from qir.passes.canonicalize.recognize.swish import RecognizeSwish
@@ -41,6 +44,7 @@ from qir.passes.transform.channel_ranges import channel_reach
 from qir.passes.transform.equalize_channels import EqualizeChannels
 from qir.passes.transform.lower_layer_norm import LowerLayerNorm
 from qir.passes.transform.move_concats import MoveConcats
+from qir.passes.transform.repeat_masked import RepeatMasked
 
 EIGHT = Bits(8, 8)
 
@@ -53,6 +57,9 @@ CANONICALIZE = Pipeline(
         DropIdentities(),
         MergeEqualOps(),
         MatmulToLinear(),
+        # layers of transformers, however their heads are split: before layouts are assigned
+        RecognizeRope(),
+        RecognizeAttention(),
         # channels last: before the patterns below, which look along the last axis
         MoveTransposes(),
         MergeMoves(),
@@ -64,6 +71,7 @@ CANONICALIZE = Pipeline(
         RecognizeSwish(),
         RecognizeGelu(),
         RecognizeLayerNorm(),
+        RecognizeRmsNorm(),
         RecognizeSoftmax(),
         RecognizeLeakyRelu(),
         # fewer ops around the layers that do the work
@@ -100,7 +108,8 @@ def transform(graph: Graph | None = None, sample: tuple[Array, ...] = ()) -> Pip
     """
     reach = channel_reach(graph, sample) if graph is not None and sample else {}
     apart = MoveConcats(sample, reach)
-    return Pipeline("transform", "transformed", (*LOWER, apart, EqualizeChannels(halves=reach)))
+    kinder = (RepeatMasked(reach), apart, EqualizeChannels(halves=reach))
+    return Pipeline("transform", "transformed", (*LOWER, *kinder))
 
 
 def quantize(
@@ -117,7 +126,9 @@ def quantize(
 
     `bits` hold for all layers but those of which `layers` says others.
     """
-    pairs = QuantizeGraph(ranges, bits.weight, bits.activation, group=bits.group, bits=layers or {})
+    pairs = QuantizeGraph(
+        ranges, bits.weight, bits.activation, group=bits.group, bits=layers or {}, sample=sample
+    )
     widths = [w for b in (bits, *pairs.bits.values()) for w in (b.weight, b.activation)]
     correct = CorrectChannels if min(widths) < EIGHT.weight else CorrectBias
     return Pipeline("quantize", "simulated", (pairs, *rounding, correct(reference, sample)))

@@ -11,13 +11,14 @@ from typing import Any
 from qir.arguments import check_batch, check_options, state_folder
 from qir.backends import targets
 from qir.backends.artifact import artifact
+from qir.backends.artifact.names import BITS, REPORT
 from qir.backends.toolchain import service
 from qir.backends.toolchain.link import toolchain
 from qir.inputs import examples, first_batch
 from qir.ir.errors import ArtifactError
 from qir.ir.target import Target
 from qir.models import imported, is_torch, name_of
-from qir.net import REPORT, Net, compiled, translated
+from qir.net import Net, compiled, translated
 from qir.passes.bits.choice import Bits, bits_text
 from qir.passes.calibrate.observers import Observer
 from qir.passes.infra.manager import Manager, Pass
@@ -27,8 +28,6 @@ from qir.quantize import BitsRequest, Quantizer
 from qir.report.build import build_report
 from qir.runtime import Session
 from qir.stages import Stages
-
-BITS = "bits.toml"  # in an artifact: the choice of bits, where there was one
 
 
 def compile(
@@ -126,4 +125,4 @@ def _check_golden(session: Session) -> None:
             session.selftest()
     except ArtifactError as e:
         hint = "the compilers or qir are at fault: save nothing, report it with the model"
-        raise ArtifactError(e.text, hint) from e
+        raise ArtifactError(e.lines, hint) from e

@@ -75,7 +75,7 @@ def first_batch(calibration: Any) -> tuple[Any, Iterator[Any] | None]:
             " needed",
             "numpy.load reads arrays from files",
         )
-    is_batch = hasattr(calibration, "shape") or isinstance(calibration, Mapping)
+    is_batch = _is_array(calibration) or isinstance(calibration, Mapping)
     batches = iter([calibration] if is_batch else calibration)
     first = next(batches, None)
     if first is None:
@@ -91,12 +91,12 @@ def examples(model: Any, inputs: Any, first: Any, batch: int | None) -> Sequence
     """
     if inputs is None and first is None:
         return None
-    if not (inputs is None or hasattr(inputs, "shape") or isinstance(inputs, (list, tuple))):
+    if not (inputs is None or _is_array(inputs) or isinstance(inputs, (list, tuple))):
         raise DataError(
             f"inputs: {type(inputs).__name__} given, a tensor or a list of tensors is needed"
         )
     if batch is None and inputs is not None:
-        return [inputs] if hasattr(inputs, "shape") else list(inputs)
+        return [inputs] if _is_array(inputs) else list(inputs)
     where, names = "calibration batch 0" if inputs is None else "inputs", _arguments(model)
     source = first if inputs is None else inputs
     if names is None and isinstance(source, Mapping):
@@ -115,7 +115,7 @@ def _samples(arrays: Sequence[Any], batch: int | None, where: str) -> Sequence[A
     """The first `batch` samples of arrays whose first axes agree; others are one sample."""
     sizes = []
     for array in arrays:
-        if not hasattr(array, "shape"):
+        if not _is_array(array):
             raise DataError(f"{where}: {type(array).__name__} given, an array is needed")
         sizes.append(len(array) if array.shape else 0)
     if empty := [a for a in arrays if a.shape and not len(a)]:
@@ -126,7 +126,7 @@ def _samples(arrays: Sequence[Any], batch: int | None, where: str) -> Sequence[A
             return [array[chosen] for array in arrays]
         except (RuntimeError, TypeError, IndexError) as e:
             raise DataError(
-                f"{where}: its samples cannot be selected ({_first_line(e)}), dense arrays are"
+                f"{where}: its samples cannot be selected ({_first_sentence(e)}), dense arrays are"
                 " needed"
             ) from e
     if batch is not None:
@@ -156,8 +156,19 @@ def _key(name: str, arrays: Mapping[str, Any]) -> str | None:
     return name if name in arrays else plain if plain in arrays else None
 
 
-def _first_line(e: Exception) -> str:
-    return (str(e).splitlines() or [type(e).__name__])[0]
+def _is_array(x: Any) -> bool:
+    """Whether it has a shape. Errors: DataError for a tensor of torch that is nested."""
+    try:
+        return hasattr(x, "shape")
+    except RuntimeError as e:
+        raise DataError(
+            f"a nested {type(x).__name__}: its samples have shapes of their own, one shape for all"
+            " is needed"
+        ) from e
+
+
+def _first_sentence(e: Exception) -> str:
+    return (str(e).splitlines() or [type(e).__name__])[0].partition(". ")[0]
 
 
 def _counted(n: int) -> str:

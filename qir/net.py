@@ -8,11 +8,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn, SupportsIndex
 
-import numpy as np
-
 from qir import runtime
 from qir.backends.artifact.folder import write_folder
+from qir.backends.artifact.names import REPORT
 from qir.inputs import in_order
+from qir.ir.data import unmasked
 from qir.ir.errors import ArtifactError, DataError
 from qir.ir.graph import Graph
 from qir.ir.text.file import unpacked
@@ -20,8 +20,6 @@ from qir.ir.text.parser import parse
 from qir.ir.types import Array
 from qir.report.model import Report
 from qir.runtime import Program, format
-
-REPORT = "report.json"
 
 
 class Net:
@@ -39,10 +37,11 @@ class Net:
     def __call__(self, *inputs: Any) -> Any:
         """Run the program on float inputs: arrays or tensors in order, or one mapping from names.
 
-        Inputs are quantized and outputs dequantized to float32. One output is an array, several
-        are a tuple.
-        Errors: DataError for inputs of another number, name, shape or kind; ArtifactError when the
-        program is for another machine.
+        Inputs of any float type are rounded to float32 and quantized: what is out of range,
+        infinities too, is clamped, and NaN becomes the least stored value. Outputs are dequantized
+        to float32. One output is an array, several are a tuple.
+        Errors: DataError for inputs of another number, name, shape or kind, or with masked
+        elements; ArtifactError when the program is for another machine.
         """
         arrays = self._in_order(inputs)
         with translated():
@@ -168,9 +167,9 @@ def translated() -> Iterator[None]:
     try:
         yield
     except runtime.ArtifactError as e:
-        raise ArtifactError(e.text, e.hint) from e
+        raise ArtifactError(e.lines, e.hint) from e
     except runtime.DataError as e:
-        raise DataError(e.text, e.hint) from e
+        raise DataError(e.lines, e.hint) from e
 
 
 def _array(x: Any) -> Array:
@@ -179,7 +178,7 @@ def _array(x: Any) -> Array:
     Errors: DataError for anything but an array of numbers.
     """
     try:
-        return np.asarray(x.detach().numpy() if hasattr(x, "detach") else x)
+        return unmasked(x.detach().numpy() if hasattr(x, "detach") else x, "input")
     except (TypeError, ValueError, RuntimeError) as e:
         text = str(e).splitlines()[0]
         raise DataError(

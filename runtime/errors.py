@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 SHOWN = 20  # faults listed in one error; the rest are counted
 CONTROLS = ("Cc", "Cf", "Cs", "Zl", "Zp")  # controls, bidirectional marks, surrogates, separators
@@ -20,16 +20,17 @@ def printable(line: str) -> str:
 class RuntimeFault(Exception):
     """Any error the runtime raises on purpose: what, where, found, needed, and a hint.
 
-    Control characters are escaped, line by line.
+    It is one line, or those of `listed`: control characters in it are escaped.
     """
 
-    def __init__(self, text: str, hint: str | None = None) -> None:
-        self.text = "\n".join(printable(line) for line in text.split("\n"))
+    def __init__(self, text: str | Sequence[str], hint: str | None = None) -> None:
+        self.lines = tuple(map(printable, (text,) if isinstance(text, str) else text))
+        self.text = "\n".join(self.lines)
         self.hint = None if hint is None else printable(hint)
         super().__init__(self.text if hint is None else f"{self.text}\nhint: {self.hint}")
 
-    def __reduce__(self) -> tuple[type[RuntimeFault], tuple[str, str | None]]:
-        return type(self), (self.text, self.hint)
+    def __reduce__(self) -> tuple[type[RuntimeFault], tuple[tuple[str, ...], str | None]]:
+        return type(self), (self.lines, self.hint)
 
 
 class ArtifactError(RuntimeFault):
@@ -44,10 +45,8 @@ class DataError(RuntimeFault):
     """Inputs are not what the artifact takes."""
 
 
-def listed(head: str, faults: Iterable[str], shown: int = SHOWN) -> str:
-    """`head`, then one fault a line, at most `shown` of them and a count of the rest."""
-    every = list(faults)
-    lines = [head, *(f"  {fault}" for fault in every[:shown])]
-    if len(every) > shown:
-        lines.append(f"  ... and {len(every) - shown} more")
-    return "\n".join(lines)
+def listed(head: str, faults: Iterable[str], shown: int = SHOWN) -> tuple[str, ...]:
+    """The lines of an error: `head`, then at most `shown` faults, and a count of the rest."""
+    every = tuple(faults)
+    rest = (f"  ... and {len(every) - shown} more",) if len(every) > shown else ()
+    return head, *(f"  {fault}" for fault in every[:shown]), *rest

@@ -19,6 +19,7 @@ KINDS = {
     stat.S_IFBLK: "a device",
 }
 FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+WRITES = "qir compile MODEL -o FOLDER writes the folder of an artifact"
 AT_ONCE = 1 << 30  # bytes; Linux reads no more than 2 GiB
 
 
@@ -41,6 +42,11 @@ class Folder:
         self.path = text_of(path)
         try:
             self._handle = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except NotADirectoryError as e:
+            raise ArtifactError(
+                f"{self.path}: no folder, that of an artifact is needed",
+                f"of a model, qir compile {self.path} -o FOLDER makes one",
+            ) from e
         except (OSError, ValueError) as e:
             raise self._unreadable(self.path, e) from e
 
@@ -89,7 +95,10 @@ class Folder:
 
     def _unreadable(self, where: str, e: Exception) -> ArtifactError:
         why = e.strerror if isinstance(e, OSError) else str(e) or "out of memory"
-        return ArtifactError(f"{where}: cannot be read ({why}), the artifact is needed complete")
+        return ArtifactError(
+            f"{where}: cannot be read ({why}), the artifact is needed complete",
+            WRITES if isinstance(e, FileNotFoundError) else None,
+        )
 
 
 def _content(handle: int, size: int) -> memoryview:

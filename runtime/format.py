@@ -85,6 +85,12 @@ def unsealed(content: Content) -> Manifest:
     abi = manifest.get("abi")
     if type(abi) is not int or abi != ABI:
         raise ValueError(f"ABI version is {shown(abi)}, {ABI} is needed: compile the model again")
+    check_seal(manifest)
+    return manifest
+
+
+def check_seal(manifest: Manifest) -> None:
+    """Errors: ValueError for a manifest that was changed since it was sealed."""
     try:
         computed = digest(canonical(manifest))
     except RecursionError as e:
@@ -94,7 +100,6 @@ def unsealed(content: Content) -> Manifest:
             f"its hash is {computed[:12]}, {shown(manifest.get('sha256'))} is written in it:"
             " it was changed"
         )
-    return manifest
 
 
 def _refuse_number(number: str) -> None:

@@ -60,7 +60,7 @@ class Port:
 
         Errors: DataError for another shape or kind, or for values out of reach.
         """
-        a = np.asarray(x)
+        a = unmasked(x, f"input {self.name}")
         if a.shape != self.shape or a.dtype.kind not in "iu":
             raise DataError(
                 f"input {self.name}: {a.dtype}{list(a.shape)} given, {self.dtype}{list(self.shape)}"
@@ -81,7 +81,7 @@ class Port:
 
         Errors: DataError for another shape or kind.
         """
-        a = np.asarray(x)
+        a = unmasked(x, f"input {self.name}")
         if a.shape != self.shape or a.dtype.kind != "f":
             raise DataError(
                 f"input {self.name}: {a.dtype}{list(a.shape)} given, float32{list(self.shape)}"
@@ -98,3 +98,23 @@ class Port:
     def written(self, stored: Array) -> bytes:
         """Little-endian bytes of stored integers."""
         return stored.astype(self.dtype.newbyteorder("<")).tobytes()
+
+
+def unmasked(x: npt.ArrayLike, where: str) -> Array:
+    """`x` as a plain array.
+
+    Errors: DataError for masked elements: as a plain array shows them, they are any numbers.
+    """
+    if masked := masked_elements(x):
+        raise DataError(
+            f"{where}: {masked} masked elements, a number for each is needed",
+            "x.filled(value) puts a number in place of the masked elements",
+        )
+    return np.asarray(x)
+
+
+def masked_elements(x: Any) -> int:
+    """The number of masked elements of an array, or of those in a list."""
+    if isinstance(x, (list, tuple)):
+        return sum(map(masked_elements, x))
+    return int(np.count_nonzero(x.mask)) if isinstance(x, np.ma.MaskedArray) else 0

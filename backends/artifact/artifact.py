@@ -13,6 +13,15 @@ import numpy as np
 from qir.backends.artifact.compiled import compiled
 from qir.backends.artifact.folder import write_folder
 from qir.backends.artifact.footprint import Footprint
+from qir.backends.artifact.names import (
+    CONSTANTS,
+    GOLDEN,
+    GRAPH,
+    PROGRAM,
+    README,
+    RUNNER,
+    WEIGHTS,
+)
 from qir.backends.artifact.readme import readme
 from qir.backends.c import border, entry
 from qir.backends.c.portable import check_integer_only
@@ -38,8 +47,6 @@ GOLDEN_CASES = 2
 TARGET_KEYS = (
     "name", "triple", "cpu", "features", "needs", "machine", "system", "pointer_bits"
 )  # fmt: skip
-WEIGHTS, GOLDEN, GRAPH, PROGRAM = "weights.bin", "golden.bin", "graph.qir", "program.txt"
-RUNNER, README = "runner", "README.md"
 
 
 @dataclass(frozen=True)
@@ -166,7 +173,7 @@ def _files(
         WEIGHTS: program.weights,
         GOLDEN: b"".join(_golden(graph, cases)),
         GRAPH: text(graph).encode(),
-        f"{GRAPH}.npz": packed(graph),
+        CONSTANTS: packed(graph),
     }
 
 

@@ -5,20 +5,26 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import hashlib
 import os
+import re
 import secrets
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+from qir.backends.artifact.names import files_of
 from qir.ir.errors import ArtifactError, printable
 from qir.runtime import format
 
 EXCHANGE = 2  # RENAME_EXCHANGE of renameat2
 HERE = -100  # AT_FDCWD
 PREFIX = ".qir-saving-"  # of folders that are being written; short, whatever the artifact's name
+SAVING = re.compile(re.escape(PREFIX) + "[0-9a-f]{16}")
 TRIES = 100  # of one rename, while others save to the same path
+BEGIN = b'{\n "abi": '  # of every manifest
 SHOWN = 3  # names of what is in the way
 
 
@@ -62,7 +68,7 @@ def check_free(path: str | os.PathLike[str]) -> None:
     if why is not None:
         raise ArtifactError(
             f"{path}: {why}, a free path or an artifact to replace is needed",
-            "-o of qir compile, or the path of save, names another",
+            "-o of qir compile, or the path of save, names another; or remove what is there",
         )
 
 
@@ -81,10 +87,12 @@ def _place(path: str | os.PathLike[str]) -> Path:
     return Path(os.path.realpath(given.parent)) / given.name
 
 
-def _obstacle(folder: Path) -> str | None:
+def _obstacle(folder: Path, is_cut: bool = False) -> str | None:
     """Why the folder is no artifact that may be replaced; None when it is one, or nothing is there.
 
-    An artifact is a folder with a manifest of ours and no other file than those that it lists.
+    An artifact is a folder with a manifest of ours, and no other files than those that an artifact
+    can have and the manifest states, with this hash. One that `is_cut` was being written: files may
+    be shorter.
     """
     try:
         status = folder.lstat()
@@ -101,30 +109,61 @@ def _obstacle(folder: Path) -> str | None:
     manifest = _manifest(folder)
     if manifest is None:
         return "exists and is no artifact"
-    listed = manifest.get("files", {})
-    known = {format.MANIFEST, *(listed if isinstance(listed, dict) else ())}
+    listed = _listed(manifest)
+    foreign, changed = [], []
     with os.scandir(folder) as entries:
-        foreign = sorted(
-            e.name for e in entries if e.name not in known or not e.is_file(follow_symlinks=False)
-        )
-    if not foreign:
-        return None
-    names = ", ".join(printable(name) for name in foreign[:SHOWN])
-    more = f" and {len(foreign) - SHOWN} more" if len(foreign) > SHOWN else ""
-    return f"holds {names}{more} beside its artifact"
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if entry.name == format.MANIFEST:
+                continue
+            if entry.name not in listed or not entry.is_file(follow_symlinks=False):
+                foreign.append(entry.name)
+            elif not _is_as_listed(folder / entry.name, listed[entry.name], is_cut):
+                changed.append(entry.name)
+    if foreign:
+        return f"holds {_shown(foreign)} beside its artifact"
+    if changed:
+        return f"holds {_shown(changed)}, not as its manifest states"
+    return None
+
+
+def _shown(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(printable(name) for name in names[:SHOWN]) + more
 
 
 def _manifest(folder: Path) -> format.Manifest | None:
-    """The manifest in a folder, of any version of ours, intact or not; None when there is none."""
+    """The manifest in a folder, of any version of ours; None when it lacks or was changed."""
     file = folder / format.MANIFEST
     try:
         if not stat.S_ISREG(file.lstat().st_mode):
             return None
         with file.open("rb") as f:
             manifest = format.parsed(f.read(format.MOST_MANIFEST_BYTES + 1))
+        format.check_seal(manifest)
     except (FileNotFoundError, ValueError):
         return None
     return manifest if manifest.get("format") == format.FORMAT else None
+
+
+def _listed(manifest: format.Manifest) -> dict[str, Any]:
+    """The entries of files in a manifest whose names an artifact of that program can have."""
+    files, program = manifest.get("files"), manifest.get("name")
+    if not isinstance(files, dict) or not isinstance(program, str) or not program.isidentifier():
+        return {}
+    known = files_of(program)
+    return {name: entry for name, entry in files.items() if name in known}
+
+
+def _is_as_listed(file: Path, entry: Any, is_cut: bool) -> bool:
+    """Whether a file has the size and hash of its entry; where `is_cut`, a lesser size serves."""
+    if not isinstance(entry, dict) or type(size := entry.get("bytes")) is not int:
+        return False
+    handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(handle, "rb") as f:
+        found = os.fstat(handle).st_size
+        if found != size:
+            return is_cut and found < size
+        return hashlib.file_digest(f, "sha256").hexdigest() == entry.get("sha256")
 
 
 @contextmanager
@@ -188,7 +227,7 @@ def _lock(handle: int, folder: Path) -> bool:
 def _remove_stale(parent: Path) -> None:
     """Remove the folders of killed processes; those of living ones are locked."""
     with os.scandir(parent) as entries:
-        names = [e.name for e in entries if e.name.startswith(PREFIX)]
+        names = [e.name for e in entries if SAVING.fullmatch(e.name)]
     for name in names:
         with suppress(OSError):
             handle = os.open(parent / name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -201,9 +240,12 @@ def _remove_stale(parent: Path) -> None:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether all in it was written here: an artifact's files, or its manifest in part."""
-    names = {file.name for file in folder.iterdir()}
-    return names <= {format.MANIFEST} or _obstacle(folder) is None
+    """Whether all in it was written here: an artifact's files, the last in part."""
+    names = [file.name for file in folder.iterdir()]
+    if names == [format.MANIFEST] and _manifest(folder) is None:
+        with (folder / format.MANIFEST).open("rb") as f:
+            return BEGIN.startswith(f.read(len(BEGIN)))
+    return not names or _obstacle(folder, is_cut=True) is None
 
 
 def _remove(folder: Path) -> None:
@@ -245,11 +287,18 @@ def _put(temporary: Path, path: Path) -> None:
             if e.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
                 continue  # another process put something there meanwhile
             raise
-        if _obstacle(temporary) is not None:  # changed between the look and the exchange
+        if not _is_artifact(temporary):  # changed between the look and the exchange
             _exchange(temporary, path)
-            check_free(path)
+            continue
         return
     raise OSError(errno.EBUSY, "others save to it all the time")
+
+
+def _is_artifact(folder: Path) -> bool:
+    try:
+        return _obstacle(folder) is None
+    except (OSError, ValueError):
+        return False
 
 
 def _exchange(a: Path, b: Path) -> None:

@@ -84,7 +84,7 @@ def _with_tail(graph: Graph, tail: Requantize, at: int, outputs: set[str]) -> Fu
         return None
     if acc.name in outputs or len(graph.users[acc.name]) != 1:
         return None
-    if not tail.to.is_per_tensor or tail.result.type.shape != acc.type.shape:
+    if not tail.to.has_one_zero_point or tail.result.type.shape != acc.type.shape:
         return None
     if isinstance(anchor, Layer) and not _suits_layer(tail):
         return None

@@ -66,7 +66,7 @@ def section(cls: type[Op]) -> str:
     works_on = [
         word for word, has in (("reals", cls.has_floats()), ("integers", cls.has_integers())) if has
     ]
-    file = f"qir/ir/ops/{cls.__module__.rsplit('.', 1)[-1]}.py"
+    file = f"{cls.__module__.replace('.', '/')}.py"
     written = textwrap.indent(f"%y = {signature(cls)} : TYPE", "    ")
     meaning = textwrap.indent(inspect.getdoc(cls) or "", "    ")
     where = f"`{cls.__name__}` in `{file}`, on {' and '.join(works_on)}."

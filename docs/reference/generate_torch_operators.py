@@ -30,6 +30,8 @@ def page() -> str:
             for name, rule in RULES.items()
             if rule.apply.__module__ == module.__name__
         }
+        if not own:  # builders that rules share
+            continue
         named = ", ".join(f"`{name}`" for name in sorted(own, key=lambda n: (n.lstrip("_"), n)))
         parts.append(
             f"## {home.capitalize()}\n\n{inspect.getdoc(module)} (`{home}.py`)\n\n{named}\n"

@@ -57,7 +57,7 @@ def import_onnx(
     except FrontendError:
         raise
     except QirError as e:
-        raise FrontendError(f"{loaded.file}: {e.text}", e.hint) from e
+        raise FrontendError(e.after(loaded.file), e.hint) from e
     except DAMAGE as e:
         raise FrontendError(
             f"{loaded.file}: damaged ({type(e).__name__}: {e}), a valid ONNX model is needed"
@@ -143,7 +143,7 @@ class _Importer:
         except OverBudget as e:
             if e.is_placed:
                 raise
-            placed = OverBudget(f"{self.model.file}: {shown(node)}: {e.text}", e.hint)
+            placed = OverBudget(e.after(f"{self.model.file}: {shown(node)}"), e.hint)
             placed.is_placed = True
             raise placed from e
         except QirError as e:

@@ -9,29 +9,17 @@ import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 import torch
 from torch.fx import Node
 
+from qir.frontends.torch import ops
 from qir.frontends.torch.context import ImportContext, Labels, Missing, QuantizedConstant, symbol
 from qir.frontends.torch.export import TorchGraph, first_line, to_program
-from qir.frontends.torch.ops import (
-    activation,
-    attention,
-    conv,
-    elementwise,
-    indexing,
-    linear,
-    norm,
-    pool,
-    quantize,
-    recurrent,
-    reduce,
-    resize,
-    shape,
-)
 from qir.frontends.torch.table import RULES, Unsupported, nearest
 from qir.ir.errors import FrontendError, QirError, listed
 from qir.ir.graph import Builder, Graph
@@ -39,20 +27,9 @@ from qir.ir.op import Loc, Value
 from qir.ir.types import F32, Tensor
 from qir.ir.verify import verify
 
-FAMILIES = (
-    activation,
-    attention,
-    conv,
-    elementwise,
-    indexing,
-    linear,
-    norm,
-    pool,
-    quantize,
-    recurrent,
-    reduce,
-    resize,
-    shape,
+# The modules of rules: importing one declares its rules.
+FAMILIES = tuple(
+    import_module(f"{ops.__name__}.{found.name}") for found in iter_modules(ops.__path__)
 )
 FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 TORCH = str(Path(torch.__file__).parent)
@@ -130,8 +107,7 @@ class _Importer:
     def graph(self) -> Graph:
         for node in self.program.nodes:
             if node.op == "placeholder" and node.name in self.program.inputs:
-                kind = Tensor(self.program.inputs[node.name], F32)
-                self.held[node] = self.builder.input(node.name, kind)
+                self.held[node] = self.builder.input(node.name, self.program.inputs[node.name])
             elif node.name in self.program.constants:
                 self.held[node] = self.program.constants[node.name][1]
             elif node.op == "call_function":
@@ -144,7 +120,7 @@ class _Importer:
         try:
             verify(graph)
         except QirError as e:
-            raise FrontendError(f"torch {self.program.name}: {e.text}") from e
+            raise FrontendError(e.after(f"torch {self.program.name}")) from e
         return graph
 
     def output(self, node: Node) -> Value:

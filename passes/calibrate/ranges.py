@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from qir.ir.data import unmasked
 from qir.ir.errors import DataError
 from qir.ir.graph import Graph
 from qir.ir.op import Interval, Value
@@ -314,15 +315,15 @@ def by_input(graph: Graph, batch: Any, where: str) -> list[Any]:
 def checked_array(value: Value, x: Any, where: str) -> Array:
     """One array in the dtype of its input; a number becomes an array of one."""
     try:
-        a = np.asarray(x.detach().cpu() if hasattr(x, "detach") else x)
+        a = unmasked(x.detach().cpu() if hasattr(x, "detach") else x, f"{where} for input {value}")
     except (TypeError, ValueError, RuntimeError) as e:
         why = (str(e).splitlines() or [type(e).__name__])[0]
         raise DataError(
             f"{where}: a {type(x).__name__} for input {value} that is no array ({why}), one of"
             " numbers is needed"
         ) from e
-    kept = integer_of(value.type.elem)
-    if a.dtype.kind not in ("iu" if kept is not None else "fiu"):
+    storage = integer_of(value.type.elem)
+    if a.dtype.kind not in ("iu" if storage is not None else "fiu"):
         raise DataError(f"{where}: dtype {a.dtype} for input {value}, {value.type} is needed")
     if not value.type.rank:
         a = a.reshape(1) if not a.ndim else a
@@ -333,8 +334,8 @@ def checked_array(value: Value, x: Any, where: str) -> Array:
             f" any number of {list(inner)} is needed"
         )
     with np.errstate(over="ignore"):  # what is beyond float32 is refused as infinite
-        a = a.astype(np.int64 if kept is not None else value.type.elem.carrier)
-    if kept is None and not np.isfinite(a).all():
+        a = a.astype(np.int64 if storage is not None else value.type.elem.carrier)
+    if storage is None and not np.isfinite(a).all():
         wrong = int(np.count_nonzero(~np.isfinite(a)))
         raise DataError(
             f"{where}: {wrong} NaN or infinite of {a.size} elements for input {value},"

@@ -229,7 +229,7 @@ class Manager:
         try:
             verify(after, form=False)
         except VerifyError as e:
-            raise PassError(f"pass {one.name}: {e.text}", hint=self._history()) from e
+            raise PassError(e.after(f"pass {one.name}"), hint=self._history()) from e
         if self.check and not record.rewrites and after.canonical() != graph.canonical():
             raise PassError(
                 f"pass {one.name}: changes the graph with 0 rewrites on record, each is to be"
@@ -267,9 +267,8 @@ class Manager:
         try:
             record.error = distance(evaluate(before, samples), evaluate(after, samples))
         except QirError as e:
-            raise PassError(
-                f"pass {one.name}: cannot be checked ({e.text})", hint=self._history()
-            ) from e
+            where = f"pass {one.name}: cannot be checked"
+            raise PassError(e.after(where), hint=self._history()) from e
         if not record.error <= (one.claim.within or 0.0):
             raise PassError(
                 f"pass {one.name}: outputs differ by {record.error:g}, {one.claim} is claimed",
@@ -308,11 +307,12 @@ def sample_inputs(graph: Graph, seed: int = 0) -> tuple[Array, ...]:
 
 
 def _sample(value: Value, rng: np.random.Generator) -> Array:
-    kept = integer_of(value.type.elem)
-    if kept is None:
+    storage = integer_of(value.type.elem)
+    if storage is None:
         assert isinstance(value.type.elem, Float)
         return rng.standard_normal(value.type.shape).astype(value.type.elem.carrier)
-    return rng.integers(kept.min, kept.max, value.type.shape, endpoint=True).astype(kept.carrier)
+    low, high, shape = storage.min, storage.max, value.type.shape
+    return rng.integers(low, high, shape, endpoint=True).astype(storage.carrier)
 
 
 def distance(before: Sequence[Array], after: Sequence[Array]) -> float:

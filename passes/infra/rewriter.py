@@ -201,7 +201,7 @@ class RewritePass(Pass):
         try:
             answer = self.rewrite(op, site)
         except VerifyError as e:  # of an op that the rule made
-            raise PassError(f"pass {self.name}: at {op}: {e.text}") from e
+            raise PassError(e.after(f"pass {self.name}: at {op}")) from e
         except Exception as e:
             if is_ours(self) or isinstance(e, QirError):
                 raise

@@ -73,9 +73,10 @@ class Quantizes(Rule):
     def ask(self, op: Op, operands: Sequence[Operand]) -> Answer | Needs:
         assert isinstance(op, Quantize)
         (x,) = operands
-        if x.kind is not Kind.FIXED and not op.to.is_per_tensor:
+        if x.kind is not Kind.FIXED and not op.to.is_per_tensor and not _is_of_channels(x, op.to):
             raise NoInteger(
-                f"quantized along axis {op.to.axis}, one scale is needed for activations"
+                f"quantized along axis {op.to.axis}: one scale is needed for activations, or one"
+                " zero point and sums along the last axis"
             )
         if x.kind is Kind.SOFTMAX and op.rounding is Rounding.FLOOR:
             raise NoInteger("rounding = floor of a softmax, which is rounded half up")
@@ -83,6 +84,12 @@ class Quantizes(Rule):
 
     def lower(self, op: Quantize, at: Lowering, answer: Answer) -> Form:
         return store(at.forms[op.x.name], op, at)
+
+
+def _is_of_channels(x: Operand, to: Quant) -> bool:
+    """Whether one requantize stores it so: a multiplier for each channel of a sum."""
+    is_last = to.axis == len(x.shape) - 1 and to.block is None
+    return is_last and to.has_one_zero_point and x.kind in (Kind.SUM, Kind.CLAMPED)
 
 
 def store(form: Form, op: Quantize, at: Lowering) -> Stored:
@@ -140,7 +147,12 @@ def stored_end(real: float, to: Quant, rounding: Rounding) -> int:
     """The end of a clamp in steps; an infinite one is that of the storage."""
     if np.isinf(real):
         return to.storage.min if real < 0 else to.storage.max
-    return int(quantized(np.asarray(real), to, rounding))
+    pairs = np.unique([to.scale.array.reshape(-1), to.zero_point.array.reshape(-1)], axis=1)
+    each = [Quant.per_tensor(to.storage, scale, int(zero)) for scale, zero in pairs.T]
+    ends = {int(quantized(np.asarray(real), one, rounding)) for one in each}
+    if len(ends) > 1:
+        raise NoInteger(f"clamped to {real:g} along axis {to.axis}, one scale is needed")
+    return ends.pop()
 
 
 def ratio(term: Term, to: Quant) -> Array:
@@ -149,7 +161,7 @@ def ratio(term: Term, to: Quant) -> Array:
     axis = term.value.type.quant.axis
     if axis is not None and axis != term.value.type.rank - 1:
         raise NoInteger(f"{term.value} is quantized along axis {axis}, the last is needed")
-    steps = np.asarray(term.sign * scale / float(to.scale.array))
+    steps = np.asarray(term.sign * scale / to.scale.array)
     return steps if term.factor is None else np.asarray(steps * term.factor)
 
 
@@ -176,7 +188,7 @@ def can_tie(ratios: list[Array]) -> bool:
 def offset_constant(reals: Array, to: Quant, name: str, loc: Loc, at: Lowering) -> Value:
     """Constant reals as i32 in steps so fine that their rounding does not show."""
     largest = float(np.abs(reals).max(initial=0))
-    step = max(float(to.scale.array) / TERM_STEPS * 256, largest / (1 << 30))
+    step = max(float(to.scale.array.min()) / TERM_STEPS * 256, largest / (1 << 30))
     quant = Quant.per_tensor(I32, float(np.float32(step)), 0)
     whole = np.rint(reals / float(quant.scale.array)).astype(np.int32)
     return at.emit(Constant.of(whole, quant), name, loc)

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from qir.ir.graph import Graph
 from qir.ir.op import Op, Value
-from qir.ir.ops import Concat, Constant, Dequantize, Reshape, Slice, Transpose
-from qir.ir.types import U8, Int
+from qir.ir.ops import Concat, Constant, Dequantize
+from qir.ir.ops.shape import Move
+from qir.ir.types import U8, Quant
 from qir.passes.calibrate.ranges import Ranges
 from qir.passes.infra.manager import Miss
 
@@ -30,7 +31,7 @@ def apart(graph: Graph, ranges: Ranges, misses: list[Miss]) -> set[str]:
         if (
             is_carried(graph, op.result, op.axis)
             and not _joins_other_axes(graph, op, found)
-            and len({_storage(graph, v) for v in op.xs}) == 1
+            and _fits_one_storage(graph, op)
         ):
             found.add(op.names[0])
             continue
@@ -61,12 +62,26 @@ def _spans(graph: Graph, ranges: Ranges, op: Concat) -> Mapping[str, float]:
     return spans
 
 
-def _storage(graph: Graph, value: Value) -> Int:
-    """What a value is stored in: as the model has it, else in u8."""
+def _fits_one_storage(graph: Graph, op: Concat) -> bool:
+    """Whether the operands have one storage, or are values of at most 8 bits, which all fit u8."""
+    makers = [_source(graph, v) for v in op.xs]
+    storages = {m.x.type.quant.storage if isinstance(m, Dequantize) else U8 for m in makers}
+    is_mixed = any(isinstance(m, Concat) for m in makers) or max(s.bits for s in storages) > U8.bits
+    return len(storages) == 1 or not is_mixed
+
+
+def _source(graph: Graph, value: Value) -> Op | None:
+    """The op that made the elements of a value, before moves."""
     maker = graph.producers.get(value.name)
-    while isinstance(maker, (Reshape, Transpose, Slice)):
+    while isinstance(maker, Move) and maker.keeps_slices:
         maker = graph.producers.get(maker.operands[0].name)
-    return maker.x.type.quant.storage if isinstance(maker, Dequantize) else U8
+    return maker
+
+
+def in_u8(quant: Quant) -> Quant:
+    """The same reals of at most 8 bits, stored in u8."""
+    zero = int(quant.zero_point.array) - quant.storage.min
+    return Quant.per_tensor(U8, float(quant.scale.array), zero)
 
 
 def _joins_other_axes(graph: Graph, op: Concat, found: set[str]) -> bool:
@@ -74,7 +89,7 @@ def _joins_other_axes(graph: Graph, op: Concat, found: set[str]) -> bool:
     for v in op.xs:
         maker: Op | None = graph.producers.get(v.name)
         is_direct = True
-        while isinstance(maker, (Reshape, Transpose, Slice)):
+        while isinstance(maker, Move) and maker.keeps_slices:
             maker, is_direct = graph.producers.get(maker.operands[0].name), False
         if not isinstance(maker, Concat) or maker.names[0] not in found:
             continue
@@ -92,7 +107,7 @@ def is_carried(graph: Graph, value: Value, axis: int) -> bool:
             if reader.axis != axis or not is_carried(graph, reader.result, axis):
                 return False
             continue
-        if not isinstance(reader, (Reshape, Transpose, Slice)):
+        if not (isinstance(reader, Move) and reader.keeps_slices):
             return False
         place = reader.place_of(axis)
         if place is None or reader.result.type.shape[place] > MOST_SCALES:

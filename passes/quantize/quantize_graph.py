@@ -15,12 +15,13 @@ from qir.ir.op import Loc, Op, Value
 from qir.ir.ops import Constant, Dequantize, Quantize, ScaleGroups
 from qir.ir.ops.kinds import Layer
 from qir.ir.stages import FLOAT_STAGES
-from qir.ir.types import Quant
+from qir.ir.types import U8, Array, Quant
 from qir.passes.bits.choice import Bits
 from qir.passes.calibrate.ranges import Ranges
 from qir.passes.infra.manager import Claim, Miss, Pass, Record, changes, register
 from qir.passes.integer.rules import BYTE, Sharing
-from qir.passes.quantize.joins import apart
+from qir.passes.quantize.channel_scales import channel_quants
+from qir.passes.quantize.joins import apart, in_u8
 from qir.passes.quantize.placement import Plan, plan_quantization
 from qir.passes.quantize.repeats import with_shared_ranges
 from qir.passes.quantize.scales import (
@@ -32,7 +33,7 @@ from qir.passes.quantize.scales import (
     quant_of_range,
 )
 from qir.passes.quantize.weights import (
-    Kept,
+    IntegerWeights,
     quantize_weights,
     requantized_weights,
     storage_of,
@@ -48,7 +49,8 @@ class QuantizeGraph(Pass):
     Existing pairs keep their scales and zero points. Activations: asymmetric, one scale, 0 exact.
     Weights: symmetric, a scale for each output channel unless `per_channel` is false, or for each
     `group` of so many input channels; `clip_weights` holds for those of less than 8 bits. `bits`
-    says other widths for single layers, by their names.
+    says other widths for single layers, by their names. Outputs whose channels are of unlike range
+    on `sample` have a scale for each.
     Changes: values are rounded to their scales and clamped to the calibrated ranges.
     Errors: PassError that names the edges without a pair when `ranges` is not given, and the
     names in `bits` that are no layers.
@@ -67,6 +69,7 @@ class QuantizeGraph(Pass):
     clip_weights: bool = False
     group: int = 0
     bits: Mapping[str, Bits] = field(default_factory=dict, hash=False)
+    sample: tuple[Array, ...] = ()
 
     def run(self, graph: Graph, record: Record) -> Graph:
         plan = plan_quantization(graph, self._apart(graph, record))
@@ -75,7 +78,7 @@ class QuantizeGraph(Pass):
             storage_of(width, is_signed=False)
         widths = activation_widths(plan, self.bits, self.activation_bits)
         ranges = self.ranges and with_shared_ranges(graph, self.ranges)
-        quants = choose_quants(plan, ranges, widths)
+        quants = {**choose_quants(plan, ranges, widths), **self._of_channels(plan, record)}
         emission = Emission(graph, plan, quants, widths, replace(self, ranges=ranges))
         new = emission.run()
         record.rewrites = emission.count
@@ -90,6 +93,17 @@ class QuantizeGraph(Pass):
         record.misses += misses
         record.warnings += [f"concat %{miss.at}: {miss.why}" for miss in misses]
         return concats
+
+
+    def _of_channels(self, plan: Plan, record: Record) -> Mapping[str, Quant]:
+        """Of outputs whose channels have scales of their own."""
+        if self.ranges is None:
+            return {}
+        misses: list[Miss] = []
+        quants = channel_quants(plan, self.ranges, self.sample, misses)
+        record.misses += misses
+        record.warnings += [f"output %{miss.at}: {miss.why}" for miss in misses]
+        return quants
 
 
 def _check_names(graph: Graph, bits: Mapping[str, Bits]) -> None:
@@ -130,7 +144,9 @@ class Emission:
                 new = self._of_reals(op, new)
             if isinstance(op, Layer):
                 new = self._with_weights(op, self._with_input(op, new))
-            if self.plan.answers[op.names[0]].sharing is not Sharing.NONE:
+            if op.names[0] in self.plan.apart:
+                new = self._in_one_storage(op, new)
+            elif self.plan.answers[op.names[0]].sharing is not Sharing.NONE:
                 new = self._with_edges(op, new)
             for old, value in zip(op.results, self.builder.add_all(new), strict=True):
                 self.now[old.name] = self.reals[old.name] = value
@@ -194,6 +210,17 @@ class Emission:
         ]
         return new.on(*operands)
 
+    def _in_one_storage(self, op: Op, new: Op) -> Op:
+        """The operands of a concat that keep their scales, in u8 where their storages differ."""
+        quants = [self.quant.get(v.name) for v in op.operands]
+        if len({quant.storage for quant in quants if quant is not None}) < 2:
+            return new
+        operands = [
+            x if q is None or q.storage == U8 else self._through(f"{v.name}_u8", x, in_u8(q), op)
+            for v, x, q in zip(op.operands, new.operands, quants, strict=True)
+        ]
+        return new.on(*operands)
+
     def _with_input(self, op: Layer, new: Op) -> Op:
         """Requantize an input that is stored in more bits than this layer reads by another pair."""
         assert isinstance(new, Layer)
@@ -226,7 +253,7 @@ class Emission:
         w = add_weights(self.builder, stored, op.w.name, place)
         return replace(new, w=self.builder.add(Dequantize(w, loc=place), f"{op.w.name}_dq"))
 
-    def _stored_weights(self, op: Layer) -> Kept | None:
+    def _stored_weights(self, op: Layer) -> IntegerWeights | None:
         """Float weights rounded, stored ones as layers take them; None where nothing is to do."""
         w, bias = (constant(self.graph, v) for v in (op.w, op.bias))
         x = self._read_quant(op)
@@ -246,10 +273,10 @@ class Emission:
         )
 
 
-def add_weights(builder: Builder, kept: Kept, name: str, loc: Loc) -> Value:
+def add_weights(builder: Builder, integers: IntegerWeights, name: str, loc: Loc) -> Value:
     """Append stored weights, times the integers of their groups where they have some."""
-    stored = builder.add(replace(kept.weights, loc=loc), f"{name}_q")
-    if kept.mult is None:
+    stored = builder.add(replace(integers.weights, loc=loc), f"{name}_q")
+    if integers.mult is None:
         return stored
-    mult = builder.add(replace(kept.mult, loc=loc), f"{name}_groups")
-    return builder.add(ScaleGroups(stored, mult, kept.block, loc=loc), f"{name}_scaled")
+    mult = builder.add(replace(integers.mult, loc=loc), f"{name}_groups")
+    return builder.add(ScaleGroups(stored, mult, integers.block, loc=loc), f"{name}_scaled")

@@ -21,7 +21,7 @@ from qir.passes.infra.manager import Claim, Miss, Pass, Record, changes, registe
 from qir.passes.infra.options import option
 from qir.passes.integer.rules import BYTE
 from qir.passes.quantize.quantize_graph import add_weights
-from qir.passes.quantize.weights import SMALLEST_SCALE, Kept, quantize_weights
+from qir.passes.quantize.weights import SMALLEST_SCALE, IntegerWeights, quantize_weights
 
 SHARE = 0.03  # of the layers: fewer than so many were at fault in LLaMA3-70B
 LEAST_GAIN = 3.0  # dB: half the noise, for one byte more a group
@@ -193,19 +193,19 @@ def row_ratio(w: Array) -> float:
     return float(np.median(ratios)) if ratios else 1.0
 
 
-def typical_sqnr(w: Array, kept: Kept) -> float:
+def typical_sqnr(w: Array, integers: IntegerWeights) -> float:
     """10 * log10(median w^2 / mean (Q(w) - w)^2), in dB, of the weights that are not as good as 0.
 
     A sum of squares over all would hide, behind few large weights, that nothing is left of others.
     """
     live = np.abs(w) > SMALLEST_SCALE * np.abs(w).max(initial=0)
-    noise = float(((kept.reals - w)[live] ** 2).mean()) if live.any() else 0.0
+    noise = float(((integers.reals - w)[live] ** 2).mean()) if live.any() else 0.0
     return 10 * float(np.log10(np.median(w[live] ** 2) / noise)) if noise else float("inf")
 
 
 def _stored(
     w: Array, bits: Bits, group: int, bias: Array | None = None, x: Quant | None = None
-) -> Kept:
+) -> IntegerWeights:
     scale, reach = (1.0, 255) if x is None else (float(x.scale.array), 2**x.storage.bits - 1)
     return quantize_weights(w, bits.weight, True, False, bias, scale, group, reach)
 
@@ -217,9 +217,9 @@ def _regrouped(graph: Graph, rescued: Mapping[str, tuple[Array, Bits]]) -> Graph
         old = graph.producers[op.names[0]]
         assert isinstance(old, Layer)
         weights, bits = rescued[op.names[0]]
-        kept = _stored(weights, bits, bits.group, bias_of(graph, old), _read(graph, old))
+        integers = _stored(weights, bits, bits.group, bias_of(graph, old), _read(graph, old))
         loc = op.loc.touched(RescueGroups.name)
-        stored = add_weights(builder, kept, old.w.name, loc)
+        stored = add_weights(builder, integers, old.w.name, loc)
         return replace(op, w=builder.add(Dequantize(stored, loc=loc)), loc=loc)
 
     return graph.mapped(regrouped)

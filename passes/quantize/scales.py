@@ -141,14 +141,14 @@ def quant_of_range(low: float, high: float, bits: int) -> Quant:
     it is i16, whose zero point is 2**15 less.
     """
     levels = 1 << bits
-    kept = storage_of(bits, is_signed=False) if bits <= BYTE else I16
+    storage = storage_of(bits, is_signed=False) if bits <= BYTE else I16
     scale = float(np.float32((high - low) / (levels - 1)))
     if not np.isfinite(scale):
         raise PassError(f"quantize-graph: range [{low:g}, {high:g}], a finite one is needed")
     if scale < SMALLEST:
-        return of_zeros(kept, NO_SCALE)
+        return of_zeros(storage, NO_SCALE)
     zero = int(np.clip(np.rint(-low / scale), 0, levels - 1))
-    return Quant.per_tensor(kept, scale, zero + kept.min)
+    return Quant.per_tensor(storage, scale, zero + storage.min)
 
 
 def is_of_zeros(quant: Quant) -> bool:
@@ -174,7 +174,7 @@ def scale_of_zeros(graph: Graph, group: list[str], quants: Mapping[str, Quant]) 
                 scales.append(float(np.float32(2 * finest)))
         else:
             others = [quants[v.name] for v in (*op.operands, *op.results) if v.name in quants]
-            scales += [float(q.scale.array) for q in others if not is_of_zeros(q)]
+            scales += [float(q.scale.array.min()) for q in others if not is_of_zeros(q)]
     return max(min(scales, default=1.0), SMALLEST)
 
 

@@ -27,7 +27,7 @@ def storage_of(bits: int, is_signed: bool) -> Int:
 
 
 @dataclass(frozen=True)
-class Kept:
+class IntegerWeights:
     """Weights as they are stored: small integers, and where groups have scales of their own, an
     integer for each group of `block` input channels (see the op scale_groups).
     """
@@ -56,7 +56,7 @@ def quantize_weights(
     x_scale: float,
     group: int = 0,
     x_reach: int = 255,
-) -> Kept:
+) -> IntegerWeights:
     """w (O, ..., I) as a constant of q<iN>: stored = clamp(half_even(w / scale), -top - 1, top)
 
     top = 2**(bits-1) - 1. The scale of a channel is the one with less squared error of
@@ -74,19 +74,21 @@ def quantize_weights(
     rows = wide.reshape(len(w), -1) if per_channel else wide.reshape(1, -1)
     top = (1 << (bits - 1)) - 1
     floor = smallest_scales(rows, np.abs(rows).max(1), top, bias, x_scale)
-    kept = storage_of(bits, is_signed=True)
+    storage = storage_of(bits, is_signed=True)
     if 0 < group < w.shape[-1]:
-        return _by_group(wide, kept, group, clip, floor, x_reach)
+        return _by_group(wide, storage, group, clip, floor, x_reach)
     best = best_scales(rows, top, floor, clip)
     stored = stored_weights(rows, best, top).reshape(np.shape(w))
     if per_channel:
-        return Kept(Constant.of(stored, Quant.per_axis(kept, best, 0, axis=0)))
-    return Kept(Constant.of(stored, Quant.per_tensor(kept, float(best[0]), 0)))
+        return IntegerWeights(Constant.of(stored, Quant.per_axis(storage, best, 0, axis=0)))
+    return IntegerWeights(Constant.of(stored, Quant.per_tensor(storage, float(best[0]), 0)))
 
 
-def _by_group(w: Array, kept: Int, group: int, clip: bool, floor: Array, x_reach: int) -> Kept:
+def _by_group(
+    w: Array, storage: Int, group: int, clip: bool, floor: Array, x_reach: int
+) -> IntegerWeights:
     """Scales for each group, as integers times one scale for each channel."""
-    top, count = kept.max, -(-w.shape[-1] // group)
+    top, count = storage.max, -(-w.shape[-1] // group)
     padded = np.zeros((*w.shape[:-1], count * group))
     padded[..., : w.shape[-1]] = w
     rows = padded.reshape(-1, group)
@@ -104,13 +106,14 @@ def _by_group(w: Array, kept: Int, group: int, clip: bool, floor: Array, x_reach
             break
         most = np.where(sums < LARGEST_SUM, most, np.maximum(most // 2, 1))
     cut = stored.reshape(padded.shape)[..., : w.shape[-1]]
-    weights = Constant.of(cut, Quant.per_axis(kept, scale, 0, axis=0))
-    return Kept(weights, Constant.of(mult.astype(np.uint8).reshape(*w.shape[:-1], count)), group)
+    weights = Constant.of(cut, Quant.per_axis(storage, scale, 0, axis=0))
+    groups = Constant.of(mult.astype(np.uint8).reshape(*w.shape[:-1], count))
+    return IntegerWeights(weights, groups, group)
 
 
 def requantized_weights(
     w: Constant, bias: Array | None, x_scale: float, x_reach: int
-) -> Kept | None:
+) -> IntegerWeights | None:
     """Weights of the model's own quantization as integers that layers take; None where they are.
 
     Blocks along the input channels keep their stored integers, less their zero points; their
@@ -137,7 +140,7 @@ def requantized_weights(
     )
     elem = Quant.per_axis(storage, channel, 0, axis=0)
     groups = Constant.of(mult.reshape(quant.scale.array.shape), U8)
-    return Kept(Constant.of(centred, elem), groups, quant.block)
+    return IntegerWeights(Constant.of(centred, elem), groups, quant.block)
 
 
 def _by_channel(scales: Array, sizes: Array, floor: Array, x_reach: int) -> tuple[Array, Array]:

@@ -126,8 +126,8 @@ def values_of(graph: Graph, sample: Sequence[Array]) -> list[Any]:
 
 def _narrow(value: Value) -> Any:
     """The dtype to keep a value in: stored values take a quarter of the memory of floats."""
-    kept = integer_of(value.type.elem)
-    return torch.float32 if kept is None else getattr(torch, str(kept.carrier))
+    storage = integer_of(value.type.elem)
+    return torch.float32 if storage is None else getattr(torch, str(storage.carrier))
 
 
 BIAS_RATE = 1e-3  # as AdaQuant's authors have it

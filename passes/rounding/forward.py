@@ -140,8 +140,8 @@ def _smooth(op: Op, args: list[Any]) -> Any:
 @_smooth.register
 def _(op: Quantize, args: list[Any]) -> Any:
     scale, zero = spread_torch(torch, op.to, op.x.type.shape)
-    kept = op.to.storage
-    soft = (args[0] / scale + zero).clamp(kept.min, kept.max)
+    storage = op.to.storage
+    soft = (args[0] / scale + zero).clamp(storage.min, storage.max)
     return soft + (op.compute(torch, args[0].detach()) - soft.detach())
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -85,9 +85,11 @@ class Reach:
         return np.asarray(self.halves.max(0))
 
 
-def channel_reach(graph: Graph, sample: tuple[Array, ...]) -> Mapping[str, Reach]:
-    """The bounds of each float value that is not constant, on every other run of the sample and on
-    the runs between.
+def channel_reach(
+    graph: Graph, sample: tuple[Array, ...], names: Container[str] | None = None
+) -> Mapping[str, Reach]:
+    """The bounds of each float value that is not constant, or of those called `names`, on every
+    other run of the sample and on the runs between.
     """
     constant = {n for op in graph.ops if isinstance(op, Constant) for n in op.names}
     halves: dict[str, list[Array]] = {}
@@ -95,6 +97,8 @@ def channel_reach(graph: Graph, sample: tuple[Array, ...]) -> Mapping[str, Reach
 
     def watch(value: Value, x: Any) -> None:
         if value.name in constant or not x.is_floating_point() or not x.dim() or not x.numel():
+            return
+        if names is not None and value.name not in names:
             return
         rows = x.abs().reshape(-1, x.shape[-1])
         seen = halves.setdefault(value.name, [np.zeros(x.shape[-1]), np.zeros(x.shape[-1])])

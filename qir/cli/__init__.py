@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from qir.cli.parser import FAILED, INTERRUPTED, failed, parser
-from qir.ir.errors import QirError
+from qir.ir.errors import QirError, printable
 from qir.runtime.errors import RuntimeFault
 
 
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
     except OSError as e:
         where = f"{e.filename}: " if e.filename is not None else ""
-        return failed(f"{where}{e.strerror or e}", None)
+        return failed(printable(f"{where}{e.strerror or e}"), None)
     except MemoryError:
         return failed("out of memory", "a smaller --batch needs less")
     except KeyboardInterrupt:
@@ -51,6 +51,6 @@ def _internal(e: Exception) -> int:
         traceback.print_exc()
     text = str(e).splitlines()[0] if str(e) else "no text"
     return failed(
-        f"a fault in qir itself: {type(e).__name__}: {text}",
+        printable(f"a fault in qir itself: {type(e).__name__}: {text}"),
         "QIR_TRACEBACK=1 in the environment shows where; please report it",
     )

@@ -15,7 +15,7 @@ from rich.text import Text
 
 import qir.passes
 from qir.cli.console import console
-from qir.ir.errors import DataError, PassError, QirError, listed
+from qir.ir.errors import DataError, PassError, QirError
 from qir.ir.graph import Graph
 from qir.ir.text.file import load_graph, save_graph
 from qir.ir.text.parser import parse
@@ -103,7 +103,8 @@ def _places(graph: Graph) -> dict[str, str]:
 def run_cases(options: Namespace) -> None:
     """Every case of the files; the faults of all of them as one error."""
     load_all()
-    faults, count = [], 0
+    failed: list[QirError] = []
+    count = 0
     for file in options.files:
         if not file.is_file():
             raise DataError(f"{file}: no such file, a case file is needed")
@@ -114,9 +115,10 @@ def run_cases(options: Namespace) -> None:
             try:
                 check(case)
             except QirError as e:
-                faults.append(str(e))
-    if faults:
-        raise PassError(listed(f"{len(faults)} of {count} cases fail", faults))
+                failed.append(e)
+    if failed:
+        lines = (f"  {line}" for e in failed for line in str(e).split("\n"))
+        raise PassError((f"{len(failed)} of {count} cases fail", *lines))
     print(f"{count} cases pass")
 
 

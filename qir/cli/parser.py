@@ -9,12 +9,14 @@ import textwrap
 from pathlib import Path
 from typing import Any, NoReturn
 
+from qir.ir.errors import printable
 from qir.version import __version__
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130  # 128 + SIGINT, as shells count
 
 
 def failed(text: str, hint: str | None, status: int = FAILED) -> int:
+    """Print an error whose texts are printable; the exit status."""
     print(f"error: {text}", file=sys.stderr)
     if hint is not None:
         print(f"hint: {hint}", file=sys.stderr)
@@ -25,7 +27,7 @@ class _Parser(argparse.ArgumentParser):
     """Usage errors in the form of all others."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(failed(message, f"{self.prog} --help", USAGE))
+        self.exit(failed(printable(message), f"{self.prog} --help", USAGE))
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):

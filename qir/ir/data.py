@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qir.ir.errors import DataError
+
 INLINE = 16  # elements that are still printed in the text; more go beside it, by hash
 
 
@@ -75,3 +77,23 @@ def element(e: Any) -> str:
     if isinstance(e, (np.bool_, bool)):
         return str(int(e))
     return str(e) if isinstance(e, np.generic) else repr(e)
+
+
+def unmasked(x: Any, where: str) -> npt.NDArray[Any]:
+    """`x` as a plain array.
+
+    Errors: DataError for masked elements: as a plain array shows them, they are any numbers.
+    """
+    if masked := masked_elements(x):
+        raise DataError(
+            f"{where}: {masked} masked elements, a number for each is needed",
+            "x.filled(value) puts a number in place of the masked elements",
+        )
+    return np.asarray(x)
+
+
+def masked_elements(x: Any) -> int:
+    """The number of masked elements of an array, or of those in a list."""
+    if isinstance(x, (list, tuple)):
+        return sum(map(masked_elements, x))
+    return int(np.count_nonzero(x.mask)) if isinstance(x, np.ma.MaskedArray) else 0

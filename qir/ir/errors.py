@@ -29,18 +29,24 @@ def printable(text: str) -> str:
 
 class QirError(Exception):
     """Any error that qir raises on purpose: one line of what, where, found, needed; a hint on the
-    next. Texts from outside are made printable, line by line.
+    next. Only `listed` gives several lines: a line feed in a text from outside is escaped, as all
+    control characters are.
 
     Source: this project (docs/reference/errors.md).
     """
 
-    def __init__(self, text: str, hint: str | None = None) -> None:
-        self.text = "\n".join(printable(line) for line in text.split("\n"))
+    def __init__(self, text: str | Sequence[str], hint: str | None = None) -> None:
+        self.lines = tuple(map(printable, (text,) if isinstance(text, str) else text))
+        self.text = "\n".join(self.lines)
         self.hint = None if hint is None else printable(hint)
         super().__init__(self.text if hint is None else f"{self.text}\nhint: {self.hint}")
 
-    def __reduce__(self) -> tuple[type[QirError], tuple[str, str | None]]:
-        return type(self), (self.text, self.hint)
+    def after(self, where: str) -> tuple[str, ...]:
+        """The lines, the first with `where` before it."""
+        return f"{where}: {self.lines[0]}", *self.lines[1:]
+
+    def __reduce__(self) -> tuple[type[QirError], tuple[tuple[str, ...], str | None]]:
+        return type(self), (self.lines, self.hint)
 
 
 class ParseError(QirError):
@@ -71,10 +77,8 @@ class DataError(QirError):
     """Inputs or calibration data are not what the graph takes."""
 
 
-def listed(head: str, faults: Iterable[str], shown: int = SHOWN) -> str:
-    """`head`, then one fault a line, at most `shown` of them and a count of the rest."""
-    every: Sequence[str] = list(faults)
-    lines = [head, *(f"  {fault}" for fault in every[:shown])]
-    if len(every) > shown:
-        lines.append(f"  ... and {len(every) - shown} more")
-    return "\n".join(lines)
+def listed(head: str, faults: Iterable[str], shown: int = SHOWN) -> tuple[str, ...]:
+    """The lines of an error: `head`, then at most `shown` faults, and a count of the rest."""
+    every = tuple(faults)
+    rest = (f"  ... and {len(every) - shown} more",) if len(every) > shown else ()
+    return head, *(f"  {fault}" for fault in every[:shown]), *rest

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
-
+from qir.ir.data import unmasked
 from qir.ir.errors import DataError, VerifyError
 from qir.ir.fixed import Rounding
 from qir.ir.graph import Graph
@@ -58,9 +57,9 @@ def quantize_inputs(graph: Graph, reals: Sequence[Array]) -> tuple[Array, ...]:
     """
     return tuple(
         (
-            quantized(np.asarray(x), v.type.elem, Rounding.HALF_EVEN)
+            quantized(unmasked(x, f"input {v}"), v.type.elem, Rounding.HALF_EVEN)
             if isinstance(v.type.elem, Quant)
-            else np.asarray(x)
+            else unmasked(x, f"input {v}")
         )
         for v, x in zip(graph.inputs, reals, strict=True)
     )
@@ -81,15 +80,17 @@ def _checked(graph: Graph, inputs: Sequence[Array]) -> list[Array]:
         )
     out = []
     for value, x in zip(graph.inputs, inputs, strict=True):
-        kept = integer_of(value.type.elem)
-        if kept is None:
+        storage = integer_of(value.type.elem)
+        if storage is None:
             raise VerifyError(f"input {value}: {value.type}, an integer graph is needed")
-        a = np.asarray(x)
+        a = unmasked(x, f"input {value}")
         if a.shape != value.type.shape or a.dtype.kind not in "iu":
             raise DataError(
                 f"input {value}: {a.dtype}{list(a.shape)} given, {value.type} is needed"
             )
-        if a.size and (int(a.min()) < kept.min or int(a.max()) > kept.max):
-            raise DataError(f"input {value}: values reach [{a.min()}, {a.max()}], {kept} is needed")
-        out.append(a.astype(kept.carrier))
+        if a.size and (int(a.min()) < storage.min or int(a.max()) > storage.max):
+            raise DataError(
+                f"input {value}: values reach [{a.min()}, {a.max()}], {storage} is needed"
+            )
+        out.append(a.astype(storage.carrier))
     return out

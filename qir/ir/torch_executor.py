@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from qir.ir.data import unmasked
 from qir.ir.errors import DataError, QirError, VerifyError
 from qir.ir.graph import Graph
 from qir.ir.interpret import last_uses
@@ -88,7 +89,9 @@ class FloatProgram:
             )
         for value, x in zip(self.graph.inputs, inputs, strict=True):
             tensor = (
-                x if isinstance(x, torch.Tensor) else torch.from_numpy(np.asarray(x, order="C"))
+                x
+                if isinstance(x, torch.Tensor)
+                else torch.from_numpy(np.asarray(unmasked(x, f"input {value}"), order="C"))
             )
             if tuple(tensor.shape) != value.type.shape:
                 raise DataError(

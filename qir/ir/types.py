@@ -95,6 +95,11 @@ class Quant:
         return self.axis is None
 
     @property
+    def has_one_zero_point(self) -> bool:
+        zeros = self.zero_point.array
+        return bool(np.all(zeros == zeros.reshape(-1)[:1]))
+
+    @property
     def carrier(self) -> np.dtype[Any]:
         return self.storage.carrier
 

@@ -39,6 +39,24 @@ def test_a_line_feed_in_a_name_starts_no_line() -> None:
     assert printable("x\nhint: run this") == "x\\nhint: run this"
 
 
+@pytest.mark.parametrize("kind", [QirError, RuntimeFault])
+def test_a_line_feed_from_outside_starts_no_line_of_an_error(
+    kind: type[QirError] | type[RuntimeFault],
+) -> None:
+    path = "net\nhint: run this\n  fault"
+    shown = path.replace("\n", "\\n")
+    error = kind(f"{path}: no file", path)
+    assert str(error) == f"{shown}: no file\nhint: {shown}"
+    many = kind(listed(path, [path, "b"]))
+    assert many.lines == (shown, f"  {shown}", "  b")
+
+
+def test_an_error_may_be_put_in_its_place() -> None:
+    error = QirError(listed("2 faults", ["a", "b"]), "mend them")
+    placed = QirError(error.after("pass p"), error.hint)
+    assert str(placed) == "pass p: 2 faults\n  a\n  b\nhint: mend them"
+
+
 def test_a_very_long_line_is_cut() -> None:
     error = FrontendError("x" * 10_000_000 + "end")
     assert len(error.text) < LONGEST_LINE
@@ -57,5 +75,7 @@ def test_lines_of_a_list_stay_lines() -> None:
 
 
 def test_errors_travel_between_processes() -> None:
-    error = pickle.loads(pickle.dumps(FrontendError("a\x1b", "b")))
-    assert (error.text, error.hint) == ("a\\x1b", "b")
+    error = pickle.loads(pickle.dumps(FrontendError("a\x1b\n", "b")))
+    assert (error.text, error.hint) == ("a\\x1b\\n", "b")
+    error = pickle.loads(pickle.dumps(FrontendError(listed("a", "bc"))))
+    assert error.lines == ("a", "  b", "  c")

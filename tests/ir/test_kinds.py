@@ -37,6 +37,7 @@ from qir.ir.ops import (
 )
 from qir.ir.ops.elementwise import Binary
 from qir.ir.ops.kinds import Elementwise, Selection
+from qir.ir.ops.shape import Move
 from qir.ir.ops.unary import Unary
 from qir.ir.types import F32, I4, I32, Array, Quant, Tensor
 
@@ -185,6 +186,14 @@ def test_what_accumulates_gives_exact_sums() -> None:
     assert known == set(ACCUMULATORS)
     for one in ACCUMULATORS.values():
         assert one.result.type.quant.storage == I32
+
+
+@pytest.mark.parametrize(
+    "one", [one for one in SELECTIONS if isinstance(one, Move)], ids=lambda one: one.mnemonic
+)
+def test_moves_that_keep_slices_have_places_for_them(one: Move) -> None:
+    places = [one.place_of(axis) for axis in range(one.operands[0].type.rank)]
+    assert one.keeps_slices == any(place is not None for place in places)
 
 
 def test_reals_of_what_has_no_operand_of_reals() -> None:

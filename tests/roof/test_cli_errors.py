@@ -105,7 +105,19 @@ def files(made: Made, tmp_path: Path) -> Path:
             "run a.qir --input many.npz --input many.npz",
             "many.npz: array 'x' is in another --input too, one is needed",
         ),
-        ("bench g.qir", "g.qir.*"),
+        *(
+            (
+                f"{command} {file}",
+                f"{file}: no folder, that of an artifact is needed\nhint: of a model, qir compile"
+                f" {file} -o FOLDER makes one",
+            )
+            for command in ("bench", "report", "run --input data.npy")
+            for file in ("g.qir", "m.onnx")
+        ),
+        (
+            "bench empty",
+            "empty/manifest.json: cannot be read .*, the .*\nhint: qir compile MODEL .*",
+        ),
         ("report none.qir", "none.qir.*"),
         ("report a.qir --html none/page.html", "none/page.html: cannot be written .*"),
         ("opt none.qir --passes fold-constants", "none.qir: no such file, a graph is needed"),
@@ -222,3 +234,47 @@ def test_ctrl_c_ends_it_cleanly(made: Made) -> None:
     child.send_signal(signal.SIGINT)
     _, shown = child.communicate(timeout=30)
     assert child.returncode == INTERRUPTED and shown == "error: interrupted\n"
+
+
+COMMANDS = (
+    "compile {}",
+    "compile m.onnx --calibration {}",
+    "compile m.onnx --calibration data.npy -o m.onnx/{}",
+    "compile m.onnx --calibration data.npy --bits {}",
+    "compile m.onnx --target {}",
+    "compile m.onnx --calibration data.npy --state m.onnx/{}",
+    "compile m.onnx --calibration data.npy --observer {}",
+    "run {} --input data.npy",
+    "run a.qir --input {}",
+    "run a.qir --input data.npy -o {}",
+    "run a.qir --input data.npy --variant {}",
+    "run a.qir --input {}.npz:x",
+    "bench {}",
+    "report {}",
+    "report a.qir --html {}",
+    "opt {} --passes fold-constants",
+    "opt g.qir --passes {}",
+    "opt g.qir --pipeline {}",
+    "opt g.qir --passes fold-pad --explain {}",
+    "opt g.qir --passes fold-constants -o {}",
+    "cases {}",
+    "bench a.qir --threads {}",
+    "{}",
+    "bench a.qir {}",
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_control_characters_of_an_argument_start_no_line(
+    command: str, files: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """A path of two lines, in a folder that is not there, or a text that is no option's value."""
+    monkeypatch.chdir(files)
+    outside = "no\nerror: x\x1b[2J\x85/\u202ey"
+    try:
+        assert main([part.format(outside) for part in command.split()]) == FAILED
+    except SystemExit as e:
+        assert e.code == USAGE
+    first, *more = capsys.readouterr().err.removesuffix("\n").split("\n")
+    assert first.startswith("error: ") and (first + "".join(more)).isprintable()
+    assert [line[:6] for line in more] in ([], ["hint: "])

@@ -13,8 +13,8 @@ import torch
 
 import qir
 from qir.backends import find, lower
+from qir.backends.artifact.names import BITS
 from qir.cli import main
-from qir.driver import BITS
 from qir.ir.graph import Graph
 from qir.ir.interpret import interpret, quantize_inputs
 from qir.ir.ops import Conv, Linear, ScaleGroups

@@ -84,7 +84,15 @@ def test_sizes_are_those_of_the_files(saved: Path) -> None:
         ("a\ud800b", r"a\\ud800b: cannot be read \(.*surrogates not allowed"),
         ("a**b", r"a\*\*b: cannot be read \(No such file or directory\)"),
         ("", "path: an empty text was given, a path is needed"),
-        ("/dev/null", r"cannot be read \(Not a directory\)"),
+        (
+            "/dev/null",
+            "^/dev/null: no folder, that of an artifact is needed\nhint: of a model, qir compile",
+        ),
+        (
+            "none",
+            r"^none: cannot be read \(No such .*\nhint: qir compile MODEL -o FOLDER writes the fo",
+        ),
+        ("a\n\x1b[2Jb", r"^a\\n\\x1b\[2Jb: cannot be read \(No such file"),
         (None, "path: a NoneType was given, a path is needed"),
         (3, "path: a int was given, a path is needed"),
     ],

@@ -12,7 +12,7 @@ from qir.backends.kernels.contraction.bits import PLANES
 from qir.backends.kernels.contraction.wide import wide
 from qir.backends.kernels.plane import RANGE
 from qir.backends.kernels.requantize.scale import Scale
-from qir.backends.lowering.choose.elementwise import scale_of
+from qir.backends.lowering.choose.elementwise import one_zero_point, scale_of
 from qir.backends.lowering.context import Call, Context, Missing, call
 from qir.backends.lowering.fuse import Fusion
 from qir.backends.lowering.layout import Sides
@@ -188,7 +188,7 @@ def _constants(fusion: Fusion, numbers: _Numbers) -> Constants:
         block=kept.block,
     )
     if tail is not None:
-        zero = int(tail.to.zero_point.array)
+        zero = one_zero_point(tail.result)
         mult = tail.mult[fusion.accumulator_at].array
         constants = replace(constants, mult=mult, shift=tail.shift.array, zero_point=zero)
     if tail is not None and fusion.residual is not None:

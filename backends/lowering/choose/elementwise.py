@@ -17,12 +17,10 @@ from qir.ir.types import Array
 
 def scale_of(tail: Requantize) -> Scale:
     """The numbers of a requantize as kernels take them."""
-    if not tail.to.is_per_tensor:
-        raise Missing(f"the result is quantized along axis {tail.to.axis}, one scale is needed")
     return Scale(
         tuple(m.array for m in tail.mult),
         tail.shift.array,
-        int(tail.to.zero_point.array),
+        one_zero_point(tail.result),
         tail.low,
         tail.high,
         tail.rounding,
@@ -40,16 +38,20 @@ def choose_requantize(fusion: Fusion, context: Context) -> Call:
     assert isinstance(op, Requantize)
     y = context.place(op.result)
     xs = [context.place(x) for x in op.xs]
-    zeros = [_zero_point(x) for x in op.xs]
+    zeros = [one_zero_point(x) for x in op.xs]
     ranges = [context.range_of(x) for x in op.xs]
     views = [x.view for x in xs]
     kernel = elementwise.requantize(views, zeros, scale_of(op), y.view, context.features, ranges)
     return call(kernel, {"y": y, **{f"x{i}": x for i, x in enumerate(xs)}})
 
 
-def _zero_point(value: Value) -> int:
+def one_zero_point(value: Value) -> int:
+    """The zero point of all channels.
+
+    Errors: Missing where they have several.
+    """
     zeros = value.type.quant.zero_point.array
-    if zeros.ndim and np.any(zeros != zeros.reshape(-1)[0]):
+    if not value.type.quant.has_one_zero_point:
         raise Missing(f"{value} has zero points from {zeros.min()} to {zeros.max()}, one is needed")
     return int(zeros.reshape(-1)[0])
 

@@ -7,10 +7,11 @@ import numpy as np
 from qir.frontends.onnx.context import ImportContext
 from qir.frontends.onnx.operands import ConstantOperand, Operand, shape_of
 from qir.frontends.onnx.ops.layout import from_image, image, kernel_2d
-from qir.frontends.onnx.ops.window import Pair, Window, split_sides, window
+from qir.frontends.onnx.ops.window import Window, split_sides, window
 from qir.ir import ops
 from qir.ir.data import Data
 from qir.ir.op import Value
+from qir.ir.ops.window import Pair
 from qir.ir.types import Quant
 
 

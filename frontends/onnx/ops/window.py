@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qir.frontends.onnx.context import ImportContext
-
-Pair = tuple[int, int]
-Sides = tuple[int, int, int, int]
+from qir.ir.ops.window import Pair, Sides, ceil_padding
 
 
 @dataclass(frozen=True)
@@ -78,21 +76,11 @@ def split_sides(totals: list[int], more_after: bool) -> Sides:
 
 
 def with_ceil(size: Pair, w: Window) -> Window:
-    """`w` with the padding after it that makes the output size round up, as ceil_mode = 1 says.
-
-    A window that would start in that padding is dropped.
-    Source: ONNX MaxPool and AveragePool since opset 10, and PyTorch's pooling.
-    """
+    """`w` with the padding after it that makes the output size round up, as ceil_mode = 1 says."""
     top, left, bottom, right = w.pad
-    extra = []
-    for s, before, after, st, reach in zip(
-        size, (top, left), (bottom, right), w.stride, w.reach, strict=True
-    ):
-        out = -(-(s + before + after - reach) // st) + 1
-        if (out - 1) * st >= s + before:
-            out -= 1
-        extra.append(max((out - 1) * st + reach - s - before - after, 0))
-    return Window(w.kernel, w.stride, w.dilation, (top, left, bottom + extra[0], right + extra[1]))
+    sides = ((top, bottom), (left, right))
+    low, far = map(ceil_padding, size, sides, w.reach, w.stride)
+    return Window(w.kernel, w.stride, w.dilation, (top, left, bottom + low, right + far))
 
 
 def _pair(ctx: ImportContext, name: str, given: tuple[int, ...] | None, spatial: int) -> Pair:

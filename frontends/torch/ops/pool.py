@@ -9,7 +9,7 @@ from qir.frontends.torch.ops.layout import Plane, Spatial
 from qir.frontends.torch.table import Unsupported, imports
 from qir.ir.op import Value
 from qir.ir.ops import AvgPool, MaxPool, Mul, Pad, PadMode, ReduceMax, ReduceMean
-from qir.ir.ops.window import Pair, Sides
+from qir.ir.ops.window import Pair, Sides, ceil_padding
 
 INDICES = Missing("the indices of a max pool are read", "its values alone are needed")
 
@@ -138,19 +138,11 @@ def strides(plane: Plane, stride: Spatial, kernel_size: Spatial) -> Pair:
 def ceiled(
     plane: Plane, kernel: Pair, stride: Pair, pad: Pair, dilation: Pair, is_ceil: bool
 ) -> Sides:
-    """(top, left, bottom, right); with ceil_mode, enough for a last window that starts inside.
-
-    out = ceil((in + 2 * pad - reach) / stride) + 1, less 1 where (out - 1) * stride >= in + pad.
-    Source: ATen/native/Pool.h, pooling_output_shape_pad_lr.
-    """
+    """(top, left, bottom, right); with ceil_mode, enough for a last window that starts inside."""
     after = list(pad)
     for axis in (0, 1) if is_ceil else ():
         size, reach = plane.x.type.shape[1 + axis], dilation[axis] * (kernel[axis] - 1) + 1
-        out = -(-(size + 2 * pad[axis] - reach) // stride[axis]) + 1
-        if (out - 1) * stride[axis] >= size + pad[axis]:
-            out -= 1
-        missing = (out - 1) * stride[axis] + reach - (size + 2 * pad[axis])
-        after[axis] += max(missing, 0)
+        after[axis] += ceil_padding(size, (pad[axis], pad[axis]), reach, stride[axis])
     return pad[0], pad[1], after[0], after[1]
 
 

@@ -157,9 +157,9 @@ def rounded(x: torch.Tensor, to: Quant, low: int, high: int) -> torch.Tensor:
 
 def storage_of(low: int, high: int) -> Int:
     """The narrowest integer that holds low to high."""
-    for kept in STORAGES:
-        if kept.is_signed == (low < 0) and kept.min <= low and high <= kept.max:
-            return kept
+    for storage in STORAGES:
+        if storage.is_signed == (low < 0) and storage.min <= low and high <= storage.max:
+            return storage
     raise Unsupported(
         f"stored integers {low} to {high}", f"one of {', '.join(map(str, STORAGES))} is needed"
     )

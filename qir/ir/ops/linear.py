@@ -71,8 +71,8 @@ class Linear(Layer):
 
 def _reach(value: Value) -> int:
     """A bound on |stored - zero_point| from the storage alone."""
-    kept = value.type.quant.storage
-    return 2 * max(abs(kept.min), kept.max)
+    storage = value.type.quant.storage
+    return 2 * max(abs(storage.min), storage.max)
 
 
 @op("matmul")

@@ -86,16 +86,16 @@ class MaxPool(Selection, Pool):
         return Tensor(shape, elem)
 
     def compute(self, torch: Any, x: Any) -> Any:
-        kept = integer_of(self.x.type.elem)
-        least = float("-inf") if kept is None else kept.min
+        storage = integer_of(self.x.type.elem)
+        least = float("-inf") if storage is None else storage.min
         x = pad_torch(torch, x.permute(0, 3, 1, 2), self.pad, least)
         y = torch.nn.functional.max_pool2d(x, self.kernel, self.stride, 0, self.dilation)
         return y.permute(0, 2, 3, 1)
 
     def evaluate(self, x: Array) -> Array:
-        kept = integer_of(self.x.type.elem)
-        assert kept is not None
-        view = windows(padded(x, self.pad, kept.min), self.kernel, self.stride, self.dilation)
+        storage = integer_of(self.x.type.elem)
+        assert storage is not None
+        view = windows(padded(x, self.pad, storage.min), self.kernel, self.stride, self.dilation)
         return np.ascontiguousarray(view.max(axis=(3, 4)))
 
     def bound(self, x: Bounds) -> Bounds:

@@ -53,11 +53,11 @@ class Quantize(Op):
                 y = torch.trunc(y) + torch.sign(y) * ((y - torch.trunc(y)).abs() >= 0.5)
             case Rounding.FLOOR:
                 y = torch.floor(y)
-        kept = self.to.storage
-        if kept.bits > 16:
-            return (y.double() + zero).clamp(kept.min, kept.max).to(torch.int32)
+        storage = self.to.storage
+        if storage.bits > 16:
+            return (y.double() + zero).clamp(storage.min, storage.max).to(torch.int32)
         zero = zero.to(torch.int32)  # clamped to 16 bits, the float32 sum is exact: and faster
-        return y.clamp(kept.min - zero, kept.max - zero).to(torch.int32) + zero
+        return y.clamp(storage.min - zero, storage.max - zero).to(torch.int32) + zero
 
     def of(self, x: Array) -> Array:
         """The stored integers of the reals `x`, in NumPy: what the border of a program computes."""

@@ -21,7 +21,11 @@ class Move(Selection):
     """Data movement: where an element comes from depends on its place alone, and on no value. So a
     move commutes with every function of one element; a per-axis quantization follows where its
     slices stay slices of one axis.
+
+    keeps_slices: slices of an axis may stay slices of one, where place_of says.
     """
+
+    keeps_slices: ClassVar[bool] = False
 
     def moved(self, shape: tuple[int, ...]) -> Tensor:
         x = self.operands[0].type
@@ -54,6 +58,8 @@ class Reshape(Move):
     """The elements of x, in order, in another shape. Shapes: x (...) -> y `shape`, as many
     elements.
     """
+
+    keeps_slices: ClassVar[bool] = True
 
     x: Value
     shape: tuple[int, ...]
@@ -106,6 +112,8 @@ class Reshape(Move):
 class Transpose(Move):
     """y[..., i_perm[k], ...] = x: axis k of y is axis perm[k] of x."""
 
+    keeps_slices: ClassVar[bool] = True
+
     x: Value
     perm: tuple[int, ...]
 
@@ -131,8 +139,9 @@ class Transpose(Move):
 
 @op("concat")
 class Concat(Move):
-    """The xs one after another along `axis`, which is exact. Of quantized ones with one type it is
-    that type's; else the result has the scales of each along the axis, in one storage.
+    """The xs one after another along `axis`, which is exact. Of quantized ones with one scale, or
+    the same ones along another axis, it has these; else the result has the scales of each along
+    the axis, in one storage.
     """
 
     has_parameters: ClassVar[bool] = False
@@ -179,13 +188,17 @@ class Concat(Move):
         if not isinstance(elem, Quant) or not isinstance(first, Quant):
             return elem == first
         fits = all(q.axis in (None, self.axis) and q.block is None for q in (elem, first))
-        return fits and elem.storage == first.storage
+        return (fits and elem.storage == first.storage) or self._is_across(elem, first)
+
+    def _is_across(self, elem: Quant, first: Quant) -> bool:
+        """Whether both have the same scales along another axis, and so has the result."""
+        return elem == first and elem.axis != self.axis and elem.block is None
 
     def _elem(self) -> Elem:
         first = self.xs[0].type.elem
         if not isinstance(first, Quant):
             return first
-        if first.is_per_tensor and all(x.type.elem == first for x in self.xs):
+        if all(self._is_across(x.type.quant, first) for x in self.xs):
             return first
         scales, zeros = [], []
         for x in self.xs:
@@ -210,6 +223,8 @@ class Concat(Move):
 @op("slice")
 class Slice(Move):
     """y = x[start : stop : step] on each axis; steps are positive, bounds within the size."""
+
+    keeps_slices: ClassVar[bool] = True
 
     x: Value
     start: tuple[int, ...]

@@ -28,6 +28,21 @@ def window_sizes(
     return out[0], out[1]
 
 
+def ceil_padding(size: int, sides: Pair, reach: int, stride: int) -> int:
+    """The padding after an axis, beyond its `sides`, that makes the number of windows round up, as
+    ceil_mode says.
+
+    out = ceil((size + sides - reach) / stride) + 1, less 1 where the last window would start in
+    that padding: (out - 1) * stride >= size + the side before.
+    Source: ATen/native/Pool.h, pooling_output_shape_pad_lr; ONNX MaxPool and AveragePool since
+    opset 10.
+    """
+    out = -(-(size + sum(sides) - reach) // stride) + 1
+    if (out - 1) * stride >= size + sides[0]:
+        out -= 1
+    return max((out - 1) * stride + reach - size - sum(sides), 0)
+
+
 def window_fault(kernel: Pair, stride: Pair, pad: Sides, dilation: Pair) -> str | None:
     """Why these attributes make no window, or None."""
     if len(kernel) != 2 or len(stride) != 2 or len(pad) != 4 or len(dilation) != 2:

@@ -168,7 +168,7 @@ def test_steps_are_split_among_threads(built: Artifact) -> None:
 
 def test_saving_again_replaces(built: Artifact, tmp_path: Path) -> None:
     path = built.save(tmp_path / "deep" / "small.qir")
-    (path / "weights.bin").write_bytes(b"")
+    (path / "weights.bin").unlink()  # damaged
     built.save(path)
     assert runtime.load(path).selftest() == 2
     assert list(path.parent.iterdir()) == [path]

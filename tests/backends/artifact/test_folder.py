@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
 import socket
 from collections.abc import Callable
@@ -18,11 +17,11 @@ from qir.ir.errors import ArtifactError
 from qir.runtime import format
 
 
-def files(*names: str, content: bytes = b"x") -> dict[str, bytes]:
+def files(*names: str, content: bytes = b"x", **more: object) -> dict[str, bytes]:
     """An artifact of these files, as far as saving looks at one."""
-    listed = {name: {"bytes": len(content)} for name in names}
-    manifest = {"format": format.FORMAT, "files": listed}
-    return {**dict.fromkeys(names, content), format.MANIFEST: json.dumps(manifest).encode()}
+    listed = {name: {"bytes": len(content), "sha256": format.digest(content)} for name in names}
+    manifest = {"abi": 1, "format": format.FORMAT, "name": "net", "files": listed, **more}
+    return {**dict.fromkeys(names, content), format.MANIFEST: format.sealed(manifest)}
 
 
 def tree(home: Path) -> dict[str, str]:
@@ -35,26 +34,26 @@ def tree(home: Path) -> dict[str, str]:
 
 
 def link(path: Path) -> None:
-    write_folder(path.with_name("v1"), files("a"))
+    write_folder(path.with_name("v1"), files("golden.bin"))
     path.symlink_to("v1")
 
 
 def foreign_file(path: Path) -> None:
-    write_folder(path, files("a"))
+    write_folder(path, files("golden.bin"))
     (path / "notes.txt").write_text("months of work")
 
 
 def folder_of_a_listed_name(path: Path) -> None:
-    write_folder(path, files("a"))
-    (path / "a").unlink()
-    (path / "a").mkdir()
-    (path / "a" / "notes.txt").write_text("months of work")
+    write_folder(path, files("golden.bin"))
+    (path / "golden.bin").unlink()
+    (path / "golden.bin").mkdir()
+    (path / "golden.bin" / "notes.txt").write_text("months of work")
 
 
 def link_of_a_listed_name(path: Path) -> None:
-    write_folder(path, files("a"))
-    (path / "a").unlink()
-    (path / "a").symlink_to("/etc/passwd")
+    write_folder(path, files("golden.bin"))
+    (path / "golden.bin").unlink()
+    (path / "golden.bin").symlink_to("/etc/passwd")
 
 
 def holding(name: str, content: str) -> Callable[[Path], None]:
@@ -66,11 +65,11 @@ def holding(name: str, content: str) -> Callable[[Path], None]:
 
 
 def read_only(path: Path) -> None:
-    write_folder(path, files("a")).chmod(0o555)
+    write_folder(path, files("golden.bin")).chmod(0o555)
 
 
 def manifest_by_link(path: Path) -> None:
-    write_folder(path.with_name("v1"), files("a"))
+    write_folder(path.with_name("v1"), files("golden.bin"))
     path.mkdir()
     (path / "manifest.json").symlink_to("../v1/manifest.json")
 
@@ -100,8 +99,8 @@ OBSTACLES: dict[str, tuple[Callable[[Path], object], str]] = {
     "other file": (holding("notes.txt", "months of work"), "exists and is no artifact"),
     "manifest by a link": (manifest_by_link, "exists and is no artifact"),
     "foreign file": (foreign_file, "holds notes.txt beside its artifact"),
-    "folder in it": (folder_of_a_listed_name, "holds a beside its artifact"),
-    "link in it": (link_of_a_listed_name, "holds a beside its artifact"),
+    "folder in it": (folder_of_a_listed_name, "holds golden.bin beside its artifact"),
+    "link in it": (link_of_a_listed_name, "holds golden.bin beside its artifact"),
     "read-only folder": (read_only, "is read-only"),
 }
 
@@ -112,7 +111,7 @@ def test_what_is_no_artifact_stays_as_it_is(tmp_path: Path, name: str) -> None:
     path = tmp_path / "net.qir"
     make(path)
     before = tree(tmp_path)
-    for attempt in (lambda: write_folder(path, files("b")), lambda: check_free(path)):
+    for attempt in (lambda: write_folder(path, files("net.c")), lambda: check_free(path)):
         with pytest.raises(ArtifactError) as e:
             attempt()
         assert e.value.text == f"{path}: {why}, a free path or an artifact to replace is needed"
@@ -121,36 +120,38 @@ def test_what_is_no_artifact_stays_as_it_is(tmp_path: Path, name: str) -> None:
 
 def test_a_mount_point_is_not_replaced() -> None:
     with pytest.raises(ArtifactError, match="/proc: is a mount point, a free path"):
-        write_folder("/proc", files("a"))
+        write_folder("/proc", files("golden.bin"))
     with pytest.raises(ArtifactError, match="is a mount point, a free path"):
-        write_folder("/", files("a"))
+        write_folder("/", files("golden.bin"))
 
 
 def test_an_artifact_of_any_version_is_replaced(tmp_path: Path) -> None:
-    path = write_folder(tmp_path / "deep" / "net.qir", files("a", "b"))
-    (path / "b").unlink()  # damaged
-    write_folder(path, files("c"))
-    assert set(tree(tmp_path)) == {"deep", "deep/net.qir", "deep/net.qir/c",
+    path = write_folder(tmp_path / "deep" / "net.qir", files("golden.bin", "net.c"))
+    (path / "net.c").unlink()  # damaged
+    write_folder(path, files("libnet.so"))
+    assert set(tree(tmp_path)) == {"deep", "deep/net.qir", "deep/net.qir/libnet.so",
                                    "deep/net.qir/manifest.json"}  # fmt: skip
 
 
 def test_the_current_folder_and_links_above_it_serve(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_folder(tmp_path / "real" / "net.qir", files("a"))
+    write_folder(tmp_path / "real" / "net.qir", files("golden.bin"))
     (tmp_path / "by").symlink_to("real")
-    assert write_folder(tmp_path / "by" / "net.qir", files("b")) == tmp_path / "real" / "net.qir"
+    assert (
+        write_folder(tmp_path / "by" / "net.qir", files("net.c")) == tmp_path / "real" / "net.qir"
+    )
     monkeypatch.chdir(tmp_path / "real" / "net.qir")
     for own in (".", "../net.qir", tmp_path / "by" / "net.qir"):
         with pytest.raises(ArtifactError, match="is the current folder, a free path"):
-            write_folder(own, files("c"))
+            write_folder(own, files("libnet.so"))
     monkeypatch.chdir(tmp_path / "real")
-    write_folder("../real/net.qir/../net.qir", files("d"))
+    write_folder("../real/net.qir/../net.qir", files("README.md"))
     assert sorted(p.name for p in (tmp_path / "real" / "net.qir").iterdir()) == [
-        "d", "manifest.json"]  # fmt: skip
+        "README.md", "manifest.json"]  # fmt: skip
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ArtifactError, match="is the current folder"):
-        write_folder("real/..", files("a"))
+        write_folder("real/..", files("golden.bin"))
 
 
 @pytest.mark.parametrize(
@@ -169,26 +170,28 @@ def test_a_path_that_is_none_is_an_error_of_ours(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ArtifactError, match=why):
-        write_folder(name, files("a"))
+        write_folder(name, files("golden.bin"))
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["a**b", "[a]", "a\nb", "a\x1b[2Jb", "x" * 255, "模", "-o", " "])
 def test_any_other_name_serves(tmp_path: Path, name: str) -> None:
     for content in (b"1", b"2"):
-        assert write_folder(tmp_path / name, files("a", content=content)).name == name
-    assert (tmp_path / name / "a").read_bytes() == b"2" and len(list(tmp_path.iterdir())) == 1
+        assert write_folder(tmp_path / name, files("golden.bin", content=content)).name == name
+    assert (tmp_path / name / "golden.bin").read_bytes() == b"2" and len(
+        list(tmp_path.iterdir())
+    ) == 1
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o002, 0o027])
 def test_the_umask_holds(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
-        path = write_folder(tmp_path / "net.qir", files("a"))
+        path = write_folder(tmp_path / "net.qir", files("golden.bin"))
     finally:
         os.umask(before)
     assert path.stat().st_mode & 0o777 == 0o777 & ~umask
-    assert (path / "a").stat().st_mode & 0o777 == 0o666 & ~umask
+    assert (path / "golden.bin").stat().st_mode & 0o777 == 0o666 & ~umask
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
@@ -196,7 +199,7 @@ def test_the_umask_holds(tmp_path: Path, umask: int) -> None:
 def test_a_system_that_refuses_leaves_what_was_there(
     tmp_path: Path, number: int, at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_folder(tmp_path / "old.qir", files("a"))
+    write_folder(tmp_path / "old.qir", files("golden.bin"))
     before = tree(tmp_path)
 
     def refuse(*_: object, **__: object) -> None:
@@ -204,16 +207,16 @@ def test_a_system_that_refuses_leaves_what_was_there(
 
     monkeypatch.setattr(Path if at == "mkdir" else folder, at, refuse)
     why = rf"cannot be written \({os.strerror(number)}\), room and permission are needed"
-    for path in (tmp_path / "old.qir", tmp_path / "a" / "b" / "new.qir"):
+    for path in (tmp_path / "old.qir", tmp_path / "golden.bin" / "b" / "new.qir"):
         with pytest.raises(ArtifactError, match=why):
-            write_folder(path, files("b"))
+            write_folder(path, files("net.c"))
         assert tree(tmp_path) == before
 
 
 def test_a_file_that_comes_between_look_and_exchange_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = write_folder(tmp_path / "net.qir", files("a"))
+    path = write_folder(tmp_path / "net.qir", files("golden.bin"))
     exchange, calls = folder._exchange, []
 
     def late(one: Path, other: Path) -> None:
@@ -224,8 +227,8 @@ def test_a_file_that_comes_between_look_and_exchange_is_kept(
 
     monkeypatch.setattr(folder, "_exchange", late)
     with pytest.raises(ArtifactError, match=r"holds notes.txt beside its artifact"):
-        write_folder(path, files("b"))
-    assert set(tree(tmp_path)) == {"net.qir", "net.qir/a", "net.qir/manifest.json",
+        write_folder(path, files("net.c"))
+    assert set(tree(tmp_path)) == {"net.qir", "net.qir/golden.bin", "net.qir/manifest.json",
                                    "net.qir/notes.txt"}  # fmt: skip
 
 
@@ -234,36 +237,46 @@ def test_without_an_exchange_renames_serve(tmp_path: Path, monkeypatch: pytest.M
         """One without renameat2."""
 
     monkeypatch.setattr(folder.ctypes, "CDLL", lambda *_, **__: Libc())
-    path = write_folder(tmp_path / "net.qir", files("a"))
-    write_folder(path, files("b"))
-    assert set(tree(tmp_path)) == {"net.qir", "net.qir/b", "net.qir/manifest.json"}
+    path = write_folder(tmp_path / "net.qir", files("golden.bin"))
+    write_folder(path, files("net.c"))
+    assert set(tree(tmp_path)) == {"net.qir", "net.qir/net.c", "net.qir/manifest.json"}
+
+
+STALE = [f"{PREFIX}{n:016x}" for n in range(9)]
 
 
 def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
-    write_folder(tmp_path / f"{PREFIX}done", files("a"))
-    write_folder(tmp_path / f"{PREFIX}cut", files("a", "b"))
-    (tmp_path / f"{PREFIX}cut" / "b").unlink()
-    (tmp_path / f"{PREFIX}empty").mkdir()
-    (tmp_path / f"{PREFIX}begun").mkdir()
-    (tmp_path / f"{PREFIX}begun" / format.MANIFEST).write_text('{"form')
-    (tmp_path / f"{PREFIX}mine").mkdir()
-    (tmp_path / f"{PREFIX}mine" / "notes.txt").write_text("months of work")
-    (tmp_path / f"{PREFIX}link").symlink_to("net.qir")
-    write_folder(tmp_path / f"{PREFIX}alive", files("a"))
-    handle = os.open(tmp_path / f"{PREFIX}alive", os.O_RDONLY)
+    done, cut, short, empty, begun, mine, app, alive, longer = (tmp_path / n for n in STALE)
+    for path in (done, cut, short, alive, longer):
+        path.mkdir()
+        for name, content in files("golden.bin", "net.c", content=b"1234").items():
+            (path / name).write_bytes(content)
+    (cut / "net.c").unlink()
+    (short / "net.c").write_text("12")
+    (longer / "net.c").write_text("months of work")
+    empty.mkdir()
+    begun.mkdir()
+    (begun / format.MANIFEST).write_bytes(files("net.c")[format.MANIFEST][:20])
+    mine.mkdir()
+    (mine / "notes.txt").write_text("months of work")
+    app.mkdir()
+    (app / format.MANIFEST).write_text('{"name": "my app"}')
+    (tmp_path / f"{PREFIX}old").mkdir()
+    (tmp_path / f"{PREFIX}{15:016x}").symlink_to("net.qir")
+    handle = os.open(alive, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)  # as the process that writes it does
-        write_folder(tmp_path / "net.qir", files("a"))
+        write_folder(tmp_path / "net.qir", files("golden.bin"))
     finally:
         os.close(handle)
-    left = {p.name.removeprefix(PREFIX) for p in tmp_path.iterdir()}
-    assert left == {"net.qir", "mine", "link", "alive"}
+    left = {"net.qir", f"{PREFIX}old", f"{PREFIX}{15:016x}", mine.name, app.name, alive.name}
+    assert {p.name for p in tmp_path.iterdir()} == left | {longer.name}
 
 
 def test_an_artifact_that_is_moved_away_meanwhile_is_no_obstacle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = write_folder(tmp_path / "a.qir", files("a"))
+    path = write_folder(tmp_path / "a.qir", files("golden.bin"))
     scan = os.scandir
 
     def moving(place: Path) -> object:
@@ -272,19 +285,19 @@ def test_an_artifact_that_is_moved_away_meanwhile_is_no_obstacle(
         return scan(place)
 
     monkeypatch.setattr(os, "scandir", moving)
-    write_folder(path, files("a", content=b"new"))
-    assert (path / "a").read_bytes() == b"new"
-    assert (tmp_path / "moved.qir" / "a").read_bytes() == b"x"
+    write_folder(path, files("golden.bin", content=b"new"))
+    assert (path / "golden.bin").read_bytes() == b"new"
+    assert (tmp_path / "moved.qir" / "golden.bin").read_bytes() == b"x"
 
 
 def test_saving_from_a_folder_that_was_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "gone").mkdir()
-    path = write_folder(tmp_path / "a.qir", files("a"))
+    path = write_folder(tmp_path / "a.qir", files("golden.bin"))
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
-    write_folder(path, files("a", content=b"new"))
-    assert (path / "a").read_bytes() == b"new"
+    write_folder(path, files("golden.bin", content=b"new"))
+    assert (path / "golden.bin").read_bytes() == b"new"
     with pytest.raises(ArtifactError, match=r"^b.qir: cannot be looked at \(No such file or dir"):
         check_free("b.qir")

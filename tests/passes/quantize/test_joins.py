@@ -29,7 +29,7 @@ from qir.ir.ops import (
     Transpose,
 )
 from qir.ir.torch_executor import run_float
-from qir.ir.types import F32, I8, U8, Array, Quant, Tensor
+from qir.ir.types import F32, I4, I8, U8, Array, Int, Quant, Tensor
 from qir.passes.bits.choice import Bits
 from qir.passes.calibrate.ranges import calibrate
 from qir.passes.infra.manager import Manager, Record
@@ -103,18 +103,30 @@ def test_three_joined_along_the_first_of_two_axes() -> None:
     assert (scales[:6] == scales[12:]).all() and (scales[6:12] > 200 * scales[0]).all()
 
 
-def test_what_the_model_stores_in_another_type_shares_a_scale() -> None:
-    """boxes of floats, and scores that the model itself quantizes to i8: a concat has one type."""
+@pytest.mark.parametrize("storage", [I8, I4])
+@pytest.mark.parametrize("is_moved", [False, True])
+def test_what_the_model_stores_in_another_type(storage: Int, is_moved: bool) -> None:
+    """boxes of floats, and scores that the model itself quantizes: a concat has one type, u8 here,
+    which holds what has 8 bits or less.
+    """
     b = Builder("mixed", "transformed")
     x = b.input("x", Tensor((1, 6, 4), F32))
     boxes = b.add(Mul(b.add(Sigmoid(x)), b.add(Constant.of(np.float32(320)))), "boxes")
-    stored = Quantize(b.add(Sigmoid(x)), Quant.per_tensor(I8, 1 / 256, -128), Rounding.HALF_EVEN)
-    scores = b.add(Dequantize(b.add(stored)), "scores")
-    graph = b.finish([b.add(Concat((boxes, scores), 2), "joined")])
+    own = Quant.per_tensor(storage, 2.0**-storage.bits, storage.min)
+    stored = b.add(Quantize(b.add(Sigmoid(x)), own, Rounding.HALF_EVEN))
+    scores = b.add(Dequantize(stored), "scores")
+    if is_moved:
+        boxes, scores = turned(b, boxes), turned(b, scores)
+    graph = b.finish([b.add(Concat((boxes, scores), 1 if is_moved else 2), "joined")])
     integer = integers(graph)
     quant = integer.outputs[0].type.quant
-    assert quant.is_per_tensor and quant.storage == U8
-    assert max(largest_errors(graph, integer, 2)) < 2 * float(quant.scale.array)
+    record = Record("quantize-graph", QuantizeGraph.claim)
+    QuantizeGraph(calibrate(graph, X)).run(graph, record)
+    assert quant.storage == U8 and not record.warnings
+    scales = quant.scale.array.reshape(2, -1)
+    assert (scales[1] == 2.0**-storage.bits).all() and (scales[0] > 1).all()
+    wide, narrow = largest_errors(graph, integer, 1 if is_moved else 2)
+    assert wide < 320 * 0.02 and narrow <= 2.0**-storage.bits
 
 
 def test_alike_ones_share_one_scale() -> None:
