@@ -25,10 +25,13 @@ from qir.passes.canonicalize.lower_conv_transpose import LowerConvTranspose
 from qir.passes.canonicalize.matmul_to_linear import MatmulToLinear
 from qir.passes.canonicalize.merge_equal_ops import MergeEqualOps
 from qir.passes.canonicalize.pool_to_reduce import PoolToReduce
+from qir.passes.canonicalize.recognize.attention import RecognizeAttention
 from qir.passes.canonicalize.recognize.clip import RecognizeClip
 from qir.passes.canonicalize.recognize.gelu import RecognizeGelu
 from qir.passes.canonicalize.recognize.layer_norm import RecognizeLayerNorm
 from qir.passes.canonicalize.recognize.leaky_relu import RecognizeLeakyRelu
+from qir.passes.canonicalize.recognize.rms_norm import RecognizeRmsNorm
+from qir.passes.canonicalize.recognize.rope import RecognizeRope
 from qir.passes.canonicalize.recognize.sigmoid import RecognizeSigmoid
 from qir.passes.canonicalize.recognize.softmax import RecognizeSoftmax
 from qir.passes.canonicalize.recognize.swish import RecognizeSwish
@@ -43,6 +46,7 @@ from qir.passes.transform.equalize_attention import EqualizeAttention
 from qir.passes.transform.equalize_channels import EqualizeChannels
 from qir.passes.transform.lower_layer_norm import LowerLayerNorm
 from qir.passes.transform.move_concats import MoveConcats
+from qir.passes.transform.repeat_masked import RepeatMasked
 
 EIGHT = Bits(8, 8)
 
@@ -55,6 +59,9 @@ CANONICALIZE = Pipeline(
         DropIdentities(),
         MergeEqualOps(),
         MatmulToLinear(),
+        # layers of transformers, however their heads are split: before layouts are assigned
+        RecognizeRope(),
+        RecognizeAttention(),
         # channels last: before the patterns below, which look along the last axis
         MoveTransposes(),
         MergeMoves(),
@@ -66,6 +73,7 @@ CANONICALIZE = Pipeline(
         RecognizeSwish(),
         RecognizeGelu(),
         RecognizeLayerNorm(),
+        RecognizeRmsNorm(),
         RecognizeSoftmax(),
         RecognizeLeakyRelu(),
         # fewer ops around the layers that do the work
@@ -106,7 +114,7 @@ def transform(graph: Graph | None = None, sample: tuple[Array, ...] = ()) -> Pip
     """
     reach = channel_reach(graph, sample) if graph is not None and sample else {}
     apart = MoveConcats(sample, reach)
-    kinder = [*lower(graph), apart, EqualizeChannels(halves=reach)]
+    kinder = [*lower(graph), RepeatMasked(reach), apart, EqualizeChannels(halves=reach)]
     if graph is not None and is_wide(graph):
         kinder.append(EqualizeAttention(sample))
     return Pipeline("transform", "transformed", tuple(kinder))

@@ -43,7 +43,9 @@ def channel_quants(
     reach = channel_reach(plan.graph, sample, {name for names in groups for name in names})
     found: dict[str, Quant] = {}
     for names in groups:
-        widest = np.max([reach[name].of_all if name in reach else [0.0] for name in names], axis=0)
+        if any(name not in reach for name in names):
+            continue  # of no element
+        widest = np.max([reach[name].of_all for name in names], axis=0)
         live = np.sort(widest[widest > DEAD * widest.max()])
         if not are_unlike(live):
             continue

@@ -90,6 +90,7 @@ def quant_of_open_range(
 ) -> Quant:
     """Of values within a function's natural range, whose ends it does not reach: 2**bits steps of
     what was seen and a HEADROOM more, at most of the natural range; of that alone without `ranges`.
+    0 is stored exactly: of values that are all negative, at the greatest integer.
     """
     low, high = natural
     if ranges is not None:
@@ -97,7 +98,8 @@ def quant_of_open_range(
         ends = min(seen.low, 0.0) * (1 + HEADROOM), max(seen.high, 0.0) * (1 + HEADROOM)
         if ends[1] - ends[0] > SMALLEST:
             low, high = max(low, ends[0]), min(high, ends[1])
-    step = float(np.float32((high - low) / (1 << bits)))
+    levels = 1 << bits
+    step = float(np.float32(max((high - low) / levels, -low / (levels - 1))))
     return Quant.per_tensor(storage_of(bits, False), step, round(-low / step))
 
 

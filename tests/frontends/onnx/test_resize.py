@@ -63,3 +63,21 @@ def test_nearest_by_whole_factors_is_exact(factors: tuple[float, float]) -> None
     x = reals(1, 2, 6, 8)
     (y,) = run_float(import_onnx(proto), [x])
     np.testing.assert_array_equal(y, runtime(proto, x)[0])
+
+
+@pytest.mark.parametrize(("scale", "is_shared"), [(1.5, False), (1.6, True)])
+def test_aligned_corners_of_fractional_lengths_follow_the_specification(
+    scale: float, is_shared: bool
+) -> None:
+    """length_resized = scale * length, 7.5 of 5 elements, as onnx's reference has it. ONNX Runtime
+    takes the 7 of the result, which is another function; where the length is whole they agree.
+    """
+    constants = {"scales": np.array([1, 1, scale, scale], np.float32)}
+    node = helper.make_node("Resize", ["x", "", "scales"], ["y"], mode="linear",
+                            coordinate_transformation_mode="align_corners")  # fmt: skip
+    proto = model([node], {"x": (1, 2, 5, 5)}, ["y"], constants, opset=19)
+    x = reals(1, 2, 5, 5)
+    (y,) = run_float(import_onnx(proto), [x])
+    expected = ReferenceEvaluator(proto).run(None, {"x": x})[0]
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
+    assert np.allclose(y, runtime(proto, x)[0], rtol=1e-4, atol=1e-4) is is_shared

@@ -38,7 +38,7 @@ from qir.passes.calibrate.ranges import calibrate
 from qir.passes.infra.manager import Manager
 from qir.passes.quantize.place_rows import Scales, row_passes
 from qir.passes.quantize.placement import plan_quantization
-from tests.small_transformers import float_graph, random_decoder
+from tests.float_decoders import float_graph, random_decoder
 
 COUNT = 12
 

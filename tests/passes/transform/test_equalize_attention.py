@@ -18,7 +18,7 @@ from qir.passes.transform.attention_chains import pairs_of
 from qir.passes.transform.channel_ranges import channel_reach
 from qir.passes.transform.equalize_attention import EqualizeAttention
 from qir.passes.transform.pair_ranges import ANGLES, pair_reach
-from tests.small_transformers import float_graph, random_decoder
+from tests.float_decoders import float_graph, random_decoder
 
 COUNT = 12
 TOKENS = np.random.default_rng(1).integers(0, 40, (16, COUNT)).astype(np.int32)
