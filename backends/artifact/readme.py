@@ -42,7 +42,7 @@ def readme(
     functions = ", ".join(f"`{symbol}`" for symbol in needed)
     state = f"| state, the caller's | {footprint.state:,} |\n" if program.entry else ""
     return fill(
-        "readme.md",
+        "readme/readme.md",
         NAME=program.name,
         WHAT="Integer-only programs" if program.entry else "An integer-only program",
         TARGET=target.name,
@@ -93,8 +93,8 @@ def _calling(program: Program) -> str:
         "OUTPUTS": names["output"],
     }
     if not program.entry:
-        return fill("readme_call.md", **holes)
-    return fill("readme_calls.md", **holes, ENTRY=program.entry, C_NAME=program.c_name)
+        return fill("readme/readme_call.md", **holes)
+    return fill("readme/readme_calls.md", **holes, ENTRY=program.entry, C_NAME=program.c_name)
 
 
 def _ports(entries: Sequence[Program]) -> str:

@@ -61,7 +61,7 @@ def source(programs: Sequence[Program]) -> str:
     """NAME_border.c, of a program for each entry."""
     name = programs[0].name
     entries = "\n".join(map(_entry, programs))
-    return fill("border.c", ENTRIES=entries, NAME=name)
+    return fill("border/border.c", ENTRIES=entries, NAME=name)
 
 
 def _entry(program: Program) -> str:
@@ -86,7 +86,7 @@ def _entry(program: Program) -> str:
     made = [_function(program, "quantize", i, v) for i, v in quantized(program.inputs)]
     made += [_function(program, "dequantize", i, v) for i, v in quantized(program.outputs)]
     return fill(
-        "run_float.c",
+        "border/run_float.c",
         **parameters(program),
         FUNCTIONS="\n".join(made),
         WHOLE_INPUTS=whole("i", "inputs", program.inputs),
@@ -116,7 +116,7 @@ def _function(program: Program, verb: str, i: int, value: Value) -> str:
         tables += f"static const int32_t {table}_zero[] = {{{zeros}}};\n\n"
         scale, zero = f"{table}_scale[c]", f"{table}_zero[c]"
     return fill(
-        f"{verb}.c",
+        f"border/{verb}.c",
         TABLES=tables,
         NAME=program.c_name,
         I=i,

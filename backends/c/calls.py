@@ -41,7 +41,7 @@ def prepare(program: Program) -> str:
     """The function that checks the arguments of a call."""
     held = parameters(program)
     return fill(
-        "prepare.c",
+        "entry/prepare.c",
         LOCAL=local(program),
         UPPER=program.name.upper(),
         LIMITS="".join(_limits(program)),
@@ -64,12 +64,12 @@ def _limits(program: Program) -> Iterator[str]:
 
 def run(program: Program, number: int) -> str:
     """NAME_run, or NAME_ENTRY_run."""
-    return _call("run.c", program, number, ("C_NAME", "STATE", "GIVEN"))
+    return _call("entry/run.c", program, number, ("C_NAME", "STATE", "GIVEN"))
 
 
 def profile(program: Program, number: int) -> str:
     """NAME_profile, or NAME_ENTRY_profile."""
-    return _call("profile.c", program, number, ("C_NAME", "MACRO", "STATE", "GIVEN"))
+    return _call("entry/profile.c", program, number, ("C_NAME", "MACRO", "STATE", "GIVEN"))
 
 
 def _call(template: str, program: Program, number: int, keys: tuple[str, ...]) -> str:
@@ -87,7 +87,7 @@ def reset(program: Program) -> str:
     if not program.state_bytes:
         return f"void {program.name}_reset_state(void *state) {{\n    (void)state;\n}}\n\n"
     fills = "".join(_fill(state) for state in program.states if state.initial)
-    filled = fill("reset_state.c", NAME=program.name, UPPER=program.name.upper(), FILLS=fills)
+    filled = fill("entry/reset_state.c", NAME=program.name, UPPER=program.name.upper(), FILLS=fills)
     return filled + "\n"
 
 

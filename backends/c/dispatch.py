@@ -39,7 +39,7 @@ def prototypes(programs: Sequence[Program]) -> str:
         return ""
     name = programs[0].name
     return fill(
-        "variants.h",
+        "header/variants.h",
         NAME=name,
         UPPER=name.upper(),
         COUNT=len(variants),
@@ -57,15 +57,15 @@ def steps(programs: Sequence[Program]) -> str:
     )
     if program.variant is None:
         if not program.entry:
-            return fill("steps.c", UPPER=program.name.upper(), TABLE=_table(program))
-        return fill("entries_steps.c", TABLES=tables, ORDERS=", ".join(map(_order, programs)))
+            return fill("entry/steps.c", UPPER=program.name.upper(), TABLE=_table(program))
+        return fill("entry/entries_steps.c", TABLES=tables, ORDERS=", ".join(map(_order, programs)))
     architecture = program.variant.architecture
     return fill(
-        "variants.c",
+        "entry/variants.c",
         NAME=program.name,
         UPPER=program.name.upper(),
         WORDS=WORDS[architecture],
-        ASK=fill(f"ask_{architecture}.c"),
+        ASK=fill(f"entry/ask_{architecture}.c"),
         TABLES=tables,
         VARIANTS="\n".join(_variant(of_one) for of_one in zip(*entries, strict=True)),
         ORDERS=f"orders[{len(entries)}]" if program.entry else "order",

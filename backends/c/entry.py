@@ -64,7 +64,7 @@ def entry(programs: Sequence[Program], texts: Mapping[str, str]) -> str:
     program, entries = programs[-1], last_variants(programs)
     prototypes = {symbol(p, s.symbol): _prototype(p, s) for p in programs for s in p.steps}
     return fill(
-        "entry.c",
+        "entry/entry.c",
         NAME=program.name,
         UPPER=program.name.upper(),
         FIELD="    unsigned char *state;\n" if program.entry else "",

@@ -19,10 +19,10 @@ def selftest(entries: Sequence[Program], calls: Sequence[str]) -> str:
     """
     program = entries[0]
     names = {"NAME": program.name, "UPPER": program.name.upper()}
-    tools = fill("golden.c", UPPER=program.name.upper())
+    tools = fill("executables/golden.c", UPPER=program.name.upper())
     if not program.entry:
         return fill(
-            "selftest.c",
+            "executables/selftest.c",
             **names,
             TOOLS=tools,
             INPUT_BYTES=", ".join(str(size_bytes(v)) for v in program.inputs),
@@ -33,7 +33,7 @@ def selftest(entries: Sequence[Program], calls: Sequence[str]) -> str:
         )
     numbers = {p.entry: i for i, p in enumerate(entries)}
     return fill(
-        "selftest_calls.c",
+        "executables/selftest_calls.c",
         **names,
         TOOLS=tools,
         PORTS="\n".join(map(_ports, entries)),
@@ -79,7 +79,7 @@ def runner(entries: Sequence[Program]) -> str:
     buffers = [line for p in entries for line in _buffers(p)]
     if not program.entry:
         main = fill(
-            "runner_cases.c",
+            "executables/runner_cases.c",
             **names,
             INPUT_BYTES=", ".join(str(size_bytes(v)) for v in program.inputs),
             OUTPUT_BYTES=", ".join(str(size_bytes(v)) for v in program.outputs),
@@ -90,9 +90,9 @@ def runner(entries: Sequence[Program]) -> str:
         upper = program.name.upper()
         buffers += [f"static unsigned char state[{upper}_STATE_BYTES + 128] ALIGNED;"]
         buffers += [line for p in entries for line in _lists(p)]
-        main = fill("runner_calls.c", **names, ENTRIES="\n".join(map(_run, entries)))
+        main = fill("executables/runner_calls.c", **names, ENTRIES="\n".join(map(_run, entries)))
     return fill(
-        "runner.c",
+        "executables/runner.c",
         **names,
         PROTOCOL=CALLS_PROTOCOL if program.entry else PROTOCOL,
         BUFFERS="\n".join(buffers),
@@ -130,11 +130,12 @@ def _run(program: Program) -> str:
 
 def freestanding() -> str:
     """The runner's replacement of a C library."""
-    return fill("freestanding.c")
+    return fill("executables/freestanding.c")
 
 
 def board(target: Target) -> dict[str, bytes]:
     """The runner's replacement of an operating system: system calls and a memory map."""
     if not target.board:
         return {}
-    return {file: fill(file).encode() for file in ("semihosting.h", f"{target.board}.ld")}
+    files = ("semihosting.h", f"{target.board}.ld")
+    return {file: fill(f"executables/{file}").encode() for file in files}

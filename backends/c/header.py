@@ -43,13 +43,13 @@ def header(programs: Sequence[Program], target: Target, version: str) -> str:
         "WORKSPACE": program.workspace_bytes,
         "WEIGHTS": len(program.weights),
         "VARIANTS": dispatch.prototypes(programs),
-        "THREADS": fill("threads.h"),
-        "POOL": fill("pool.h", NAME=program.name),
+        "THREADS": fill("header/threads.h"),
+        "POOL": fill("header/pool.h", NAME=program.name),
     }
     if program.entry:
         return _of_entries(programs, common)
     return fill(
-        "header.h",
+        "header/header.h",
         **common,
         INPUTS=len(program.inputs),
         OUTPUTS=len(program.outputs),
@@ -68,7 +68,7 @@ def _of_entries(programs: Sequence[Program], common: dict[str, object]) -> str:
         for s in program.states
     ]
     return fill(
-        "entries.h",
+        "header/entries.h",
         **common,
         SHARED=" and a state" if program.states else "",
         STATE=program.state_bytes,
@@ -81,7 +81,7 @@ def _of_entries(programs: Sequence[Program], common: dict[str, object]) -> str:
 def _entry(programs: Sequence[Program]) -> str:
     program = programs[-1]
     return fill(
-        "entry.h",
+        "header/entry.h",
         ENTRY=program.entry,
         VALUES=_values(program),
         C_NAME=program.c_name,
