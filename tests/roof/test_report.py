@@ -65,7 +65,7 @@ def change(field: str, value: Any) -> str:
         ("[]", "report: format is a list of 0, 7 is needed"),
         ("{}", "report: format is None, 7 is needed"),
         (change("format", 1), "report: format is 1, 7 is needed"),
-        (change("extra", 2), "report: fields are chosen, created_by, entries, extra, .* are needed"),
+        (change("extra", 2), "report: fields are chosen, created_by, entries, extra, .* needed"),
         (change("proofs", 2), "report.proofs: fields are int, integer_only, .* are needed"),
         (change("name", 2), "report.name: 2, str is needed"),
         (change("rows", {}), "report.rows: a dict of 0, a list is needed"),
