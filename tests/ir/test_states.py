@@ -15,7 +15,7 @@ from qir.ir.text.parser import parse
 from qir.ir.text.printer import blobs, text
 from qir.ir.types import I8, I32, U8, Quant, Tensor
 from qir.ir.verify import verify
-from tests.stateful_graphs import CHANNELS, entries, recurrent
+from tests.backends.stateful_graphs import CHANNELS, entries, recurrent
 
 ROWS, WIDTH, VOCABULARY = 10, 4, 7
 

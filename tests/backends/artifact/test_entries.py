@@ -30,9 +30,9 @@ from qir.ir.types import Array
 from qir.runtime import ArtifactError, DataError, Program, format
 from qir.runtime.library import Library
 from qir.runtime.machine import cpu_flags
+from tests.backends.stateful_graphs import CHANNELS, entries, recurrent
 from tests.emulated.harness import need_emulator
 from tests.small_graphs import residual_network
-from tests.stateful_graphs import CHANNELS, entries, recurrent
 
 POINTER = ctypes.c_void_p
 X86 = [v.name for v in find("x86").variants]

@@ -18,9 +18,9 @@ from qir.backends.proofs.machine_code import Findings, Kind, check, kind_of, mai
 from qir.backends.targets import TARGETS
 from qir.backends.toolchain.link import link
 from qir.ir.errors import LowerError, VerifyError
+from tests.backends.stateful_graphs import entries
 from tests.random_graphs import batch
 from tests.small_graphs import artifact
-from tests.stateful_graphs import entries
 
 NAMES = [make().name for make in TARGETS]
 GRAPHS = range(4)  # random ones side by side in one program
