@@ -19,10 +19,10 @@ from qir.cli.files import read_batches, read_inputs, write_arrays
 from qir.ir.errors import DataError, FrontendError, PassError, printable
 from qir.ir.text.file import write_whole
 from qir.ir.types import Array
+from qir.loading import look
 from qir.measure.machines import builds, runs
 from qir.measure.profiling import profiled, reals
 from qir.measure.timing import Timing, measure
-from qir.net import look
 from qir.report.model import Report
 from qir.report.numbers import count, memory, micros, part
 from qir.report.tables import table
