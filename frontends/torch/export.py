@@ -20,9 +20,11 @@ from torch.utils import _pytree as pytree
 from qir.frontends.torch.table import RULES, is_known
 from qir.ir.data import unmasked
 from qir.ir.errors import FrontendError, listed
+from qir.ir.types import F32, I32, U1, Elem, Tensor
 
 Shape = tuple[int, ...]
 BYTES = (torch.uint8, torch.int8)
+ELEMENTS = {torch.int32: I32, torch.int64: I32, torch.bool: U1}  # ids of 64 bits fit 32
 LONG = (np.dtype(np.longdouble), np.dtype(np.clongdouble))  # torch has none
 CONSTANT = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
 
@@ -33,7 +35,7 @@ class TorchGraph:
 
     name: str
     nodes: tuple[Node, ...]
-    inputs: Mapping[str, Shape]  # placeholder -> shape
+    inputs: Mapping[str, Tensor]  # placeholder -> type
     constants: Mapping[
         str, tuple[str, torch.Tensor]
     ]  # placeholder or attribute -> name in the model, tensor
@@ -149,7 +151,7 @@ def of_exported(
     return TorchGraph(
         name or module_name(nodes),
         nodes,
-        input_shapes(inputs, examples),
+        input_types(inputs, examples),
         constants,
         *checked_outputs(outputs, names),
     )
@@ -197,7 +199,7 @@ def of_graph_module(model: GraphModule, examples: tuple[torch.Tensor, ...] | Non
     return TorchGraph(
         type(model).__name__,
         nodes,
-        input_shapes([n for n in nodes if n.op == "placeholder"], examples),
+        input_types([n for n in nodes if n.op == "placeholder"], examples),
         constants,
         *checked_outputs(outputs, output_names(spec)),
     )
@@ -236,17 +238,20 @@ def checked_examples(examples: Any) -> tuple[Any, ...] | None:
         if x.dtype in BYTES:
             every[k] = x.float()
         else:
-            check_type(f"example input {k}", x)
+            element_of(f"example input {k}", x)
     return tuple(pytree.tree_unflatten(every, spec))
 
 
-def check_type(where: str, x: torch.Tensor) -> None:
-    """Errors: FrontendError for a tensor that is not of reals."""
-    if not x.dtype.is_floating_point or x.dtype.itemsize == 1:
-        raise FrontendError(
-            f"{where}: {x.dtype}, a float type is needed",
-            hint="x.float(); integers enter a program by quantization",
-        )
+def element_of(where: str, x: torch.Tensor) -> Elem:
+    """f32 of reals, i32 of indices (int32, int64), u1 of masks. Errors: FrontendError."""
+    if x.dtype.is_floating_point and x.dtype.itemsize > 1:
+        return F32
+    if x.dtype in ELEMENTS:
+        return ELEMENTS[x.dtype]
+    raise FrontendError(
+        f"{where}: {x.dtype}, a float type, int32, int64 or bool is needed",
+        hint="x.float(); integers enter a program by quantization, or as indices",
+    )
 
 
 def as_tensor(k: int, x: Any) -> torch.Tensor:
@@ -283,23 +288,21 @@ def tensor_fault(t: Any) -> str | None:
     return None
 
 
-def input_shapes(nodes: Sequence[Node], examples: Sequence[Any] | None) -> dict[str, Shape]:
-    """The shape of each input: the example's, which must fit the sizes that the program fixed."""
+def input_types(nodes: Sequence[Node], examples: Sequence[Any] | None) -> dict[str, Tensor]:
+    """The type of each input: the example's shape must fit the sizes that the program fixed."""
     if examples is not None and len(examples) != len(nodes):
         raise FrontendError(
             f"import_torch: {len(examples)} example inputs, {len(nodes)} are needed"
         )
-    shapes = {}
+    types = {}
     for k, node in enumerate(nodes):
         declared = node.meta.get("val", None if examples is None else examples[k])
         if not isinstance(declared, torch.Tensor):
             found = "no known shape" if declared is None else type(declared).__name__
             raise FrontendError(f"input {node.name}: {found}, a tensor as example input is needed")
-        check_type(f"input {node.name}", declared)
-        shapes[node.name] = fixed_shape(
-            node.name, declared, None if examples is None else examples[k]
-        )
-    return shapes
+        shape = fixed_shape(node.name, declared, None if examples is None else examples[k])
+        types[node.name] = Tensor(shape, element_of(f"input {node.name}", declared))
+    return types
 
 
 def fixed_shape(name: str, declared: torch.Tensor, example: torch.Tensor | None) -> Shape:

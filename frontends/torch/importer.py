@@ -107,8 +107,7 @@ class _Importer:
     def graph(self) -> Graph:
         for node in self.program.nodes:
             if node.op == "placeholder" and node.name in self.program.inputs:
-                kind = Tensor(self.program.inputs[node.name], F32)
-                self.held[node] = self.builder.input(node.name, kind)
+                self.held[node] = self.builder.input(node.name, self.program.inputs[node.name])
             elif node.name in self.program.constants:
                 self.held[node] = self.program.constants[node.name][1]
             elif node.op == "call_function":

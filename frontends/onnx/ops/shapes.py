@@ -13,7 +13,7 @@ from qir.frontends.onnx.read.budget import MAX_ELEMENTS
 from qir.ir import ops
 from qir.ir.data import Data
 from qir.ir.op import Value
-from qir.ir.types import Quant
+from qir.ir.types import Int, Quant
 
 
 def identity(ctx: ImportContext) -> Operand:
@@ -219,15 +219,17 @@ def slice_(ctx: ImportContext) -> Operand:
 
 
 def gather(ctx: ImportContext) -> Value:
-    """Gather by a constant index; negative ones count from the end."""
+    """Gather by a constant index, negative ones counted from the end; rows by one of the run."""
     x = ctx.value(0)
     axis = ctx.axis(ctx.integer("axis", 0), x.type.rank)
-    if isinstance(ctx.operand(1), Value):
-        ctx.refuse(
-            "the index (input 1) is computed at run time",
-            "a constant is needed",
-            "look embeddings up before the model, and give it the result",
-        )
+    at = ctx.operand(1)
+    if isinstance(at, Value):
+        if axis or not isinstance(at.type.elem, Int):
+            ctx.refuse(
+                f"the index (input 1) is computed at run time, {at.type}, along axis {axis}",
+                "a constant, or integers that the caller gives for axis 0, are needed",
+            )
+        return ctx.result(ops.Take(x, at))
     index = ctx.array(1, "index")
     if index is None or index.dtype.kind not in "iu":
         ctx.refuse(f"index is {None if index is None else index.dtype}", "integers are needed")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from onnx import NodeProto
 
 from qir.frontends.onnx.operands import ConstantOperand, Operand, as_float
-from qir.ir.types import STORAGES, Int, Quant, Tensor
+from qir.ir.types import I32, I64, STORAGES, Int, Quant, Tensor
 
 # Op -> the inputs that hold stored integers, each followed by its scale and zero point.
 READERS = {
@@ -25,12 +25,24 @@ READERS = {
     "QLinearSigmoid": (0,),
     "QLinearSoftmax": (0,),
 }
+# Op -> the inputs that hold ids, places and masks.
+INDICES = {
+    "Attention": (3,),
+    "EmbedLayerNormalization": (0, 1, 7, 8),
+    "Gather": (1,),
+    "GroupQueryAttention": (5, 6),
+    "MultiHeadAttention": (4,),
+    "RotaryEmbedding": (1,),
+}
 
 
 def with_scales(
-    types: Mapping[str, Tensor], nodes: Iterable[NodeProto], scope: Mapping[str, Operand | None]
+    types: Mapping[str, Tensor], nodes: Sequence[NodeProto], scope: Mapping[str, Operand | None]
 ) -> dict[str, Tensor]:
-    """`types` with integer inputs quantized as their first reader says, else by scale 1, zero 0."""
+    """`types` with integer inputs quantized as their first reader says, else by scale 1, zero 0.
+
+    Of 64 bits they are indices, and so are those of 32 bits that a node reads as such: plain i32.
+    """
     found = dict(types)
     read: set[str] = set()
     for node in nodes:
@@ -42,8 +54,11 @@ def with_scales(
             if quant is not None and name not in read:
                 found[name] = Tensor(types[name].shape, quant)
                 read.add(name)
+    indices = {n.input[k] for n in nodes for k in INDICES.get(n.op_type, ()) if k < len(n.input)}
     for name, type_ in types.items():
-        if name not in read and isinstance(type_.elem, Int) and type_.elem in STORAGES:
+        if type_.elem == I64 or (type_.elem == I32 and name in indices):
+            found[name] = Tensor(type_.shape, I32)
+        elif name not in read and isinstance(type_.elem, Int) and type_.elem in STORAGES:
             found[name] = Tensor(type_.shape, Quant.per_tensor(type_.elem, 1.0, 0))
     return found
 

@@ -14,7 +14,7 @@ from qir.frontends.torch.context import ImportContext, Operand, axis_of, indices
 from qir.frontends.torch.table import Unsupported, imports
 from qir.ir.data import Data
 from qir.ir.op import Value
-from qir.ir.ops import Concat, Gather, Pad, PadMode, Slice
+from qir.ir.ops import Concat, Gather, Pad, PadMode, Slice, Take
 
 END = 2**63 - 1  # how torch writes an open end
 
@@ -182,7 +182,9 @@ def select_scatter(ctx: ImportContext, x: Operand, part: Operand, dim: int, inde
 
 @imports("aten.embedding.default")
 def embedding(ctx: ImportContext, weight: Operand, index: Operand, *rest: object) -> Value:
-    """Rows of a table by constant indices -> gather."""
+    """Rows of a table by constant indices -> gather; by indices of the run -> take."""
+    if isinstance(index, Value):
+        return ctx.add(Take(ctx.value(weight), index))
     picked = indices(ctx.constant(index, "the index of an embedding"))
     return ctx.add(Gather(ctx.value(weight), Data(picked), 0))
 

@@ -155,9 +155,10 @@ def test_example_inputs_of_other_kinds() -> None:
     assert "example input 0: float, a torch.Tensor is needed" in refusal(relu, ([1.0],))
     assert "example input 0: array of <U1, a torch.Tensor" in refusal(relu, (np.array("x"),))
     assert "example inputs: int, a sequence of tensors is needed" in refusal(relu, 3)
-    text = refusal(relu, (torch.arange(3),))
-    assert "example input 0: torch.int64, a float type is needed" in text
-    assert "hint: x.float(); integers enter a program by quantization" in text
+    text = refusal(relu, (torch.arange(3, dtype=torch.int16),))
+    assert "example input 0: torch.int16, a float type, int32, int64 or bool is needed" in text
+    assert "hint: x.float(); integers enter a program by quantization, or as indices" in text
+    assert "x is i32, floats are needed" in refusal(relu, (torch.arange(3),))
     assert "example input 0: complex (torch.complex64), real numbers" in refusal(
         relu, (torch.ones(2, dtype=torch.complex64),)
     )
@@ -191,8 +192,8 @@ def test_models_of_other_kinds() -> None:
 
 
 def test_programs_of_integer_inputs() -> None:
-    program = torch.export.export(nn.ReLU(), (torch.ones(2, dtype=torch.int32),))
-    assert "input input: torch.int32, a float type is needed" in refusal(program, None)
+    program = torch.export.export(nn.ReLU(), (torch.ones(2, dtype=torch.int16),))
+    assert "input input: torch.int16, a float type, int32, int64 or bool" in refusal(program, None)
 
 
 def test_outputs_of_none_and_of_numbers() -> None:

@@ -1,0 +1,178 @@
+"""Scores of attention: the product of queries and keys, their scale, and their masks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import prod
+
+import numpy as np
+
+from qir.ir.op import Op, Value
+from qir.ir.ops import Add, Constant, Div, MatMul, Maximum, Mul, Reshape, Sub
+from qir.ir.ops.sequence.attention import seen
+from qir.ir.types import U1, Array
+from qir.passes.canonicalize.recognize.places import factor_of, reshaped
+from qir.passes.infra.constants import real_constant, split_constant, uniform
+from qir.passes.infra.manager import Miss
+from qir.passes.infra.rewriter import Site
+
+MAX_MASKS = 3  # of the run, added one after another
+HIDES = -9999.0  # an added number of at most this hides a key: exp(-9999) is 0 in float32
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Operands (bias, visible, start) and facts (causal, window) of an attention."""
+
+    operands: tuple[Value | None, Value | None, Value | None]
+    facts: tuple[bool, int]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """q @ k times `scale`, plus `added` constants of the product's shape, plus values of the run.
+
+    may_hide_rows: a query that sees no key gives 0.
+    """
+
+    q: Value
+    k: Value
+    scale: float
+    may_hide_rows: bool
+    added: Array = field(default_factory=lambda: np.zeros(()))
+    biases: tuple[tuple[Value, float], ...] = ()
+
+    def masks(
+        self, at: Site, shape: tuple[int, int, int, int], lead: tuple[int, ...]
+    ) -> Masks | Miss:
+        """As attention takes them, for scores of `shape` (B, heads, N, M)."""
+        n, m = shape[2:]
+        every = np.broadcast_to(self.added, (*lead, n, m)).reshape(shape)
+        hidden = every <= HIDES
+        if not self.may_hide_rows and hidden.all(-1).any():
+            return Miss("a constant mask hides all keys from a query")
+        facts = shape_of_mask(hidden)
+        see = None if facts is not None else at.emit(Constant.of(narrowed(~hidden), U1))
+        finite = narrowed(np.where(hidden, 0, every))
+        bias = at.emit(Constant.of(finite.astype(np.float32))) if finite.any() else None
+        for value, scale in self.biases:
+            part = spread(at, value, lead, shape)
+            if isinstance(part, Miss):
+                return part
+            if scale != 1:
+                part = at.emit(Mul(part, at.emit(Constant.of(np.float32(scale)))))
+            bias = part if bias is None else at.emit(Add(bias, part))
+        return Masks((bias, see, None), facts or (False, 0))
+
+
+def shape_of_mask(hidden: Array) -> tuple[bool, int] | None:
+    """(causal, window) where they alone say what is hidden; else None."""
+    n, m = hidden.shape[2:]
+    if not hidden.any():
+        return False, 0
+    see = ~hidden[0, 0]
+    if np.any(hidden != hidden[:1, :1]):
+        return None
+    width = int(see[min(n, m) - 1].sum())
+    for causal, window in ((True, 0), (True, width), (False, width)):
+        if np.array_equal(see, seen(n, m, 0, causal, window)):
+            return causal, window
+    return None
+
+
+def narrowed(array: Array) -> Array:
+    """`array` with size 1 for each axis along which it does not change."""
+    for axis in range(array.ndim):
+        first = array.take([0], axis)
+        if np.array_equal(np.broadcast_to(first, array.shape), array):
+            array = first
+    return array
+
+
+def spread(
+    at: Site, value: Value, lead: tuple[int, ...], shape: tuple[int, int, int, int]
+) -> Value | Miss:
+    """A bias that broadcasts to (*lead, N, M) as one that broadcasts to (B, heads, N, M)."""
+    own = (*(1,) * (len(lead) + 2 - value.type.rank), *value.type.shape)
+    if len(lead) == 2 and lead == shape[:2]:
+        return reshaped(at, value, own)
+    if prod(own[:-2]) == 1:
+        return reshaped(at, value, (1, 1, *own[-2:]))
+    if own[:-2] == lead:
+        return reshaped(at, value, (*shape[:2], *own[-2:]))
+    return Miss(f"a mask of the run of shape {list(own)} by {list(lead)} heads")
+
+
+def scores_of(at: Site, value: Value, may_hide_rows: bool) -> Scores | Miss:
+    """The scores under a softmax; constants are collected in the shape of the product."""
+    added: list[tuple[Array, float]] = []
+    biases: list[tuple[Value, float]] = []
+    outer = 1.0
+    while True:
+        if at.uses(value) != 1:
+            return Miss("the scores are read elsewhere too", value.name)
+        op = at.producer(value)
+        if isinstance(op, MatMul):
+            total = sum((a * s for a, s in added), np.zeros(()))
+            return Scores(op.a, op.b, outer, may_hide_rows, total, tuple(biases))
+        step = inner(at, op)
+        if isinstance(step, Miss):
+            return step
+        value, scale, constant, bias, reshape = step
+        if reshape is not None:
+            if biases:
+                return Miss("a mask of the run is added to other heads", value.name)
+            added = [
+                (np.broadcast_to(a, reshape.shape).reshape(value.type.shape), s) for a, s in added
+            ]
+        if constant is not None:
+            added.append((constant, outer))
+        if bias is not None:
+            biases.append((bias, outer))
+        outer *= scale
+
+
+Step = tuple[Value, float, Array | None, Value | None, Reshape | None]
+
+
+def inner(at: Site, op: Op | None, depth: int = 0) -> Step | Miss:
+    """One op of the scores undone: what it reads, its factor, what it adds, how it reshapes."""
+    match op:
+        case Mul() | Div() if (scaled := factor_of(at, op, sums=False)) is not None:
+            return scaled[0], float(scaled[1].flat[0]), None, None, None
+        case Maximum() if (low := uniform(at, op.b)) is not None and low <= HIDES:
+            return op.a, 1.0, None, None, None
+        case Reshape() if op.x.type.shape[-2:] == op.shape[-2:]:
+            return op.x, 1.0, None, None, op
+        case Add() | Sub() if (found := split_constant(at, op)) is not None:
+            x, c, first = found
+            if isinstance(op, Sub) and not first:
+                return Miss("scores are subtracted from a constant")
+            return x, 1.0, -c if isinstance(op, Sub) else c, None, None
+        case Add() if depth < MAX_MASKS:
+            for x, other in ((op.a, op.b), (op.b, op.a)):
+                if x.type == op.result.type and holds_product(at, x, depth + 1):
+                    return x, 1.0, None, other, None
+    return Miss("no product of queries and keys")
+
+
+def holds_product(at: Site, value: Value, depth: int) -> bool:
+    """Whether a chain of scales, masks and reshapes leads to a product."""
+    while True:
+        op = at.producer(value)
+        if isinstance(op, MatMul):
+            return True
+        step = inner(at, op, depth)
+        if isinstance(step, Miss):
+            return False
+        value = step[0]
+
+
+def kept_rows(at: Site, op: Mul) -> Value | None:
+    """x of x * c, c a constant of 0 for some rows and 1 for the others."""
+    for x, c in ((op.a, op.b), (op.b, op.a)):
+        found = real_constant(at, c)
+        is_rows = found is not None and found.ndim and found.shape[-1] == 1
+        if is_rows and np.all((found == 0) | (found == 1)) and x.type == op.result.type:
+            return x
+    return None
