@@ -94,12 +94,13 @@ class LanguageNet(Net):
         sequence is as it was.
         """
         read = self._checked(ids, sequence)
-        return list(self._read(read, sequence))[-1][-1]
+        *_, logits = self._read(read, sequence)
+        return np.asarray(logits[-1])
 
     def decode(self, id: int, sequence: Sequence) -> Array:
         """Read one token; the logits (V,) of what follows. Errors: DataError, as of prefill."""
         read = self._checked([id], sequence)
-        return self._one(read, sequence)[-1]
+        return np.asarray(self._one(read, sequence)[-1])
 
     def logits(self, ids: npt.ArrayLike) -> Array:
         """(N, V): what follows each of N tokens, which are read into an empty sequence.
