@@ -7,7 +7,7 @@ import operator
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -76,13 +76,14 @@ def _without_logs() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def import_torch(model: Any, example_inputs: Sequence[Any] | torch.Tensor | None = None) -> Graph:
+def import_torch(model: Any, example_inputs: Any = None) -> Graph:
     """A torch module, ExportedProgram, .pt2 file or fx.GraphModule as a graph of stage "imported".
 
-    A module is exported by torch.export with `example_inputs`, in inference mode, and left as it
-    was. Operators that the table knows stay whole, others are decomposed to core ATen first; what
-    depends on constants alone is computed now. All floats become f32, and a free batch size the
-    example's.
+    A module is exported by torch.export with `example_inputs` (tensors by position, or a mapping
+    from names of forward's arguments), in inference mode, and left as it was. Operators that the
+    table knows stay whole, others are decomposed to core ATen first; what depends on constants
+    alone is computed now. All floats become f32, and a free batch size the example's. Integers are
+    ids (i32), or masks whose elements are 0 and 1.
     Activations between ops keep torch's (N, C, H, W); convolutions and poolings work on
     (N, H, W, C) between transposes.
     Errors: FrontendError, which lists every node that cannot be imported, with its line and the
