@@ -44,6 +44,7 @@ from qir.passes.transform.channel_ranges import channel_reach
 from qir.passes.transform.equalize_channels import EqualizeChannels
 from qir.passes.transform.lower_layer_norm import LowerLayerNorm
 from qir.passes.transform.move_concats import MoveConcats
+from qir.passes.transform.repeat_masked import RepeatMasked
 
 EIGHT = Bits(8, 8)
 
@@ -107,7 +108,8 @@ def transform(graph: Graph | None = None, sample: tuple[Array, ...] = ()) -> Pip
     """
     reach = channel_reach(graph, sample) if graph is not None and sample else {}
     apart = MoveConcats(sample, reach)
-    return Pipeline("transform", "transformed", (*LOWER, apart, EqualizeChannels(halves=reach)))
+    kinder = (RepeatMasked(reach), apart, EqualizeChannels(halves=reach))
+    return Pipeline("transform", "transformed", (*LOWER, *kinder))
 
 
 def quantize(

@@ -17,6 +17,8 @@ DTYPES: Mapping[str, tuple[int, int, int]] = {
     "uint16": (0, 2**16 - 1, 2),
     "int16": (-(2**15), 2**15 - 1, 2),
     "int32": (-(2**31), 2**31 - 1, 4),
+    "uint32": (0, 2**32 - 1, 4),
+    "int64": (-(2**63), 2**63 - 1, 8),
 }
 """The least and the greatest stored integer, and the bytes of one."""
 
@@ -148,8 +150,8 @@ _PORTS = _list(
         name=_text,
         dtype=_one_of(*DTYPES),
         shape=_list(_integer(1, MOST_ELEMENTS), MOST_AXES),
-        low=_integer(-(2**31), 2**31 - 1),
-        high=_integer(-(2**31), 2**31 - 1),
+        low=_integer(-(2**63), 2**63 - 1),
+        high=_integer(-(2**63), 2**63 - 1),
         quantization=_or_none(
             _object(
                 scale=_list(_scale, MOST_ELEMENTS),

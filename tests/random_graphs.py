@@ -4,28 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
 
 from qir.ir.errors import VerifyError
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Value
-from qir.ir.types import Array, integer_of
+from qir.ir.types import Array, Quant, integer_of
 from tests.grower import Grower, Unfit
 from tests.random_ops import KINDS
+from tests.sequence_ops import SEQUENCE_KINDS, Rows
+
+FAMILIES = {"all": (Grower, KINDS), "sequences": (Rows, SEQUENCE_KINDS)}
+"""What grows a graph, and of which ops."""
 
 
-def grow(builder: Builder, seed: int, ops: int = 8) -> list[Value]:
+def grow(builder: Builder, seed: int, ops: int = 8, family: str = "all") -> list[Value]:
     """Add one random graph to a builder; its outputs: what nobody reads, and sometimes more."""
     rng = np.random.default_rng([seed, 2024])
-    g = Grower(builder, rng)
+    grower, kinds = FAMILIES[family]
+    g: Any = grower(builder, rng)
     for i in range(g.pick([1, 1, 2])):
         g.input(f"g{seed}_x{i}")
-    weights = np.array([w for _, w in KINDS], float)
+    weights = np.array([w for _, w in kinds], float)
     first, tries = len(g.values), 0
     while len(g.values) - first < ops and tries < 20 * ops:
         tries += 1
-        kind = KINDS[int(rng.choice(len(KINDS), p=weights / weights.sum()))][0]
+        kind: Any = kinds[int(rng.choice(len(kinds), p=weights / weights.sum()))][0]
         try:
             kind(g)
         except (Unfit, VerifyError):
@@ -35,18 +41,24 @@ def grow(builder: Builder, seed: int, ops: int = 8) -> list[Value]:
     return [v for v in made if v.name not in read or g.chance(0.2)]
 
 
-def random_graph(seed: int, ops: int = 8) -> Graph:
+def random_graph(seed: int, ops: int = 8, family: str = "all") -> Graph:
     """The random graph of this seed."""
-    return batch([seed], ops)
+    return batch([seed], ops, family)
 
 
-def batch(seeds: Sequence[int], ops: int = 8) -> Graph:
+def batch(seeds: Sequence[int], ops: int = 8, family: str = "all") -> Graph:
     """Several random graphs side by side in one, so that one library holds them all."""
     builder = Builder(f"random_{seeds[0]}", "integer")
     outputs = [
-        (f"g{seed}_y{i}", v) for seed in seeds for i, v in enumerate(grow(builder, seed, ops))
+        (f"g{seed}_y{i}", v)
+        for seed in seeds
+        for i, v in enumerate(grow(builder, seed, ops, family))
     ]
     return builder.finish([v for _, v in outputs], [n for n, _ in outputs])
+
+
+NEAR = (-2, 40), (-8 << 8, 25 << 8)
+"""Indices into what random graphs have, and row scales: [low, high)."""
 
 
 def random_inputs(graph: Graph, rng: np.random.Generator, extreme: bool) -> list[Array]:
@@ -55,12 +67,15 @@ def random_inputs(graph: Graph, rng: np.random.Generator, extreme: bool) -> list
     for value in graph.inputs:
         kept = integer_of(value.type.elem)
         assert kept is not None
-        if extreme:
-            drawn = rng.choice(
-                [kept.min, kept.max, int(value.type.quant.zero_point.array)], value.type.shape
-            )
+        q = value.type.elem
+        if not isinstance(q, Quant) and kept.bits > 1 and rng.random() < 0.7:
+            drawn = rng.integers(*NEAR[int(rng.integers(len(NEAR)))], value.type.shape)
+            drawn = drawn.clip(kept.min, kept.max)
+        elif extreme:
+            zero = int(q.zero_point.array) if isinstance(q, Quant) else 0
+            drawn = rng.choice([kept.min, kept.max, zero], value.type.shape)
         else:
-            drawn = rng.integers(kept.min, kept.max + 1, value.type.shape)
+            drawn = rng.integers(kept.min, kept.max, value.type.shape, endpoint=True)
         arrays.append(drawn.astype(kept.carrier))
     assert all(a.size == prod(a.shape) for a in arrays)
     return arrays

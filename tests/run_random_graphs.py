@@ -1,6 +1,7 @@
 """Compares artifacts of random integer graphs with the interpreter, bit for bit.
 
 python -m tests.run_random_graphs --graphs 1000 [--start 0] [--batch 50] [--target cpu riscv64 ...]
+    [--family sequences]
 
 A batch of graphs is grown and interpreted once, becomes one artifact for each target, and runs in
 one process: those for other machines under their emulators. Beside the targets of `qir targets` go
@@ -29,7 +30,7 @@ from qir.ir.graph import Graph
 from qir.ir.interpret import interpret
 from qir.ir.types import Array
 from tests.emulated.portable import MACHINES, self_test
-from tests.random_graphs import batch, random_inputs
+from tests.random_graphs import FAMILIES, batch, random_inputs
 
 CASES = 4  # inputs for each graph: half of them extreme
 
@@ -44,18 +45,18 @@ class Sample:
 
 
 @lru_cache(maxsize=1)
-def sample(seeds: Sequence[int]) -> Sample:
+def sample(seeds: Sequence[int], family: str) -> Sample:
     """The sample of these seeds, kept for the next target."""
-    graph, rng = batch(seeds), np.random.default_rng(seeds[0])
+    graph, rng = batch(seeds, family=family), np.random.default_rng(seeds[0])
     cases = [random_inputs(graph, rng, extreme=case % 2 == 1) for case in range(CASES)]
     return Sample(graph, cases, [tuple(interpret(graph, case)) for case in cases])
 
 
-def made(seeds: Sequence[int], target: str) -> Artifact:
+def made(seeds: Sequence[int], family: str, target: str) -> Artifact:
     """Their artifact, its golden cases those of the sample. The C around its kernels is compiled in
     a short time; the kernels are a user's, except in portable C.
     """
-    given, machine = sample(seeds), find(target)
+    given, machine = sample(seeds, family), find(target)
     short = replace(machine, c_flags=(*machine.c_flags, "-O1"))
     return build(given.graph, short, "prog", given.cases)
 
@@ -64,14 +65,15 @@ portable = lru_cache(maxsize=1)(partial(made, target="c"))
 """Their artifact in C, kept for the next machine."""
 
 
-def differences(seeds: Sequence[int], target: str) -> list[str]:
+def differences(seeds: Sequence[int], target: str, family: str) -> list[str]:
     """What is not equal between the artifact and the interpreter; empty when all is."""
     if target in MACHINES:
         with tempfile.TemporaryDirectory() as folder:
-            saved = portable(seeds).save(Path(folder) / "prog.qir")
+            saved = portable(seeds, family).save(Path(folder) / "prog.qir")
             fault = self_test(saved, "prog", target, "-O1")
         return [fault] if fault else []
-    given, artifact = sample(seeds), portable(seeds) if target == "c" else made(seeds, target)
+    given = sample(seeds, family)
+    artifact = portable(seeds, family) if target == "c" else made(seeds, family, target)
     emulate = bool(artifact.target.emulator)
     session = runtime.opened(runtime.from_files(artifact.files), emulate=emulate)
     found = []
@@ -83,14 +85,15 @@ def differences(seeds: Sequence[int], target: str) -> list[str]:
     return found
 
 
-def check(seeds: Sequence[int], target: str) -> list[str]:
+def check(seeds: Sequence[int], target: str, family: str = "all") -> list[str]:
     """The faults of these graphs, built together; when that cannot be built or run, each alone."""
     try:
-        return differences(seeds, target)
+        return differences(seeds, target, family)
     except (QirError, runtime.ArtifactError) as e:
         if len(seeds) == 1:
             return [f"g{seeds[0]}: {type(e).__name__}: {e}"]
-        return [fault for seed in seeds for fault in check(range(seed, seed + 1), target)]
+        each = [range(seed, seed + 1) for seed in seeds]
+        return [fault for seed in each for fault in check(seed, target, family)]
 
 
 def main() -> int:
@@ -100,15 +103,16 @@ def main() -> int:
     parser.add_argument("--start", type=int, default=0)
     parser.add_argument("--batch", type=int, default=50)
     parser.add_argument("--target", nargs="+", default=["cpu"])
+    parser.add_argument("--family", choices=FAMILIES, default="all")
     options = parser.parse_args()
     faults, seconds, ops = Counter[str](), Counter[str](), Counter[str]()
     end = options.start + options.graphs
     for first in range(options.start, end, options.batch):
         seeds = range(first, min(first + options.batch, end))
-        ops.update(op.mnemonic for op in sample(seeds).graph.ops)
+        ops.update(op.mnemonic for op in sample(seeds, options.family).graph.ops)
         for target in options.target:
             begin = time.monotonic()
-            found = check(seeds, target)
+            found = check(seeds, target, options.family)
             faults[target] += len(found)
             seconds[target] += round(time.monotonic() - begin)
             print(

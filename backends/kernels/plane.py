@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-BYTES = {"uint8": 1, "int8": 1, "uint16": 2, "int16": 2, "int32": 4}
+BYTES = {"uint8": 1, "int8": 1, "uint16": 2, "int16": 2, "int32": 4, "uint32": 4,
+         "int64": 8}  # fmt: skip
 RANGE = {
     "uint8": (0, 255),
     "int8": (-128, 127),
     "uint16": (0, 2**16 - 1),
     "int16": (-(2**15), 2**15 - 1),
     "int32": (-(2**31), 2**31 - 1),
+    "uint32": (0, 2**32 - 1),
+    "int64": (-(2**63), 2**63 - 1),
 }
 
 

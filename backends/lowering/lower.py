@@ -42,6 +42,7 @@ from qir.backends.lowering.weights import Weights
 from qir.ir.errors import LowerError, listed
 from qir.ir.graph import Graph
 from qir.ir.op import Loc, Op, Value
+from qir.ir.ops import WriteRows
 from qir.ir.ranges import value_bounds
 from qir.ir.target import Target
 
@@ -174,6 +175,8 @@ class _Lowering:
     def _lower(self, fusion: Fusion) -> None:
         moved = moves(fusion.anchor, self.context.place, self._fresh)
         if moved is None:
+            if isinstance(fusion.anchor, WriteRows):
+                self._keep_rows(fusion.anchor)
             call = choose(fusion, self.context)
             residual = call.places.get("residual")
             if residual == call.places["y"] and not writes_once(call.kernel.code):
@@ -185,6 +188,12 @@ class _Lowering:
                 self._copy(x, y, fusion.ops, str(fusion))
             else:
                 self._frame(y)
+
+    def _keep_rows(self, op: WriteRows) -> None:
+        """The rows that a cache keeps are copied where its new rows lie elsewhere."""
+        cache, y = self.context.place(op.cache), self.context.place(op.result)
+        if not cache.is_same(y):
+            self._copy(cache, y, (), f"rows kept in {op.result}")
 
     def _copy(self, x: Place, y: Place, ops: tuple[Op, ...], title: str) -> None:
         self._add(copied(x, y, self.context), ops, title)

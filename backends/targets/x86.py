@@ -98,4 +98,3 @@ ANY = replace(
     about="any x86-64 machine; code for AVX2, AVX-VNNI and AVX512-VNNI, chosen when it runs",
     variants=(BASELINE, AVX2, AVX_VNNI, AVX512_VNNI),
 )
-

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 ENOUGH = 24
 """Kernels from which a second process is worth it."""
 
+
 @dataclass(frozen=True)
 class Compiled:
     """The objects, by file name; the kernels proven to hold no float; the compiler's version.

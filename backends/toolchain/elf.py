@@ -53,9 +53,7 @@ def symbols(content: bytes) -> tuple[Symbol, ...]:
         tables = {s.kind: s for s in every if s.kind in (SYMTAB, DYNSYM)}
         table = tables.get(DYNSYM) or tables.get(SYMTAB)
         return (
-            ()
-            if table is None
-            else tuple(_symbols(content, wide, order, table, every[table.link]))
+            () if table is None else tuple(_symbols(content, wide, order, table, every[table.link]))
         )
     except (struct.error, IndexError, ValueError) as e:
         raise _cut_off(e) from e

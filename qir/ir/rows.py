@@ -75,7 +75,9 @@ def codes(x: Array, scale: Array) -> Array:
     t = floor(x * 2**(7 - e)), clipped to 16 bits.
     """
     t = np.clip(np.asarray(x, np.int64), -(2**31), 2**31 - 1)
-    t = np.clip(shifted(t, exponent(scale) - 7), -(2**15), 2**15 - 1)
+    # Beyond 16 bits to the left every x but 0 is clipped, beyond 31 to the right its sign is left.
+    by = np.clip(exponent(scale) - 7, -16, 31)
+    t = np.clip(shifted(t, by), -(2**15), 2**15 - 1)
     inverse = RECIPROCALS[np.clip(mantissa(scale) - 128, 0, 127)]
     return np.asarray(np.clip((t * inverse + (1 << 21)) >> 22, -CODE_TOP, CODE_TOP))
 

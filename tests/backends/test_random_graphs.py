@@ -21,9 +21,23 @@ def test_artifacts_for_any_x86_equal_the_interpreter() -> None:
     assert check(range(100_040, 100_052), "x86-64") == []
 
 
+@pytest.mark.parametrize("target", ["cpu", "x86-64"])
+def test_artifacts_of_sequences_equal_the_interpreter(target: str) -> None:
+    first = 300_000 if target == "cpu" else 300_020
+    assert check(range(first, first + 20), target, "sequences") == []
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_random_graphs_are_well_formed(seed: int) -> None:
     graph = random_graph(seed)
     verify(graph)
     assert prove_no_overflow(graph)
     assert parse(text(graph), blobs(graph)) == graph == random_graph(seed)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_sequences_are_well_formed(seed: int) -> None:
+    graph = random_graph(seed, family="sequences")
+    verify(graph)
+    assert prove_no_overflow(graph)
+    assert parse(text(graph), blobs(graph)) == graph

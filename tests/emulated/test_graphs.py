@@ -15,6 +15,7 @@ from qir.ir.interpret import interpret
 from tests.emulated.harness import TARGETS, assert_same_bits, need_emulator
 from tests.run_random_graphs import check
 from tests.small_graphs import low_bits, residual_network, stored_inputs, two_branches
+from tests.small_transformers import Shape, decoder, decoder_inputs
 
 GRAPHS = 20
 
@@ -40,6 +41,20 @@ def test_hexagon_loads_what_the_same_packet_stores() -> None:
     """
     need_emulator("hexagon-v68")
     assert check(range(1050, 1051), "hexagon-v68") == []
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_random_sequences(target: str) -> None:
+    need_emulator(target)
+    first = 310_000 + GRAPHS * TARGETS.index(target)
+    assert check(range(first, first + GRAPHS), target, "sequences") == []
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_decoders(target: str) -> None:
+    for shape in (Shape(), Shape(tokens=1, width=64, heads=4, bits=4, block=32)):
+        graph = decoder(shape)
+        assert_same_bits(graph, target, [decoder_inputs(graph, seed) for seed in range(2)])
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -12,9 +12,9 @@ from tests.emulated.portable import MACHINES, self_test
 from tests.random_graphs import batch
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    graph = batch(range(120_000, 120_020))
+@pytest.fixture(scope="module", params=["all", "sequences"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    graph = batch(range(120_000, 120_020), family=request.param)
     return build(graph, "c", "prog").save(tmp_path_factory.mktemp("c") / "prog.qir")
 
 

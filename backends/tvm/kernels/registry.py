@@ -16,6 +16,12 @@ from qir.backends.kernels.matmul import MatMulCode
 from qir.backends.kernels.move import CopyCode, FillCode, FrameCode, GatherCode
 from qir.backends.kernels.pool import MaxPoolCode, SumPoolCode
 from qir.backends.kernels.reduce import ReduceCode
+from qir.backends.kernels.sequence.attention import AttentionCode
+from qir.backends.kernels.sequence.curve import InterpolateCode
+from qir.backends.kernels.sequence.indexed import CopyRowsCode, EmbedCode, TakeCode
+from qir.backends.kernels.sequence.norm import NormCode
+from qir.backends.kernels.sequence.rope import RopeCode
+from qir.backends.kernels.sequence.rows import QuantizeRowsCode, RowScaleCode, ScaleRowsCode
 from qir.backends.kernels.softmax import SoftmaxCode
 from qir.backends.tvm.compat import PrimFunc
 from qir.backends.tvm.kernels.bilinear import emit_bilinear
@@ -29,24 +35,44 @@ from qir.backends.tvm.kernels.matmul import emit_matmul
 from qir.backends.tvm.kernels.move import emit_copy, emit_fill, emit_frame, emit_gather
 from qir.backends.tvm.kernels.pool import emit_max_pool, emit_sum_pool
 from qir.backends.tvm.kernels.reduce import emit_reduce
+from qir.backends.tvm.kernels.sequence.attention import emit_attention
+from qir.backends.tvm.kernels.sequence.curve import emit_interpolate
+from qir.backends.tvm.kernels.sequence.indexed import emit_copy_rows, emit_embed, emit_take
+from qir.backends.tvm.kernels.sequence.norm import emit_norm
+from qir.backends.tvm.kernels.sequence.rope import emit_rope
+from qir.backends.tvm.kernels.sequence.rows import (
+    emit_quantize_rows,
+    emit_row_scale,
+    emit_scale_rows,
+)
 from qir.backends.tvm.kernels.softmax import emit_softmax
 
 EMITTERS: dict[type, Callable[[Any, str], PrimFunc]] = {
+    AttentionCode: emit_attention,
     BilinearCode: emit_bilinear,
     CopyCode: emit_copy,
+    CopyRowsCode: emit_copy_rows,
     DenseCode: emit_dense,
     DepthwiseCode: emit_depthwise,
     ElementwiseCode: emit_elementwise,
+    EmbedCode: emit_embed,
     FillCode: emit_fill,
     FrameCode: emit_frame,
     GatherCode: emit_gather,
+    InterpolateCode: emit_interpolate,
     LookupCode: emit_lookup,
     MatMulCode: emit_matmul,
     MaxPoolCode: emit_max_pool,
+    NormCode: emit_norm,
     PlainCode: emit_plain,
+    QuantizeRowsCode: emit_quantize_rows,
     ReduceCode: emit_reduce,
+    RopeCode: emit_rope,
+    RowScaleCode: emit_row_scale,
+    ScaleRowsCode: emit_scale_rows,
     SoftmaxCode: emit_softmax,
     SumPoolCode: emit_sum_pool,
+    TakeCode: emit_take,
     WideCode: emit_wide,
 }
 """A new kernel is a code class in backends/kernels, a function that writes it, and a line here."""

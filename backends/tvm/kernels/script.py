@@ -118,16 +118,13 @@ class Constants:
     def take(self, name: str, at: Expr = 0, step: int = 0, lanes: int = 1) -> Expr:
         """Elements of a field, from index `at`."""
         dtype = self._fields.dtype(name)
-        base = self._fields.at(name) // ITEM_BYTES[dtype]
+        base = self._fields.at(name) // BYTES[dtype]
         return self._script.take(self._views[dtype], base + at, step, lanes)
-
-
-ITEM_BYTES = {**BYTES, "int64": 8}
 
 
 def width_of(vector_bytes: int, dtype: str) -> int:
     """Lanes of one vector of this dtype; 1 where kernels are plain loops."""
-    return max(1, vector_bytes // ITEM_BYTES[dtype])
+    return max(1, vector_bytes // BYTES[dtype])
 
 
 def straight(steps: Sequence[int], lanes: int) -> int:

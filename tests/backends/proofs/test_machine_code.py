@@ -49,8 +49,9 @@ def test_a_network_is_integers_only_and_its_kernels_use_their_dots(name: str) ->
 
 @pytest.mark.parametrize("name", NAMES)
 def test_random_graphs_are_integers_only(name: str) -> None:
-    made = build(batch(GRAPHS), name)
-    prove(made.manifest, made.files[f"{made.name}.o"], made.target)
+    for family in ("all", "sequences"):
+        made = build(batch(GRAPHS, family=family), name)
+        prove(made.manifest, made.files[f"{made.name}.o"], made.target)
 
 
 def planted(name: str, code: str, *exports: str) -> Findings:

@@ -114,9 +114,7 @@ class _Dense:
             y=let(offset(code.y, image, row, first) + channel, "y_at"),
             residual=let(residual, "r_at"),
             weights=0 if self.machine.widens else let(panel * code.panel_pitch, "w_at"),
-            mults=let(panel * code.mult_bytes, "m_at")
-            if code.packing.block
-            else 0,
+            mults=let(panel * code.mult_bytes, "m_at") if code.packing.block else 0,
             records=let(panel * (code.tile.vectors * code.record_bytes) + code.records_at, "k_at"),
         )
 

@@ -24,6 +24,8 @@ EXP2 = np.array(
 )
 """2**-f in the middle of each of 256 intervals of f in [0, 1), times 2**16 - 1."""
 PROBABILITY_TOP = 255
+FAR = 1 << 40  # every start beyond it shows the same keys
+WIDEST = 1 << 31  # windows are narrower
 CONTEXT_FRACTION = 8  # bits of the result below a step of v
 
 
@@ -39,7 +41,7 @@ class Heads(Op):
 
     def check_heads(
         self, q: Value, k: Value, v: Value, visible: Value | None, start: Value | None, heads: int,
-        kv_heads: int,
+        kv_heads: int, window: int,
     ) -> Tensor:  # fmt: skip
         """The type of q with the width of v: (B, N, heads * Dv)."""
         shapes = [x.type.shape for x in (q, k, v)]
@@ -54,6 +56,8 @@ class Heads(Op):
             self.fail(f"q, k, v are {shapes}", "heads of q and k of one size are needed")
         if visible is not None and not _spreads(visible.type.shape, (b, heads, n, m)):
             self.fail(f"visible is {visible.type}", f"a shape for {[b, heads, n, m]} is needed")
+        if not 0 <= window < WIDEST:
+            self.fail(f"window is {window}", f"0 to {WIDEST - 1} is needed")
         if start is not None:
             check_index(self, start)
             if start.type.rank:
@@ -67,7 +71,7 @@ def _spreads(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
 
 def seen(n: int, m: int, start: int, causal: bool, window: int) -> Array:
     """Which keys each query sees: (N, M)."""
-    i, j = start + np.arange(n)[:, None], np.arange(m)[None]
+    i, j = min(max(start, -FAR), FAR) + np.arange(n)[:, None], np.arange(m)[None]
     see = np.ones((n, m), bool)
     if causal:
         see &= j <= i
@@ -104,7 +108,14 @@ class Attention(Heads):
                     f"{x} is {x.type}", "floats are needed (to-integer makes attention_fixed)"
                 )
         return self.check_heads(
-            self.q, self.k, self.v, self.visible, self.start, self.heads, self.kv_heads
+            self.q,
+            self.k,
+            self.v,
+            self.visible,
+            self.start,
+            self.heads,
+            self.kv_heads,
+            self.window,
         )
 
     def compute(
@@ -167,7 +178,14 @@ class AttentionFixed(Heads):
         for x in (self.q, self.k, self.v):
             check_rows(self, x, 8)
         shape = self.check_heads(
-            self.q, self.k, self.v, self.visible, self.start, self.heads, self.kv_heads
+            self.q,
+            self.k,
+            self.v,
+            self.visible,
+            self.start,
+            self.heads,
+            self.kv_heads,
+            self.window,
         ).shape
         want = Tensor((*self.q.type.shape[:2], self.heads), I32)
         if self.scale.type != want:

@@ -15,8 +15,8 @@ from qir.ir.types import I64, Array, Int, Quant, Tensor
 
 def check_index(op: Op, index: Value) -> None:
     elem = index.type.elem
-    if not isinstance(elem, Int) or elem.bits > 32:
-        op.fail(f"index is {index.type}", "integers of at most 32 bits are needed")
+    if not isinstance(elem, Int) or elem.bits - elem.is_signed >= 64:
+        op.fail(f"index is {index.type}", "integers of at most 63 bits and a sign are needed")
 
 
 @op("take")

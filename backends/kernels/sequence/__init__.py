@@ -1,0 +1,1 @@
+"""Kernels of sequences: the codes of ops on rows whose numbers are found at run time."""

@@ -1,0 +1,76 @@
+"""The kernel of rope_fixed: pairs of channels rotated by the angles of their token.
+
+    rope(x: View, cos: View, sin: View, numbers: RopeNumbers, y: View, features)
+
+Arguments ("x", "cos", "sin", "constants", "y"). The meaning is that of
+qir.ir.ops.sequence.rope.RopeFixed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from qir.backends.kernels.fields import Fields
+from qir.backends.kernels.kernel import Kernel, vector_bytes
+from qir.backends.kernels.nest import Nest, nest
+from qir.backends.kernels.sequence.rows import blocks
+from qir.backends.kernels.view import View
+
+
+@dataclass(frozen=True)
+class RopeCode:
+    """The nest's operands: x, cos, sin, y; its last axis is the channels of a head."""
+
+    x: str
+    table: str
+    y: str
+    low: int
+    high: int
+    pairs: int
+    interleaved: bool
+    steps: tuple[int, int]
+    nest: Nest
+    vector_bytes: int
+
+    @property
+    def units(self) -> int:
+        return self.nest.units
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        return ("x", "cos", "sin", "constants", "y")
+
+    @property
+    def fields(self) -> Fields:
+        return Fields((("mult", "int64", 1), ("shift", "int64", 1), ("one", "int32", 1)))
+
+
+@dataclass(frozen=True)
+class RopeNumbers:
+    """Those of rope_fixed."""
+
+    size: int
+    interleaved: bool
+    mult: int
+    shift: int
+    one: int
+    clamp: tuple[int, int]
+
+
+def rope(
+    x: View, cos: View, sin: View, numbers: RopeNumbers, y: View, features: frozenset[str]
+) -> Kernel:
+    """x rotated; `steps` of the code: from an angle of cos and of sin to the next."""
+    heads, turned = blocks(x, numbers.size), blocks(y, numbers.size)
+    lead = [0] * (len(x.shape) - 2)
+    angles = [(*lead, table.strides[0], 0, 0) for table in (cos, sin)]
+    loops = nest(heads.shape, (heads.strides, *angles, turned.strides), whole=1)
+    steps = cos.strides[1], sin.strides[1]
+    code = RopeCode(
+        x.dtype, cos.dtype, y.dtype, *numbers.clamp, cos.shape[1], numbers.interleaved, steps,
+        loops, vector_bytes(features),
+    )  # fmt: skip
+    values = {name: np.int64(getattr(numbers, name)) for name in ("mult", "shift", "one")}
+    return Kernel(code, code.fields.pack(values))  # type: ignore[arg-type]

@@ -1,0 +1,170 @@
+"""Kernels for ops of sequences: rows with scales of their own, norms, rotations, attention."""
+
+from __future__ import annotations
+
+from qir.backends.kernels.sequence import attention, curve, indexed, norm, rope, rows
+from qir.backends.lowering.context import Call, Context, call
+from qir.backends.lowering.fuse import Fusion
+from qir.backends.lowering.place import Place
+from qir.ir.fixed import Dyadic
+from qir.ir.ops import (
+    AttentionFixed,
+    Embed,
+    Interpolate,
+    NormFixed,
+    QuantizeRows,
+    RopeFixed,
+    RowScale,
+    ScaleRows,
+    SliceRows,
+    Take,
+    WriteRows,
+)
+from qir.ir.types import Quant
+
+
+def _numbers(ratio: Dyadic) -> tuple[int, int]:
+    return int(ratio.mult.array), int(ratio.shift.array)
+
+
+def _clamp(to: Quant) -> tuple[int, int]:
+    return to.storage.min, to.storage.max
+
+
+def choose_row_scale(fusion: Fusion, context: Context) -> Call:
+    """row_scale -> the greatest of each block, as a scale."""
+    op = fusion.anchor
+    assert isinstance(op, RowScale)
+    x, y = context.place(op.x), context.place(op.result)
+    return call(rows.row_scale(x.view, op.block, y.view, context.features), {"x": x, "y": y})
+
+
+def choose_quantize_rows(fusion: Fusion, context: Context) -> Call:
+    """quantize_rows -> codes of each block."""
+    op = fusion.anchor
+    assert isinstance(op, QuantizeRows)
+    x, scale, y = (context.place(v) for v in (op.x, op.scale, op.result))
+    kernel = rows.quantize_rows(x.view, scale.view, op.block, y.view, context.features)
+    return call(kernel, {"x": x, "scale": scale, "y": y})
+
+
+def row_numbers(op: ScaleRows) -> rows.RowNumbers:
+    """Its numbers as kernels take them."""
+    bias = None if op.bias is None else op.bias.array
+    residual = op.residual_mult, op.residual_shift
+    return rows.RowNumbers(op.mult.array, op.shift.array, bias, residual, _clamp(op.to))
+
+
+def choose_scale_rows(fusion: Fusion, context: Context) -> Call:
+    """scale_rows -> sums times scales, with bias and residual."""
+    op = fusion.anchor
+    assert isinstance(op, ScaleRows)
+    x, scale, y = (context.place(v) for v in (op.x, op.scale, op.result))
+    places = {"x": x, "scale": scale, "y": y}
+    if op.residual is not None:
+        places["residual"] = context.place(op.residual)
+    residual = places["residual"].view if "residual" in places else None
+    kernel = rows.scale_rows(
+        x.view, scale.view, residual, row_numbers(op), y.view, context.features
+    )
+    return call(kernel, places)
+
+
+def choose_norm(fusion: Fusion, context: Context) -> Call:
+    """norm_fixed -> sums over rows, then their elements."""
+    op = fusion.anchor
+    assert isinstance(op, NormFixed)
+    x, y = context.place(op.x), context.place(op.result)
+    numbers = norm.NormNumbers(
+        op.mult.array,
+        None if op.offset is None else op.offset.array,
+        op.shift,
+        op.epsilon,
+        op.fraction,
+        None if op.mean is None else _numbers(op.mean),
+        _clamp(op.to),
+    )
+    return call(norm.norm(x.view, numbers, y.view, context.features), {"x": x, "y": y})
+
+
+def choose_rope(fusion: Fusion, context: Context) -> Call:
+    """rope_fixed -> pairs of channels turned."""
+    op = fusion.anchor
+    assert isinstance(op, RopeFixed)
+    x, cos, sin, y = (context.place(v) for v in (op.x, op.cos, op.sin, op.result))
+    numbers = rope.RopeNumbers(op.size, op.interleaved, *_numbers(op.ratio), op.one, _clamp(op.to))
+    kernel = rope.rope(x.view, cos.view, sin.view, numbers, y.view, context.features)
+    return call(kernel, {"x": x, "cos": cos, "sin": sin, "y": y})
+
+
+def choose_interpolate(fusion: Fusion, context: Context) -> Call:
+    """interpolate -> a line of a table for each element."""
+    op = fusion.anchor
+    assert isinstance(op, Interpolate)
+    x, y = context.place(op.x), context.place(op.result)
+    return call(curve.interpolate(x.view, op.table.array, y.view), {"x": x, "y": y})
+
+
+def choose_take(fusion: Fusion, context: Context) -> Call:
+    """take -> rows of a table."""
+    op = fusion.anchor
+    assert isinstance(op, Take)
+    places = _picked(op, context)
+    table, index, y = (place.view for place in places.values())
+    return call(indexed.take(table, index, y, context.features), places)
+
+
+def choose_embed(fusion: Fusion, context: Context) -> Call:
+    """embed -> rows of a table, each times its multiplier."""
+    op = fusion.anchor
+    assert isinstance(op, Embed)
+    places = _picked(op, context)
+    table, index, y = (place.view for place in places.values())
+    numbers = op.mult.array, op.shift, _clamp(op.to)
+    return call(indexed.embed(table, index, *numbers, y, context.features), places)
+
+
+def _picked(op: Take | Embed, context: Context) -> dict[str, Place]:
+    values = {"table": op.table, "index": op.index, "y": op.result}
+    return {name: context.place(value) for name, value in values.items()}
+
+
+def choose_slice_rows(fusion: Fusion, context: Context) -> Call:
+    """slice_rows -> a copy from where `start` says."""
+    op = fusion.anchor
+    assert isinstance(op, SliceRows)
+    x, start, y = (context.place(v) for v in (op.table, op.start, op.result))
+    kernel = indexed.copy_rows(x.view, start.view, y.view, 0, context.features)
+    return call(kernel, {"x": x, "start": start, "y": y})
+
+
+def choose_write_rows(fusion: Fusion, context: Context) -> Call:
+    """write_rows -> a copy to where `start` says; the rest of the cache is in place already."""
+    op = fusion.anchor
+    assert isinstance(op, WriteRows)
+    x, start, y = (context.place(v) for v in (op.x, op.start, op.result))
+    kernel = indexed.copy_rows(x.view, start.view, y.view, 1, context.features)
+    return call(kernel, {"x": x, "start": start, "y": y})
+
+
+def choose_attention(fusion: Fusion, context: Context) -> Call:
+    """attention_fixed -> a row of scores at a time."""
+    op = fusion.anchor
+    assert isinstance(op, AttentionFixed)
+    given = {
+        "q": op.q, "scale": op.scale, "k": op.k, "v": op.v, "bias": op.bias,
+        "visible": op.visible, "start": op.start, "y": op.result,
+    }  # fmt: skip
+    places = {name: context.place(v) for name, v in given.items() if v is not None}
+    q, scale, k, v, y = (places[name].view for name in ("q", "scale", "k", "v", "y"))
+    others = [places[n].view if n in places else None for n in ("bias", "visible", "start")]
+    bias, visible, start = others
+    views = attention.AttentionViews(q, scale, k, v, bias, visible, start, y)
+    numbers = attention.AttentionNumbers(
+        op.heads, op.kv_heads, op.causal, op.window, op.mult, op.shift,
+        None if op.bias_ratio is None else _numbers(op.bias_ratio),
+    )  # fmt: skip
+    b, n, width = op.q.type.shape
+    keys, values_width = op.k.type.shape[1], op.v.type.shape[2] // op.kv_heads * op.heads
+    macs = b * n * keys * (width + values_width)
+    return call(attention.attention(views, numbers), places, macs=macs)

@@ -1,0 +1,104 @@
+"""row_scale, quantize_rows and scale_rows in TIR."""
+
+from __future__ import annotations
+
+from qir.backends.kernels.sequence.rows import QuantizeRowsCode, RowScaleCode, ScaleRowsCode
+from qir.backends.tvm.compat import PrimFunc, tirx
+from qir.backends.tvm.kernels.script import Constants, Script, straight, width_of
+from qir.backends.tvm.kernels.sequence.arithmetic import (
+    LONG,
+    Coder,
+    across,
+    clipped_shift,
+    exponent,
+    long,
+    mantissa,
+    rounded,
+    row_scale,
+)
+from qir.backends.tvm.kernels.sums import spread
+from qir.backends.tvm.kernels.writer import Expr, cast, clamp, splat
+from qir.ir.ops.sequence.rows import FRACTION
+
+
+def emit_row_scale(code: RowScaleCode, symbol: str) -> PrimFunc:
+    """`void symbol(x, y, begin, end)`."""
+    w = Script()
+    x, y = w.pointer("x", code.x), w.pointer("y", "int32")
+    step = code.nest.steps[0]
+    with w.units() as unit, w.rows(code.nest, unit) as (x_at, y_at):
+        w.store(y, y_at, row_scale(w, greatest(w, x, x_at, step, code)))
+    return w.finish(symbol)
+
+
+def greatest(w: Script, x: Expr, at: Expr, step: int, code: RowScaleCode) -> Expr:
+    """max |x| over a row, int64: the least and the greatest are found in int32."""
+    size = code.nest.shape[-1]
+    lanes = straight((step,), width_of(code.vector_bytes, "int32")) if step else 1
+    lanes = 1 << (min(lanes, size).bit_length() - 1)
+    ends = w.registers(2, "int32", lanes)
+    ends[0], ends[1] = splat(0, "int32", lanes), splat(0, "int32", lanes)
+
+    def row(i: Expr, width: int) -> None:
+        found = w.let(cast(w.load(x, at + i * step, width), "int32", width))
+        ends[0], ends[1] = tirx.min(ends[0], found), tirx.max(ends[1], found)
+
+    w.spans(size, lanes, row)
+    low, high = across(w, tirx.min, ends[0], lanes), across(w, tirx.max, ends[1], lanes)
+    return w.let(tirx.max(long(0) - cast(low, LONG, 1), cast(high, LONG, 1)))
+
+
+def emit_quantize_rows(code: QuantizeRowsCode, symbol: str) -> PrimFunc:
+    """`void symbol(x, scale, constants, y, begin, end)`."""
+    w = Script()
+    x, scale = w.pointer("x", code.x), w.pointer("scale", "int32")
+    constants = Constants(w, code.fields)
+    y = w.pointer("y", "int8")
+    x_step, _, y_step = code.nest.steps
+    lanes = straight((x_step, y_step), width_of(code.vector_bytes, "int32")) if x_step else 1
+    with w.units() as unit, w.rows(code.nest, unit) as (x_at, scale_at, y_at):
+        coder = Coder(w, constants, w.let(w.load(scale, scale_at)))
+
+        def row(i: Expr, width: int) -> None:
+            found = cast(w.load(x, x_at + i * x_step, width), "int32", width)
+            codes = cast(coder.codes(w.let(found), width), "int8", width)
+            w.store(y, y_at + i * y_step, codes, width)
+
+        w.spans(code.nest.shape[-1], lanes, row)
+    return w.finish(symbol)
+
+
+def emit_scale_rows(code: ScaleRowsCode, symbol: str) -> PrimFunc:
+    """`void symbol(x, scale, [residual,] constants, y, begin, end)`."""
+    w = Script()
+    x, scale = w.pointer("x", "int32"), w.pointer("scale", "int32")
+    residual = w.pointer("residual", code.residual) if code.residual else None
+    constants = Constants(w, code.fields)
+    y = w.pointer("y", code.y)
+    steps = code.nest.steps
+    unlike = [s for i, s in enumerate(steps) if i != 1]
+    lanes = straight(unlike, width_of(code.vector_bytes, "int32")) if all(unlike) else 1
+
+    def row(offsets: list[Expr], scales: tuple[Expr, Expr], i: Expr, width: int) -> None:
+        a, e = scales
+        at = [o + i * s for o, s in zip(offsets, steps, strict=True)]
+        mult = cast(constants.take("mult", at[-2], 1, width), LONG, width)
+        product = cast(w.load(x, at[0], width), LONG, width) * spread(a, width) * mult
+        by = constants.take("shift", at[-2], 1, width) - spread(e, width)
+        z = rounded(w, w.let(product), w.let(clipped_shift(w.let(by), width)), width)
+        if code.has_bias:
+            z = z + constants.take("bias", at[-2], 1, width)
+        if residual is not None:
+            more = cast(w.load(residual, at[2], width), LONG, width)
+            more = more * spread(constants.take("residual", 0), width)
+            by = spread(constants.take("residual", 1), width)
+            z = z + rounded(w, w.let(more), w.let(by), width)
+        half, shift = splat(1 << FRACTION - 1, LONG, width), splat(FRACTION, LONG, width)
+        value = clamp(w.let(tirx.shift_right(z + half, shift)), code.low, code.high, LONG, width)
+        w.store(y, at[-1], cast(value, code.y, width), width)
+
+    with w.units() as unit, w.rows(code.nest, unit) as offsets:
+        s = w.let(w.load(scale, offsets[1]))
+        scales = w.let(cast(mantissa(s), LONG, 1)), w.let(exponent(s))
+        w.spans(code.nest.shape[-1], lanes, lambda i, width: row(offsets, scales, i, width))
+    return w.finish(symbol)
