@@ -181,9 +181,17 @@ class _Importer:
         if rule is None:
             raise Unsupported("not supported", f"nearest is {nearest(name)}")
         ctx = ImportContext(
-            self.builder, label(node), loc_of(node), self.labels, self.cache, feeds_softmax(node)
-        )
+            self.builder, label(node), loc_of(node), self.labels, self.cache, feeds_softmax(node),
+            self.bits_of(node),
+        )  # fmt: skip
         return rule.apply(ctx, *args, **kwargs)
+
+    def bits_of(self, node: Node) -> frozenset[str]:
+        """The operands that are boolean in torch, by their names here."""
+        held = ((n, self.held.get(n)) for n in node.all_input_nodes)
+        return frozenset(
+            v.name for n, v in held if isinstance(v, Value) and dtype_of(n) == torch.bool
+        )
 
     def folded(self, node: Node, args: Any, kwargs: Any) -> Any:
         """A constant node's result; a view of a parameter keeps the parameter's name."""
@@ -192,6 +200,12 @@ class _Importer:
             if is_view(made, source):
                 self.labels.derive(made, source)
         return made
+
+
+def dtype_of(node: Node) -> torch.dtype | None:
+    """The element type that torch gives the node's result, where it is one tensor."""
+    made = node.meta.get("val")
+    return made.dtype if isinstance(made, torch.Tensor) else None
 
 
 def feeds_softmax(node: Node) -> bool:
