@@ -94,7 +94,6 @@ class QuantizeGraph(Pass):
         record.warnings += [f"concat %{miss.at}: {miss.why}" for miss in misses]
         return concats
 
-
     def _of_channels(self, plan: Plan, record: Record) -> Mapping[str, Quant]:
         """Of outputs whose channels have scales of their own."""
         if self.ranges is None:

@@ -62,7 +62,7 @@ class Masked(nn.Module):
         lambda x, m: F.softmax(torch.where(m != 1, -1e9, x), -1),
         lambda x, m: F.softmax(torch.where(m == 1, x, -1e9), -1),
         lambda x, m: F.softmax(x + torch.where(m.bool(), 0.0, -torch.inf), -1),
-        lambda x, m: F.scaled_dot_product_attention(x, x, x, m[:, :2].bool()),
+        lambda x, m: F.scaled_dot_product_attention(x, x, x, m[:, 2:].bool()),
         lambda x, m: F.softmax(x * m.to(torch.int32).float(), -1),
     ],
     ids=["filled", "hidden", "shown", "added", "attention", "cast"],
