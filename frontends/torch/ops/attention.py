@@ -26,7 +26,7 @@ def attention(
     """softmax(q @ k.T * scale + mask) @ v; scale is 1 / sqrt(size of q's last axis) by default.
 
     A boolean mask hides where it is False, is_causal what is above the diagonal; rows that a
-    constant hides altogether give 0. With enable_gqa each head of k and v serves several heads of q.
+    constant hides altogether give 0. With enable_gqa each head of k and v serves several of q.
     Source: torch.nn.functional.scaled_dot_product_attention.
     """
     if dropout:
