@@ -40,8 +40,10 @@ from qir.passes.canonicalize.remove_dead_code import RemoveDeadCode
 from qir.passes.infra.manager import Pass, Pipeline
 from qir.passes.integer.to_integer import ToInteger
 from qir.passes.quantize.correct_bias import CorrectBias, CorrectChannels
+from qir.passes.quantize.place_rows import is_wide
 from qir.passes.quantize.quantize_graph import QuantizeGraph
 from qir.passes.transform.channel_ranges import channel_reach
+from qir.passes.transform.equalize_attention import EqualizeAttention
 from qir.passes.transform.equalize_channels import EqualizeChannels
 from qir.passes.transform.lower_layer_norm import LowerLayerNorm
 from qir.passes.transform.move_concats import MoveConcats
@@ -100,18 +102,24 @@ CANONICALIZE = Pipeline(
 TO_INTEGER = Pipeline("to-integer", "integer", (ToInteger(),))
 
 
-LOWER = (LowerLayerNorm(),)  # ops written out in others that have integer forms
+def lower(graph: Graph | None = None) -> tuple[Pass, ...]:
+    """Passes that write out ops in others that have integer forms; beside ops of sequences, layer
+    norms have one.
+    """
+    return () if graph is not None and is_wide(graph) else (LowerLayerNorm(),)
 
 
 def transform(graph: Graph | None = None, sample: tuple[Array, ...] = ()) -> Pipeline:
     """Float passes that make a canonical graph kinder to quantization, before calibration: those of
-    LOWER, then those that look at data, on `sample`: one array for each input, any number of
+    `lower`, then those that look at data, on `sample`: one array for each input, any number of
     samples.
     """
     reach = channel_reach(graph, sample) if graph is not None and sample else {}
     apart = MoveConcats(sample, reach)
-    kinder = (RepeatMasked(reach), apart, EqualizeChannels(halves=reach))
-    return Pipeline("transform", "transformed", (*LOWER, *kinder))
+    kinder = [*lower(graph), RepeatMasked(reach), apart, EqualizeChannels(halves=reach)]
+    if graph is not None and is_wide(graph):
+        kinder.append(EqualizeAttention(sample))
+    return Pipeline("transform", "transformed", tuple(kinder))
 
 
 def quantize(
@@ -121,8 +129,10 @@ def quantize(
     reference: Graph | None = None,
     sample: tuple[Array, ...] = (),
     rounding: Sequence[Pass] = (),
+    rows: Sequence[Pass] = (),
 ) -> Pipeline:
-    """Pairs on the edges of a float graph, by its calibrated ranges; then weights rounded again
+    """Rows with scales of their own, where passes for that are given; pairs on the edges of a float
+    graph, by its calibrated ranges; then weights rounded again
     where passes for that are given; then, when the float graph and a sample are given, biases that
     make up for the rounded weights, and under 8 bits scales too.
 
@@ -133,4 +143,4 @@ def quantize(
     )
     widths = [w for b in (bits, *pairs.bits.values()) for w in (b.weight, b.activation)]
     correct = CorrectChannels if min(widths) < EIGHT.weight else CorrectBias
-    return Pipeline("quantize", "simulated", (pairs, *rounding, correct(reference, sample)))
+    return Pipeline("quantize", "simulated", (*rows, pairs, *rounding, correct(reference, sample)))

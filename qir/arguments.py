@@ -10,6 +10,7 @@ from typing import Any
 
 from qir.ir.errors import DataError, PassError
 from qir.passes.infra.manager import Pass
+from qir.passes.quantize.place_rows import Scales
 
 MOST_BATCH = 1 << 20  # samples of one call
 
@@ -52,6 +53,15 @@ def check_options(name: Any, executor: Any, passes: Any, progress: Any) -> None:
             f"passes: {passes!r} given, a sequence of passes is needed",
             "as in passes=[FoldConstants()], the passes themselves and not their names",
         )
+
+
+def scales_of(scales: Any) -> Scales:
+    """Errors: DataError for what names no way of choosing the scales of linear ops' inputs."""
+    try:
+        return Scales(scales)
+    except ValueError as e:
+        known = ", ".join(one.value for one in Scales)
+        raise DataError(f"scales: {scales!r} given, one of {known} is needed") from e
 
 
 def state_folder(state: Any) -> Path | None:

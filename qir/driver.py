@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from qir.arguments import check_batch, check_options, state_folder
+from qir.arguments import check_batch, check_options, scales_of, state_folder
 from qir.backends import targets
 from qir.backends.artifact import artifact
 from qir.backends.artifact.names import BITS, REPORT
@@ -42,6 +42,7 @@ def compile(
     shapes: Mapping[str, Sequence[int]] | None = None,
     name: str | None = None,
     observer: str | Observer = "mse",
+    scales: str = "auto",
     state: str | Path | None = None,
     executor: Executor | None = None,
     passes: Sequence[Pass] = (),
@@ -71,6 +72,8 @@ def compile(
     shapes:       shapes of inputs with other free sizes, by input.
     name:         name of the program (default: that of the file, class or graph).
     observer:     estimator of a range: min-max, percentile, mse, entropy.
+    scales:       of the inputs of linear ops: token, one for each token at run time; static, from
+                  calibration; auto, token where the model has attention.
     state:        folder for results of calibration, sensitivities and rounding; an interrupted
                   compile resumes from it, with the same result.
     executor:     concurrent.futures.Executor for sensitivities and rounding, such as a dask
@@ -90,7 +93,8 @@ def compile(
     toolchain(machine)  # what is missing is said before the work
     service.start()  # it loads TVM beside that
     tell = progress or quiet
-    quantizer = Quantizer(bits, observer, rounding, machine, state_folder(state), executor, tell)
+    folder, how = state_folder(state), scales_of(scales)
+    quantizer = Quantizer(bits, observer, rounding, machine, folder, executor, tell, how)
     first, batches = first_batch(calibration)
     if is_torch(model):
         inputs = examples(model, inputs, first, batch)

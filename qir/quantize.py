@@ -33,6 +33,7 @@ from qir.passes.mixed_precision import (
     layer_works,
     plan_bits,
 )
+from qir.passes.quantize.place_rows import Scales, row_passes
 from qir.passes.rounding import Rounding, method_of, rounding_passes
 from qir.passes.rounding.base import RoundWeights
 from qir.passes.sensitivity.measure import measure_sensitivities
@@ -54,6 +55,7 @@ class Quantizer:
     folder: Path | None
     executor: Executor | None
     tell: Tell
+    scales: Scales = Scales.AUTO
 
     def __post_init__(self) -> None:
         """Errors: PassError or ParseError for bits or a rounding that are none, before any work."""
@@ -79,7 +81,8 @@ class Quantizer:
             on_pool = replace(self, executor=pool)
             default, layers, chosen = on_pool._bits(graph, ranges, sample)
             rounding = on_pool._rounding(graph, sample)
-            pairs = pipelines.quantize(ranges, default, layers, graph, sample, rounding)
+            rows = row_passes(graph, self.scales)
+            pairs = pipelines.quantize(ranges, default, layers, graph, sample, rounding, rows)
             return manager.run(graph, pairs), chosen
 
     def _bits(
@@ -135,7 +138,8 @@ class Quantizer:
         """The time of each layer at each width, all layers of one width at a time."""
         layers, graphs, manager = layer_works(graph), {}, Manager()
         for bits in every:
-            uniform = pipelines.quantize(ranges, bits, dict.fromkeys(layers, bits))
+            rows = row_passes(graph, self.scales)
+            uniform = pipelines.quantize(ranges, bits, dict.fromkeys(layers, bits), rows=rows)
             graphs[bits] = manager.run(manager.run(graph, uniform), pipelines.TO_INTEGER)
         return measure_latency(graphs, layers, self.machine, tell=self.tell)
 

@@ -9,6 +9,7 @@ from qir.inputs import batches_in_order
 from qir.ir.graph import Graph
 from qir.passes import pipelines
 from qir.passes.infra.manager import Manager, Pass, divisors
+from qir.passes.quantize.place_rows import with_rows
 from qir.passes.quantize.placement import plan_quantization
 from qir.passes.sensitivity.sqnr import measure_sqnr
 from qir.passes.transform.channel_ranges import first_samples, held_back
@@ -42,9 +43,11 @@ class Stages:
         if self.newest.stage == "imported":
             self._reach(self.manager.run(self.newest, pipelines.CANONICALIZE))
         if self.newest.stage == "canonical":
-            self.newest = self.manager.run(self.newest, (*passes, *pipelines.LOWER))
+            self.newest = self.manager.run(self.newest, passes)
+            self.newest = self.manager.run(self.newest, pipelines.lower(self.newest))
         if self.newest.stage in ("canonical", "transformed"):
-            plan_quantization(self.newest)  # an op without integers is refused before the work
+            # an op without integers is refused before the work
+            plan_quantization(with_rows(self.newest, self.quantizer.scales))
             self._draw()
         if self.newest.stage == "canonical":
             kinder = pipelines.transform(self.newest, self._sample)

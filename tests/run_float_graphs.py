@@ -15,7 +15,7 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,7 +28,7 @@ from qir.ir.ops.kinds import Layer
 from qir.ir.text.parser import parse
 from qir.ir.text.printer import blobs, text
 from qir.ir.torch_executor import run_op
-from qir.ir.types import Array
+from qir.ir.types import Array, Quant
 from qir.passes.bits.choice import Bits
 from qir.passes.calibrate.ranges import calibrate, run_of
 from qir.passes.infra.manager import Manager
@@ -40,6 +40,7 @@ from tests.passes.random_floats import all_samples, wide_net
 WIDTHS = (Bits(8, 8), Bits(8, 8), Bits(4, 8), Bits(8, 4), Bits(4, 4), Bits(2, 8))
 SAMPLES = 12
 RUNS = 3  # of those samples, that are compared
+FLOAT_ROUNDING = 2.0**-22  # of a sum: some units in the last place of its summands
 VARYING = r"%[\w.]+|@[\w.]+|-?[0-9][0-9.e+-]*"  # names and numbers
 
 
@@ -49,6 +50,7 @@ class Result:
 
     faults: list[str] = field(default_factory=list)
     refusals: Counter[str] = field(default_factory=Counter)
+    first: dict[str, str] = field(default_factory=dict)  # the graph first refused for a reason
     stages: Counter[str] = field(default_factory=Counter)
     compared: int = 0  # stored values
 
@@ -78,8 +80,9 @@ def canonical(name: str, graph: Graph, result: Result) -> Graph | None:
 
 
 def steps_off(simulated: Graph, integer: Graph, given: tuple[Array, ...], result: Result) -> str:
-    """The stored value that is more than a step, and the rounding of its bias, off what the
-    simulation computes of the integer graph's own values before it; empty when there is none.
+    """The stored value that is more than a step, the rounding of its bias and that of float32, off
+    what the simulation computes of the integer graph's own values before it; empty when there is
+    none.
     """
     entered = quantize_inputs(integer, given)
     types = {v.name: v.type.elem for v in integer.values}
@@ -93,7 +96,9 @@ def steps_off(simulated: Graph, integer: Graph, given: tuple[Array, ...], result
             if names:
                 own = stored[names[0]].astype(y.dtype)
                 off = np.abs(own.astype(np.int64) - y).max(initial=0)
-                if off > 1 + bias_steps(integer, names[0]):
+                source = simulated.producers.get(op.x.name)
+                reals = [env[v.name] for v in source.operands] if source else []
+                if off > 1 + bias_steps(integer, names[0]) + float_steps(reals, op.to):
                     return f"{op} is {off} steps off"
                 y = own
                 result.compared += 1
@@ -117,6 +122,14 @@ def bias_steps(integer: Graph, name: str) -> float:
     return sum(halves)
 
 
+def float_steps(reals: Sequence[Array], to: Quant) -> float:
+    """What float32 loses of a sum of these values, in steps. It counts where large values cancel,
+    as in x - mean(x) of equal elements: the range of the result is that of the rounding errors.
+    """
+    largest = sum(float(np.abs(x).max(initial=0)) for x in reals)
+    return FLOAT_ROUNDING * largest / float(to.scale.array.min())
+
+
 def to_integers(name: str, graph: Graph, bits: Bits, result: Result) -> None:
     """From canonical to integers, with every claim checked."""
     try:
@@ -135,6 +148,7 @@ def to_integers(name: str, graph: Graph, bits: Bits, result: Result) -> None:
             result.faults.append(f"{name}: {e.text}")
         else:
             result.refusals[reason(e)] += 1
+            result.first.setdefault(reason(e), name)
         return
     for i in range(RUNS):
         if fault := steps_off(simulated, integer, run_of(simulated, x, i), result):
@@ -180,7 +194,7 @@ def main() -> int:
     print(f"{result.compared} stored values against the simulation")
     print(", ".join(f"{stage} {count}" for stage, count in result.stages.items()))
     for why, count in result.refusals.most_common():
-        print(f"refused {count}: {why}")
+        print(f"refused {count}: {why} ({result.first[why]})")
     return 1 if told else 0
 
 

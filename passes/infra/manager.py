@@ -60,7 +60,7 @@ class Miss:
 @dataclass
 class Record:
     """The record of one run of a pass. `divided`: by what the channels of each value were, (C,),
-    where it stands for another real now.
+    where it stands for another real now, or the matrix (C, C) that it is to be multiplied by.
     """
 
     name: str
@@ -75,12 +75,23 @@ class Record:
     warnings: list[str] = field(default_factory=list)  # what a report tells the user
 
 
+def restored(x: Array, divided: Array) -> Array:
+    """Values (..., C) times what their channels were divided by, or by the matrix; of scales (C,)
+    before a matrix the matrix of both.
+    """
+    if divided.ndim < 2:
+        return np.asarray(x * divided)
+    return np.asarray((np.diag(x) if x.ndim == 1 else x) @ divided)
+
+
 def divisors(records: Iterable[Record]) -> Mapping[str, Array]:
-    """By what the channels of each value were divided in all, (C,)."""
+    """By what the channels of each value were divided in all, (C,), or the matrix (C, C) that gives
+    them back.
+    """
     total: dict[str, Array] = {}
     for record in records:
         for name, scales in record.divided.items():
-            total[name] = total[name] * scales if name in total else scales
+            total[name] = restored(scales, total[name]) if name in total else scales
     return total
 
 

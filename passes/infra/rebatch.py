@@ -8,8 +8,9 @@ from dataclasses import replace
 from qir.ir.errors import VerifyError
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Op, Value
-from qir.ir.ops import Requantize
+from qir.ir.ops import Embed, Requantize, Take
 from qir.ir.ops.kinds import Elementwise
+from qir.ir.ops.sequence.attention import Heads
 from qir.passes.infra.manager import Miss
 
 
@@ -55,12 +56,32 @@ def rebatch(graph: Graph, factor: int) -> Graph | Miss:
     return builder.finish([now[v.name] for v in graph.outputs], graph.output_names)
 
 
+def _attention_fault(op: Heads, batched: Collection[str]) -> str | None:
+    """Queries, keys, values and what of the rest has a batch axis are of the samples, or of none;
+    where all samples begin says no sample.
+    """
+    for v in op.operands:
+        is_of_samples = v.name in batched
+        if is_of_samples and not v.type.rank:
+            return f"{v} is one number for all samples"
+        if not is_of_samples and v.type.rank and v.type.shape[0] != 1:
+            return f"{v} has an element for each sample"
+        if not is_of_samples and v.type.rank == 3:
+            return f"{v} is not of the samples"
+    return None
+
+
 def _operands_fault(op: Op, batched: Collection[str]) -> str | None:
     """Why the operands beside the samples prevent it: a constant that has an element for each of
     them, or a value of the samples that broadcasts, or that all of them read.
     """
     if len(op.operands) == 1:
         return None
+    if isinstance(op, (Take, Embed)):
+        is_batched = op.table.name in batched
+        return f"{op.mnemonic} takes rows of the samples" if is_batched else None
+    if isinstance(op, Heads):
+        return _attention_fault(op, batched)
     rank = op.results[0].type.rank
     if op.has_parameters:
         if op.operands[0].name not in batched:

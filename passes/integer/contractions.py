@@ -9,10 +9,10 @@ import numpy as np
 
 from qir.ir.fixed import Rounding, round_real
 from qir.ir.op import Op, Value
-from qir.ir.ops import Constant, MatMul, ScaleGroups
+from qir.ir.ops import Constant, Linear, MatMul, ScaleGroups
 from qir.ir.ops.kinds import Layer
 from qir.ir.types import I32, Array, Quant
-from qir.passes.integer.forms import Form, Lowering, NoInteger, Stored, Sum, Term
+from qir.passes.integer.forms import Form, Lowering, NoInteger, Rows, RowSum, Stored, Sum, Term
 from qir.passes.integer.rules import (
     Answer,
     Kind,
@@ -27,26 +27,42 @@ from qir.passes.integer.rules import (
 
 @rule(Layer)
 class Layers(Rule):
-    """conv(x, w, b) -> sum(conv on stored x and w, bias = half_up(b / (sx * sw)) as i32)"""
+    """conv(x, w, b) -> sum(conv on stored x and w, bias = half_up(b / (sx * sw)) as i32)
+
+    linear(rows, w, b) -> sum of rows(linear on their codes and stored w) + b
+    """
 
     def ask(self, op: Op, operands: Sequence[Operand]) -> Answer | Needs:
         x, w, *rest = operands
         for bias in rest:
             if not bias.is_known:
                 raise NoInteger(f"bias {bias.value} is computed, a constant is needed")
-        missing = [0] if not x.is_stored else []
+        is_rows = x.kind is Kind.ROWS and isinstance(op, Linear)
+        missing = [0] if not (x.is_stored or is_rows) else []
         if not (w.is_stored or w.is_known):
             missing.append(1)
         if missing:
             return Needs(tuple(missing))
+        if is_rows:
+            return Answer(Kind.ROW_SUM)
         stored_operands([x])
         return Answer(Kind.SUM)
 
     def lower(self, op: Layer, at: Lowering, answer: Answer) -> Form:
+        if isinstance(rows := at.forms[op.x.name], Rows):
+            return sum_of_rows(op, rows, at)
         x, w = at.stored(op.x), weights(op.w, at)
         scale = x.type.quant.scale.array * w.type.quant.scale.array
         bias = None if op.bias is None else integer_bias(op, op.bias, scale, at)
         return Sum((Term(at.accumulator(replace(op, x=x, w=w, bias=bias), op)),), loc=op.loc)
+
+
+def sum_of_rows(op: Layer, rows: Rows, at: Lowering) -> RowSum:
+    if rows.block != op.x.type.shape[-1]:
+        raise NoInteger(f"rows {op.x} have a scale for each {rows.block}, one for all is needed")
+    product = replace(op, x=rows.codes, w=weights(op.w, at), bias=None)
+    bias = None if op.bias is None else at.reals(op.bias)
+    return RowSum(at.accumulator(product, op), rows.scale, bias, loc=op.loc)
 
 
 def weights(w: Value, at: Lowering) -> Value:

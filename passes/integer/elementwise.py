@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -16,8 +17,9 @@ from qir.ir.types import I32, Array, Int, Quant
 from qir.passes.integer.forms import (
     Form,
     Lowering,
+    Made,
     NoInteger,
-    Probabilities,
+    RowSum,
     Stored,
     Sum,
     Table,
@@ -25,6 +27,8 @@ from qir.passes.integer.forms import (
     reals_of,
 )  # fmt: skip
 from qir.passes.integer.rules import (
+    BYTE,
+    LONG,
     WORD,
     Answer,
     Kind,
@@ -36,7 +40,7 @@ from qir.passes.integer.rules import (
     rule,
     stored_operands,
 )
-from qir.passes.integer.storing import requantized
+from qir.passes.integer.storing import fixed_softmax, requantized
 from qir.passes.integer.tables import filled, table, tabulated
 
 LARGEST = 1 << 22  # steps of a reciprocal: times 8 bits it stays below 2**30
@@ -60,7 +64,7 @@ class Pairs(Rule):
     def makes_table(op: Op, operand: Operand) -> bool:
         """Whether storing the one operand that is no constant makes the op a table."""
         return operand.shape == op.results[0].type.shape and operand.kind in (
-            Kind.SUM, Kind.CLAMPED, Kind.SOFTMAX,
+            Kind.SUM, Kind.CLAMPED, Kind.MADE, Kind.ROW_SUM, Kind.ROW_TOTAL,
         )  # fmt: skip
 
     def ask_two(self, op: Op, operands: Sequence[Operand]) -> Answer | Needs:
@@ -81,15 +85,22 @@ class Additions(Pairs):
 
     @staticmethod
     def makes_table(op: Op, operand: Operand) -> bool:
-        return Pairs.makes_table(op, operand) and operand.kind is not Kind.SUM
+        return Pairs.makes_table(op, operand) and operand.kind not in (Kind.SUM, Kind.ROW_SUM)
 
     def ask_two(self, op: Op, operands: Sequence[Operand]) -> Answer | Needs:
+        if isinstance(op, Add) and (kind := _row_kind(op, operands)) is not None:
+            return Answer(kind, bits=LONG)
         terms = (Kind.STORED, Kind.FIXED, Kind.SUM)
         missing = tuple(i for i, operand in enumerate(operands) if operand.kind not in terms)
-        return Needs(missing) if missing else Answer(Kind.SUM, bits=WORD)
+        if missing:
+            return Needs(missing)
+        is_wide = any(operand.is_wide for operand in operands)
+        return Answer(Kind.SUM, bits=LONG if is_wide else WORD)
 
     def lower_two(self, op: Op, at: Lowering) -> Form:
         assert isinstance(op, (Add, Sub))
+        if isinstance(op, Add) and (rows := _row_sum(op, at)) is not None:
+            return rows
         sign = -1 if isinstance(op, Sub) else 1
         a, b = at.sum_of(op.a), at.sum_of(op.b)
         terms = tuple(replace(t, sign=t.sign * sign) for t in b.terms)
@@ -101,16 +112,43 @@ class Additions(Pairs):
         return Sum(a.terms + terms, offset, loc=Loc.merged(a.loc, b.loc, op.loc))
 
 
+def _row_kind(op: Op, operands: Sequence[Operand]) -> Kind | None:
+    """How a sum of rows with a bias, or with one stored value of its shape, exists."""
+    for x, other in (operands, operands[::-1]):
+        is_sum = x.kind in (Kind.ROW_SUM, Kind.ROW_TOTAL)
+        if is_sum and other.kind is Kind.FIXED and other.is_per_channel:
+            return x.kind
+        is_like = other.fits(LONG) and other.shape == op.results[0].type.shape
+        if x.kind is Kind.ROW_SUM and is_like:
+            return Kind.ROW_TOTAL
+    return None
+
+
+def _row_sum(op: Op, at: Lowering) -> RowSum | None:
+    """The sum of rows that `_row_kind` answered."""
+    for x, other in (op.operands, op.operands[::-1]):
+        form = at.forms[x.name]
+        if not isinstance(form, RowSum):
+            continue
+        loc = Loc.merged(form.loc, op.loc)
+        if isinstance(at.forms[other.name], Stored):
+            return replace(form, residual=at.stored(other, LONG), loc=loc)
+        bias = at.reals(other).reshape(-1)
+        return replace(form, bias=bias if form.bias is None else form.bias + bias, loc=loc)
+    return None
+
+
 @rule(Mul)
 class Products(Pairs):
     """a * b -> sum(mul on stored a and b)"""
 
     def ask_two(self, op: Op, operands: Sequence[Operand]) -> Answer | Needs:
-        return as_stored(operands, Kind.SUM)
+        bits = WORD if any(operand.is_wide for operand in operands) else BYTE
+        return stored_operands(operands, bits) or Answer(Kind.SUM, bits=bits, is_exact=True)
 
     def lower_two(self, op: Op, at: Lowering) -> Form:
         assert isinstance(op, Mul)
-        product = replace(op, a=at.stored(op.a), b=at.stored(op.b))
+        product = replace(op, a=at.stored(op.a, WORD), b=at.stored(op.b, WORD))
         return Sum((Term(at.accumulator(product, op)),), loc=op.loc)
 
 
@@ -199,7 +237,7 @@ class Extrema(Pairs):
 @rule(Softmax)
 class Softmaxes(Rule):
     def ask(self, op: Op, operands: Sequence[Operand]) -> Answer | Needs:
-        return as_stored(operands, Kind.SOFTMAX)
+        return as_stored(operands, Kind.MADE)
 
     def lower(self, op: Softmax, at: Lowering, answer: Answer) -> Form:
-        return Probabilities(at.stored(op.x), op.loc)
+        return Made(partial(fixed_softmax, at.stored(op.x)), op.loc)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from qir.ir.errors import QirError
+from qir.ir.fixed import Rounding
 from qir.ir.graph import Builder
 from qir.ir.op import Loc, Op, Value
 from qir.ir.ops import Constant
-from qir.ir.types import Array, Quant
+from qir.ir.ops.quantize import quantized
+from qir.ir.ops.sequence.curve import SEGMENT_BITS
+from qir.ir.types import Array, Quant, integer_of
 
 NOWHERE = Loc()
 
@@ -53,6 +57,16 @@ class Sum:
     def is_clamped(self) -> bool:
         return (self.low, self.high) != (-np.inf, np.inf)
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether it is one integer value of one scale and zero point 0."""
+        if self.is_clamped or self.offset is not None or len(self.terms) != 1:
+            return False
+        (term,) = self.terms
+        quant = term.value.type.quant
+        is_plain = term.factor is None and term.sign == 1
+        return is_plain and quant.is_per_tensor and quant.zero_point.item() == 0
+
     def clamped(self, low: float, high: float, loc: Loc) -> Sum:
         """clamp(clamp(x, a, b), c, d) = clamp(x, clamp(a, c, d), clamp(b, c, d))"""
         ends = (min(max(end, low), high) for end in (self.low, self.high))
@@ -70,14 +84,34 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Probabilities:
-    """Softmax of a stored value: softmax_fixed stores it."""
+class Made:
+    """What one op computes and stores in any quantization that `make` is given."""
 
-    source: Value
+    make: Callable[[Quant], Op]
     loc: Loc = NOWHERE
 
 
-Form = Stored | Fixed | Sum | Table | Probabilities
+@dataclass(frozen=True)
+class Rows:
+    """codes * the row scale of each block, found at run time (qir.ir.rows)."""
+
+    codes: Value
+    scale: Value
+    block: int
+
+
+@dataclass(frozen=True)
+class RowSum:
+    """sums * the scale of the row + bias + residual: one scale_rows stores it."""
+
+    sums: Value
+    scale: Value
+    bias: Array | None = None
+    residual: Value | None = None
+    loc: Loc = NOWHERE
+
+
+Form = Stored | Fixed | Sum | Table | Made | Rows | RowSum
 
 
 class NoInteger(QirError):
@@ -91,6 +125,7 @@ class Lowering:
     builder: Builder
     taken: set[str]  # names of the simulated graph: accumulators must not look like its values
     forms: dict[str, Form] = field(default_factory=dict)
+    constants: dict[tuple[str, Quant], Value] = field(default_factory=dict)
     stored_names: set[str] = field(default_factory=set)  # of reals whose integers have their name
 
     def emit(self, op: Op, name: str, loc: Loc) -> Value:
@@ -117,6 +152,15 @@ class Lowering:
         scale, zero = producer.result.type.quant.spread(producer.value.shape)
         return np.asarray((producer.value.array.astype(np.int64) - zero) * scale)
 
+    def constant(self, value: Value, to: Quant) -> Value:
+        """A constant in this quantization, once for all that read it so."""
+        key = value.name, to
+        if key not in self.constants:
+            integers = quantized(self.reals(value), to, Rounding.HALF_EVEN)
+            name = self.free(f"{value.name}_fixed")
+            self.constants[key] = self.builder.add(Constant.of(integers, to), name)
+        return self.constants[key]
+
     def sum_of(self, value: Value) -> Sum:
         """A stored value, a constant or a sum as a sum."""
         match self.forms[value.name]:
@@ -135,13 +179,17 @@ class Lowering:
         if not isinstance(form, Stored):
             raise NoInteger(f"operand {value} is not quantized", "calibrate, or quantize it")
         elem = form.value.type.elem
-        if not isinstance(elem, Quant) or elem.storage.bits > bits:
+        storage = integer_of(elem)
+        if storage is None or storage.bits > bits:
             raise NoInteger(f"operand {value} is {elem}, at most {bits} bits are needed")
         return form.value
 
 
 def reals_of(value: Value) -> Array:
-    """The real of each stored integer of a per-tensor quantized value, float64."""
+    """The real of each stored integer of a per-tensor quantized value, float64; of one of 16 bits
+    those at the 1025 ends of the lines that interpolate draws.
+    """
     q = value.type.quant
-    every = np.arange(q.storage.min, q.storage.max + 1)
+    step = 1 if q.storage.bits <= 8 else 1 << (q.storage.bits - SEGMENT_BITS)
+    every = np.arange(q.storage.min, q.storage.max + 1 + (step > 1), step)
     return (every - int(q.zero_point.array)).astype(np.float64) * float(q.scale.array)

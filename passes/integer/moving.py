@@ -10,6 +10,8 @@ from qir.ir.ops.kinds import Selection
 from qir.ir.types import Elem, Quant
 from qir.passes.integer.forms import Form, Lowering, NoInteger, Stored
 from qir.passes.integer.rules import (
+    BYTE,
+    LONG,
     Answer,
     Kind,
     Needs,
@@ -38,12 +40,14 @@ class Moves(Rule):
         (x,) = operands
         if x.is_stored and is_per_axis(x.elem):
             return Answer(Kind.STORED, elem=x.elem, sharing=Sharing.ALIKE)
+        bits = LONG if x.is_wide else BYTE
         return as_stored(
-            operands, Kind.STORED, elem=x.elem, is_known=x.is_known, sharing=Sharing.ALIKE
-        )
+            operands, Kind.STORED, bits=bits, elem=x.elem, is_known=x.is_known,
+            sharing=Sharing.ALIKE,
+        )  # fmt: skip
 
     def lower(self, op: Op, at: Lowering, answer: Answer) -> Form:
-        x = at.stored(op.operands[0])
+        x = at.stored(op.operands[0], LONG)
         moved = op.on(x)
         if answer.is_known and isinstance(source := at.builder.producer(x), Constant):
             moved = Constant.of(moved.evaluate(source.value.array), x.type.elem)
@@ -59,13 +63,14 @@ class Concats(Rule):
     moves = True
 
     def ask(self, op: Op, operands: Sequence[Operand]) -> Answer | Needs:
+        bits = LONG if any(operand.is_wide for operand in operands) else BYTE
         whole = [operand for operand in operands if not is_per_axis(operand.elem)]
-        if len(whole) == len(operands) and (needs := stored_operands(operands)) is not None:
+        if len(whole) == len(operands) and (needs := stored_operands(operands, bits)) is not None:
             return needs
         elems = {operand.elem for operand in operands}
         elem = elems.pop() if len(elems) == 1 else None
-        return Answer(Kind.STORED, elem=elem, sharing=Sharing.ALIKE)
+        return Answer(Kind.STORED, elem=elem, bits=bits, sharing=Sharing.ALIKE)
 
     def lower(self, op: Concat, at: Lowering, answer: Answer) -> Form:
-        xs = tuple(at.stored(x) for x in op.xs)
+        xs = tuple(at.stored(x, LONG) for x in op.xs)
         return Stored(at.emit(op.on(*xs), op.names[0], op.loc))

@@ -14,19 +14,21 @@ from typing import Any, ClassVar, TypeVar
 
 from qir.ir.op import Op, Value
 from qir.ir.torch_executor import run_op
-from qir.ir.types import Elem, Quant
+from qir.ir.types import I16, Elem, Quant, integer_of
 from qir.passes.integer.forms import (
     Fixed,
     Form,
     Lowering,
+    Made,
     NoInteger,
-    Probabilities,
+    Rows,
+    RowSum,
     Stored,
     Sum,
     Table,
 )  # fmt: skip
 
-BYTE, WORD = 8, 16  # bits: of a table's index or a factor, of a term of a sum
+BYTE, WORD, LONG = 8, 16, 32  # bits: of a table's index, of a term of a sum, of rows
 
 
 class Kind(Enum):
@@ -37,7 +39,10 @@ class Kind(Enum):
     SUM = "a sum"  # an exact i32 accumulator, or a sum of such: a requantize stores it
     CLAMPED = "a clamped sum"
     TABLE = "a function of a quantized value"  # a lookup stores it
-    SOFTMAX = "a softmax"  # softmax_fixed stores it
+    MADE = "what one op stores"  # a norm, a softmax: in any quantization
+    ROWS = "rows with scales of their own"  # codes, and their scales at run time
+    ROW_SUM = "a sum of rows"  # scale_rows stores it
+    ROW_TOTAL = "a sum of rows and a stored value"  # scale_rows stores it
 
 
 class Sharing(Enum):
@@ -52,7 +57,8 @@ class Sharing(Enum):
 class Operand:
     """A value as its readers see it. `source` names the stored integers of which a table is a
     function (of a stored value: its own); `elem` is the type of a stored value, None where it is
-    still to be chosen; `is_known`: its elements are constants.
+    still to be chosen; `is_known`: its elements are constants; `is_exact`: of a sum, that it is
+    one integer value of one scale; `is_wide`: it, or its source, has more than 8 bits or will have.
     """
 
     value: Value
@@ -60,6 +66,8 @@ class Operand:
     source: str = ""
     elem: Elem | None = None
     is_known: bool = False
+    is_exact: bool = False
+    is_wide: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -75,13 +83,24 @@ class Operand:
         return self.is_known and all(s == 1 for s in self.shape[:-1])
 
     def fits(self, bits: int) -> bool:
-        """Whether it is stored in at most `bits` bits with one scale, or can be."""
+        """Whether it is stored in at most `bits` bits with one scale or none, or can be."""
         if not self.is_stored:
             return False
         if self.elem is None:
             return True
-        elem: Any = self.elem
-        return isinstance(elem, Quant) and elem.is_per_tensor and elem.storage.bits <= bits
+        storage = integer_of(self.elem)
+        is_one = not isinstance(self.elem, Quant) or self.elem.is_per_tensor
+        return is_one and storage is not None and storage.bits <= bits
+
+    @property
+    def is_curve(self) -> bool:
+        """Whether straight lines between 1025 of its integers can stand for functions of it."""
+        if not (self.is_stored and self.is_wide) or self.elem is None:
+            return self.is_stored and self.is_wide
+        q = self.elem
+        if not isinstance(q, Quant) or not q.is_per_tensor:
+            return False
+        return q == Quant.per_tensor(I16, float(q.scale.array), 0)
 
 
 @dataclass(frozen=True)
@@ -94,6 +113,7 @@ class Answer:
     is_known: bool = False
     bits: int = BYTE
     sharing: Sharing = Sharing.NONE
+    is_exact: bool = False
 
 
 @dataclass(frozen=True)
@@ -171,14 +191,24 @@ def operand_of(value: Value, at: Lowering) -> Operand:
         case Fixed():
             return Operand(value, Kind.FIXED, is_known=True)
         case Stored(integers, is_known):
-            elem = integers.type.elem
-            return Operand(value, Kind.STORED, integers.name, elem, is_known)
+            elem, is_wide = integers.type.elem, bits_of(integers) > BYTE
+            return Operand(value, Kind.STORED, integers.name, elem, is_known, is_wide=is_wide)
         case Sum() as form:
-            return Operand(value, Kind.CLAMPED if form.is_clamped else Kind.SUM)
+            kind = Kind.CLAMPED if form.is_clamped else Kind.SUM
+            return Operand(value, kind, is_exact=form.is_exact)
         case Table(source):
-            return Operand(value, Kind.TABLE, source.name)
-        case Probabilities():
-            return Operand(value, Kind.SOFTMAX)
+            return Operand(value, Kind.TABLE, source.name, is_wide=bits_of(source) > BYTE)
+        case Made():
+            return Operand(value, Kind.MADE)
+        case Rows():
+            return Operand(value, Kind.ROWS)
+        case RowSum(residual=residual):
+            return Operand(value, Kind.ROW_SUM if residual is None else Kind.ROW_TOTAL)
+
+
+def bits_of(value: Value) -> int:
+    """The bits of a stored value; of an integer without a scale 0."""
+    return value.type.elem.storage.bits if isinstance(value.type.elem, Quant) else 0
 
 
 def stored_operands(operands: Sequence[Operand], bits: int = BYTE) -> Needs | None:
@@ -198,6 +228,8 @@ def stored_operands(operands: Sequence[Operand], bits: int = BYTE) -> Needs | No
     return None
 
 
-def as_stored(operands: Sequence[Operand], kind: Kind, **more: Any) -> Answer | Needs:
-    """The answer of an op that reads all its operands stored."""
-    return stored_operands(operands) or Answer(kind, **more)
+def as_stored(
+    operands: Sequence[Operand], kind: Kind, bits: int = BYTE, **more: Any
+) -> Answer | Needs:
+    """The answer of an op that reads all its operands stored, in at most `bits` bits."""
+    return stored_operands(operands, bits) or Answer(kind, bits=bits, **more)

@@ -9,32 +9,36 @@ import numpy as np
 
 from qir.ir.data import Data
 from qir.ir.errors import VerifyError
-from qir.ir.fixed import Dyadic, Rounding
+from qir.ir.fixed import Dyadic, Rounding, dyadic_of
 from qir.ir.op import Loc, Op, Value
 from qir.ir.ops import (
     Constant,
     Dequantize,
+    Interpolate,
     Lookup,
     Quantize,
     Requantize,
+    ScaleRows,
     SoftmaxFixed,
 )
 from qir.ir.ops.kinds import Contraction
 from qir.ir.ops.quantize import quantized
+from qir.ir.ops.sequence.rows import FRACTION, MULT_BITS
 from qir.ir.types import I32, Array, Quant
 from qir.passes.integer.forms import (
     NOWHERE,
     Fixed,
     Form,
     Lowering,
+    Made,
     NoInteger,
-    Probabilities,
+    RowSum,
     Stored,
     Sum,
     Table,
     Term,
 )  # fmt: skip
-from qir.passes.integer.rules import WORD, Answer, Kind, Needs, Operand, Rule, rule
+from qir.passes.integer.rules import BYTE, WORD, Answer, Kind, Needs, Operand, Rule, rule
 
 SUM_BITS = 30  # mantissas where several products are added in 64 bits
 TIE_BITS = 24  # after the point, 22 of them bilinear's: ratios with more are taken never to tie
@@ -78,8 +82,8 @@ class Quantizes(Rule):
                 f"quantized along axis {op.to.axis}: one scale is needed for activations, or one"
                 " zero point and sums along the last axis"
             )
-        if x.kind is Kind.SOFTMAX and op.rounding is Rounding.FLOOR:
-            raise NoInteger("rounding = floor of a softmax, which is rounded half up")
+        if x.kind is Kind.MADE and op.rounding is Rounding.FLOOR:
+            raise NoInteger("rounding = floor of a result that is rounded half up")
         return Answer(Kind.STORED, elem=op.to, is_known=x.kind is Kind.FIXED, bits=WORD)
 
     def lower(self, op: Quantize, at: Lowering, answer: Answer) -> Form:
@@ -114,9 +118,13 @@ def store(form: Form, op: Quantize, at: Lowering) -> Stored:
             table = quantized(form.reals.T, to, op.rounding)
             if table.shape[0] == 1:
                 table = table[0]
-            return Stored(at.emit(Lookup(form.source, Data(table), to), name, form.loc))
-        case Probabilities(source, at_loc):
-            return Stored(at.emit(fixed_softmax(source, to), name, at_loc))
+            is_wide = form.source.type.quant.storage.bits > BYTE
+            kind = Interpolate if is_wide else Lookup
+            return Stored(at.emit(kind(form.source, Data(table), to), name, form.loc))
+        case Made(make, at_loc):
+            return Stored(at.emit(make(to), name, at_loc))
+        case RowSum():
+            return Stored(at.emit(scaled_rows(form, to), name, form.loc))
     raise NoInteger(f"{type(form).__name__} cannot be stored")
 
 
@@ -192,6 +200,35 @@ def offset_constant(reals: Array, to: Quant, name: str, loc: Loc, at: Lowering) 
     quant = Quant.per_tensor(I32, float(np.float32(step)), 0)
     whole = np.rint(reals / float(quant.scale.array)).astype(np.int32)
     return at.emit(Constant.of(whole, quant), name, loc)
+
+
+def scaled_rows(form: RowSum, to: Quant) -> ScaleRows:
+    """A sum of rows -> scale_rows, which rounds it, its bias and its residual at once.
+
+    Errors: NoInteger for a residual of steps over 2**22 times those of the result.
+    """
+    step, bias, residual = float(to.scale.array), None, (0, FRACTION + 1)
+    mult, shift = mantissas(form.sums.type.quant.scale.array / step)
+    if form.bias is not None:
+        bias = Data(np.rint(form.bias / step * (1 << FRACTION)).astype(np.int64))
+    if form.residual is not None:
+        residual = dyadic_of(float(form.residual.type.quant.scale.array) / step)
+    if residual[1] <= FRACTION:
+        raise NoInteger(
+            f"a residual of type {form.residual and form.residual.type} is in steps over 2**22"
+            f" times those of {to}"
+        )
+    return ScaleRows(
+        form.sums, form.scale, form.residual, to, Data(mult), Data(shift), bias, *residual
+    )
+
+
+def mantissas(ratios: Array) -> tuple[Array, Array]:
+    """(mult, shift): mult / 2**shift nearest to positive ratios of any size, mult of 24 bits."""
+    part, exponent = np.frexp(ratios)
+    mult = np.floor(np.ldexp(part, MULT_BITS) + 0.5).astype(np.int64)
+    over = mult >> MULT_BITS
+    return mult >> over, (MULT_BITS - exponent - over).astype(np.int64)
 
 
 def fixed_softmax(x: Value, to: Quant) -> SoftmaxFixed:

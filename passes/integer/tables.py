@@ -12,7 +12,7 @@ from qir.ir.ops.unary import Clamp
 from qir.ir.torch_executor import run_op
 from qir.ir.types import Array
 from qir.passes.integer.forms import Form, Lowering, NoInteger, Stored, Table, reals_of
-from qir.passes.integer.rules import BYTE, Answer, Kind, Needs, Operand, Rule, rule
+from qir.passes.integer.rules import BYTE, LONG, WORD, Answer, Kind, Needs, Operand, Rule, rule
 
 ALL = (-np.inf, np.inf)
 
@@ -45,8 +45,8 @@ class Clamps(Functions):
 
     def ask(self, op: Op, operands: Sequence[Operand]) -> Answer | Needs:
         (x,) = operands
-        if x.kind in (Kind.SUM, Kind.CLAMPED) or (x.is_stored and not x.fits(BYTE)):
-            return Answer(Kind.CLAMPED)
+        if x.kind in (Kind.SUM, Kind.CLAMPED) or (x.is_stored and (x.is_wide or not x.fits(BYTE))):
+            return Answer(Kind.CLAMPED, bits=LONG if x.is_wide else BYTE)
         return super().ask(op, operands)
 
     def lower(self, op: Op, at: Lowering, answer: Answer) -> Form:
@@ -61,14 +61,18 @@ def tabulated(op: Op, operands: Sequence[Operand]) -> Answer | None:
     operands are not all functions of one, or constants for each channel.
     """
     sources = set()
+    is_wide = any(o.is_wide for o in operands if not o.is_per_channel)
     for operand in operands:
         if operand.is_per_channel:
+            if is_wide and operand.value.type.size > 1:
+                return None  # lines are drawn for one function of all channels
             continue
-        is_source = operand.kind is Kind.TABLE or operand.fits(BYTE)
+        is_source = operand.kind is Kind.TABLE or operand.fits(BYTE) or operand.is_curve
         if not is_source or operand.shape != op.results[0].type.shape:
             return None
         sources.add(operand.source)
-    return Answer(Kind.TABLE, sources.pop()) if len(sources) == 1 else None
+    bits = WORD if is_wide else BYTE
+    return Answer(Kind.TABLE, sources.pop(), bits=bits) if len(sources) == 1 else None
 
 
 def table(op: Op, at: Lowering, answer: Answer) -> Table:

@@ -84,8 +84,9 @@ class Walk:
         self.wanted, self.scaled = channels_of(reference, fit.sample), scaled
         self.runs = len(fit.sample[0]) // rows_of(reference.inputs[0])
         self.fit, self.judge = _begun(fit), _begun(judge)
-        self.ends = ends_of(judge.graph)
-        self.targets = _values(reference, judge.sample, ends_of(reference))
+        pairs = dict.fromkeys(zip(ends_of(judge.graph), ends_of(reference), strict=True))
+        self.ends = [simulated for simulated, _ in pairs]
+        self.targets = _values(reference, judge.sample, [real for _, real in pairs])
         self.results: dict[str, Correction] = {}
 
     def run(self, record: Record) -> Mapping[str, Correction]:
@@ -213,9 +214,10 @@ def certain(errors: Array) -> Array:
 
 def ends_of(graph: Graph) -> list[str]:
     """The values that outputs are judged by: what they join, each by itself, since values of unlike
-    size may lie side by side in one output; in one order for a float graph and its simulation.
+    size may lie side by side in one output. As many, in one order, for a float graph and its
+    simulation: what is joined twice, in a simulation at scales of their own, is there twice.
     """
-    return list(dict.fromkeys(name for v in graph.outputs for name in _pieces(graph, v)))
+    return [name for v in graph.outputs for name in _pieces(graph, v)]
 
 
 def _pieces(graph: Graph, value: Value) -> Iterator[str]:

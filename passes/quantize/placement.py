@@ -16,17 +16,22 @@ from qir.ir.ops.kinds import Layer
 from qir.ir.types import Quant
 from qir.passes.integer import NoInteger
 from qir.passes.integer.rules import Answer, Kind, Needs, Operand, Sharing, ask
+from qir.passes.quantize.place_rows import is_wide
+
+SUMS = (Kind.SUM, Kind.CLAMPED, Kind.ROW_SUM, Kind.ROW_TOTAL)
 
 
 @dataclass
 class Plan:
     """How all values exist; `pairs` are those that get quantize and dequantize behind them, `edges`
     the (result, operand) readings that get a pair of their own, `groups` shared quantizations,
-    `apart` the concats whose operands keep quantizations of their own.
+    `apart` the concats whose operands keep quantizations of their own; `is_wide`: values between
+    products have more than 8 bits.
     """
 
     graph: Graph
     apart: AbstractSet[str] = frozenset()
+    is_wide: bool = False
     values: dict[str, Operand] = field(default_factory=dict)
     answers: dict[str, Answer] = field(default_factory=dict)  # of ops, by their first result
     pairs: dict[str, Value] = field(default_factory=dict)
@@ -75,7 +80,8 @@ class Walk:
 
     def run(self) -> bool:
         """Plan the graph; true if a value turned out to be needed stored too late."""
-        self.plan, self.faults, self.is_late = Plan(self.graph, self.apart), list[str](), False
+        self.plan = Plan(self.graph, self.apart, is_wide(self.graph))
+        self.faults, self.is_late = list[str](), False
         for v in self.graph.inputs:
             self._input(v)
         for op in self.graph.ops:
@@ -84,8 +90,9 @@ class Walk:
             for v in op.results:
                 source = answer.source or v.name
                 self.plan.values[v.name] = Operand(
-                    v, answer.kind, source, answer.elem, answer.is_known
-                )
+                    v, answer.kind, source, answer.elem, answer.is_known, answer.is_exact,
+                    self.plan.is_wide,
+                )  # fmt: skip
                 if self._is_stored_at_once(v, answer.kind):
                     self._store(v)
             self._share(op, answer)
@@ -138,8 +145,7 @@ class Walk:
             return False
         if v.name in self.needed or v.name in self.outputs:
             return True
-        is_sum = kind in (Kind.SUM, Kind.CLAMPED)
-        return is_sum and self.graph.use_counts.get(v.name, 0) > 1
+        return kind in SUMS and self.graph.use_counts.get(v.name, 0) > 1
 
     def _need(self, v: Value) -> None:
         """Store an operand; readers before this one are asked again where there are some."""
@@ -153,7 +159,9 @@ class Walk:
         if self._is_read_by_quantizes_alone(v):
             return
         is_known = v.name in self.plan.values and self.plan.is_constant(v.name)
-        self.plan.values[v.name] = Operand(v, Kind.STORED, v.name, None, is_known)
+        self.plan.values[v.name] = Operand(
+            v, Kind.STORED, v.name, None, is_known, is_wide=self.plan.is_wide
+        )
         self.plan.pairs[v.name] = v
         self.plan.groups.add_node(v.name)
         maker = self.graph.producers.get(v.name)

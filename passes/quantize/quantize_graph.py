@@ -12,8 +12,9 @@ from qir.ir.errors import PassError, listed
 from qir.ir.fixed import Rounding
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Loc, Op, Value
-from qir.ir.ops import Constant, Dequantize, Quantize, ScaleGroups
+from qir.ir.ops import Constant, Dequantize, Quantize, RoundRows, ScaleGroups, Take
 from qir.ir.ops.kinds import Layer
+from qir.ir.rows import CODE_TOP
 from qir.ir.stages import FLOAT_STAGES
 from qir.ir.types import U8, Array, Quant
 from qir.passes.bits.choice import Bits
@@ -22,6 +23,7 @@ from qir.passes.infra.manager import Claim, Miss, Pass, Record, changes, registe
 from qir.passes.integer.rules import BYTE, Sharing
 from qir.passes.quantize.channel_scales import channel_quants
 from qir.passes.quantize.joins import apart, in_u8
+from qir.passes.quantize.place_rows import is_wide
 from qir.passes.quantize.placement import Plan, plan_quantization
 from qir.passes.quantize.repeats import with_shared_ranges
 from qir.passes.quantize.scales import (
@@ -32,6 +34,7 @@ from qir.passes.quantize.scales import (
     of_zeros,
     quant_of_range,
 )
+from qir.passes.quantize.tables import is_stored_by_row, is_tied
 from qir.passes.quantize.weights import (
     IntegerWeights,
     quantize_weights,
@@ -86,7 +89,7 @@ class QuantizeGraph(Pass):
 
     def _apart(self, graph: Graph, record: Record) -> set[str]:
         """Concats whose operands keep scales of their own."""
-        if self.ranges is None:
+        if self.ranges is None or is_wide(graph):
             return set()
         misses: list[Miss] = []
         concats = apart(graph, self.ranges, misses)
@@ -96,7 +99,7 @@ class QuantizeGraph(Pass):
 
     def _of_channels(self, plan: Plan, record: Record) -> Mapping[str, Quant]:
         """Of outputs whose channels have scales of their own."""
-        if self.ranges is None:
+        if self.ranges is None or plan.is_wide:
             return {}
         misses: list[Miss] = []
         quants = channel_quants(plan, self.ranges, self.sample, misses)
@@ -128,6 +131,7 @@ class Emission:
     reals: dict[str, Value] = field(default_factory=dict)  # before their pairs
     quant: dict[str, Quant] = field(default_factory=dict)  # of each stored value, by its old name
     narrow: dict[tuple[str, int], Value] = field(default_factory=dict)
+    tables: dict[str, Value] = field(default_factory=dict)  # stored rows of a table or tied weights
     count: int = 0
 
     def run(self) -> Graph:
@@ -141,18 +145,26 @@ class Emission:
                 new = self._clamped(op)
             if isinstance(op, Quantize):
                 new = self._of_reals(op, new)
-            if isinstance(op, Layer):
-                new = self._with_weights(op, self._with_input(op, new))
-            if op.names[0] in self.plan.apart:
-                new = self._in_one_storage(op, new)
-            elif self.plan.answers[op.names[0]].sharing is not Sharing.NONE:
-                new = self._with_edges(op, new)
+            new = self._with_operands(op, new)
             for old, value in zip(op.results, self.builder.add_all(new), strict=True):
                 self.now[old.name] = self.reals[old.name] = value
                 self._note(op, old.name)
                 self._pair(old.name, op)
         outputs = [self.now[v.name] for v in self.graph.outputs]
-        return self.builder.finish(outputs, self.graph.output_names).without_dead_code()
+        after = self.builder.finish(outputs, self.graph.output_names).with_states_of(self.graph)
+        return after.without_dead_code()
+
+    def _with_operands(self, op: Op, new: Op) -> Op:
+        """The op on what it reads otherwise than as it is stored."""
+        if isinstance(op, Take) and is_stored_by_row(self.graph, op.table):
+            new = replace(op, table=self._table(op.table, op.loc), index=new.operands[1])
+        if isinstance(op, Layer):
+            new = self._with_weights(op, self._with_input(op, new))
+        if op.names[0] in self.plan.apart:
+            new = self._in_one_storage(op, new)
+        elif self.plan.answers[op.names[0]].sharing is not Sharing.NONE:
+            new = self._with_edges(op, new)
+        return new
 
     def _clamped(self, op: Constant) -> Op:
         """A constant where it matters: an offset of -3e38 would leave no digits to others."""
@@ -244,6 +256,8 @@ class Emission:
 
     def _with_weights(self, op: Layer, new: Op) -> Op:
         assert isinstance(new, Layer)
+        if op.names[0] not in self.options.bits and is_tied(self.graph, op.w):
+            return replace(new, w=self._table(op.w, op.loc))
         stored = self._stored_weights(op)
         if stored is None:
             return new
@@ -252,11 +266,27 @@ class Emission:
         w = add_weights(self.builder, stored, op.w.name, place)
         return replace(new, w=self.builder.add(Dequantize(w, loc=place), f"{op.w.name}_dq"))
 
+    def _table(self, table: Value, loc: Loc) -> Value:
+        """Rows of 8 bits with a scale for each, one constant for all that read them."""
+        if table.name not in self.tables:
+            rows = constant(self.graph, table)
+            assert rows is not None
+            integers = quantize_weights(rows, BYTE, True, False, None, 1.0)
+            self.count += 1
+            place = loc.touched(QuantizeGraph.name)
+            stored = add_weights(self.builder, integers, table.name, place)
+            self.tables[table.name] = self.builder.add(
+                Dequantize(stored, loc=place), f"{table.name}_dq"
+            )
+        return self.tables[table.name]
+
     def _stored_weights(self, op: Layer) -> IntegerWeights | None:
         """Float weights rounded, stored ones as layers take them; None where nothing is to do."""
         w, bias = (constant(self.graph, v) for v in (op.w, op.bias))
         x = self._read_quant(op)
         x_scale, reach = (1.0, 255) if x is None else (float(x.scale.array), 2**x.storage.bits - 1)
+        if isinstance(self.graph.producers.get(op.x.name), RoundRows):
+            bias, reach = None, CODE_TOP  # a bias is added behind the scale of the row
         if w is None:
             wrapped = self.graph.producers.get(op.w.name)
             source = wrapped.x.name if isinstance(wrapped, Dequantize) else ""

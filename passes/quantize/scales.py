@@ -14,13 +14,14 @@ from qir.ir.ops.kinds import Layer
 from qir.ir.types import I8, I16, Array, Int, Quant
 from qir.passes.calibrate.limits import EVERYWHERE
 from qir.passes.calibrate.ranges import Ranges
-from qir.passes.integer.rules import BYTE, Sharing
+from qir.passes.integer.rules import BYTE, WORD, Sharing
 from qir.passes.quantize.placement import Plan
 from qir.passes.quantize.weights import LARGEST_BIAS, storage_of
-from qir.passes.quantize.widths import Widths
+from qir.passes.quantize.widths import STREAM, Widths
 
 SMALLEST = 2.0**-64  # a range of finer steps is taken to be zero
 HEADROOM = 1 / 8  # of what was seen of a softmax, a sigmoid or a tanh: fresh inputs go beyond
+MARGIN = {BYTE: 1.0, WORD: 1.5, STREAM: 2.0}  # of wide values: bits are there, so none is clipped
 NO_SCALE = 2.0**-100  # stands for the scale of a zero range until one is chosen
 
 
@@ -69,6 +70,10 @@ def _group_quant(
     plan: Plan, ranges: Ranges | None, group: list[str], paired: list[str], bits: int
 ) -> Quant | None:
     """The quantization of one group, None where there are no ranges to choose it from."""
+    if plan.is_wide:
+        is_given = ranges is not None or all(plan.is_constant(n) for n in paired)
+        ends = group_range(plan, ranges, paired, 1 << bits) if is_given else None
+        return None if ends is None else quant_around_zero(*ends, bits)
     makers = {type(plan.graph.producers.get(n)) for n in paired}
     first = plan.graph.producers.get(paired[0])
     if len(makers) == 1 and first is not None and first.range_is_open and bits <= BYTE:
@@ -85,6 +90,7 @@ def quant_of_open_range(
 ) -> Quant:
     """Of values within a function's natural range, whose ends it does not reach: 2**bits steps of
     what was seen and a HEADROOM more, at most of the natural range; of that alone without `ranges`.
+    0 is stored exactly: of values that are all negative, at the greatest integer.
     """
     low, high = natural
     if ranges is not None:
@@ -92,7 +98,8 @@ def quant_of_open_range(
         ends = min(seen.low, 0.0) * (1 + HEADROOM), max(seen.high, 0.0) * (1 + HEADROOM)
         if ends[1] - ends[0] > SMALLEST:
             low, high = max(low, ends[0]), min(high, ends[1])
-    step = float(np.float32((high - low) / (1 << bits)))
+    levels = 1 << bits
+    step = float(np.float32(max((high - low) / levels, -low / (levels - 1))))
     return Quant.per_tensor(storage_of(bits, False), step, round(-low / step))
 
 
@@ -147,6 +154,17 @@ def quant_of_range(low: float, high: float, bits: int) -> Quant:
         return of_zeros(storage, NO_SCALE)
     zero = int(np.clip(np.rint(-low / scale), 0, levels - 1))
     return Quant.per_tensor(storage, scale, zero + storage.min)
+
+
+def quant_around_zero(low: float, high: float, bits: int) -> Quant:
+    """i<bits>, zero point 0, that covers [-m, m], m = max(-low, high) * MARGIN[bits]; of a zero
+    range: NO_SCALE.
+    """
+    kept = Int(bits, True)
+    scale = float(np.float32(max(-low, high) * MARGIN[bits] / kept.max))
+    if not np.isfinite(scale):
+        raise PassError(f"quantize-graph: range [{low:g}, {high:g}], a finite one is needed")
+    return Quant.per_tensor(kept, scale, 0) if scale >= SMALLEST else of_zeros(kept, NO_SCALE)
 
 
 def is_of_zeros(quant: Quant) -> bool:

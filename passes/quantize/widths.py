@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from qir.ir.op import Op
+from qir.ir.ops import Add, LayerNorm, RmsNorm, Sub
 from qir.ir.ops.kinds import Contraction, Layer
 from qir.passes.bits.choice import Bits
 from qir.passes.integer.rules import BYTE, WORD, Sharing
 from qir.passes.quantize.placement import Plan
+
+STREAM = 20  # of a sum that many layers add to: what is small in it counts too
 
 
 @dataclass
@@ -29,8 +32,10 @@ def activation_widths(plan: Plan, bits: Mapping[str, Bits], default: int) -> Wid
     network's inputs bring: those keep 8. A value that layers of several widths read is stored in
     the most of them, and one that a sum reads too in 16 bits when a layer asks for less than 8
     (as HAWQ-V3, arXiv:2011.10680, keeps residuals); narrower readers round it once more. The
-    parts of an output that keep scales of their own have 8.
+    parts of an output that keep scales of their own have 8. Of a wide plan: `wide_widths`.
     """
+    if plan.is_wide:
+        return wide_widths(plan)
     found = Widths()
     for group in sorted(map(sorted, plan.members())):
         readers = [r for name in group for r in plan.graph.users.get(name, ())]
@@ -49,6 +54,26 @@ def activation_widths(plan: Plan, bits: Mapping[str, Bits], default: int) -> Wid
         found.stored.update(dict.fromkeys(group, most))
         single = {r.names[0]: asked[r.names[0]] for r in layers if isinstance(r, Layer)}
         found.read.update({name: width for name, width in single.items() if width < most})
+    return found
+
+
+def wide_widths(plan: Plan) -> Widths:
+    """As many bits as all readers take: STREAM of what sums and norms read, at most 16 of others;
+    a layer that reads a wider value than its 8 bits has a pair of its own.
+    """
+    found = Widths()
+    for group in sorted(map(sorted, plan.members())):
+        readers = [r for name in group for r in plan.graph.users.get(name, ())]
+        readers = [r for r in readers if not set(r.names) & set(group)]
+        layers = [r for r in readers if isinstance(r, Layer)]
+        others = [r for r in readers if not isinstance(r, Layer)]
+        is_stream = any(isinstance(r, (Add, Sub, RmsNorm, LayerNorm)) for r in others)
+        limits = [plan.answers[r.names[0]].bits for r in others or layers]
+        most = min([STREAM if is_stream else WORD, *limits])
+        most = most if most >= WORD else BYTE
+        found.stored.update(dict.fromkeys(group, most))
+        if most > BYTE:
+            found.read.update({r.names[0]: BYTE for r in layers})
     return found
 
 

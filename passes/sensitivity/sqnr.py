@@ -16,9 +16,10 @@ from qir.ir.ops.quantize import dequantized
 from qir.ir.torch_executor import FloatProgram
 from qir.ir.types import Array, Quant
 from qir.passes.calibrate.ranges import chunk_of, chunks, rows_of, run_of
-from qir.passes.infra.manager import Miss
+from qir.passes.infra.manager import Miss, restored
 from qir.passes.infra.rebatch import rebatch
 
+ONE = np.ones(())
 MOST_SAMPLES = 64
 
 
@@ -43,7 +44,8 @@ def measure_sqnr(
 ) -> list[Sqnr]:
     """The ratio for each op of the integer graph whose result has the name and shape of a value of
     the float graph, or is the same output, worst first, over at most `most` samples of `inputs`
-    (as calibration takes). Channels that a pass divided, (C,) by value, are multiplied again.
+    (as calibration takes). Channels that a pass divided, (C,) by value, are multiplied again, and
+    those that it mixed by the matrix that gives them back.
     """
     pairs = matched(reference, integer)
     power: dict[str, Array] = {name: np.zeros(2) for name in pairs}
@@ -115,7 +117,8 @@ def add_powers(
         name = names.get(value.name)
         if name is not None and isinstance(value.type.elem, Quant):
             wide = reals.pop(name).astype(np.float64)
-            noise = wide - dequantized(x, value.type.elem) * divided.get(value.name, 1.0)
+            found = dequantized(x, value.type.elem)
+            noise = wide - restored(found, divided.get(value.name, ONE))
             power[name] += float((wide**2).sum()), float((noise**2).sum())
             counts[name] += x.size
 

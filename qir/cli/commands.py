@@ -60,6 +60,7 @@ def compile_model(options: Namespace) -> None:
             shapes=dict(options.shape) or None,
             name=options.name,
             observer=options.observer,
+            scales=options.scales,
             state=options.state,
             check=options.check,
             progress=tell,

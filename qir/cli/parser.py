@@ -140,6 +140,12 @@ def _quantization(p: Any) -> None:
         default="mse",
         help="method that chooses the range of an activation: min-max, percentile, mse, entropy",
     )
+    p.add_argument(
+        "--scales",
+        default="auto",
+        help="scales of the inputs of linear ops: token, one for each token at run time; static,"
+        " from calibration; auto, token where the model has attention",
+    )
 
 
 def _work(p: Any) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from qir.ir.graph import Graph
 from qir.ir.op import Op, Value, meaning
-from qir.ir.ops import BatchNorm, Constant, Dequantize, Maximum, Minimum
+from qir.ir.ops import BatchNorm, Constant, Dequantize, Maximum, Minimum, RoundRows
 from qir.ir.ops.kinds import Contraction, Selection
 
 FLOAT_STAGES = ("imported", "canonical", "transformed")
@@ -43,7 +43,8 @@ def has_deviation(graph: Graph, op: BatchNorm) -> bool:
 
 def simulated_stage(graph: Graph) -> Iterator[str]:
     """At the simulated stage the operands of every contraction are dequantized, as elements of
-    them still are, and the greater or lesser of two; so their sums are sums of integers.
+    them still are, and the greater or lesser of two, or rounded by rows; so their sums are sums
+    of integers.
     """
     if graph.stage != "simulated":
         return
@@ -56,8 +57,8 @@ def simulated_stage(graph: Graph) -> Iterator[str]:
 
 
 def not_dequantized(graph: Graph, value: Value) -> str:
-    """The first source of `value`, through selections, maxima and minima, that is no dequantize;
-    empty if all are. Extrema read constants in the quantization of their results.
+    """The first source of `value`, through selections, maxima and minima, that is no dequantize and
+    no round_rows; empty if all are. Extrema read constants in the quantization of their results.
     """
     todo, seen = [value], {value.name}
     while todo:
@@ -71,7 +72,7 @@ def not_dequantized(graph: Graph, value: Value) -> str:
                 sources = [w for w in sources if not is_constant(graph, w)]
             todo += sources
             seen.update(w.name for w in sources)
-        elif not isinstance(op, Dequantize):
+        elif not isinstance(op, (Dequantize, RoundRows)):
             return str(op)
     return ""
 

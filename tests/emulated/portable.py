@@ -20,9 +20,10 @@ def self_test(folder: Path, name: str, triple: str, level: str = "-O3") -> str:
     `level`: how far the compiler optimizes.
     """
     program = folder / f"selftest.{triple}"
-    zig = (sys.executable, "-m", "ziglang", "cc", "-target", triple, "-fno-sanitize=all", "-static")
+    zig = (sys.executable, "-m", "ziglang", "cc", "-target", triple, "-static")
+    plain = ("-fno-sanitize=all", "-fstrict-aliasing")
     sources = [f"{name}{part}.c" for part in ("_test", "", "_border")]
-    command = (*zig, level, "-fstrict-aliasing", *sources, "-o", str(program))
+    command = (*zig, level, *plain, *sources, "-o", str(program))
     built = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if built.returncode != 0:
         return built.stderr

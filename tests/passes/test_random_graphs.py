@@ -28,7 +28,9 @@ def test_every_claim_holds_from_float_to_integers() -> None:
     assert result.compared > 150
 
 
-@pytest.mark.parametrize("seed", [458, 492])  # convolutions whose weights come in blocks
+# Convolutions whose weights come in blocks; a difference that is only float32's rounding; a value
+# that is joined twice.
+@pytest.mark.parametrize("seed", [458, 492, 10_162, 10_256])
 def test_graphs_that_once_failed(seed: int) -> None:
     assert check(range(seed, seed + 1)).faults == []
 

@@ -294,7 +294,7 @@ def test_floor_of_a_softmax_is_refused() -> None:
     real = b.input("x", Tensor((4,), F32))
     stored = b.add(Dequantize(b.add(Quantize(real, given, Rounding.HALF_EVEN))))
     y = b.add(Quantize(b.add(Softmax(stored)), given, Rounding.FLOOR))
-    with pytest.raises(LowerError, match="rounding = floor of a softmax, which is rounded half up"):
+    with pytest.raises(LowerError, match="rounding = floor of a result that is rounded half up"):
         Manager().run(b.finish([b.add(Dequantize(y))]), TO_INTEGER)
 
 

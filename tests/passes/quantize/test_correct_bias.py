@@ -9,7 +9,7 @@ import pytest
 
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Value
-from qir.ir.ops import Clip, Concat, Constant, Linear, Mul, Relu, Reshape, Transpose
+from qir.ir.ops import Clip, Concat, Constant, Linear, Mul, Relu, Reshape, Softmax, Transpose
 from qir.ir.torch_executor import FloatProgram
 from qir.ir.types import F32, Array, Tensor
 from qir.passes.calibrate.ranges import calibrate
@@ -127,3 +127,16 @@ def test_values_joined_in_one_output_are_judged_apart() -> None:
     data = np.random.default_rng(0).normal(size=(8, 4, 6)).astype(np.float32)
     simulated = Manager().run(graph, [QuantizeGraph(calibrate(graph, data))])
     assert len(ends_of(simulated)) == 2
+
+
+def test_a_value_joined_twice_is_judged_at_both_places() -> None:
+    b = Builder("twice", "transformed")
+    scores = b.add(Softmax(b.input("x", Tensor((1, 4, 6), F32))), "scores")
+    graph = b.finish([b.add(Concat((scores, scores), 2))])
+    data = np.random.default_rng(0).normal(size=(8, 4, 6)).astype(np.float32)
+    simulated = Manager().run(graph, [QuantizeGraph(calibrate(graph, data))])
+    assert ends_of(graph) == ["scores", "scores"]
+    assert len(set(ends_of(simulated))) == 2  # each place quantizes it
+    record = Record("correct-bias", CorrectBias.claim)
+    assert CorrectBias(graph, (data,)).run(simulated, record) == simulated
+    assert record.misses == []

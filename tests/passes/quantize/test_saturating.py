@@ -124,3 +124,17 @@ def test_masks_as_inputs(size: float, is_computed: bool) -> None:
     masks = (kept if is_computed else np.where(kept, 0, size)).astype(np.float32)
     pairs = list(zip(tokens(40, 8), masks, strict=True))
     assert decibels(graph, pairs[:32], pairs[32:]) > 23
+
+
+@pytest.mark.parametrize(("greatest", "zero"), [(0.0, 255), (1e-6, 255), (0.003, 255), (0.1, 230)])
+def test_a_tanh_of_negative_values_stores_its_zero(greatest: float, zero: int) -> None:
+    """All its integers are spent below 0, which is the greatest one."""
+    b = Builder("low", "transformed")
+    graph = b.finish([b.add(Tanh(b.input("x", Tensor((1, 8), F32))))])
+    data = np.linspace(-3, greatest, 64, dtype=np.float32).reshape(8, 8)
+    integer = integers(graph, data)
+    q = integer.outputs[0].type.quant
+    assert int(q.zero_point.array) == zero
+    for x in data:
+        (y,) = dequantize_outputs(integer, interpret(integer, quantize_inputs(integer, (x[None],))))
+        np.testing.assert_allclose(y, np.tanh(x[None]), atol=1.5 * float(q.scale.array))
