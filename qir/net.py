@@ -28,10 +28,20 @@ class Net:
     `stages` holds the graph after each stage of the compiler ("imported", "canonical",
     "transformed", "simulated", "integer"); of a loaded artifact there is "integer" alone. A program
     for another machine has all of this, and refuses calls.
+
+    `entries` holds the integer graph of each entry, where there are several; `session.entries`
+    calls them.
     """
 
-    def __init__(self, session: Program, stages: Mapping[str, Graph], report: Report) -> None:
+    def __init__(
+        self,
+        session: Program,
+        stages: Mapping[str, Graph],
+        report: Report,
+        entries: Mapping[str, Graph] | None = None,
+    ) -> None:
         self.session, self.stages = session, MappingProxyType(dict(stages))
+        self.entries = MappingProxyType(dict(entries or {}))
         self._report = report
 
     def __call__(self, *inputs: Any) -> Any:
@@ -137,7 +147,12 @@ def look(path: str | Path) -> Net:
     return _net(path, program)
 
 
-def compiled(files: Mapping[str, bytes], stages: Mapping[str, Graph], report: Report) -> Net:
+def compiled(
+    files: Mapping[str, bytes],
+    stages: Mapping[str, Graph],
+    report: Report,
+    entries: Mapping[str, Graph] | None = None,
+) -> Net:
     """The net of a new artifact, ready to run if this machine can."""
     with translated():
         loaded = runtime.from_files(files)
@@ -145,20 +160,27 @@ def compiled(files: Mapping[str, bytes], stages: Mapping[str, Graph], report: Re
             session = runtime.opened(loaded)
         except runtime.MachineError:
             session = Program(loaded)
-    return Net(session, stages, report)
+    return Net(session, stages, report, entries)
 
 
 def _net(path: str | Path, session: Program) -> Net:
-    files, graph_file = session.loaded.files, session.manifest["graph"]
+    files, manifest = session.loaded.files, session.manifest
+    entries = {e["name"]: e["graph"] for e in manifest.get("entries", ())} or {
+        "": manifest["graph"]
+    }
+    constants_file = manifest.get("constants") or f"{manifest['graph']}.npz"
     try:
-        source, constants = bytes(files[graph_file]).decode(), files[f"{graph_file}.npz"]
+        sources = {name: bytes(files[file]).decode() for name, file in entries.items()}
+        constants = files[constants_file]
         report = Report.from_json(bytes(files[REPORT]).decode())
     except KeyError as e:
         raise ArtifactError(f"artifact {path}: no {e.args[0]} in it, one is needed") from e
     except UnicodeDecodeError as e:
         raise ArtifactError(f"artifact {path}: a text in it is no UTF-8, UTF-8 is needed") from e
-    graph = parse(source, unpacked(bytes(constants), str(path)))
-    return Net(session, {graph.stage: graph}, report)
+    blobs = unpacked(bytes(constants), str(path))
+    graphs = {name: parse(source, blobs) for name, source in sources.items()}
+    first = next(iter(graphs.values()))
+    return Net(session, {first.stage: first}, report, graphs if session.has_entries else {})
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from .border import dequantized, quantized
@@ -20,8 +21,10 @@ from .errors import ArtifactError, listed
 from .format import EMULATORS, Content, shown
 from .load import Loaded
 from .machine import word
-from .port import Array, Port
-from .program import Program
+from .port import Array
+from .program import Calls, Program
+from .signature import Signature
+from .state import check_state
 
 SECONDS = 900.0  # of one process; an emulator is some fifty times slower than its machine
 STATUS = {
@@ -91,35 +94,51 @@ class Emulated(Program):
         return self._variant
 
     def __call__(self, *reals: npt.ArrayLike) -> Any:
-        self._count(reals)
-        pairs = zip(self.inputs, reals, strict=True)
-        (stored,) = self._run([[_border(port, x) for port, x in pairs]])
-        y = tuple(dequantized(port, q) for port, q in zip(self.outputs, stored, strict=True))
-        return y[0] if len(y) == 1 else y
+        signature = self.only
+        (stored,) = self._run([_border(signature, reals)])
+        return _reals(signature, stored)
 
     def run_many(self, cases: Sequence[Sequence[npt.ArrayLike]]) -> list[tuple[Array, ...]]:
-        return self._run([self._stored(case) for case in cases])
+        return self._run([self.only.stored(case) for case in cases])
+
+    def call(self, signature: Signature, state: Array, reals: Sequence[npt.ArrayLike]) -> Any:
+        stored = _border(signature, reals)
+        return _reals(signature, self.run_calls(state, [(signature.name, stored)])[0])
+
+    def run_calls(self, state: Array, calls: Calls) -> list[tuple[Array, ...]]:
+        """By one process, which gets the state and gives it back."""
+        check_state(self.manifest, state)
+        signatures = [self.signature(name) for name, _ in calls]
+        parts = [struct.pack("<II", len(calls), 1), state.tobytes()]
+        for signature, (_, given) in zip(signatures, calls, strict=True):
+            parts += [struct.pack("<I", signature.number), _written(signature, given)]
+        sizes = sum(port.size_bytes for s in signatures for port in s.outputs)
+        content = self._answer(b"".join(parts), sizes + len(state))
+        state[...] = np.frombuffer(content[sizes:], np.uint8)
+        return _read(content, signatures)
 
     def profile(self, *stored: npt.ArrayLike) -> list[tuple[dict[str, Any], int]]:
         raise ArtifactError(
             f"artifact {self.loaded.name}: emulated, a machine of its own is needed to time it"
         )
 
+    def profile_call(
+        self, signature: Signature, state: Array, stored: Sequence[npt.ArrayLike]
+    ) -> list[tuple[dict[str, Any], int]]:
+        return self.profile(*stored)
+
     def _run(self, cases: Sequence[Sequence[Array]]) -> list[tuple[Array, ...]]:
-        parts = [struct.pack("<I", len(cases))]
-        parts += [port.written(x) for case in cases for port, x in
-                  zip(self.inputs, case, strict=True)]  # fmt: skip
-        content, at, results = self._ask(b"".join(parts), self._chosen), 0, []
-        needed = len(cases) * sum(port.size_bytes for port in self.outputs)
-        if len(content) != needed:
-            raise self._fault(f"gave {len(content)} bytes, {needed} are needed")
-        for _ in cases:
-            outputs = []
-            for port in self.outputs:
-                outputs.append(port.read(content, at))
-                at += port.size_bytes
-            results.append(tuple(outputs))
-        return results
+        signature = self.only
+        parts = [struct.pack("<I", len(cases)), *(_written(signature, case) for case in cases)]
+        needed = len(cases) * sum(port.size_bytes for port in signature.outputs)
+        return _read(self._answer(b"".join(parts), needed), [signature] * len(cases))
+
+    def _answer(self, content: bytes, needed: int) -> bytes:
+        """What the runner writes, `needed` bytes."""
+        answer = self._ask(content, self._chosen)
+        if len(answer) != needed:
+            raise self._fault(f"gave {len(answer)} bytes, {needed} are needed")
+        return answer
 
     def _ask(self, content: bytes, arguments: Sequence[str]) -> bytes:
         command = [*self._command, *arguments]
@@ -177,8 +196,37 @@ def package(emulator: str) -> str:
     return emulator if emulator.startswith("qemu-system-") else "qemu-user"
 
 
-def _border(port: Port, x: npt.ArrayLike) -> Array:
-    return port.stored(x) if port.scale is None else quantized(port, port.real(x))
+def _border(signature: Signature, reals: Sequence[npt.ArrayLike]) -> list[Array]:
+    """The stored integers of reals. Errors: DataError."""
+    signature.check_count(reals)
+    return [
+        port.stored(x) if port.scale is None else quantized(port, port.real(x))
+        for port, x in zip(signature.inputs, reals, strict=True)
+    ]
+
+
+def _reals(signature: Signature, stored: Sequence[Array]) -> Any:
+    y = tuple(dequantized(port, q) for port, q in zip(signature.outputs, stored, strict=True))
+    return y[0] if len(y) == 1 else y
+
+
+def _written(signature: Signature, given: Sequence[npt.ArrayLike]) -> bytes:
+    """The stored inputs of a call, as a runner reads them. Errors: DataError."""
+    arrays = signature.stored(given)
+    pairs = zip(signature.inputs, arrays, strict=True)
+    return b"".join(port.written(x) for port, x in pairs)
+
+
+def _read(content: bytes, signatures: Sequence[Signature]) -> list[tuple[Array, ...]]:
+    """The stored outputs of calls, as a runner wrote them."""
+    at, results = 0, []
+    for signature in signatures:
+        outputs = []
+        for port in signature.outputs:
+            outputs.append(port.read(content, at))
+            at += port.size_bytes
+        results.append(tuple(outputs))
+    return results
 
 
 def _status(code: int) -> str:

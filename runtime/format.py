@@ -13,8 +13,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-ABI = 2
-"""Of the entry points; a runtime loads artifacts of its own number only."""
+ABI, ENTRIES_ABI = 2, 3
+"""Of a program's functions, and of those of an artifact with entries and a state; a runtime loads
+artifacts of its own numbers only.
+"""
 
 FORMAT = "qir artifact"
 MANIFEST = "manifest.json"
@@ -33,6 +35,10 @@ EMULATORS: Sequence[tuple[str, ...]] = (
 SIZES = ("version", "alignment", "input_slack", "workspace_bytes", "weights_bytes", "stored_bytes",
          "steps", "inputs", "outputs")  # fmt: skip
 """What NAME_sizes of an artifact's library holds after its own length; bytes of ports follow."""
+
+SHARED_SIZES = (*SIZES[:5], "state_bytes", "entries")
+ENTRY_SIZES = SIZES[5:]
+"""The same with entries: first what they share, then this of each and bytes of its ports."""
 
 Manifest = dict[str, Any]
 Content = bytes | memoryview
@@ -83,8 +89,11 @@ def unsealed(content: Content) -> Manifest:
     if manifest.get("format") != FORMAT:
         raise ValueError(f"format is {shown(manifest.get('format'))}, {FORMAT!r} is needed")
     abi = manifest.get("abi")
-    if type(abi) is not int or abi != ABI:
-        raise ValueError(f"ABI version is {shown(abi)}, {ABI} is needed: compile the model again")
+    if type(abi) is not int or abi not in (ABI, ENTRIES_ABI):
+        raise ValueError(
+            f"ABI version is {shown(abi)}, {ABI} or {ENTRIES_ABI} is needed:"
+            " compile the model again"
+        )
     check_seal(manifest)
     return manifest
 

@@ -7,7 +7,7 @@ import ctypes
 import os
 import tempfile
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from .schema import port_bytes
 
 Function = Callable[..., Any]
 MODE = os.RTLD_NOW | os.RTLD_LOCAL
+THREADS = 2  # the version of struct qir_threads
 
 
 class Library:
@@ -54,24 +55,41 @@ class Library:
 
         Errors: ArtifactError that names the first number that differs.
         """
-        ports = (*manifest["inputs"], *manifest["outputs"])
-        steps = (manifest["steps"], *(v["steps"] for v in manifest["variants"]))
-        numbers: dict[str, int] = {
-            "version": format.ABI,
-            **{key: manifest[key] for key in format.SIZES if key in manifest},
-            "steps": max(map(len, steps)),
-            "inputs": len(manifest["inputs"]),
-            "outputs": len(manifest["outputs"]),
-        }
-        names = ["sizes", *format.SIZES, *(f"bytes of {format.shown(p['name'])}" for p in ports)]
-        sizes = [*(numbers[key] for key in format.SIZES), *map(port_bytes, ports)]
+        wanted = _sizes(manifest)
+        numbers = [("sizes", len(wanted)), *wanted]
         compiled = self.function("sizes", [], ctypes.POINTER(ctypes.c_uint64))()
-        for i, (name, want) in enumerate(zip(names, (len(sizes), *sizes), strict=True)):
+        for i, (name, want) in enumerate(numbers):
             if compiled[i] != want:
                 raise ArtifactError(
                     f"artifact {self.name}: {name} {want} in its manifest, {compiled[i]} in its"
                     " code, equal ones are needed"
                 )
+
+
+def _sizes(manifest: format.Manifest) -> list[tuple[str, int]]:
+    """What NAME_sizes holds after its own length, with names, if its code is for this manifest."""
+    if manifest["abi"] == format.ABI:
+        return [*_named(manifest, format.SIZES[:5]), *_own(manifest)]
+    whole = _named({**manifest, "entries": len(manifest["entries"])}, format.SHARED_SIZES)
+    return [*whole, *(size for entry in manifest["entries"] for size in _own(entry))]
+
+
+def _own(entry: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """What is there of one program, or of one entry."""
+    ports = (*entry["inputs"], *entry["outputs"])
+    steps = (entry["steps"], *(v["steps"] for v in entry["variants"]))
+    numbers = {
+        "stored_bytes": entry["stored_bytes"],
+        "steps": max(map(len, steps)),
+        "inputs": len(entry["inputs"]),
+        "outputs": len(entry["outputs"]),
+    }
+    sizes = [(f"bytes of {format.shown(p['name'])}", port_bytes(p)) for p in ports]
+    return [*_named(numbers, format.ENTRY_SIZES), *sizes]
+
+
+def _named(numbers: Mapping[str, Any], names: Sequence[str]) -> list[tuple[str, int]]:
+    return [(name, THREADS if name == "version" else numbers[name]) for name in names]
 
 
 def _dlopen(content: format.Content) -> ctypes.CDLL:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from math import prod
 from typing import Any
 
-from .format import MANIFEST, Manifest, shown
+from .format import ENTRIES_ABI, MANIFEST, Manifest, shown
 
 ALIGNMENTS = (16, 32, 64, 128)
 DTYPES: Mapping[str, tuple[int, int, int]] = {
@@ -26,6 +26,7 @@ MOST_BYTES = 1 << 40  # of a file, a workspace, ...: what no machine of today ru
 MOST_ELEMENTS = (1 << 31) - 1  # of a tensor: kernels index by int32
 MOST_AXES = 32  # NumPy 1 has no more
 MOST_PORTS, MOST_STEPS, MOST_FILES, MOST_CASES = 4096, 1 << 20, 4096, 1 << 20
+MOST_ENTRIES, MOST_VARIANTS = 64, 64
 LONGEST_NAME = 200  # of the program: file names with it stay below 255 bytes
 LONGEST_TEXT = 1 << 16
 
@@ -82,6 +83,18 @@ def _object(**entries: Check) -> Check:
                 yield f"{at}: missing"
             else:
                 yield from check_one(at, value[key])
+
+    return check
+
+
+def _only(**entries: Check) -> Check:
+    """An object of these entries and no other."""
+    inner = _object(**entries)
+
+    def check(where: str, value: Any) -> Iterator[str]:
+        yield from inner(where, value)
+        if isinstance(value, dict) and (more := sorted(set(value) - set(entries))):
+            yield f"{where}: {shown(more[0])} in it, only {', '.join(entries)} are needed"
 
     return check
 
@@ -145,85 +158,172 @@ _STEPS = _list(
     _object(title=_text, kernel=_text, ops=_list(_text, MOST_STEPS), macs=_COUNT, bytes=_COUNT),
     MOST_STEPS,
 )
-_PORTS = _list(
-    _object(
-        name=_text,
-        dtype=_one_of(*DTYPES),
-        shape=_list(_integer(1, MOST_ELEMENTS), MOST_AXES),
-        low=_integer(-(2**63), 2**63 - 1),
-        high=_integer(-(2**63), 2**63 - 1),
-        quantization=_or_none(
-            _object(
-                scale=_list(_scale, MOST_ELEMENTS),
-                zero_point=_list(_integer(-(2**31), 2**31 - 1), MOST_ELEMENTS),
-                axis=_or_none(_integer(0, MOST_AXES - 1)),
-            )
-        ),
+_INT64 = _integer(-(2**63), 2**63 - 1)
+_INT32 = _integer(-(2**31), 2**31 - 1)
+_PORT: dict[str, Check] = {
+    "name": _text,
+    "dtype": _one_of(*DTYPES),
+    "shape": _list(_integer(1, MOST_ELEMENTS), MOST_AXES),
+    "low": _INT64,
+    "high": _INT64,
+    "quantization": _or_none(
+        _object(
+            scale=_list(_scale, MOST_ELEMENTS),
+            zero_point=_list(_INT32, MOST_ELEMENTS),
+            axis=_or_none(_integer(0, MOST_AXES - 1)),
+        )
     ),
-    MOST_PORTS,
-)
-_MANIFEST = _object(
-    name=_name,
-    target=_object(
+}
+_PORTS = _list(_object(**_PORT), MOST_PORTS)
+_COMMON: dict[str, Check] = {
+    "name": _name,
+    "target": _object(
         name=_text, machine=_text, system=_text, needs=_WORDS, pointer_bits=_one_of(32, 64)
     ),
-    inputs=_PORTS,
-    outputs=_PORTS,
-    steps=_STEPS,
-    variants=_list(_object(name=_text, needs=_WORDS, steps=_STEPS), 64),
-    files=_files,
-    library=_or_none(_text),
-    runner=_or_none(_text),
-    emulator=_WORDS,
-    weights=_text,
-    graph=_text,
-    golden=_object(file=_text, cases=_integer(0, MOST_CASES)),
-    workspace_bytes=_BYTES,
-    weights_bytes=_BYTES,
-    stored_bytes=_BYTES,
-    alignment=_one_of(*ALIGNMENTS),
-    input_slack=_integer(0, 1 << 20),
-    memory=_object(
+    "files": _files,
+    "library": _or_none(_text),
+    "runner": _or_none(_text),
+    "emulator": _WORDS,
+    "weights": _text,
+    "workspace_bytes": _BYTES,
+    "weights_bytes": _BYTES,
+    "alignment": _one_of(*ALIGNMENTS),
+    "input_slack": _integer(0, 1 << 20),
+    "memory": _object(
         **dict.fromkeys(
             ("flash_bytes", "ram_bytes", "input_bytes", "output_bytes", "text_bytes",
              "rodata_bytes", "data_bytes", "bss_bytes"),
             _COUNT,
         )
     ),
-)  # fmt: skip
+}  # fmt: skip
+_PROGRAM: dict[str, Check] = {
+    "inputs": _PORTS,
+    "outputs": _PORTS,
+    "steps": _STEPS,
+    "stored_bytes": _BYTES,
+    "graph": _text,
+}
+_OF_ONE = _object(
+    **_COMMON,
+    **_PROGRAM,
+    variants=_list(_object(name=_text, needs=_WORDS, steps=_STEPS), MOST_VARIANTS),
+    golden=_object(file=_text, cases=_integer(0, MOST_CASES)),
+)
+_INPUT = _integer(0, MOST_PORTS - 1)
+_ENTRY = _object(
+    **_PROGRAM,
+    name=_name,
+    limits=_list(_only(input=_INPUT, low=_INT32, high=_INT32), MOST_PORTS),
+    variants=_list(_object(name=_text, steps=_STEPS), MOST_VARIANTS),
+)
+_WITH_ENTRIES = _object(
+    **_COMMON,
+    entries=_list(_ENTRY, MOST_ENTRIES),
+    states=_list(_object(**_PORT, offset=_BYTES, initial=_INT32), MOST_PORTS),
+    state_bytes=_BYTES,
+    constants=_text,
+    variants=_list(_object(name=_text, needs=_WORDS), MOST_VARIANTS),
+    golden=_object(file=_text, calls=_list(_text, MOST_CASES)),
+)
 
 
 def faults(manifest: Manifest) -> Iterator[str]:
     """The faults of a manifest."""
+    has_entries = manifest["abi"] == ENTRIES_ABI
     broken = False
-    for fault in _MANIFEST("", manifest):
+    for fault in (_WITH_ENTRIES if has_entries else _OF_ONE)("", manifest):
         broken = True
         yield fault
     if broken:
         return
-    for kind in ("inputs", "outputs"):
-        for i, port in enumerate(manifest[kind]):
-            yield from _port(f"{kind}[{i}]", port)
+    if has_entries:
+        yield from _entries(manifest)
+        yield from _states(manifest)
+    else:
+        yield from _ports("", manifest)
     yield from _roles(manifest)
-    names = sorted(v["name"] for v in manifest["variants"])
-    for twice in sorted({a for a, b in pairwise(names) if a == b}):
-        yield f"variants: {shown(twice)} stands twice, once is needed"
+    yield from _distinct("variants", [v["name"] for v in manifest["variants"]])
+
+
+def _distinct(where: str, names: Sequence[str]) -> Iterator[str]:
+    ordered = sorted(names)
+    for twice in sorted({a for a, b in pairwise(ordered) if a == b}):
+        yield f"{where}: {shown(twice)} stands twice, once is needed"
+
+
+def _entries(manifest: Manifest) -> Iterator[str]:
+    """Each is what it says, for the variants that there are, and golden calls are of one."""
+    entries = manifest["entries"]
+    if not entries:
+        yield "entries: a list of 0, one or more are needed"
+    yield from _distinct("entries", [entry["name"] for entry in entries])
+    wanted = [v["name"] for v in manifest["variants"]]
+    for i, entry in enumerate(entries):
+        where = f"entries[{i}]"
+        yield from _ports(f"{where}.", entry)
+        if [v["name"] for v in entry["variants"]] != wanted:
+            yield f"{where}.variants: others than the artifact's, the same are needed"
+        for k, limit in enumerate(entry["limits"]):
+            if limit["input"] >= len(entry["inputs"]) or limit["low"] > limit["high"]:
+                yield f"{where}.limits[{k}]: a range of no input, one of an input is needed"
+    names = {entry["name"] for entry in entries}
+    for i, name in enumerate(manifest["golden"]["calls"]):
+        if name not in names:
+            yield f"golden.calls[{i}]: {shown(name)}, the name of an entry is needed"
+
+
+def _states(manifest: Manifest) -> Iterator[str]:
+    """Each is inside the state, aligned, and apart from the others."""
+    end, alignment = 0, manifest["alignment"]
+    yield from _distinct("states", [state["name"] for state in manifest["states"]])
+    for i, state in enumerate(manifest["states"]):
+        where, at = f"states[{i}]", state["offset"]
+        yield from _port(where, state)
+        if at < end or at % alignment or at + port_bytes(state) > manifest["state_bytes"]:
+            yield (
+                f"{where}.offset: {at}, a multiple of {alignment} from {end} on is needed, so that"
+                f" all ends within {manifest['state_bytes']} bytes"
+            )
+        if not state["low"] <= state["initial"] <= state["high"]:
+            yield f"{where}.initial: {state['initial']}, one in its range is needed"
+        end = max(end, at + port_bytes(state))
+
+
+def _ports(where: str, held: Mapping[str, Any]) -> Iterator[str]:
+    for kind in ("inputs", "outputs"):
+        for i, port in enumerate(held[kind]):
+            yield from _port(f"{where}{kind}[{i}]", port)
 
 
 def _roles(manifest: Manifest) -> Iterator[str]:
     """Every file that has a part to play is there, with the size that the part asks for."""
     files, golden = manifest["files"], manifest["golden"]
-    roles = {role: manifest[role] for role in ("library", "runner", "weights", "graph")}
+    roles = {role: manifest[role] for role in ("library", "runner", "weights")}
+    if manifest["abi"] == ENTRIES_ABI:
+        cases = {entry["name"]: entry for entry in manifest["entries"]}
+        calls = [cases[name] for name in golden["calls"] if name in cases]
+        roles |= {f"graph of {name}": entry["graph"] for name, entry in cases.items()}
+        roles["constants"] = manifest["constants"]
+    else:
+        calls = [manifest] * golden["cases"]
+        roles["graph"] = manifest["graph"]
     for role, file in {**roles, "golden.file": golden["file"]}.items():
         if file is not None and file not in files:
             yield f"{role}: {shown(file)}, one of the files is needed"
             return
-    case = sum(port_bytes(port) for port in (*manifest["inputs"], *manifest["outputs"]))
-    sizes = {"weights": manifest["weights_bytes"], "golden.file": golden["cases"] * case}
-    for role, needed in sizes.items():
-        file = golden["file"] if role == "golden.file" else manifest[role]
+    sizes = {
+        "weights": (manifest["weights"], manifest["weights_bytes"]),
+        "golden.file": (golden["file"], sum(map(_case_bytes, calls))),
+    }
+    for role, (file, needed) in sizes.items():
         if files[file]["bytes"] != needed:
             yield f"{role}: {shown(file)} of {files[file]['bytes']} bytes, {needed} are needed"
+
+
+def _case_bytes(held: Mapping[str, Any]) -> int:
+    """Of the inputs and outputs of one call."""
+    return sum(port_bytes(port) for port in (*held["inputs"], *held["outputs"]))
 
 
 def port_bytes(port: Mapping[str, Any]) -> int:

@@ -4,71 +4,58 @@ from __future__ import annotations
 
 import ctypes
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .address import address
+from .box import Arrays, Box
 from .errors import ArtifactError, DataError, MachineError
 from .format import shown
 from .library import Function, Library
 from .load import Loaded
 from .machine import cpu_flags
-from .memory import aligned
 from .port import REAL, Array
-from .program import Program
+from .program import Calls, Program
+from .signature import Signature
+from .state import check_state
 from .threads import Threads
 
 POINTER = ctypes.c_void_p
 
 
-class _Box:
-    """The memory of one call: workspace, scratch, and arrays at fixed addresses.
+@dataclass(frozen=True)
+class _Functions:
+    """The C functions of an entry, and what its inputs are like."""
 
-    `float_arguments`, `integer_arguments`: of the C functions, up to the threads.
-    """
+    run: Function
+    run_float: Function
+    profile: Function
+    shapes: tuple[tuple[int, tuple[int, ...], bool], ...]
 
-    def __init__(self, session: Session) -> None:
-        """Errors: MemoryError."""
-        m, align = session.manifest, session.manifest["alignment"]
-        slack = m["input_slack"]
-        self.workspace = aligned(max(m["workspace_bytes"], 1), align)
-        self.stored = aligned(max(m["stored_bytes"], 1), align)
-        buffers = [aligned(p.size_bytes + slack, align) for p in session.inputs]
-        self.inputs = [
-            b[: p.size_bytes].view(p.dtype).reshape(p.shape)
-            for b, p in zip(buffers, session.inputs, strict=True)
-        ]
-        self.reals = [np.zeros(p.shape, p.real_dtype) for p in session.outputs]
-        self.outputs = [np.zeros(p.shape, p.dtype) for p in session.outputs]
-        addresses = [b.ctypes.data for b in buffers]
-        self.input_pointers, self.call_pointers = _pointers(addresses), _pointers(addresses)
-        self.real_pointers = _pointers([y.ctypes.data for y in self.reals])
-        self.output_pointers = _pointers([y.ctypes.data for y in self.outputs])
-        memory = (self.workspace.ctypes.data, session.weights.ctypes.data)
-        self.float_arguments = (
-            _at(self.call_pointers), _at(self.real_pointers), self.stored.ctypes.data, *memory
-        )  # fmt: skip
-        self.integer_arguments = (_at(self.input_pointers), _at(self.output_pointers), *memory)
-
-
-def _pointers(addresses: Sequence[int]) -> ctypes.Array[ctypes.c_void_p]:
-    return (ctypes.c_void_p * len(addresses))(*addresses)
-
-
-def _at(array: ctypes.Array[ctypes.c_void_p]) -> int:
-    return ctypes.addressof(array)
+    @staticmethod
+    def of(library: Library, signature: Signature) -> _Functions:
+        """Errors: ArtifactError when the library has none of that name."""
+        at, more = signature.function, int(bool(signature.name))
+        return _Functions(
+            library.function(f"{at}run", [POINTER] * (5 + more)),
+            library.function(f"{at}run_float", [POINTER] * (6 + more)),
+            library.function(f"{at}profile", [POINTER] * (6 + more)),
+            tuple((i, p.shape, p.scale is not None) for i, p in enumerate(signature.inputs)),
+        )
 
 
 class Session(Program):
     """A loaded artifact, ready to run.
 
-    Several threads may call it at once; each uses memory of its own. A pool of `threads` shares the
-    work of one call at a time, and sessions of a process with equal `threads` share the pool. In a
-    forked child, calls run on the caller's thread alone. `variant`: the machine whose code runs, of
-    an artifact for several (default: the best one here).
+    Several threads may call it at once; each uses memory of its own, and a state of its own where
+    there are states. A pool of `threads` shares the work of one call at a time, and sessions of a
+    process with equal `threads` share the pool. In a forked child, calls run on the caller's thread
+    alone. `variant`: the machine whose code runs, of an artifact for several (default: the best one
+    here).
     """
 
     def __init__(self, loaded: Loaded, threads: int = 1, variant: str | None = None) -> None:
@@ -81,16 +68,12 @@ class Session(Program):
                 f"artifact {loaded.name}: {shown(threads)} threads, at least 1 is needed"
             )
         self._library = Library(loaded)
-        self._run = self._library.function("run", [POINTER] * 5)
-        self._profile = self._library.function("profile", [POINTER] * 6)
-        self._run_float = self._library.function("run_float", [POINTER] * 6)
+        self._functions = [_Functions.of(self._library, s) for s in self.signatures]
         self._library.check_sizes(self.manifest)
         if variant is not None:
             self._use(variant)
         self.weights = np.frombuffer(loaded.files[self.manifest["weights"]], np.uint8)
         self._boxes = deque([self._new_box()])
-        self._shapes = tuple((i, p.shape, p.scale is not None) for i, p in enumerate(self.inputs))
-        self._single = len(self.outputs) == 1
         # Last: nothing after it can fail.
         self._threads = None if threads == 1 else Threads(self._library, threads)
 
@@ -119,77 +102,102 @@ class Session(Program):
         )
 
     def __call__(self, *reals: npt.ArrayLike) -> Any:
-        if len(reals) != len(self.inputs):
-            self._count(reals)
-        box = self._take_box()
-        try:
-            copies = []  # converted ones stay alive until the call is over
-            for (i, shape, is_real), x in zip(self._shapes, reals, strict=True):
-                if not (is_real and type(x) is np.ndarray and x.shape == shape and x.dtype is REAL):
-                    x = self._converted(i, x, box)
-                    copies.append(x)
-                elif not (x.flags.c_contiguous and x.flags.aligned):
-                    x = np.require(x, requirements=["C", "A"])
-                    copies.append(x)
-                box.call_pointers[i] = address(x)
-            self._call(self._run_float, box.float_arguments)
-            if self._single:
-                return box.reals[0].copy()
-            return tuple(r.copy() for r in box.reals)
-        finally:
-            self._boxes.append(box)
+        return self._with_reals(self.only, (), reals)
 
     def run_integer(self, *stored: npt.ArrayLike) -> tuple[Array, ...]:
-        return self._with_integers(stored, lambda box: self._call(self._run, box.integer_arguments))
+        return self._with_integers(self.only, (), self._functions[0].run, stored)
 
     def run_many(self, cases: Sequence[Sequence[npt.ArrayLike]]) -> list[tuple[Array, ...]]:
         return [self.run_integer(*case) for case in cases]
 
     def profile(self, *stored: npt.ArrayLike) -> list[tuple[dict[str, Any], int]]:
-        every = (self.manifest["steps"], *(v["steps"] for v in self.manifest["variants"]))
-        times = (ctypes.c_uint64 * max(1, *map(len, every)))()
-        self._with_integers(
-            stored,
-            lambda box: self._call(self._profile, box.integer_arguments, ctypes.addressof(times)),
-        )
-        return list(zip(self.steps, times, strict=False))
+        return self._profiled(self.only, (), stored)
 
-    def _with_integers(
-        self, stored: Sequence[npt.ArrayLike], call: Callable[[_Box], None]
-    ) -> tuple[Array, ...]:
-        arrays = self._stored(stored)
+    def call(self, signature: Signature, state: Array, reals: Sequence[npt.ArrayLike]) -> Any:
+        return self._with_reals(signature, self._state(state), reals)
+
+    def run_calls(self, state: Array, calls: Calls) -> list[tuple[Array, ...]]:
+        place = self._state(state)
+        signatures = [self.signature(name) for name, _ in calls]
+        return [
+            self._with_integers(s, place, self._functions[s.number].run, stored)
+            for s, (_, stored) in zip(signatures, calls, strict=True)
+        ]
+
+    def profile_call(
+        self, signature: Signature, state: Array, stored: Sequence[npt.ArrayLike]
+    ) -> list[tuple[dict[str, Any], int]]:
+        return self._profiled(signature, self._state(state), stored)
+
+    def _state(self, state: Array) -> tuple[int]:
+        return (check_state(self.manifest, state).ctypes.data,)
+
+    def _profiled(
+        self, signature: Signature, state: tuple[int, ...], stored: Sequence[npt.ArrayLike]
+    ) -> list[tuple[dict[str, Any], int]]:
+        times = (ctypes.c_uint64 * max(1, self.most_steps(signature)))()
+        function = self._functions[signature.number].profile
+        self._with_integers(signature, state, function, stored, ctypes.addressof(times))
+        return list(zip(self.steps_of(signature), times, strict=False))
+
+    def _with_reals(
+        self, signature: Signature, state: tuple[int, ...], reals: Sequence[npt.ArrayLike]
+    ) -> Any:
+        signature.check_count(reals)
+        functions = self._functions[signature.number]
         box = self._take_box()
         try:
-            for buffer, x in zip(box.inputs, arrays, strict=True):
-                np.copyto(buffer, x, casting="unsafe")  # the range was checked
-            call(box)
-            return tuple(y.copy() for y in box.outputs)
+            arrays = box.arrays[signature.number]
+            copies = []  # converted ones stay alive until the call is over
+            for (i, shape, is_real), x in zip(functions.shapes, reals, strict=True):
+                if not (is_real and type(x) is np.ndarray and x.shape == shape and x.dtype is REAL):
+                    x = _converted(signature, i, x, arrays)
+                    copies.append(x)
+                elif not (x.flags.c_contiguous and x.flags.aligned):
+                    x = np.require(x, requirements=["C", "A"])
+                    copies.append(x)
+                arrays.call_pointers[i] = address(x)
+            self._call(functions.run_float, (*arrays.float_head, *state, *box.memory))
+            if len(arrays.reals) == 1:
+                return arrays.reals[0].copy()
+            return tuple(r.copy() for r in arrays.reals)
         finally:
             self._boxes.append(box)
 
-    def _converted(self, i: int, x: npt.ArrayLike, box: _Box) -> Array:
-        """Input `i` as contiguous float32; plain integers go where slack follows them."""
-        port = self.inputs[i]
-        if port.scale is not None:
-            return port.real(x)
-        np.copyto(box.inputs[i], port.stored(x), casting="unsafe")
-        return box.inputs[i]
+    def _with_integers(
+        self,
+        signature: Signature,
+        state: tuple[int, ...],
+        function: Function,
+        stored: Sequence[npt.ArrayLike],
+        *more: int,
+    ) -> tuple[Array, ...]:
+        given = signature.stored(stored)
+        box = self._take_box()
+        try:
+            arrays = box.arrays[signature.number]
+            for buffer, x in zip(arrays.inputs, given, strict=True):
+                np.copyto(buffer, x, casting="unsafe")  # the range was checked
+            self._call(function, (*arrays.head, *state, *box.memory), *more)
+            return tuple(y.copy() for y in arrays.outputs)
+        finally:
+            self._boxes.append(box)
 
-    def _take_box(self) -> _Box:
+    def _take_box(self) -> Box:
         """One that no call has."""
         try:
             return self._boxes.pop()
         except IndexError:
             return self._new_box()
 
-    def _new_box(self) -> _Box:
+    def _new_box(self) -> Box:
         try:
-            return _Box(self)
+            return Box(self.manifest, self.signatures, self.weights)
         except MemoryError as e:
-            m = self.manifest
+            needed = self.manifest["workspace_bytes"] + max(s.stored_bytes for s in self.signatures)
             raise ArtifactError(
-                f"artifact {self.loaded.name}: out of memory,"
-                f" {m['workspace_bytes'] + m['stored_bytes']} bytes of workspace are needed"
+                f"artifact {self.loaded.name}: out of memory, {needed} bytes of workspace are"
+                " needed"
             ) from e
 
     def _call(self, function: Function, arguments: tuple[int, ...], *more: int) -> None:
@@ -210,3 +218,17 @@ class Session(Program):
         """
         if self._threads is not None:
             self._threads.close()
+
+
+def _converted(signature: Signature, i: int, x: npt.ArrayLike, arrays: Arrays) -> Array:
+    """Input `i` as contiguous float32; plain integers go where slack follows them.
+
+    Errors: DataError.
+    """
+    port = signature.inputs[i]
+    if port.scale is not None:
+        return port.real(x)
+    stored = port.stored(x)
+    signature.check_limits(stored, i)
+    np.copyto(arrays.inputs[i], stored, casting="unsafe")
+    return arrays.inputs[i]

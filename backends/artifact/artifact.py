@@ -2,59 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from qir.backends.artifact.compiled import compiled
 from qir.backends.artifact.folder import write_folder
 from qir.backends.artifact.footprint import Footprint
+from qir.backends.artifact.golden import Calls, examples, recorded
+from qir.backends.artifact.manifest import listed, manifest, version_of
 from qir.backends.artifact.names import (
     CONSTANTS,
     GOLDEN,
-    GRAPH,
     PROGRAM,
     README,
     RUNNER,
     WEIGHTS,
+    graph_file,
 )
 from qir.backends.artifact.readme import readme
-from qir.backends.c import border, entry
+from qir.backends.c import border, entry, executables
+from qir.backends.c.header import header
 from qir.backends.c.portable import check_integer_only
-from qir.backends.kernels import SLACK
 from qir.backends.lowering import variants
-from qir.backends.lowering.program import Program, Step
+from qir.backends.lowering.program import Program
+from qir.backends.lowering.variants import last_variants
 from qir.backends.proofs.overflow import proofs, prove
 from qir.backends.targets import find
 from qir.backends.toolchain import elf
-from qir.backends.toolchain.compile import Compiled
 from qir.backends.toolchain.link import Linked, link
+from qir.ir.errors import LowerError
 from qir.ir.graph import Graph
-from qir.ir.interpret import interpret
-from qir.ir.op import Value
 from qir.ir.ranges import Intermediate
+from qir.ir.states import caller_inputs, caller_outputs
 from qir.ir.target import Target
 from qir.ir.text.file import packed
 from qir.ir.text.printer import text
-from qir.ir.types import Array, Quant, integer_of
+from qir.ir.verify import verify
 from qir.runtime import format
 
-GOLDEN_CASES = 2
-TARGET_KEYS = (
-    "name", "triple", "cpu", "features", "needs", "machine", "system", "pointer_bits"
-)  # fmt: skip
+ONLY = "call"
+"""The entry of a single graph with states, where none is named."""
 
 
 @dataclass(frozen=True)
 class Artifact:
     """All files of an artifact, in memory, manifest.json among them.
 
-    `program`: of several variants the last, for the best machine. `intermediates`: the sums and
-    products of the graph, each proven not to overflow.
+    `program`: of several variants the last, for the best machine, and of several entries the
+    first. `intermediates`: the sums and products of the graphs, each proven not to overflow.
     """
 
     name: str
@@ -73,55 +70,82 @@ class Artifact:
 
     def with_file(self, name: str, content: bytes) -> Artifact:
         """The same artifact with one file more, in the manifest as the others are."""
-        listed = dict(sorted({**self.manifest["files"], name: _listed(content)}.items()))
-        manifest = {**self.manifest, "files": listed}
-        files = {**self.files, name: content, format.MANIFEST: format.sealed(manifest)}
-        return replace(self, manifest=manifest, files=files)
+        every = dict(sorted({**self.manifest["files"], name: listed(content)}.items()))
+        changed = {**self.manifest, "files": every}
+        files = {**self.files, name: content, format.MANIFEST: format.sealed(changed)}
+        return replace(self, manifest=changed, files=files)
 
 
 def build(
-    graph: Graph,
+    graph: Graph | Mapping[str, Graph],
     target: str | Target = "cpu",
     name: str | None = None,
-    golden: Sequence[Sequence[Array]] | None = None,
+    golden: Sequence[Any] | None = None,
 ) -> Artifact:
-    """The artifact of an integer graph. The same graph, target and compilers give the same bytes.
+    """The artifact of an integer graph, or of several, by the names of their entries: these share
+    their constants, the workspace, and states of equal names.
 
-    `golden`: stored integers for each input, case by case; by default random ones, the extremes
-    among them.
+    The same graphs, target and compilers give the same bytes. A single graph with states gets the
+    entry `call`.
+    `golden`: stored integers for each input, case by case, with entries as pairs of entry
+    and inputs; by default random ones, the extremes among them.
     Errors: LowerError for what the target cannot do or a compiler that is missing, VerifyError for
     a proof that fails.
     """
-    machine = find(target)
-    programs = variants.lowered(graph, machine, entry.identifier(name or graph.name))
-    program = programs[-1]
-    intermediates = prove(graph)
+    machine, graphs = find(target), _entries(graph)
+    first = next(iter(graphs.values()))
+    lowering = graphs if "" not in graphs else first
+    programs = variants.lowered(lowering, machine, entry.identifier(name or first.name))
+    intermediates = [one for each in graphs.values() for one in prove(each)]
     kernels = compiled(programs, machine)
     sources = _sources(programs, machine, kernels.texts)
+    entries = last_variants(programs)
     linked = link(
-        machine, program.name, sources, kernels.objects, entry.exports(program, machine),
-        _runner(program, machine),
+        machine, entries[0].name, sources, kernels.objects, entry.exports(programs, machine),
+        _runner(entries, machine),
     )  # fmt: skip
-    cases = list(golden) if golden is not None else list(_examples(graph))
-    footprint = Footprint.of(program, linked.object)
-    files = _files(graph, program, sources, linked, cases)
+    calls = _calls(graphs, golden)
+    footprint = Footprint.of(entries, linked.object)
+    files = _files(graphs, entries, sources, linked, calls)
     files[PROGRAM] = "\n".join(p.text for p in programs).encode()
     needed = elf.undefined(linked.object)
-    files[README] = readme(program, machine, footprint, needed, _version("qir")).encode()
-    proven = proofs(graph, intermediates, kernels.checked)
-    manifest = {
-        **_manifest(program, machine, files, linked, kernels, proven, len(cases)),
+    files[README] = readme(entries, machine, footprint, needed, version_of("qir")).encode()
+    proven = proofs(graphs.values(), intermediates, kernels.checked)
+    described = {
+        **manifest(programs, machine, files, linked, kernels, proven, [call for call, _ in calls]),
         "memory": footprint.entry(),
-        "variants": [_variant(p, p.variant) for p in programs if p.variant is not None],
     }
-    return Artifact(
-        program.name,
-        machine,
-        program,
-        manifest,
-        {**files, format.MANIFEST: format.sealed(manifest)},
-        intermediates,
-    )
+    sealed = {**files, format.MANIFEST: format.sealed(described)}
+    return Artifact(entries[0].name, machine, entries[0], described, sealed, tuple(intermediates))
+
+
+def _entries(graph: Graph | Mapping[str, Graph]) -> Mapping[str, Graph]:
+    """The graphs by entry; the name of a single one without states is empty.
+
+    Errors: LowerError for a name that C cannot have, or a graph without inputs or outputs.
+    """
+    if isinstance(graph, Graph):
+        graph = {ONLY if graph.states else "": graph}
+        if "" in graph:
+            return graph
+    if not graph:
+        raise LowerError("artifact: 0 entries, one or more are needed")
+    for name, each in graph.items():
+        verify(each)
+        if entry.identifier(name) != name or name != name.lower():
+            raise LowerError(f"entry {name!r}: a C identifier in lower case is needed")
+        if not caller_inputs(each) or not caller_outputs(each):
+            raise LowerError(
+                f"entry {name}: {len(caller_inputs(each))} inputs and"
+                f" {len(caller_outputs(each))} outputs beside its states, one of each is needed"
+            )
+    return graph
+
+
+def _calls(graphs: Mapping[str, Graph], given: Sequence[Any] | None) -> Calls:
+    if given is None:
+        return list(examples(graphs))
+    return [("", inputs) for inputs in given] if "" in graphs else list(given)
 
 
 def _sources(
@@ -131,9 +155,9 @@ def _sources(
     program = programs[-1]
     name = program.name
     sources = {
-        f"{name}.h": entry.header(programs, target, _version("qir")),
+        f"{name}.h": header(programs, target, version_of("qir")),
         f"{name}.c": entry.entry(programs, texts),
-        f"{name}_border.c": border.source(program),
+        f"{name}_border.c": border.source(last_variants(programs)),
     }
     check_integer_only(f"{name}.c", sources[f"{name}.c"])
     if target.is_hosted:
@@ -141,158 +165,39 @@ def _sources(
     return sources
 
 
-def _runner(program: Program, target: Target) -> dict[str, bytes]:
+def _runner(entries: Sequence[Program], target: Target) -> dict[str, bytes]:
     """The files of the executable that runs the program where the target has an emulator."""
     if not target.emulator:
         return {}
+    program = entries[0]
     return {
-        "runner.c": entry.runner(program).encode(),
-        "freestanding.c": entry.freestanding().encode(),
+        "runner.c": executables.runner(entries).encode(),
+        "freestanding.c": executables.freestanding().encode(),
         f"{program.name}_weights.S": entry.weights(program).encode(),
         WEIGHTS: program.weights,
-        **entry.board(target),
+        **executables.board(target),
     }
 
 
 def _files(
-    graph: Graph,
-    program: Program,
+    graphs: Mapping[str, Graph],
+    entries: Sequence[Program],
     sources: Mapping[str, str],
     linked: Linked,
-    cases: Sequence[Sequence[Array]],
+    calls: Calls,
 ) -> dict[str, bytes]:
+    program = entries[0]
     name = program.name
     return {
         **{file: source.encode() for file, source in sources.items()},
-        f"{name}_test.c": entry.selftest(program, len(cases)).encode(),
+        f"{name}_test.c": executables.selftest(entries, [call for call, _ in calls]).encode(),
         f"{name}.o": linked.object,
         f"lib{name}.a": linked.archive,
         **({f"lib{name}.so": linked.library} if linked.library else {}),
         **({RUNNER: linked.runner} if linked.runner else {}),
         f"{name}_weights.S": entry.weights(program).encode(),
         WEIGHTS: program.weights,
-        GOLDEN: b"".join(_golden(graph, cases)),
-        GRAPH: text(graph).encode(),
-        CONSTANTS: packed(graph),
+        GOLDEN: recorded(graphs, calls),
+        **{graph_file(key): text(graph).encode() for key, graph in graphs.items()},
+        CONSTANTS: packed(*graphs.values()),
     }
-
-
-def _manifest(
-    program: Program,
-    target: Target,
-    files: Mapping[str, bytes],
-    linked: Linked,
-    kernels: Compiled,
-    proven: Mapping[str, Any],
-    cases: int,
-) -> dict[str, Any]:
-    return {
-        "format": format.FORMAT,
-        "abi": format.ABI,
-        "name": program.name,
-        "target": {
-            key: list(held) if isinstance(held := getattr(target, key), tuple) else held
-            for key in TARGET_KEYS
-        },
-        "inputs": [_tensor(v, v.name) for v in program.inputs],
-        "outputs": [
-            _tensor(v, n) for v, n in zip(program.outputs, program.output_names, strict=True)
-        ],
-        "steps": [_entry(step) for step in program.steps],
-        "files": {n: _listed(c) for n, c in sorted(files.items())},
-        "library": f"lib{program.name}.so" if linked.library else None,
-        "runner": RUNNER if linked.runner else None,
-        "emulator": list(target.emulator),
-        "weights": WEIGHTS,
-        "graph": GRAPH,
-        "golden": {"file": GOLDEN, "cases": cases},
-        "workspace_bytes": program.workspace_bytes,
-        "workspace_bound": program.workspace_bound,
-        "weights_bytes": len(program.weights),
-        "stored_bytes": border.scratch(program)[1],
-        "alignment": target.alignment,
-        "input_slack": SLACK,
-        "macs": program.macs,
-        "versions": {"qir": _version("qir"), "tvm": kernels.version, "compiler": linked.compiler},
-        "proofs": {**proven, "undefined_symbols": list(linked.undefined)},
-    }  # fmt: skip
-
-
-def _listed(content: bytes) -> dict[str, Any]:
-    return {"bytes": len(content), "sha256": format.digest(content)}
-
-
-def _variant(program: Program, machine: Target) -> dict[str, Any]:
-    return {
-        "name": machine.name,
-        "about": machine.about,
-        "needs": list(machine.needs),
-        "steps": [_entry(step) for step in program.steps],
-    }
-
-
-def _entry(step: Step) -> dict[str, Any]:
-    return {
-        "title": step.title,
-        "kernel": step.symbol,
-        "ops": list(step.ops),
-        "units": step.units,
-        "macs": step.macs,
-        "bytes": step.bytes_moved,
-        "constants_bytes": step.constants_bytes,
-        "source": step.loc.source,
-    }
-
-
-def _tensor(value: Value, name: str) -> dict[str, Any]:
-    kept = integer_of(value.type.elem)
-    assert kept is not None  # verified: the graph is integer
-    q = value.type.elem if isinstance(value.type.elem, Quant) else None
-    return {
-        "name": name,
-        "dtype": str(value.type.elem.carrier),
-        "shape": list(value.type.shape),
-        "low": kept.min,
-        "high": kept.max,
-        "quantization": None
-        if q is None
-        else {
-            "scale": [float(s) for s in q.scale.array.reshape(-1)],
-            "zero_point": [int(z) for z in q.zero_point.array.reshape(-1)],
-            "axis": q.axis,
-        },
-    }
-
-
-def _examples(graph: Graph) -> Iterator[list[Array]]:
-    """Golden inputs, the same each time: random ones, then the least and greatest values mixed."""
-    rng = np.random.default_rng(0)
-    for case in range(GOLDEN_CASES):
-        arrays = []
-        for value in graph.inputs:
-            kept = integer_of(value.type.elem)
-            assert kept is not None
-            choices = np.array([kept.min, kept.max]) if case % 2 else None
-            drawn = (
-                rng.integers(kept.min, kept.max, value.type.shape, endpoint=True)
-                if choices is None
-                else rng.choice(choices, value.type.shape)
-            )
-            arrays.append(np.asarray(drawn, kept.carrier))
-        yield arrays
-
-
-def _golden(graph: Graph, cases: Sequence[Sequence[Array]]) -> Iterator[bytes]:
-    """For each case the inputs and the interpreter's outputs, little endian."""
-    for inputs in cases:
-        for array, value in zip(
-            (*inputs, *interpret(graph, inputs)), (*graph.inputs, *graph.outputs), strict=True
-        ):
-            yield np.ascontiguousarray(array, value.type.elem.carrier.newbyteorder("<")).tobytes()
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"

@@ -16,7 +16,10 @@ from qir.ir.target import Target
 
 def compiled(programs: Sequence[Program], target: Target) -> Compiled:
     """The kernels of all the programs, each for its own machine."""
-    parts = [compile_kernels(_codes(p, target), p.variant or target) for p in programs]
+    machines: dict[Target, dict[str, Code]] = {}
+    for program in programs:
+        machines.setdefault(program.variant or target, {}).update(_codes(program, target))
+    parts = [compile_kernels(codes, machine) for machine, codes in machines.items()]
     if len(parts) == 1:
         return parts[0]
     objects = {

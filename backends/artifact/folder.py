@@ -150,8 +150,16 @@ def _listed(manifest: format.Manifest) -> dict[str, Any]:
     files, program = manifest.get("files"), manifest.get("name")
     if not isinstance(files, dict) or not isinstance(program, str) or not program.isidentifier():
         return {}
-    known = files_of(program)
+    known = files_of(program, _entries(manifest))
     return {name: entry for name, entry in files.items() if name in known}
+
+
+def _entries(manifest: format.Manifest) -> list[str]:
+    """The names of entries that can be some."""
+    entries = manifest.get("entries")
+    every = entries if isinstance(entries, list) else []
+    names = [entry.get("name") for entry in every if isinstance(entry, dict)]
+    return [name for name in names if isinstance(name, str) and name.isidentifier()]
 
 
 def _is_as_listed(file: Path, entry: Any, is_cut: bool) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from qir.backends.lowering.program import Program, size_bytes
@@ -13,7 +14,8 @@ class Footprint:
     """Bytes linked when only NAME_run is called.
 
     `text`, `rodata`, `data`, `bss` are the sections of the core's object; alignment between them,
-    the stack and functions of the C library come on top. Inputs and outputs are the caller's.
+    the stack and functions of the C library come on top. Inputs and outputs are the caller's, of
+    several entries those that take most.
     """
 
     text: int
@@ -24,16 +26,18 @@ class Footprint:
     workspace: int
     inputs: int
     outputs: int
+    state: int = 0
 
     @staticmethod
-    def of(program: Program, core: bytes) -> Footprint:
-        """Of a program and the object with its entry and kernels."""
+    def of(entries: Sequence[Program], core: bytes) -> Footprint:
+        """Of a program for each entry, and the object with these and their kernels."""
         return Footprint(
             **asdict(elf.loaded(core)),
-            weights=len(program.weights),
-            workspace=program.workspace_bytes,
-            inputs=sum(map(size_bytes, program.inputs)),
-            outputs=sum(map(size_bytes, program.outputs)),
+            weights=len(entries[0].weights),
+            workspace=entries[0].workspace_bytes,
+            inputs=max(sum(map(size_bytes, p.inputs)) for p in entries),
+            outputs=max(sum(map(size_bytes, p.outputs)) for p in entries),
+            state=entries[0].state_bytes,
         )
 
     @property
@@ -51,7 +55,7 @@ class Footprint:
 
     @property
     def ram(self) -> int:
-        return self.static + self.workspace
+        return self.static + self.workspace + self.state
 
     def entry(self) -> dict[str, int]:
         """As the manifest has it."""

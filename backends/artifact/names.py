@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 WEIGHTS, GOLDEN, GRAPH, PROGRAM = "weights.bin", "golden.bin", "graph.qir", "program.txt"
 RUNNER, README, REPORT, BITS = "runner", "README.md", "report.json", "bits.toml"
 CONSTANTS = f"{GRAPH}.npz"
@@ -14,6 +16,12 @@ OF_PROGRAM = (
 """With the program's name in the braces."""
 
 
-def files_of(program: str) -> frozenset[str]:
+def graph_file(entry: str) -> str:
+    """The integer graph of an entry, or of a program without entries."""
+    return f"entry_{entry}.qir" if entry else GRAPH
+
+
+def files_of(program: str, entries: Iterable[str] = ()) -> frozenset[str]:
     """Every name that a file of this program's artifact can have, the manifest's apart."""
-    return ALWAYS | {form.format(program) for form in OF_PROGRAM}
+    own = {form.format(program) for form in OF_PROGRAM}
+    return ALWAYS | own | {graph_file(entry) for entry in entries}

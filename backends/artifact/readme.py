@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 from qir.backends.artifact.footprint import Footprint
-from qir.backends.c.entry import about
+from qir.backends.c.header import about
 from qir.backends.c.template import fill
 from qir.backends.kernels import SLACK
 from qir.backends.lowering.program import Program, size_bytes
@@ -29,48 +29,84 @@ The golden inputs give the golden outputs, byte for byte; no Python is needed:
 
 
 def readme(
-    program: Program, target: Target, footprint: Footprint, needed: Iterable[str], version: str
+    entries: Sequence[Program],
+    target: Target,
+    footprint: Footprint,
+    needed: Iterable[str],
+    version: str,
 ) -> str:
-    """README.md; `needed`: the functions of the C library that the core calls."""
-    name = program.name
+    """README.md of a program for each entry; `needed`: the functions of the C library that the core
+    calls.
+    """
+    program = entries[0]
     functions = ", ".join(f"`{symbol}`" for symbol in needed)
-    names = {
-        kind: [f"{kind}_{i}" for i in range(len(values))]
-        for kind, values in (("input", program.inputs), ("output", program.outputs))
-    }
+    state = f"| state, the caller's | {footprint.state:,} |\n" if program.entry else ""
     return fill(
-        "readme.md",
-        NAME=name,
-        UPPER=name.upper(),
+        "readme/readme.md",
+        NAME=program.name,
+        WHAT="Integer-only programs" if program.entry else "An integer-only program",
         TARGET=target.name,
         ABOUT=target.about or target.name,
         VERSION=version,
-        MACS=f"{program.macs:,}",
-        STEPS=len(program.steps),
-        PORTS=_ports(program),
+        WORK=_work(entries),
+        PORTS=_ports(entries),
         CODE=f"{footprint.code:,}",
         WEIGHTS=f"{footprint.weights:,}",
         FLASH=f"{footprint.flash:,}",
         WORKSPACE=f"{footprint.workspace:,}",
+        STATE=state,
         STATIC=f"{footprint.static:,}",
         RAM=f"{footprint.ram:,}",
         SLACK=SLACK,
         INPUT_BYTES=f"{footprint.inputs:,}",
         OUTPUT_BYTES=f"{footprint.outputs:,}",
+        RUN=f"{_functions(entries, 'run')} {'are' if len(entries) > 1 else 'is'}",
+        RUN_FLOAT=_functions(entries, "run_float"),
         NEEDED=functions or "nothing",
-        BUFFERS=_buffers(program),
-        INPUTS=", ".join(names["input"]),
-        OUTPUTS=", ".join(names["output"]),
+        CALLING=_calling(program),
         LINK=_link(program, target),
         CHECK=_check(program, target),
     )
 
 
-def _ports(program: Program) -> str:
-    lines = [f"- input {i} (`{_code(v.name)}`): {about(v)}" for i, v in enumerate(program.inputs)]
-    pairs = zip(program.outputs, program.output_names, strict=True)
-    lines += [f"- output {i} (`{_code(name)}`): {about(v)}" for i, (v, name) in enumerate(pairs)]
-    return "\n".join(lines)
+def _work(entries: Sequence[Program]) -> str:
+    if not entries[0].entry:
+        return f"{entries[0].macs:,}\nmultiply-accumulates in {len(entries[0].steps)} steps"
+    steps = [f"{p.macs:,}\nmultiply-accumulates in {len(p.steps)} steps" for p in entries]
+    return ", ".join(f"`{p.entry}` of {of}" for p, of in zip(entries, steps, strict=True))
+
+
+def _functions(entries: Sequence[Program], call: str) -> str:
+    return ", ".join(f"`{p.c_name}_{call}`" for p in entries)
+
+
+def _calling(program: Program) -> str:
+    names = {
+        kind: ", ".join(f"{kind}_{i}" for i in range(len(values)))
+        for kind, values in (("input", program.inputs), ("output", program.outputs))
+    }
+    holes = {
+        "NAME": program.name,
+        "UPPER": program.name.upper(),
+        "BUFFERS": _buffers(program),
+        "INPUTS": names["input"],
+        "OUTPUTS": names["output"],
+    }
+    if not program.entry:
+        return fill("readme/readme_call.md", **holes)
+    return fill("readme/readme_calls.md", **holes, ENTRY=program.entry, C_NAME=program.c_name)
+
+
+def _ports(entries: Sequence[Program]) -> str:
+    return "\n".join(line for p in entries for line in _ports_of(p))
+
+
+def _ports_of(program: Program) -> Iterator[str]:
+    of = f" of `{program.entry}`" if program.entry else ""
+    for i, value in enumerate(program.inputs):
+        yield f"- input {i}{of} (`{_code(value.name)}`): {about(value)}"
+    for i, (value, name) in enumerate(zip(program.outputs, program.output_names, strict=True)):
+        yield f"- output {i}{of} (`{_code(name)}`): {about(value)}"
 
 
 def _code(name: str) -> str:

@@ -9,11 +9,12 @@ stored value.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import prod
 
 import numpy as np
 
+from qir.backends.c.calls import TYPES, local, parameters
 from qir.backends.c.template import fill
 from qir.backends.kernels import SLACK
 from qir.backends.lowering.memory import aligned
@@ -24,14 +25,6 @@ from qir.ir.types import Quant
 
 STORED_ALIGNMENT = 128  # of what lies in the scratch: enough for every target
 
-TYPES = {
-    "uint8": "uint8_t",
-    "int8": "int8_t",
-    "uint16": "uint16_t",
-    "int16": "int16_t",
-    "int32": "int32_t",
-}
-
 
 def quantized(values: tuple[Value, ...]) -> Iterator[tuple[int, Value]]:
     """The values with a scale, with their numbers."""
@@ -40,8 +33,8 @@ def quantized(values: tuple[Value, ...]) -> Iterator[tuple[int, Value]]:
 
 def functions(program: Program) -> tuple[str, ...]:
     """The names of all functions that convert one input or output."""
-    inward = [f"{program.name}_quantize_{i}" for i, _ in quantized(program.inputs)]
-    return (*inward, *(f"{program.name}_dequantize_{i}" for i, _ in quantized(program.outputs)))
+    inward = [f"{program.c_name}_quantize_{i}" for i, _ in quantized(program.inputs)]
+    return (*inward, *(f"{program.c_name}_dequantize_{i}" for i, _ in quantized(program.outputs)))
 
 
 def prototypes(program: Program) -> str:
@@ -64,10 +57,17 @@ def scratch(program: Program) -> tuple[dict[str, int], int]:
     return offsets, at
 
 
-def source(program: Program) -> str:
-    """NAME_border.c."""
+def source(programs: Sequence[Program]) -> str:
+    """NAME_border.c, of a program for each entry."""
+    name = programs[0].name
+    entries = "\n".join(map(_entry, programs))
+    return fill("border/border.c", ENTRIES=entries, NAME=name)
+
+
+def _entry(program: Program) -> str:
+    """The functions of one entry."""
     offsets, _ = scratch(program)
-    name = program.name
+    name = program.c_name
 
     def whole(letter: str, given: str, values: tuple[Value, ...]) -> str:
         places = [offsets.get(f"{letter}{i}") for i in range(len(values))]
@@ -83,21 +83,21 @@ def source(program: Program) -> str:
         f"    {name}_dequantize_{i}(s + {offsets[f'o{i}']}, outputs[{i}]);\n"
         for i, _ in quantized(program.outputs)
     ]
-    made = [_function(name, "quantize", i, v) for i, v in quantized(program.inputs)]
-    made += [_function(name, "dequantize", i, v) for i, v in quantized(program.outputs)]
+    made = [_function(program, "quantize", i, v) for i, v in quantized(program.inputs)]
+    made += [_function(program, "dequantize", i, v) for i, v in quantized(program.outputs)]
     return fill(
-        "border.c",
+        "border/run_float.c",
+        **parameters(program),
         FUNCTIONS="\n".join(made),
         WHOLE_INPUTS=whole("i", "inputs", program.inputs),
         WHOLE_OUTPUTS=whole("o", "outputs", program.outputs),
         BEFORE="".join(before),
         AFTER="".join(after),
-        NAME=name,
-        UPPER=name.upper(),
+        UPPER=program.name.upper(),
     )
 
 
-def _function(name: str, verb: str, i: int, value: Value) -> str:
+def _function(program: Program, verb: str, i: int, value: Value) -> str:
     q, shape = value.type.quant, value.type.shape
     if q.block is not None:
         raise LowerError(
@@ -109,16 +109,16 @@ def _function(name: str, verb: str, i: int, value: Value) -> str:
         scale, zero = _number(q.scale.item()), str(q.zero_point.item())
     else:
         sizes = prod(shape[: q.axis]), shape[q.axis], prod(shape[q.axis + 1 :])
-        table = f"{verb}_{i}"
+        table = f"{local(program)}{verb}_{i}"
         scales = ", ".join(_number(s) for s in q.scale.array)
         zeros = ", ".join(str(z) for z in q.zero_point.array)
         tables = f"static const float {table}_scale[] = {{{scales}}};\n"
         tables += f"static const int32_t {table}_zero[] = {{{zeros}}};\n\n"
         scale, zero = f"{table}_scale[c]", f"{table}_zero[c]"
     return fill(
-        f"{verb}.c",
+        f"border/{verb}.c",
         TABLES=tables,
-        NAME=name,
+        NAME=program.c_name,
         I=i,
         TYPE=TYPES[str(q.carrier)],
         OUTER=sizes[0],

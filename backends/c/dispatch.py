@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from qir.backends.c.calls import local
 from qir.backends.c.features import WORDS, needed
 from qir.backends.c.portable import printable
 from qir.backends.c.template import fill
 from qir.backends.lowering.program import Program, Step
+from qir.backends.lowering.variants import by_entry
 from qir.ir.target import Target
 
 THREAD_BYTES = 12_500
@@ -27,17 +29,17 @@ def symbol(program: Program, step: str) -> str:
 
 def step_name(program: Program, number: int) -> str:
     """The C function that calls the kernel of a step."""
-    return f"{label(program.variant)}step_{number}"
+    return f"{local(program)}{label(program.variant)}step_{number}"
 
 
 def prototypes(programs: Sequence[Program]) -> str:
     """The prototypes of the choice among several programs."""
-    variants = [p.variant for p in programs if p.variant is not None]
+    variants = [p.variant for p in by_entry(programs)[0] if p.variant is not None]
     if not variants:
         return ""
     name = programs[0].name
     return fill(
-        "variants.h",
+        "header/variants.h",
         NAME=name,
         UPPER=name.upper(),
         COUNT=len(variants),
@@ -49,28 +51,45 @@ def prototypes(programs: Sequence[Program]) -> str:
 
 def steps(programs: Sequence[Program]) -> str:
     """The tables of steps, and the function that returns the one to run."""
-    name = programs[0].name
-    first = programs[0].variant
-    if first is None:
-        return fill("steps.c", UPPER=name.upper(), TABLE=_table(programs[0]))
+    program, entries = programs[0], by_entry(programs)
+    tables = "\n\n".join(
+        f"static const struct step {_named(p)}[] = {{\n{_table(p)}\n}};" for p in programs
+    )
+    if program.variant is None:
+        if not program.entry:
+            return fill("entry/steps.c", UPPER=program.name.upper(), TABLE=_table(program))
+        return fill("entry/entries_steps.c", TABLES=tables, ORDERS=", ".join(map(_order, programs)))
+    architecture = program.variant.architecture
     return fill(
-        "variants.c",
-        NAME=name,
-        UPPER=name.upper(),
-        WORDS=WORDS[first.architecture],
-        ASK=fill(f"ask_{first.architecture}.c"),
-        TABLES="\n\n".join(
-            f"static const struct step {label(p.variant)}steps[] = {{\n{_table(p)}\n}};"
-            for p in programs
-        ),
-        VARIANTS="\n".join(_variant(p) for p in programs),
+        "entry/variants.c",
+        NAME=program.name,
+        UPPER=program.name.upper(),
+        WORDS=WORDS[architecture],
+        ASK=fill(f"entry/ask_{architecture}.c"),
+        TABLES=tables,
+        VARIANTS="\n".join(_variant(of_one) for of_one in zip(*entries, strict=True)),
+        ORDERS=f"orders[{len(entries)}]" if program.entry else "order",
+        WHICH="int entry" if program.entry else "void",
+        TAKEN="orders[entry]" if program.entry else "order",
     )
 
 
-def _variant(program: Program) -> str:
+def _named(program: Program) -> str:
+    """The table of a program's steps."""
+    return f"{local(program)}{label(program.variant)}steps"
+
+
+def _order(program: Program) -> str:
+    return f"{{{_named(program)}, {len(program.steps)}}}"
+
+
+def _variant(programs: Sequence[Program]) -> str:
+    """One variant: the order of steps of each entry, and what the machine needs."""
+    program = programs[0]
     assert program.variant is not None
     masks = ", ".join(f"{mask:#x}" for mask in needed(program.variant))
-    return f"    {{{{{label(program.variant)}steps, {len(program.steps)}}}, {{{masks}}}}},"
+    orders = ", ".join(map(_order, programs))
+    return f"    {{{f'{{{orders}}}' if program.entry else orders}, {{{masks}}}}},"
 
 
 def _table(program: Program) -> str:

@@ -1,4 +1,4 @@
-"""The C around the kernels: a header, the entry that calls them in order, and their self-test."""
+"""The C around the kernels: the entry that calls them in order, weights and threads."""
 
 from __future__ import annotations
 
@@ -6,24 +6,22 @@ import re
 import textwrap
 from collections.abc import Mapping, Sequence
 
-from qir.backends.c import border, dispatch, portable
+from qir.backends.c import border, calls, dispatch, portable
 from qir.backends.c.dispatch import step_name, symbol
 from qir.backends.c.portable import comment, printable
 from qir.backends.c.template import fill
-from qir.backends.kernels import SLACK
 from qir.backends.lowering.program import (
     INPUT,
     OUTPUT,
+    STATE,
     WEIGHTS,
     Argument,
     Program,
     Step,
     size_bytes,
 )
-from qir.backends.toolchain.generators import generator_of
-from qir.ir.op import Value
+from qir.backends.lowering.variants import last_variants
 from qir.ir.target import Target
-from qir.ir.types import Quant
 
 KEYWORDS = frozenset((
     "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else",
@@ -35,9 +33,6 @@ KEYWORDS = frozenset((
 
 LONGEST_NAME = 99  # and one for what makes it an identifier
 
-SIZES = 9
-"""Numbers in NAME_sizes, beside the count and the bytes of each input and output."""
-
 
 def identifier(name: str) -> str:
     """`name` as a C identifier, short enough for names of files; `program` for none."""
@@ -47,71 +42,73 @@ def identifier(name: str) -> str:
     return f"_{plain}" if plain[0].isdigit() or plain in KEYWORDS else plain
 
 
-def exports(program: Program, target: Target) -> tuple[str, ...]:
+def exports(programs: Sequence[Program], target: Target) -> tuple[str, ...]:
     """The functions that a shared library shows."""
-    hosted = ("sizes", "profile", "pool_start", "pool_stop") if target.is_hosted else ()
-    chosen = ("variant", "use_variant") if target.variants else ()
-    names = [f"{program.name}_{name}" for name in ("run", "run_float", *chosen, *hosted)]
-    return (*names, *border.functions(program))
-
-
-def about(value: Value) -> str:
-    """A value as a comment: its storage, shape and reals."""
-    shape = "x".join(map(str, value.type.shape)) or "scalar"
-    elem = value.type.elem
-    if not isinstance(elem, Quant):
-        return f"{elem.carrier}[{shape}]"
-    if not elem.is_per_tensor:
-        return f"{elem.carrier}[{shape}], quantized along axis {elem.axis}"
-    zero = elem.zero_point.item()
-    return f"{elem.carrier}[{shape}], real = {elem.scale.item()!r} * (stored - {zero})"
-
-
-def header(programs: Sequence[Program], target: Target, version: str) -> str:
-    """NAME.h; of several programs, the last stands for what they have in common."""
-    program = programs[-1]
-    values = [f" *   input {i}: {about(v)}" for i, v in enumerate(program.inputs)]
-    values += [f" *   output {i}: {about(v)}" for i, v in enumerate(program.outputs)]
-    return fill(
-        "header.h",
-        NAME=program.name,
-        UPPER=program.name.upper(),
-        TARGET=printable(target.name),
-        VERSION=version,
-        INPUTS=len(program.inputs),
-        OUTPUTS=len(program.outputs),
-        STEPS=max(len(p.steps) for p in programs),
-        HOSTED=int(target.is_hosted and not generator_of(target).is_text),
-        ALIGNMENT=target.alignment,
-        SLACK=SLACK,
-        WORKSPACE=program.workspace_bytes,
-        WEIGHTS=len(program.weights),
-        STORED=border.scratch(program)[1],
-        VALUES="\n".join(values),
-        BORDER=border.prototypes(program),
-        VARIANTS=dispatch.prototypes(programs),
-    )
+    name, entries = programs[0].name, last_variants(programs)
+    own = [f"{p.c_name}_{call}" for p in entries for call in ("run", "run_float")]
+    if target.variants:
+        own += [f"{name}_variant", f"{name}_use_variant"]
+    if target.is_hosted:
+        profiles = [f"{p.c_name}_profile" for p in entries]
+        own += [f"{name}_sizes", *profiles, f"{name}_pool_start", f"{name}_pool_stop"]
+    if programs[0].entry:
+        own.append(f"{name}_reset_state")
+    return (*own, *(function for p in entries for function in border.functions(p)))
 
 
 def entry(programs: Sequence[Program], texts: Mapping[str, str]) -> str:
-    """NAME.c: NAME_run and, on a hosted machine, NAME_profile.
+    """NAME.c: NAME_run, or one for each entry, and on a hosted machine NAME_profile.
 
     `texts`: the kernels themselves, where they are C; empty where they are in an object.
     """
-    program = programs[-1]
+    program, entries = programs[-1], last_variants(programs)
     prototypes = {symbol(p, s.symbol): _prototype(p, s) for p in programs for s in p.steps}
     return fill(
-        "entry.c",
+        "entry/entry.c",
         NAME=program.name,
         UPPER=program.name.upper(),
-        KERNELS=portable.kernels(program, texts) if texts else "\n".join(prototypes.values()),
+        FIELD="    unsigned char *state;\n" if program.entry else "",
+        KERNELS=portable.kernels(programs, texts) if texts else "\n".join(prototypes.values()),
         FUNCTIONS="\n\n".join(
             _step(p, i, s, texts) for p in programs for i, s in enumerate(p.steps)
         ),
         STEPS=dispatch.steps(programs),
-        COUNT=SIZES + len(program.inputs) + len(program.outputs),
-        SIZES=_rows([size_bytes(v) for v in (*program.inputs, *program.outputs)]),
+        PREPARES="\n".join(map(calls.prepare, entries)),
+        RUNS="\n".join(calls.run(p, i) for i, p in enumerate(entries))
+        + ("\n" + calls.reset(program).rstrip("\n") + "\n" if program.entry else ""),
+        PROFILES="\n".join(calls.profile(p, i) for i, p in enumerate(entries)),
+        SIZES=_sizes(entries),
     )
+
+
+COMMON, EACH = 5, 4  # numbers of a whole program, and of an entry, beside its inputs and outputs
+SIZES = """\
+{count}, QIR_THREADS, {u}_ALIGNMENT, {u}_INPUT_SLACK, {u}_WORKSPACE_BYTES,
+        {u}_WEIGHTS_BYTES, """
+"""The elements of NAME_sizes that every program has, and then of one without entries:"""
+OF_ONE = """\
+{u}_STORED_BYTES, {u}_STEPS, {u}_INPUTS,
+        {u}_OUTPUTS,
+        {ports}"""
+OF_MANY = "{u}_STATE_BYTES, {u}_ENTRIES"
+OF_EACH = """,
+        {m}_STORED_BYTES, {m}_STEPS, {m}_INPUTS, {m}_OUTPUTS,
+        {ports}"""
+
+
+def _sizes(entries: Sequence[Program]) -> str:
+    """The elements of NAME_sizes, their count the first."""
+    upper = entries[0].name.upper()
+    ports = [[size_bytes(v) for v in (*p.inputs, *p.outputs)] for p in entries]
+    if not entries[0].entry:
+        count = COMMON + EACH + len(ports[0])
+        return (SIZES + OF_ONE).format(u=upper, count=count, ports=_rows(ports[0]))
+    count = COMMON + 2 + sum(EACH + len(sizes) for sizes in ports)
+    of_each = [
+        OF_EACH.format(m=p.c_name.upper(), ports=_rows(sizes))
+        for p, sizes in zip(entries, ports, strict=True)
+    ]
+    return (SIZES + OF_MANY).format(u=upper, count=count) + "".join(of_each)
 
 
 def _rows(numbers: Sequence[int]) -> str:
@@ -149,58 +146,11 @@ def _pointer(argument: Argument, is_typed: bool) -> str:
         INPUT: f"(const unsigned char *)c->inputs[{address.index}]",
         OUTPUT: f"(unsigned char *)c->outputs[{address.index}]",
         WEIGHTS: "c->weights",
+        STATE: "c->state",
     }
     place = f"{bases.get(address.space, 'c->workspace')} + {address.offset}"
     const = "" if argument.name == "y" else "const "
     return f"({const}void *)({place})" if is_typed else place
-
-
-def selftest(program: Program, cases: int) -> str:
-    """NAME_test.c: runs the golden inputs and compares the outputs."""
-    return fill(
-        "selftest.c",
-        NAME=program.name,
-        UPPER=program.name.upper(),
-        INPUT_BYTES=", ".join(str(size_bytes(v)) for v in program.inputs),
-        OUTPUT_BYTES=", ".join(str(size_bytes(v)) for v in program.outputs),
-        INPUT_ITEMS=", ".join(str(v.type.elem.carrier.itemsize) for v in program.inputs),
-        OUTPUT_ITEMS=", ".join(str(v.type.elem.carrier.itemsize) for v in program.outputs),
-        CASES=cases,
-    )
-
-
-def runner(program: Program) -> str:
-    """runner.c: reads cases from standard input, writes the program's outputs."""
-    held = {"input": program.inputs, "output": program.outputs}
-    sizes = {kind: [size_bytes(v) for v in values] for kind, values in held.items()}
-    lines = [
-        f"static unsigned char {kind}_{i}[ROOM({size}) + {SLACK}] ALIGNED;"
-        for kind, of in sizes.items()
-        for i, size in enumerate(of)
-    ]
-    names = {k: ", ".join(f"{k}_{i}" for i in range(len(of))) for k, of in sizes.items()}
-    return fill(
-        "runner.c",
-        NAME=program.name,
-        UPPER=program.name.upper(),
-        BUFFERS="\n".join(lines),
-        INPUT_BYTES=", ".join(map(str, sizes["input"])),
-        OUTPUT_BYTES=", ".join(map(str, sizes["output"])),
-        INPUTS=names["input"],
-        OUTPUTS=names["output"],
-    )
-
-
-def freestanding() -> str:
-    """The runner's replacement of a C library."""
-    return fill("freestanding.c")
-
-
-def board(target: Target) -> dict[str, bytes]:
-    """The runner's replacement of an operating system: system calls and a memory map."""
-    if not target.board:
-        return {}
-    return {file: fill(file).encode() for file in ("semihosting.h", f"{target.board}.ld")}
 
 
 def weights(program: Program) -> str:

@@ -1,6 +1,7 @@
 """Where a processor or its system says which features it has: words and bits, read in C.
 
-The words of each architecture are those that `ask` fills in backends/c/ask_*.c, in its order.
+The words of each architecture are those that `ask` fills in
+backends/c/templates/entry/ask_*.c, in its order.
 """
 
 from __future__ import annotations

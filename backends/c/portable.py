@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
+from qir.backends.c.calls import local
 from qir.backends.c.template import FOLDER
 from qir.backends.lowering.program import Program, Step
 from qir.ir.errors import LowerError, listed
@@ -31,11 +32,12 @@ typedef char needs_arithmetic_shift_to_the_right[(-1 >> 1) == -1 ? 1 : -1];
 typedef char needs_twos_complement[(int8_t)0xFF == -1 ? 1 : -1];"""
 
 
-def kernels(program: Program, written: Mapping[str, str]) -> str:
+def kernels(programs: Sequence[Program], written: Mapping[str, str]) -> str:
     """The assumptions, the small functions in use, then every kernel below a comment."""
     parts = [ASSUMED, *_helpers(written.values())]
-    for symbol in dict.fromkeys(step.symbol for step in program.steps):
-        steps = [(i, s) for i, s in enumerate(program.steps) if s.symbol == symbol]
+    every = [(local(p), i, s) for p in programs for i, s in enumerate(p.steps)]
+    for symbol in dict.fromkeys(step.symbol for _, _, step in every):
+        steps = [(f"{entry}{i}", s) for entry, i, s in every if s.symbol == symbol]
         parts.append(comment(_about(symbol, steps)) + "\n" + written[symbol].rstrip())
     return "\n\n".join(parts)
 
@@ -65,13 +67,13 @@ def comment(text: str) -> str:
     return "/* " + "\n * ".join(lines) + " */"
 
 
-def _about(symbol: str, steps: list[tuple[int, Step]]) -> str:
+def _about(symbol: str, steps: list[tuple[str, Step]]) -> str:
     """The description of a kernel: the first of its steps, its arguments, and the steps that share
     it.
     """
     first = steps[0][1]
     shapes = ", ".join(f"{a.name}: {a.about.split(' of ')[0]}" for a in first.arguments)
-    numbers = ", ".join(str(i) for i, _ in steps)
+    numbers = ", ".join(i for i, _ in steps)
     also = f" Steps {numbers}." if len(steps) > 1 else f" Step {numbers}."
     return f"{symbol}: {first.title}; {shapes}; units: {first.units}.{also}"
 

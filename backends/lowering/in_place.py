@@ -1,4 +1,4 @@
-"""Sums written over their residual: which values may take each other's place, and which kernels
+"""Results written over an operand: which values may take each other's place, and which kernels
 allow it.
 
 A kernel that adds a residual to a contraction loads each element of it once, and stores the element
@@ -6,6 +6,8 @@ of the result at the same place after that, from what was loaded. So the two may
 although kernels are told that their pointers never meet: what compilers do with that promise is
 move accesses to the same place past each other, and here the store needs the load. It is not so
 where a tile moved back to fit and computes elements a second time.
+
+New rows are written into a state where it lies, if nothing reads its old content after that.
 """
 
 from __future__ import annotations
@@ -16,8 +18,13 @@ from qir.backends.kernels.contraction.dense import DenseCode
 from qir.backends.kernels.contraction.plain import PlainCode
 from qir.backends.kernels.kernel import Code
 from qir.backends.lowering.fuse import Fusion
+from qir.ir.graph import Graph
 from qir.ir.op import Op, Value
+from qir.ir.ops import Reshape, Slice, Transpose, WriteRows
 from qir.ir.ops.shape import Move
+
+VIEWS = (Reshape, Slice, Transpose)
+"""Ops whose result may be the same memory as their operand."""
 
 
 def writes_once(code: Code) -> bool:
@@ -59,3 +66,27 @@ def overwritten(
         return None
     same_type = old.type.elem.carrier == new.type.elem.carrier
     return old if same_type and old.type.shape == new.type.shape else None
+
+
+def written_in_place(graph: Graph, fusions: Sequence[Fusion]) -> Mapping[str, Value]:
+    """The results of write_rows that lie where the state is that they are the next content of."""
+    found = {}
+    states = dict(graph.states)
+    for at, fusion in enumerate(fusions):
+        op = fusion.anchor
+        if isinstance(op, WriteRows) and states.get(op.cache.name) == op.names[0]:
+            seen = _views(op.cache, fusions)
+            after = {v.name for later in fusions[at + 1 :] for v in later.operands}
+            after.update(v.name for v in (op.x, op.start, *graph.outputs))
+            if not seen & after:
+                found[op.names[0]] = op.cache
+    return found
+
+
+def _views(value: Value, fusions: Sequence[Fusion]) -> set[str]:
+    """The values that may be the same memory as `value`, by name."""
+    seen = {value.name}
+    for fusion in fusions:
+        if isinstance(fusion.anchor, VIEWS) and fusion.anchor.operands[0].name in seen:
+            seen.add(fusion.result.name)
+    return seen

@@ -13,23 +13,23 @@ from dataclasses import dataclass, field
 
 from qir.backends.kernels.plane import check_indices
 from qir.backends.lowering.fuse import Fusion, constants
-from qir.backends.lowering.in_place import overwritten
+from qir.backends.lowering.in_place import VIEWS, overwritten, written_in_place
 from qir.backends.lowering.place import Place
 from qir.ir.graph import Graph
 from qir.ir.op import Op, Value
 from qir.ir.ops import Concat, Conv, Pad, PadMode, Reshape, Slice, Transpose
+from qir.ir.states import caller_inputs, caller_outputs, state_inputs
 from qir.ir.types import Quant
 
 Sides = tuple[int, int, int, int]
 NO_HALO: Sides = (0, 0, 0, 0)
-INPUT, OUTPUT, CONSTANT, BUFFER = "input", "output", "constant", "buffer"
-VIEWS = (Reshape, Slice, Transpose)
-"""Ops whose result may be the same memory as their operand."""
+INPUT, OUTPUT, STATE, CONSTANT, BUFFER = "input", "output", "state", "constant", "buffer"
 
 
 @dataclass(frozen=True)
 class Root:
-    """A piece of memory: an input, output or constant of the program, or a buffer of the workspace.
+    """A piece of memory: an input, output, state or constant of the program, or a buffer of the
+    workspace.
 
     `size` counts elements. With a `fill`, `whole` is all of it and `inner` the part that values
     occupy; what is around that part holds `fill`.
@@ -97,6 +97,16 @@ def through(op: Op, place: Place) -> Place | None:
     return None
 
 
+def ports(graph: Graph) -> dict[str, tuple[str, int]]:
+    """The kind and number of the memory, given by the caller, of inputs and outputs by name."""
+    outputs = reversed([*enumerate(caller_outputs(graph))])  # of a value twice, its first number
+    return {
+        **{value.name: (OUTPUT, i) for i, (value, _) in outputs},
+        **{value.name: (STATE, i) for i, value in enumerate(state_inputs(graph))},
+        **{value.name: (INPUT, i) for i, value in enumerate(caller_inputs(graph))},
+    }
+
+
 def lay_out(graph: Graph, fusions: Sequence[Fusion], in_place: Collection[str] = ()) -> Layout:
     """The place of every value that a kernel reads or writes.
 
@@ -111,6 +121,7 @@ class _Placer:
         self.layout = Layout()
         self.constants = constants(graph)
         self.outputs = {v.name for v in graph.outputs}
+        self.ports = ports(graph)
         self.makers = {g.result.name: g.anchor for g in fusions}
         self.readers: dict[str, list[Op]] = {}
         self.halo: dict[str, Sides] = {}
@@ -118,7 +129,7 @@ class _Placer:
             for value in fusion.operands:
                 self.readers.setdefault(value.name, []).append(fusion.anchor)
                 self._grow(value, halo_of(fusion.anchor, value))
-        self.over: dict[str, Value] = {}  # result -> the residual it is written over
+        self.over: dict[str, Value] = {}  # result -> the value it is written over
         self.inside: dict[str, tuple[Op, int]] = {}  # value -> the op whose result holds it
 
     def run(self) -> Layout:
@@ -126,6 +137,7 @@ class _Placer:
             self._move_operands(fusion.anchor)
         for at in reversed(range(len(self.fusions))):  # the last first: its frame reaches the first
             self._overwrite(at)
+        self.over.update(written_in_place(self.graph, self.fusions))
         for value in self.graph.inputs:
             self._place(value)
         for fusion in self.fusions:
@@ -222,11 +234,10 @@ class _Placer:
             return self._packed(value, CONSTANT)
         if halo != NO_HALO:
             return self._framed(value, halo)
-        if value in self.graph.inputs:
-            return self._packed(value, INPUT, self.graph.inputs.index(value))
-        if value.name in self.outputs and not self.readers.get(value.name):
-            return self._packed(value, OUTPUT, self.graph.outputs.index(value))
-        return self._packed(value, BUFFER)
+        kind, index = self.ports.get(value.name, (BUFFER, 0))
+        if kind == OUTPUT and self.readers.get(value.name):
+            return self._packed(value, BUFFER)
+        return self._packed(value, kind, index)
 
     def _packed(self, value: Value, kind: str, index: int = 0) -> Place:
         place = Place.packed(f"%{value.name}", carrier(value), value.type.shape)

@@ -22,10 +22,12 @@ from qir.backends.lowering.layout import (
     CONSTANT,
     INPUT,
     OUTPUT,
+    STATE,
     Layout,
     Root,
     carrier,
     lay_out,
+    ports,
 )
 from qir.backends.lowering.moves import copied, framed, moves
 from qir.backends.lowering.place import Place
@@ -38,21 +40,22 @@ from qir.backends.lowering.program import (
     Program,
     Step,
 )
-from qir.backends.lowering.weights import Weights
+from qir.backends.lowering.shared import Shared
 from qir.ir.errors import LowerError, listed
 from qir.ir.graph import Graph
 from qir.ir.op import Loc, Op, Value
 from qir.ir.ops import WriteRows
 from qir.ir.ranges import value_bounds
+from qir.ir.states import caller_inputs, caller_outputs, limits, state_inputs
 from qir.ir.target import Target
 
 
 def lower(
-    graph: Graph, target: Target, name: str | None = None, weights: Weights | None = None
+    graph: Graph, target: Target, name: str | None = None, shared: Shared | None = None
 ) -> Program:
     """The program of an integer graph on `target`.
 
-    `weights`: where its constants are added, so that several programs share them.
+    `shared`: with other programs of the artifact; its constants and kernels are added there.
     Errors: LowerError that lists every op the target has no integer kernel for, and why.
     """
     if graph.stage != "integer":
@@ -68,10 +71,11 @@ def lower(
         layout = _laid_out(graph, fusions, sums)
         external = frozenset(r.name for r in layout.roots.values() if r.kind in (INPUT, OUTPUT))
         placed = replace(context, places=layout.places, external=external)
-        kept = weights or Weights(target.alignment)
+        kept = shared or Shared.of([graph], target.alignment)
         lowering = _Lowering(graph, placed, layout, name or graph.name, kept)
         program = lowering.run(fusions)
         if not lowering.refused:
+            kept.symbols.update(lowering.symbols)
             _check_memory(program, target)
             return program
         sums -= lowering.refused
@@ -91,6 +95,7 @@ def _check_memory(program: Program, target: Target) -> None:
     for what, size in (
         ("weights", len(program.weights)),
         ("workspace", program.workspace_bytes),
+        ("state", program.state_bytes),
     ):
         if size >= 1 << (target.pointer_bits - 1):
             raise LowerError(
@@ -110,24 +115,25 @@ class _Pending:
 
 class _Lowering:
     def __init__(
-        self, graph: Graph, context: Context, layout: Layout, name: str, weights: Weights
+        self, graph: Graph, context: Context, layout: Layout, name: str, shared: Shared
     ) -> None:
         self.graph, self.context, self.layout, self.name = graph, context, layout, name
-        self.weights = weights
+        self.shared, self.weights = shared, shared.weights
         self.pending: list[_Pending] = []
         self.framed: set[str] = set()
         self.faults: list[str] = []
         self.refused: set[str] = set()  # results that cannot lie where their residual does
-        self.symbols: dict[Code, str] = {}
+        self.symbols = dict(shared.symbols)
 
     def run(self, fusions: tuple[Fusion, ...]) -> Program:
-        for index, value in enumerate(self.graph.inputs):
-            self._try(f"input {value}", partial(self._enter, index, value))
+        for value in self.graph.inputs:
+            self._try(f"input {value}", partial(self._enter, value))
         for fusion in fusions:
             where = f" ({fusion.ops[-1].loc.source})" if fusion.ops[-1].loc.source else ""
             self._try(f"{fusion}{where}", partial(self._lower, fusion))
-        for index, value in enumerate(self.graph.outputs):
+        for index, (value, _) in enumerate(caller_outputs(self.graph)):
             self._try(f"output {value}", partial(self._leave, index, value))
+        self._keep()
         if self.faults:
             count, target = len(self.faults), self.context.target
             head = f"graph @{self.graph.name}: {count} ops have no kernel on {target}"
@@ -143,12 +149,12 @@ class _Lowering:
 
     # -- steps
 
-    def _enter(self, index: int, value: Value) -> None:
+    def _enter(self, value: Value) -> None:
         """Copy an input that must lie elsewhere than in the caller's memory."""
         place = self.context.place(value)
-        if self.layout.roots[place.root].kind != INPUT:
-            given = self._external(value, INPUT, index)
-            self._copy(given, place, (), f"input {value}")
+        kind, index = ports(self.graph)[value.name]
+        if self.layout.roots[place.root].kind != kind:
+            self._copy(self._external(value, kind, index), place, (), f"{kind} {value}")
 
     def _leave(self, index: int, value: Value) -> None:
         """Copy an output that does not lie in the caller's memory."""
@@ -157,6 +163,28 @@ class _Lowering:
         is_there = root.kind == OUTPUT and root.index == index
         if not (is_there and place.is_packed and place.offset == 0):
             self._copy(place, self._external(value, OUTPUT, index), (), f"output {value}")
+
+    def _keep(self) -> None:
+        """Copy the next content of each state that was not written in place, at the end: nothing
+        reads the old one any more, but the copies themselves, which then go through a buffer.
+        """
+        after = {v.name: v for v in self.graph.outputs}
+        pending = []
+        for index, (state, (_, name)) in enumerate(
+            zip(state_inputs(self.graph), self.graph.states, strict=True)
+        ):
+            value = after[name]
+            place, title = self.context.place(value), f"state {state}"
+            root = self.layout.roots[place.root]
+            if root.kind != STATE:
+                pending.append((place, state, index, title))
+            elif root.index != index or not place.is_packed:
+                between = self._fresh(value)
+                self._try(title, partial(self._copy, place, between, (), title))
+                pending.append((between, state, index, title))
+        for place, state, index, title in pending:
+            kept = self._external(state, STATE, index)
+            self._try(title, partial(self._copy, place, kept, (), title))
 
     def _external(self, value: Value, kind: str, index: int) -> Place:
         place = Place.packed(f"{kind} {index}", carrier(value), value.type.shape)
@@ -222,11 +250,15 @@ class _Lowering:
         plan_bytes = max((b.offset + memory.aligned(b.size_bytes) for b in buffers), default=0)
         lifetimes = [memory.Lifetime(b.name, b.size_bytes, b.first, b.last) for b in buffers]
         slack = SLACK if buffers else 0
-        graph = self.graph
+        outputs = caller_outputs(self.graph)
+        used = {step.symbol for step in steps}
         return Program(
-            self.name, graph.inputs, graph.outputs, graph.output_names, steps, buffers,
-            {symbol: code for code, symbol in self.symbols.items()}, self.weights.blob,
-            plan_bytes + slack, memory.max_live(lifetimes) + slack,
+            self.name, caller_inputs(self.graph), tuple(v for v, _ in outputs),
+            tuple(name for _, name in outputs), steps, buffers,
+            {symbol: code for code, symbol in self.symbols.items() if symbol in used},
+            self.weights.blob, plan_bytes + slack, memory.max_live(lifetimes) + slack,
+            states=self.shared.states, state_bytes=self.shared.state_bytes,
+            limits=limits(self.graph),
         )  # fmt: skip
 
     def _buffers(self) -> tuple[Buffer, ...]:
@@ -280,6 +312,9 @@ class _Lowering:
         at = place.offset * BYTES[place.dtype]
         if root.kind == BUFFER:
             return Address(WORKSPACE, offsets[root.name] + at)
+        if root.kind == STATE:
+            name = state_inputs(self.graph)[root.index].name
+            return Address(STATE, self.shared.offset(name) + at)
         if root.kind == CONSTANT:
             held = self.context.constants[root.name.removeprefix("%")].value.array
             little = np.ascontiguousarray(held, held.dtype.newbyteorder("<"))

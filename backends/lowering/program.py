@@ -11,14 +11,15 @@ from math import prod
 
 from qir.backends.kernels.kernel import Code
 from qir.ir.op import Loc, Value
+from qir.ir.states import Limit
 from qir.ir.target import Target
 
-INPUT, OUTPUT, WEIGHTS, WORKSPACE = "input", "output", "weights", "workspace"
+INPUT, OUTPUT, WEIGHTS, WORKSPACE, STATE = "input", "output", "weights", "workspace", "state"
 
 
 @dataclass(frozen=True)
 class Address:
-    """`offset` bytes into the workspace, the weights, or input or output number `index`."""
+    """`offset` bytes into the workspace, the weights, the state, or input or output `index`."""
 
     space: str
     offset: int
@@ -70,11 +71,24 @@ class Buffer:
 
 
 @dataclass(frozen=True)
+class State:
+    """A buffer that is kept from call to call, at `offset` in the caller's state; before the first
+    call every element is `initial`.
+    """
+
+    value: Value
+    offset: int
+    initial: int
+
+
+@dataclass(frozen=True)
 class Program:
     """The program of an artifact. `codes`: the code of each symbol; equal codes share one.
 
+    `inputs` and `outputs` are the caller's; what the integers of inputs must be is in `limits`.
     `workspace_bound` is the most bytes alive at once: no plan can do with less. `variant`: the
-    machine it is for, where the artifact has programs for several.
+    machine it is for, where the artifact has programs for several. `entry`: its name, where the
+    artifact has entries; these share `states` of `state_bytes`.
     """
 
     name: str
@@ -88,6 +102,15 @@ class Program:
     workspace_bytes: int
     workspace_bound: int
     variant: Target | None = None
+    entry: str = ""
+    states: tuple[State, ...] = ()
+    state_bytes: int = 0
+    limits: tuple[Limit, ...] = ()
+
+    @property
+    def c_name(self) -> str:
+        """What the C names of its functions start with."""
+        return f"{self.name}_{self.entry}" if self.entry else self.name
 
     @property
     def macs(self) -> int:
@@ -97,10 +120,12 @@ class Program:
     def text(self) -> str:
         """Readable, one line for each buffer and step."""
         variant = f" variant={self.variant}" if self.variant else ""
-        lines = [f"program @{self.name}{variant} stage=lowered {{"]
+        entry = f" entry={self.entry}" if self.entry else ""
+        lines = [f"program @{self.name}{entry}{variant} stage=lowered {{"]
         lines += [f"  input {i} {v}: {v.type}" for i, v in enumerate(self.inputs)]
         outputs = enumerate(zip(self.outputs, self.output_names, strict=True))
         lines += [f"  output {i} {v} as {name}: {v.type}" for i, (v, name) in outputs]
+        lines += [f"  state {s.value}: {s.value.type} at {s.offset}" for s in self.states]
         lines.append(f"  weights {len(self.weights)} bytes")
         lines.append(
             f"  workspace {self.workspace_bytes} bytes, at least {self.workspace_bound} needed"

@@ -1,36 +1,56 @@
-"""One program for several kinds of processor: lowered for each, side by side.
+"""The programs of an artifact: one for each entry and kind of processor, lowered side by side.
 
-A target without variants gives one program, and everything here leaves it as it is.
+One graph for a target without variants gives one program, and everything here leaves it as it is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from qir.backends.lowering.lower import lower
 from qir.backends.lowering.program import Program
-from qir.backends.lowering.weights import Weights
+from qir.backends.lowering.shared import Shared
 from qir.ir.graph import Graph
 from qir.ir.target import Target
 
 
-def lowered(graph: Graph, target: Target, name: str) -> tuple[Program, ...]:
-    """The program of each variant, in their order; they share one blob of weights.
+def lowered(graphs: Graph | Mapping[str, Graph], target: Target, name: str) -> tuple[Program, ...]:
+    """The program of each variant, in their order, for each entry in turn.
 
-    A block that several of them read is there once. The workspace of each is the largest of all.
-    Errors: LowerError as `lower`.
+    They share one blob of weights, in which a block that several read is there once, and the
+    states of equal names. The workspace of each is the largest of all.
+    Errors: LowerError as `lower`, VerifyError for states that differ.
     """
-    if not target.variants:
-        return (lower(graph, target, name),)
-    weights = Weights(target.alignment)
-    programs = [lower(graph, v, name, weights) for v in target.variants]
+    entries = {"": graphs} if isinstance(graphs, Graph) else graphs
+    shared = Shared.of(entries.values(), target.alignment)
+    made: dict[tuple[str, int], Program] = {}
+    for number, machine in enumerate(target.variants or (target,)):
+        own = shared.for_machine()
+        variant = machine if target.variants else None
+        for entry, graph in entries.items():
+            program = lower(graph, machine, name, own)
+            made[entry, number] = replace(program, entry=entry, variant=variant)
+    order = {entry: at for at, entry in enumerate(entries)}
     return tuple(
         replace(
-            program,
-            variant=variant,
-            weights=weights.blob,
-            workspace_bytes=max(p.workspace_bytes for p in programs),
-            workspace_bound=max(p.workspace_bound for p in programs),
+            made[key],
+            weights=shared.weights.blob,
+            workspace_bytes=max(p.workspace_bytes for p in made.values()),
+            workspace_bound=max(p.workspace_bound for p in made.values()),
         )
-        for program, variant in zip(programs, target.variants, strict=True)
+        for key in sorted(made, key=lambda key: (order[key[0]], key[1]))
     )
+
+
+def by_entry(programs: Sequence[Program]) -> list[list[Program]]:
+    """The programs of each entry, for its variants."""
+    found: dict[str, list[Program]] = {}
+    for program in programs:
+        found.setdefault(program.entry, []).append(program)
+    return list(found.values())
+
+
+def last_variants(programs: Sequence[Program]) -> list[Program]:
+    """The program of each entry for its last variant, which stands for what all have in common."""
+    return [of_one[-1] for of_one in by_entry(programs)]

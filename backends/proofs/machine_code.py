@@ -118,7 +118,9 @@ def prove(manifest: Mapping[str, Any], content: bytes, target: Target | None = N
 
     Errors: VerifyError that names every symbol and instruction that is not integer-only.
     """
-    found = check(content, target or find(manifest["target"]["name"]), [f"{manifest['name']}_run"])
+    names = [f"{entry['name']}_run" for entry in manifest.get("entries", ())] or ["run"]
+    functions_called = [f"{manifest['name']}_{name}" for name in names]
+    found = check(content, target or find(manifest["target"]["name"]), functions_called)
     if found.faults:
         what = f"{len(found.faults)} faults in integer-only code, none is allowed"
         raise VerifyError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from qir.ir.graph import Graph
@@ -22,11 +22,11 @@ def prove(graph: Graph) -> tuple[Intermediate, ...]:
 
 
 def proofs(
-    graph: Graph, intermediates: Sequence[Intermediate], kernels: Sequence[str]
+    graphs: Iterable[Graph], intermediates: Sequence[Intermediate], kernels: Sequence[str]
 ) -> dict[str, Any]:
     """Integer-only and no overflow; `kernels`: those whose TIR was searched for floats."""
     return {
-        "integer_only": {"graph_ops": len(graph.ops), "kernels": sorted(kernels)},
+        "integer_only": {"graph_ops": sum(len(g.ops) for g in graphs), "kernels": sorted(kernels)},
         "no_overflow": {
             "claims": len(intermediates),
             "tightest": [_entry(one) for one in sorted(intermediates, key=_room)[:TIGHTEST]],

@@ -151,7 +151,8 @@ class Site:
     def finish(self) -> Graph:
         g = self.graph
         outputs = [self.now.get(v.name, v) for v in g.outputs]
-        return self.builder.finish(outputs, g.output_names).without_dead_code()
+        new = self.builder.finish(outputs, g.output_names).with_states_of(g)
+        return new.without_dead_code()
 
     def _fresh(self, stem: str) -> str:
         """A name that no op of the old graph has, so that kept ops keep theirs."""

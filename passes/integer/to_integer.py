@@ -54,7 +54,8 @@ class ToInteger(Pass):
                 ),
                 hint="quantize-graph stores what these ops read, and lists those without any form",
             )
-        new = builder.finish(outputs, graph.output_names).without_dead_code()
+        new = builder.finish(outputs, graph.output_names).with_states_of(graph)
+        new = new.without_dead_code()
         verify(new)
         prove_no_overflow(new)
         return new

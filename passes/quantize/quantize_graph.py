@@ -151,7 +151,8 @@ class Emission:
                 self._note(op, old.name)
                 self._pair(old.name, op)
         outputs = [self.now[v.name] for v in self.graph.outputs]
-        return self.builder.finish(outputs, self.graph.output_names).without_dead_code()
+        after = self.builder.finish(outputs, self.graph.output_names).with_states_of(self.graph)
+        return after.without_dead_code()
 
     def _with_operands(self, op: Op, new: Op) -> Op:
         """The op on what it reads otherwise than as it is stored."""

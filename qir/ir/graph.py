@@ -110,6 +110,7 @@ class Graph:
             inputs=tuple(new[v.name] for v in self.inputs),
             ops=tuple(ops),
             outputs=tuple(new[v.name] for v in self.outputs),
+            states=tuple((new[before].name, new[after].name) for before, after in self.states),
         )
 
     def mapped(self, change: Callable[[Op, Builder], Op | tuple[Value, ...]]) -> Graph:
@@ -127,8 +128,17 @@ class Graph:
             if isinstance(new, Op):
                 new = builder.keep(new if new.names == old.names else new.named(old.names))
             now.update(zip(old.names, new, strict=True))
-        after = builder.finish([now[v.name] for v in self.outputs], self.output_names)
+        outputs = [now[v.name] for v in self.outputs]
+        after = builder.finish(outputs, self.output_names).with_states_of(self)
         return self if after == self else after.without_dead_code()
+
+    def with_states_of(self, before: Graph) -> Graph:
+        """The graph with the states of `before`, which has the same inputs and as many outputs."""
+        if not before.states:
+            return self
+        at = {value.name: i for i, value in reversed([*enumerate(before.outputs)])}
+        states = tuple((name, self.outputs[at[result]].name) for name, result in before.states)
+        return replace(self, states=states)
 
     def without_dead_code(self) -> Graph:
         """The same graph without the ops that no output needs."""

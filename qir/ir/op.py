@@ -96,6 +96,8 @@ class Op:
       infer()            the type of the result (or a tuple of them), raising VerifyError on
           operands that do not fit;
       faults()           other broken rules, one text each (optional);
+      permitted()        operands, such as indexes, with the least and greatest integer that callers
+          may give there, where it clips others (optional);
       compute(torch, *)  the meaning on reals, in torch, differentiable: for float stages;
       evaluate(*)        the meaning on stored integers, in NumPy, exact: for the integer stage;
       bound(*)           the least and greatest stored value, where they are not just the storage's
@@ -133,6 +135,9 @@ class Op:
         raise NotImplementedError(type(self).__name__)
 
     def faults(self) -> Iterator[str]:
+        yield from ()
+
+    def permitted(self) -> Iterator[tuple[Value, int, int]]:
         yield from ()
 
     def compute(self, torch: Any, *operands: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import get_args
 
@@ -88,6 +89,24 @@ def names(graph: Graph) -> Iterator[str]:
     for op in graph.ops:
         if bad := [name for name in op.loc.passes if not is_word(name)]:
             yield f"{op}: touched by pass {bad[0]!r}, a word is needed"
+
+
+def states(graph: Graph) -> Iterator[str]:
+    """A state is an input and an output of one type, and each is in one state only."""
+    inputs, outputs = ({v.name: v for v in vs} for vs in (graph.inputs, graph.outputs))
+    for kind, of, held in (
+        ("input", inputs, [before for before, _ in graph.states]),
+        ("output", outputs, [after for _, after in graph.states]),
+    ):
+        for name, count in Counter(held).items():
+            if name not in of:
+                yield f"state %{name}: no {kind} of the graph, one is needed"
+            elif count > 1:
+                yield f"state %{name}: {kind} of {count} states, one is needed"
+    for before, after in graph.states:
+        if before in inputs and after in outputs and inputs[before].type != outputs[after].type:
+            found = f"{inputs[before].type} before, {outputs[after].type} after a call"
+            yield f"state %{before}: {found}, one type is needed"
 
 
 LETTERS = "letters, digits, '_', '.', '-' and '$', one or more,"
@@ -202,5 +221,5 @@ def number_fields(cls: type[Op]) -> tuple[str, ...]:
 
 
 RULES: tuple[Rule, ...] = (
-    structure, names, types, attributes, ops, numbers, simulated_stage, integer_stage,
+    structure, states, names, types, attributes, ops, numbers, simulated_stage, integer_stage,
 )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -12,10 +12,11 @@ from qir.ir.graph import Graph
 from qir.ir.op import Loc, Op, Value
 from qir.ir.ops import Constant, Conv, Linear, Lookup, MatMul, ScaleGroups
 from qir.ir.ranges import Intermediate
+from qir.ir.states import caller_inputs, caller_outputs
 from qir.ir.types import Quant, integer_of
 from qir.passes.infra.manager import Record
 from qir.report.model import Report
-from qir.report.rows import Margin, OpRow, PassRow, Port, Proofs, Sizes
+from qir.report.rows import EntryRow, Margin, OpRow, PassRow, Port, Proofs, Sizes
 
 if TYPE_CHECKING:
     from qir.backends.artifact.artifact import Artifact
@@ -26,35 +27,52 @@ TIGHTEST = 8  # margins that the report shows, of all that the proof has
 
 def build_report(
     built: Artifact,
-    graph: Graph,
+    graph: Graph | Mapping[str, Graph],
     records: Iterable[Record],
     intermediates: Iterable[Intermediate],
     sqnr_db: Mapping[str, float] | None = None,
 ) -> Report:
-    """The report of an artifact and the integer graph it was built from.
+    """The report of an artifact and the integer graph it was built from, or the graphs of its
+    entries: its rows and ports are then those of the first.
 
     records: of the passes; intermediates: of the overflow proof. Sizes are those of the files
     without the report itself.
     """
     manifest, files, every = built.manifest, built.files, tuple(records)
     checked = manifest["proofs"]["integer_only"]["kernels"]
+    graphs = [graph] if isinstance(graph, Graph) else [*graph.values()]
+    first = manifest["entries"][0] if "entries" in manifest else manifest
     return Report(
         name=built.name,
         target=built.target.name,
         rows=rows(
-            graph,
-            kernels_by_op(manifest["steps"]),
+            graphs[0],
+            kernels_by_op(first["steps"]),
             sqnr_db,
-            packed=packed_by_op(manifest["steps"]),
+            packed=packed_by_op(first["steps"]),
         ),
         passes=pass_rows(every),
-        proofs=proofs(graph, intermediates, f"{len(checked)} kernels, no float in the code of any"),
+        proofs=proofs(
+            graphs, intermediates, f"{len(checked)} kernels, no float in the code of any"
+        ),
         sizes=sizes(manifest, sum(map(len, files.values()))),
-        inputs=ports(graph.inputs),
-        outputs=ports(graph.outputs, graph.output_names),
+        inputs=ports(caller_inputs(graphs[0])),
+        outputs=ports(*zip(*caller_outputs(graphs[0]), strict=True)),
         created_by=tuple(sorted((str(k), str(v)) for k, v in manifest["versions"].items())),
         variants=tuple(v["name"] for v in manifest["variants"]),
         warnings=tuple(text for r in every for text in r.warnings),
+        entries=tuple(map(entry_row, manifest.get("entries", ()))),
+    )
+
+
+def entry_row(entry: Mapping[str, Any]) -> EntryRow:
+    """An entry as the manifest has it."""
+    return EntryRow(
+        entry["name"],
+        len(entry["steps"]),
+        entry["macs"],
+        sum(step["bytes"] for step in entry["steps"]),
+        sum(step["constants_bytes"] for step in entry["steps"]),
     )
 
 
@@ -70,6 +88,7 @@ def sizes(manifest: Mapping[str, Any], total: int) -> Sizes:
         ram=memory["ram_bytes"],
         inputs=memory["input_bytes"],
         outputs=memory["output_bytes"],
+        state=manifest.get("state_bytes", 0),
     )
 
 
@@ -237,14 +256,14 @@ def pass_rows(records: Iterable[Record]) -> tuple[PassRow, ...]:
     )
 
 
-def proofs(graph: Graph, intermediates: Iterable[Intermediate], kernels: str) -> Proofs:
-    """The proofs of a graph that passed verify(), and prove_no_overflow(), which gave the rest.
+def proofs(graphs: Sequence[Graph], intermediates: Iterable[Intermediate], kernels: str) -> Proofs:
+    """The proofs of graphs that passed verify(), and prove_no_overflow(), which gave the rest.
 
     Results are not among the tightest: a clamp fills its storage on purpose.
     """
     every = tuple(intermediates)
-    constants = sum(isinstance(op, Constant) for op in graph.ops)
-    ops = len(graph.ops) - constants
+    constants = sum(isinstance(op, Constant) for graph in graphs for op in graph.ops)
+    ops = sum(len(graph.ops) for graph in graphs) - constants
     margins = [
         Margin(c.op.names[0], c.extreme.what, *c.extreme.bounds.whole, c.extreme.kind.bits)
         for c in every

@@ -108,6 +108,7 @@ class Sizes:
     flash:  code, constants and weights: what is linked when only the core is called.
     ram:    workspace and static variables; the stack comes on top.
     inputs, outputs: stored integers, in memory of the caller's.
+    state:  kept from call to call, in memory of the caller's; part of ram.
     """
 
     weights: int
@@ -118,6 +119,21 @@ class Sizes:
     ram: int
     inputs: int
     outputs: int
+    state: int = 0
+
+
+@dataclass(frozen=True)
+class EntryRow:
+    """One entry of an artifact with several: its kernel calls, and what one call of it does.
+
+    moved_bytes: that kernels read and write; weight_bytes: of these, constants as they are packed.
+    """
+
+    name: str
+    steps: int
+    macs: int
+    moved_bytes: int
+    weight_bytes: int
 
 
 @dataclass(frozen=True)
@@ -166,6 +182,7 @@ class ReportData:
               of the last variant.
     chosen:   the assignment of bits, in mixed precision.
     warnings: where accuracy was given away that another model would keep.
+    entries:  of an artifact with several; `rows`, `inputs` and `outputs` are those of the first.
     """
 
     name: str
@@ -180,6 +197,7 @@ class ReportData:
     variants: tuple[str, ...] = ()
     chosen: ChosenBits | None = None
     warnings: tuple[str, ...] = ()
+    entries: tuple[EntryRow, ...] = ()
 
     @property
     def machine(self) -> str:

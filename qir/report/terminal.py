@@ -43,6 +43,8 @@ def tables(report: ReportData, columns: int = LEAST_COLUMNS) -> Iterator[Rendera
     yield Text.assemble(head, ": ", printable(summary(report)))
     for warning in report.warnings:
         yield Text(f"warning: {printable(warning)}", style=STYLES["low"])
+    if report.entries:
+        yield _entries(report, columns)
     yield _ports(report, columns)
     if report.chosen is not None:
         yield _bits(report.chosen, columns)
@@ -77,6 +79,15 @@ def summary(report: ReportData) -> str:
     if worst is not None and worst.sqnr_db is not None:
         facts.append(f"least SQNR {decibels(worst.sqnr_db)} dB at {short(worst.name)}")
     return ", ".join(facts)
+
+
+def _entries(report: ReportData, columns: int) -> Table:
+    rows: list[Row] = [
+        (Text(e.name), count(e.steps), count(e.macs), size(e.moved_bytes), size(e.weight_bytes))
+        for e in report.entries
+    ]
+    title = f"Entries; below, those of {printable(report.entries[0].name)}"
+    return table(title, ("entry", "steps>", "MACs>", "moved>", "of weights>"), rows, columns)
 
 
 def _ports(report: ReportData, columns: int) -> Table:

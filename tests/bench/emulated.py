@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from qir.backends.artifact.artifact import Artifact
-from qir.backends.c import entry
+from qir.backends.c import entry, executables
 from qir.backends.proofs.disassembly import Function, functions
 from qir.backends.toolchain.link import RUNNER_FLAGS, toolchain
 from qir.ir.target import PYTHON
@@ -48,8 +48,8 @@ def linked(artifact: Artifact) -> bytes:
     """The runner once more, with its symbols: the same code as the artifact's own."""
     tools, name = toolchain(artifact.target), artifact.name
     files: Mapping[str, bytes] = {
-        "runner.c": entry.runner(artifact.program).encode(),
-        "freestanding.c": entry.freestanding().encode(),
+        "runner.c": executables.runner([artifact.program]).encode(),
+        "freestanding.c": executables.freestanding().encode(),
         f"{name}_weights.S": entry.weights(artifact.program).encode(),
     }
     cc = (*tools.compiler, *tools.flags)

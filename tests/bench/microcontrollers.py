@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from qir.backends import Artifact, build
-from qir.backends.c import entry
+from qir.backends.c import executables
 from qir.backends.kernels import SLACK
 from qir.backends.lowering.fuse import fuse
 from qir.backends.lowering.layout import VIEWS
@@ -138,7 +138,7 @@ def image(artifact: Artifact) -> tuple[int, int]:
     name, tools = artifact.name, link.toolchain(artifact.target)
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "a.o").write_bytes(artifact.files[f"{name}.o"])
-        Path(folder, "libc.c").write_text(entry.freestanding())
+        Path(folder, "libc.c").write_text(executables.freestanding())
         command = (
             *tools.compiler, *tools.flags, *link.RUNNER_FLAGS, "-ffunction-sections", "-static",
             "-nostdlib", "-Wl,--gc-sections", "-Wl,-z,norelro", f"-Wl,-e,{name}_run",

@@ -150,9 +150,9 @@ def test_a_profile_names_every_step(session: runtime.Session) -> None:
 def test_a_wrong_golden_output_is_found(
     session: runtime.Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cases = session.golden()
-    cases[1][1][0][0, 3] ^= 1
-    monkeypatch.setattr(session, "golden", lambda: cases)
+    cases = session.golden_calls()
+    cases[1][2][0][0, 3] ^= 1
+    monkeypatch.setattr(session, "golden_calls", lambda: cases)
     why = "artifact small: golden case 1, output logits: 1 of 10 elements differ, 0 are needed"
     with pytest.raises(ArtifactError, match=why):
         session.selftest()

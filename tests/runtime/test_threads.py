@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from qir import runtime
-from qir.runtime import ArtifactError, session
+from qir.runtime import ArtifactError, box
 from qir.runtime.library import Library
 from qir.runtime.threads import Pool, Threads
 from tests.small_graphs import artifact, residual_network, stored_inputs
@@ -118,13 +118,13 @@ def test_what_fails_to_open_leaves_no_thread(
         raise MemoryError
 
     with monkeypatch.context() as m:
-        m.setattr(session, "aligned", no_memory)
+        m.setattr(box, "aligned", no_memory)
         with pytest.raises(ArtifactError, match=r"small: out of memory, \d+ bytes of workspace"):
             runtime.Session(loaded, threads=2)
     assert native_threads() == before
     one = runtime.Session(loaded, threads=2)
     with monkeypatch.context() as m:  # and the same in a call that needs a box of its own
-        m.setattr(session, "aligned", no_memory)
+        m.setattr(box, "aligned", no_memory)
         one._boxes.clear()
         with pytest.raises(ArtifactError, match=r"small: out of memory, \d+ bytes of workspace"):
             one.run_integer(*INPUTS)

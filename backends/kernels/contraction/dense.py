@@ -21,6 +21,7 @@ from qir.backends.kernels.contraction.tiling import (
     fits_held,
     is_worth_holding,
     streaming_tile,
+    tile_of_any_rows,
 )
 from qir.backends.kernels.dots import DOTS, Dot
 from qir.backends.kernels.plane import Plane, check_indices
@@ -62,8 +63,8 @@ class Packing:
     block   adjacent input channels that share a multiplier; 0: there are no multipliers
     chain   steps whose sums of two products are added in int16 before they are widened; 0: none,
             an instruction adds up to int32
-    apart   each vector of a panel has memory of its own, in which the panels follow one another:
-            as many streams as vectors, which keep more of a memory busy than one does
+    apart   each vector of channels has memory of its own, one after the other in the order of
+            channels, whatever the tile; the last one moves back until it fits
     """
 
     bits: int = 8
@@ -76,7 +77,9 @@ class Packing:
 class DenseCode:
     """Everything the machine code of a dense contraction depends on.
 
-    `aligned`: every word of X that a dot reads lies at a multiple of its size.
+    `aligned`: every word of X that a dot reads lies at a multiple of its size. `spacing`: from a
+    vector of a panel to the next, in vectors of channels; where they lie apart, more than one makes
+    as many long streams as the panel has vectors, which keep more of a memory busy than one does.
     """
 
     dot: str
@@ -90,9 +93,10 @@ class DenseCode:
     epilogue: Epilogue
     aligned: bool = False
     packing: Packing = Packing()
+    spacing: int = 1
 
     def __post_init__(self) -> None:
-        record_bytes = self.panels * self.tile.vectors * self.record_bytes
+        record_bytes = self.vectors * self.record_bytes
         check_indices("contraction: bytes of the constants", self.records_at + record_bytes)
         check_indices("contraction: bytes of the weights", self.weight_bytes)
         check_indices("contraction: units of work", self.units + self.panel_units)
@@ -118,8 +122,24 @@ class DenseCode:
         return sum(self.part_rows(part) for part in self.runs.parts)
 
     @property
+    def share(self) -> int:
+        """Output channels of a group."""
+        return self.y.channels // self.groups
+
+    @property
     def group_panels(self) -> int:
-        return -(-self.y.channels // self.groups // (self.tile.vectors * self.machine.lanes))
+        return -(-self.share // (self.tile.vectors * self.machine.lanes))
+
+    @property
+    def group_vectors(self) -> int:
+        """Vectors of channels of a group in memory: those of every panel, or once where apart."""
+        if self.packing.apart:
+            return -(-self.share // self.machine.lanes)
+        return self.group_panels * self.tile.vectors
+
+    @property
+    def vectors(self) -> int:
+        return self.groups * self.group_vectors
 
     @property
     def panels(self) -> int:
@@ -137,24 +157,39 @@ class DenseCode:
 
     @property
     def panel_pitch(self) -> int:
-        """Bytes from a panel's weights to those of the next."""
-        return self.runs.taps * self.run_rows * self.row_pitch
+        """Bytes of a panel's weights, one after the other."""
+        return self.tile.vectors * self.weights_of_one
 
     @property
     def vector_pitch(self) -> int:
-        """Bytes from a vector of channels to the next."""
-        return self.panels * self.panel_pitch if self.packing.apart else self.vector_bytes
+        """Bytes from the weights of a vector of a panel to those of its next."""
+        if not self.packing.apart:
+            return self.vector_bytes
+        return self.spacing * self.weights_of_one
+
+    @property
+    def weights_of_one(self) -> int:
+        """Bytes of the weights of one vector of channels."""
+        return self.runs.taps * self.run_rows * self.vector_bytes
 
     @property
     def weight_bytes(self) -> int:
-        return self.panels * self.runs.taps * self.run_rows * self.tile.vectors * self.vector_bytes
+        return self.vectors * self.weights_of_one
 
     @property
     def mult_bytes(self) -> int:
-        """Multipliers of one panel."""
+        """Multipliers of one vector of channels."""
         if not self.packing.block:
             return 0
-        return self.runs.taps * len(self.runs.parts) * self.tile.vectors * self.machine.lanes
+        return self.runs.taps * len(self.runs.parts) * self.machine.lanes
+
+    @property
+    def mult_pitches(self) -> tuple[int, int]:
+        """From a multiplier of a vector of a panel to that of its next group, and next vector."""
+        lanes = self.machine.lanes
+        if self.packing.apart:
+            return lanes, self.spacing * self.mult_bytes
+        return self.tile.vectors * lanes, lanes
 
     @property
     def record_bytes(self) -> int:
@@ -164,7 +199,7 @@ class DenseCode:
     def records_at(self) -> int:
         """Where the records begin in the constants, at a multiple of 8 bytes or a whole vector."""
         unit = max(self.machine.vector_bytes, 8)
-        return -(-self.panels * self.mult_bytes // unit) * unit
+        return -(-self.vectors * self.mult_bytes // unit) * unit
 
     @property
     def row_tiles(self) -> int:
@@ -203,20 +238,29 @@ def plan_dense(
 ) -> DenseCode:
     """The code for a contraction whose pixels are joined; its tile is chosen unless given.
 
-    Weights lie apart where one pixel reads each of them once: then memory is what takes time.
+    Weights lie apart where one pixel reads each of them once: then memory is what takes time; and
+    where other numbers of rows have the same weights. A machine on which more addresses cost
+    instructions gets panels that do not depend on the number of rows instead.
     """
     packing = packing or Packing()
     runs = runs_of(spec, packing.block)
     work = _work(spec, runs, dot, packing)
     is_read_once = work.images == work.height == work.width == 1
-    if is_read_once and not dot.counts:
+    is_apart = not dot.counts and (is_read_once or spec.any_rows)
+    spacing = 1
+    if is_apart:
         packing = replace(packing, apart=True)
+    if is_apart and is_read_once:
         tile = tile or streaming_tile(dot, work)
+        panels = work.vectors // tile.vectors
+        spacing = panels if panels * tile.vectors == work.vectors else 1
+    elif tile is None and spec.any_rows:
+        tile = tile_of_any_rows(dot, work)
     tile = tile or choose_tile(dot, work)
     aligned = dot.aligned and _words_align(spec, runs, dot)
     return DenseCode(
         dot.name, spec.x, spec.y, spec.residual, spec.strides, spec.groups, runs, tile, epilogue,
-        aligned, packing
+        aligned, packing, spacing
     )  # fmt: skip
 
 

@@ -1,9 +1,10 @@
 """The blocks of a dense contraction: panels of weights; and multipliers, epilogue records.
 
-weights        [panel][tap][part][row][vector][form][lane][k], where vectors lie apart
-               [vector][panel][tap][part][row][form][lane][k]
+weights        [panel][tap][part][row][vector][form][lane][k]
 constants      multipliers [panel][tap][part][vector][lane], u8, where weights have groups, then
                records [panel][vector], at a multiple of a vector
+
+Where vectors lie apart, each is a panel of its own.
 """
 
 from __future__ import annotations
@@ -78,27 +79,31 @@ def _steps(part: Array, depth: int) -> Array:
 
 def _order(code: DenseCode) -> Array:
     """(vectors, lanes) -> output channel, or -1 past the channels of a group."""
-    share, width = code.y.channels // code.groups, code.tile.vectors * code.machine.lanes
-    starts = np.minimum(np.arange(code.group_panels) * width, max(share - width, 0))
+    share, lanes = code.share, code.machine.lanes
+    width = lanes * _together(code)
+    starts = np.minimum(np.arange(-(-share // width)) * width, max(share - width, 0))
     local = (starts[:, None] + np.arange(width)).reshape(-1)
     order = local + np.arange(code.groups)[:, None] * share
-    return np.where(local < share, order, -1).reshape(-1, code.machine.lanes)
+    return np.where(local < share, order, -1).reshape(-1, lanes)
+
+
+def _together(code: DenseCode) -> int:
+    """Vectors of a panel in memory."""
+    return 1 if code.packing.apart else code.tile.vectors
 
 
 def _weights(code: DenseCode, weights: Array, order: Array) -> bytes:
-    dot, vectors = code.machine, code.tile.vectors
+    dot, panels = code.machine, code.vectors // _together(code)
     packed = []
     for part in _parts(code.runs, weights):
         steps = _steps(part, dot.depth)
         lanes = np.where(order[:, None, None, None] >= 0, steps[np.maximum(order, 0)], np.int8(0))
-        rows = lanes.reshape(code.panels, -1, *lanes.shape[1:]).transpose(0, 2, 3, 1, 4)
+        rows = lanes.reshape(panels, -1, *lanes.shape[1:]).transpose(0, 2, 3, 1, 4)
         bits = code.packing.bits
         packed.append(pack(rows.reshape(*rows.shape[:3], -1), bits))
     whole = np.concatenate(packed, axis=2)  # (panels, taps, rows, bytes)
     if dot.weight_offset and bits == 8:
         whole = whole + np.uint8(dot.weight_offset)  # as fewer bits are packed in any case
-    if code.packing.apart:
-        whole = np.moveaxis(whole.reshape(*whole.shape[:3], vectors, -1), 3, 0)
     return np.ascontiguousarray(whole).tobytes()
 
 
@@ -107,5 +112,5 @@ def _mults(code: DenseCode, const: Constants, order: Array) -> bytes:
         return b""
     mult = np.asarray(const.group_mult, np.uint8).reshape(code.y.channels, -1)
     lanes = np.where(order[..., None] >= 0, mult[np.maximum(order, 0)], np.uint8(0))
-    panels = lanes.reshape(code.panels, code.tile.vectors, code.machine.lanes, -1)
+    panels = lanes.reshape(-1, _together(code), code.machine.lanes, lanes.shape[-1])
     return np.ascontiguousarray(np.moveaxis(panels, -1, 1)).tobytes()

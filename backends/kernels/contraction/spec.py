@@ -38,6 +38,8 @@ class Contraction:
     `low`, `high` clamp the stored value; None stands for the range of Y's dtype. Y is u8, i8, i16
     or, raw, i32.
     `alignment`: bytes that the first element of X is known to be aligned to.
+    `any_rows`: other contractions of more or fewer rows have the same weights, so that their layout
+    in memory may not depend on how many there are.
     Errors: ValueError naming every size that does not fit.
     """
 
@@ -51,6 +53,7 @@ class Contraction:
     low: int | None = None
     high: int | None = None
     alignment: int = 1
+    any_rows: bool = False
 
     def __post_init__(self) -> None:
         faults = list(self._faults())

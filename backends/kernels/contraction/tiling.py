@@ -16,6 +16,7 @@ SECOND_LEVEL_BYTES_PER_CYCLE = 16.0
 HELD_BYTES = 32 * 1024  # of a panel's widened weights, on the stack: a first-level cache
 HELD_PIXELS = 8  # fewer do not make up for the widening
 STREAMS = 4  # with two, or one, a core waits for its memory; eight read no faster
+MANY_ROWS = 64  # more change no tile
 UNROLLED_STEPS = 8  # runs this short have no loop
 UNROLLED_SPARE = 5  # registers LLVM fills with loads of later steps where there is no loop
 
@@ -70,11 +71,23 @@ class Work:
         return min(self.chain, self.run)
 
 
-def choose_tile(dot: Dot, work: Work) -> Tile:
-    """The cheapest tile; several rows only where a tile holds whole rows."""
+def tile_of_any_rows(dot: Dot, work: Work) -> Tile:
+    """A tile with as many vectors as are best for many rows, where they are in one line."""
+    if dot.counts and work.images == work.height == 1:
+        many = choose_tile(dot, replace(work, width=MANY_ROWS))
+        return choose_tile(dot, work, many.vectors)
+    return choose_tile(dot, work)
+
+
+def choose_tile(dot: Dot, work: Work, vectors_of_all: int = 0) -> Tile:
+    """The cheapest tile; several rows only where a tile holds whole rows.
+
+    `vectors_of_all`: how many vectors it has, if that is given.
+    """
     best: tuple[float, int] | None = None
-    chosen = Tile(1, 1)
-    for vectors in range(1, min(work.vectors, 8 if dot.counts else 6) + 1):
+    chosen = Tile(1, vectors_of_all or 1)
+    most_vectors = vectors_of_all or min(work.vectors, 8 if dot.counts else 6)
+    for vectors in range(vectors_of_all or 1, most_vectors + 1):
         for pixels in range(1, min(work.width, dot.most_places) + 1):
             most = min(work.height, dot.most_places // pixels) if pixels == work.width else 1
             for rows in range(1, most + 1):

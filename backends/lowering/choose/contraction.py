@@ -172,6 +172,7 @@ def _fast(
         low=low,
         high=high,
         alignment=context.alignment(shape.x),
+        any_rows=isinstance(fusion.anchor, Linear),
     )
     return prepare(spec, _constants(fusion, numbers), context.features)
 

@@ -10,10 +10,11 @@ from qir.backends.tvm.kernels.writer import Expr, Writer, shuffle
 
 @dataclass(frozen=True)
 class _Piece:
-    """`count` elements, from element `lane` of a packed vector to element `offset` of memory."""
+    """`count` elements, from element `lane` of a packed vector to element `offset` of memory, which
+    a machine may find when it runs."""
 
     lane: int
-    offset: int
+    offset: Expr
     count: int
 
 
@@ -24,9 +25,9 @@ class Stores:
         self._writer, self._buffer, self._base = writer, buffer, base
         self._epilogue, self._together = epilogue, epilogue.together
         self._lanes = epilogue.dot.lanes
-        self._waiting: list[tuple[object, int, int]] = []
+        self._waiting: list[tuple[object, Expr, int]] = []
 
-    def add(self, value: Expr, offset: int, count: int) -> None:
+    def add(self, value: Expr, offset: Expr, count: int) -> None:
         """The first `count` lanes of `value` belong at `offset`."""
         self._waiting.append((value, offset, count))
         if len(self._waiting) == self._together:
@@ -60,7 +61,7 @@ def store_lanes(
     packed: Expr,
     total: int,
     lane: int,
-    offset: int,
+    offset: Expr,
     count: int,
 ) -> None:
     """Lanes [lane, lane + count) of a vector of `total`, in powers of two: no other is written."""
@@ -78,7 +79,11 @@ def _merged(pieces: list[_Piece]) -> list[_Piece]:
     merged = pieces[:1]
     for piece in pieces[1:]:
         last = merged[-1]
-        if (last.lane + last.count, last.offset + last.count) == (piece.lane, piece.offset):
+        is_known = isinstance(last.offset, int) and isinstance(piece.offset, int)
+        if is_known and (last.lane + last.count, last.offset + last.count) == (
+            piece.lane,
+            piece.offset,
+        ):
             merged[-1] = _Piece(last.lane, last.offset, last.count + piece.count)
         else:
             merged.append(piece)

@@ -69,7 +69,8 @@ class Mover:
         for op in g.ops:
             self._write(op)
         outputs = [self.read(v, identity(v.type.rank), Loc()) for v in g.outputs]
-        return self.builder.finish(outputs, g.output_names).without_dead_code()
+        new = self.builder.finish(outputs, g.output_names).with_states_of(g)
+        return new.without_dead_code()
 
     def _define(self, value: Value, perm: Perm, made: Value) -> None:
         """Record that `made` is `value` in layout `perm`."""

@@ -54,11 +54,12 @@ def _replace(path: Path, content: bytes) -> None:
         raise
 
 
-def packed(graph: Graph) -> bytes:
+def packed(*graphs: Graph) -> bytes:
     """The constants over 16 elements as an npz, by SHA-256; equal graphs give equal bytes."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as z:
-        for digest, data in sorted(blobs(graph).items()):
+        every = {digest: data for graph in graphs for digest, data in blobs(graph).items()}
+        for digest, data in sorted(every.items()):
             one = io.BytesIO()
             np.save(one, data.array)
             z.writestr(zipfile.ZipInfo(f"{digest}.npy", (1980, 1, 1, 0, 0, 0)), one.getvalue())

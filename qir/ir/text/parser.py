@@ -42,9 +42,24 @@ class Reader(Literals):
         outputs = [self.output(scope)]
         while self.accept(","):
             outputs.append(self.output(scope))
+        states = self.states(scope)
         self.expect("}")
         values, names = zip(*outputs, strict=True)
-        return Graph(name, inputs, tuple(ops), values, names, stage)
+        return Graph(name, inputs, tuple(ops), values, names, stage, states)
+
+    def states(self, scope: dict[str, Value]) -> tuple[tuple[str, str], ...]:
+        """The pairs of values that are one buffer, where there are any."""
+        pairs: list[tuple[str, str]] = []
+        if self.accept("states"):
+            pairs.append(self.state(scope))
+            while self.accept(","):
+                pairs.append(self.state(scope))
+        return tuple(pairs)
+
+    def state(self, scope: dict[str, Value]) -> tuple[str, str]:
+        before = self.use(scope)
+        self.expect("=")
+        return before.name, self.use(scope).name
 
     def declared(self, scope: dict[str, Value]) -> Value:
         name = self.new_name(scope)

@@ -25,7 +25,11 @@ def text(graph: Graph, locs: bool = True) -> str:
     lines += [f"  {op_text(op, locs)}" for op in graph.ops]
     pairs = zip(graph.outputs, graph.output_names, strict=True)
     outputs = ", ".join(f"{v} as {json.dumps(n)}" if n != v.name else f"{v}" for v, n in pairs)
-    return "\n".join([*lines, f"  return {outputs}", "}", ""])
+    lines.append(f"  return {outputs}")
+    if graph.states:
+        kept = ", ".join(f"%{before} = %{after}" for before, after in graph.states)
+        lines.append(f"  states {kept}")
+    return "\n".join([*lines, "}", ""])
 
 
 def op_text(op: Op, locs: bool = True) -> str:

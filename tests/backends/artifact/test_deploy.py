@@ -12,7 +12,7 @@ import pytest
 
 from qir.backends import build
 from qir.backends.artifact.artifact import Artifact
-from qir.backends.c import entry
+from qir.backends.c import executables
 from qir.backends.targets import TARGETS, find
 from qir.backends.toolchain import elf
 from qir.backends.toolchain.link import link, toolchain
@@ -59,7 +59,7 @@ def test_sizes_are_those_of_what_is_linked(m4: Artifact, tmp_path: Path) -> None
     """An image of the snippet, for bare metal: the core and nothing of the border."""
     home, tools = m4.save(tmp_path / "small.qir"), toolchain(find("cortex-m4"))
     (home / "main.c").write_text(snippet(m4))
-    (home / "freestanding.c").write_text(entry.freestanding())
+    (home / "freestanding.c").write_text(executables.freestanding())
     compiler = [sys.executable if word == PYTHON else word for word in tools.compiler]
     flags = ("-O2", "-ffreestanding", "-fno-builtin", "-nostdlib", "-static", "-Wl,--gc-sections",
              "-ffunction-sections", "-fdata-sections", "-Wl,-e,compute")  # fmt: skip

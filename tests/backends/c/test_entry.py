@@ -98,7 +98,7 @@ def test_a_refused_call_writes_nothing(entries: Entries) -> None:
 def test_a_status_becomes_an_error(loaded: runtime.Loaded) -> None:
     session = runtime.Session(loaded)
     box = session._boxes[0]
-    box.integer_arguments = (*box.integer_arguments[:2], box.integer_arguments[2] + 1, 0)
+    box.memory = (box.memory[0] + 1, 0)
     with pytest.raises(ArtifactError, match="small: its code gave status 1, 0 is needed"):
         session.run_integer(*stored_inputs(residual_network()))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from qir.backends.c import entry
+from qir.backends.c.header import header
 from qir.backends.targets import find
 from tests.small_graphs import artifact
 
@@ -34,7 +35,7 @@ SECONDS = 300
 def compiled(folder: Path, *flags: str) -> Path:
     """The cases with the pool of a program named net."""
     program = replace(artifact().program, name="net")
-    (folder / "net.h").write_text(entry.header([program], find("x86-64"), "0"))
+    (folder / "net.h").write_text(header([program], find("x86-64"), "0"))
     (folder / "net_pool.c").write_text(entry.pool(program))
     shutil.copy(CASES, folder)
     strict = ("-Wall", "-Wextra", "-Werror")

@@ -112,6 +112,7 @@ def random_case(rng: Generator, depthwise: bool | None = None) -> Case:
         sorted(int(v) for v in rng.integers(low, high, 2)) if rng.random() < 0.3 else (None, None)
     )
     spec = Contraction(x, y, kernel, strides, dilations, groups, residual, *clamp)  # type: ignore[arg-type]
+    spec = replace(spec, any_rows=bool(rng.random() < 0.4))
     return Case(spec, _constants(rng, spec))
 
 

@@ -15,6 +15,7 @@ from qir.backends.kernels.contraction.bits import PLANES, fields, pack, packed_r
 from qir.backends.kernels.contraction.dense import DenseCode, Runs
 from qir.backends.kernels.contraction.panels import longest_chain
 from qir.backends.kernels.plane import Plane
+from qir.backends.targets import find
 from tests.backends.kernels.contraction_cases import (
     Case,
     features,
@@ -152,4 +153,30 @@ def test_a_layer_takes_the_bytes_its_bits_say(bits: int, block: int) -> None:
     code = prepare(spec, case.const, features("avx2")).code
     assert isinstance(code, DenseCode)
     assert code.weight_bytes == 64 * 256 * bits // 8
-    assert code.mult_bytes * code.panels == (64 * 256 // block if block else 0)
+    assert code.mult_bytes * code.vectors == (64 * 256 // block if block else 0)
+
+
+MACHINES = {
+    **{family: features(family) for family in ("vnni512", "avx2", "plain")},
+    "dotprod": find("aarch64-dotprod").traits,
+    "i8mm": find("aarch64-i8mm").traits,
+    "m4": find("cortex-m4").traits,
+    "riscv64": find("riscv64").traits,
+}
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize(("bits", "block"), [(8, 0), (4, 0), (4, 32)])
+@pytest.mark.parametrize("outputs", [192, 300])
+def test_one_packing_serves_any_number_of_rows(
+    machine: str, bits: int, block: int, outputs: int
+) -> None:
+    kept = set()
+    for rows in (1, 2, 7, 128):
+        x, y = (Plane.packed(d, 1, 1, rows, c) for d, c in (("int8", 96), ("int32", outputs)))
+        spec = Contraction(x, y, any_rows=True, alignment=64)
+        rng = np.random.default_rng(0)
+        case = low(rng, Case(spec, Constants(np.zeros(1), np.zeros(outputs))), bits, block)
+        kernel = prepare(spec, case.const, MACHINES[machine])
+        kept.add((kernel.weights, kernel.constants))
+    assert len(kept) == 1

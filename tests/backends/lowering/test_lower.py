@@ -274,4 +274,4 @@ def test_outputs_in_blocks_are_refused_at_the_border() -> None:
     with pytest.raises(
         LowerError, match=r"%y: quantized in blocks of 2, one scale or one per slice"
     ):
-        border.source(program)
+        border.source([program])

@@ -18,6 +18,7 @@ from qir.backends.proofs.machine_code import Findings, Kind, check, kind_of, mai
 from qir.backends.targets import TARGETS
 from qir.backends.toolchain.link import link
 from qir.ir.errors import LowerError, VerifyError
+from tests.backends.stateful_graphs import entries
 from tests.random_graphs import batch
 from tests.small_graphs import artifact
 
@@ -52,6 +53,15 @@ def test_random_graphs_are_integers_only(name: str) -> None:
     for family in ("all", "sequences"):
         made = build(batch(GRAPHS, family=family), name)
         prove(made.manifest, made.files[f"{made.name}.o"], made.target)
+
+
+@pytest.mark.parametrize("name", ["x86", "aarch64", "cortex-m4"])
+def test_every_entry_is_integers_only(name: str) -> None:
+    made = build(entries(), name, "net")
+    found = prove(made.manifest, made.files["net.o"], made.target)
+    others = ("sizes", "decode_profile", "prefill_profile", "variant", "use_variant", "reset_state")
+    assert set(found.unreached) <= {f"net_{other}" for other in others}
+    assert any("prefill" in body.symbol for body in found.bodies)
 
 
 def planted(name: str, code: str, *exports: str) -> Findings:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from qir.backends.kernels.contraction.bits import packed_rows, unit_steps
@@ -12,6 +12,7 @@ from qir.backends.kernels.kernel import CONSTANTS, WEIGHTS
 from qir.backends.kernels.plane import Plane
 from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.dots import DOTS
+from qir.backends.tvm.kernels.contraction.channels import channels_of
 from qir.backends.tvm.kernels.contraction.panel import Panel
 from qir.backends.tvm.kernels.requantize.epilogue import VectorEpilogue, epilogue_of
 from qir.backends.tvm.kernels.stores import Stores
@@ -25,12 +26,14 @@ BODY = 32  # dots in the loop of a chain: longer ones spill
 class _Unit:
     """Where one unit of work reads and writes: element offsets, byte offsets of constants.
 
-    `x` counts words where those are aligned.
+    `x` counts words where those are aligned; `y`, `residual` are those of its first channel, and
+    `channels` what each vector's first is behind it.
     """
 
     x: Expr
     y: Expr
     residual: Expr
+    channels: Sequence[Expr]
     weights: Expr
     mults: Expr
     records: Expr
@@ -80,7 +83,9 @@ class _Dense:
     def _hold(self, held: Expr, panel: Expr) -> None:
         """Widens the weights of a panel; byte i becomes one of the int16 from i on."""
         w, size = self.writer, self.machine.weight_bytes
-        first = w.let(panel * self.code.panel_pitch)
+        group, local = w.split(panel, self.code.group_panels)
+        own = channels_of(w, self.code, group, local)
+        first = w.let(own.vector * self.code.weights_of_one)
         with w.steps(self.code.panel_pitch // size, "row") as row:
             whole = w.let(w.load(self.weights, first + row * size, size), "w")
             for f, form in enumerate(self.dot.widen_weights(whole)):
@@ -99,10 +104,8 @@ class _Dense:
         if code.column_tiles > 1 and code.tile.rows > 1:
             row = let(tirx.min(row * code.tile.rows, code.y.height - code.tile.rows))
         group, local = self.writer.split(panel, code.group_panels)
-        share = code.y.channels // code.groups
-        width = code.tile.vectors * self.dot.lanes
-        start = let(tirx.min(local * width, share - width)) if code.group_panels > 1 else 0
-        channel = group * share + start
+        own = channels_of(self.writer, code, group, local)
+        channel = group * code.share + own.first
         sy, sx = code.strides
         offset = self._offset
         x = offset(code.x, image, row * sy, first * sx) + group * (code.x.channels // code.groups)
@@ -113,9 +116,10 @@ class _Dense:
             x=let(x, "x_at"),
             y=let(offset(code.y, image, row, first) + channel, "y_at"),
             residual=let(residual, "r_at"),
-            weights=0 if self.machine.widens else let(panel * code.panel_pitch, "w_at"),
-            mults=let(panel * code.mult_bytes, "m_at") if code.packing.block else 0,
-            records=let(panel * (code.tile.vectors * code.record_bytes) + code.records_at, "k_at"),
+            channels=own.each,
+            weights=0 if self.machine.widens else let(own.vector * code.weights_of_one, "w_at"),
+            mults=let(own.vector * code.mult_bytes, "m_at") if code.packing.block else 0,
+            records=let(own.vector * code.record_bytes + code.records_at, "k_at"),
         )
 
     @staticmethod
@@ -143,7 +147,7 @@ class _Dense:
             self._clear_sums()
         if code.epilogue.starts:
             for i in range(count):
-                record = at.records + i % tile.vectors * code.record_bytes
+                record = at.records + i % tile.vectors * (code.spacing * code.record_bytes)
                 acc[i] = self._epilogue(i).start(record)
         runs = code.runs
         with w.steps(runs.rows, "ky") as ky, w.steps(runs.columns, "kx") as kx:
@@ -155,8 +159,7 @@ class _Dense:
             tap = ky * runs.columns + kx
             weights = w.let(at.weights + tap * (code.run_rows * code.row_pitch))
             if code.packing.block:
-                per_group = tile.vectors * self.dot.lanes
-                mults = w.let(at.mults + tap * (len(runs.parts) * per_group))
+                mults = w.let(at.mults + tap * (len(runs.parts) * code.mult_pitches[0]))
                 self._groups(acc, x, weights, mults)
             else:
                 self._sum(acc, x, weights, code.steps(runs.length))
@@ -189,7 +192,7 @@ class _Dense:
         code, w, parts = self.code, self.writer, self.code.runs.parts
         whole = parts.count(parts[0])
         pitch = code.part_rows(parts[0]) * code.row_pitch
-        per_group = code.tile.vectors * self.dot.lanes
+        per_group = code.mult_pitches[0]
         with w.steps(whole, "group") as g:
             from_x = w.let(x + g * (parts[0] // self.words.size))
             self._group(
@@ -357,15 +360,16 @@ class _Dense:
     def _finish(self, at: _Unit, acc: list[Expr]) -> None:
         code, lanes = self.code, self.dot.lanes
         stores = Stores(self.writer, self.y, at.y, self.epilogue)
-        share = code.y.channels // code.groups
+        share = code.share
         for p in range(code.tile.places):
             epilogue = self._epilogue(p)
             for v in range(code.tile.vectors):
-                offset = self._place(code.y, p) + v * lanes
+                offset = self._place(code.y, p) + at.channels[v]
                 residual = self._residual(at, p, v)
-                record = at.records + v * code.record_bytes
+                record = at.records + v * (code.spacing * code.record_bytes)
                 value = epilogue.requantize(acc[p * code.tile.vectors + v], record, residual)
-                stores.add(value, offset, min(lanes, share - v * lanes))
+                count = lanes if code.packing.apart else share - v * lanes
+                stores.add(value, offset, min(lanes, count, share))
         stores.flush()
 
     def _epilogue(self, place: int) -> VectorEpilogue:
@@ -379,7 +383,7 @@ class _Dense:
             return None
         lanes = self.dot.lanes
         assert self.code.residual is not None
-        at_pixel = at.residual + self._place(self.code.residual, p) + v * lanes
+        at_pixel = at.residual + self._place(self.code.residual, p) + at.channels[v]
         size = lanes
         if self.machine.aligned:  # such machines take vectors whole, or byte by byte
             size = self.machine.vector_bytes

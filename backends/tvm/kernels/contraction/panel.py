@@ -65,7 +65,10 @@ class Panel:
         lanes = code.machine.weight_bytes // 2
         first = at + step * code.row_pitch
         return [
-            [w.let(w.load(self.held, first + (2 * v + f) * lanes, lanes), "w") for f in (0, 1)]
+            [
+                w.let(w.load(self.held, first + v * code.vector_pitch + f * lanes, lanes), "w")
+                for f in (0, 1)
+            ]
             for v in range(code.tile.vectors)
         ]
 
@@ -75,7 +78,7 @@ class Panel:
         size = code.machine.vector_bytes if code.machine.aligned else lanes
         found = []
         for v in range(code.tile.vectors):
-            mult = w.load(self.constants, at + v * lanes, size)
+            mult = w.load(self.constants, at + v * code.mult_pitches[1], size)
             if size > lanes:  # such machines take vectors whole, or byte by byte
                 mult = shuffle([mult], range(lanes))
             mult = cast_bits(mult, f"uint8x{lanes}" if lanes > 1 else "uint8")

@@ -38,6 +38,9 @@ class Take(Op):
             self.fail(f"table is {table}", "one scale is needed (embed takes scales of rows)")
         return table.with_shape((*self.index.type.shape, *table.shape[1:]))
 
+    def permitted(self) -> Iterator[tuple[Value, int, int]]:
+        yield self.index, 0, self.table.type.shape[0] - 1
+
     def compute(self, torch: Any, table: Any, index: Any) -> Any:
         at = torch.as_tensor(index).long().clamp(0, self.table.type.shape[0] - 1)
         return table[at]
@@ -83,6 +86,9 @@ class Embed(Op):
         if not 1 <= self.shift <= 62 or mult.min() < 0 or mult.max() >= 1 << 31:
             yield f"{self}: shift {self.shift}, 1 to 62, and multipliers below 2**31 are needed"
 
+    def permitted(self) -> Iterator[tuple[Value, int, int]]:
+        yield self.index, 0, self.table.type.shape[0] - 1
+
     def evaluate(self, table: Array, index: Array) -> Array:
         at = np.clip(index.astype(np.int64), 0, len(table) - 1)
         product = table[at].astype(np.int64) * self.mult.array[at][..., None]
@@ -112,6 +118,9 @@ class SliceRows(Op):
         if not table.rank or not 1 <= self.count <= table.shape[0] or self.start.type.rank:
             self.fail(f"table is {table}, count {self.count}", "as many rows, one start are needed")
         return table.with_shape((self.count, *table.shape[1:]))
+
+    def permitted(self) -> Iterator[tuple[Value, int, int]]:
+        yield self.start, 0, self.table.type.shape[0] - self.count
 
     def compute(self, torch: Any, table: Any, start: Any) -> Any:
         at = min(max(int(start), 0), self.table.type.shape[0] - self.count)
@@ -149,6 +158,9 @@ class WriteRows(Op):
         if x.shape[1] > cache.shape[1] or self.start.type.rank:
             self.fail(f"{x.shape[1]} rows into {cache.shape[1]}", "no more rows are needed")
         return cache
+
+    def permitted(self) -> Iterator[tuple[Value, int, int]]:
+        yield self.start, 0, self.cache.type.shape[1] - self.x.type.shape[1]
 
     def compute(self, torch: Any, cache: Any, x: Any, start: Any) -> Any:
         y = cache.clone()

@@ -1,7 +1,6 @@
 /* Runs @NAME@ alone, without a C library: for a machine of this kind, or an emulator of one.
  *
- * Standard input: a 32-bit count of cases, then the stored inputs of each case.
- * Standard output: the stored outputs of each case. Exit: 0, 1 when @NAME@_run fails, 2 when the
+@PROTOCOL@ Exit: 0, 1 when @NAME@_run fails, 2 when the
  * input ends early, 3 when the output cannot be written. Where there are variants: the argument N
  * takes variant N, exit 5 when it cannot run; `which` writes the number of the one that runs, of
  * 32 bits, and nothing else.
@@ -107,19 +106,4 @@ static void choose(const unsigned long *stack) {
 #define choose(stack) (void)(stack)
 #endif
 
-/* `stack`: as Linux leaves it, where there is one. */
-__attribute__((used, noreturn)) void qir_main(const unsigned long *stack) {
-    static const long input_bytes[] = {@INPUT_BYTES@}, output_bytes[] = {@OUTPUT_BYTES@};
-    static unsigned char *const inputs[] = {@INPUTS@}, *const outputs[] = {@OUTPUTS@};
-    uint32_t cases = 0;
-    choose(stack);
-    receive((unsigned char *)&cases, sizeof cases);
-    for (uint32_t i = 0; i < cases; i++) {
-        for (int k = 0; k < @UPPER@_INPUTS; k++) receive(inputs[k], input_bytes[k]);
-        if (@NAME@_run((const void *const *)inputs, (void *const *)outputs, workspace,
-                @NAME@_weights, 0)) leave(1);
-        for (int k = 0; k < @UPPER@_OUTPUTS; k++) deliver(outputs[k], output_bytes[k]);
-    }
-    leave(0);
-    for (;;) {}
-}
+@MAIN@

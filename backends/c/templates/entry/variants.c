@@ -8,7 +8,7 @@ enum { WORDS = @WORDS@ };
 /* The same network for several kinds of processor, and the features that each needs, as bits of the
  * words above. A later one is faster; the first needs nothing. */
 static const struct variant {
-    struct order order;
+    struct order @ORDERS@;
     uint32_t needs[WORDS];
 } variants[@UPPER@_VARIANTS] = {
 @VARIANTS@
@@ -54,6 +54,6 @@ int @NAME@_use_variant(int number) {
     return 0;
 }
 
-static struct order order_of_steps(void) {
-    return variants[in_use()].order;
+static struct order order_of_steps(@WHICH@) {
+    return variants[in_use()].@TAKEN@;
 }

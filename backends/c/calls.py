@@ -1,0 +1,99 @@
+"""The C of one entry: what it checks before the first step, and its functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from qir.backends.c.template import fill
+from qir.backends.lowering.program import Program, State
+
+TYPES = {
+    "uint8": "uint8_t",
+    "int8": "int8_t",
+    "uint16": "uint16_t",
+    "int16": "int16_t",
+    "int32": "int32_t",
+    "uint32": "uint32_t",
+    "int64": "int64_t",
+}
+"""The C type of each carrier."""
+
+
+def local(program: Program) -> str:
+    """The prefix of an entry's static names; empty for a single program."""
+    return f"{program.entry}_" if program.entry else ""
+
+
+def parameters(program: Program) -> dict[str, str]:
+    """How the state comes in and is checked; nothing of it for a single program."""
+    has_state = bool(program.state_bytes)
+    return {
+        "C_NAME": program.c_name,
+        "MACRO": program.c_name.upper(),
+        "STATE": "void *state, " if program.entry else "",
+        "IS_NULL": "!state || " if has_state else "",
+        "PLACE": "(uintptr_t)state | " if has_state else "",
+        "GIVEN": "state, " if program.entry else "",
+    }
+
+
+def prepare(program: Program) -> str:
+    """The function that checks the arguments of a call."""
+    held = parameters(program)
+    return fill(
+        "entry/prepare.c",
+        LOCAL=local(program),
+        UPPER=program.name.upper(),
+        LIMITS="".join(_limits(program)),
+        KEEP="    c->state = state;\n" if program.entry else "",
+        **{key: held[key] for key in ("MACRO", "STATE", "IS_NULL", "PLACE")},
+    )
+
+
+def _limits(program: Program) -> Iterator[str]:
+    for limit in program.limits:
+        value = program.inputs[limit.index]
+        kind, count = TYPES[str(value.type.elem.carrier)], value.type.size
+        wide = "int64_t" if kind in ("uint32_t", "int64_t") else "int32_t"
+        yield (
+            f"    for (int32_t i = 0; i < {count}; i++) {{\n"
+            f"        const {wide} v = ((const {kind} *)inputs[{limit.index}])[i];\n"
+            f"        if (v < {limit.low} || v > {limit.high}) return 3;\n    }}\n"
+        )
+
+
+def run(program: Program, number: int) -> str:
+    """NAME_run, or NAME_ENTRY_run."""
+    return _call("entry/run.c", program, number, ("C_NAME", "STATE", "GIVEN"))
+
+
+def profile(program: Program, number: int) -> str:
+    """NAME_profile, or NAME_ENTRY_profile."""
+    return _call("entry/profile.c", program, number, ("C_NAME", "MACRO", "STATE", "GIVEN"))
+
+
+def _call(template: str, program: Program, number: int, keys: tuple[str, ...]) -> str:
+    held = parameters(program)
+    return fill(
+        template,
+        LOCAL=local(program),
+        WHICH=number if program.entry else "",
+        **{key: held[key] for key in keys},
+    )
+
+
+def reset(program: Program) -> str:
+    """NAME_reset_state."""
+    if not program.state_bytes:
+        return f"void {program.name}_reset_state(void *state) {{\n    (void)state;\n}}\n\n"
+    fills = "".join(_fill(state) for state in program.states if state.initial)
+    filled = fill("entry/reset_state.c", NAME=program.name, UPPER=program.name.upper(), FILLS=fills)
+    return filled + "\n"
+
+
+def _fill(state: State) -> str:
+    kind, count = TYPES[str(state.value.type.elem.carrier)], state.value.type.size
+    return (
+        f"    for (int32_t i = 0; i < {count}; i++) {{\n"
+        f"        (({kind} *)(void *)(bytes + {state.offset}))[i] = {state.initial};\n    }}\n"
+    )

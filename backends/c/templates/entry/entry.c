@@ -1,0 +1,54 @@
+/* @NAME@: the kernels in order. */
+#define _POSIX_C_SOURCE 199309L
+#include "@NAME@.h"
+
+struct call {
+    const void *const *inputs;
+    void *const *outputs;
+@FIELD@    unsigned char *workspace;
+    const unsigned char *weights;
+};
+
+@KERNELS@
+
+@FUNCTIONS@
+
+struct step {
+    qir_task run;
+    int32_t units, grain;
+};
+
+struct order {
+    const struct step *first;
+    int32_t count;
+};
+
+@STEPS@
+
+@PREPARES@
+static void do_step(const struct step *s, const struct call *c, const struct qir_threads *threads) {
+    if (threads && s->units > s->grain) {
+        threads->run(threads->pool, s->run, c, s->units, s->grain);
+    } else {
+        s->run(c, 0, s->units, 0);
+    }
+}
+
+@RUNS@
+#if @UPPER@_HOSTED
+#include <time.h>
+
+const uint64_t *@NAME@_sizes(void) {
+    static const uint64_t sizes[] = {
+        @SIZES@
+    };
+    return sizes;
+}
+
+static uint64_t now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+@PROFILES@#endif

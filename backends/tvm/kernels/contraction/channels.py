@@ -1,0 +1,41 @@
+"""Which output channels a panel of a dense contraction has, and where its vectors are in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qir.backends.kernels.contraction.dense import DenseCode
+from qir.backends.tvm.compat import tirx
+from qir.backends.tvm.kernels.writer import Expr, Writer
+
+
+@dataclass(frozen=True)
+class Channels:
+    """`first` in its group; `each`: the first of every vector, behind that; `vector`: which of all
+    vectors in memory its first is.
+    """
+
+    first: Expr
+    each: Sequence[Expr]
+    vector: Expr
+
+
+def channels_of(w: Writer, code: DenseCode, group: Expr, local: Expr) -> Channels:
+    """Those of panel `local` of a group: the last panel moves back until it fits."""
+    lanes, count, every = code.machine.lanes, code.tile.vectors, code.group_vectors
+    plain = [v * code.spacing * lanes for v in range(count)]
+    if not code.packing.apart:
+        width = count * lanes
+        start = w.let(tirx.min(local * width, code.share - width)) if code.group_panels > 1 else 0
+        return Channels(start, plain, (group * code.group_panels + local) * count)
+    first = local
+    if code.spacing == 1:
+        moves = code.group_panels > 1 and every % count
+        first = w.let(tirx.min(local * count, every - count)) if moves else local * count
+    vector = group * every + first
+    if code.share % lanes == 0 or every == 1:
+        return Channels(first * lanes, plain, vector)
+    last = code.share - lanes  # so does the last vector
+    each = [w.let(tirx.min((first + v * code.spacing) * lanes, last)) for v in range(count)]
+    return Channels(0, each, vector)
