@@ -113,7 +113,7 @@ def stream_of(graph: Graph, value: Value) -> Stream | Miss:
                     todo += reader.results
                 case RmsNorm() if all(is_reader(graph, r) for r in norm_readers(graph, reader)):
                     stream.norms.add(reader.names[0])
-                    stream.readers.update(r.names[0] for r in norm_readers(graph, reader))
+                    stream.readers.update(r.names[0] for r in norm_readers(graph, reader) if r)
                 case Linear() if is_reader(graph, reader):
                     stream.readers.add(reader.names[0])
                 case _:
@@ -212,7 +212,7 @@ def hadamard(size: int) -> Array:
     h = np.ones((1, 1))
     while len(h) < size:
         h = np.block([[h, h], [h, -h]])
-    return h / np.sqrt(size)
+    return np.asarray(h / np.sqrt(size))
 
 
 def cosines(size: int) -> Array:
