@@ -156,9 +156,14 @@ def heads_of(operands: list[Moved], lead: tuple[int, ...]) -> Heads:
 
 
 def batches(lead: tuple[int, ...], source: Value) -> Iterator[int]:
-    """Sizes of the batch among the leading axes, the likely ones first."""
-    likely = ([lead[0]] if len(lead) > 1 else []) + [source.type.shape[0]]
+    """Sizes of the batch among the leading axes, the likely ones first: the first of two axes; of
+    one, or of more, what may be.
+    """
+    if len(lead) == 2:
+        yield lead[0]
+        return
     total = prod(lead)
+    likely = *(lead[:1] if len(lead) > 2 else ()), *source.type.shape[:1]
     yield from dict.fromkeys(b for b in (*likely, *range(1, total + 1)) if b and total % b == 0)
 
 

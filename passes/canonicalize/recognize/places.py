@@ -60,22 +60,30 @@ class Places:
         return Places(self.source, places, np.concatenate([self.factors, zeros]))
 
 
-def source_of(at: Site, value: Value, sums: bool, op: Op | None = None) -> Value:
+def source_of(
+    at: Site, value: Value, sums: bool, op: Op | None = None, size: int | None = None
+) -> Value:
     """The value that `value` is made of by moves and by constant factors (uniform ones where not
-    `sums`); with `sums`, by sums of that too. `op` makes `value`, where that is at hand.
+    `sums`); with `sums`, by sums of that too. `op` makes `value`, where that is at hand; a value
+    of `size` elements is not looked for in larger ones.
     """
+
+    def inner(v: Value) -> Value:
+        return source_of(at, v, sums, size=size)
+
     op = op or at.producer(value)
     if op is None or isinstance(op, Constant):
         return value
     if isinstance(op, Concat):
-        found = {source_of(at, v, sums) for v in op.xs}
+        found = {inner(v) for v in op.xs}
         return found.pop() if len(found) == 1 else value
     if isinstance(op, (*MOVES, Neg)):
-        return source_of(at, op.operands[0], sums)
+        x = op.operands[0]
+        return value if value.type.size == size and x.type.size > size else inner(x)
     if (scaled := factor_of(at, op, sums)) is not None:
-        return source_of(at, scaled[0], sums)
+        return inner(scaled[0])
     if sums and isinstance(op, (Add, Sub)) and op.a.type == op.b.type:
-        a, b = (source_of(at, v, sums) for v in (op.a, op.b))
+        a, b = (inner(v) for v in (op.a, op.b))
         return a if a == b and op.a != op.b else value
     return value
 
