@@ -92,7 +92,7 @@ def test_node_cases(op: str) -> None:
 
 
 def test_how_many_of_how_many() -> None:
-    """Of the promised operators 306 of 369, of all 760 of 1090, with the onnx of constraints.txt."""
+    """Of the promised operators 306 of 369, of all 760 of 1090, by the onnx of constraints.txt."""
     total = Counter(op_of(c) for c in node_cases().values())
     passed = Counter(
         op_of(c) for name, c in node_cases().items() if name not in OTHER and outcome(name) is None
