@@ -19,8 +19,8 @@ class KeepTokens(RewritePass):
     """f(reshape(x, (B * N, C))) -> reshape(f(reshape(x, (B, N, C))), (B * N, ...)), f a linear or
     norm
 
-    x is (B, N, C), or (B, N, heads, size) with N > 1. So that layers that an exporter gave rows (a Conv1D of GPT-2, a Gemm) leave (B, N, C) as it is,
-    and the reshapes before and behind them meet.
+    x is (B, N, C), or (B, N, heads, size) with N > 1. So that layers that an exporter gave rows (a
+    Conv1D of GPT-2, a Gemm) leave (B, N, C) as it is, and the reshapes before and behind them meet.
     Keeps: reals within 1e-5 (the same sums, perhaps in another order).
     """
 
