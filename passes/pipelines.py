@@ -48,6 +48,7 @@ from qir.passes.transform.equalize_channels import EqualizeChannels
 from qir.passes.transform.lower_layer_norm import LowerLayerNorm
 from qir.passes.transform.move_concats import MoveConcats
 from qir.passes.transform.repeat_masked import RepeatMasked
+from qir.passes.transform.rotate_residual import RotateResidual
 
 EIGHT = Bits(8, 8)
 
@@ -116,9 +117,9 @@ def transform(graph: Graph | None = None, sample: tuple[Array, ...] = ()) -> Pip
     """
     reach = channel_reach(graph, sample) if graph is not None and sample else {}
     apart = MoveConcats(sample, reach)
-    kinder = [*lower(graph), RepeatMasked(reach), apart, EqualizeChannels(halves=reach)]
+    kinder: list[Pass] = [*lower(graph), RepeatMasked(reach), apart, EqualizeChannels(halves=reach)]
     if graph is not None and is_wide(graph):
-        kinder.append(EqualizeAttention(sample))
+        kinder += [RotateResidual(reach), EqualizeAttention(sample)]
     return Pipeline("transform", "transformed", tuple(kinder))
 
 
