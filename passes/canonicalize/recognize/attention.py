@@ -33,7 +33,8 @@ class RecognizeAttention(RewritePass):
     Weights that something else reads too stay, and so do queries that a constant mask hides from
     all keys, unless the model gives 0 for them as attention does. Where a mask of the run does so,
     attention gives 0 and a softmax gave the mean of all values.
-    Keeps: reals within 1e-4 (sums in another order; a hidden key has weight 0 exactly).
+    Keeps: reals within 1e-4, where each query sees a key (sums in another order; a hidden key has
+    weight 0 exactly).
     """
 
     name: ClassVar[str] = "recognize-attention"
