@@ -12,10 +12,10 @@ import torch
 
 from qir.frontends.torch.table import Unsupported
 from qir.ir.graph import Builder
-from qir.ir.masks import as_floats, is_mask
 from qir.ir.op import Loc, Op, Value
 from qir.ir.ops import Constant, Dequantize, Reshape, Transpose
 from qir.ir.ops.shape import Move
+from qir.ir.select import as_floats, is_mask
 from qir.ir.types import F32, I64, Quant
 
 

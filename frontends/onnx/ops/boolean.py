@@ -7,9 +7,8 @@ import numpy as np
 from qir.frontends.onnx.context import ImportContext
 from qir.frontends.onnx.operands import ConstantOperand
 from qir.ir import ops
-from qir.ir.masks import as_floats, is_mask
 from qir.ir.op import Value
-from qir.ir.select import MASKED
+from qir.ir.select import MASKED, as_floats, is_mask
 
 HIDES = -9999.0  # a score of at most this, next to others, has no weight
 NEEDED = "a mask that the caller gives is needed", "Clip, Max, Min or Where by a constant is near"

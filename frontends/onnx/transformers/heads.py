@@ -10,10 +10,9 @@ from qir.frontends.onnx.context import ImportContext
 from qir.frontends.onnx.operands import ConstantOperand, Operand, shape_of
 from qir.ir import ops
 from qir.ir.data import Data
-from qir.ir.masks import as_floats
 from qir.ir.op import Op, Value
 from qir.ir.ops.sequence.attention import seen
-from qir.ir.select import MASKED
+from qir.ir.select import MASKED, as_floats
 from qir.ir.types import Array, Int
 
 BY_HEAD = (0, 2, 1, 3)  # (B, N, heads, size) <-> (B, heads, N, size)
