@@ -50,6 +50,6 @@ def test_integers_are_as_good_as_floats(zoo: ModuleType, name: str, least: float
 
 
 def test_a_language_model_loses_little(zoo: ModuleType) -> None:
-    """Nats per token on all 8,192 tokens; the float model has 1.6174, and rounding noise of 0.001."""
+    """Nats per token on all 8,192 tokens; the float model has 1.6174."""
     case = zoo.ZOO["stories260k"]
     assert case.score(outputs_of(integers(case), case.inputs(), 64)) <= 1.621
