@@ -16,6 +16,7 @@ from qir.passes.canonicalize.fold_affine import FoldAffine
 from qir.passes.canonicalize.fold_batch_norm import FoldBatchNorm
 from qir.passes.canonicalize.fold_constants import FoldConstants
 from qir.passes.canonicalize.fold_pad import FoldPad
+from qir.passes.canonicalize.layout.keep_tokens import KeepTokens
 from qir.passes.canonicalize.layout.merge_moves import MergeMoves
 from qir.passes.canonicalize.layout.move_dequantize import MoveDequantize
 from qir.passes.canonicalize.layout.move_quantize import MoveQuantize
@@ -61,6 +62,7 @@ CANONICALIZE = Pipeline(
         DropIdentities(),
         MergeEqualOps(),
         MatmulToLinear(),
+        KeepTokens(),
         # layers of transformers, however their heads are split: before layouts are assigned
         RecognizeRope(),
         RecognizeAttention(),

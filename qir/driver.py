@@ -17,8 +17,9 @@ from qir.backends.toolchain.link import toolchain
 from qir.inputs import examples, first_batch
 from qir.ir.errors import ArtifactError
 from qir.ir.target import Target
+from qir.loading import compiled
 from qir.models import imported, is_torch, name_of
-from qir.net import Net, compiled, translated
+from qir.net import Net, translated
 from qir.passes.bits.choice import Bits, bits_text
 from qir.passes.calibrate.observers import Observer
 from qir.passes.infra.manager import Manager, Pass
@@ -37,7 +38,7 @@ def compile(
     target: str | Target = "cpu",
     bits: BitsRequest = 8,
     rounding: Rounding | None = None,
-    inputs: Sequence[Any] | None = None,
+    inputs: Sequence[Any] | Mapping[str, Any] | None = None,
     batch: int | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     name: str | None = None,
@@ -65,7 +66,8 @@ def compile(
                   quantease, adaround-blocks, adaquant-blocks; rescue-groups, which gives scales by
                   group to the few layers that need them; several, as in "rescue-groups,adaround";
                   or passes such as AdaQuant(waves=1).
-    inputs:       example inputs of a torch module (default: the first calibration sample).
+    inputs:       example inputs of a torch module, in order or by the names of forward's arguments
+                  (default: the first calibration sample).
     batch:        value of a free batch size (default: 1, or that of `inputs`); for a torch module,
                   the first axis of its inputs.
     shapes:       shapes of inputs with other free sizes, by input.
@@ -118,11 +120,11 @@ def _built(name: str, machine: Target, stages: Stages, tell: Tell) -> Net:
     files = built.with_file(REPORT, report.without_times().to_json().encode()).files
     net = compiled(files, stages.graphs, report)
     if isinstance(net.session, Session):
-        _check_golden(net.session)
+        check_golden(net.session)
     return net
 
 
-def _check_golden(session: Session) -> None:
+def check_golden(session: Session) -> None:
     """Run the golden inputs on the new code, against miscompilation and mix-ups."""
     try:
         with translated():
