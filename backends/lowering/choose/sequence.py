@@ -167,4 +167,4 @@ def choose_attention(fusion: Fusion, context: Context) -> Call:
     b, n, width = op.q.type.shape
     keys, values_width = op.k.type.shape[1], op.v.type.shape[2] // op.kv_heads * op.heads
     macs = b * n * keys * (width + values_width)
-    return call(attention.attention(views, numbers), places, macs=macs)
+    return call(attention.attention(views, numbers, context.features), places, macs=macs)
