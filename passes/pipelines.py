@@ -16,6 +16,7 @@ from qir.passes.canonicalize.fold_affine import FoldAffine
 from qir.passes.canonicalize.fold_batch_norm import FoldBatchNorm
 from qir.passes.canonicalize.fold_constants import FoldConstants
 from qir.passes.canonicalize.fold_pad import FoldPad
+from qir.passes.canonicalize.layout.keep_tokens import KeepTokens
 from qir.passes.canonicalize.layout.merge_moves import MergeMoves
 from qir.passes.canonicalize.layout.move_dequantize import MoveDequantize
 from qir.passes.canonicalize.layout.move_quantize import MoveQuantize
@@ -47,6 +48,7 @@ from qir.passes.transform.equalize_channels import EqualizeChannels
 from qir.passes.transform.lower_layer_norm import LowerLayerNorm
 from qir.passes.transform.move_concats import MoveConcats
 from qir.passes.transform.repeat_masked import RepeatMasked
+from qir.passes.transform.rotate_residual import RotateResidual
 
 EIGHT = Bits(8, 8)
 
@@ -59,6 +61,7 @@ CANONICALIZE = Pipeline(
         DropIdentities(),
         MergeEqualOps(),
         MatmulToLinear(),
+        KeepTokens(),
         # layers of transformers, however their heads are split: before layouts are assigned
         RecognizeRope(),
         RecognizeAttention(),
@@ -114,9 +117,9 @@ def transform(graph: Graph | None = None, sample: tuple[Array, ...] = ()) -> Pip
     """
     reach = channel_reach(graph, sample) if graph is not None and sample else {}
     apart = MoveConcats(sample, reach)
-    kinder = [*lower(graph), RepeatMasked(reach), apart, EqualizeChannels(halves=reach)]
+    kinder: list[Pass] = [*lower(graph), RepeatMasked(reach), apart, EqualizeChannels(halves=reach)]
     if graph is not None and is_wide(graph):
-        kinder.append(EqualizeAttention(sample))
+        kinder += [RotateResidual(reach), EqualizeAttention(sample)]
     return Pipeline("transform", "transformed", tuple(kinder))
 
 

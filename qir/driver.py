@@ -37,7 +37,7 @@ def compile(
     target: str | Target = "cpu",
     bits: BitsRequest = 8,
     rounding: Rounding | None = None,
-    inputs: Sequence[Any] | None = None,
+    inputs: Sequence[Any] | Mapping[str, Any] | None = None,
     batch: int | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     name: str | None = None,
@@ -65,7 +65,8 @@ def compile(
                   quantease, adaround-blocks, adaquant-blocks; rescue-groups, which gives scales by
                   group to the few layers that need them; several, as in "rescue-groups,adaround";
                   or passes such as AdaQuant(waves=1).
-    inputs:       example inputs of a torch module (default: the first calibration sample).
+    inputs:       example inputs of a torch module, in order or by the names of forward's arguments
+                  (default: the first calibration sample).
     batch:        value of a free batch size (default: 1, or that of `inputs`); for a torch module,
                   the first axis of its inputs.
     shapes:       shapes of inputs with other free sizes, by input.

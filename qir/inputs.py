@@ -12,6 +12,7 @@ from typing import Any
 from qir.ir.errors import DataError
 
 UNNAMED = re.compile(r"arr_\d+")  # as np.savez names arrays that have no name
+KINDS = (list, tuple, Mapping)  # of arrays for several inputs
 HINT = "FILE.npz:a,b takes the arrays a and b as the inputs, in this order"
 
 
@@ -83,7 +84,9 @@ def first_batch(calibration: Any) -> tuple[Any, Iterator[Any] | None]:
     return first, itertools.chain([first], batches)
 
 
-def examples(model: Any, inputs: Any, first: Any, batch: int | None) -> Sequence[Any] | None:
+def examples(
+    model: Any, inputs: Any, first: Any, batch: int | None
+) -> Sequence[Any] | Mapping[str, Any] | None:
     """Example inputs of a torch module: `inputs`, or else samples of the first calibration batch.
 
     With `batch`, or without `inputs`, that many samples (1), repeated where there are fewer.

@@ -14,7 +14,7 @@ from qir.ir.text.file import load_graph
 
 def imported(
     model: Any,
-    inputs: Sequence[Any] | None = None,
+    inputs: Sequence[Any] | Mapping[str, Any] | None = None,
     batch: int | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> Graph:

@@ -62,6 +62,10 @@ class Context:
     def place(self, value: Value) -> Place:
         return self.places[value.name]
 
+    def is_constant(self, place: Place) -> bool:
+        """Whether the elements are those of a constant, little endian on every machine."""
+        return place.root.removeprefix("%") in self.constants
+
     def alignment(self, place: Place) -> int:
         """Bytes that the first element of `place` is known to be aligned to."""
         if place.root in self.external:

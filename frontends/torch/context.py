@@ -13,7 +13,7 @@ import torch
 from qir.frontends.torch.table import Unsupported
 from qir.ir.graph import Builder
 from qir.ir.op import Loc, Op, Value
-from qir.ir.ops import Constant, Dequantize, Reshape, Transpose
+from qir.ir.ops import Constant, Dequantize, Reshape, Take, Transpose
 from qir.ir.ops.shape import Move
 from qir.ir.types import F32, I64, Quant
 
@@ -63,6 +63,7 @@ class QuantizedConstant:
         )
 
 
+MASK = "mask"  # in the names of inputs whose integers are 0 and 1
 Operand = Value | torch.Tensor | QuantizedConstant | Missing  # what a torch tensor is at import
 Number = int | float | bool
 
@@ -78,9 +79,11 @@ class ImportContext:
         labels: Labels,
         cache: dict[Any, Value],
         feeds_softmax: bool = False,
+        booleans: frozenset[str] = frozenset(),
     ) -> None:
         self.builder, self.name, self.loc = builder, name, loc
         self.feeds_softmax = feeds_softmax  # whether all that reads the node is a softmax
+        self._booleans = booleans  # names of operands that are boolean in torch
         self._labels = labels
         self._cache = cache  # the constants that stand in the graph already
 
@@ -114,6 +117,28 @@ class ImportContext:
                 return self._stored(held.permuted(perm))
             case _:
                 return self.transpose(self.value(held), *perm)
+
+    def is_mask(self, held: Operand | Number) -> bool:
+        """Whether its elements are 0 and 1 alone: torch has it as booleans, or it is an input of
+        integers that is called a mask.
+        """
+        if isinstance(held, torch.Tensor):
+            return held.dtype == torch.bool
+        if not isinstance(held, Value):
+            return isinstance(held, bool)
+        return held.name in self._booleans or (MASK in held.name and not held.type.is_float)
+
+    def bits(self, held: Operand | Number) -> Value:
+        """Booleans, or integers that are 0 or 1, as floats 0 and 1."""
+        if not isinstance(held, Value) or held.type.is_float:
+            return self.value(held)
+        return self.add(Take(self._bit_table(), held))
+
+    def _bit_table(self) -> Value:
+        if "bits" not in self._cache:
+            table = Constant.of(np.array([0, 1], np.float32))
+            self._cache["bits"] = self.builder.add(replace(table, loc=self.loc), "bits")
+        return self._cache["bits"]
 
     def optional(self, held: Operand | None) -> Value | None:
         return None if held is None else self.value(held)

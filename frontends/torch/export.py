@@ -10,22 +10,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind, OutputKind
+from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
 from torch.fx import GraphModule, Node
 from torch.utils import _pytree as pytree
 
+from qir.frontends.torch.examples import (
+    Examples,
+    arguments,
+    check_tensors,
+    checked_examples,
+    element_of,
+    leaves,
+    of_module_type,
+    tensors,
+)
 from qir.frontends.torch.table import RULES, is_known
-from qir.ir.data import unmasked
-from qir.ir.errors import FrontendError, listed
-from qir.ir.types import F32, I32, U1, Elem, Tensor
+from qir.ir.errors import FrontendError
+from qir.ir.types import Tensor
 
 Shape = tuple[int, ...]
-BYTES = (torch.uint8, torch.int8)
-ELEMENTS = {torch.int32: I32, torch.int64: I32, torch.bool: U1}  # ids of 64 bits fit 32
-LONG = (np.dtype(np.longdouble), np.dtype(np.clongdouble))  # torch has none
 CONSTANT = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
 
 
@@ -43,7 +48,7 @@ class TorchGraph:
     output_names: tuple[str, ...]
 
 
-def to_program(model: Any, example_inputs: Sequence[Any] | torch.Tensor | None) -> TorchGraph:
+def to_program(model: Any, example_inputs: Any) -> TorchGraph:
     """`model` as a program of functional ATen operators, as whole as the table knows them.
 
     Errors: FrontendError for a model of another kind, inputs that do not fit, and all that
@@ -82,25 +87,13 @@ def loaded(path: Path) -> ExportedProgram:
         ) from e
 
 
-def of_module_type(model: torch.nn.Module, examples: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Real examples of the type of the module's parameters; float32 where it has none."""
-    kinds = (t.dtype for _, t in _tensors(model) if isinstance(t, torch.Tensor))
-    kind = next((k for k in kinds if k.is_floating_point), torch.float32)
-    return tuple(pytree.tree_map(lambda x: x.to(kind) if x.is_floating_point() else x, examples))
-
-
-def leaves(examples: tuple[Any, ...] | None) -> tuple[torch.Tensor, ...] | None:
-    """The tensors of nested examples, in torch's order."""
-    return None if examples is None else tuple(pytree.tree_leaves(examples))
-
-
-def exported(model: torch.nn.Module, examples: tuple[Any, ...]) -> ExportedProgram:
+def exported(model: torch.nn.Module, examples: Examples) -> ExportedProgram:
     """torch.export of the module in inference mode; its training flags are restored."""
-    check_tensors(dict(_tensors(model)))
+    check_tensors(dict(tensors(model)))
     with in_inference(model), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return torch.export.export(model, examples)
+            return torch.export.export(model, *arguments(model, examples))
         except Exception as e:  # torch.export and the module's own code raise every kind there is
             raise FrontendError(
                 f"torch.export {type(model).__name__}: {type(e).__name__} {first_line(e)}, "
@@ -138,12 +131,13 @@ def of_exported(
             held = core.state_dict.get(spec.target, core.constants.get(spec.target))
             if placeholders[spec.arg.name].users:
                 constants[spec.arg.name] = (str(spec.target), held)
-        elif spec.kind is InputKind.USER_INPUT:
+        elif spec.kind is InputKind.USER_INPUT and not isinstance(spec.arg, ConstantArgument):
             inputs.append(placeholders[spec.arg.name])
     check_tensors(dict(constants.values()))
     if examples is None and core.example_inputs is not None:
         given, keywords = core.example_inputs
-        examples = tuple(t for t in pytree.tree_leaves((given, keywords)))
+        held_now = pytree.tree_leaves((given, keywords))
+        examples = tuple(t for t in held_now if isinstance(t, torch.Tensor))
     returned = [s.arg for s in signature.output_specs if s.kind is OutputKind.USER_OUTPUT]
     by_name = {n.name: n for n in nodes}
     outputs = [by_name.get(getattr(a, "name", ""), a) for a in returned]
@@ -218,74 +212,6 @@ def is_functional(model: GraphModule) -> bool:
 
 
 # -- inputs and outputs
-
-
-def checked_examples(examples: Any) -> tuple[Any, ...] | None:
-    """The example inputs as dense real tensors; one tensor or array is a sequence of one.
-
-    Inputs may be tuples, lists and dictionaries of tensors. Bytes (of images) become floats.
-    """
-    if examples is None:
-        return None
-    if not isinstance(examples, (torch.Tensor, np.ndarray, Sequence)):
-        found = type(examples).__name__
-        raise FrontendError(f"example inputs: {found}, a sequence of tensors is needed")
-    is_one = isinstance(examples, (torch.Tensor, np.ndarray))
-    flat, spec = pytree.tree_flatten((examples,) if is_one else tuple(examples))
-    every = [as_tensor(k, x) for k, x in enumerate(flat)]
-    check_tensors({f"example input {k}": x for k, x in enumerate(every)})
-    for k, x in enumerate(every):
-        if x.dtype in BYTES:
-            every[k] = x.float()
-        else:
-            element_of(f"example input {k}", x)
-    return tuple(pytree.tree_unflatten(every, spec))
-
-
-def element_of(where: str, x: torch.Tensor) -> Elem:
-    """f32 of reals, i32 of indices (int32, int64), u1 of masks. Errors: FrontendError."""
-    if x.dtype.is_floating_point and x.dtype.itemsize > 1:
-        return F32
-    if x.dtype in ELEMENTS:
-        return ELEMENTS[x.dtype]
-    raise FrontendError(
-        f"{where}: {x.dtype}, a float type, int32, int64 or bool is needed",
-        hint="x.float(); integers enter a program by quantization, or as indices",
-    )
-
-
-def as_tensor(k: int, x: Any) -> torch.Tensor:
-    """A tensor as it is, a NumPy array of numbers as a tensor."""
-    if isinstance(x, np.ndarray) and x.dtype.kind in "biufc" and x.dtype not in LONG:
-        a = unmasked(x, f"example input {k}")
-        return torch.from_numpy(np.array(a, a.dtype.newbyteorder("=")))
-    if not isinstance(x, torch.Tensor):
-        found = f"array of {x.dtype}" if isinstance(x, np.ndarray) else type(x).__name__
-        raise FrontendError(f"example input {k}: {found}, a torch.Tensor is needed")
-    return x
-
-
-def check_tensors(tensors: Mapping[str, Any]) -> None:
-    """Every tensor is dense, real and on a device."""
-    faults = [f"{name}: {fault}" for name, t in tensors.items() if (fault := tensor_fault(t))]
-    if faults:
-        raise FrontendError(listed("torch model: tensors that have no counterpart", faults))
-
-
-def tensor_fault(t: Any) -> str | None:
-    if not isinstance(t, torch.Tensor):
-        return f"{type(t).__name__}, a tensor is needed"
-    if t.is_complex():
-        return f"complex ({t.dtype}), real numbers are needed"
-    if t.layout != torch.strided:
-        return f"sparse ({t.layout}), a dense tensor is needed (tensor.to_dense())"
-    if t.is_quantized:
-        return (
-            f"a quantized tensor ({t.dtype}), quantized_decomposed operators on floats are needed"
-        )
-    if t.is_meta:
-        return "on the meta device, a tensor with data is needed"
-    return None
 
 
 def input_types(nodes: Sequence[Node], examples: Sequence[Any] | None) -> dict[str, Tensor]:
@@ -367,8 +293,3 @@ def first_line(e: Exception) -> str:
     """The first line of a foreign error, without the rest that torch adds."""
     lines = [line.strip() for line in str(e).splitlines() if line.strip()]
     return lines[0][:200].rstrip(".") if lines else "(no reason given)"
-
-
-def _tensors(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    yield from model.named_parameters()
-    yield from model.named_buffers()

@@ -7,7 +7,7 @@ import operator
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -76,13 +76,14 @@ def _without_logs() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def import_torch(model: Any, example_inputs: Sequence[Any] | torch.Tensor | None = None) -> Graph:
+def import_torch(model: Any, example_inputs: Any = None) -> Graph:
     """A torch module, ExportedProgram, .pt2 file or fx.GraphModule as a graph of stage "imported".
 
-    A module is exported by torch.export with `example_inputs`, in inference mode, and left as it
-    was. Operators that the table knows stay whole, others are decomposed to core ATen first; what
-    depends on constants alone is computed now. All floats become f32, and a free batch size the
-    example's.
+    A module is exported by torch.export with `example_inputs` (tensors by position, or a mapping
+    from names of forward's arguments), in inference mode, and left as it was. Operators that the
+    table knows stay whole, others are decomposed to core ATen first; what depends on constants
+    alone is computed now. All floats become f32, and a free batch size the example's. Integers are
+    ids (i32), or masks whose elements are 0 and 1.
     Activations between ops keep torch's (N, C, H, W); convolutions and poolings work on
     (N, H, W, C) between transposes.
     Errors: FrontendError, which lists every node that cannot be imported, with its line and the
@@ -180,9 +181,17 @@ class _Importer:
         if rule is None:
             raise Unsupported("not supported", f"nearest is {nearest(name)}")
         ctx = ImportContext(
-            self.builder, label(node), loc_of(node), self.labels, self.cache, feeds_softmax(node)
-        )
+            self.builder, label(node), loc_of(node), self.labels, self.cache, feeds_softmax(node),
+            self.bits_of(node),
+        )  # fmt: skip
         return rule.apply(ctx, *args, **kwargs)
+
+    def bits_of(self, node: Node) -> frozenset[str]:
+        """The operands that are boolean in torch, by their names here."""
+        held = ((n, self.held.get(n)) for n in node.all_input_nodes)
+        return frozenset(
+            v.name for n, v in held if isinstance(v, Value) and dtype_of(n) == torch.bool
+        )
 
     def folded(self, node: Node, args: Any, kwargs: Any) -> Any:
         """A constant node's result; a view of a parameter keeps the parameter's name."""
@@ -191,6 +200,12 @@ class _Importer:
             if is_view(made, source):
                 self.labels.derive(made, source)
         return made
+
+
+def dtype_of(node: Node) -> torch.dtype | None:
+    """The element type that torch gives the node's result, where it is one tensor."""
+    made = node.meta.get("val")
+    return made.dtype if isinstance(made, torch.Tensor) else None
 
 
 def feeds_softmax(node: Node) -> bool:

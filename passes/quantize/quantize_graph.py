@@ -79,6 +79,12 @@ class QuantizeGraph(Pass):
         _check_names(graph, self.bits)
         for width in (self.activation_bits, *(b.activation for b in self.bits.values())):
             storage_of(width, is_signed=False)
+            if plan.is_wide and width != BYTE:
+                raise PassError(
+                    f"quantize-graph: activations of {width} bits beside ops of sequences, 8 are"
+                    " needed",
+                    hint="bits=(4, 8) or 'w4g32a8' store weights in fewer bits",
+                )
         widths = activation_widths(plan, self.bits, self.activation_bits)
         ranges = self.ranges and with_shared_ranges(graph, self.ranges)
         quants = {**choose_quants(plan, ranges, widths), **self._of_channels(plan, record)}
@@ -256,7 +262,8 @@ class Emission:
 
     def _with_weights(self, op: Layer, new: Op) -> Op:
         assert isinstance(new, Layer)
-        if op.names[0] not in self.options.bits and is_tied(self.graph, op.w):
+        asked = self.options.bits.get(op.names[0], Bits(BYTE, BYTE))
+        if is_tied(self.graph, op.w) and (asked.weight, asked.group) == (BYTE, 0):
             return replace(new, w=self._table(op.w, op.loc))
         stored = self._stored_weights(op)
         if stored is None:

@@ -19,6 +19,7 @@ from qir.passes.bits.choice import Bits
 from qir.passes.calibrate.ranges import Ranges
 from qir.passes.infra.layers import bias_of
 from qir.passes.infra.tasks import Result
+from qir.passes.quantize.place_rows import with_rows
 from qir.passes.quantize.placement import plan_quantization
 from qir.passes.quantize.scales import choose_quants
 from qir.passes.quantize.weights import quantize_weights
@@ -61,14 +62,15 @@ class Errors:
 def stored_layers(
     graph: Graph, ranges: Ranges, candidates: Sequence[Bits]
 ) -> dict[str, dict[Bits, StoredLayer]]:
-    """Each layer in each of the candidates, as QuantizeGraph would store it.
+    """Each layer in each of the candidates, as QuantizeGraph would store it; inputs that have a
+    scale for each row stay as they are.
 
     Errors: DataError for ranges of another graph, PassError for bits that no storage has.
     """
-    plan, layers = plan_quantization(graph), layers_to_quantize(graph)
+    plan, layers = plan_quantization(with_rows(graph)), layers_to_quantize(graph)
     names = [name for group in plan.members() for name in group]
     inputs = {
-        a: choose_quants(plan, ranges, Widths(dict.fromkeys(names, a)))
+        a: {} if plan.is_wide else choose_quants(plan, ranges, Widths(dict.fromkeys(names, a)))
         for a in {bits.activation for bits in candidates}
     }
     return {

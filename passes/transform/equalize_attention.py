@@ -10,30 +10,32 @@ import numpy as np
 
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Op
-from qir.ir.ops import Attention, Constant, Linear
+from qir.ir.ops import Attention, Constant, Linear, Mul
 from qir.ir.stages import FLOAT_STAGES
 from qir.ir.types import Array
 from qir.passes.infra.layers import constant_of
 from qir.passes.infra.manager import Claim, Miss, Pass, Record, keeps_reals, register
 from qir.passes.transform.attention_chains import Chain, chain_to, pairs_of
 from qir.passes.transform.channel_ranges import Reach, channel_reach
-from qir.passes.transform.equalize_channels import NARROWEST, choose_scales
-from qir.passes.transform.pair_ranges import ANGLES, pair_reach
+from qir.passes.transform.equalize_channels import choose_scales, rescaled, widened
+
+LEAST = 1 / 16  # of what is left behind a rotation: its reciprocals are stored in 16 bits
+UNLIKE = 1 / 2  # of the pair's reach: a channel that has more of it is left as it is
 
 
 @register
 @dataclass(frozen=True)
 class EqualizeAttention(Pass):
-    """attention(q, k, v) of linear ops -> the same with k @ T, q @ inverse(T).T, v / t, and o(y) of
-    the result with columns * t
+    """attention(q, k, v) of linear ops -> the same with k / s, q * s, v / t, and o(y) of the result
+    with columns * t
 
-    T of a key's head: each rotary pair is turned by the angle that gives both of its channels the
-    least reach, which rope commutes with, and divided by that reach; without rope a channel is
-    divided by its own. So scores q @ k.T stay, and all keys reach 1: they have one scale, while
-    queries find one for each token and head at run time. t as of equalize-channels.
+    s of a key's channel is what it reaches: all keys reach 1, and have one scale, while queries
+    find one for each token and head at run time. It is folded into the weights; behind a rotation,
+    only as far as both channels of a rotary pair share it, and where one of them reaches much less
+    (slow pairs hardly turn), the rest is a product behind the rotation. t as of equalize-channels.
     Keeps: reals within 1e-4.
     Source: scales of keys folded into queries as in Xiao et al. 2023, arXiv:2211.10438, section 4;
-            angles of pairs: this project.
+            rotary pairs: this project.
     """
 
     name: ClassVar[str] = "equalize-attention"
@@ -48,14 +50,10 @@ class EqualizeAttention(Pass):
             record.misses.append(Miss("no attention" if self.sample else "no sample is given"))
             return graph
         changes = Changes(record)
-        values = channel_reach(graph, self.sample, {op.v.name for op in heads})
-        pairs = pair_reach(graph, self.sample, heads)
+        reach = channel_reach(graph, self.sample, {v.name for op in heads for v in (op.k, op.v)})
         for op in heads:
-            misses = (
-                turn_keys(graph, op, pairs, changes), scale_values(graph, op, values, changes)
-            )  # fmt: skip
-            for miss in misses:
-                if miss is None:
+            for way in (scale_keys, scale_values):
+                if (miss := way(graph, op, reach, changes)) is None:
                     record.rewrites += 1
                 else:
                     record.misses.append(Miss(miss.why, miss.at or op.names[0]))
@@ -64,76 +62,69 @@ class EqualizeAttention(Pass):
 
 @dataclass
 class Changes:
-    """What the results of linear ops are multiplied by, and their operands: rows of weights times
-    a matrix, (start, stop, (C, C)) of each part; columns times numbers, (I,).
+    """What the results of linear ops are divided by, (O,), and their operands multiplied by, (I,);
+    `behind`: of an attention, what queries and keys are multiplied by as it reads them.
     """
 
     record: Record
-    rows: dict[str, list[tuple[int, int, Array]]] = field(default_factory=dict)
+    rows: dict[str, Array] = field(default_factory=dict)
     columns: dict[str, Array] = field(default_factory=dict)
+    behind: dict[str, tuple[Array, Array]] = field(default_factory=dict)
 
-    def multiply(self, chain: Chain, by: Array) -> None:
-        """y -> y @ by on the channels of a chain."""
-        name, size = chain.layer.names[0], chain.layer.w.type.shape[0]
-        self.rows.setdefault(name, []).append((chain.start, chain.stop, by))
-        back = np.linalg.inv(by)
-        self.record.divided.update(dict.fromkeys(chain.names, back))
-        whole = self.record.divided.setdefault(name, np.eye(size))
-        whole[chain.start : chain.stop, chain.start : chain.stop] = back
+    def divide(self, chain: Chain, by: Array) -> None:
+        """The channels of a chain."""
+        name = chain.layer.names[0]
+        rows = self.rows.setdefault(name, np.ones(chain.layer.w.type.shape[0]))
+        rows[chain.start : chain.stop] *= by
+        self.record.divided.update(dict.fromkeys(chain.names, by))
+        self.record.divided[name] = rows
 
     def made(self, graph: Graph, by: str) -> Graph:
-        """The graph with new weights and biases."""
+        """The graph with new weights and biases, and products in front of attention."""
 
-        def changed(op: Op, builder: Builder) -> Op:
-            name = op.names[0]
-            if not isinstance(op, Linear) or not (name in self.rows or name in self.columns):
+        def multiplied(op: Op, builder: Builder) -> Op:
+            factors = self.behind.get(op.names[0])
+            if factors is None or not isinstance(op, Attention):
                 return op
-            parts, new = self.rows.get(name, []), {}
-            for what, v in (("w", op.w), ("bias", op.bias)):
-                if v is None:
-                    continue
-                source = builder.producer(v)
-                assert isinstance(source, Constant)
-                wide = source.value.array.astype(np.float64)
-                if what == "w":
-                    wide = wide * self.columns.get(name, 1.0)
-                for start, stop, matrix in parts:
-                    wide[start:stop] = matrix.T @ wide[start:stop]
-                elements = Constant.of(wide.astype(source.value.array.dtype))
-                new[what] = builder.add(elements, f"{v.name}_eq")
-            return replace(op, w=new["w"], bias=new.get("bias"), loc=op.loc.touched(by))
+            made = []
+            for x, factor in zip((op.q, op.k), factors, strict=True):
+                even = builder.add(Constant.of(factor.astype(np.float32)), f"{x.name}_factor")
+                product = Mul(x, even, loc=op.loc.touched(by))
+                made.append(builder.add(product, f"{x.name}_even"))
+            return replace(op, q=made[0], k=made[1], loc=op.loc.touched(by))
 
-        return graph.mapped(changed)
+        return rescaled(graph, self.rows, self.columns, by).mapped(multiplied)
 
 
-def turn_keys(
-    graph: Graph, op: Attention, reach: Mapping[str, Array], changes: Changes
+def scale_keys(
+    graph: Graph, op: Attention, halves: Mapping[str, Reach], changes: Changes
 ) -> Miss | None:
-    """Multiply keys by T and queries by inverse(T).T, as the pass says."""
+    """Divide keys by s, and multiply queries by it: the part that the channels of a rotary pair
+    share in the weights, the rest behind the rotation.
+    """
     queries, keys = (chain_to(graph, v) for v in (op.q, op.k))
     for chain in (queries, keys):
         if isinstance(chain, Miss):
             return chain
     assert isinstance(queries, Chain) and isinstance(keys, Chain)
-    k, size = reach[op.k.name], op.k.type.shape[-1] // op.kv_heads  # (heads, pairs, ANGLES)
-    if not k.any():
+    reach = halves.get(op.k.name)
+    if reach is None or not reach.of_all.any():
         return Miss("its keys are 0 on the sample", op.k.name)
-    turned = np.zeros((op.kv_heads, size, size))
-    pairs = pairs_of(graph, op.k, size)
-    for head in range(op.kv_heads):
-        wide = np.maximum(k[head], np.roll(k[head], ANGLES // 2, -1))  # of both channels of a pair
-        best = wide.argmin(1) * np.array([len(p) - 1 for p in pairs])
-        at = np.arange(len(pairs)), best
-        s = np.maximum(wide[at], wide.max() * NARROWEST)
-        for p, angle, by in zip(pairs, best * np.pi / ANGLES, s, strict=True):
-            c, d = np.cos(angle), np.sin(angle)
-            turn = np.array([[c, -d], [d, c]]) if len(p) == 2 else np.ones((1, 1))
-            turned[head][np.ix_(p, p)] = turn / by
-    repeat = op.heads // op.kv_heads
-    inverse = np.linalg.inv(turned).transpose(0, 2, 1)
-    changes.multiply(keys, block_diagonal(turned))
-    changes.multiply(queries, block_diagonal(np.repeat(inverse, repeat, 0)))
+    each = widened(reach.of_all).reshape(op.kv_heads, -1)
+    shared = each.copy()
+    for pair in pairs_of(graph, op.k, each.shape[1]):
+        shared[:, pair] = each[:, pair].max(1, keepdims=True)
+    rest = np.maximum(each / shared, LEAST)
+    changes.divide(keys, shared.reshape(-1))
+    changes.divide(queries, 1 / by_head(shared, op))
+    if rest.min() < UNLIKE:
+        changes.behind[op.names[0]] = by_head(rest, op), 1 / rest.reshape(-1)
     return None
+
+
+def by_head(keys: Array, op: Attention) -> Array:
+    """(kv_heads, C) -> (heads * C,): the numbers of the key that each query head reads."""
+    return np.repeat(keys, op.heads // op.kv_heads, 0).reshape(-1)
 
 
 def scale_values(
@@ -155,16 +146,8 @@ def scale_values(
         shared = w.astype(np.float64).T.reshape(op.kv_heads, op.heads // op.kv_heads, -1, len(w))
         weights += [part.reshape(1, -1, len(w), 1) for part in shared.transpose(1, 0, 2, 3)]
     t = choose_scales(reach, weights)
-    spread = np.repeat(t.reshape(op.kv_heads, -1), op.heads // op.kv_heads, 0).reshape(-1)
-    changes.multiply(chain, np.diag(1 / t))
+    spread = by_head(t.reshape(op.kv_heads, -1), op)
+    changes.divide(chain, t)
     changes.columns.update(dict.fromkeys((r.names[0] for r in readers), spread))
     changes.record.divided[op.names[0]] = spread
     return None
-
-
-def block_diagonal(blocks: Array) -> Array:
-    """(n, C, C) -> (n * C, n * C)"""
-    count, size, _ = blocks.shape
-    whole = np.zeros((count, size, count, size))
-    whole[np.arange(count), :, np.arange(count)] = blocks
-    return whole.reshape(count * size, count * size)

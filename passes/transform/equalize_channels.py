@@ -55,7 +55,7 @@ class EqualizeChannels(Pass):
             columns.update(dict.fromkeys((r.names[0] for r in result.readers), result.scales))
             record.divided.update(dict.fromkeys(result.chain, result.scales))
             record.rewrites += 1
-        return rescaled(graph, rows, columns) if rows else graph
+        return rescaled(graph, rows, columns, self.name) if rows else graph
 
     def _scales(self, graph: Graph, op: Op) -> Equalization | Miss:
         if not isinstance(op, Layer):
@@ -175,7 +175,9 @@ def output_noise(s: Array, reach: Array, weights: list[Array]) -> list[Array]:
     return found
 
 
-def rescaled(graph: Graph, rows: Mapping[str, Array], columns: Mapping[str, Array]) -> Graph:
+def rescaled(
+    graph: Graph, rows: Mapping[str, Array], columns: Mapping[str, Array], by: str
+) -> Graph:
     """The graph with new weights and biases; old constants without readers are removed."""
 
     def scaled(op: Op, builder: Builder) -> Op:
@@ -191,7 +193,7 @@ def rescaled(graph: Graph, rows: Mapping[str, Array], columns: Mapping[str, Arra
         if bias is not None and op.bias is not None:
             even = Constant.of((bias * down).astype(bias.dtype))
             new = replace(new, bias=builder.add(even, f"{op.bias.name}_eq"))
-        return replace(new, loc=op.loc.touched(EqualizeChannels.name))
+        return replace(new, loc=op.loc.touched(by))
 
     return graph.mapped(scaled)
 

@@ -54,8 +54,8 @@ def parts_of(graph: Graph) -> Mapping[str, Parts]:
 def result_parts(op: Op, known: Mapping[str, Parts]) -> Parts | None:
     """The parts of an op's result that it makes of the parts of its operands, None where it cannot:
 
-        elementwise, transpose, pools, reductions and padding of other axes, a reshape that keeps
-        the axis, a slice, a concat along it, and one along another axis of values of like parts.
+    elementwise, transpose, pools, reductions and padding of other axes, a reshape that keeps
+    the axis, a slice, a concat along it, and one along another axis of values of like parts.
     """
     if isinstance(op, Concat):
         return _of_concat(op, known)
@@ -196,4 +196,3 @@ def part_reach(
         for i in range(0, len(sample[0]), size):
             run_chunk(graph, cut(graph, sample, i, i + size), watch)
     return reach
-

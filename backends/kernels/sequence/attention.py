@@ -39,7 +39,9 @@ class AttentionViews:
 
 @dataclass(frozen=True)
 class AttentionNumbers:
-    """Those of attention_fixed; `bias`: its multiplier and shift."""
+    """Those of attention_fixed; `bias`: its multiplier and shift, `constant_bias`: whether its
+    elements are a constant's.
+    """
 
     heads: int
     kv_heads: int
@@ -48,6 +50,7 @@ class AttentionNumbers:
     mult: int
     shift: int
     bias: tuple[int, int] | None
+    constant_bias: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class AttentionCode:
 
     dtypes: tuple[str, str, str]
     bias: str | None
+    constant_bias: bool
     visible: str | None
     start: str | None
     keys: int
@@ -142,8 +146,9 @@ def plan_attention(
     loops = nest(shape, (*strides[:-1], (0, 0, 0, 1), strides[-1]), grain=1)
     dtypes = [v.dtype if v else None for v in (views.bias, views.visible, views.start)]
     code = AttentionCode(
-        (views.q.dtype, views.k.dtype, views.v.dtype), dtypes[0], dtypes[1], dtypes[2], keys,
-        sizes, (views.k.strides[1], views.v.strides[1], bias_pitch, visible_pitch),
+        (views.q.dtype, views.k.dtype, views.v.dtype), dtypes[0], numbers.constant_bias, dtypes[1],
+        dtypes[2], keys, sizes,
+        (views.k.strides[1], views.v.strides[1], bias_pitch, visible_pitch),
         (views.q.strides[2], views.k.strides[2], views.v.strides[2], views.y.strides[2]),
         numbers.causal, numbers.window, loops,
     )  # fmt: skip

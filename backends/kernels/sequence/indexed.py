@@ -24,12 +24,15 @@ from qir.backends.kernels.view import View
 
 @dataclass(frozen=True)
 class TakeCode:
-    """The nest's operands: the table's row, index, y. `rows` of the table, `pitch` apart."""
+    """The nest's operands: the table's row, index, y. `rows` of the table, `pitch` apart, perhaps a
+    constant.
+    """
 
     dtype: str
     index: str
     rows: int
     pitch: int
+    is_constant: bool
     nest: Nest
     vector_bytes: int
 
@@ -78,6 +81,7 @@ class CopyRowsCode:
     last: int
     x_pitch: int
     y_pitch: int
+    is_constant: bool
     nest: Nest
     vector_bytes: int
 
@@ -96,12 +100,15 @@ def _picked(table: View, index: View, y: View) -> tuple[tuple[int, ...], ...]:
     return ((*[0] * lead, *table.strides[1:]), (*index.strides, *[0] * rest), y.strides)
 
 
-def take(table: View, index: View, y: View, features: frozenset[str]) -> Kernel:
-    """Rows of a table."""
+def take(
+    table: View, index: View, y: View, features: frozenset[str], is_constant: bool = False
+) -> Kernel:
+    """Rows of a table, which may be a constant."""
     loops = nest(y.shape, _picked(table, index, y))
     code = TakeCode(
-        y.dtype, index.dtype, table.shape[0], table.strides[0], loops, vector_bytes(features)
-    )
+        y.dtype, index.dtype, table.shape[0], table.strides[0], is_constant, loops,
+        vector_bytes(features),
+    )  # fmt: skip
     return Kernel(code)
 
 
@@ -119,11 +126,14 @@ def embed(
     return Kernel(code, code.fields.pack(values))  # type: ignore[arg-type]
 
 
-def copy_rows(x: View, start: View, y: View, axis: int, features: frozenset[str]) -> Kernel:
-    """Rows from `start` on of the larger of x and y along the axis."""
+def copy_rows(
+    x: View, start: View, y: View, axis: int, features: frozenset[str], is_constant: bool = False
+) -> Kernel:
+    """Rows from `start` on of the larger of x and y along the axis; x may be a constant."""
     last = x.shape[axis] - y.shape[axis]
     pitches = (x.strides[axis], 0) if last > 0 else (0, y.strides[axis])
     part = x if last < 0 else y
     loops = nest(part.shape, (x.strides, y.strides))
     vectors = vector_bytes(features)
-    return Kernel(CopyRowsCode(y.dtype, start.dtype, abs(last), *pitches, loops, vectors))
+    code = CopyRowsCode(y.dtype, start.dtype, abs(last), *pitches, is_constant, loops, vectors)
+    return Kernel(code)

@@ -31,6 +31,7 @@ class RopeCode:
     pairs: int
     interleaved: bool
     steps: tuple[int, int]
+    has_constants: bool
     nest: Nest
     vector_bytes: int
 
@@ -60,9 +61,12 @@ class RopeNumbers:
 
 
 def rope(
-    x: View, cos: View, sin: View, numbers: RopeNumbers, y: View, features: frozenset[str]
-) -> Kernel:
-    """x rotated; `steps` of the code: from an angle of cos and of sin to the next."""
+    x: View, cos: View, sin: View, numbers: RopeNumbers, y: View, features: frozenset[str],
+    has_constants: bool = False,
+) -> Kernel:  # fmt: skip
+    """x rotated; `steps` of the code: from an angle of cos and of sin to the next. Both may be
+    constants.
+    """
     heads, turned = blocks(x, numbers.size), blocks(y, numbers.size)
     lead = [0] * (len(x.shape) - 2)
     angles = [(*lead, table.strides[0], 0, 0) for table in (cos, sin)]
@@ -70,7 +74,7 @@ def rope(
     steps = cos.strides[1], sin.strides[1]
     code = RopeCode(
         x.dtype, cos.dtype, y.dtype, *numbers.clamp, cos.shape[1], numbers.interleaved, steps,
-        loops, vector_bytes(features),
+        has_constants, loops, vector_bytes(features),
     )  # fmt: skip
     values = {name: np.int64(getattr(numbers, name)) for name in ("mult", "shift", "one")}
     return Kernel(code, code.fields.pack(values))  # type: ignore[arg-type]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qir.backends.kernels.sequence import attention, curve, indexed, norm, rope, rows
-from qir.backends.lowering.context import Call, Context, call
+from qir.backends.lowering.context import Call, Context, Missing, call
 from qir.backends.lowering.fuse import Fusion
 from qir.backends.lowering.place import Place
 from qir.ir.fixed import Dyadic
@@ -93,7 +93,12 @@ def choose_rope(fusion: Fusion, context: Context) -> Call:
     assert isinstance(op, RopeFixed)
     x, cos, sin, y = (context.place(v) for v in (op.x, op.cos, op.sin, op.result))
     numbers = rope.RopeNumbers(op.size, op.interleaved, *_numbers(op.ratio), op.one, _clamp(op.to))
-    kernel = rope.rope(x.view, cos.view, sin.view, numbers, y.view, context.features)
+    are_constants = [context.is_constant(table) for table in (cos, sin)]
+    if len(set(are_constants)) > 1:
+        raise Missing("one of cos and sin is a constant, both or none are needed")
+    kernel = rope.rope(
+        x.view, cos.view, sin.view, numbers, y.view, context.features, are_constants[0]
+    )
     return call(kernel, {"x": x, "cos": cos, "sin": sin, "y": y})
 
 
@@ -111,7 +116,8 @@ def choose_take(fusion: Fusion, context: Context) -> Call:
     assert isinstance(op, Take)
     places = _picked(op, context)
     table, index, y = (place.view for place in places.values())
-    return call(indexed.take(table, index, y, context.features), places)
+    is_constant = context.is_constant(places["table"])
+    return call(indexed.take(table, index, y, context.features, is_constant), places)
 
 
 def choose_embed(fusion: Fusion, context: Context) -> Call:
@@ -134,7 +140,8 @@ def choose_slice_rows(fusion: Fusion, context: Context) -> Call:
     op = fusion.anchor
     assert isinstance(op, SliceRows)
     x, start, y = (context.place(v) for v in (op.table, op.start, op.result))
-    kernel = indexed.copy_rows(x.view, start.view, y.view, 0, context.features)
+    is_constant = context.is_constant(x)
+    kernel = indexed.copy_rows(x.view, start.view, y.view, 0, context.features, is_constant)
     return call(kernel, {"x": x, "start": start, "y": y})
 
 
@@ -143,7 +150,8 @@ def choose_write_rows(fusion: Fusion, context: Context) -> Call:
     op = fusion.anchor
     assert isinstance(op, WriteRows)
     x, start, y = (context.place(v) for v in (op.x, op.start, op.result))
-    kernel = indexed.copy_rows(x.view, start.view, y.view, 1, context.features)
+    is_constant = context.is_constant(x)
+    kernel = indexed.copy_rows(x.view, start.view, y.view, 1, context.features, is_constant)
     return call(kernel, {"x": x, "start": start, "y": y})
 
 
@@ -163,6 +171,7 @@ def choose_attention(fusion: Fusion, context: Context) -> Call:
     numbers = attention.AttentionNumbers(
         op.heads, op.kv_heads, op.causal, op.window, op.mult, op.shift,
         None if op.bias_ratio is None else _numbers(op.bias_ratio),
+        "bias" in places and context.is_constant(places["bias"]),
     )  # fmt: skip
     b, n, width = op.q.type.shape
     keys, values_width = op.k.type.shape[1], op.v.type.shape[2] // op.kv_heads * op.heads

@@ -16,6 +16,14 @@ from qir.backends.tvm.kernels.writer import Expr, Writer
 class Script(Writer):
     """A function with one loop over its units of work."""
 
+    def operand(self, name: str, dtype: str, is_constant: bool) -> Expr:
+        """A pointer to a tensor; of a constant, to bytes that are viewed as elements: C on
+        big-endian machines turns the views.
+        """
+        if not is_constant:
+            return self.pointer(name, dtype)
+        return self.view(self.pointer(name, "int8"), dtype)
+
     def scratch(self, count: int, dtype: str) -> Expr:
         """A buffer on the stack."""
         buffer = tirx.decl_buffer((count,), dtype, "scratch")

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from qir.frontends.torch.context import ImportContext, Operand
+from qir.frontends.torch.ops.boolean import hidden, opposite
 from qir.frontends.torch.table import Unsupported, imports
 from qir.ir.data import Data
 from qir.ir.op import Value
@@ -24,8 +25,8 @@ def attention(
 ) -> Value:  # fmt: skip
     """softmax(q @ k.T * scale + mask) @ v; scale is 1 / sqrt(size of q's last axis) by default.
 
-    A boolean mask hides where it is False, is_causal what is above the diagonal; rows hidden
-    altogether give 0. With enable_gqa each head of k and v serves several heads of q.
+    A boolean mask hides where it is False, is_causal what is above the diagonal; rows that a
+    constant hides altogether give 0. With enable_gqa each head of k and v serves several of q.
     Source: torch.nn.functional.scaled_dot_product_attention.
     """
     if dropout:
@@ -40,15 +41,16 @@ def attention(
     if is_causal:
         mask = torch.ones(scores.type.shape[-2:], dtype=torch.bool).tril()
     if isinstance(mask, Value):
-        return ctx.add(MatMul(ctx.add(Softmax(ctx.add(Add(scores, mask)))), value))
-    hidden = None
+        seen = hidden(ctx, opposite(ctx, mask), scores) if ctx.is_mask(mask) else None
+        return ctx.add(MatMul(ctx.add(Softmax(seen or ctx.add(Add(scores, mask)))), value))
+    rows = None
     if mask is not None:
-        added, hidden = additive(ctx.constant(mask, "the mask of an attention"))
+        added, rows = additive(ctx.constant(mask, "the mask of an attention"))
         if added.any():
             scores = ctx.add(Add(scores, ctx.value(added)))
     weights = ctx.add(Softmax(scores))
-    if hidden is not None and hidden.any():
-        weights = ctx.add(Mul(weights, ctx.value((~hidden).float())))
+    if rows is not None and rows.any():
+        weights = ctx.add(Mul(weights, ctx.value((~rows).float())))
     return ctx.add(MatMul(weights, value))
 
 

@@ -7,11 +7,13 @@ import math
 import torch
 
 from qir.frontends.torch.context import ImportContext, Number, Operand
+from qir.frontends.torch.ops.boolean import checked, chosen, hidden, opposite
 from qir.frontends.torch.table import Unsupported, imports
 from qir.ir.op import Value
 from qir.ir.ops import Add, Div, Maximum, Minimum, Mul, Pow, Reciprocal, Rsqrt, Sqrt, Sub
 from qir.ir.select import MASKED, select
 
+HIDES = -9999.0  # a score of at most this, next to others, has no weight
 OperandOrNumber = Operand | Number
 
 
@@ -117,10 +119,28 @@ def lerp(ctx: ImportContext, a: Operand, b: Operand, weight: OperandOrNumber) ->
 
 @imports("aten.where.self", "aten.where.ScalarOther", "aten.where.ScalarSelf")
 def where(ctx: ImportContext, condition: Operand, a: OperandOrNumber, b: OperandOrNumber) -> Value:
-    """a where a constant condition holds, else b: a gather from both, exact for infinities too."""
+    """a where a constant condition holds, else b: a gather from both, exact for infinities too.
+
+    By a mask of the run, constants alone, and scores that it hides from a softmax.
+    """
+    if isinstance(condition, Value):
+        return masked(ctx, condition, a, b)
     mask = ctx.constant(condition, "the condition of a where").bool().cpu().numpy()
     left, right = (ctx.value(softmax_mask(ctx, x)) for x in (a, b))
     return select(ctx.add, mask, left, right)
+
+
+def masked(ctx: ImportContext, condition: Value, a: OperandOrNumber, b: OperandOrNumber) -> Value:
+    """a where a mask of the run holds, else b."""
+    bits = checked(ctx, condition)
+    if not isinstance(a, Value) and not isinstance(b, Value):
+        return chosen(ctx, bits, *(ctx.constant(x, "a branch of a where") for x in (a, b)))
+    low, shown = (a, b) if isinstance(b, Value) else (b, a)
+    if ctx.feeds_softmax and not isinstance(low, Value) and isinstance(shown, Value):
+        number = ctx.constant(low, "what hides scores")
+        if float(number.max()) <= HIDES:
+            return hidden(ctx, bits if low is a else opposite(ctx, condition), shown)
+    raise Unsupported("a choice between values of the run", "constants, or one of -inf, are needed")
 
 
 def softmax_mask(ctx: ImportContext, x: OperandOrNumber) -> OperandOrNumber:

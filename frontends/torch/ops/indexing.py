@@ -189,6 +189,17 @@ def embedding(ctx: ImportContext, weight: Operand, index: Operand, *rest: object
     return ctx.add(Gather(ctx.value(weight), Data(picked), 0))
 
 
+@imports("aten.gather.default")
+def gather(
+    ctx: ImportContext, x: Operand, dim: int, index: Operand, *, sparse_grad: bool = False
+) -> torch.Tensor:
+    """Elements of a constant that is one number throughout, wherever the index points."""
+    table = x if isinstance(x, torch.Tensor) and x.numel() else None
+    if table is None or bool((table != table.reshape(-1)[0]).any()):
+        raise Unsupported("gather by indices of the run", "index_select by constants is needed")
+    return table.reshape(-1)[0].expand(ctx.value(index).type.shape)
+
+
 @imports("aten.flip.default")
 def flip(ctx: ImportContext, x: Operand, dims: Sequence[int]) -> Value:
     y = ctx.value(x)

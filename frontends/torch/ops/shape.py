@@ -14,6 +14,7 @@ from qir.frontends.torch.table import Unsupported, imports
 from qir.ir.data import Data
 from qir.ir.op import Value
 from qir.ir.ops import Expand, Gather, Transpose
+from qir.ir.types import Int
 
 
 @imports(
@@ -23,11 +24,19 @@ from qir.ir.ops import Expand, Gather, Transpose
     "aten._to_copy.default", "aten.type_as.default", "aten.to.other",
 )  # fmt: skip
 def identity(ctx: ImportContext, x: Operand, *to: Any, **settings: Any) -> Operand:
-    """x itself, for all floats become f32; a change to another element type is an error."""
-    wanted = [t for t in (*to, *settings.values()) if isinstance(t, torch.dtype)]
-    if wanted and not wanted[0].is_floating_point:
-        raise Unsupported(f"a cast to {wanted[0]}", "floats throughout are needed")
-    return x
+    """x itself, for all floats become f32; integers of masks as floats 0 and 1."""
+    wanted = next((t for t in (*to, *settings.values()) if isinstance(t, torch.dtype)), None)
+    if wanted is None:
+        return x
+    if isinstance(x, Value) and isinstance(x.type.elem, Int):
+        if wanted == torch.bool or (wanted.is_floating_point and ctx.is_mask(x)):
+            return ctx.bits(x)
+        if wanted.is_floating_point:
+            raise Unsupported("ids as floats", "booleans, or an input called mask, are needed")
+        return x
+    if wanted.is_floating_point or ctx.is_mask(x):
+        return x
+    raise Unsupported(f"a cast to {wanted}", "floats throughout are needed")
 
 
 @imports("aten.full_like.default")

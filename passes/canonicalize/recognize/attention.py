@@ -30,8 +30,9 @@ class RecognizeAttention(RewritePass):
     3. Masks: constants that hide keys (-10000 and less) become `causal`, `window`, or `visible`;
        other constants, and floats of the run, `bias`; masks of the run that the caller gives
        as integers or bits, `visible`.
-    Weights that something else reads too, and queries that a constant mask hides from all keys,
-    stay (where the model then gives 0, as scaled_dot_product_attention does, they do not).
+    Weights that something else reads too stay, and so do queries that a constant mask hides from
+    all keys, unless the model gives 0 for them as attention does. Where a mask of the run does so,
+    attention gives 0 and a softmax gave the mean of all values.
     Keeps: reals within 1e-4 (sums in another order; a hidden key has weight 0 exactly).
     """
 

@@ -12,12 +12,12 @@ from qir.ir.ops import Add, Constant, Div, MatMul, Maximum, Mul, Reshape, Sub
 from qir.ir.ops.sequence.attention import seen
 from qir.ir.types import U1, Array
 from qir.passes.canonicalize.recognize.places import factor_of, reshaped
+from qir.passes.canonicalize.recognize.switches import HIDES, visible
 from qir.passes.infra.constants import real_constant, split_constant, uniform
 from qir.passes.infra.manager import Miss
 from qir.passes.infra.rewriter import Site
 
 MAX_MASKS = 3  # of the run, added one after another
-HIDES = -9999.0  # an added number of at most this hides a key: exp(-9999) is 0 in float32
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,15 @@ class Scores:
         hidden = every <= HIDES
         if not self.may_hide_rows and hidden.all(-1).any():
             return Miss("a constant mask hides all keys from a query")
-        facts = shape_of_mask(hidden)
-        see = None if facts is not None else at.emit(Constant.of(narrowed(~hidden), U1))
+        biases, see = self.biases, None
+        found = visible(at, *biases[0], hidden, lead) if len(biases) == 1 else None
+        if found is not None and shape_of_mask(found[1]) is not None:
+            (see, hidden), biases = found, ()
+        if (facts := shape_of_mask(hidden)) is None:
+            see = at.emit(Constant.of(narrowed(~hidden), U1))
         finite = narrowed(np.where(hidden, 0, every))
         bias = at.emit(Constant.of(finite.astype(np.float32))) if finite.any() else None
-        for value, scale in self.biases:
+        for value, scale in biases:
             part = spread(at, value, lead, shape)
             if isinstance(part, Miss):
                 return part

@@ -10,14 +10,13 @@ import pytest
 
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Op, Value
-from qir.ir.ops import Attention, Constant, Linear, Rope, Slice
+from qir.ir.ops import Attention, Constant, Linear, Mul, Rope, Slice
 from qir.ir.torch_executor import run_float
 from qir.ir.types import F32, Array, Tensor
 from qir.passes.infra.manager import Manager, distance, divisors, restored
 from qir.passes.transform.attention_chains import pairs_of
 from qir.passes.transform.channel_ranges import channel_reach
 from qir.passes.transform.equalize_attention import EqualizeAttention
-from qir.passes.transform.pair_ranges import ANGLES, pair_reach
 from tests.float_decoders import float_graph, random_decoder
 
 COUNT = 12
@@ -50,14 +49,40 @@ def turned(graph: Graph, interleaved: bool, size: int) -> Graph:
 
 
 @pytest.mark.parametrize(("interleaved", "size"), [(False, 8), (True, 8), (True, 4), (False, 6)])
-def test_keys_have_one_reach(interleaved: bool, size: int) -> None:
+def test_pairs_have_one_reach(interleaved: bool, size: int) -> None:
     before = turned(float_graph(random_decoder(), 1, COUNT), interleaved, size)
     after, manager = equalized(before, TOKENS)
     assert manager.records[0].rewrites == 4 and not manager.records[0].misses
-    reach = pair_reach(after, (TOKENS,), heads_of(after))
     for op in heads_of(after):
-        wide = np.maximum(reach[op.k.name][..., 0], reach[op.k.name][..., ANGLES // 2])
-        assert np.allclose(wide, 1.0, atol=1e-4)
+        rotated = after.producers[op.k.name]
+        value = rotated.a if isinstance(rotated, Mul) else op.k
+        wide = channel_reach(after, (TOKENS,), {value.name})[value.name].of_all.reshape(2, 8)
+        for pair in pairs_of(after, value, 8):
+            assert np.allclose(wide[:, pair].max(1), 1.0, atol=1e-4)
+
+
+def slow(graph: Graph) -> Graph:
+    """The graph with rotations that hardly turn."""
+
+    def other(op: Op, builder: Builder) -> Op:
+        if not isinstance(op, Rope):
+            return op
+        tables = []
+        for v, value in ((op.cos, 1.0), (op.sin, 0.0)):
+            tables.append(builder.add(Constant.of(np.full(v.type.shape, value, np.float32))))
+        return replace(op, cos=tables[0], sin=tables[1])
+
+    return graph.mapped(other)
+
+
+def test_what_a_pair_does_not_share_is_a_product_behind_the_rotation() -> None:
+    decoder = random_decoder(layers=1)
+    decoder.layers[0]["k"][3] *= 5  # type: ignore[index]
+    after, _ = equalized(slow(float_graph(decoder, 1, COUNT)), TOKENS)
+    (op,) = heads_of(after)
+    assert all(isinstance(after.producers[v.name], Mul) for v in (op.q, op.k))
+    reach = channel_reach(after, (TOKENS,), {op.k.name})[op.k.name]
+    assert np.allclose(reach.of_all, 1.0, atol=1e-4)
 
 
 def test_values_go_back_by_what_they_were_divided_by() -> None:
@@ -65,7 +90,7 @@ def test_values_go_back_by_what_they_were_divided_by() -> None:
     after, manager = equalized(before, TOKENS)
     divided = divisors(manager.records)
     names = sorted(divided)
-    assert len(names) == 2 * 6  # q, k and their ropes, v, the result: of two layers
+    assert len(names) == 2 * 6  # of each layer q and k before and behind rope, v, the result
     seen: list[dict[str, Array]] = []
     for graph in (before, after):
         outputs = [v for v in graph.values if v.name in divided]

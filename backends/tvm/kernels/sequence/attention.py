@@ -70,7 +70,7 @@ class _Attention:
         self.q = w.pointer("q", code.dtypes[0])
         self.scale = w.pointer("scale", "int32")
         self.k, self.v = w.pointer("k", code.dtypes[1]), w.pointer("v", code.dtypes[2])
-        self.bias = w.pointer("bias", code.bias) if code.bias else None
+        self.bias = w.operand("bias", code.bias, code.constant_bias) if code.bias else None
         self.visible = w.pointer("visible", code.visible) if code.visible else None
         start = w.pointer("start", code.start) if code.start else None
         self.seen = Seen(w, code, start)

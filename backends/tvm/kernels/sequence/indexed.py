@@ -19,8 +19,8 @@ def clipped_index(w: Script, buffer: Expr, at: Expr, last: int) -> Expr:
 def emit_take(code: TakeCode, symbol: str) -> PrimFunc:
     """`void symbol(table, index, y, begin, end)`."""
     w = Script()
-    table, index = w.pointer("table", code.dtype), w.pointer("index", code.index)
-    y = w.pointer("y", code.dtype)
+    table = w.operand("table", code.dtype, code.is_constant)
+    index, y = w.pointer("index", code.index), w.pointer("y", code.dtype)
     table_step, index_step, y_step = code.nest.steps
     is_row = index_step == 0 and table_step == 1
     lanes = straight((table_step, y_step), width_of(code.vector_bytes, code.dtype)) if is_row else 1
@@ -67,7 +67,8 @@ def emit_embed(code: EmbedCode, symbol: str) -> PrimFunc:
 def emit_copy_rows(code: CopyRowsCode, symbol: str) -> PrimFunc:
     """`void symbol(x, start, y, begin, end)`."""
     w = Script()
-    x, start = w.pointer("x", code.dtype), w.pointer("start", code.start)
+    x = w.operand("x", code.dtype, code.is_constant)
+    start = w.pointer("start", code.start)
     y = w.pointer("y", code.dtype)
     x_step, y_step = code.nest.steps
     is_row = x_step == 1

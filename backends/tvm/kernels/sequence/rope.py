@@ -15,7 +15,9 @@ class _Rope:
         self.code, self.script = code, Script()
         w = self.script
         self.x = w.pointer("x", code.x)
-        self.cos, self.sin = w.pointer("cos", code.table), w.pointer("sin", code.table)
+        self.cos, self.sin = (
+            w.operand(name, code.table, code.has_constants) for name in ("cos", "sin")
+        )
         self.constants = Constants(w, code.fields)
         self.y = w.pointer("y", code.y)
         self.x_step, _, _, self.y_step = code.nest.steps
