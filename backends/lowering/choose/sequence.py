@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qir.backends.kernels.contraction.spec import RowNumbers
 from qir.backends.kernels.sequence import attention, curve, indexed, norm, rope, rows
 from qir.backends.lowering.context import Call, Context, Missing, call
 from qir.backends.lowering.fuse import Fusion
@@ -48,11 +49,11 @@ def choose_quantize_rows(fusion: Fusion, context: Context) -> Call:
     return call(kernel, {"x": x, "scale": scale, "y": y})
 
 
-def row_numbers(op: ScaleRows) -> rows.RowNumbers:
+def row_numbers(op: ScaleRows) -> RowNumbers:
     """Its numbers as kernels take them."""
     bias = None if op.bias is None else op.bias.array
     residual = op.residual_mult, op.residual_shift
-    return rows.RowNumbers(op.mult.array, op.shift.array, bias, residual, _clamp(op.to))
+    return RowNumbers(op.mult.array, op.shift.array, bias, residual, _clamp(op.to))
 
 
 def choose_scale_rows(fusion: Fusion, context: Context) -> Call:
