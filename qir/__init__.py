@@ -19,7 +19,10 @@ if TYPE_CHECKING:
         QirError,
         VerifyError,
     )
-    from qir.net import Net, load
+    from qir.language_net import LanguageNet
+    from qir.lm import compile_lm
+    from qir.loading import load
+    from qir.net import Net
     from qir.passes.bits.choice import Bits
     from qir.passes.mixed_precision import MixedPrecision
 
@@ -28,6 +31,7 @@ __all__ = [
     "Bits",
     "DataError",
     "FrontendError",
+    "LanguageNet",
     "LowerError",
     "MixedPrecision",
     "Net",
@@ -37,12 +41,15 @@ __all__ = [
     "VerifyError",
     "__version__",
     "compile",
+    "compile_lm",
     "load",
 ]
 
 _HOMES = {
     "compile": "qir.driver",
-    "load": "qir.net",
+    "compile_lm": "qir.lm",
+    "load": "qir.loading",
+    "LanguageNet": "qir.language_net",
     "Net": "qir.net",
     "Bits": "qir.passes.bits.choice",
     "MixedPrecision": "qir.passes.mixed_precision",

@@ -17,8 +17,9 @@ from qir.backends.toolchain.link import toolchain
 from qir.inputs import examples, first_batch
 from qir.ir.errors import ArtifactError
 from qir.ir.target import Target
+from qir.loading import compiled
 from qir.models import imported, is_torch, name_of
-from qir.net import Net, compiled, translated
+from qir.net import Net, translated
 from qir.passes.bits.choice import Bits, bits_text
 from qir.passes.calibrate.observers import Observer
 from qir.passes.infra.manager import Manager, Pass
@@ -119,11 +120,11 @@ def _built(name: str, machine: Target, stages: Stages, tell: Tell) -> Net:
     files = built.with_file(REPORT, report.without_times().to_json().encode()).files
     net = compiled(files, stages.graphs, report)
     if isinstance(net.session, Session):
-        _check_golden(net.session)
+        check_golden(net.session)
     return net
 
 
-def _check_golden(session: Session) -> None:
+def check_golden(session: Session) -> None:
     """Run the golden inputs on the new code, against miscompilation and mix-ups."""
     try:
         with translated():

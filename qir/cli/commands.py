@@ -15,14 +15,15 @@ import qir
 from qir.backends.artifact.folder import check_free
 from qir.backends.targets import TARGETS
 from qir.cli.console import console, lines, progress
+from qir.cli.entries import bench_entries, run_entry
 from qir.cli.files import read_batches, read_inputs, write_arrays
 from qir.ir.errors import DataError, FrontendError, PassError, printable
 from qir.ir.text.file import write_whole
 from qir.ir.types import Array
+from qir.loading import look
 from qir.measure.machines import builds, runs
 from qir.measure.profiling import profiled, reals
 from qir.measure.timing import Timing, measure
-from qir.net import look
 from qir.report.model import Report
 from qir.report.numbers import count, memory, micros, part
 from qir.report.tables import table
@@ -127,10 +128,13 @@ def _bits(options: Namespace) -> Any:
 def run_artifact(options: Namespace) -> None:
     """Run samples one after the other; write the outputs, or print them."""
     net = qir.load(options.artifact, options.threads, options.emulate, options.variant)
-    ports = net.session.inputs
-    arrays = read_inputs(options.input, [port.name for port in ports])
-    results = _run_all(net.run_integer if options.integer else net, ports, arrays)
-    outputs = dict(zip((p.name for p in net.session.outputs), results, strict=True))
+    if net.session.has_entries or options.entry is not None:
+        outputs = run_entry(net, options)
+    else:
+        ports = net.session.inputs
+        arrays = read_inputs(options.input, [port.name for port in ports])
+        results = _run_all(net.run_integer if options.integer else net, ports, arrays)
+        outputs = dict(zip((p.name for p in net.session.outputs), results, strict=True))
     if options.output is not None:
         write_arrays(options.output, outputs)
         return
@@ -173,6 +177,9 @@ def _batches(port: Port, array: Array) -> int:
 def bench_artifact(options: Namespace) -> None:
     """Time the call from Python as a whole, then each step of the program."""
     net = qir.load(options.artifact, options.threads, variant=options.variant)
+    if net.session.has_entries:
+        bench_entries(net, options)
+        return
     inputs = [reals(port) for port in net.session.inputs]
     call = measure(lambda: net(*inputs), options.seconds)
     report, moves = profiled(net)

@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"qir {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_compile, _run, _bench, _report, _opt, _cases, _targets, _passes):
+    for add in (_compile, _run, _generate, _bench, _report, _opt, _cases, _targets, _passes):
         add(commands)
     return top
 
@@ -211,6 +211,45 @@ def _run(commands: Any) -> None:
     p.add_argument(
         "--emulate", action="store_true", help="run under an emulator of the program's target"
     )
+    _entry(p)
+    p.add_argument(
+        "--state",
+        type=Path,
+        metavar="FILE.npy",
+        help="the state that calls of entries keep: read from there if it exists, written back",
+    )
+    _variant(p)
+    p.add_argument("--threads", type=_positive, default=1, help="threads that share the work")
+
+
+def _entry(p: Any) -> None:
+    p.add_argument(
+        "--entry", metavar="NAME", help="entry of an artifact with several (default: the first)"
+    )
+
+
+def _generate(commands: Any) -> None:
+    p = _command(
+        commands,
+        "generate",
+        "generate_tokens",
+        "write the tokens that follow a prompt, as a language model has them",
+        """
+        qir generate net.qir --ids 1,403,407
+        qir generate net.qir --ids 1 --tokens 200 --temperature 0.8 --top-k 40 --stop 2
+        """,
+        "entries",
+    )
+    _artifact(p)
+    p.add_argument("--ids", type=_ids, required=True, metavar="A,B,...", help="the prompt")
+    p.add_argument("--tokens", type=_positive, default=64, help="the most to write")
+    p.add_argument("--temperature", type=float, default=0.0, help="0: the likeliest of each")
+    p.add_argument("--top-k", type=_positive, default=0, help="draw among so many (default: all)")
+    p.add_argument("--seed", type=_positive, default=1, help="of what is drawn")
+    p.add_argument("--stop", type=_ids, default=(), metavar="A,B,...", help="ids that end it")
+    p.add_argument(
+        "--emulate", action="store_true", help="run under an emulator of the program's target"
+    )
     _variant(p)
     p.add_argument("--threads", type=_positive, default=1, help="threads that share the work")
 
@@ -236,6 +275,7 @@ def _bench(commands: Any) -> None:
     )
     _artifact(p)
     p.add_argument("--seconds", type=_seconds, default=3.0, help="duration of the measurement")
+    _entry(p)
     _variant(p)
     p.add_argument("--threads", type=_positive, default=1, help="threads that share the work")
     p.add_argument("--json", action="store_true", help="print the numbers as JSON")
@@ -327,6 +367,13 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) < 1 << 31:
         raise argparse.ArgumentTypeError(f"{text!r} given, a positive integer is needed")
     return int(text)
+
+
+def _ids(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(re.fullmatch("-?[0-9]{1,18}", p.strip()) for p in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} given, ids as in 1,403,407 are needed")
+    return tuple(map(int, parts))
 
 
 def _seconds(text: str) -> float:

@@ -9,17 +9,36 @@ from qir.net import Net
 from qir.report.build import micros_by_op
 from qir.report.model import Report
 from qir.runtime import Port
+from qir.runtime.signature import Signature
 
 PROFILES = 50  # runs with a clock around each step; their median is taken
 
 
-def profiled(net: Net) -> tuple[Report, float]:
-    """The report with the microseconds of each op, and those of steps that belong to no op."""
-    inputs = [stored(port) for port in net.session.inputs]
-    runs = [net.session.profile(*inputs) for _ in range(PROFILES)]
+def profiled(net: Net, entry: str = "") -> tuple[Report, float]:
+    """The report with the microseconds of each op, and those of steps that belong to no op; with
+    entries, of one (default: the first, whose ops the report has).
+    """
+    session = net.session
+    signature = session.signature(entry) if entry else session.signatures[0]
+    inputs = inputs_within(signature)
+    if session.has_entries:
+        state = session.new_state()
+        runs = [session.profile_call(signature, state, inputs) for _ in range(PROFILES)]
+    else:
+        runs = [session.profile(*inputs) for _ in range(PROFILES)]
     moves = [sum(spent for step, spent in run if not step["ops"]) for run in runs]
     report = net.report().with_times(micros_by_op(runs))
     return report, float(np.median(moves)) / 1000
+
+
+def inputs_within(signature: Signature) -> list[Array]:
+    """Stored integers for every input, within their limits: the same ones each time."""
+    bounds = {limit.input: limit for limit in signature.limits}
+    inputs = [stored(port) for port in signature.inputs]
+    return [
+        np.clip(x, bounds[i].low, bounds[i].high).astype(x.dtype) if i in bounds else x
+        for i, x in enumerate(inputs)
+    ]
 
 
 def reals(port: Port) -> Array:

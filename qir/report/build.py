@@ -67,8 +67,10 @@ def build_report(
 
 def entry_row(entry: Mapping[str, Any]) -> EntryRow:
     """An entry as the manifest has it."""
+    shape = entry["inputs"][0]["shape"]
     return EntryRow(
         entry["name"],
+        shape[1] if len(shape) > 1 else 1,
         len(entry["steps"]),
         entry["macs"],
         sum(step["bytes"] for step in entry["steps"]),

@@ -41,6 +41,16 @@ PORTS = ("", "name", "shape", "stored", "real")
 KERNELS = ("kernel", "calls>", "MACs>", "of all>", "weights>", "time>", "of all>")
 
 
+ENTRIES = ("entry", "tokens>", "steps>", "MACs>", "moved>", "a token>", "of weights>")
+
+
+def entry_cells(report: ReportData) -> Iterator[tuple[str, ...]]:
+    """The cells under ENTRIES of every entry."""
+    for e in report.entries:
+        moved = (size(e.moved_bytes), size(e.moved_bytes // e.tokens), size(e.weight_bytes))
+        yield e.name, str(e.tokens), count(e.steps), count(e.macs), *moved
+
+
 def port_cells(report: ReportData) -> Iterator[tuple[str, ...]]:
     """The cells under PORTS of every input and output."""
     for way, ports in (("in", report.inputs), ("out", report.outputs)):

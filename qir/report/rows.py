@@ -126,10 +126,12 @@ class Sizes:
 class EntryRow:
     """One entry of an artifact with several: its kernel calls, and what one call of it does.
 
+    tokens:      along axis 1 of its first input; 1 where there is no such axis.
     moved_bytes: that kernels read and write; weight_bytes: of these, constants as they are packed.
     """
 
     name: str
+    tokens: int
     steps: int
     macs: int
     moved_bytes: int

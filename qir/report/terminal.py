@@ -13,11 +13,13 @@ from rich.text import Text
 from qir.ir.errors import printable
 from qir.report.chosen_bits import ChosenBits, widest
 from qir.report.numbers import (
+    ENTRIES,
     KERNELS,
     PORTS,
     Places,
     count,
     decibels,
+    entry_cells,
     memory,
     micros,
     packed,
@@ -82,12 +84,9 @@ def summary(report: ReportData) -> str:
 
 
 def _entries(report: ReportData, columns: int) -> Table:
-    rows: list[Row] = [
-        (Text(e.name), count(e.steps), count(e.macs), size(e.moved_bytes), size(e.weight_bytes))
-        for e in report.entries
-    ]
-    title = f"Entries; below, those of {printable(report.entries[0].name)}"
-    return table(title, ("entry", "steps>", "MACs>", "moved>", "of weights>"), rows, columns)
+    rows: list[Row] = [tuple(map(Text, cells)) for cells in entry_cells(report)]
+    title = f"Entries; all below is of {printable(report.entries[0].name)}"
+    return table(title, ENTRIES, rows, columns)
 
 
 def _ports(report: ReportData, columns: int) -> Table:

@@ -18,7 +18,7 @@ import qir
 from qir.cli import main
 from qir.cli.parser import FAILED
 from qir.inputs import in_order
-from qir.net import look
+from qir.loading import look
 from qir.quantize import widths_of
 from tests.roof.conftest import Made
 

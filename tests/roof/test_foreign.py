@@ -10,7 +10,7 @@ import pytest
 
 import qir
 from qir.cli import FAILED, main
-from qir.net import look
+from qir.loading import look
 from tests.small_graphs import residual_network
 
 Capture = pytest.CaptureFixture[str]

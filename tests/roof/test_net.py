@@ -13,7 +13,7 @@ import pytest
 
 import qir
 from qir.cli import FAILED, main
-from qir.net import look
+from qir.loading import look
 from qir.runtime import format
 from tests.small_graphs import artifact, residual_network, stored_inputs, two_branches
 

@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 
 from qir import runtime
-from qir.net import look
+from qir.loading import look
 
 SAVER = """
 import sys
-from qir.net import look
+from qir.loading import look
 net = look(sys.argv[1])
 print("ready", flush=True)
 while True:

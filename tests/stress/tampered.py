@@ -14,7 +14,7 @@ from typing import Any
 
 import qir
 from qir import runtime
-from qir.net import look
+from qir.loading import look
 from qir.runtime import format
 from qir.runtime.errors import RuntimeFault
 from tests.small_graphs import residual_network, stored_inputs

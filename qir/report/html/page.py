@@ -13,11 +13,13 @@ from qir.report.html.bits_plots import bits_plot, front_plot
 from qir.report.html.graph import draw
 from qir.report.html.plots import sqnr_plot, time_bars, worst
 from qir.report.numbers import (
+    ENTRIES,
     KERNELS,
     PORTS,
     Places,
     count,
     decibels,
+    entry_cells,
     memory,
     micros,
     packed,
@@ -283,4 +285,8 @@ def _margin(m: Margin) -> str:
 
 
 def _ports(report: ReportData) -> str:
-    return _table(PORTS, (_row(*map(_cell, cells)) for cells in port_cells(report)))
+    ports = _table(PORTS, (_row(*map(_cell, cells)) for cells in port_cells(report)))
+    if not report.entries:
+        return ports
+    entries = _table(ENTRIES, (_row(*map(_cell, cells)) for cells in entry_cells(report)))
+    return f"{entries}<h3>Of {escape(report.entries[0].name)}</h3>{ports}"

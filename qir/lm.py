@@ -1,0 +1,166 @@
+"""compile_lm: language model -> an artifact that reads prompts and writes tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qir.arguments import check_options, scales_of, state_folder
+from qir.backends import targets
+from qir.backends.artifact import artifact
+from qir.backends.artifact.names import REPORT
+from qir.backends.toolchain import service
+from qir.backends.toolchain.link import toolchain
+from qir.driver import check_golden
+from qir.ir.errors import DataError, PassError
+from qir.ir.graph import Graph
+from qir.ir.target import Target
+from qir.ir.types import Array
+from qir.language_net import DECODE, PREFILL, LanguageNet
+from qir.loading import compiled
+from qir.models import imported, is_torch, name_of
+from qir.passes.calibrate.observers import Observer
+from qir.passes.infra.manager import Manager, Miss
+from qir.passes.infra.retime import with_cache
+from qir.passes.infra.tasks import Tell, quiet
+from qir.passes.rounding import Rounding
+from qir.quantize import BitsRequest, Quantizer
+from qir.report.build import build_report
+from qir.runtime import Session
+from qir.stages import Stages
+
+
+def compile_lm(
+    model: Any,
+    *,
+    calibration: npt.ArrayLike,
+    max_tokens: int,
+    prefill: int = 64,
+    target: str | Target = "cpu",
+    bits: BitsRequest = 8,
+    rounding: Rounding | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    name: str | None = None,
+    observer: str | Observer = "mse",
+    scales: str = "auto",
+    state: str | Path | None = None,
+    executor: Executor | None = None,
+    check: bool = False,
+    progress: Tell | None = None,
+) -> LanguageNet:
+    """Compile a language model to an integer-only program that reads prompts and writes tokens.
+
+    model:        a causal decoder from token ids (1, N) to logits (1, N, V): a torch module, such
+                  as Hugging Face's of a LLaMA, or an ONNX model.
+    calibration:  token ids (S, N) of text, from which ranges are estimated; joined to sequences of
+                  `max_tokens`.
+    max_tokens:   the most tokens of a prompt and its continuation; caches have room for as many.
+    prefill:      tokens of a prompt that are read at once.
+    shapes:       shapes of the inputs of an ONNX model with free sizes, by input.
+    Other arguments are those of `qir.compile`.
+
+    Errors: those of `qir.compile`; PassError for a model that is no causal decoder.
+    """
+    check_options(name, executor, (), progress)
+    folder, how = state_folder(state), scales_of(scales)
+    _check_counts(max_tokens, prefill)
+    ids = _sequences(calibration, max_tokens)
+    machine = targets.find(target)
+    toolchain(machine)  # what is missing is said before the work
+    service.start()  # it loads TVM beside that
+    tell = progress or quiet
+    quantizer = Quantizer(bits, observer, rounding, machine, folder, executor, tell, how)
+    graph = imported(model, [ids[:1]] if is_torch(model) else None, None, shapes)
+    _check_inputs(graph, max_tokens)
+    manager = Manager(check=check, watch=lambda what, i, of: tell(f"pass {what}", i, of))
+    stages = Stages(graph, iter([ids]), quantizer, manager)
+    stages.run(())
+    chunk = min(prefill, max_tokens)
+    entries = {
+        entry: _cached(stages.newest, tokens, max_tokens)
+        for entry, tokens in ((DECODE, 1), (PREFILL, chunk))
+    }
+    return _built(name or name_of(model, graph), machine, stages, entries, ids, tell)
+
+
+def _check_counts(max_tokens: int, prefill: int) -> None:
+    """Errors: DataError for what is no number of tokens."""
+    for name, value, least in (("max_tokens", max_tokens, 2), ("prefill", prefill, 2)):
+        if type(value) is not int or not least <= value < 1 << 31:
+            raise DataError(f"{name}: {value!r} given, an integer from {least} on is needed")
+
+
+def _sequences(calibration: npt.ArrayLike, length: int) -> Array:
+    """Tokens (S, length), of those given one after the other; repeated where they are fewer.
+
+    Errors: DataError for what is no array of ids.
+    """
+    given: Any = calibration
+    ids = np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
+    if ids.dtype.kind not in "iu" or not ids.size or ids.min() < 0:
+        raise DataError(
+            f"calibration: {ids.dtype}{list(ids.shape)} given, token ids (S, N) from 0 on are"
+            " needed",
+            "a tokenizer makes ids of text like that which the model is to read",
+        )
+    count = max(1, ids.size // length)
+    return np.resize(ids.reshape(-1), (count, length)).astype(np.int64)
+
+
+def _check_inputs(graph: Graph, tokens: int) -> None:
+    """Errors: DataError for a model of other inputs."""
+    found = [str(v.type) for v in graph.inputs]
+    if len(graph.inputs) != 1 or graph.inputs[0].type.shape != (1, tokens):
+        raise DataError(
+            f"model: inputs {', '.join(found)}, ids of shape [1, {tokens}] are needed",
+            "of an ONNX model, shapes={'input_ids': (1, max_tokens)} sets a free size",
+        )
+
+
+def _cached(graph: Graph, tokens: int, most: int) -> Graph:
+    entry = with_cache(graph, tokens, most)
+    if isinstance(entry, Miss):
+        raise PassError(
+            f"graph @{graph.name}, value %{entry.at}: {entry.why}",
+            "compile_lm takes causal decoders; qir.compile takes others, for one number of tokens",
+        )
+    return entry
+
+
+def _built(
+    name: str,
+    machine: Target,
+    stages: Stages,
+    entries: Mapping[str, Graph],
+    ids: Array,
+    tell: Tell,
+) -> LanguageNet:
+    """The artifact of the entries, with its report."""
+    tell("kernels", 0, 1)
+    built = artifact.build(entries, machine, name, _golden(entries, ids[0]))
+    tell("kernels", 1, 1)
+    records = stages.manager.records
+    report = build_report(built, entries, records, built.intermediates, stages.noise())
+    files = built.with_file(REPORT, report.without_times().to_json().encode()).files
+    net = compiled(files, stages.graphs, report, entries)
+    assert isinstance(net, LanguageNet)  # by its entries
+    if isinstance(net.session, Session):
+        check_golden(net.session)
+    return net
+
+
+def _golden(entries: Mapping[str, Graph], ids: Array) -> list[tuple[str, list[Array]]]:
+    """A chunk at the start, the tokens after it, and the last one that there is room for."""
+    chunk, last = entries[PREFILL].inputs[0].type.shape[1], len(ids) - 1
+    dtype = entries[PREFILL].inputs[0].type.elem.carrier
+    calls = [(PREFILL, 0, chunk)]
+    calls += [(DECODE, at, 1) for at in sorted({min(chunk, last), min(chunk + 1, last), last})]
+    return [
+        (entry, [ids[None, at : at + count].astype(dtype), np.array(at, np.int32)])
+        for entry, at, count in calls
+    ]
