@@ -108,7 +108,8 @@ def choose_interpolate(fusion: Fusion, context: Context) -> Call:
     op = fusion.anchor
     assert isinstance(op, Interpolate)
     x, y = context.place(op.x), context.place(op.result)
-    return call(curve.interpolate(x.view, op.table.array, y.view), {"x": x, "y": y})
+    kernel = curve.interpolate(x.view, op.table.array, y.view, context.features)
+    return call(kernel, {"x": x, "y": y})
 
 
 def choose_take(fusion: Fusion, context: Context) -> Call:
