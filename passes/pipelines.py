@@ -49,6 +49,7 @@ from qir.passes.transform.lower_layer_norm import LowerLayerNorm
 from qir.passes.transform.move_concats import MoveConcats
 from qir.passes.transform.repeat_masked import RepeatMasked
 from qir.passes.transform.rotate_residual import RotateResidual
+from qir.passes.transform.split_linear import SplitLinear
 
 EIGHT = Bits(8, 8)
 
@@ -104,10 +105,10 @@ TO_INTEGER = Pipeline("to-integer", "integer", (ToInteger(),))
 
 
 def lower(graph: Graph | None = None) -> tuple[Pass, ...]:
-    """Passes that write out ops in others that have integer forms; beside ops of sequences, layer
-    norms have one.
+    """Passes that write out ops in others that have integer forms. Beside ops of sequences layer
+    norms have one, and linear ops are one for each value.
     """
-    return () if graph is not None and is_wide(graph) else (LowerLayerNorm(),)
+    return (SplitLinear(),) if graph is not None and is_wide(graph) else (LowerLayerNorm(),)
 
 
 def transform(graph: Graph | None = None, sample: tuple[Array, ...] = ()) -> Pipeline:

@@ -11,6 +11,7 @@ import numpy as np
 from qir.ir.errors import VerifyError
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Value
+from qir.ir.states import limits
 from qir.ir.types import Array, Quant, integer_of
 from tests.grower import Grower, Unfit
 from tests.random_ops import KINDS
@@ -62,9 +63,11 @@ NEAR = (-2, 40), (-8 << 8, 25 << 8)
 
 
 def random_inputs(graph: Graph, rng: np.random.Generator, extreme: bool) -> list[Array]:
-    """Stored integers for each input: any, or only the least, the greatest and the zero point."""
-    arrays = []
-    for value in graph.inputs:
+    """Stored integers for each input: any, or only the least, the greatest and the zero point;
+    within what callers may give.
+    """
+    arrays, bounds = [], {limit.index: limit for limit in limits(graph)}
+    for number, value in enumerate(graph.inputs):
         kept = integer_of(value.type.elem)
         assert kept is not None
         q = value.type.elem
@@ -76,6 +79,8 @@ def random_inputs(graph: Graph, rng: np.random.Generator, extreme: bool) -> list
             drawn = rng.choice([kept.min, kept.max, zero], value.type.shape)
         else:
             drawn = rng.integers(kept.min, kept.max, value.type.shape, endpoint=True)
+        if limit := bounds.get(number):
+            drawn = drawn.clip(limit.low, limit.high)
         arrays.append(drawn.astype(kept.carrier))
     assert all(a.size == prod(a.shape) for a in arrays)
     return arrays

@@ -226,7 +226,7 @@ def grow_attention(g: Rows) -> None:
     kv = g.pick([1, 1, 2, 3])
     heads = kv * g.pick([1, 1, 2, 3])
     b, n, m = g.pick([1, 2]), g.pick([1, 1, 2, 5, 9]), g.pick([1, 2, 7, 16, 33, 40])
-    d, e = (int(g.pick([1, 3, 4, 8, 16, 32, 64])) for _ in range(2))
+    d, e = (int(g.pick([1, 3, 8, 16, 32, 64, 64])) for _ in range(2))
     e = d if g.chance(0.7) else e
     q, k, v = (
         g.rows((I8,), shape) for shape in ((b, n, heads * d), (b, m, kv * d), (b, m, kv * e))

@@ -174,6 +174,14 @@ DOTS = {
 """Best first."""
 
 
+def scales_rows(traits: frozenset[str]) -> bool:
+    """Whether every contraction of codes can end in the scales of rows: on vectors, with 64 bits to
+    multiply in.
+    """
+    dots = usable(traits)[:-1]
+    return any(d.lanes > 1 for d in dots) and all(d.scheme is not Scheme.HALVES for d in dots)
+
+
 def usable(traits: frozenset[str]) -> list[Dot]:
     """The dots of a machine with these traits, best first; the last is plain loops."""
     return [dot for dot in DOTS.values() if dot.needs <= traits]

@@ -14,28 +14,36 @@ import numpy as np
 from qir.ir.fixed import Rounding
 from qir.ir.graph import Graph
 from qir.ir.op import Op, Value
-from qir.ir.ops import Constant, Requantize, ScaleGroups
+from qir.ir.ops import Constant, Linear, Requantize, ScaleGroups, ScaleRows
 from qir.ir.ops.kinds import Layer
+from qir.ir.ops.sequence.rows import FRACTION
 from qir.ir.types import Quant
 
 NARROW = ("uint8", "int8", "int16")
 """What an epilogue stores, and reads as a residual."""
+CODES = ("uint8", "int8")
+"""What dot instructions read."""
+MOST_ADDED = 1 << 59
+"""Kernels add it twice to a product that leaves 2**61 of 64 bits."""
 
 
 @dataclass(frozen=True)
 class Fusion:
     """`anchor` alone, or with `tail`, the only reader of its result.
 
-    `residual` is the tail's other operand.
+    `residual` is the tail's other operand. In place of a requantize, `rows` may scale the sums by
+    rows: then its residual is `residual`.
     """
 
     anchor: Op
     tail: Requantize | None = None
     residual: Value | None = None
+    rows: ScaleRows | None = None
 
     @property
     def ops(self) -> tuple[Op, ...]:
-        return (self.anchor,) if self.tail is None else (self.anchor, self.tail)
+        last = self.tail or self.rows
+        return (self.anchor,) if last is None else (self.anchor, last)
 
     @property
     def result(self) -> Value:
@@ -44,7 +52,8 @@ class Fusion:
     @property
     def operands(self) -> tuple[Value, ...]:
         """The operands of the kernel, without the constants it is built with."""
-        return self.anchor.operands + (() if self.residual is None else (self.residual,))
+        scale = () if self.rows is None else (self.rows.scale,)
+        return self.anchor.operands + scale + (() if self.residual is None else (self.residual,))
 
     @property
     def accumulator_at(self) -> int:
@@ -56,8 +65,11 @@ class Fusion:
         return " + ".join(f"{op.mnemonic} %{op.names[0]}" for op in self.ops)
 
 
-def fuse(graph: Graph) -> tuple[Fusion, ...]:
-    """Every op but the constants in one fusion; fusions in an order in which they can run."""
+def fuse(graph: Graph, by_rows: bool = True) -> tuple[Fusion, ...]:
+    """Every op but the constants in one fusion; fusions in an order in which they can run.
+
+    `by_rows`: kernels of layers can end in a scale_rows.
+    """
     tails: dict[str, Fusion] = {}  # by the tail's result
     fused: set[str] = set()
     outputs = {v.name for v in graph.outputs}
@@ -69,6 +81,11 @@ def fuse(graph: Graph) -> tuple[Fusion, ...]:
                     tails[op.names[0]] = fusion
                     fused.add(fusion.anchor.names[0])
                     break
+        elif isinstance(op, ScaleRows) and by_rows:
+            fusion = _with_rows(graph, op, outputs)
+            if fusion is not None:
+                tails[op.names[0]] = fusion
+                fused.add(fusion.anchor.names[0])
     fusions = []
     for op in graph.ops:
         if op.names[0] not in fused and not isinstance(op, (Constant, ScaleGroups)):
@@ -94,6 +111,32 @@ def _with_tail(graph: Graph, tail: Requantize, at: int, outputs: set[str]) -> Fu
     if len(others) > 1 or not isinstance(anchor, Layer) or not _can_be_residual(others[0], acc):
         return None
     return Fusion(anchor, tail, others[0])
+
+
+def _with_rows(graph: Graph, rows: ScaleRows, outputs: set[str]) -> Fusion | None:
+    """The fusion of the layer of codes that gives the sums of `rows`, if nobody else reads them."""
+    anchor = graph.producers.get(rows.x.name)
+    if not isinstance(anchor, Linear) or rows.x.name in outputs or rows.x == rows.residual:
+        return None
+    maker = graph.producers.get(anchor.w.name)
+    kept = anchor.w if not isinstance(maker, ScaleGroups) else maker.w
+    q = kept.type.quant
+    is_narrow = q.storage.bits <= 8 and q.storage.is_signed and not np.any(q.zero_point.array)
+    is_constant = isinstance(maker, Constant | ScaleGroups)
+    if not is_narrow or not is_constant or str(anchor.x.type.elem.carrier) not in CODES:
+        return None
+    if len(graph.users[rows.x.name]) != 1 or _added(rows) >= MOST_ADDED:
+        return None
+    return Fusion(anchor, None, rows.residual, rows)
+
+
+def _added(rows: ScaleRows) -> int:
+    """A bound on what is added to a scaled sum, in its steps."""
+    bias = 0 if rows.bias is None else int(np.abs(rows.bias.array).max(initial=0))
+    if rows.residual is None:
+        return bias
+    reach = 1 << rows.residual.type.quant.storage.bits
+    return bias + (reach * rows.residual_mult >> rows.residual_shift - FRACTION)
 
 
 def _suits_layer(tail: Requantize) -> bool:

@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 
 from qir.backends.kernels import SLACK
+from qir.backends.kernels.dots import scales_rows
 from qir.backends.kernels.kernel import Code
 from qir.backends.kernels.plane import BYTES
 from qir.backends.lowering import memory
@@ -64,7 +65,7 @@ def lower(
             "run the passes to-integer first",
         )
     graph = with_flat_gathers(graph.without_dead_code())
-    fusions = fuse(graph)
+    fusions = fuse(graph, scales_rows(target.traits))
     context = Context(target, {}, constants(graph), value_bounds(graph), grouped=grouped(graph))
     sums = {g.result.name for g in fusions if g.residual is not None and not target.is_hosted}
     while True:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from qir.frontends.onnx.context import ImportContext
 from qir.frontends.onnx.operands import Operand
 from qir.frontends.onnx.ops import (
+    boolean,
     cast,
     convolution,
     elementwise,
@@ -23,6 +24,8 @@ from qir.frontends.onnx.ops import (
 from qir.frontends.onnx.ops.elementwise import binary, many, unary
 from qir.frontends.onnx.quantized import microsoft
 from qir.frontends.onnx.quantized import operators as quantized
+from qir.frontends.onnx.transformers import attention, norms
+from qir.frontends.onnx.transformers import microsoft as fused
 from qir.ir import ops
 
 Converter = Callable[[ImportContext], Operand | tuple[Operand, ...]]
@@ -30,6 +33,8 @@ Converter = Callable[[ImportContext], Operand | tuple[Operand, ...]]
 DEFAULT: dict[str, Converter] = {
     "Abs": unary(ops.Abs),
     "Add": elementwise.add,
+    "And": boolean.both,
+    "Attention": attention.attention,
     "AveragePool": pooling.average_pool,
     "BatchNormalization": normalization.batch_norm,
     "Cast": cast.cast,
@@ -46,6 +51,7 @@ DEFAULT: dict[str, Converter] = {
     "Dropout": shapes.dropout,
     "DynamicQuantizeLinear": quantized.dynamic_quantize_linear,
     "Elu": elementwise.elu,
+    "Equal": boolean.equal,
     "Erf": unary(ops.Erf),
     "Exp": unary(ops.Exp),
     "Expand": shapes.expand,
@@ -79,6 +85,8 @@ DEFAULT: dict[str, Converter] = {
     "Mish": elementwise.mish,
     "Mul": binary(ops.Mul),
     "Neg": unary(ops.Neg),
+    "Not": boolean.opposite,
+    "Or": boolean.either,
     "PRelu": elementwise.prelu,
     "Pad": padding.pad,
     "Pow": elementwise.power,
@@ -99,9 +107,11 @@ DEFAULT: dict[str, Converter] = {
     "Relu": elementwise.relu,
     "Reshape": shapes.reshape,
     "Resize": resize.resize,
+    "RotaryEmbedding": attention.rotary_embedding,
     "Selu": elementwise.selu,
     "Shape": shapes.shape,
     "Sigmoid": unary(ops.Sigmoid),
+    "SimplifiedLayerNormalization": norms.simplified_layer_norm,  # as ONNX Runtime writes it
     "Size": shapes.size,
     "Slice": shapes.slice_,
     "Softmax": softmax.softmax,
@@ -123,16 +133,20 @@ DEFAULT: dict[str, Converter] = {
 }
 
 MICROSOFT: dict[str, Converter] = {
+    "Attention": fused.attention,
     "BiasGelu": microsoft.bias_gelu,
     "DequantizeLinear": quantized.dequantize_linear,
     "DynamicQuantizeMatMul": microsoft.dynamic_quantize_matmul,
+    "EmbedLayerNormalization": norms.embed_layer_norm,
     "FastGelu": microsoft.fast_gelu,
     "FusedConv": microsoft.fused_conv,
     "FusedGemm": microsoft.fused_gemm,
     "FusedMatMul": microsoft.fused_matmul,
     "Gelu": microsoft.exact_gelu,
+    "GroupQueryAttention": fused.group_query_attention,
     "MatMulIntegerToFloat": microsoft.matmul_integer_to_float,
     "MatMulNBits": microsoft.matmul_nbits,
+    "MultiHeadAttention": fused.multi_head_attention,
     "QGemm": microsoft.qgemm,
     "QLinearAdd": microsoft.qlinear_binary(ops.Add),
     "QLinearAveragePool": microsoft.qlinear_average_pool,
@@ -145,6 +159,10 @@ MICROSOFT: dict[str, Converter] = {
     "QLinearSoftmax": microsoft.qlinear_softmax,
     "QuantizeLinear": quantized.quantize_linear,
     "QuickGelu": microsoft.quick_gelu,
+    "RotaryEmbedding": fused.rotary_embedding,
+    "SimplifiedLayerNormalization": norms.simplified_layer_norm,
+    "SkipLayerNormalization": norms.skip_layer_norm,
+    "SkipSimplifiedLayerNormalization": norms.skip_simplified_layer_norm,
 }
 
 TABLE: dict[str, dict[str, Converter]] = {"": DEFAULT, "com.microsoft": MICROSOFT}
@@ -159,13 +177,12 @@ HINTS: dict[str, str] = {
         ("ArgMax", "ArgMin", "NonMaxSuppression", "NonZero", "TopK", "Unique"), _OUTSIDE
     ),
     **dict.fromkeys(("GRU", "LSTM", "Loop", "RNN", "Scan"), _UNROLL),
-    **dict.fromkeys(("And", "Equal", "Greater", "Less", "Not", "Or", "Xor"), _SMOOTH),
+    **dict.fromkeys(("Greater", "Less", "Xor"), _SMOOTH),
     **dict.fromkeys(("Ceil", "Floor", "Round"), "leave rounding to the quantization"),
     **dict.fromkeys(
         ("GatherElements", "GatherND", "ScatterND"), "Gather by a constant is the nearest"
     ),
     **dict.fromkeys(("GridSample", "MaxRoiPool", "RoiAlign"), "Resize is the nearest"),
-    **dict.fromkeys(("Attention", "MultiHeadAttention"), "export it as MatMul and Softmax"),
     "Einsum": "export it as MatMul, Transpose and Reshape",
     "Hardmax": "Softmax is the nearest",
     "MaxUnpool": "ConvTranspose or Resize is the nearest",

@@ -13,8 +13,9 @@ import torch
 from qir.frontends.torch.table import Unsupported
 from qir.ir.graph import Builder
 from qir.ir.op import Loc, Op, Value
-from qir.ir.ops import Constant, Dequantize, Reshape, Take, Transpose
+from qir.ir.ops import Constant, Dequantize, Reshape, Transpose
 from qir.ir.ops.shape import Move
+from qir.ir.select import as_floats, is_mask
 from qir.ir.types import F32, I64, Quant
 
 
@@ -63,7 +64,6 @@ class QuantizedConstant:
         )
 
 
-MASK = "mask"  # in the names of inputs whose integers are 0 and 1
 Operand = Value | torch.Tensor | QuantizedConstant | Missing  # what a torch tensor is at import
 Number = int | float | bool
 
@@ -126,19 +126,13 @@ class ImportContext:
             return held.dtype == torch.bool
         if not isinstance(held, Value):
             return isinstance(held, bool)
-        return held.name in self._booleans or (MASK in held.name and not held.type.is_float)
+        return held.name in self._booleans or is_mask(held, self.builder.producer)
 
     def bits(self, held: Operand | Number) -> Value:
         """Booleans, or integers that are 0 or 1, as floats 0 and 1."""
         if not isinstance(held, Value) or held.type.is_float:
             return self.value(held)
-        return self.add(Take(self._bit_table(), held))
-
-    def _bit_table(self) -> Value:
-        if "bits" not in self._cache:
-            table = Constant.of(np.array([0, 1], np.float32))
-            self._cache["bits"] = self.builder.add(replace(table, loc=self.loc), "bits")
-        return self._cache["bits"]
+        return as_floats(self.add, held)
 
     def optional(self, held: Operand | None) -> Value | None:
         return None if held is None else self.value(held)

@@ -134,7 +134,9 @@ class Rotations(Rule):
 
 @rule(Take)
 class Embeddings(Rule):
-    """take(table, index) -> embed of stored rows, or take of the table in the result's steps"""
+    """take(table, index) -> embed of stored rows, or take of the table in the result's steps; of a
+    table of plain integers the same take
+    """
 
     def ask(self, op: Op, operands: Sequence[Operand]) -> Answer | Needs:
         table, index = operands
@@ -142,10 +144,14 @@ class Embeddings(Rule):
             raise NoInteger(f"index {index.value} is {index.kind.value}, integers are needed")
         if not table.is_known:
             raise NoInteger(f"table {table.value} is computed, a constant is needed")
+        if table.is_stored and isinstance(table.elem, Int):
+            return Answer(Kind.STORED, elem=table.elem)
         return Answer(Kind.MADE)
 
     def lower(self, op: Take, at: Lowering, answer: Answer) -> Form:
         index, form = at.stored(op.index, LONG), at.forms[op.table.name]
+        if answer.kind is Kind.STORED:
+            return Stored(at.emit(Take(at.stored(op.table, LONG), index), op.names[0], op.loc))
         if isinstance(form, Stored):
             return Made(partial(embedded, form.value, index), op.loc)
         return Made(lambda to: Take(at.constant(op.table, to), index), op.loc)

@@ -10,7 +10,7 @@ from qir.ir.graph import Builder, Graph
 from qir.ir.op import Op, Value
 from qir.ir.ops import Attention, Constant, Linear, RmsNorm, Rope, RoundRows
 from qir.ir.stages import FLOAT_STAGES
-from qir.passes.infra.manager import Claim, Pass, Record, changes, register
+from qir.passes.infra.manager import Claim, Miss, Pass, Record, changes, register
 
 SEQUENCE = (Attention, RmsNorm, Rope, RoundRows)
 
@@ -66,6 +66,7 @@ class PlaceRows(Pass):
         has_attention = any(isinstance(op, Attention) for op in graph.ops)
         of_layers = how is Scales.TOKEN or (how is Scales.AUTO and has_attention)
         if not (of_layers or has_attention):
+            record.misses.append(Miss("no attention"))
             return graph
         rows: dict[tuple[str, int], Value] = {}
 

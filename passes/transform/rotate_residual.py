@@ -31,7 +31,7 @@ class RotateResidual(Pass):
     power of two in the width, times a cosine transform of what is left, with signs by a fixed seed:
     each channel is then a mean of all of them. A head that is tied to the embedding would need
     weights of its own, as the gain of the last norm is in it: such a stream is rotated only where
-    a channel has outliers, that is where it `reach`es OUTLIER times the median of all.
+    a channel has outliers, reaches OUTLIER times the median of all.
     Keeps: reals within 1e-3.
     Source: QuaRot, arXiv:2404.00456, section 4, stage 1a; SliceGPT, arXiv:2401.15024.
     """
@@ -40,7 +40,7 @@ class RotateResidual(Pass):
     claim: ClassVar[Claim] = keeps_reals(1e-3)
     stages: ClassVar[tuple[str, ...]] = FLOAT_STAGES
 
-    reach: Mapping[str, Reach] = field(default_factory=dict)
+    halves: Mapping[str, Reach] = field(default_factory=dict)  # max|x| of channels, by value
 
     def run(self, graph: Graph, record: Record) -> Graph:
         done: set[str] = set()
@@ -65,7 +65,7 @@ class RotateResidual(Pass):
         return graph
 
     def _has_outliers(self, stream: Stream) -> bool:
-        seen = [self.reach[name].of_all for name in stream.values if name in self.reach]
+        seen = [self.halves[name].of_all for name in stream.values if name in self.halves]
         return any(float(x.max()) > OUTLIER * float(np.median(x)) for x in seen)
 
 

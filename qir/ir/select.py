@@ -1,4 +1,5 @@
-"""Elements of two values by a constant condition: concat and gather, which only move data.
+"""Elements of two values by a constant condition: concat and gather, which only move data; and
+masks that a caller gives, as integers 0 and 1 or as bits, as floats.
 
 a * mask + b * (1 - mask) is no select: an infinity under the mask becomes NaN.
 """
@@ -12,10 +13,13 @@ import numpy as np
 
 from qir.ir.data import Data
 from qir.ir.op import Op, Value
-from qir.ir.ops import Concat, Expand, Gather, Reshape
-from qir.ir.types import Array
+from qir.ir.ops import Concat, Constant, Expand, Gather, Reshape, Take
+from qir.ir.ops.shape import Move
+from qir.ir.types import U1, Array, Int
 
 Add = Callable[[Op], Value]  # adds an op to the graph under construction
+Producer = Callable[[Value], Op | None]
+CALLED = "mask"  # in the names of inputs whose integers are 0 and 1
 
 # What stands for -inf in an additive mask before a softmax: exp(MASKED - max) is 0 in float32 for
 # scores up to 1e8 in magnitude.
@@ -59,3 +63,15 @@ def _expanded(add: Add, x: Value, shape: tuple[int, ...]) -> Value:
 
 def _reshaped(add: Add, x: Value, shape: tuple[int, ...]) -> Value:
     return x if x.type.shape == shape else add(Reshape(x, shape))
+
+
+def is_mask(x: Value, producer: Producer) -> bool:
+    """Whether the integers of x are 0 and 1 alone: bits, or of an input that is called a mask."""
+    while isinstance(op := producer(x), Move):
+        x = op.operands[0]
+    return x.type.elem == U1 or (isinstance(x.type.elem, Int) and CALLED in x.name)
+
+
+def as_floats(add: Add, x: Value) -> Value:
+    """0.0 and 1.0 for the integers of a mask."""
+    return add(Take(add(Constant.of(np.array([0, 1], np.float32))), x))

@@ -108,7 +108,8 @@ def rows(
     """
     fixed = {op.names[0]: op for op in graph.ops if isinstance(op, Constant | ScaleGroups)}
     result = []
-    for fusion in fuse(graph):
+    by_rows = not any(f.rows and f.anchor.result.name in (kernels or {}) for f in fuse(graph))
+    for fusion in fuse(graph, by_rows):
         name = fusion.result.name
         result.append(
             OpRow(

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from qir.backends.kernels.contraction.bits import packed_rows
-from qir.backends.kernels.contraction.spec import Contraction, arguments
+from qir.backends.kernels.contraction.spec import Contraction, RowTail, arguments
 from qir.backends.kernels.contraction.tiling import (
     Tile,
     Work,
@@ -80,6 +80,7 @@ class DenseCode:
     `aligned`: every word of X that a dot reads lies at a multiple of its size. `spacing`: from a
     vector of a panel to the next, in vectors of channels; where they lie apart, more than one makes
     as many long streams as the panel has vectors, which keep more of a memory busy than one does.
+    `rows`: what raw sums become; `residual_shift` is that of its residual.
     """
 
     dot: str
@@ -94,6 +95,8 @@ class DenseCode:
     aligned: bool = False
     packing: Packing = Packing()
     spacing: int = 1
+    rows: RowTail | None = None
+    residual_shift: int = 0
 
     def __post_init__(self) -> None:
         record_bytes = self.vectors * self.record_bytes
@@ -103,6 +106,8 @@ class DenseCode:
 
     @property
     def arguments(self) -> tuple[str, ...]:
+        if self.rows is not None:
+            return arguments(self.rows.residual is not None, True)
         return arguments(self.residual is not None)
 
     @property
@@ -235,6 +240,7 @@ def plan_dense(
     dot: Dot,
     tile: Tile | None = None,
     packing: Packing | None = None,
+    residual_shift: int = 0,
 ) -> DenseCode:
     """The code for a contraction whose pixels are joined; its tile is chosen unless given.
 
@@ -260,7 +266,7 @@ def plan_dense(
     aligned = dot.aligned and _words_align(spec, runs, dot)
     return DenseCode(
         dot.name, spec.x, spec.y, spec.residual, spec.strides, spec.groups, runs, tile, epilogue,
-        aligned, packing, spacing
+        aligned, packing, spacing, spec.rows, residual_shift
     )  # fmt: skip
 
 

@@ -22,11 +22,21 @@ def joined(spec: Contraction) -> Contraction:
 def _join(
     spec: Contraction, adjoin: Callable[[Plane], bool], join: Callable[[Plane], Plane]
 ) -> Contraction:
-    planes = [p for p in (spec.x, spec.y, spec.residual) if p]
+    rows = spec.rows
+    planes = [spec.x, spec.y, *_others(spec)]
     if spec.x.shape[:3] != spec.y.shape[:3] or not all(adjoin(p) for p in planes):
         return spec
     residual = join(spec.residual) if spec.residual else None
-    return replace(spec, x=join(spec.x), y=join(spec.y), residual=residual)
+    if rows is not None:
+        more = join(rows.residual) if rows.residual else None
+        rows = replace(rows, scale=join(rows.scale), residual=more)
+    return replace(spec, x=join(spec.x), y=join(spec.y), residual=residual, rows=rows)
+
+
+def _others(spec: Contraction) -> list[Plane]:
+    """What is read with every pixel of Y."""
+    more = (spec.rows.scale, spec.rows.residual) if spec.rows else ()
+    return [p for p in (spec.residual, *more) if p]
 
 
 def folded(spec: Contraction, const: Constants, lanes: int) -> tuple[Contraction, Constants]:
@@ -39,7 +49,8 @@ def folded(spec: Contraction, const: Constants, lanes: int) -> tuple[Contraction
     while 2 * pixels * y.channels <= lanes and y.width % (2 * pixels) == 0:
         pixels *= 2
     gapless = all(p.pitch_x == p.channels for p in planes)
-    if pixels == 1 or not gapless or spec.groups > 1 or spec.dilations[1] > 1:
+    is_plain = spec.groups == spec.dilations[1] == 1 and spec.rows is None
+    if pixels == 1 or not gapless or not is_plain:
         return spec, const
     (ky, kx), (sy, sx) = spec.kernel, spec.strides
 

@@ -32,6 +32,25 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
+class RowTail:
+    """scale_rows (qir.ir.ops.sequence.rows) of raw sums, where Y then is stored as `dtype`: `scale`
+    has one i32 for each pixel. `is_short`: sums times a mantissa of 8 bits fit 32.
+    """
+
+    scale: Plane
+    residual: Plane | None
+    dtype: str
+    low: int
+    high: int
+    is_short: bool = False
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Of the record of a vector of channels."""
+        return ("row_mult", "row_shift", "row_bias", *(("row_residual",) if self.residual else ()))
+
+
+@dataclass(frozen=True)
 class Contraction:
     """Shapes, layout and clamp of one contraction; hashable, so equal kernels are built once.
 
@@ -39,7 +58,7 @@ class Contraction:
     or, raw, i32.
     `alignment`: bytes that the first element of X is known to be aligned to.
     `any_rows`: other contractions of more or fewer rows have the same weights, so that their layout
-    in memory may not depend on how many there are.
+    in memory may not depend on how many there are. `rows`: what raw sums become.
     Errors: ValueError naming every size that does not fit.
     """
 
@@ -54,6 +73,7 @@ class Contraction:
     high: int | None = None
     alignment: int = 1
     any_rows: bool = False
+    rows: RowTail | None = None
 
     def __post_init__(self) -> None:
         faults = list(self._faults())
@@ -111,6 +131,17 @@ class Contraction:
 
 
 @dataclass(frozen=True, eq=False)
+class RowNumbers:
+    """Those of scale_rows, int64: one for all channels, or one for each."""
+
+    mult: Array
+    shift: Array
+    bias: Array | None
+    residual: tuple[int, int]
+    clamp: tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
 class Constants:
     """The numbers of one contraction.
 
@@ -118,7 +149,7 @@ class Constants:
     proven range of the stored input, when it is narrower than its dtype.
     `bits`: the width that holds every weight. Where weights are quantized by group, `block`
     adjacent input channels share the u8 `group_mult` (O, ky, kx, ceil(I / block)), and W of the
-    formula is weights * group_mult; block 0: no groups.
+    formula is weights * group_mult; block 0: no groups. `rows`: the numbers of a tail by rows.
     """
 
     weights: Array
@@ -128,6 +159,7 @@ class Constants:
     zero_point: int = 0
     residual_mult: Array | int = 0
     residual_zero_point: int = 0
+    rows: RowNumbers | None = None
     x_range: tuple[int, int] | None = None
     bits: int = 8
     group_mult: Array | None = None
@@ -142,6 +174,7 @@ class Constants:
         return np.asarray(self.weights, np.int32) * spread[..., : self.weights.shape[-1]]
 
 
-def arguments(residual: bool) -> tuple[str, ...]:
+def arguments(residual: bool, scale: bool = False) -> tuple[str, ...]:
     """The pointers of a contraction kernel, in order."""
-    return ("x", "weights", "constants", *(("residual",) if residual else ()), "y")
+    others = (*(("residual",) if residual else ()), *(("scale",) if scale else ()))
+    return ("x", "weights", "constants", *others, "y")

@@ -19,8 +19,8 @@ All give the same bits as the definition in `contraction`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from qir.backends.kernels.dots import Scheme
 from qir.backends.kernels.plane import RANGE
 from qir.ir.fixed import MANTISSA_BITS, MAX_SHIFT
 
-FIELD_BYTES = {"add": 8, "shift": 8}
+FIELD_BYTES = {"add": 8, "shift": 8, "row_bias": 8}
 """Bytes for each lane of fields that have not 4; those of every second lane have 8 for two."""
 
 INT32, INT64 = RANGE["int32"], (-(2**63), 2**63 - 1)
@@ -57,11 +57,12 @@ class Epilogue:
     fused: bool = False
     scheme: Scheme = Scheme.PAIRS
     late: bool = False
+    rows: tuple[str, ...] = ()
 
     @property
     def fields(self) -> tuple[str, ...]:
         if self.raw:
-            return ("start",) if self.scheme is Scheme.HALVES else ("bias",)
+            return ("start",) if self.scheme is Scheme.HALVES else ("bias", *self.rows)
         names = {
             Scheme.PAIRS: ["mult_even", "mult_odd", "add_even", "add_odd"],
             Scheme.LANES: ["mult", "add"],
@@ -113,6 +114,7 @@ class Channels:
     half: Array
     late: Array
     center: Array
+    rows: Mapping[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -284,14 +286,16 @@ def records(epilogue: Epilogue, channels: Channels, order: Array, lanes: int) ->
     made: dict[str, Array] = {}
     for name in ("bias", "before", "after", "mult", "half", "late", "start", "center"):
         made[name] = lane(getattr(channels, name)).astype("<i4")
+    for name, values in channels.rows.items():
+        made[name] = lane(values).astype(f"<i{FIELD_BYTES.get(name, 4)}")
     if epilogue.scheme is Scheme.PAIRS:
         _split(made, channels, lane, lanes)
     else:
         made["residual"] = lane(channels.residual).astype("<i4")
         made["add"], made["shift"] = (lane(v).astype("<i8") for v in (channels.add, channels.shift))
     rows = [
-        np.ascontiguousarray(made[field]).view(np.uint8).reshape(len(order), -1)
-        for field in epilogue.fields
+        np.ascontiguousarray(made[name]).view(np.uint8).reshape(len(order), -1)
+        for name in epilogue.fields
     ]
     assert sum(row.shape[1] for row in rows) == epilogue.record_bytes(lanes)
     return np.concatenate(rows, axis=1).tobytes()

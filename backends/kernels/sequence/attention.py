@@ -8,10 +8,11 @@ is that of qir.ir.ops.sequence.attention.AttentionFixed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from qir.backends.kernels.dots import AVX2_WIDE, VNNI512
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel
 from qir.backends.kernels.nest import Nest, nest
@@ -94,11 +95,13 @@ class AttentionCode:
         return Fields(tuple(entries))
 
 
-def attention(views: AttentionViews, numbers: AttentionNumbers) -> Kernel:
-    """Attention by plain loops, for any machine and any strides."""
-    code = plan_attention(views, numbers)
+def attention(views: AttentionViews, numbers: AttentionNumbers, features: frozenset[str]) -> Kernel:
+    """Attention on the machine's vectors, or by plain loops for any strides."""
+    plain, strides, shape = plan_attention(views, numbers)
+    code = vectorized(plain, strides, shape, features) or plain
     values = {
         "exp2": EXP2,
+        "halves": EXP2,
         "seeds": rows.SEEDS,
         "mult": np.int64(numbers.mult),
         "shift": np.int64(numbers.shift),
@@ -107,40 +110,150 @@ def attention(views: AttentionViews, numbers: AttentionNumbers) -> Kernel:
     return Kernel(code, code.fields.pack(values))  # type: ignore[arg-type]
 
 
-def plan_attention(views: AttentionViews, numbers: AttentionNumbers) -> AttentionCode:
-    """The loops over (B, kv_heads, heads / kv_heads, N), a query of a head each."""
+Sizes = tuple[int, int, int, int]
+
+
+def plan_attention(
+    views: AttentionViews, numbers: AttentionNumbers
+) -> tuple[AttentionCode, tuple[Sizes, ...], Sizes]:
+    """The loops over (B, kv_heads, heads / kv_heads, N), a query of a head each; the strides of
+    their operands, and their sizes.
+    """
     kv, repeat = numbers.kv_heads, numbers.heads // numbers.kv_heads
     b, n, _ = views.q.shape
     keys = views.k.shape[1]
     sizes = views.q.shape[2] // numbers.heads, views.v.shape[2] // kv
 
-    def queries(view: View, size: int) -> tuple[int, ...]:
+    def queries(view: View, size: int) -> Sizes:
         batch, token, step = view.strides
         return batch, repeat * size * step, size * step, token
 
-    def cache(view: View, size: int) -> tuple[int, ...]:
+    def cache(view: View, size: int) -> Sizes:
         return view.strides[0], size * view.strides[2], 0, 0
 
-    def spread(view: View | None) -> tuple[tuple[int, ...], int]:
+    def spread(view: View | None) -> tuple[Sizes, int]:
         if view is None:
             return (0, 0, 0, 0), 0
         batch, head, token, key = view.expanded((b, numbers.heads, n, keys)).strides
         return (batch, repeat * head, head, token), key
 
     (bias, bias_pitch), (visible, visible_pitch) = spread(views.bias), spread(views.visible)
-    loops = nest(
-        (b, kv, repeat, n),
-        (
-            queries(views.q, sizes[0]), queries(views.scale, 1), cache(views.k, sizes[0]),
-            cache(views.v, sizes[1]), bias, visible, (0, 0, 0, 1), queries(views.y, sizes[1]),
-        ),
-        grain=1,
+    strides = (
+        queries(views.q, sizes[0]), queries(views.scale, 1), cache(views.k, sizes[0]),
+        cache(views.v, sizes[1]), bias, visible, queries(views.y, sizes[1]),
     )  # fmt: skip
+    shape = b, kv, repeat, n
+    loops = nest(shape, (*strides[:-1], (0, 0, 0, 1), strides[-1]), grain=1)
     dtypes = [v.dtype if v else None for v in (views.bias, views.visible, views.start)]
-    return AttentionCode(
+    code = AttentionCode(
         (views.q.dtype, views.k.dtype, views.v.dtype), dtypes[0], numbers.constant_bias, dtypes[1],
         dtypes[2], keys, sizes,
         (views.k.strides[1], views.v.strides[1], bias_pitch, visible_pitch),
         (views.q.strides[2], views.k.strides[2], views.v.strides[2], views.y.strides[2]),
         numbers.causal, numbers.window, loops,
     )  # fmt: skip
+    return code, strides, shape
+
+
+@dataclass(frozen=True)
+class Products:
+    """How a machine adds products of attention: `depth` of them to each of `lanes` int32.
+
+    Scores and sums of values take so many rows at once as `rows` says; values come in pieces of
+    `piece` channels.
+    """
+
+    name: str
+    needs: frozenset[str]
+    lanes: int
+    depth: int
+    rows: int
+    piece: int
+
+
+PRODUCTS = (
+    Products("vnni512", VNNI512.needs, 16, 4, 6, 64),
+    Products("words256", AVX2_WIDE.needs, 8, 2, 4, 16),
+)
+"""Best first."""
+
+SCRATCH = 1 << 18  # bytes on the stack, at most
+NEAR_SCRATCH = 1 << 16  # those that a second-level cache holds beside keys and values
+MOST_ROWS = 16
+MOST_CHANNELS = 512  # of a head: sums times the mantissa of a scale fit 32 bits
+
+
+@dataclass(frozen=True)
+class VectorAttentionCode:
+    """One unit is `tokens` queries of all heads that share keys; scores and probabilities of them
+    are kept on the stack.
+
+    `strides`: of q, scale, k, v, bias, visible, y along batch, kv_heads, the heads that share
+    keys, and queries. `plain` has all else.
+    """
+
+    products: str
+    plain: AttentionCode
+    shape: Sizes
+    strides: tuple[Sizes, ...]
+    tokens: int
+
+    @property
+    def machine(self) -> Products:
+        return next(p for p in PRODUCTS if p.name == self.products)
+
+    @property
+    def blocks(self) -> int:
+        """Of queries; the last moves back until it fits."""
+        return -(-self.shape[3] // self.tokens)
+
+    @property
+    def rows(self) -> int:
+        """Queries of all heads in a unit."""
+        return self.shape[2] * self.tokens
+
+    @property
+    def span(self) -> int:
+        """Keys whose probabilities are found at once."""
+        return 2 * self.machine.lanes
+
+    @property
+    def kept(self) -> int:
+        """Keys of a row of scores."""
+        return -(-self.plain.keys // self.span) * self.span
+
+    @property
+    def units(self) -> int:
+        return self.shape[0] * self.shape[1] * self.blocks
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        return self.plain.arguments
+
+    @property
+    def fields(self) -> Fields:
+        return self.plain.fields + Fields((("halves", "uint16", len(EXP2)),))
+
+
+def vectorized(
+    code: AttentionCode, strides: tuple[Sizes, ...], shape: Sizes, features: frozenset[str]
+) -> VectorAttentionCode | None:
+    """The same on vectors, where the machine has them and channels are adjacent."""
+    d, e = code.sizes
+    straight = code.steps == (1, 1, 1, 1) and set(code.pitches[2:]) <= {0, 1}
+    for products in PRODUCTS:
+        fits = d % 8 == 0 and e % products.piece == 0 and d <= MOST_CHANNELS
+        if not (straight and fits and products.needs <= features):
+            continue
+        if set(code.dtypes) != {"int8"}:
+            continue
+        found = VectorAttentionCode(products.name, code, shape, strides, 1)
+        each = shape[2] * found.kept * 6
+        if each > SCRATCH:
+            continue
+        for tokens in (4, 2):
+            is_near = tokens * each <= NEAR_SCRATCH and tokens * shape[2] <= MOST_ROWS
+            if tokens <= shape[3] and is_near:
+                return replace(found, tokens=tokens)
+        return found
+    return None

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qir.backends.kernels.contraction.spec import Array
+from qir.backends.kernels.contraction.spec import RowNumbers
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, vector_bytes
 from qir.backends.kernels.nest import Nest, nest
@@ -91,17 +91,6 @@ class ScaleRowsCode:
         entries += [("bias", "int64", size)] if self.has_bias else []
         entries += [("residual", "int64", 2)] if self.residual else []
         return Fields(tuple(entries))
-
-
-@dataclass(frozen=True, eq=False)
-class RowNumbers:
-    """Those of scale_rows, int64: one for all channels, or one for each."""
-
-    mult: Array
-    shift: Array
-    bias: Array | None
-    residual: tuple[int, int]
-    clamp: tuple[int, int]
 
 
 def blocks(x: View, block: int) -> View:

@@ -9,16 +9,18 @@ import numpy as np
 
 from qir.backends.kernels import Constants, Contraction, Plane, prepare
 from qir.backends.kernels.contraction.bits import PLANES
+from qir.backends.kernels.contraction.spec import RowTail
 from qir.backends.kernels.contraction.wide import wide
 from qir.backends.kernels.plane import RANGE
 from qir.backends.kernels.requantize.scale import Scale
 from qir.backends.lowering.choose.elementwise import one_zero_point, scale_of
+from qir.backends.lowering.choose.sequence import row_numbers
 from qir.backends.lowering.context import Call, Context, Missing, call
 from qir.backends.lowering.fuse import Fusion
 from qir.backends.lowering.layout import Sides
 from qir.backends.lowering.place import Place
 from qir.ir.op import Value
-from qir.ir.ops import Conv, Linear
+from qir.ir.ops import Conv, Linear, ScaleRows
 from qir.ir.types import Array
 
 FAST_INPUTS = ("uint8", "int8")
@@ -77,8 +79,30 @@ def choose_linear(fusion: Fusion, context: Context) -> Call:
     """linear [+ requantize [+ residual]] -> a 1x1 contraction on rows of channels."""
     op = fusion.anchor
     assert isinstance(op, Linear)
-    weights = context.array(op.w, "w")
-    return _contract(fusion, context, _Shape(context.place(op.x)), weights[:, None, None, :])
+    weights = context.array(op.w, "w")[:, None, None, :]
+    shape = _Shape(context.place(op.x))
+    if fusion.rows is not None:
+        return _by_rows(fusion, fusion.rows, context, shape, weights)
+    return _contract(fusion, context, shape, weights)
+
+
+def _by_rows(fusion: Fusion, op: ScaleRows, context: Context, shape: _Shape, stored: Array) -> Call:
+    """linear + scale_rows -> a contraction whose sums are scaled by rows before they are stored."""
+    numbers = _folded(fusion, context, shape, stored)
+    given = {"x": fusion.anchor.operands[0], "scale": op.scale, "y": op.result}
+    if op.residual is not None:
+        given["residual"] = op.residual
+    places = {name: context.place(value) for name, value in given.items()}
+    planes = {name: _plane(place, given[name]) for name, place in places.items()}
+    y, kept = planes["y"], op.to.storage
+    tail = RowTail(planes["scale"], planes.get("residual"), y.dtype, kept.min, kept.max)
+    spec = Contraction(
+        planes["x"], replace(y, dtype="int32"), alignment=context.alignment(shape.x),
+        any_rows=True, rows=tail,
+    )  # fmt: skip
+    constants = replace(_constants(fusion, numbers), rows=row_numbers(op))
+    about = f"{spec.x.channels}->{y.channels} on {y.batch * y.height * y.width} rows"
+    return call(prepare(spec, constants, context.features), places, about, spec.macs)
 
 
 def _surrounded(place: Place, pad: Sides) -> Place:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qir.backends.kernels.contraction.spec import RowNumbers
 from qir.backends.kernels.sequence import attention, curve, indexed, norm, rope, rows
 from qir.backends.lowering.context import Call, Context, Missing, call
 from qir.backends.lowering.fuse import Fusion
@@ -48,11 +49,11 @@ def choose_quantize_rows(fusion: Fusion, context: Context) -> Call:
     return call(kernel, {"x": x, "scale": scale, "y": y})
 
 
-def row_numbers(op: ScaleRows) -> rows.RowNumbers:
+def row_numbers(op: ScaleRows) -> RowNumbers:
     """Its numbers as kernels take them."""
     bias = None if op.bias is None else op.bias.array
     residual = op.residual_mult, op.residual_shift
-    return rows.RowNumbers(op.mult.array, op.shift.array, bias, residual, _clamp(op.to))
+    return RowNumbers(op.mult.array, op.shift.array, bias, residual, _clamp(op.to))
 
 
 def choose_scale_rows(fusion: Fusion, context: Context) -> Call:
@@ -107,7 +108,8 @@ def choose_interpolate(fusion: Fusion, context: Context) -> Call:
     op = fusion.anchor
     assert isinstance(op, Interpolate)
     x, y = context.place(op.x), context.place(op.result)
-    return call(curve.interpolate(x.view, op.table.array, y.view), {"x": x, "y": y})
+    kernel = curve.interpolate(x.view, op.table.array, y.view, context.features)
+    return call(kernel, {"x": x, "y": y})
 
 
 def choose_take(fusion: Fusion, context: Context) -> Call:
@@ -176,4 +178,4 @@ def choose_attention(fusion: Fusion, context: Context) -> Call:
     b, n, width = op.q.type.shape
     keys, values_width = op.k.type.shape[1], op.v.type.shape[2] // op.kv_heads * op.heads
     macs = b * n * keys * (width + values_width)
-    return call(attention.attention(views, numbers), places, macs=macs)
+    return call(attention.attention(views, numbers, context.features), places, macs=macs)

@@ -16,7 +16,7 @@ from qir.backends.kernels.matmul import MatMulCode
 from qir.backends.kernels.move import CopyCode, FillCode, FrameCode, GatherCode
 from qir.backends.kernels.pool import MaxPoolCode, SumPoolCode
 from qir.backends.kernels.reduce import ReduceCode
-from qir.backends.kernels.sequence.attention import AttentionCode
+from qir.backends.kernels.sequence.attention import AttentionCode, VectorAttentionCode
 from qir.backends.kernels.sequence.curve import InterpolateCode
 from qir.backends.kernels.sequence.indexed import CopyRowsCode, EmbedCode, TakeCode
 from qir.backends.kernels.sequence.norm import NormCode
@@ -45,6 +45,7 @@ from qir.backends.tvm.kernels.sequence.rows import (
     emit_row_scale,
     emit_scale_rows,
 )
+from qir.backends.tvm.kernels.sequence.vector_attention import emit_vector_attention
 from qir.backends.tvm.kernels.softmax import emit_softmax
 
 EMITTERS: dict[type, Callable[[Any, str], PrimFunc]] = {
@@ -73,6 +74,7 @@ EMITTERS: dict[type, Callable[[Any, str], PrimFunc]] = {
     SoftmaxCode: emit_softmax,
     SumPoolCode: emit_sum_pool,
     TakeCode: emit_take,
+    VectorAttentionCode: emit_vector_attention,
     WideCode: emit_wide,
 }
 """A new kernel is a code class in backends/kernels, a function that writes it, and a line here."""

@@ -126,8 +126,15 @@ class Constants:
     def take(self, name: str, at: Expr = 0, step: int = 0, lanes: int = 1) -> Expr:
         """Elements of a field, from index `at`."""
         dtype = self._fields.dtype(name)
-        base = self._fields.at(name) // BYTES[dtype]
-        return self._script.take(self._views[dtype], base + at, step, lanes)
+        return self._script.take(self._views[dtype], self.index(name) + at, step, lanes)
+
+    def index(self, name: str) -> int:
+        """That of the first element of a field in its view."""
+        return self._fields.at(name) // BYTES[self._fields.dtype(name)]
+
+    def view(self, dtype: str) -> Expr:
+        """The block as elements of this dtype."""
+        return self._views[dtype]
 
 
 def width_of(vector_bytes: int, dtype: str) -> int:

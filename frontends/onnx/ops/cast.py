@@ -6,10 +6,12 @@ from onnx import TensorProto
 
 from qir.frontends.onnx.context import ImportContext
 from qir.frontends.onnx.operands import ConstantOperand, Operand
+from qir.frontends.onnx.ops import boolean
 from qir.frontends.onnx.read.inputs import REALS
 from qir.frontends.onnx.read.load import type_name
 from qir.ir import ops
 from qir.ir.op import Value
+from qir.ir.types import Int
 
 
 def cast(ctx: ImportContext) -> Operand:
@@ -27,6 +29,8 @@ def cast_like(ctx: ImportContext) -> Operand:
 
 def _cast(ctx: ImportContext, to: int) -> Operand:
     x = ctx.operand(0)
+    if isinstance(x, Value) and isinstance(x.type.elem, Int):
+        return boolean.cast(ctx, x, to == TensorProto.BOOL, to in REALS)
     if to not in REALS:
         ctx.refuse(
             f"a cast to {type_name(to)}",

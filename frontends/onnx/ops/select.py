@@ -6,6 +6,7 @@ import numpy as np
 
 from qir.frontends.onnx.context import ImportContext
 from qir.frontends.onnx.operands import ConstantOperand, Operand, shape_of
+from qir.frontends.onnx.ops import boolean
 from qir.ir.op import Value
 from qir.ir.ops import Softmax
 from qir.ir.select import MASKED, select
@@ -15,11 +16,7 @@ def where(ctx: ImportContext) -> Operand:
     """Where: a constant condition takes elements of either, infinite ones too."""
     found = ctx.operand(0)
     if isinstance(found, Value):
-        ctx.refuse(
-            "the condition (input 0) is computed at run time",
-            "a constant is needed",
-            "Clip, Max or Min is the nearest",
-        )
+        return boolean.where(ctx)
     condition = found.array.astype(bool)
     if not condition.any() and _covers(ctx, 2, 1, condition.shape):
         return ctx.operand(2)

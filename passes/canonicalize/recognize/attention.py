@@ -33,7 +33,8 @@ class RecognizeAttention(RewritePass):
     Weights that something else reads too stay, and so do queries that a constant mask hides from
     all keys, unless the model gives 0 for them as attention does. Where a mask of the run does so,
     attention gives 0 and a softmax gave the mean of all values.
-    Keeps: reals within 1e-4 (sums in another order; a hidden key has weight 0 exactly).
+    Keeps: reals within 1e-4, where each query sees a key (sums in another order; a hidden key has
+    weight 0 exactly).
     """
 
     name: ClassVar[str] = "recognize-attention"
@@ -156,9 +157,14 @@ def heads_of(operands: list[Moved], lead: tuple[int, ...]) -> Heads:
 
 
 def batches(lead: tuple[int, ...], source: Value) -> Iterator[int]:
-    """Sizes of the batch among the leading axes, the likely ones first."""
-    likely = ([lead[0]] if len(lead) > 1 else []) + [source.type.shape[0]]
+    """Sizes of the batch among the leading axes, the likely ones first: the first of two axes; of
+    one, or of more, what may be.
+    """
+    if len(lead) == 2:
+        yield lead[0]
+        return
     total = prod(lead)
+    likely = *(lead[:1] if len(lead) > 2 else ()), *source.type.shape[:1]
     yield from dict.fromkeys(b for b in (*likely, *range(1, total + 1)) if b and total % b == 0)
 
 

@@ -60,22 +60,30 @@ class Places:
         return Places(self.source, places, np.concatenate([self.factors, zeros]))
 
 
-def source_of(at: Site, value: Value, sums: bool, op: Op | None = None) -> Value:
+def source_of(
+    at: Site, value: Value, sums: bool, op: Op | None = None, size: int | None = None
+) -> Value:
     """The value that `value` is made of by moves and by constant factors (uniform ones where not
-    `sums`); with `sums`, by sums of that too. `op` makes `value`, where that is at hand.
+    `sums`); with `sums`, by sums of that too. `op` makes `value`, where that is at hand; a value
+    of `size` elements is not looked for in larger ones.
     """
+
+    def inner(v: Value) -> Value:
+        return source_of(at, v, sums, size=size)
+
     op = op or at.producer(value)
     if op is None or isinstance(op, Constant):
         return value
     if isinstance(op, Concat):
-        found = {source_of(at, v, sums) for v in op.xs}
+        found = {inner(v) for v in op.xs}
         return found.pop() if len(found) == 1 else value
     if isinstance(op, (*MOVES, Neg)):
-        return source_of(at, op.operands[0], sums)
+        x = op.operands[0]
+        return value if value.type.size == size and x.type.size > size else inner(x)
     if (scaled := factor_of(at, op, sums)) is not None:
-        return source_of(at, scaled[0], sums)
+        return inner(scaled[0])
     if sums and isinstance(op, (Add, Sub)) and op.a.type == op.b.type:
-        a, b = (source_of(at, v, sums) for v in (op.a, op.b))
+        a, b = (inner(v) for v in (op.a, op.b))
         return a if a == b and op.a != op.b else value
     return value
 
@@ -140,18 +148,19 @@ def _joined(parts: Sequence[Places | None], op: Concat) -> Places | None:
 
 def emitted(at: Site, source: Value, places: Array) -> Value | None:
     """The elements `places` of the source, in this shape, by as few moves as they take: a reshape;
-    a slice or gather of the last axis; a transpose between reshapes. None for other places.
+    a slice or gather of the last axis; a transpose between reshapes, behind such a part. None for
+    other places.
     """
-    shape, wide = places.shape, source.type.shape[-1] if source.type.rank else 1
     if np.array_equal(places.reshape(-1), np.arange(source.type.size)):
-        return reshaped(at, source, shape)
-    if (channels := _channels(places, source)) is not None:
-        rows = reshaped(at, source, (*shape[:-1], wide))
-        if np.array_equal(channels, np.arange(channels[0], channels[0] + len(channels))):
-            start, stop = [0] * len(shape), list(rows.type.shape)
-            start[-1], stop[-1] = int(channels[0]), int(channels[-1]) + 1
-            return at.emit(Slice(rows, tuple(start), tuple(stop), (1,) * len(shape)))
-        return at.emit(Gather(rows, Data(channels), len(shape) - 1))
+        return reshaped(at, source, places.shape)
+    if (found := _channels(places, source)) is not None:
+        rows, channels = found
+        lead = source.type.shape[:-1]
+        if np.array_equal(rows, np.arange(len(rows))):
+            lead = places.shape[:-1]
+        part = _part(at, reshaped(at, source, (*lead, source.type.shape[-1])), channels)
+        width = len(channels)
+        return emitted(at, part, (rows[:, None] * width + np.arange(width)).reshape(places.shape))
     split = _axes(places)
     if split is None or places.size != source.type.size:
         return None
@@ -161,23 +170,34 @@ def emitted(at: Site, source: Value, places: Array) -> Value | None:
         return None
     apart = reshaped(at, source, tuple(sizes[k] for k in order))
     perm = tuple(order.index(k) for k in range(len(sizes)))
-    return reshaped(at, at.emit(Transpose(apart, perm)), shape)
+    return reshaped(at, at.emit(Transpose(apart, perm)), places.shape)
+
+
+def _part(at: Site, x: Value, channels: Array) -> Value:
+    """Some channels of the last axis: a slice where they stand side by side, else a gather."""
+    rank, first = x.type.rank, int(channels[0])
+    if not np.array_equal(channels, np.arange(first, first + len(channels))):
+        return at.emit(Gather(x, Data(channels), rank - 1))
+    start, stop = [0] * rank, list(x.type.shape)
+    start[-1], stop[-1] = first, first + len(channels)
+    return at.emit(Slice(x, tuple(start), tuple(stop), (1,) * rank))
 
 
 def reshaped(at: Site, x: Value, shape: tuple[int, ...]) -> Value:
     return x if x.type.shape == shape else at.emit(Reshape(x, shape))
 
 
-def _channels(places: Array, source: Value) -> Array | None:
-    """The channels of each row, where the rows are all those of the source in order."""
-    wide, count = source.type.shape[-1], prod(places.shape[:-1])
-    if count * wide != source.type.size:
+def _channels(places: Array, source: Value) -> tuple[Array, Array] | None:
+    """(rows, channels) where the rows of `places` are the same some channels of each row of the
+    source, in any order of rows; None where they are not, or are all channels.
+    """
+    wide, count = source.type.shape[-1] if source.type.rank else 1, prod(places.shape[:-1])
+    if not places.size or count * wide != source.type.size or places.shape[-1] == wide:
         return None
-    rows = places.reshape(count, -1)
-    channels: Array = rows[0]
-    if channels.size == 0 or channels.max() >= wide:
-        return None
-    return channels if np.array_equal(rows, np.arange(count)[:, None] * wide + channels) else None
+    flat = places.reshape(count, -1)
+    rows, channels = flat[:, 0] // wide, flat[0] % wide
+    same = np.array_equal(flat, rows[:, None] * wide + channels)
+    return (rows, channels) if same else None
 
 
 def _axes(places: Array) -> tuple[list[int], list[int]] | None:

@@ -47,7 +47,7 @@ class RecognizeRope(RewritePass):
         value = op.result
         if not value.type.is_float or not turns(at, op):
             return Miss("no sum of two products by constants")
-        source = source_of(at, value, True, op)
+        source = source_of(at, value, True, op, value.type.size)
         if source == value or source.type.size != value.type.size or not source.type.rank:
             return Miss("not all elements are of one value, each of it once")
         found = places_of(at, value, source, True, op)

@@ -18,30 +18,31 @@ HIDES = -9999.0  # an added number of at most this hides a key: exp(-9999) is 0 
 
 @dataclass(frozen=True)
 class Switched:
-    """y[e] = off[e] where the integer at places[e] of `index` is 0 or less, else on[e]."""
+    """y[e] = off[e] where places[e] of `bits`, rows of a table of 0 and 1, is 0, else on[e]."""
 
-    index: Value
+    bits: Take
     places: Array
     off: Array
     on: Array
 
     def moved(self, op: Moving) -> Switched:
         places, off, on = (op.evaluate(a) for a in (self.places, self.off, self.on))
-        return Switched(self.index, places, off, on)
+        return Switched(self.bits, places, off, on)
 
     def spread(self, shape: tuple[int, ...]) -> Switched:
         places, off, on = (np.broadcast_to(a, shape) for a in (self.places, self.off, self.on))
-        return Switched(self.index, places, off, on)
+        return Switched(self.bits, places, off, on)
 
 
 def switched(at: Site, value: Value) -> Switched | None:
     """`value` as numbers that one tensor of integers switches; None for anything else."""
     op = at.producer(value)
     match op:
-        case Take() if (table := real_constant(at, op.table)) is not None and table.shape == (2,):
+        case Take() if (table := real_constant(at, op.table)) is not None:
             shape = value.type.shape
             places = np.arange(value.type.size).reshape(shape)
-            return Switched(op.index, places, np.full(shape, table[0]), np.full(shape, table[1]))
+            is_bits = np.all((table == 0) | (table == 1))
+            return Switched(op, places, np.zeros(shape), np.ones(shape)) if is_bits else None
         case Mul() | Add() | Sub():
             return _shifted(at, op)
         case None:
@@ -59,7 +60,7 @@ def _shifted(at: Site, op: Mul | Add | Sub) -> Switched | None:
             continue
         inner = inner.spread(op.result.type.shape)
         off, on = (_combined(op, a, number, first) for a in (inner.off, inner.on))
-        return Switched(inner.index, inner.places, off, on)
+        return Switched(inner.bits, inner.places, off, on)
     return None
 
 
@@ -93,8 +94,9 @@ def visible(
         return None
     for axis in (0, 1, 2):
         places, matters = _narrowed(places, matters, axis)
-    table = at.emit(Constant.of(np.array([not shows, shows]), U1))
-    bits = emitted(at, at.emit(Take(table, found.index)), places)
+    table = real_constant(at, found.bits.table)
+    rows = at.emit(Constant.of(table == shows, U1))
+    bits = emitted(at, at.emit(Take(rows, found.bits.index)), places)
     return None if bits is None else (bits, hidden)
 
 

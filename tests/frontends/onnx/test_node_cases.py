@@ -17,6 +17,12 @@ EMPTY = r"sizes of at least 1|one element or more|1 to \d+ elements are needed"
 
 # Names of cases that are refused by design -> what the error says, and the reason.
 REFUSED: tuple[tuple[str, str, str], ...] = (
+    (r"attention_.*(past|nonpad|padded_kv|ext_cache)", r"\(input \d\) is given, none is needed",
+     "caches as operands"),
+    (r"attention_", r"softcap [\d.]+, 0 is needed|is used, only the first can be",
+     "scores within a bound, scores as results"),
+    (r"test_equal(_u?int\d+|_bcast)?$", f"a constant is needed|one is needed|{EXOTIC}",
+     "comparisons of values of the run"),
     (r"not_\dd$", "opset 1, 7 to", "models before opset 7"),
     (r"_3d(_|$)", "rank 3 or 4 is needed", "windows over three axes"),
     (r"(empty_set|zero_size|_zero$|shape_zero|out_of_bounds|greater_than_end|allowzero_reordered)",
@@ -40,6 +46,10 @@ OTHER = {
     "test_dynamicquantizelinear": "y = x, scale 1: its rounding is left out",
     "test_dynamicquantizelinear_max_adjusted": "y = x, scale 1: its rounding is left out",
     "test_dynamicquantizelinear_min_adjusted": "y = x, scale 1: its rounding is left out",
+}
+OTHER |= {
+    f"test_attention_{name}_causal_bf16": "the reference rounds each step to bfloat16"
+    for name in ("3d", "4d", "4d_attn_mask")
 }
 # The operators that the project promises; how many of their cases must pass (of how many).
 PROMISED = """
@@ -82,7 +92,7 @@ def test_node_cases(op: str) -> None:
 
 
 def test_how_many_of_how_many() -> None:
-    """Of the promised operators 306 of 369, of all 719 of 989, with the onnx of constraints.txt."""
+    """Of the promised operators 306 of 369, of all 760 of 1090, by the onnx of constraints.txt."""
     total = Counter(op_of(c) for c in node_cases().values())
     passed = Counter(
         op_of(c) for name, c in node_cases().items() if name not in OTHER and outcome(name) is None
@@ -95,4 +105,4 @@ def test_how_many_of_how_many() -> None:
     done, known = (sum(c[op] for op in promised) for c in (passed, total))
     print(f"promised operators: {done} of {known}; all: {passed.total()} of {total.total()}")
     print(*(f"{count:4} {why}" for why, count in reasons.most_common()), sep="\n")
-    assert done >= 300 and passed.total() >= 700
+    assert done >= 300 and passed.total() >= 750

@@ -32,7 +32,7 @@ from qir.ir.ops import (
 )
 from qir.ir.ranges import prove_no_overflow
 from qir.ir.torch_executor import run_float
-from qir.ir.types import F32, I16, U1, Array, Int, Tensor
+from qir.ir.types import F32, I16, I32, U1, Array, Int, Tensor
 from qir.passes import pipelines
 from qir.passes.calibrate.ranges import calibrate
 from qir.passes.infra.manager import Manager
@@ -45,8 +45,9 @@ COUNT = 12
 
 def quantized(graph: Graph, *samples: Array, scales: Scales = Scales.AUTO) -> tuple[Graph, Graph]:
     """The simulated and the integer graph."""
-    graph = graph.at_stage("transformed")
-    ranges, manager = calibrate(graph, [samples]), Manager()
+    manager = Manager()
+    graph = manager.run(graph.at_stage("transformed"), pipelines.lower(graph))
+    ranges = calibrate(graph, [samples])
     pairs = pipelines.quantize(ranges, rows=row_passes(graph, scales))
     simulated = manager.run(graph, pairs)
     return simulated, manager.run(simulated, pipelines.TO_INTEGER)
@@ -117,7 +118,8 @@ def test_static_scales_keep_rows_of_queries_alone() -> None:
 
 def encoder() -> Graph:
     """A vision encoder: patches by a convolution, a class token, positions, one block with biases,
-    whose keys an input hides, layer norms, and the class of the first token.
+    of one linear op for queries, keys and values, whose keys an input hides, layer norms, and the
+    class of the first token.
     """
     rng, b, width = np.random.default_rng(2), Builder("encoder", "canonical"), 16
 
@@ -133,13 +135,19 @@ def encoder() -> Graph:
         return b.add(LayerNorm(x, gain, constant(width), 1e-5))
 
     image = b.input("image", Tensor((1, 8, 8, 3), F32))
-    visible = b.input("visible", Tensor((1, 1, 1, 17), U1))
+    table = b.add(Constant.of(np.array([0, 1], np.uint8), U1))
+    mask = b.add(Take(table, b.input("mask", Tensor((1, 17), I32))))
+    visible = b.add(Reshape(mask, (1, 1, 1, 17)))
     none = (0, 0, 0, 0)
     patches = b.add(Conv(image, constant(width, 2, 2, 3), constant(width), (2, 2), none, (1, 1), 1))
     tokens = b.add(Concat((constant(1, 1, width), b.add(Reshape(patches, (1, 16, width)))), 1))
     x = b.add(Add(tokens, constant(1, 17, width)))
     normed = norm(x)
-    q, k, v = (linear(normed, width) for _ in range(3))
+    whole = linear(normed, 3 * width)
+    q, k, v = (
+        b.add(Slice(whole, (0, 0, i * width), (1, 17, (i + 1) * width), (1, 1, 1)))
+        for i in range(3)
+    )
     heads = b.add(Attention(q, k, v, None, visible, None, 2, 2, 8**-0.5, False, 0))
     x = b.add(Add(x, linear(heads, width)))
     x = b.add(Add(x, linear(b.add(Gelu(linear(norm(x), 2 * width), False)), width)))
@@ -151,9 +159,9 @@ def encoder() -> Graph:
 def test_encoder(scales: Scales) -> None:
     rng, graph = np.random.default_rng(4), encoder()
     images = rng.standard_normal((24, 8, 8, 3)).astype(np.float32)
-    visible = (rng.random((24, 1, 1, 17)) < 0.8).astype(np.uint8)
-    simulated, integer = quantized(graph, images, visible, scales=scales)
-    runs = [(images[i : i + 1], visible[i : i + 1]) for i in range(8)]
+    mask = (rng.random((24, 17)) < 0.8).astype(np.int32)
+    simulated, integer = quantized(graph, images, mask, scales=scales)
+    runs = [(images[i : i + 1], mask[i : i + 1]) for i in range(8)]
     want, near = (np.concatenate([run_float(g, r)[0] for r in runs]) for g in (graph, simulated))
     found = np.concatenate([run_integers(integer, *quantize_inputs(integer, r)) for r in runs])
     least = 28 if scales is Scales.AUTO else 22

@@ -21,6 +21,24 @@ class Channels:
     vector: Expr
 
 
+@dataclass(frozen=True)
+class Unit:
+    """Where one unit of work reads and writes: element offsets, byte offsets of constants.
+
+    `x` counts words where those are aligned; `y`, `residual` are those of its first channel, and
+    `channels` what each vector's first is behind it; `pixel`: image, row and column of its first.
+    """
+
+    x: Expr
+    y: Expr
+    residual: Expr
+    pixel: tuple[Expr, Expr, Expr]
+    channels: Sequence[Expr]
+    weights: Expr
+    mults: Expr
+    records: Expr
+
+
 def channels_of(w: Writer, code: DenseCode, group: Expr, local: Expr) -> Channels:
     """Those of panel `local` of a group: the last panel moves back until it fits."""
     lanes, count, every = code.machine.lanes, code.tile.vectors, code.group_vectors

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from qir.backends.tvm.compat import tirx
 from qir.backends.tvm.kernels.script import Constants, Script
 from qir.backends.tvm.kernels.sums import spread
-from qir.backends.tvm.kernels.writer import Expr, cast, shuffle, splat
+from qir.backends.tvm.kernels.writer import Expr, Writer, cast, shuffle, splat
 from qir.ir import rows
 
 LONG = "int64"
@@ -51,7 +51,7 @@ def shifted(w: Script, x: Expr, by: Expr) -> Expr:
     return w.let(tirx.shift_left(w.let(right), tirx.max(long(0) - by, long(0))))
 
 
-def rounded(w: Script, x: Expr, by: Expr, lanes: int) -> Expr:
+def rounded(w: Writer, x: Expr, by: Expr, lanes: int) -> Expr:
     """x * 2**-by rounded half up, for an int64 `by` of `lanes` lanes in [1, 62]."""
     one = splat(1, LONG, lanes)
     half = w.let(tirx.shift_right(x, by - one))

@@ -35,39 +35,13 @@ SUMS = 256  # of a context that are held at once: a kilobyte
 LEAST = -(1 << 31)  # below every score
 
 
-class _Attention:
-    def __init__(self, code: AttentionCode) -> None:
-        self.code, self.script = code, Script()
-        w = self.script
-        self.q = w.pointer("q", code.dtypes[0])
-        self.scale = w.pointer("scale", "int32")
-        self.k, self.v = w.pointer("k", code.dtypes[1]), w.pointer("v", code.dtypes[2])
-        self.bias = w.operand("bias", code.bias, code.constant_bias) if code.bias else None
-        self.visible = w.pointer("visible", code.visible) if code.visible else None
-        self.start = w.pointer("start", code.start) if code.start else None
-        self.constants = Constants(w, code.fields)
-        self.y = w.pointer("y", "int16")
+class Seen:
+    """The keys that causality and a window leave to a query."""
 
-    def build(self, symbol: str) -> PrimFunc:
-        w, code = self.script, self.code
-        with w.units() as unit, w.rows(code.nest, unit, inner=0) as at:
-            self.at = at
-            first, last = self._seen(at[6])
-            scale = w.let(w.load(self.scale, at[1]))
-            self.mult = w.let(cast(mantissa(scale), LONG, 1) * self.constants.take("mult"))
-            by = self.constants.take("shift") - exponent(scale)
-            self.shift = w.let(clipped_shift(w.let(by), 1))
-            top = w.registers(1, "int32", 1)
-            top[0] = tirx.const(LEAST, "int32")
-            with w.loop(first, last, "key") as key, self._if_visible(key):
-                top[0] = tirx.max(top[0], self._score(key))
-            most = w.let(top[0])
-            size = code.sizes[1]
-            for begin in range(0, size, SUMS):
-                self._context(most, (first, last), begin, min(SUMS, size - begin))
-        return w.finish(symbol)
+    def __init__(self, script: Script, code: AttentionCode, start: Expr) -> None:
+        self.script, self.code, self.start = script, code, start
 
-    def _seen(self, query: Expr) -> tuple[Expr, Expr]:
+    def keys(self, query: Expr) -> tuple[Expr, Expr]:
         """The keys [first, last) that causality and the window leave."""
         w, code = self.script, self.code
         first, last = word(0), word(code.keys)
@@ -87,6 +61,40 @@ class _Attention:
         """A place as that of a key, or as the first or last of all."""
         inside = clamp(self.script.let(place), 0, self.code.keys, LONG, 1)
         return self.script.let(cast(inside, "int32", 1))
+
+
+class _Attention:
+    def __init__(self, code: AttentionCode) -> None:
+        self.code, self.script = code, Script()
+        w = self.script
+        self.q = w.pointer("q", code.dtypes[0])
+        self.scale = w.pointer("scale", "int32")
+        self.k, self.v = w.pointer("k", code.dtypes[1]), w.pointer("v", code.dtypes[2])
+        self.bias = w.operand("bias", code.bias, code.constant_bias) if code.bias else None
+        self.visible = w.pointer("visible", code.visible) if code.visible else None
+        start = w.pointer("start", code.start) if code.start else None
+        self.seen = Seen(w, code, start)
+        self.constants = Constants(w, code.fields)
+        self.y = w.pointer("y", "int16")
+
+    def build(self, symbol: str) -> PrimFunc:
+        w, code = self.script, self.code
+        with w.units() as unit, w.rows(code.nest, unit, inner=0) as at:
+            self.at = at
+            first, last = self.seen.keys(at[6])
+            scale = w.let(w.load(self.scale, at[1]))
+            self.mult = w.let(cast(mantissa(scale), LONG, 1) * self.constants.take("mult"))
+            by = self.constants.take("shift") - exponent(scale)
+            self.shift = w.let(clipped_shift(w.let(by), 1))
+            top = w.registers(1, "int32", 1)
+            top[0] = tirx.const(LEAST, "int32")
+            with w.loop(first, last, "key") as key, self._if_visible(key):
+                top[0] = tirx.max(top[0], self._score(key))
+            most = w.let(top[0])
+            size = code.sizes[1]
+            for begin in range(0, size, SUMS):
+                self._context(most, (first, last), begin, min(SUMS, size - begin))
+        return w.finish(symbol)
 
     def _if_visible(self, key: Expr) -> AbstractContextManager[None]:
         if self.visible is None:

@@ -1,0 +1,1 @@
+"""Operators of transformers, written out in the ops that recognize-attention puts together."""

@@ -1,0 +1,102 @@
+"""Kernels of sequences at sizes that make vectors, bit for bit: curves of every code, attention."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from qir import runtime
+from qir.backends import build
+from qir.ir.data import Data
+from qir.ir.fixed import Dyadic
+from qir.ir.graph import Builder, Graph
+from qir.ir.interpret import interpret
+from qir.ir.ops import AttentionFixed, Interpolate
+from qir.ir.types import I8, I16, I32, U1, U8, Array, Int, Quant, Tensor
+from tests.random_graphs import random_inputs
+
+TARGETS = ("cpu", "x86-64")
+
+
+def assert_same(graph: Graph, cases: list[list[Array]]) -> None:
+    wanted = [interpret(graph, case) for case in cases]
+    for target in TARGETS:
+        session = runtime.opened(runtime.from_files(build(graph, target).files))
+        for got, want in zip(session.run_many(cases), wanted, strict=True):
+            assert np.array_equal(got[0], want[0]), target
+
+
+@pytest.mark.parametrize("storage", [I16, I8, U8, Int(16, False)])
+def test_curves_of_every_code(storage: Int) -> None:
+    rng = np.random.default_rng(5)
+    b = Builder("curve", "integer")
+    x = b.input("x", Tensor((1 << 16,), Quant.per_tensor(I16, 0.1, 0)))
+    table = rng.integers(storage.min, storage.max, 1025, endpoint=True).astype(storage.carrier)
+    y = b.add(Interpolate(x, Data(table), Quant.per_tensor(storage, 0.1, 0)))
+    assert_same(b.finish([y]), [[np.arange(-(1 << 15), 1 << 15).astype(np.int16)]])
+
+
+@dataclass(frozen=True)
+class Case:
+    """Sizes of an attention, and what its queries see."""
+
+    queries: int
+    keys: int
+    heads: int
+    kv_heads: int
+    sizes: tuple[int, int] = (64, 64)
+    batch: int = 1
+    causal: bool = True
+    window: int = 0
+    masked: bool = False
+
+    def graph(self) -> Graph:
+        b, (d, e) = Builder("attention", "integer"), self.sizes
+        narrow = Quant.per_tensor(I8, 0.01, 0)
+
+        def rows(name: str, count: int, width: int) -> Tensor:
+            return Tensor((self.batch, count, width), narrow)
+
+        q = b.input("q", rows("q", self.queries, self.heads * d))
+        scale = b.input("scale", Tensor((self.batch, self.queries, self.heads), I32))
+        k = b.input("k", rows("k", self.keys, self.kv_heads * d))
+        v = b.input("v", rows("v", self.keys, self.kv_heads * e))
+        bias = visible = ratio = None
+        if self.masked:
+            each = (1, self.heads, self.queries, self.keys)
+            bias = b.input("bias", Tensor(each, Quant.per_tensor(I16, 1e-3, 0)))
+            visible = b.input("visible", Tensor((self.batch, 1, 1, self.keys), U1))
+            ratio = Dyadic.of(3.3)
+        start = b.input("start", Tensor((), I32)) if self.causal else None
+        numbers = self.heads, self.kv_heads, self.causal, self.window, 9_000_000, 36
+        return b.finish(
+            [b.add(AttentionFixed(q, scale, k, v, bias, visible, start, *numbers, ratio))]
+        )
+
+
+CASES = {
+    "one query of groups": Case(1, 64, 3, 1),
+    "blocks of queries": Case(5, 100, 6, 2),
+    "many keys": Case(13, 200, 9, 3),
+    "bias and mask": Case(9, 33, 4, 2, (32, 128), 2, False, masked=True),
+    "window": Case(7, 40, 4, 4, (96, 64), window=5, masked=True),
+    "fewer keys than lanes": Case(3, 5, 2, 1, causal=False),
+    "halves of vectors": Case(4, 48, 2, 2, (40, 16)),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_attention(case: str) -> None:
+    graph, rng = CASES[case].graph(), np.random.default_rng(6)
+    cases = []
+    for i in range(6):
+        drawn = random_inputs(graph, rng, extreme=i % 3 == 2)
+        at = next(n for n, v in enumerate(graph.inputs) if v.name == "scale")
+        if i < 4:  # scales that tell scores apart
+            shape = drawn[at].shape
+            made = rng.integers(-8, -2, shape) * 256 + rng.integers(128, 256, shape)
+            drawn[at] = made.astype(np.int32)
+        cases.append(drawn)
+    assert_same(graph, cases)
