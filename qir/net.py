@@ -103,7 +103,7 @@ class Net:
         )
 
     def __repr__(self) -> str:
-        return f"<qir.Net {self.name} for {self._report.target}>"
+        return f"<qir.{type(self).__name__} {self.name} for {self._report.target}>"
 
     def _repr_html_(self) -> str:
         """The report's page, as a notebook shows it."""
