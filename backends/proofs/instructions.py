@@ -152,7 +152,7 @@ HEXAGON = InstructionSet(
         = nop jump jumpr call callr hintjr dealloc_return deallocframe allocframe trap0 barrier
         mem(b|ub|h|uh|w|d)(_fifo)? vmemu? vgather vscatter dcfetch dczeroa? l2fetch
         add(asl|asr)? addi sub and or xor not neg abs combine mux tfr tfril? loop[01] sp[123]loop0
-        asl asr lsr lsl rol asrrnd aslh asrh mpy(i|u|su)? maxu? minu? sxt[bh] zxt[bh]
+        asl asr lsr lsl rol asrrnd aslh asrh mpy(i|u|su)? maxu? minu? sxt[bhw] zxt[bh]
         cmp[bh]?\.(eq|gtu?|lt|ge) [bs]?it(s|set|sclr)\w* bits(set|clr) tstbit setbit clrbit
         togglebit
         extractu? insert ct[01] cl[01b] clip normamt popcount brev bitsplit swiz
