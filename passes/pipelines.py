@@ -134,9 +134,10 @@ def quantize(
     rows: Sequence[Pass] = (),
 ) -> Pipeline:
     """Rows with scales of their own, where passes for that are given; pairs on the edges of a float
-    graph, by its calibrated ranges; then weights rounded again
-    where passes for that are given; then, when the float graph and a sample are given, biases that
-    make up for the rounded weights, and under 8 bits scales too.
+    graph, by its calibrated ranges; then weights rounded again where passes for that are given;
+    then, when the float graph and a sample are given, biases that make up for the rounded weights,
+    and under 8 bits scales too. Layers of rows get none: a correction is judged by running all that
+    follows its layer, minutes for a language model, and moved none of those measured.
 
     `bits` hold for all layers but those of which `layers` says others.
     """
@@ -145,4 +146,5 @@ def quantize(
     )
     widths = [w for b in (bits, *pairs.bits.values()) for w in (b.weight, b.activation)]
     correct = CorrectChannels if min(widths) < EIGHT.weight else CorrectBias
-    return Pipeline("quantize", "simulated", (*rows, pairs, *rounding, correct(reference, sample)))
+    corrections = () if rows else (correct(reference, sample),)
+    return Pipeline("quantize", "simulated", (*rows, pairs, *rounding, *corrections))
