@@ -25,6 +25,7 @@ from .state import check_state
 from .threads import Threads
 
 POINTER = ctypes.c_void_p
+OUT_OF_RANGE = 3  # a status of C functions
 
 
 @dataclass(frozen=True)
@@ -207,6 +208,12 @@ class Session(Program):
         else:
             with self._threads as pool:
                 status = function(*arguments, None if pool is None else pool.address, *more)
+        if status == OUT_OF_RANGE:
+            name = self.loaded.name
+            raise DataError(
+                f"artifact {name}: an input is out of its range, indexes within tables are needed",
+                f"{name}.h says the range of each input",
+            )
         if status:
             raise ArtifactError(
                 f"artifact {self.loaded.name}: its code gave status {status}, 0 is needed"

@@ -23,16 +23,17 @@ from qir.backends.lowering import variants
 from qir.backends.targets import find
 from qir.ir.errors import LowerError, VerifyError
 from qir.ir.graph import Graph
+from qir.ir.ops import Constant, Take
 from qir.ir.states import Memory
 from qir.ir.text.parser import parse
 from qir.ir.text.printer import text
-from qir.ir.types import Array
+from qir.ir.types import I8, I32, Array, Quant, Tensor
 from qir.runtime import ArtifactError, DataError, Program, format
 from qir.runtime.library import Library
 from qir.runtime.machine import cpu_flags
 from tests.backends.stateful_graphs import CHANNELS, entries, recurrent
 from tests.emulated.harness import need_emulator
-from tests.small_graphs import residual_network
+from tests.small_graphs import Small, residual_network
 
 POINTER = ctypes.c_void_p
 X86 = [v.name for v in find("x86").variants]
@@ -309,6 +310,22 @@ def test_states_of_one_name_are_of_one_type() -> None:
     wider = text(recurrent(1)).replace("%recent", "%total9").replace("%total", "%recent")
     with pytest.raises(VerifyError, match=r"state %recent: tensor<1x3x12.* in one graph and"):
         build({"a": recurrent(1), "b": parse(wider.replace("%recent9", "%total"))})
+
+
+def test_indexes_of_a_program_without_entries_are_checked() -> None:
+    b = Small("rows")
+    ids = b.input("ids", Tensor((3,), I32))
+    table = b.add(Constant.of(np.arange(20).reshape(5, 4), Quant.per_tensor(I8, 0.5, 0)))
+    graph = b.finish([b.add(Take(table, ids))])
+    made = build(graph, "cpu")
+    assert made.manifest["abi"] == format.ABI
+    assert "int32[3], in [0, 4]" in made.files["rows.h"].decode()
+    session = runtime.Session(runtime.from_files(made.files))
+    (rows,) = session.run_integer(np.array([4, 0, 2], np.int32))
+    assert rows.tolist() == [[16, 17, 18, 19], [0, 1, 2, 3], [8, 9, 10, 11]]
+    for wrong in (-1, 5):
+        with pytest.raises(DataError, match="artifact rows: an input is out of its range"):
+            session.run_integer(np.array([0, wrong, 0], np.int32))
 
 
 # -- manifests
