@@ -42,7 +42,7 @@ def compile(
     batch: int | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     name: str | None = None,
-    observer: str | Observer = "mse",
+    observer: str | Observer | None = None,
     scales: str = "auto",
     state: str | Path | None = None,
     executor: Executor | None = None,
@@ -72,7 +72,8 @@ def compile(
                   the first axis of its inputs.
     shapes:       shapes of inputs with other free sizes, by input.
     name:         name of the program (default: that of the file, class or graph).
-    observer:     estimator of a range: min-max, percentile, mse, entropy.
+    observer:     estimator of a range: min-max, percentile, mse, entropy (default: mse; min-max
+                  where tokens have scales of their own).
     scales:       of the inputs of linear ops: token, one for each token at run time; static, from
                   calibration; auto, token where the model has attention.
     state:        folder for results of calibration, sensitivities and rounding; an interrupted

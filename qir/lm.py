@@ -46,7 +46,7 @@ def compile_lm(
     rounding: Rounding | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     name: str | None = None,
-    observer: str | Observer = "mse",
+    observer: str | Observer | None = None,
     scales: str = "auto",
     state: str | Path | None = None,
     executor: Executor | None = None,

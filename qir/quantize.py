@@ -49,7 +49,7 @@ class Quantizer:
     """The options of a quantization; `folder` is for intermediate results."""
 
     bits: BitsRequest
-    observer: str | Observer
+    observer: str | Observer | None
     rounding: Rounding | None
     machine: Target
     folder: Path | None
@@ -102,7 +102,9 @@ class Quantizer:
             self.folder.mkdir(parents=True, exist_ok=True)
             file = self.folder / "calibration"
         progress = partial(self._progress, "calibration")
-        return calibrate(graph, batches, self.observer, file, progress)
+        # Of wide values and caches nothing is to be clipped; 8 bits of a layer's input gain by it.
+        usual = "min-max" if row_passes(graph, self.scales) else "mse"
+        return calibrate(graph, batches, self.observer or usual, file, progress)
 
     def _progress(self, step: str, samples: int) -> None:
         self.tell(step, samples, 0)

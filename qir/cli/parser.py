@@ -137,8 +137,8 @@ def _quantization(p: Any) -> None:
     )
     p.add_argument(
         "--observer",
-        default="mse",
-        help="method that chooses the range of an activation: min-max, percentile, mse, entropy",
+        help="method that chooses the range of an activation: min-max, percentile, mse, entropy"
+        " (default: mse; min-max where tokens have scales of their own)",
     )
     p.add_argument(
         "--scales",

@@ -158,7 +158,7 @@ def test_ports_and_passes() -> None:
 def test_proofs_name_the_least_room() -> None:
     graph = block()
     intermediates = prove_no_overflow(graph)
-    found = build.proofs(graph, intermediates, "checked")
+    found = build.proofs([graph], intermediates, "checked")
     assert found.overflow_claims == len(intermediates)
     assert found.integer_only == "12 ops and 7 constants, no float among them"
     assert all(m.what != "result" for m in found.tightest)
