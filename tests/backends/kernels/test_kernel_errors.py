@@ -57,7 +57,7 @@ def widened(
 # ruff: noqa: E501
 
 REFUSED: list[tuple[Callable[[], object], str]] = [
-    (lambda: View("int64", (1,), (1,)), "view: dtype is int64, one of uint8, int8, uint16, int16, int32 is needed"),
+    (lambda: View("float32", (1,), (1,)), "view: dtype is float32, one of uint8, int8, uint16, int16, int32, uint32, int64 is needed"),
     (lambda: View("int8", (1, 2), (1,)), "view: 1 strides for shape [1, 2], 2 are needed"),
     (lambda: View.packed("int8", (2, 0)), "view: shape is [2, 0], at least 1 each is needed"),
     (lambda: A.expanded((3, 4, 5)), "view: [4, 6] does not broadcast to [3, 4, 5]"),
@@ -116,6 +116,6 @@ def test_a_code_without_a_writer() -> None:
     from qir.backends.tvm.kernels.registry import emit
 
     with pytest.raises(
-        LookupError, match=r"^kernel k: no TIR for int, one of BilinearCode, .* is needed$"
+        LookupError, match=r"^kernel k: no TIR for int, one of AttentionCode, .* is needed$"
     ):
         emit(7, "k")

@@ -91,7 +91,7 @@ def half_an_accumulator_step(op: Op, producers: Mapping[str, Op]) -> float:
     for x in op.operands:
         layer = producers.get(x.name)
         if isinstance(layer, Layer) and layer.bias is not None:
-            scale = x.type.quant.scale.array / float(op.result.type.quant.scale.array)
+            scale = x.type.quant.scale.array / op.result.type.quant.scale.array
             halves.append(float(np.max(scale)) / 2)
     return max(halves)
 

@@ -70,7 +70,8 @@ def test_why_an_op_has_no_integer_form() -> None:
     with pytest.raises(LowerError) as e:
         plan_quantization(graph)
     assert str(e.value).splitlines()[1:-1] == [
-        "  quantize %axis: quantized along axis 1, one scale is needed for activations",
+        "  quantize %axis: quantized along axis 1: one scale is needed for activations, or one zero"
+        " point and sums along the last axis",
         "  prelu %slope (m.py:1): operand %sigmoid is a function of a quantized value of shape"
         " [1, 4], a constant for each channel is needed",
         "  pad %pad: padding holds -3, 0 is needed",
