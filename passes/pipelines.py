@@ -136,8 +136,8 @@ def quantize(
     """Rows with scales of their own, where passes for that are given; pairs on the edges of a float
     graph, by its calibrated ranges; then weights rounded again where passes for that are given;
     then, when the float graph and a sample are given, biases that make up for the rounded weights,
-    and under 8 bits scales too. Layers of rows get none: a correction is judged by running all that
-    follows its layer, minutes for a language model, and moved none of those measured.
+    and under 8 bits scales too. For layers of rows no reference is given: a correction is judged by
+    running all that follows its layer, which takes minutes for a language model.
 
     `bits` hold for all layers but those of which `layers` says others.
     """
@@ -146,5 +146,4 @@ def quantize(
     )
     widths = [w for b in (bits, *pairs.bits.values()) for w in (b.weight, b.activation)]
     correct = CorrectChannels if min(widths) < EIGHT.weight else CorrectBias
-    corrections = () if rows else (correct(reference, sample),)
-    return Pipeline("quantize", "simulated", (*rows, pairs, *rounding, *corrections))
+    return Pipeline("quantize", "simulated", (*rows, pairs, *rounding, correct(reference, sample)))

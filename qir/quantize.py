@@ -33,7 +33,7 @@ from qir.passes.mixed_precision import (
     layer_works,
     plan_bits,
 )
-from qir.passes.quantize.place_rows import Scales, row_passes
+from qir.passes.quantize.place_rows import Scales, are_layers_by_rows, row_passes
 from qir.passes.rounding import Rounding, method_of, rounding_passes
 from qir.passes.rounding.base import RoundWeights
 from qir.passes.sensitivity.measure import measure_sensitivities
@@ -82,7 +82,8 @@ class Quantizer:
             default, layers, chosen = on_pool._bits(graph, ranges, sample)
             rounding = on_pool._rounding(graph, sample)
             rows = row_passes(graph, self.scales)
-            pairs = pipelines.quantize(ranges, default, layers, graph, sample, rounding, rows)
+            corrected = None if are_layers_by_rows(graph, self.scales) else graph
+            pairs = pipelines.quantize(ranges, default, layers, corrected, sample, rounding, rows)
             return manager.run(graph, pairs), chosen
 
     def _bits(
@@ -103,7 +104,7 @@ class Quantizer:
             file = self.folder / "calibration"
         progress = partial(self._progress, "calibration")
         # Of wide values and caches nothing is to be clipped; 8 bits of a layer's input gain by it.
-        usual = "min-max" if row_passes(graph, self.scales) else "mse"
+        usual = "min-max" if are_layers_by_rows(graph, self.scales) else "mse"
         return calibrate(graph, batches, self.observer or usual, file, progress)
 
     def _progress(self, step: str, samples: int) -> None:

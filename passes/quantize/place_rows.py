@@ -36,6 +36,11 @@ def row_passes(graph: Graph, scales: Scales = Scales.AUTO) -> tuple[Pass, ...]:
     return (PlaceRows(scales.value),) if is_asked else ()
 
 
+def are_layers_by_rows(graph: Graph, scales: Scales) -> bool:
+    """Whether the inputs of linear ops get their scales at run time, not from calibration."""
+    return scales is not Scales.STATIC and bool(row_passes(graph, scales))
+
+
 def with_rows(graph: Graph, scales: Scales = Scales.AUTO) -> Graph:
     """The graph with rows placed, as the planner takes it."""
     for one in row_passes(graph, scales):
