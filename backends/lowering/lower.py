@@ -15,7 +15,7 @@ from qir.backends.kernels.plane import BYTES
 from qir.backends.lowering import memory
 from qir.backends.lowering.choose.table import choose
 from qir.backends.lowering.context import Call, Context, Missing
-from qir.backends.lowering.fuse import Fusion, constants, fuse, grouped
+from qir.backends.lowering.fuse import Fusion, constants, fuse, grouped, layers
 from qir.backends.lowering.gathers import with_flat_gathers
 from qir.backends.lowering.in_place import writes_once
 from qir.backends.lowering.layout import (
@@ -56,7 +56,8 @@ def lower(
 ) -> Program:
     """The program of an integer graph on `target`.
 
-    `shared`: with other programs of the artifact; its constants and kernels are added there.
+    `shared`: with other programs of the artifact; its constants and kernels are added there, and
+    the program has no weights of its own.
     Errors: LowerError that lists every op the target has no integer kernel for, and why.
     """
     if graph.stage != "integer":
@@ -66,19 +67,22 @@ def lower(
         )
     graph = with_flat_gathers(graph.without_dead_code())
     fusions = fuse(graph, scales_rows(target.traits))
-    context = Context(target, {}, constants(graph), value_bounds(graph), grouped=grouped(graph))
+    context = Context(
+        target, {}, constants(graph), value_bounds(graph),
+        grouped=grouped(graph), layers=layers(fusions),
+    )  # fmt: skip
     sums = {g.result.name for g in fusions if g.residual is not None and not target.is_hosted}
     while True:
         layout = _laid_out(graph, fusions, sums)
         external = frozenset(r.name for r in layout.roots.values() if r.kind in (INPUT, OUTPUT))
-        placed = replace(context, places=layout.places, external=external)
+        placed = replace(context, places=layout.places, external=external, calls={})
         kept = shared or Shared.of([graph], target.alignment)
         lowering = _Lowering(graph, placed, layout, name or graph.name, kept)
         program = lowering.run(fusions)
         if not lowering.refused:
             kept.symbols.update(lowering.symbols)
-            _check_memory(program, target)
-            return program
+            _check_memory(program, kept.weights.size, target)
+            return program if shared else replace(program, weights=kept.weights.blob)
         sums -= lowering.refused
 
 
@@ -91,10 +95,10 @@ def _laid_out(graph: Graph, fusions: Sequence[Fusion], in_place: Collection[str]
         ) from e
 
 
-def _check_memory(program: Program, target: Target) -> None:
+def _check_memory(program: Program, weights: int, target: Target) -> None:
     """Errors: LowerError for more memory than the target's pointers reach."""
     for what, size in (
-        ("weights", len(program.weights)),
+        ("weights", weights),
         ("workspace", program.workspace_bytes),
         ("state", program.state_bytes),
     ):
@@ -257,7 +261,7 @@ class _Lowering:
             self.name, caller_inputs(self.graph), tuple(v for v, _ in outputs),
             tuple(name for _, name in outputs), steps, buffers,
             {symbol: code for code, symbol in self.symbols.items() if symbol in used},
-            self.weights.blob, plan_bytes + slack, memory.max_live(lifetimes) + slack,
+            b"", plan_bytes + slack, memory.max_live(lifetimes) + slack,
             states=self.shared.states, state_bytes=self.shared.state_bytes,
             limits=limits(self.graph),
         )  # fmt: skip

@@ -80,20 +80,15 @@ def _steps(part: Array, depth: int) -> Array:
 def _order(code: DenseCode) -> Array:
     """(vectors, lanes) -> output channel, or -1 past the channels of a group."""
     share, lanes = code.share, code.machine.lanes
-    width = lanes * _together(code)
+    width = lanes * code.together
     starts = np.minimum(np.arange(-(-share // width)) * width, max(share - width, 0))
     local = (starts[:, None] + np.arange(width)).reshape(-1)
     order = local + np.arange(code.groups)[:, None] * share
     return np.where(local < share, order, -1).reshape(-1, lanes)
 
 
-def _together(code: DenseCode) -> int:
-    """Vectors of a panel in memory."""
-    return 1 if code.packing.apart else code.tile.vectors
-
-
 def _weights(code: DenseCode, weights: Array, order: Array) -> bytes:
-    dot, panels = code.machine, code.vectors // _together(code)
+    dot, panels = code.machine, code.vectors // code.together
     packed = []
     for part in _parts(code.runs, weights):
         steps = _steps(part, dot.depth)
@@ -112,5 +107,5 @@ def _mults(code: DenseCode, const: Constants, order: Array) -> bytes:
         return b""
     mult = np.asarray(const.group_mult, np.uint8).reshape(code.y.channels, -1)
     lanes = np.where(order[..., None] >= 0, mult[np.maximum(order, 0)], np.uint8(0))
-    panels = lanes.reshape(-1, _together(code), code.machine.lanes, lanes.shape[-1])
+    panels = lanes.reshape(-1, code.together, code.machine.lanes, lanes.shape[-1])
     return np.ascontiguousarray(np.moveaxis(panels, -1, 1)).tobytes()

@@ -167,7 +167,7 @@ def _as_read(spec: Contraction, const: Constants, dot: Dot) -> tuple[Array, tupl
     if dot.x in (None, spec.x.dtype):
         return const.bias, (low, high)
     more = 128 if dot.x == "uint8" else -128
-    sums = const.scaled_weights.astype(np.int64).reshape(spec.y.channels, -1).sum(1)
+    sums = const.scaled_weights.reshape(spec.y.channels, -1).sum(1, dtype=np.int64)
     return const.bias - more * sums, (low + more, high + more)
 
 

@@ -6,11 +6,9 @@ from qir.backends.kernels.contraction.spec import RowNumbers
 from qir.backends.kernels.sequence import attention, curve, indexed, norm, rope, rows
 from qir.backends.lowering.context import Call, Context, Missing, call
 from qir.backends.lowering.fuse import Fusion
-from qir.backends.lowering.place import Place
 from qir.ir.fixed import Dyadic
 from qir.ir.ops import (
     AttentionFixed,
-    Embed,
     Interpolate,
     NormFixed,
     QuantizeRows,
@@ -28,7 +26,7 @@ def _numbers(ratio: Dyadic) -> tuple[int, int]:
     return int(ratio.mult.array), int(ratio.shift.array)
 
 
-def _clamp(to: Quant) -> tuple[int, int]:
+def clamp_of(to: Quant) -> tuple[int, int]:
     return to.storage.min, to.storage.max
 
 
@@ -53,7 +51,7 @@ def row_numbers(op: ScaleRows) -> RowNumbers:
     """Its numbers as kernels take them."""
     bias = None if op.bias is None else op.bias.array
     residual = op.residual_mult, op.residual_shift
-    return RowNumbers(op.mult.array, op.shift.array, bias, residual, _clamp(op.to))
+    return RowNumbers(op.mult.array, op.shift.array, bias, residual, clamp_of(op.to))
 
 
 def choose_scale_rows(fusion: Fusion, context: Context) -> Call:
@@ -83,7 +81,7 @@ def choose_norm(fusion: Fusion, context: Context) -> Call:
         op.epsilon,
         op.fraction,
         None if op.mean is None else _numbers(op.mean),
-        _clamp(op.to),
+        clamp_of(op.to),
     )
     return call(norm.norm(x.view, numbers, y.view, context.features), {"x": x, "y": y})
 
@@ -93,7 +91,9 @@ def choose_rope(fusion: Fusion, context: Context) -> Call:
     op = fusion.anchor
     assert isinstance(op, RopeFixed)
     x, cos, sin, y = (context.place(v) for v in (op.x, op.cos, op.sin, op.result))
-    numbers = rope.RopeNumbers(op.size, op.interleaved, *_numbers(op.ratio), op.one, _clamp(op.to))
+    numbers = rope.RopeNumbers(
+        op.size, op.interleaved, *_numbers(op.ratio), op.one, clamp_of(op.to)
+    )
     are_constants = [context.is_constant(table) for table in (cos, sin)]
     if len(set(are_constants)) > 1:
         raise Missing("one of cos and sin is a constant, both or none are needed")
@@ -116,25 +116,11 @@ def choose_take(fusion: Fusion, context: Context) -> Call:
     """take -> rows of a table."""
     op = fusion.anchor
     assert isinstance(op, Take)
-    places = _picked(op, context)
+    values = {"table": op.table, "index": op.index, "y": op.result}
+    places = {name: context.place(value) for name, value in values.items()}
     table, index, y = (place.view for place in places.values())
     is_constant = context.is_constant(places["table"])
     return call(indexed.take(table, index, y, context.features, is_constant), places)
-
-
-def choose_embed(fusion: Fusion, context: Context) -> Call:
-    """embed -> rows of a table, each times its multiplier."""
-    op = fusion.anchor
-    assert isinstance(op, Embed)
-    places = _picked(op, context)
-    table, index, y = (place.view for place in places.values())
-    numbers = op.mult.array, op.shift, _clamp(op.to)
-    return call(indexed.embed(table, index, *numbers, y, context.features), places)
-
-
-def _picked(op: Take | Embed, context: Context) -> dict[str, Place]:
-    values = {"table": op.table, "index": op.index, "y": op.result}
-    return {name: context.place(value) for name, value in values.items()}
 
 
 def choose_slice_rows(fusion: Fusion, context: Context) -> Call:

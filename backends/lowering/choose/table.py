@@ -12,6 +12,7 @@ from qir.backends.lowering.choose.elementwise import (
     choose_pad,
     choose_requantize,
 )
+from qir.backends.lowering.choose.embedding import choose_embed
 from qir.backends.lowering.choose.product import choose_bilinear, choose_matmul, choose_softmax
 from qir.backends.lowering.choose.reduction import (
     choose_avg_pool,
@@ -21,7 +22,6 @@ from qir.backends.lowering.choose.reduction import (
 )
 from qir.backends.lowering.choose.sequence import (
     choose_attention,
-    choose_embed,
     choose_interpolate,
     choose_norm,
     choose_quantize_rows,

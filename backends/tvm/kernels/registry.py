@@ -18,7 +18,8 @@ from qir.backends.kernels.pool import MaxPoolCode, SumPoolCode
 from qir.backends.kernels.reduce import ReduceCode
 from qir.backends.kernels.sequence.attention import AttentionCode, VectorAttentionCode
 from qir.backends.kernels.sequence.curve import InterpolateCode
-from qir.backends.kernels.sequence.indexed import CopyRowsCode, EmbedCode, TakeCode
+from qir.backends.kernels.sequence.embedding import EmbedCode, EmbedPackedCode
+from qir.backends.kernels.sequence.indexed import CopyRowsCode, TakeCode
 from qir.backends.kernels.sequence.norm import NormCode
 from qir.backends.kernels.sequence.rope import RopeCode
 from qir.backends.kernels.sequence.rows import QuantizeRowsCode, RowScaleCode, ScaleRowsCode
@@ -37,7 +38,8 @@ from qir.backends.tvm.kernels.pool import emit_max_pool, emit_sum_pool
 from qir.backends.tvm.kernels.reduce import emit_reduce
 from qir.backends.tvm.kernels.sequence.attention import emit_attention
 from qir.backends.tvm.kernels.sequence.curve import emit_interpolate
-from qir.backends.tvm.kernels.sequence.indexed import emit_copy_rows, emit_embed, emit_take
+from qir.backends.tvm.kernels.sequence.embedding import emit_embed, emit_embed_packed
+from qir.backends.tvm.kernels.sequence.indexed import emit_copy_rows, emit_take
 from qir.backends.tvm.kernels.sequence.norm import emit_norm
 from qir.backends.tvm.kernels.sequence.rope import emit_rope
 from qir.backends.tvm.kernels.sequence.rows import (
@@ -57,6 +59,7 @@ EMITTERS: dict[type, Callable[[Any, str], PrimFunc]] = {
     DepthwiseCode: emit_depthwise,
     ElementwiseCode: emit_elementwise,
     EmbedCode: emit_embed,
+    EmbedPackedCode: emit_embed_packed,
     FillCode: emit_fill,
     FrameCode: emit_frame,
     GatherCode: emit_gather,
