@@ -22,6 +22,8 @@ from qir.backends.kernels.requantize.epilogue import Channels, records
 
 CHAINED = 16
 """The most steps that are added up in int16: more saves nothing that counts."""
+BLOCK = 1 << 20
+"""Weights of which sums are computed at once."""
 
 
 def dense_kernel(code: DenseCode, const: Constants, channels: Channels) -> Kernel:
@@ -49,14 +51,23 @@ def longest_chain(
 
 
 def _fits(steps: Array, chain: int, x_range: tuple[int, int]) -> bool:
-    """Over (..., steps, depth) weights, chains from the first step on."""
-    count = steps.shape[-2]
-    whole = np.zeros((*steps.shape[:-2], -(-count // chain) * chain, steps.shape[-1]), np.int8)
+    """Over (O, taps, steps, depth) weights, chains from the first step on; some channels at once,
+    so that the first that does not fit is among the last that are looked at.
+    """
+    rows = max(1, BLOCK // max(steps[0].size, 1))
+    blocks = (steps[first : first + rows] for first in range(0, len(steps), rows))
+    return all(_fit(block, chain, x_range) for block in blocks)
+
+
+def _fit(steps: Array, chain: int, x_range: tuple[int, int]) -> bool:
+    count, depth = steps.shape[-2:]
+    whole = np.zeros((*steps.shape[:-2], -(-count // chain) * chain, depth), np.float32)
     whole[..., :count, :] = steps
-    pairs = whole.reshape(*whole.shape[:-2], -1, chain, whole.shape[-1] // 2, 2).astype(np.int32)
-    ends = [pairs * x for x in x_range]
+    chains = whole.reshape(-1, chain * depth)
+    pairs = np.tile(np.repeat(np.eye(depth // 2, dtype=np.float32), 2, axis=0), (chain, 1))
+    ends = [chains * np.float32(x) for x in x_range]  # exact: sums are far below 2**24
     low, high = RANGE["int16"]
-    least, most = np.minimum(*ends).sum((-1, -3)), np.maximum(*ends).sum((-1, -3))
+    least, most = (end(*ends) @ pairs for end in (np.minimum, np.maximum))
     return bool(least.min() >= low and most.max() <= high)
 
 
