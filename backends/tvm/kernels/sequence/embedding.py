@@ -11,7 +11,7 @@ from qir.backends.kernels.kernel import WEIGHTS
 from qir.backends.kernels.sequence.embedding import EmbedCode, EmbedPackedCode
 from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.kernels.contraction.plain import streamed
-from qir.backends.tvm.kernels.script import Constants, Script, straight, width_of
+from qir.backends.tvm.kernels.script import ConstantBlock, Script, straight, width_of
 from qir.backends.tvm.kernels.sequence.arithmetic import LONG, rounded, word
 from qir.backends.tvm.kernels.sequence.indexed import clipped_index
 from qir.backends.tvm.kernels.sums import spread
@@ -25,7 +25,7 @@ def emit_embed(code: EmbedCode, symbol: str) -> PrimFunc:
     """`void symbol(table, index, constants, y, begin, end)`."""
     w = Script()
     table, index = w.pointer("table", code.table), w.pointer("index", code.index)
-    constants = Constants(w, code.fields)
+    constants = ConstantBlock(w, code.fields)
     y = w.pointer("y", code.y)
     table_step, _, y_step = code.nest.steps
     both = (table_step, y_step)
@@ -52,7 +52,7 @@ def emit_embed_packed(code: EmbedPackedCode, symbol: str) -> PrimFunc:
     each = _panel_row if isinstance(layer, DenseCode) else _stream_row
     weights = w.pointer(WEIGHTS, "uint8" if _is_raised(layer) else "int8")
     index = w.pointer("index", code.index)
-    constants = Constants(w, code.fields)
+    constants = ConstantBlock(w, code.fields)
     y = w.pointer("y", code.y)
     y_step = code.nest.steps[-1]
 
@@ -71,7 +71,7 @@ def emit_embed_packed(code: EmbedPackedCode, symbol: str) -> PrimFunc:
 def _scaled(
     w: Script,
     code: EmbedCode | EmbedPackedCode,
-    constants: Constants,
+    constants: ConstantBlock,
     found: Expr,
     mult: Expr,
     width: int,
