@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,8 +16,10 @@ from qir.report.model import Report
 from qir.runtime import Program
 from qir.runtime.format import shown
 
-DECODE, PREFILL = "decode", "prefill"
-"""The entries: of one token, and of a chunk of tokens."""
+DECODE, PREFILL, LOGITS = "decode", "prefill", "logits"
+"""The entries: of a token; of a chunk, with the logits of one of its tokens; with those of all."""
+
+Reader = Callable[[Array, "Sequence"], Array]
 
 FEW = 16  # a chunk with fewer tokens than its length over this is read token by token
 
@@ -41,22 +43,20 @@ class Sequence:
 
 
 def is_language(program: Program) -> bool:
-    """Whether an artifact has the entries of a language model: ids (1, N) and a start come in,
-    logits (1, N, V) go out.
+    """Whether an artifact has the entries of a language model: ids (1, N), a start, and in prefill
+    which token is the last come in, logits (1, N, V) or (1, 1, V) go out.
     """
-    shapes = {
-        s.name: [p.shape for p in (*s.inputs, *s.outputs)] for s in program.signatures if s.name
-    }
-    if set(shapes) != {DECODE, PREFILL}:
+    found = {s.name: [p.shape for p in (*s.inputs, *s.outputs)] for s in program.signatures}
+    if set(found) != {DECODE, PREFILL, LOGITS}:
         return False
-    counts = {name: [len(shape) for shape in held] for name, held in shapes.items()}
-    chunk = shapes[PREFILL][0]
-    return (
-        set(map(tuple, counts.values())) == {(2, 0, 3)}
-        and shapes[DECODE][0] == (1, 1)
-        and shapes[PREFILL][2][:2] == chunk
-        and all(len(s.limits) == 2 for s in program.signatures)
-    )
+    chunk, vocabulary = found[LOGITS][0], found[LOGITS][-1][2:]
+    wanted = {
+        DECODE: [(1, 1), (), (1, 1, *vocabulary)],
+        PREFILL: [chunk, (), (), (1, 1, *vocabulary)],
+        LOGITS: [chunk, (), (*chunk, *vocabulary)],
+    }
+    are_limited = all(len(s.limits) == len(s.inputs) for s in program.signatures)
+    return found == wanted and len(chunk) == 2 and len(vocabulary) == 1 and are_limited
 
 
 class LanguageNet(Net):
@@ -94,7 +94,7 @@ class LanguageNet(Net):
         sequence is as it was.
         """
         read = self._checked(ids, sequence)
-        *_, logits = self._read(read, sequence)
+        *_, logits = self._read(read, sequence, self._last)
         return np.asarray(logits[-1])
 
     def decode(self, id: int, sequence: Sequence) -> Array:
@@ -108,7 +108,8 @@ class LanguageNet(Net):
         Errors: DataError, as of prefill.
         """
         sequence = self.new_sequence()
-        return np.concatenate(list(self._read(self._checked(ids, sequence), sequence)))
+        read = self._checked(ids, sequence)
+        return np.concatenate(list(self._read(read, sequence, self._every)))
 
     def generate(
         self,
@@ -178,36 +179,45 @@ class LanguageNet(Net):
             )
         return a.reshape(-1).astype(self._dtypes[0])
 
-    def _read(self, ids: Array, sequence: Sequence) -> Iterator[Array]:
-        """The logits (n, V) of the tokens, in parts."""
+    def _read(self, ids: Array, sequence: Sequence, chunk: Reader) -> Iterator[Array]:
+        """The logits of the tokens, in parts: of a chunk those that its reader gives."""
         at, rest = 0, len(ids)
         while rest:
             count = min(rest, self.chunk)
             has_room = sequence.length + self.chunk <= self.max_tokens
             if has_room and count * FEW > self.chunk and count > 1:
-                yield self._chunk(ids[at : at + count], sequence)
+                yield chunk(ids[at : at + count], sequence)
             else:
                 count = 1
                 yield self._one(ids[at : at + 1], sequence)
             at, rest = at + count, rest - count
 
-    def _chunk(self, ids: Array, sequence: Sequence) -> Array:
-        """By one call of prefill. Rows behind those of `ids` are written, and never seen: the next
-        tokens take their place.
-        """
-        padded = np.zeros((1, self.chunk), self._dtypes[0])
-        padded[0, : len(ids)] = ids
-        return self._call(PREFILL, padded, len(ids), sequence)
+    def _last(self, ids: Array, sequence: Sequence) -> Array:
+        """(1, V): of the last token of a chunk."""
+        last = np.array(len(ids) - 1, self._dtypes[1])
+        return self._call(PREFILL, self._padded(ids), len(ids), sequence, last)
+
+    def _every(self, ids: Array, sequence: Sequence) -> Array:
+        """(n, V): of every token of a chunk."""
+        return self._call(LOGITS, self._padded(ids), len(ids), sequence)[: len(ids)]
 
     def _one(self, ids: Array, sequence: Sequence) -> Array:
         return self._call(DECODE, ids[None], 1, sequence)
 
-    def _call(self, entry: str, ids: Array, count: int, sequence: Sequence) -> Array:
+    def _padded(self, ids: Array) -> Array:
+        """A whole chunk. Rows behind those of `ids` are written, and never seen: the next tokens
+        take their place.
+        """
+        padded = np.zeros((1, self.chunk), self._dtypes[0])
+        padded[0, : len(ids)] = ids
+        return padded
+
+    def _call(self, entry: str, ids: Array, count: int, sequence: Sequence, *more: Array) -> Array:
         start = np.array(sequence.length, self._dtypes[1])
         with translated():
-            logits = self.session.entries[entry](sequence.memory, ids, start)
+            logits = self.session.entries[entry](sequence.memory, ids, start, *more)
         sequence.length += count
-        return np.asarray(logits[0, :count])
+        return np.asarray(logits[0])
 
 
 @dataclass(frozen=True)

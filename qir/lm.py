@@ -21,10 +21,11 @@ from qir.ir.errors import DataError, PassError
 from qir.ir.graph import Graph
 from qir.ir.target import Target
 from qir.ir.types import Array
-from qir.language_net import DECODE, PREFILL, LanguageNet
+from qir.language_net import DECODE, LOGITS, PREFILL, LanguageNet
 from qir.loading import compiled
 from qir.models import imported, is_torch, name_of
 from qir.passes.calibrate.observers import Observer
+from qir.passes.infra.last_row import with_last_row
 from qir.passes.infra.manager import Manager, Miss
 from qir.passes.infra.retime import with_cache
 from qir.passes.infra.tasks import Tell, quiet
@@ -33,6 +34,8 @@ from qir.quantize import BitsRequest, Quantizer
 from qir.report.build import build_report
 from qir.runtime import Session
 from qir.stages import Stages
+
+MOST_GOLDEN = 1 << 20  # logits among the golden outputs of an artifact
 
 
 def compile_lm(
@@ -81,10 +84,9 @@ def compile_lm(
     stages = Stages(graph, iter([ids]), quantizer, manager)
     stages.run(())
     chunk = min(prefill, max_tokens)
-    entries = {
-        entry: _cached(stages.newest, tokens, max_tokens)
-        for entry, tokens in ((DECODE, 1), (PREFILL, chunk))
-    }
+    decode, read = (_cached(stages.newest, tokens, max_tokens) for tokens in (1, chunk))
+    last = _written(with_last_row(read), read)
+    entries = {DECODE: decode, PREFILL: last, LOGITS: read}
     return _built(name or name_of(model, graph), machine, stages, entries, ids, tell)
 
 
@@ -123,7 +125,11 @@ def _check_inputs(graph: Graph, tokens: int) -> None:
 
 
 def _cached(graph: Graph, tokens: int, most: int) -> Graph:
-    entry = with_cache(graph, tokens, most)
+    return _written(with_cache(graph, tokens, most), graph)
+
+
+def _written(entry: Graph | Miss, graph: Graph) -> Graph:
+    """Errors: PassError for a Miss."""
     if isinstance(entry, Miss):
         raise PassError(
             f"graph @{graph.name}, value %{entry.at}: {entry.why}",
@@ -155,12 +161,16 @@ def _built(
 
 
 def _golden(entries: Mapping[str, Graph], ids: Array) -> list[tuple[str, list[Array]]]:
-    """A chunk at the start, the tokens after it, and the last one that there is room for."""
-    chunk, last = entries[PREFILL].inputs[0].type.shape[1], len(ids) - 1
-    dtype = entries[PREFILL].inputs[0].type.elem.carrier
-    calls = [(PREFILL, 0, chunk)]
-    calls += [(DECODE, at, 1) for at in sorted({min(chunk, last), min(chunk + 1, last), last})]
+    """A chunk at the start, the tokens after it, and the last one that there is room for; all
+    logits of a chunk where they are not many.
+    """
+    every, last = entries[LOGITS].outputs[0].type, len(ids) - 1
+    dtype, chunk = entries[PREFILL].inputs[0].type.elem.carrier, every.shape[1]
+    calls: list[tuple[str, int, list[int]]] = [(PREFILL, chunk, [0, chunk - 1])]
+    calls += [(DECODE, 1, [at]) for at in sorted({min(chunk, last), min(chunk + 1, last), last})]
+    if every.size <= MOST_GOLDEN:
+        calls.append((LOGITS, chunk, [0]))
     return [
-        (entry, [ids[None, at : at + count].astype(dtype), np.array(at, np.int32)])
-        for entry, at, count in calls
+        (entry, [ids[None, at[0] : at[0] + n].astype(dtype), *(np.array(i, np.int32) for i in at)])
+        for entry, n, at in calls
     ]

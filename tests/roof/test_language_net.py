@@ -95,6 +95,19 @@ def test_on_emulated_machines(target: str) -> None:
     assert np.array_equal(language.logits(TOKENS), wanted())
 
 
+def test_a_prompt_has_the_logits_of_its_last_token_alone() -> None:
+    macs = {name: entry.steps[-1]["macs"] for name, entry in net().session.entries.items()}
+    assert macs["prefill"] == macs["decode"] > 0 and macs["logits"] == CHUNK * macs["decode"]
+    # the last layer's MLP too
+    of_all, of_last = (
+        sum(step["macs"] for step in net().session.entries[name].steps)
+        for name in ("logits", "prefill")
+    )
+    width = 32
+    per_token = VOCABULARY * width + 9 * width * width + width * width
+    assert of_all - of_last == (CHUNK - 1) * per_token
+
+
 def test_caches_are_written_in_place() -> None:
     writes = [op for op in net().entries["decode"].ops if isinstance(op, WriteRows)]
     assert len(writes) == 4
