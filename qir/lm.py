@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from qir.passes.infra.retime import with_cache
 from qir.passes.infra.tasks import Tell, quiet
 from qir.passes.rounding import Rounding
 from qir.quantize import BitsRequest, Quantizer
+from qir.report.agreement import LogitsComparison
 from qir.report.build import build_report
 from qir.runtime import Session
 from qir.stages import Stages
@@ -151,7 +153,9 @@ def _built(
     built = artifact.build(entries, machine, name, _golden(entries, ids[0]))
     tell("kernels", 1, 1)
     records = stages.manager.records
-    report = build_report(built, entries, records, built.intermediates, stages.noise())
+    logits = LogitsComparison()
+    report = build_report(built, entries, records, built.intermediates, stages.noise(logits.add))
+    report = replace(report, agreement=logits.agreement())
     files = built.with_file(REPORT, report.without_times().to_json().encode()).files
     net = compiled(files, stages.graphs, report, entries)
     assert isinstance(net, LanguageNet)  # by its entries

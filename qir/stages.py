@@ -11,7 +11,7 @@ from qir.passes import pipelines
 from qir.passes.infra.manager import Manager, Pass, divisors
 from qir.passes.quantize.place_rows import with_rows
 from qir.passes.quantize.placement import plan_quantization
-from qir.passes.sensitivity.sqnr import measure_sqnr
+from qir.passes.sensitivity.sqnr import Pairs, measure_sqnr
 from qir.passes.transform.channel_ranges import first_samples, held_back
 from qir.quantize import Quantizer
 from qir.report.chosen_bits import ChosenBits
@@ -60,16 +60,17 @@ class Stages:
         if self.newest.stage == "simulated":
             self._reach(self.manager.run(self.newest, pipelines.TO_INTEGER))
 
-    def noise(self) -> dict[str, float]:
+    def noise(self, watch: Pairs | None = None) -> dict[str, float]:
         """The SQNR in dB of every value of the integer graph, by name; empty without samples.
 
-        It is against the user's model: no pass can hide what it changed.
+        It is against the user's model: no pass can hide what it changed. `watch` sees the outputs
+        of both.
         """
         if not self._control:
             return {}
         model = self.graphs["canonical" if "canonical" in self.graphs else "transformed"]
         divided = divisors(self.manager.records)
-        ratios = measure_sqnr(model, self.newest, [self._control], divided=divided)
+        ratios = measure_sqnr(model, self.newest, [self._control], divided=divided, watch=watch)
         return {s.op.names[0]: s.decibels for s in ratios}
 
     def _reach(self, graph: Graph) -> None:

@@ -21,13 +21,15 @@ from qir.ir.target import Target
 class Call:
     """A kernel and where each of its tensors lies, in the order of its pointers.
 
-    Blocks of the kernel's own have no place.
+    Blocks of the kernel's own have no place. `reads`: the bytes it reads of arguments of which it
+    does not read all.
     """
 
     kernel: Kernel
     places: Mapping[str, Place | None]
     macs: int = 0
     about: str = ""
+    reads: Mapping[str, int] = field(default_factory=dict)
 
 
 def call(kernel: Kernel, places: Mapping[str, Place], about: str = "", macs: int = 0) -> Call:

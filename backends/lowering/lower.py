@@ -295,12 +295,14 @@ class _Lowering:
         code = call.kernel.code
         symbol = self.symbols.setdefault(code, f"{_kind(code)}{len(self.symbols)}")
         arguments = tuple(self._arguments(call, offsets))
-        kept = sum(map(len, call.kernel.blocks.values()))
-        moved = sum(p.size * BYTES[p.dtype] for p in call.places.values() if p) + kept
+        sizes = {name: len(block) for name, block in call.kernel.blocks.items()}
+        own = sum((sizes | {n: b for n, b in call.reads.items() if n in sizes}).values())
+        places = {n: p.size * BYTES[p.dtype] for n, p in call.places.items() if p}
+        moved = sum((places | {n: b for n, b in call.reads.items() if n in places}).values()) + own
         names = tuple(op.names[0] for op in pending.ops)
         loc = Loc.merged(*(op.loc for op in pending.ops))
         title = pending.title
-        return Step(symbol, title, arguments, code.units, names, loc, call.macs, moved, kept)
+        return Step(symbol, title, arguments, code.units, names, loc, call.macs, moved, own)
 
     def _arguments(self, call: Call, offsets: Mapping[str, int]) -> Iterator[Argument]:
         for name, place in call.places.items():

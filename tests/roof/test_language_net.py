@@ -22,6 +22,7 @@ from qir.ir.ops import WriteRows
 from qir.ir.states import StateMemory
 from qir.ir.types import Array
 from qir.language_net import LanguageNet, Sampler
+from qir.report.model import Report
 from qir.runtime.machine import cpu_flags
 from tests.emulated.harness import need_emulator
 from tests.float_decoders import float_graph, random_decoder
@@ -106,6 +107,21 @@ def test_a_prompt_has_the_logits_of_its_last_token_alone() -> None:
     width = 32
     per_token = VOCABULARY * width + 9 * width * width + width * width
     assert of_all - of_last == (CHUNK - 1) * per_token
+
+
+def test_the_report_says_how_far_the_logits_are_from_the_float_models() -> None:
+    found = net().report().agreement
+    assert found is not None and found.tokens % ROOM == 0 and len(found.positions) == 8
+    assert 0 < found.kl < 0.01 and 0.9 < found.top1 <= 1 and min(found.positions) > 20
+    assert f"{1000 * found.kl:.2f} mnat" in str(net().report())
+    assert "mnat" in net().report().html()
+    assert Report.from_json(net().report().to_json()) == net().report()
+
+
+def test_a_token_reads_one_row_of_the_table() -> None:
+    steps = net().session.entries["decode"].steps
+    (embed,) = (step for step in steps if step["kernel"].startswith("embed"))
+    assert embed["constants_bytes"] == 32 + 4  # of a row, and its multiplier
 
 
 def test_caches_are_written_in_place() -> None:

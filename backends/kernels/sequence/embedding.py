@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from qir.backends.kernels.contraction.dense import DenseCode
 from qir.backends.kernels.contraction.plain import PlainCode
 from qir.backends.kernels.contraction.spec import Array
@@ -87,6 +89,10 @@ def _fields(rows: int) -> Fields:
     return Fields((("mult", "int32", rows), ("shift", "int64", 1)))
 
 
+def _block(fields: Fields, mult: Array, shift: int) -> bytes:
+    return fields.pack({"mult": mult, "shift": np.asarray(shift)})
+
+
 def embed(
     table: View, index: View, mult: Array, shift: int, clamp: tuple[int, int], y: View,
     features: frozenset[str],
@@ -97,7 +103,7 @@ def embed(
         table.dtype, index.dtype, y.dtype, *clamp, table.shape[0], table.strides[0], loops,
         vector_bytes(features),
     )  # fmt: skip
-    return Kernel(code, code.fields.pack({"mult": mult, "shift": shift}))
+    return Kernel(code, _block(code.fields, mult, shift))
 
 
 def embed_packed(
@@ -107,18 +113,16 @@ def embed_packed(
     assert isinstance(layer.code, PackedCode)
     loops = nest(y.shape, ((*index.strides, 0), y.strides), whole=1)
     code = EmbedPackedCode(index.dtype, y.dtype, *clamp, layer.code, loops)
-    return Kernel(code, code.fields.pack({"mult": mult, "shift": shift}), layer.weights)
+    return Kernel(code, _block(code.fields, mult, shift), layer.weights)
 
 
 def holds_rows(layer: Kernel, shape: tuple[int, ...]) -> bool:
     """Whether the packed weights of a kernel are those of a matrix (V, C) and nothing else."""
     code = layer.code
-    is_packed = isinstance(code, PackedCode) and not _block(code)
-    return is_packed and _shape(code) == shape
-
-
-def _block(code: PackedCode) -> int:
-    return code.packing.block if isinstance(code, DenseCode) else code.block
+    if not isinstance(code, PackedCode):
+        return False
+    block = code.packing.block if isinstance(code, DenseCode) else code.block
+    return not block and _shape(code) == shape
 
 
 def _shape(code: PackedCode) -> tuple[int, ...]:

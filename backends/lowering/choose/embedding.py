@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from qir.backends.kernels.sequence.embedding import embed, embed_packed, holds_rows
 from qir.backends.lowering.choose.contraction import choose_linear
 from qir.backends.lowering.choose.sequence import clamp_of
@@ -18,11 +20,14 @@ def choose_embed(fusion: Fusion, context: Context) -> Call:
     assert isinstance(op, Embed)
     table, index, y = (context.place(v) for v in (op.table, op.index, op.result))
     numbers = op.mult.array, op.shift, clamp_of(op.to)
+    rows = op.index.type.size
+    of_rows = rows * op.table.type.shape[1] * op.table.type.quant.storage.bits // 8
+    reads = {"table": of_rows, "weights": of_rows, "constants": 4 * rows}
     layer = context.layers.get(op.table.name)
     if layer is not None:
         tied = context.calls[layer.result.name] = choose_linear(layer, context)
         if holds_rows(tied.kernel, op.table.type.shape):
             kernel = embed_packed(tied.kernel, index.view, *numbers, y.view)
-            return call(kernel, {"index": index, "y": y})
+            return replace(call(kernel, {"index": index, "y": y}), reads=reads)
     kernel = embed(table.view, index.view, *numbers, y.view, context.features)
-    return call(kernel, {"table": table, "index": index, "y": y})
+    return replace(call(kernel, {"table": table, "index": index, "y": y}), reads=reads)

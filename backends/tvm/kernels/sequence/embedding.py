@@ -49,7 +49,6 @@ def emit_embed_packed(code: EmbedPackedCode, symbol: str) -> PrimFunc:
     """`void symbol(weights, index, constants, y, begin, end)`."""
     w = Script()
     layer = code.layer
-    each = _panel_row if isinstance(layer, DenseCode) else _stream_row
     weights = w.pointer(WEIGHTS, "uint8" if _is_raised(layer) else "int8")
     index = w.pointer("index", code.index)
     constants = ConstantBlock(w, code.fields)
@@ -64,7 +63,10 @@ def emit_embed_packed(code: EmbedPackedCode, symbol: str) -> PrimFunc:
             value = _scaled(w, code, constants, weight, mult, 1)
             w.store(y, y_at + channel * y_step, value)
 
-        each(w, layer, weights, row, element)
+        if isinstance(layer, DenseCode):
+            _panel_row(w, layer, weights, row, element)
+        else:
+            _stream_row(w, layer, weights, row, element)
     return w.finish(symbol)
 
 
