@@ -58,8 +58,9 @@ def activation_widths(plan: QuantizationPlan, bits: Mapping[str, Bits], default:
 
 
 def wide_widths(plan: QuantizationPlan) -> Widths:
-    """As many bits as all readers take: STREAM of what sums and norms read, at most 16 of others and
-    of what a curve draws; a layer that reads a wider value than its 8 bits has a pair of its own.
+    """As many bits as all readers take: STREAM of what sums and norms read, at most 16 of others
+    and of what a curve draws; a layer that reads a wider value than its 8 bits has a pair of its
+    own.
     """
     found = Widths()
     for group in sorted(map(sorted, plan.members())):
