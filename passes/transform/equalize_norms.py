@@ -140,24 +140,6 @@ def changed(graph: Graph, changes: Mapping[str, Change], by: str) -> Graph:
     """The graph with these norms beside the old ones, and the layers that read them."""
     even: dict[str, Value] = {}  # the new norm for each old one
 
-    def constant(builder: Builder, name: str, elements: Array) -> Value:
-        return builder.add(Constant.of(elements.astype(np.float32)), f"{name}_even")
-
-    def norm(op: LayerNorm, change: Change, builder: Builder) -> Value:
-        old, s = graph.producers[op.names[0]], change.scale
-        assert isinstance(old, LayerNorm)
-        gain = np.ones_like(s) if old.gain is None else elements_of(graph, old.gain)
-        offset = np.zeros_like(s) if old.offset is None else elements_of(graph, old.offset)
-        name = op.names[0]
-        new = replace(
-            op,
-            gain=constant(builder, f"{name}_gain", gain / s),
-            offset=constant(builder, f"{name}_offset", (offset - change.shift) / s),
-            names=(),
-            loc=op.loc.touched(by),
-        )
-        return builder.add(new, f"{name}_even")
-
     def change(op: Op, builder: Builder) -> Op:
         name, old = op.names[0], graph.producers[op.names[0]]
         if not (isinstance(op, Linear) and isinstance(old, Linear)):
@@ -166,9 +148,7 @@ def changed(graph: Graph, changes: Mapping[str, Change], by: str) -> Graph:
         if how is None or name not in how.readers:
             return op
         if old.x.name not in even:
-            producer = builder.producer(op.x)
-            assert isinstance(producer, LayerNorm)
-            even[old.x.name] = norm(producer, how, builder)
+            even[old.x.name] = even_norm(graph, old.x.name, op.x, how, builder, by)
         w = elements_of(graph, old.w)
         bias = w @ how.shift + (0 if old.bias is None else elements_of(graph, old.bias))
         return replace(
@@ -180,6 +160,28 @@ def changed(graph: Graph, changes: Mapping[str, Change], by: str) -> Graph:
         )
 
     return graph.mapped(change)
+
+
+def even_norm(
+    graph: Graph, name: str, now: Value, change: Change, builder: Builder, by: str
+) -> Value:
+    """A norm of the graph, whose value is `now` in the new one, again with the change."""
+    old, new, s = graph.producers[name], builder.producer(now), change.scale
+    assert isinstance(old, LayerNorm) and isinstance(new, LayerNorm)
+    gain = np.ones_like(s) if old.gain is None else elements_of(graph, old.gain)
+    offset = np.zeros_like(s) if old.offset is None else elements_of(graph, old.offset)
+    made = replace(
+        new,
+        gain=constant(builder, f"{name}_gain", gain / s),
+        offset=constant(builder, f"{name}_offset", (offset - change.shift) / s),
+        names=(),
+        loc=new.loc.touched(by),
+    )
+    return builder.add(made, f"{name}_even")
+
+
+def constant(builder: Builder, name: str, elements: Array) -> Value:
+    return builder.add(Constant.of(elements.astype(np.float32)), f"{name}_even")
 
 
 def elements_of(graph: Graph, value: Value) -> Array:
