@@ -32,9 +32,23 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
+class HighWords:
+    """Where scaled sums need the high words of products alone: see `row_tail`.
+
+    base      what they are shifted by, to the right, is this less the exponent of the row
+    residual  shifts of a residual: to the left before its product, to the right of its high word
+    """
+
+    base: int
+    residual: tuple[int, int] = (0, 0)
+    has_bias: bool = False
+
+
+@dataclass(frozen=True)
 class RowTail:
     """scale_rows (qir.ir.ops.sequence.rows) of raw sums, where Y then is stored as `dtype`: `scale`
-    has one i32 for each pixel. `is_short`: sums times a mantissa of 8 bits fit 32.
+    has one i32 for each pixel. `is_short`: sums times a mantissa of 8 bits fit 32. `exponents`: the
+    proven range of those of scales. `residual_bits`: of a residual, without its sign.
     """
 
     scale: Plane
@@ -42,12 +56,10 @@ class RowTail:
     dtype: str
     low: int
     high: int
+    exponents: tuple[int, int]
+    residual_bits: int = 0
     is_short: bool = False
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """Of the record of a vector of channels."""
-        return ("row_mult", "row_shift", "row_bias", *(("row_residual",) if self.residual else ()))
+    words: HighWords | None = None
 
 
 @dataclass(frozen=True)
