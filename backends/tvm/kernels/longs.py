@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 
 from qir.backends.tvm.compat import tirx
 from qir.backends.tvm.kernels.sums import spread
-from qir.backends.tvm.kernels.writer import Expr, Writer, cast, cast_bits, shuffle, splat
+from qir.backends.tvm.kernels.writer import Expr, Writer, cast, cast_bits, kind, shuffle, splat
 
 Longs = tuple[Expr, ...]
 
@@ -37,11 +37,11 @@ class Widening(ABC):
 
     @abstractmethod
     def signed(self, words: Expr) -> Longs:
-        """The lanes as they are, for a product: other bits of a vector may stand above them."""
+        """The lanes with their signs."""
 
     @abstractmethod
     def unsigned(self, words: Expr) -> Longs:
-        """The lanes, none of which is negative."""
+        """The bits of the lanes as numbers without a sign."""
 
     @abstractmethod
     def high(self, longs: Longs) -> Expr:
@@ -102,7 +102,8 @@ class Whole(Widening):
         return (cast(words, "int64", self.lanes),)
 
     def unsigned(self, words: Expr) -> Longs:
-        return self.signed(words)
+        bits = cast_bits(words, kind("uint32", self.lanes))
+        return (cast(bits, "int64", self.lanes),)
 
     def high(self, longs: Longs) -> Expr:
         return cast(tirx.shift_right(longs[0], splat(32, "int64", self.lanes)), "int32", self.lanes)

@@ -241,4 +241,3 @@ SCHEMES: dict[Scheme, type[VectorEpilogue]] = {
 def epilogue_of(writer: Writer, dot: VectorDot, code: Epilogue, constants: Expr) -> VectorEpilogue:
     """The epilogue in the dot's own scheme."""
     return SCHEMES[code.scheme](writer, dot, code, constants)
-

@@ -100,6 +100,39 @@ class Coder:
         return tirx.max(tirx.min(code, top), splat(-rows.CODE_TOP, "int32", lanes))
 
 
+class NearCoder:
+    """Codes of a row by the scale that was found for it: no element is greater, so that all fit 16
+    bits once they are aligned, and products need their high words alone:
+    (t * r + 2**21) >> 22 = (((t * r) >> 16) + 2**5) >> 6.
+    """
+
+    def __init__(self, w: Script, constants: Constants, scale: Expr, dtype: str) -> None:
+        self.w, self.dtype = w, dtype
+        by = w.let(exponent(scale) - word(7))
+        self.right, left = w.let(tirx.max(by, word(0))), w.let(tirx.max(word(0) - by, word(0)))
+        self.left = w.let(cast(left, "int16", 1))
+        inverse = constants.take("reciprocals", w.let(mantissa(scale) - word(128)))
+        self.inverse = w.let(cast(inverse, "int16", 1))
+
+    def codes(self, x: Expr, lanes: int) -> Expr:
+        """Lanes of int8 from lanes of elements."""
+        w = self.w
+        if self.dtype == "int32":
+            t = w.let(tirx.shift_right(x, spread(self.right, lanes)))
+            t = cast(_clip16(t, lanes), "int16", lanes)
+        else:
+            short = w.let(cast(self.right, "int16", 1))
+            t = tirx.shift_right(cast(x, "int16", lanes), spread(short, lanes))
+        t = w.let(tirx.shift_left(w.let(t), spread(self.left, lanes)))
+        inverse = cast(spread(self.inverse, lanes), "int32", lanes)
+        product = w.let(cast(t, "int32", lanes) * inverse)
+        high = cast(tirx.shift_right(product, splat(16, "int32", lanes)), "int16", lanes)
+        code = tirx.shift_right(w.let(high + splat(32, "int16", lanes)), splat(6, "int16", lanes))
+        top = splat(rows.CODE_TOP, "int16", lanes)
+        least = splat(-rows.CODE_TOP, "int16", lanes)
+        return cast(tirx.max(tirx.min(code, top), least), "int8", lanes)
+
+
 def _clip16(value: Expr, lanes: int) -> Expr:
     low, high = splat(-(1 << 15), "int32", lanes), splat((1 << 15) - 1, "int32", lanes)
     return tirx.min(tirx.max(value, low), high)
