@@ -1,5 +1,5 @@
-"""Fusions that go on to codes of rows: norms, curves, products and stored elements, then row_scale and
-quantize_rows of what they give.
+"""Fusions that go on to codes of rows: norms, curves, products and stored elements, then row_scale
+and quantize_rows of what they give.
 """
 
 from __future__ import annotations

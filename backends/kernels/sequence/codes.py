@@ -5,9 +5,9 @@
     curve_codes(x: View, table, block, results, features)               "x"
     product_codes(a: View, b: View, table, block, results, features)    "a", "b"
 
-Then come the arguments "constants", "y", "row_scale" and, where elements are kept too, "wide". A block
-is found as a whole: its elements stay near until the scale is known. The meaning is that of norm_fixed,
-interpolate or mul (of interpolate, with a table), then row_scale and quantize_rows.
+Then come the arguments "constants", "y", "row_scale" and, where elements are kept too, "wide". A
+block is found as a whole: its elements stay near until the scale is known. The meaning is that of
+norm_fixed, interpolate or mul (of interpolate, with a table), then row_scale and quantize_rows.
 """
 
 from __future__ import annotations

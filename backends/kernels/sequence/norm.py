@@ -2,9 +2,9 @@
 
     norm(x: View, numbers: NormNumbers, y: View, features)       arguments ("x", "constants", "y")
 
-The meaning is that of qir.ir.ops.sequence.norm.NormFixed. With d << s that just fits 32 bits, s what
-the root's exponent leaves, u is the high word of a product; so is y, where its multipliers, shifted
-to the left, and its shift allow that.
+The meaning is that of qir.ir.ops.sequence.norm.NormFixed. With d shifted to the left as far as the
+root's exponent leaves room in 32 bits, u is the high word of a product; so is y, where its
+multipliers, shifted to the left, and its shift allow that.
 """
 
 from __future__ import annotations

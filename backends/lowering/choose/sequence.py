@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from qir.backends.kernels.contraction.spec import RowNumbers
 from qir.backends.kernels.sequence import attention, curve, indexed, norm, rope, rows
 from qir.backends.lowering.choose.codes import clamp_of, norm_numbers, numbers_of
@@ -21,6 +23,7 @@ from qir.ir.ops import (
     Take,
     WriteRows,
 )
+from qir.ir.rows import exponent
 
 
 def choose_row_scale(fusion: Fusion, context: Context) -> Call:
@@ -159,6 +162,7 @@ def choose_attention(fusion: Fusion, context: Context) -> Call:
         op.heads, op.kv_heads, op.causal, op.window, op.mult, op.shift,
         None if op.bias_ratio is None else numbers_of(op.bias_ratio),
         "bias" in places and context.is_constant(places["bias"]),
+        int(exponent(np.array(context.range_of(op.scale)[1]))),
     )  # fmt: skip
     b, n, width = op.q.type.shape
     keys, values_width = op.k.type.shape[1], op.v.type.shape[2] // op.kv_heads * op.heads

@@ -51,6 +51,10 @@ class Widening(ABC):
         """An int64 scalar in every lane."""
         return (spread(value, self.count),) * self.parts
 
+    @abstractmethod
+    def alike(self, words: Expr) -> Longs:
+        """Signed lanes that all are the same. LLVM takes it into the loop of a product."""
+
     def product(self, a: Longs, b: Longs, more: Longs | None = None) -> Longs:
         """a * b + more, in 64 bits."""
         found = [x * y for x, y in zip(a, b, strict=True)]
@@ -58,10 +62,9 @@ class Widening(ABC):
             found = [x + y for x, y in zip(found, more, strict=True)]
         return tuple(self.w.let(x) for x in found)
 
-    def high_product(self, a: Expr, b: Expr, more: Longs) -> Expr:
-        """floor((a * b + more) / 2**32) of int32 lanes."""
-        product = self.product(self.signed(a), self.signed(b), more)
-        return self.w.let(self.high(product))
+    def high_product(self, a: Longs, b: Longs, more: Longs) -> Expr:
+        """floor((a * b + more) / 2**32), int32 lanes."""
+        return self.w.let(self.high(self.product(a, b, more)))
 
 
 class Pairs(Widening):
@@ -72,6 +75,10 @@ class Pairs(Widening):
     def signed(self, words: Expr) -> Longs:
         longs = self.w.let(cast_bits(words, f"int64x{self.count}"))
         return signed_low(longs, self.count), self._second(longs)
+
+    def alike(self, words: Expr) -> Longs:
+        longs = self.w.let(cast_bits(words, f"int64x{self.count}"))
+        return (signed_low(longs, self.count),) * 2
 
     def _second(self, longs: Expr) -> Expr:
         return tirx.shift_right(longs, splat(32, "int64", self.count))
@@ -104,6 +111,9 @@ class Whole(Widening):
     def unsigned(self, words: Expr) -> Longs:
         bits = cast_bits(words, kind("uint32", self.lanes))
         return (cast(bits, "int64", self.lanes),)
+
+    def alike(self, words: Expr) -> Longs:
+        return self.signed(words)
 
     def high(self, longs: Longs) -> Expr:
         return cast(tirx.shift_right(longs[0], splat(32, "int64", self.lanes)), "int32", self.lanes)

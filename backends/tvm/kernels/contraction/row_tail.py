@@ -191,11 +191,8 @@ class HighTail(RowTail):
         value = at.residual
         if left:
             value = self.w.let(tirx.shift_left(value, splat(left, "int32", lanes)))
-        factors = longs.signed(at.words("row_residual"))
-        if longs.parts == 2:  # the same in all lanes
-            factors = (factors[0], factors[0])
-        half = longs.same(long(1 << 31 + right))
-        high = longs.high(longs.product(longs.signed(value), factors, half))
+        factors = longs.alike(at.words("row_residual"))
+        high = longs.high_product(longs.signed(value), factors, longs.same(long(1 << 31 + right)))
         return tirx.shift_right(high, splat(right, "int32", lanes)) if right else high
 
 

@@ -32,7 +32,9 @@ def exponent(scale: Expr) -> Expr:
 
 
 def bit_length(w: Script, x: Expr, bits: int) -> Expr:
-    """The bits of 1 <= x < 2**bits, int64: by halves, as every target compares."""
+    """The bits of 1 <= x < 2**bits, int64: by halves where zeros are not counted."""
+    if w.counts_zeros:
+        return w.let(long(64) - cast(tirx.clz(x), LONG, 1))
     # Held in memory (LLVM makes registers of it): TVM would analyze nested lets without end.
     state = w.registers(2, LONG, 1)
     state[0], state[1] = x, long(1)
@@ -70,11 +72,8 @@ def row_scale(w: Script, greatest: Expr) -> Expr:
     e = w.let(bit_length(w, top, 32) - long(8))
     up = tirx.shift_left(long(1), tirx.max(e, long(0))) - long(1)
     a = shifted(w, w.let(top + up), e)
-    state = w.registers(1, LONG, 1)
-    state[0] = e * long(256) + a
-    with w.when(tirx.GE(a, long(256))):
-        state[0] = e * long(256) + long(256 + 128)
-    return w.let(cast(state[0], "int32", 1))
+    scale = tirx.Select(tirx.GE(a, long(256)), e * long(256) + long(256 + 128), e * long(256) + a)
+    return w.let(cast(w.let(scale), "int32", 1))
 
 
 class Coder:

@@ -100,7 +100,7 @@ def elements(w: Script, code: RowCodesCode) -> Elements:
 
 class _RowCodes:
     def __init__(self, code: RowCodesCode) -> None:
-        self.code, self.script = code, Script()
+        self.code, self.script = code, Script(code.vector_bytes > 0)
         w, steps = self.script, code.nest.steps
         self.size, inputs = code.nest.shape[-1], len(code.source.operands)
         self.elements = elements(w, code)

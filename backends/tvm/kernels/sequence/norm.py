@@ -54,7 +54,8 @@ class Norm:
         d = w.let(tirx.shift_left(self._centred(i, lanes), spread(self.left, lanes)))
         half = longs.same(long(1 << 31))
         reach = 1 << UNIT_BITS
-        u = longs.high_product(d, spread(self.root, lanes), half)
+        root = longs.alike(w.let(spread(self.root, lanes)))
+        u = longs.high_product(longs.signed(d), root, half)
         u = w.let(clamp(u, -reach, reach, "int32", lanes))
         if source.left is None:
             return self._long_element(u, i, lanes)
@@ -65,7 +66,8 @@ class Norm:
             more = longs.unsigned(self.constants.take("offset_low", i, 1, lanes))
         else:
             more = longs.same(w.let(tirx.shift_left(long(1 << 31), right)))
-        y = longs.high_product(u, self.constants.take("mult", i, 1, lanes), more)
+        mult = longs.signed(self.constants.take("mult", i, 1, lanes))
+        y = longs.high_product(longs.signed(u), mult, more)
         if source.has_offset:
             y = y + self.constants.take("offset", i, 1, lanes)
         by = spread(w.let(cast(right, "int32", 1)), lanes)
@@ -149,7 +151,7 @@ class Norm:
 
 def emit_norm(code: NormCode, symbol: str) -> PrimFunc:
     """`void symbol(x, constants, y, begin, end)`."""
-    w, size = Script(), code.nest.shape[-1]
+    w, size = Script(code.vector_bytes > 0), code.nest.shape[-1]
     source = Norm(w, code.source, size, code.nest.steps, code.in_pairs)
     constants = Constants(w, code.fields)
     y = w.pointer("y", code.source.dtype)
