@@ -16,7 +16,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from qir.backends.kernels.contraction.spec import Array, Constants, HighWords, RowNumbers, RowTail
+from qir.backends.kernels.contraction.spec import Array, Constants, RowNumbers, RowTail
 from qir.backends.kernels.dots import Scheme
 from qir.backends.kernels.plane import RANGE
 from qir.backends.kernels.requantize.epilogue import acc_range
@@ -35,7 +35,8 @@ def plan_row_tail(
     tail = replace(tail, is_short=_is_short(const))
     found = _high_words(tail, channels, numbers) if tail.is_short else None
     if found is not None:
-        return replace(tail, words=found[0]), found[1]
+        has_bias = numbers.bias is not None
+        return replace(tail, is_high=True, has_bias=has_bias), _of_all(found, channels)
     bias = np.asarray(0 if numbers.bias is None else numbers.bias)
     values = {
         "row_mult": numbers.mult,
@@ -44,7 +45,11 @@ def plan_row_tail(
         "row_bias": 1 + 2 * HALF + 2 * bias,
         **({"row_residual": np.asarray(numbers.residual[0])} if tail.residual else {}),
     }
-    return tail, {name: _spread(v, channels) for name, v in values.items()}
+    return tail, _of_all(values, channels)
+
+
+def _of_all(values: Mapping[str, Array | int], channels: int) -> Mapping[str, Array]:
+    return {name: _spread(v, channels) for name, v in values.items()}
 
 
 def field_names(values: Mapping[str, Array], scheme: Scheme) -> tuple[str, ...]:
@@ -59,7 +64,7 @@ def field_names(values: Mapping[str, Array], scheme: Scheme) -> tuple[str, ...]:
     )
 
 
-def _spread(values: Array, channels: int) -> Array:
+def _spread(values: Array | int, channels: int) -> Array:
     return np.broadcast_to(np.asarray(values, np.int64), (channels,))
 
 
@@ -70,10 +75,8 @@ def _is_short(const: Constants) -> bool:
     return most * 255 <= RANGE["int32"][1]
 
 
-def _high_words(
-    tail: RowTail, channels: int, numbers: RowNumbers
-) -> tuple[HighWords, dict[str, Array]] | None:
-    """The form of high words and its numbers, where it is exact for every row."""
+def _high_words(tail: RowTail, channels: int, numbers: RowNumbers) -> dict[str, Array | int] | None:
+    """The numbers of the form of high words, where it is exact for every row."""
     mult, shift = _spread(numbers.mult, channels), _spread(numbers.shift, channels)
     used = mult != 0
     first = int(shift[used].min()) if used.any() else int(shift.min())
@@ -85,32 +88,28 @@ def _high_words(
         return None
     if int((shift[used] - FRACTION - low).max(initial=1)) > 62:
         return None
-    factors = mult << (more - left)
-    words = HighWords(first + more - 32, has_bias=numbers.bias is not None)
-    value = HALF + _spread(np.asarray(0 if numbers.bias is None else numbers.bias), channels)
-    if tail.residual is None:
-        parts = {"row_whole": value >> FRACTION, "row_part": 2 * (value & (2 * HALF - 1)) + 1}
-        fits = np.abs(value).max() < 1 << 31
-        return (words, {"row_mult": factors, **(parts if words.has_bias else {})}) if fits else None
-    residual = _residual(tail, numbers, int(np.abs(value).max()))
-    if residual is None:
-        return None
-    by, factor = residual
-    more_fields = {"row_added": value, "row_residual": _spread(np.asarray(factor), channels)}
-    return replace(words, residual=by), {"row_mult": factors, **more_fields}
+    # What is shifted by, behind the high word, is this less the exponent of the row.
+    shared = {"row_mult": mult << (more - left), "row_base": first + more - 32}
+    value = HALF + _spread(0 if numbers.bias is None else numbers.bias, channels)
+    beside = int(np.abs(value).max())
+    if tail.residual is not None:
+        own = _residual(tail, numbers, beside)
+        return None if own is None else shared | {"row_added": value} | own
+    if numbers.bias is None:
+        return shared
+    parts = {"row_whole": value >> FRACTION, "row_part": 2 * (value & (2 * HALF - 1)) + 1}
+    return shared | parts if beside < 1 << 31 else None
 
 
-def _residual(
-    tail: RowTail, numbers: RowNumbers, beside: int
-) -> tuple[tuple[int, int], int] | None:
-    """How a residual is shifted before and behind its product, and its factor; None where one of
-    these, or the sum with what is `beside`, may need more than 32 bits.
+def _residual(tail: RowTail, numbers: RowNumbers, beside: int) -> dict[str, Array | int] | None:
+    """The factor of a residual, and how far it is shifted to the left so that the high word of the
+    product is what is needed; None where one of these, or the sum with what is `beside`, may need
+    more than 32 bits.
     """
     factor, shift = numbers.residual[0], numbers.residual[1] - FRACTION
-    bits = tail.residual_bits
-    left = max(32 - shift, 0)
-    to_factor = min(left, 31 - max(factor, 1).bit_length())
-    most = ((factor << bits) >> shift) + 1 + beside
-    if bits + left - to_factor > 31 or most >= 1 << 31:
+    to_factor = min(max(32 - shift, 0), 31 - max(factor, 1).bit_length())
+    left = 32 - shift - to_factor
+    most = (factor << tail.residual_bits >> shift) + 1 + beside
+    if left < 0 or tail.residual_bits + left > 31 or most >= 1 << 31:
         return None
-    return (left - to_factor, max(shift - 32, 0)), factor << to_factor
+    return {"row_residual": factor << to_factor, "row_left": left}

@@ -32,23 +32,11 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class HighWords:
-    """Where scaled sums need the high words of products alone: see `row_tail`.
-
-    base      what they are shifted by, to the right, is this less the exponent of the row
-    residual  shifts of a residual: to the left before its product, to the right of its high word
-    """
-
-    base: int
-    residual: tuple[int, int] = (0, 0)
-    has_bias: bool = False
-
-
-@dataclass(frozen=True)
 class RowTail:
     """scale_rows (qir.ir.ops.sequence.rows) of raw sums, where Y then is stored as `dtype`: `scale`
-    has one i32 for each pixel. `is_short`: sums times a mantissa of 8 bits fit 32. `exponents`: the
-    proven range of those of scales. `residual_bits`: of a residual, without its sign.
+    has one i32 for each pixel. `exponents`: the proven range of those of scales. `residual_bits`:
+    of a residual, without its sign. `is_short`: sums times a mantissa of 8 bits fit 32. `is_high`,
+    `has_bias`: the form, see `row_tail`.
     """
 
     scale: Plane
@@ -59,7 +47,8 @@ class RowTail:
     exponents: tuple[int, int]
     residual_bits: int = 0
     is_short: bool = False
-    words: HighWords | None = None
+    is_high: bool = False
+    has_bias: bool = True
 
 
 @dataclass(frozen=True)

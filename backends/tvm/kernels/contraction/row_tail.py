@@ -24,11 +24,10 @@ from qir.backends.tvm.kernels.sequence.arithmetic import (
     long,
     mantissa,
     rounded,
-    word,
 )
 from qir.backends.tvm.kernels.stores import store_lanes
 from qir.backends.tvm.kernels.sums import spread
-from qir.backends.tvm.kernels.writer import Expr, Writer, cast, clamp, splat
+from qir.backends.tvm.kernels.writer import Expr, Writer, cast, clamp, shuffle, splat
 from qir.ir.ops.sequence.rows import FRACTION
 
 
@@ -64,9 +63,10 @@ class RowTail(ABC):
         scale_at, residual_at = self._first(self.rows.scale, at), 0
         if self.rows.residual is not None:
             residual_at = w.let(self._first(self.rows.residual, at) + self._channel(at))
+        base = self._base(epilogue, at.records)
         for p in range(code.tile.places):
             scale = w.let(w.load(self.scale, scale_at + self._place(self.rows.scale, p)))
-            row = self._row(w.let(mantissa(scale)), w.let(exponent(scale)))
+            row = self._row(base, w.let(mantissa(scale)), w.let(exponent(scale)))
             for v in range(code.tile.vectors):
                 record = at.records + v * (code.spacing * code.record_bytes)
                 total = w.let(epilogue.requantize(acc[p * code.tile.vectors + v], record))
@@ -95,7 +95,11 @@ class RowTail(ABC):
         return row * plane.pitch_y + column * plane.pitch_x
 
     @abstractmethod
-    def _row(self, mantissa: Expr, exponent: Expr) -> tuple[Expr, ...]:
+    def _base(self, epilogue: VectorEpilogue, record: Expr) -> Expr:
+        """What shifts of all channels and rows have in common."""
+
+    @abstractmethod
+    def _row(self, base: Expr, mantissa: Expr, exponent: Expr) -> tuple[Expr, ...]:
         """What depends on the scale of a row alone."""
 
     @abstractmethod
@@ -106,7 +110,10 @@ class RowTail(ABC):
 class LongTail(RowTail):
     """Each term shifted in 64 bits."""
 
-    def _row(self, mantissa: Expr, exponent: Expr) -> tuple[Expr, ...]:
+    def _base(self, epilogue: VectorEpilogue, record: Expr) -> Expr:
+        return None
+
+    def _row(self, base: Expr, mantissa: Expr, exponent: Expr) -> tuple[Expr, ...]:
         return mantissa, exponent
 
     def _scaled(self, at: _Lanes, row: tuple[Expr, ...]) -> Expr:
@@ -136,14 +143,16 @@ class HighTail(RowTail):
 
     def __init__(self, w: Writer, code: DenseCode, dot: VectorDot) -> None:
         super().__init__(w, code, dot)
-        assert self.rows.words is not None
-        self.words = self.rows.words
         self.longs = widening(w, dot.lanes, code.epilogue.scheme is Scheme.PAIRS)
 
-    def _row(self, mantissa: Expr, exponent: Expr) -> tuple[Expr, ...]:
+    def _base(self, epilogue: VectorEpilogue, record: Expr) -> Expr:
+        lanes = self.dot.lanes
+        return self.w.let(shuffle([epilogue.field(record, "row_base", "int32", lanes)], [0]))
+
+    def _row(self, base: Expr, mantissa: Expr, exponent: Expr) -> tuple[Expr, ...]:
         """The mantissa, the shift behind high words, and where 2 * (v & 255) + 1 begins."""
         w = self.w
-        by = w.let(word(self.words.base) - exponent)
+        by = w.let(base - exponent)
         at = w.let(cast(by, LONG, 1) + long(32 - FRACTION - 1))
         alone = w.let(tirx.shift_left(long(2 * HALF + 1), at))  # of v = 2**7
         return mantissa, by, at, alone
@@ -180,23 +189,20 @@ class HighTail(RowTail):
             odd = w.let(tirx.bitwise_or(twice, splat(1, "int32", lanes)))
             parts = tuple(tirx.shift_left(w.let(x), by) for x in self.longs.unsigned(odd))
             return parts, tirx.shift_right(added, splat(FRACTION, "int32", lanes))
-        if not self.words.has_bias:
+        if not self.rows.has_bias:
             return self.longs.same(row[3]), None
         parts = tuple(tirx.shift_left(x, by) for x in self._pair(at, "row_part"))
         return parts, at.words("row_whole")
 
     def _residual(self, at: _Lanes) -> Expr:
         """The residual in steps of y / 2**8."""
-        lanes, longs, (left, right) = self.dot.lanes, self.longs, self.words.residual
-        value = at.residual
-        if left:
-            value = self.w.let(tirx.shift_left(value, splat(left, "int32", lanes)))
+        w, longs = self.w, self.longs
+        value = w.let(tirx.shift_left(at.residual, at.words("row_left")))
         factors = longs.alike(at.words("row_residual"))
-        high = longs.high_product(longs.signed(value), factors, longs.same(long(1 << 31 + right)))
-        return tirx.shift_right(high, splat(right, "int32", lanes)) if right else high
+        return longs.high_product(longs.signed(value), factors, longs.same(long(1 << 31)))
 
 
 def row_tail(w: Writer, code: DenseCode, dot: VectorDot) -> RowTail:
     """The tail in the form of its code."""
     assert code.rows is not None
-    return (HighTail if code.rows.words else LongTail)(w, code, dot)
+    return (HighTail if code.rows.is_high else LongTail)(w, code, dot)
