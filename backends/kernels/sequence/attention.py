@@ -101,7 +101,7 @@ def attention(views: AttentionViews, numbers: AttentionNumbers, features: frozen
     """Attention on the machine's vectors, or by plain loops for any strides."""
     plain, strides, shape = plan_attention(views, numbers)
     is_high = numbers.shift - numbers.exponent >= 32 - LEFT
-    code = vectorized(plain, strides, shape, features, LEFT if is_high else None) or plain
+    code = vectorized(plain, strides, shape, features, is_high) or plain
     values = {
         "exp2": EXP2,
         "halves": EXP2,
@@ -190,8 +190,8 @@ MOST_CHANNELS = 512  # of a head: sums times the mantissa of a scale fit 32 bits
 @dataclass(frozen=True)
 class VectorAttentionCode:
     """One unit is `tokens` queries of all heads that share keys; scores and probabilities of them
-    are kept on the stack. With `high`, multipliers of scores are shifted to the left by it, and the
-    high words of products are enough.
+    are kept on the stack. With `is_high`, multipliers of scores are shifted to the left by LEFT,
+    and the high words of products are enough.
 
     `strides`: of q, scale, k, v, bias, visible, y along batch, kv_heads, the heads that share
     keys, and queries. `plain` has all else.
@@ -202,7 +202,7 @@ class VectorAttentionCode:
     shape: Sizes
     strides: tuple[Sizes, ...]
     tokens: int
-    high: int | None = None
+    is_high: bool = False
 
     @property
     def machine(self) -> Products:
@@ -243,7 +243,7 @@ class VectorAttentionCode:
 
 def vectorized(
     code: AttentionCode, strides: tuple[Sizes, ...], shape: Sizes, features: frozenset[str],
-    high: int | None,
+    is_high: bool,
 ) -> VectorAttentionCode | None:  # fmt: skip
     """The same on vectors, where the machine has them and channels are adjacent."""
     d, e = code.sizes
@@ -254,7 +254,7 @@ def vectorized(
             continue
         if set(code.dtypes) != {"int8"}:
             continue
-        found = VectorAttentionCode(products.name, code, shape, strides, 1, high)
+        found = VectorAttentionCode(products.name, code, shape, strides, 1, is_high)
         each = shape[2] * found.kept * 6
         if each > SCRATCH:
             continue

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, in_pairs, vector_bytes
 from qir.backends.kernels.nest import Nest, nest
@@ -82,5 +80,5 @@ def rope(
         has_constants, 32 <= numbers.shift <= 62, loops, vector_bytes(features),
         in_pairs(features),
     )  # fmt: skip
-    values = {name: np.int64(getattr(numbers, name)) for name in ("mult", "shift", "one")}
-    return Kernel(code, code.fields.pack(values))  # type: ignore[arg-type]
+    values = {name: int(getattr(numbers, name)) for name in ("mult", "shift", "one")}
+    return Kernel(code, code.fields.pack(values))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from qir.backends.kernels.sequence.attention import VectorAttentionCode
+from qir.backends.kernels.sequence.attention import LEFT, VectorAttentionCode
 from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.kernels.longs import widening
 from qir.backends.tvm.kernels.script import Constants, Script
@@ -201,7 +201,7 @@ class _Attention:
         w, lanes, plain = self.script, self.lanes, self.code.plain
         a, by = w.load(self.factors, 2 * row), w.load(self.factors, 2 * row + 1)
         short = w.let(acc * spread(cast(a, "int32", 1), lanes))
-        if self.code.high is not None:
+        if self.code.is_high:
             score = self._high_score(short, w.let(by))
         else:
             product = cast(short, LONG, lanes) * spread(self.constants.take("mult"), lanes)
@@ -228,11 +228,10 @@ class _Attention:
         nothing is left of what is shifted by more than MOST_SHIFT.
         """
         w, lanes, longs = self.script, self.lanes, self.longs
-        left = self.code.high
-        by = w.let(tirx.min(by, long(MOST_SHIFT)) + long(left))
+        by = w.let(tirx.min(by, long(MOST_SHIFT)) + long(LEFT))
         half = longs.same(w.let(tirx.shift_left(long(1), by - long(1))))
         factor = cast(self.constants.take("mult"), "int32", 1)
-        mult = w.let(tirx.shift_left(factor, word(left)))
+        mult = w.let(tirx.shift_left(factor, word(LEFT)))
         mults = longs.alike(w.let(spread(mult, lanes)))
         score = longs.high_product(longs.signed(short), mults, half)
         score = tirx.shift_right(score, spread(w.let(cast(by - long(32), "int32", 1)), lanes))
