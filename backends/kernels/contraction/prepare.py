@@ -27,7 +27,7 @@ from qir.backends.kernels.contraction.join import folded, joined
 from qir.backends.kernels.contraction.panels import CHAINED, dense_kernel, longest_chain
 from qir.backends.kernels.contraction.plain import PlainCode, plain_kernel
 from qir.backends.kernels.contraction.row_tail import field_names, plan_row_tail
-from qir.backends.kernels.contraction.spec import Array, Constants, Contraction
+from qir.backends.kernels.contraction.spec import Array, Constants, ContractionSpec
 from qir.backends.kernels.contraction.tiling import Tile
 from qir.backends.kernels.dots import DOTS, PLAIN, Dot, Scheme, usable
 from qir.backends.kernels.kernel import Kernel
@@ -40,7 +40,7 @@ SLACK = 128
 
 
 def prepare(
-    spec: Contraction,
+    spec: ContractionSpec,
     const: Constants,
     features: frozenset[str],
     dot: str | None = None,
@@ -62,7 +62,7 @@ def prepare(
 
 
 def _on_vectors(
-    spec: Contraction,
+    spec: ContractionSpec,
     const: Constants,
     features: frozenset[str],
     dot: Dot,
@@ -97,7 +97,7 @@ def _on_vectors(
 
 
 def _packing(
-    spec: Contraction, const: Constants, dot: Dot, x_range: tuple[int, int]
+    spec: ContractionSpec, const: Constants, dot: Dot, x_range: tuple[int, int]
 ) -> Packing | None:
     """How the dot takes these weights; None where sums of two products need more than int16."""
     bits = const.bits
@@ -110,7 +110,7 @@ def _packing(
     return Packing(bits, const.block, chain if chains else 0) if chain else None
 
 
-def _plain(spec: Contraction, const: Constants) -> Kernel:
+def _plain(spec: ContractionSpec, const: Constants) -> Kernel:
     if spec.rows is not None:
         raise ValueError("contraction: scales of rows need a dot instruction on vectors")
     x_range = const.x_range or RANGE[spec.x.dtype]
@@ -121,7 +121,7 @@ def _plain(spec: Contraction, const: Constants) -> Kernel:
     return plain_kernel(code, const, channels)
 
 
-def _checked(spec: Contraction, const: Constants) -> Constants:
+def _checked(spec: ContractionSpec, const: Constants) -> Constants:
     weights = np.asarray(const.weights)
     if weights.shape != spec.weight_shape or weights.dtype != np.int8:
         raise ValueError(
@@ -142,7 +142,7 @@ def _checked(spec: Contraction, const: Constants) -> Constants:
     return replace(const, weights=weights, bias=bias)
 
 
-def _as_read(spec: Contraction, const: Constants, dot: Dot) -> tuple[Array, tuple[int, int]]:
+def _as_read(spec: ContractionSpec, const: Constants, dot: Dot) -> tuple[Array, tuple[int, int]]:
     """Bias and range of X as the dot reads it: an i8 X with its top bit flipped is X + 128."""
     low, high = const.x_range or RANGE[spec.x.dtype]
     if dot.x in (None, spec.x.dtype):
@@ -160,7 +160,7 @@ def _pairs_fit(panels: Array, x_range: tuple[int, int]) -> bool:
     return bool(ends.min(0).sum(1).min() >= low and ends.max(0).sum(1).max() <= high)
 
 
-def _unfolded(spec: Contraction, const: Constants) -> Array:
+def _unfolded(spec: ContractionSpec, const: Constants) -> Array:
     """bias * mult + half - zr * residual_mult, without the zero point."""
     mult, shift, r_mult = (
         np.asarray(v, np.int64) for v in (const.mult, const.shift, const.residual_mult)

@@ -14,7 +14,7 @@ from qir.backends.kernels.dots import Scheme
 from qir.backends.kernels.plane import Plane
 from qir.backends.tvm.compat import tirx
 from qir.backends.tvm.dots import VectorDot
-from qir.backends.tvm.kernels.contraction.channels import Unit
+from qir.backends.tvm.kernels.contraction.channels import WorkUnit
 from qir.backends.tvm.kernels.longs import Longs, signed_low, widening
 from qir.backends.tvm.kernels.requantize.epilogue import VectorEpilogue
 from qir.backends.tvm.kernels.sequence.arithmetic import (
@@ -47,7 +47,7 @@ class _Lanes:
         return self.epilogue.field(self.record, name, LONG, self.epilogue.dot.lanes)
 
 
-class RowTail(ABC):
+class RowTailWriter(ABC):
     """Pointers `residual`, if there is one, and `scale`."""
 
     def __init__(self, w: Writer, code: DenseCode, dot: VectorDot) -> None:
@@ -57,7 +57,7 @@ class RowTail(ABC):
         self.residual = w.pointer("residual", other.dtype) if other else None
         self.scale = w.pointer("scale", "int32")
 
-    def finish(self, epilogue: VectorEpilogue, y: Expr, at: Unit, acc: list[Expr]) -> None:
+    def finish(self, epilogue: VectorEpilogue, y: Expr, at: WorkUnit, acc: list[Expr]) -> None:
         """Stores the tile whose sums are `acc`, [pixel][vector]."""
         w, code, lanes = self.w, self.code, self.dot.lanes
         scale_at, residual_at = self._first(self.rows.scale, at), 0
@@ -81,12 +81,12 @@ class RowTail(ABC):
                 count = min(lanes, count, code.share)
                 store_lanes(w, y, at.y, w.let(value), lanes, 0, offset, count)
 
-    def _channel(self, at: Unit) -> Expr:
+    def _channel(self, at: WorkUnit) -> Expr:
         """The first channel of the unit: what is left of its place in Y."""
         return at.y - self._first(self.code.y, at)
 
     @staticmethod
-    def _first(plane: Plane, at: Unit) -> Expr:
+    def _first(plane: Plane, at: WorkUnit) -> Expr:
         image, row, column = at.pixel
         return image * plane.pitch_n + row * plane.pitch_y + column * plane.pitch_x
 
@@ -107,7 +107,7 @@ class RowTail(ABC):
         """Lanes as they are stored."""
 
 
-class LongTail(RowTail):
+class LongTail(RowTailWriter):
     """Each term shifted in 64 bits."""
 
     def _base(self, epilogue: VectorEpilogue, record: Expr) -> Expr:
@@ -138,7 +138,7 @@ class LongTail(RowTail):
         return cast(clamp(y, rows.low, rows.high, LONG, lanes), rows.dtype, lanes)
 
 
-class HighTail(RowTail):
+class HighTail(RowTailWriter):
     """The high words of sums that all are shifted alike."""
 
     def __init__(self, w: Writer, code: DenseCode, dot: VectorDot) -> None:
@@ -202,7 +202,7 @@ class HighTail(RowTail):
         return longs.high_product(longs.signed(value), factors, longs.same(long(1 << 31)))
 
 
-def row_tail(w: Writer, code: DenseCode, dot: VectorDot) -> RowTail:
+def row_tail(w: Writer, code: DenseCode, dot: VectorDot) -> RowTailWriter:
     """The tail in the form of its code."""
     assert code.rows is not None
     return (HighTail if code.rows.is_high else LongTail)(w, code, dot)

@@ -9,7 +9,7 @@ from qir.backends.kernels.sequence.codes import LoadRows, ProductRows, RowCodesC
 from qir.backends.kernels.sequence.curve import BLOCK, CurveRows
 from qir.backends.kernels.sequence.norm import NormRows
 from qir.backends.tvm.compat import PrimFunc, tirx
-from qir.backends.tvm.kernels.script import Constants, Script, straight, width_of
+from qir.backends.tvm.kernels.script import ConstantBlock, Script, straight, width_of
 from qir.backends.tvm.kernels.sequence.arithmetic import (
     LONG,
     NearCoder,
@@ -28,7 +28,7 @@ class Elements(Protocol):
     @property
     def is_looked_up(self) -> bool: ...
 
-    def start(self, offsets: Sequence[Expr], constants: Constants, lanes: int) -> None: ...
+    def start(self, offsets: Sequence[Expr], constants: ConstantBlock, lanes: int) -> None: ...
 
     def ahead(self, i: Expr, count: int) -> None: ...
 
@@ -43,7 +43,7 @@ class Load:
     def __init__(self, w: Script, source: LoadRows, step: int) -> None:
         self.w, self.step, self.x = w, step, w.pointer("x", source.dtype)
 
-    def start(self, offsets: Sequence[Expr], constants: Constants, lanes: int) -> None:
+    def start(self, offsets: Sequence[Expr], constants: ConstantBlock, lanes: int) -> None:
         self.at = offsets[0]
 
     def ahead(self, i: Expr, count: int) -> None:
@@ -66,7 +66,7 @@ class Product:
     def is_looked_up(self) -> bool:
         return self.curve is not None and self.curve.is_looked_up
 
-    def start(self, offsets: Sequence[Expr], constants: Constants, lanes: int) -> None:
+    def start(self, offsets: Sequence[Expr], constants: ConstantBlock, lanes: int) -> None:
         self.at = offsets
         if self.curve:
             self.curve.start(offsets, constants, lanes)
@@ -104,7 +104,7 @@ class _RowCodes:
         w, steps = self.script, code.nest.steps
         self.size, inputs = code.nest.shape[-1], len(code.source.operands)
         self.elements = elements(w, code)
-        self.constants = Constants(w, code.fields)
+        self.constants = ConstantBlock(w, code.fields)
         self.y, self.scale = w.pointer("y", "int8"), w.pointer("row_scale", "int32")
         self.wide = w.pointer("wide", code.source.dtype) if code.wide else None
         # Of elements where they wait for their scale.

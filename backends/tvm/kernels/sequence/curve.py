@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from qir.backends.kernels.sequence.curve import BLOCK, CurveRows, InterpolateCode
 from qir.backends.tvm.compat import PrimFunc, tirx
-from qir.backends.tvm.kernels.script import Constants, Script, straight, width_of
+from qir.backends.tvm.kernels.script import ConstantBlock, Script, straight, width_of
 from qir.backends.tvm.kernels.writer import Expr, cast, splat
 from qir.ir.ops.sequence.curve import SEGMENT_BITS
 
@@ -24,7 +24,7 @@ class Curve:
     def is_looked_up(self) -> bool:
         return self.lanes > 1
 
-    def start(self, offsets: Sequence[Expr], constants: Constants, lanes: int) -> None:
+    def start(self, offsets: Sequence[Expr], constants: ConstantBlock, lanes: int) -> None:
         """A row. With vectors, what a block of it looks up is on the stack."""
         self.at, self.constants, self.lanes = offsets[0], constants, lanes
         if lanes > 1:
@@ -69,7 +69,7 @@ def emit_interpolate(code: InterpolateCode, symbol: str) -> PrimFunc:
     """`void symbol(x, constants, y, begin, end)`."""
     w, steps, row = Script(), code.nest.steps, code.nest.row
     source = Curve(w, code.source, steps[0])
-    constants = Constants(w, code.fields)
+    constants = ConstantBlock(w, code.fields)
     y = w.pointer("y", code.source.dtype)
     lanes = straight(steps, width_of(code.vector_bytes, "int32"))
     lanes = lanes if steps[0] and row >= BLOCK else 1

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from qir.backends.kernels.sequence.norm import NormCode, NormRows
 from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.kernels.longs import Longs, Widening, widening
-from qir.backends.tvm.kernels.script import Constants, Script, straight, width_of
+from qir.backends.tvm.kernels.script import ConstantBlock, Script, straight, width_of
 from qir.backends.tvm.kernels.sequence.arithmetic import (
     LONG,
     across,
@@ -33,7 +33,7 @@ class Norm:
         self.in_pairs = in_pairs
         self.x = w.pointer("x", source.x)
 
-    def start(self, offsets: Sequence[Expr], constants: Constants, lanes: int) -> None:
+    def start(self, offsets: Sequence[Expr], constants: ConstantBlock, lanes: int) -> None:
         """The sums of a row, and its root."""
         w, self.constants = self.w, constants
         self.at, self.lanes = offsets[0], lanes
@@ -153,7 +153,7 @@ def emit_norm(code: NormCode, symbol: str) -> PrimFunc:
     """`void symbol(x, constants, y, begin, end)`."""
     w, size = Script(code.vector_bytes > 0), code.nest.shape[-1]
     source = Norm(w, code.source, size, code.nest.steps, code.in_pairs)
-    constants = Constants(w, code.fields)
+    constants = ConstantBlock(w, code.fields)
     y = w.pointer("y", code.source.dtype)
     steps = code.nest.steps
     lanes = straight(steps, width_of(code.vector_bytes, "int32")) if steps[0] else 1

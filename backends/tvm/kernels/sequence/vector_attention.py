@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from qir.backends.kernels.sequence.attention import LEFT, VectorAttentionCode
 from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.kernels.longs import widening
-from qir.backends.tvm.kernels.script import Constants, Script
+from qir.backends.tvm.kernels.script import ConstantBlock, Script
 from qir.backends.tvm.kernels.sequence.arithmetic import (
     LONG,
     across,
@@ -48,7 +48,7 @@ class _Attention:
         self.bias = w.pointer("bias", plain.bias) if plain.bias else None
         self.visible = w.pointer("visible", plain.visible) if plain.visible else None
         start = w.pointer("start", plain.start) if plain.start else None
-        self.constants = Constants(w, code.fields)
+        self.constants = ConstantBlock(w, code.fields)
         self.y = w.pointer("y", "int16")
         self.longs = widening(w, self.lanes, in_pairs=True)
         self.seen = Seen(w, plain, start)
