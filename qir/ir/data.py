@@ -32,7 +32,7 @@ class Data:
         if self._digest is None:
             head = f"{self.array.dtype.str}{self.array.shape}".encode()
             hashed = hashlib.sha256(head)
-            hashed.update(memoryview(self.array.reshape(-1).view(np.uint8)))
+            hashed.update(self.array.reshape(-1).view(np.uint8).data)
             self._digest = hashed.hexdigest()
         return self._digest
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from qir.backends.kernels.contraction.spec import RowNumbers
 from qir.backends.kernels.sequence import attention, curve, indexed, norm, rope, rows
+from qir.backends.lowering.choose.codes import clamp_of, norm_numbers, numbers_of
 from qir.backends.lowering.context import Call, Context, NoKernel, call
 from qir.backends.lowering.fuse import Fusion
-from qir.ir.fixed import Dyadic
 from qir.ir.ops import (
     AttentionFixed,
     Interpolate,
@@ -19,15 +21,7 @@ from qir.ir.ops import (
     Take,
     WriteRows,
 )
-from qir.ir.types import Quant
-
-
-def _numbers(ratio: Dyadic) -> tuple[int, int]:
-    return int(ratio.mult.array), int(ratio.shift.array)
-
-
-def clamp_of(to: Quant) -> tuple[int, int]:
-    return to.storage.min, to.storage.max
+from qir.ir.rows import exponent
 
 
 def choose_row_scale(fusion: Fusion, context: Context) -> Call:
@@ -74,16 +68,8 @@ def choose_norm(fusion: Fusion, context: Context) -> Call:
     op = fusion.anchor
     assert isinstance(op, NormFixed)
     x, y = context.place(op.x), context.place(op.result)
-    numbers = norm.NormNumbers(
-        op.mult.array,
-        None if op.offset is None else op.offset.array,
-        op.shift,
-        op.epsilon,
-        op.fraction,
-        None if op.mean is None else _numbers(op.mean),
-        clamp_of(op.to),
-    )
-    return call(norm.norm(x.view, numbers, y.view, context.features), {"x": x, "y": y})
+    kernel = norm.norm(x.view, norm_numbers(op), y.view, context.features)
+    return call(kernel, {"x": x, "y": y})
 
 
 def choose_rope(fusion: Fusion, context: Context) -> Call:
@@ -92,7 +78,7 @@ def choose_rope(fusion: Fusion, context: Context) -> Call:
     assert isinstance(op, RopeFixed)
     x, cos, sin, y = (context.place(v) for v in (op.x, op.cos, op.sin, op.result))
     numbers = rope.RopeNumbers(
-        op.size, op.interleaved, *_numbers(op.ratio), op.one, clamp_of(op.to)
+        op.size, op.interleaved, *numbers_of(op.ratio), op.one, clamp_of(op.to)
     )
     are_constants = [context.is_constant(table) for table in (cos, sin)]
     if len(set(are_constants)) > 1:
@@ -158,8 +144,9 @@ def choose_attention(fusion: Fusion, context: Context) -> Call:
     views = attention.AttentionViews(q, scale, k, v, bias, visible, start, y)
     numbers = attention.AttentionNumbers(
         op.heads, op.kv_heads, op.causal, op.window, op.mult, op.shift,
-        None if op.bias_ratio is None else _numbers(op.bias_ratio),
+        None if op.bias_ratio is None else numbers_of(op.bias_ratio),
         "bias" in places and context.is_constant(places["bias"]),
+        int(exponent(np.array(context.range_of(op.scale)[1]))),
     )  # fmt: skip
     b, n, width = op.q.type.shape
     keys, values_width = op.k.type.shape[1], op.v.type.shape[2] // op.kv_heads * op.heads
