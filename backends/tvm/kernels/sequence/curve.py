@@ -35,8 +35,15 @@ class Curve:
         if self.lanes == 1:
             return
         self.first, self.found = first, w.scratch(count, "int32")
+        places = w.scratch(count, "int32")
+
+        def place(i: Expr, width: int) -> None:
+            at = tirx.shift_right(self._x(first + i, width), splat(BITS, "int32", width))
+            w.store(places, i, at + splat(1 << (SEGMENT_BITS - 1), "int32", width), width)
+
+        w.spans(count, self.lanes, place)
         with w.steps(count) as i:
-            w.store(self.found, i, self._line(first + i))
+            w.store(self.found, i, self.constants.take("lines", w.let(w.load(places, i))))
 
     def element(self, i: Expr, lanes: int) -> Expr:
         """Some elements in int32."""
