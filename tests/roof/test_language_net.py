@@ -181,15 +181,16 @@ def test_it_is_saved_and_loaded(tmp_path: Path) -> None:
     loaded = qir.load(net().save(tmp_path / "small.qir"), threads=2)
     assert isinstance(loaded, LanguageNet)
     assert np.array_equal(loaded.logits(TOKENS), wanted())
-    assert list(loaded.entries) == ["decode", "prefill"]
+    assert list(loaded.entries) == ["decode", "prefill", "logits"]
     assert loaded.entries == net().entries
     loaded.close()
 
 
-def test_the_report_has_both_entries() -> None:
+def test_the_report_has_all_entries() -> None:
     report = net().report()
-    assert [(e.name, e.tokens) for e in report.entries] == [("decode", 1), ("prefill", CHUNK)]
-    assert report.entries[1].macs == CHUNK * report.entries[0].macs
+    tokens = {e.name: e.tokens for e in report.entries}
+    assert tokens == {"decode": 1, "prefill": CHUNK, "logits": CHUNK}
+    assert report.entries[2].macs == CHUNK * report.entries[0].macs
     assert report.sizes.state == net().session.manifest["state_bytes"]
     assert "prefill" in str(report) and "prefill" in report.html()
 
@@ -262,7 +263,7 @@ def test_statuses_of_indexes_in_c() -> None:
     from qir.runtime.memory import aligned
 
     session = net().session
-    run = Library(session.loaded).function("prefill_run", [ctypes.c_void_p] * 6)
+    run = Library(session.loaded).function("logits_run", [ctypes.c_void_p] * 6)
     ids, start = np.zeros((1, CHUNK), np.int32), np.zeros((), np.int32)
     out, work = np.zeros(CHUNK * VOCABULARY, np.int32), aligned(1 << 20, 128)
     weights, state = session.weights, session.new_state()  # type: ignore[attr-defined]
@@ -285,7 +286,9 @@ def test_statuses_of_indexes_in_c() -> None:
     ids[0, -1], start[...] = VOCABULARY - 1, ROOM - CHUNK
     assert status() == 0 and not np.array_equal(state, before)
     with pytest.raises(runtime.DataError, match=r"input start: values reach \[15, 15\], \[0, 14\]"):
-        session.entries["prefill"].run_integer(state, ids, np.int32(15))
+        session.entries["logits"].run_integer(state, ids, np.int32(15))
+    with pytest.raises(runtime.DataError, match=r"input last: values reach \[6, 6\], \[0, 5\]"):
+        session.entries["prefill"].run_integer(state, ids, np.int32(0), np.int32(CHUNK))
 
 
 def test_an_encoder_is_refused() -> None:
@@ -336,7 +339,7 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
     assert main(["bench", path, "--seconds", "0.1", "--json"]) == 0
     timed = json.loads(capsys.readouterr().out)
-    assert list(timed["entries"]) == ["decode", "prefill"] and timed["ops"]
+    assert list(timed["entries"]) == ["decode", "prefill", "logits"] and timed["ops"]
     assert main(["bench", path, "--seconds", "0.1", "--entry", "prefill"]) == 0
     assert "tokens/s" in capsys.readouterr().out
     assert main(["report", path]) == 0
