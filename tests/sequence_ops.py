@@ -9,10 +9,12 @@ import numpy as np
 
 from qir.ir.data import Data
 from qir.ir.fixed import Dyadic, one_shift
+from qir.ir.hadamard import factors
 from qir.ir.op import Op, Value
 from qir.ir.ops import (
     AttentionFixed,
     Embed,
+    Hadamard,
     Interpolate,
     Linear,
     Mul,
@@ -185,6 +187,12 @@ def grow_rope(g: Rows) -> None:
     g.add(RopeFixed(x, cos, sin, size, g.chance(0.5), to, ratio))
 
 
+def grow_hadamard(g: Rows) -> None:
+    x = g.rows((I16, I16, I8, U8))
+    sizes = [d for d in range(1, x.type.shape[-1] + 1) if x.type.shape[-1] % d == 0]
+    g.add(Hadamard(x, g.pick([d for d in sizes if factors(d)])))
+
+
 def grow_curve(g: Rows) -> None:
     x = g.rows((I16,))
     to = g.quant((I16, I8, U8, Int(16, False)))
@@ -289,6 +297,7 @@ def grow_attention(g: Rows) -> None:
 
 SEQUENCE_KINDS: tuple[tuple[Callable[[Rows], None], int], ...] = (
     (grow_codes, 2), (grow_projection, 4), (grow_norm, 2), (grow_rope, 2), (grow_curve, 1),
+    (grow_hadamard, 2),
     (grow_take, 1), (grow_embed, 1), (grow_write, 1), (grow_mul, 1), (grow_attention, 4),
     (grow_packed, 2),
 )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qir.backends.kernels.contraction.spec import RowNumbers
-from qir.backends.kernels.sequence import attention, curve, indexed, norm, rope, rows
+from qir.backends.kernels.sequence import attention, curve, hadamard, indexed, norm, rope, rows
 from qir.backends.lowering.context import Call, Context, Missing, call
 from qir.backends.lowering.fuse import Fusion
 from qir.backends.lowering.place import Place
@@ -11,6 +11,7 @@ from qir.ir.fixed import Dyadic
 from qir.ir.ops import (
     AttentionFixed,
     Embed,
+    Hadamard,
     Interpolate,
     NormFixed,
     QuantizeRows,
@@ -86,6 +87,14 @@ def choose_norm(fusion: Fusion, context: Context) -> Call:
         _clamp(op.to),
     )
     return call(norm.norm(x.view, numbers, y.view, context.features), {"x": x, "y": y})
+
+
+def choose_hadamard(fusion: Fusion, context: Context) -> Call:
+    """hadamard -> sums and differences of each block."""
+    op = fusion.anchor
+    assert isinstance(op, Hadamard)
+    x, y = context.place(op.x), context.place(op.result)
+    return call(hadamard.hadamard(x.view, op.size, y.view, context.features), {"x": x, "y": y})
 
 
 def choose_rope(fusion: Fusion, context: Context) -> Call:

@@ -23,6 +23,7 @@ from qir.backends.lowering.choose.reduction import (
 from qir.backends.lowering.choose.sequence import (
     choose_attention,
     choose_embed,
+    choose_hadamard,
     choose_interpolate,
     choose_norm,
     choose_quantize_rows,
@@ -43,6 +44,7 @@ from qir.ir.ops import (
     Conv,
     Embed,
     Gather,
+    Hadamard,
     Interpolate,
     Linear,
     Lookup,
@@ -74,6 +76,7 @@ CHOOSERS: Mapping[type[Op], Callable[[Fusion, Context], Call]] = {
     Conv: choose_conv,
     Embed: choose_embed,
     Gather: choose_gather,
+    Hadamard: choose_hadamard,
     Interpolate: choose_interpolate,
     Linear: choose_linear,
     Lookup: choose_lookup,

@@ -18,6 +18,7 @@ from qir.backends.kernels.pool import MaxPoolCode, SumPoolCode
 from qir.backends.kernels.reduce import ReduceCode
 from qir.backends.kernels.sequence.attention import AttentionCode, VectorAttentionCode
 from qir.backends.kernels.sequence.curve import InterpolateCode
+from qir.backends.kernels.sequence.hadamard import HadamardCode
 from qir.backends.kernels.sequence.indexed import CopyRowsCode, EmbedCode, TakeCode
 from qir.backends.kernels.sequence.norm import NormCode
 from qir.backends.kernels.sequence.packing import PackRowsCode, UnpackRowsCode
@@ -38,6 +39,7 @@ from qir.backends.tvm.kernels.pool import emit_max_pool, emit_sum_pool
 from qir.backends.tvm.kernels.reduce import emit_reduce
 from qir.backends.tvm.kernels.sequence.attention import emit_attention
 from qir.backends.tvm.kernels.sequence.curve import emit_interpolate
+from qir.backends.tvm.kernels.sequence.hadamard import emit_hadamard
 from qir.backends.tvm.kernels.sequence.indexed import emit_copy_rows, emit_embed, emit_take
 from qir.backends.tvm.kernels.sequence.norm import emit_norm
 from qir.backends.tvm.kernels.sequence.packing import emit_pack_rows, emit_unpack_rows
@@ -62,6 +64,7 @@ EMITTERS: dict[type, Callable[[Any, str], PrimFunc]] = {
     FillCode: emit_fill,
     FrameCode: emit_frame,
     GatherCode: emit_gather,
+    HadamardCode: emit_hadamard,
     InterpolateCode: emit_interpolate,
     LookupCode: emit_lookup,
     MatMulCode: emit_matmul,

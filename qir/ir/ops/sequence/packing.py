@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -30,6 +30,46 @@ def check_packing(op: Op, packing: Packing, width: int, storage: Int) -> None:
     most = 16 if isinstance(packing, Bfp) else WIDEST_SPAN
     if not (storage.is_signed and bits <= storage.bits <= most):
         op.fail(f"integers are {storage}", f"signed ones of {bits} to {most} bits are needed")
+
+
+@op("round_blocks")
+class RoundBlocks(Op):
+    """Each block of a row rounded to what a packing of its width can hold, on floats: it simulates
+    pack_rows and unpack_rows of integers whose own steps are much finer.
+
+    Bfp:  u = 2**(floor(log2(max|x|)) - bits + 2); y = clip(round(x / u)) * u
+    Span: s = (max(x) - min(x)) / (2**bits - 1); y = min(x) + round((x - min(x)) / s) * s
+    Shapes: x (..., C), the block divides C -> y (..., C).
+    """
+
+    last_axes: ClassVar[int] = 1
+
+    x: Value
+    packing: Packing
+
+    def infer(self) -> Tensor:
+        x, packing = self.x.type, self.packing
+        if not x.is_float:
+            self.fail(f"x is {x}", "floats are needed (pack-caches makes pack_rows)")
+        if packing.axis != x.rank - 1 or packing.block < 1 or x.shape[-1] % packing.block:
+            self.fail(f"x is {x}, blocks {packing}", "a divisor of the last axis is needed")
+        return x
+
+    def compute(self, torch: Any, x: Any) -> Any:
+        parts = x.reshape(*x.shape[:-1], -1, self.packing.block)
+        bits = blocks.bits_of(self.packing)
+        if isinstance(self.packing, Bfp):
+            top = parts.abs().amax(-1, keepdim=True)
+            exponent = torch.frexp(torch.where(top > 0, top, torch.ones_like(top)))[1] - 1
+            unit = torch.ldexp(torch.ones_like(top), exponent - bits + 2)
+            most = 1 << (bits - 1)
+            y = torch.clamp(torch.floor(parts / unit + 0.5), -most, most - 1) * unit
+        else:
+            low, high = parts.amin(-1, keepdim=True), parts.amax(-1, keepdim=True)
+            step = ((high - low) / ((1 << bits) - 1)).clamp_min(torch.finfo(x.dtype).tiny)
+            y = low + torch.floor((parts - low) / step + 0.5) * step
+        # The gradient passes the rounding, as every fake quantization's does.
+        return (parts + (y - parts).detach()).reshape(x.shape)
 
 
 @op("pack_rows")
