@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import qir.passes.quantize.rescue_groups
-import qir.passes.rounding  # noqa: F401  (both known by their names, placed by `rounding`)
 from qir.ir.graph import Graph
 from qir.ir.types import Array
 from qir.passes.bits.choice import Bits

@@ -65,8 +65,8 @@ def compile_lm(
     prefill:      tokens of a prompt that are read at once.
     shapes:       shapes of the inputs of an ONNX model with free sizes, by input.
     kv:           how caches hold keys and values: 8, in 8 bits of static scales; 4, in 4 bits with
-                  a step and an offset for each token and head; bfp8, bfp6 or bfp4, in block floating
-                  point, 32 channels an exponent; auto, in the fewest bits that move the
+                  a step and an offset for each token and head; bfp8, bfp6 or bfp4, in block
+                  floating point, 32 channels an exponent; auto, in the fewest bits that move the
                   distribution of the next token by at most 0.025 nats on the calibration text.
     Other arguments are those of `qir.compile`.
 

@@ -31,7 +31,20 @@ from qir.ir.ops import (
     WriteRows,
 )
 from qir.ir.types import (
-    I4, I8, I16, I32, I64, U1, U8, Bfp, Int, Packing, Quant, Span, Tensor, integer_of,
+    I4,
+    I8,
+    I16,
+    I32,
+    I64,
+    U1,
+    U8,
+    Bfp,
+    Int,
+    Packing,
+    Quant,
+    Span,
+    Tensor,
+    integer_of,
 )  # fmt: skip
 from tests.grower import Grower, Unfit
 

@@ -48,8 +48,9 @@ def with_cache(graph: Graph, tokens: int, most: int) -> Graph | Miss:
     behind a cache of the keys and values of at most `most` tokens.
 
     Inputs: those of the graph, start () i32, and a cache for the keys and one for the values of
-    each attention, of packed rows where attention reads unpacked ones; outputs: those of the graph, and the caches with the rows of these tokens.
-    Graph.states pairs the caches; position p of the whole graph is start + i here.
+    each attention, of packed rows where it reads unpacked ones; outputs: those of the graph, and
+    the caches with the rows of these tokens. Graph.states pairs the caches; position p of the whole
+    graph is start + i here.
     Keeps: every bit of each token.
     """
     if graph.stage != "integer":

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from qir.ir import blocks
 from qir.ir.errors import PassError
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Op, Value
 from qir.ir.ops import AttentionFixed, PackRows, UnpackRows
+from qir.ir.ops.sequence import blocks
 from qir.ir.types import Bfp, Packing, Span
 from qir.passes.infra.manager import Claim, Miss, Pass, Record, changes, register
 

@@ -179,7 +179,7 @@ class Span:
 
 
 Packing = Bfp | Span
-"""How blocks of integers are packed in bytes (qir.ir.blocks)."""
+"""How blocks of integers are packed in bytes (qir.ir.ops.sequence.blocks)."""
 
 Elem = Int | Float | Quant | Bfp
 

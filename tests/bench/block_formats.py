@@ -167,7 +167,9 @@ def main() -> None:
         for head in ("format", "order", "bits a value", "nats", "KL, mnat"):
             table.add_column(head, justify="right")
         of = "v" if given.values else "k"
-        for way, nats, kl in measured(graph, rows, [*ways(width, given.blocks, given.mantissas)], of):
+        for way, nats, kl in measured(
+            graph, rows, [*ways(width, given.blocks, given.mantissas)], of
+        ):
             cells = str(way), way.order, f"{way.size(width):.3f}", f"{nats:+.4f}", f"{1e3 * kl:.2f}"
             table.add_row(*cells)
             print(name, *cells, flush=True, file=sys.stderr)

@@ -1,11 +1,10 @@
 """Kernels of rows packed in bytes: pack_rows and unpack_rows.
 
-    pack_rows(x: View, packing, bits, y: View, features)            arguments ("x", "constants", "y")
-    unpack_rows(x: View, start: View | None, count, packing, y: View, features)
-                                                                   arguments ("x", ["start",] "y")
+    pack_rows(x: View, packing, bits, y: View, features)
+    unpack_rows(x: View, start: View | None, count, packing, bits, y: View, features)
 
-Packed rows are bytes without gaps. The meaning of each is that of its op in
-qir.ir.ops.sequence.packing.
+Arguments ("x", ["constants",] "y"), ("x", ["start",] "y"). Packed rows are bytes without gaps. The
+meaning of each is that of its op in qir.ir.ops.sequence.packing.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import numpy as np
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, vector_bytes
 from qir.backends.kernels.view import View
-from qir.ir import blocks
+from qir.ir.ops.sequence import blocks
 from qir.ir.types import Bfp, Packing
 
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from qir.ir import blocks, hadamard
+from qir.ir import hadamard
 from qir.ir.errors import DataError
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Op, Value
 from qir.ir.ops import Attention, RoundBlocks
-from qir.ir.torch_executor import FloatProgram
+from qir.ir.ops.sequence import blocks
+from qir.ir.torch_executor import run_float
 from qir.ir.types import Array
 from qir.passes.calibrate.ranges import rows_of, run_of
 from qir.passes.infra.manager import Manager, Miss, Pass
@@ -49,7 +50,7 @@ class CachePlan:
 
     def bits(self, head: int) -> float:
         """Bits a value in a cache, with the numbers of blocks, of heads of so many channels."""
-        return sum(map(lambda kind: _bits(kind, self.block, head), (self.keys, self.values))) / 2
+        return sum(_bits(kind, self.block, head) for kind in (self.keys, self.values)) / 2
 
     def __str__(self) -> str:
         kinds = f"{self.keys or WHOLE}, {self.values or WHOLE}"
@@ -130,27 +131,30 @@ def choose_plan(
 
 def trials(graph: Graph, sample: Sequence[Array]) -> Iterator[Trial]:
     """Every candidate, with keys and values rounded in the float graph."""
-    import torch
-
     head, count = head_of(graph), len(sample[0]) // rows_of(graph.inputs[0])
     runs = [run_of(graph, sample, i) for i in range(min(ROWS, count))]
-    with torch.no_grad():
-        logs = [log_chances(torch, FloatProgram(graph)(*run)[-1]) for run in runs]
-        for plan in CANDIDATES:
-            if plan.rotated and hadamard.factors(head) is None:
-                continue
-            program = FloatProgram(rounded(graph, plan))
-            far = [divergence(torch, y, program(*run)[-1]) for run, y in zip(runs, logs, strict=True)]
-            yield Trial(plan, plan.bits(head), float(np.mean(far)))
+    logs = [log_chances(run_float(graph, run)[-1]) for run in runs]
+    for plan in CANDIDATES:
+        if plan.rotated and hadamard.factors(head) is None:
+            continue
+        tried = rounded(graph, plan)
+        far = [
+            divergence(y, log_chances(run_float(tried, run)[-1]))
+            for run, y in zip(runs, logs, strict=True)
+        ]
+        yield Trial(plan, plan.bits(head), float(np.mean(far)))
 
 
-def log_chances(torch: Any, logits: Any) -> Any:
-    return torch.log_softmax(logits.double(), -1)
+def log_chances(logits: Array) -> Array:
+    """The logarithms of what softmax makes of them."""
+    wide = logits.astype(np.float64)
+    wide = wide - wide.max(-1, keepdims=True)
+    return np.asarray(wide - np.log(np.exp(wide).sum(-1, keepdims=True)))
 
 
-def divergence(torch: Any, logs: Any, logits: Any) -> float:
-    """KL of a distribution from that of the logits, in nats, the mean of all positions."""
-    return float((logs.exp() * (logs - log_chances(torch, logits))).sum(-1).mean())
+def divergence(one: Array, other: Array) -> float:
+    """KL of two distributions, given by their logarithms, in nats; the mean of all positions."""
+    return float((np.exp(one) * (one - other)).sum(-1).mean())
 
 
 def rounded(graph: Graph, plan: CachePlan) -> Graph:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qir.ir import blocks
 from qir.ir.errors import VerifyError
 from qir.ir.op import Value
 from qir.ir.ops import PackRows, UnpackRows
+from qir.ir.ops.sequence import blocks
 from qir.ir.types import I8, I16, U8, Bfp, Int, Packing, Quant, Span, Tensor
 
 CASES: list[tuple[Packing, Int]] = [
@@ -37,7 +37,9 @@ def test_what_is_kept(packing: Packing, storage: Int) -> None:
     parts = x.astype(np.int64).reshape(3, 40, -1, packing.block)
     off = np.abs(y.reshape(parts.shape) - parts).max(-1)
     if isinstance(packing, Bfp):
-        unit = 2.0 ** np.maximum(np.floor(np.log2(np.maximum(np.abs(parts).max(-1), 1))) - bits + 2, 0)
+        unit = 2.0 ** np.maximum(
+            np.floor(np.log2(np.maximum(np.abs(parts).max(-1), 1))) - bits + 2, 0
+        )
         assert (off <= unit).all()  # half of it, but where the greatest code is clipped
     else:
         step = blocks.steps(bits)[parts.max(-1) - parts.min(-1)] / 8
@@ -99,7 +101,9 @@ def test_what_cannot_be_packed(packing: Packing, shape: tuple[int, ...], why: st
 
 def test_spans_are_of_8_bits() -> None:
     x = value((1, 2, 64), Quant.per_tensor(I16, 0.1, 0))
-    with pytest.raises(VerifyError, match="integers are i16, signed ones of 4 to 8 bits are needed"):
+    with pytest.raises(
+        VerifyError, match="integers are i16, signed ones of 4 to 8 bits are needed"
+    ):
         PackRows(x, Span(4, 16, 2), names=("y",)).infer()
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from qir.backends.kernels.sequence.packing import PackedRows, PackRowsCode, UnpackRowsCode
 from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.kernels.script import Constants, Script, width_of
-from qir.backends.tvm.kernels.sequence.arithmetic import across, bit_length, long, word
+from qir.backends.tvm.kernels.sequence.arithmetic import across, bit_length, word
 from qir.backends.tvm.kernels.sequence.indexed import clipped_index
 from qir.backends.tvm.kernels.sums import spread
 from qir.backends.tvm.kernels.writer import Expr, cast, clamp, splat
-from qir.ir.blocks import (
+from qir.ir.ops.sequence.blocks import (
     INVERSE_BITS,
-    PLANES,
     STEP_FRACTION,
     bits_of,
     piece_size,
@@ -22,6 +21,7 @@ from qir.ir.blocks import (
 from qir.ir.types import Bfp
 
 SHORT = "int16"
+Make = Callable[[Expr, int], Expr]  # lanes of integers from lanes of codes, or the reverse
 
 
 def emit_unpack_rows(code: UnpackRowsCode, symbol: str) -> PrimFunc:
@@ -41,7 +41,6 @@ def emit_unpack_rows(code: UnpackRowsCode, symbol: str) -> PrimFunc:
         x_at = w.let(unit * of.bytes)
         if last is None:
             _unpack(w, of, (x, x_at), (y, y_at), lanes)
-            continue_ = None
         else:
             with w.when(tirx.LT(row, last)):
                 _unpack(w, of, (x, x_at), (y, y_at), lanes)
@@ -98,7 +97,8 @@ def _by_piece(bits: int, block: int) -> Sequence[list[tuple[int, int, int, int]]
     return found
 
 
-def _floating(w: Script, of: PackedRows, x: Expr, number: Expr, other: Expr):  # type: ignore[no-untyped-def]
+def _floating(w: Script, of: PackedRows, x: Expr, number: Expr, other: Expr) -> Make:
+    """Codes times a power of two."""
     bits = bits_of(of.packing)
     t = tirx.min(number, tirx.const(of.bits - bits, SHORT))
     times = w.let(tirx.shift_left(tirx.const(1, SHORT), w.let(t)))
@@ -109,7 +109,8 @@ def _floating(w: Script, of: PackedRows, x: Expr, number: Expr, other: Expr):  #
     return made
 
 
-def _spanned(w: Script, of: PackedRows, x: Expr, number: Expr, other: Expr):  # type: ignore[no-untyped-def]
+def _spanned(w: Script, of: PackedRows, x: Expr, number: Expr, other: Expr) -> Make:
+    """The least value and steps."""
     low = w.let(cast(w.load(x, other), SHORT, 1) - tirx.const(128, SHORT))
     half = 1 << (STEP_FRACTION - 1)
 
@@ -197,7 +198,7 @@ class _Pack:
         w.spans(block, lanes, some)
         return across(w, tirx.min, ends[0], lanes), across(w, tirx.max, ends[1], lanes)
 
-    def _bytes(self, code, i: Expr, n: int) -> None:  # type: ignore[no-untyped-def]
+    def _bytes(self, code: Make, i: Expr, n: int) -> None:
         """The bytes of every plane at i, from the codes of all pieces there."""
         w, of = self.w, self.of
         bits, block = bits_of(of.packing), of.packing.block

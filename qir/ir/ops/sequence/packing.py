@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-import numpy as np
-
-from qir.ir import blocks
 from qir.ir.bounds import Bounds, Extreme
 from qir.ir.op import Op, Value, op, stored
+from qir.ir.ops.sequence import blocks
 from qir.ir.ops.sequence.embedding import check_index
 from qir.ir.ops.sequence.rows import check_rows
 from qir.ir.types import I16, I32, U8, Array, Bfp, Int, Packing, Quant, Tensor
@@ -26,7 +24,9 @@ def check_packing(op: Op, packing: Packing, width: int, storage: Int) -> None:
         op.fail(f"exponents of {packing.exponent_bits} bits", "8 are needed")
     unit = 8 // min(blocks.PLANES[bits])
     if packing.block < 1 or width % packing.block or packing.block % unit or not width:
-        op.fail(f"{width} channels in blocks of {packing.block}", f"blocks of {unit} * n are needed")
+        op.fail(
+            f"{width} channels in blocks of {packing.block}", f"blocks of {unit} * n are needed"
+        )
     most = 16 if isinstance(packing, Bfp) else WIDEST_SPAN
     if not (storage.is_signed and bits <= storage.bits <= most):
         op.fail(f"integers are {storage}", f"signed ones of {bits} to {most} bits are needed")
@@ -74,7 +74,7 @@ class RoundBlocks(Op):
 
 @op("pack_rows")
 class PackRows(Op):
-    """Rows in bytes, by blocks that share an exponent, or a step and a least value (qir.ir.blocks).
+    """Rows in bytes, by blocks that share an exponent, or a step and a least value (blocks.py).
 
     Bfp:  t = clip(L - bits + 1, 0, storage's bits - bits), L the bits of max|x| of the block;
           code = clip((x + 2**t / 2) >> t, -2**(bits-1), 2**(bits-1) - 1), exponent t
@@ -114,8 +114,8 @@ class PackRows(Op):
 
 @op("unpack_rows")
 class UnpackRows(Op):
-    """The integers of packed rows (qir.ir.blocks); with a `start`, clipped to the rows,
-    those of axis 1 from start + `count` on are 0.
+    """The integers of packed rows (blocks.py); with a `start`, clipped to the rows, those of axis 1
+    from start + `count` on are 0.
 
     Bfp:  y = (code - 2**(bits-1)) * 2**t, t at most the storage's bits less `bits`
     Span: y = clip(least + ((8 * step * code + 4) >> 3))

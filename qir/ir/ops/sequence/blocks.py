@@ -54,8 +54,8 @@ def inverses(bits: int) -> Array:
 
 
 def pieces(bits: int, block: int) -> Iterator[tuple[int, int, int, int, int]]:
-    """(piece, byte, shift, width, at): of the codes piece * n, .., piece * n + n - 1 of a block, n =
-    `piece_size`, the bits [at, at + width) are in bits [shift, shift + width) of the bytes from
+    """(piece, byte, shift, width, at): of the codes piece * n, .., piece * n + n - 1 of a block,
+    n = `piece_size`, the bits [at, at + width) are in bits [shift, shift + width) of the bytes from
     `byte` on.
     """
     size, first, at = piece_size(bits, block), 0, 0
