@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import qir.passes.quantize.rescue_groups
+import qir.passes.rounding
+import qir.passes.transform.blocks.caches  # noqa: F401  (known by their names, placed elsewhere)
 from qir.ir.graph import Graph
 from qir.ir.types import Array
 from qir.passes.bits.choice import Bits
