@@ -9,7 +9,6 @@ import numpy as np
 
 from qir.ir.data import Data
 from qir.ir.fixed import Dyadic, one_shift
-from qir.ir.hadamard import factors
 from qir.ir.op import Op, Value
 from qir.ir.ops import (
     AttentionFixed,
@@ -30,6 +29,7 @@ from qir.ir.ops import (
     UnpackRows,
     WriteRows,
 )
+from qir.ir.ops.sequence.matrices import factors
 from qir.ir.types import (
     I4,
     I8,

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from qir.ir import hadamard
 from qir.ir.errors import DataError
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Op, Value
 from qir.ir.ops import Attention, RoundBlocks
 from qir.ir.ops.sequence import blocks
+from qir.ir.ops.sequence import matrices as hadamard
 from qir.ir.torch_executor import run_float
 from qir.ir.types import Array
 from qir.passes.calibrate.ranges import rows_of, run_of

@@ -8,10 +8,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from qir.ir import hadamard
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Op, Value
 from qir.ir.ops import Attention, Constant, Hadamard, Linear
+from qir.ir.ops.sequence import matrices as hadamard
 from qir.ir.stages import FLOAT_STAGES
 from qir.ir.types import Array
 from qir.passes.infra.layers import constant_of

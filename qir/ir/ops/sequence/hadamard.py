@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from qir.ir import hadamard
 from qir.ir.bounds import Bounds, Extreme
 from qir.ir.op import Op, Value, op, stored
+from qir.ir.ops.sequence import matrices as hadamard
 from qir.ir.ops.sequence.rows import check_rows
 from qir.ir.types import I32, Array, Quant, Tensor
 
@@ -19,7 +19,7 @@ LARGEST = 1 << 13  # sizes: kernels hold a block of sums on the stack
 @op("hadamard")
 class Hadamard(Op):
     """y = x @ H / sqrt(size) for each block of `size` along the last axis; H of 1 and -1, whose
-    rows are orthogonal: Paley's matrix (x) Sylvester's (qir.ir.hadamard).
+    rows are orthogonal: Paley's matrix (x) Sylvester's (qir.ir.ops.sequence.matrices).
 
     On stored integers the exact i32 x @ H, of scale sx / sqrt(size): additions and subtractions.
     A rotation: (x @ H) @ (w @ H).T / size = x @ w.T, and what an outlier holds is spread evenly.
