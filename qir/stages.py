@@ -59,7 +59,8 @@ class Stages:
         if self.newest.stage == "transformed":
             if self.caches is None:
                 self.caches, _ = choose_plan(self.newest, self._sample)
-            self._reach(self.manager.run(self.newest, self.caches.float_passes))
+            turned = self.caches.float_passes(self._sample)
+            self._reach(self.manager.run(self.newest, turned))
             graph, self.chosen = self.quantizer.run(
                 self.newest, self._batches, self._sample, self.manager
             )

@@ -12,8 +12,7 @@ from qir.ir.errors import DataError
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Op, Value
 from qir.ir.ops import Attention, RoundBlocks
-from qir.ir.ops.sequence import blocks
-from qir.ir.ops.sequence import matrices as hadamard
+from qir.ir.ops.sequence import blocks, matrices
 from qir.ir.torch_executor import run_float
 from qir.ir.types import Array
 from qir.passes.calibrate.ranges import rows_of, run_of
@@ -37,10 +36,9 @@ class CachePlan:
     block: int = HEAD
     rotated: bool = False
 
-    @property
-    def float_passes(self) -> tuple[Pass, ...]:
+    def float_passes(self, sample: tuple[Array, ...]) -> tuple[Pass, ...]:
         """On the float graph, before calibration."""
-        return (RotateKeys(), RotateValues()) if self.rotated else ()
+        return (RotateKeys(sample), RotateValues()) if self.rotated else ()
 
     @property
     def integer_passes(self) -> tuple[Pass, ...]:
@@ -135,9 +133,9 @@ def trials(graph: Graph, sample: Sequence[Array]) -> Iterator[Trial]:
     runs = [run_of(graph, sample, i) for i in range(min(ROWS, count))]
     logs = [log_chances(run_float(graph, run)[-1]) for run in runs]
     for plan in CANDIDATES:
-        if plan.rotated and hadamard.factors(head) is None:
+        if plan.rotated and matrices.factors(head) is None:
             continue
-        tried = rounded(graph, plan)
+        tried = rounded(graph, plan, tuple(sample))
         far = [
             divergence(y, log_chances(run_float(tried, run)[-1]))
             for run, y in zip(runs, logs, strict=True)
@@ -157,9 +155,9 @@ def divergence(one: Array, other: Array) -> float:
     return float((np.exp(one) * (one - other)).sum(-1).mean())
 
 
-def rounded(graph: Graph, plan: CachePlan) -> Graph:
+def rounded(graph: Graph, plan: CachePlan, sample: tuple[Array, ...]) -> Graph:
     """The float graph with keys and values as the plan's cache would hold them."""
-    turned = Manager().run(graph, plan.float_passes)
+    turned = Manager().run(graph, plan.float_passes(sample))
 
     def kept(x: Value, kind: str, op: Attention, builder: Builder) -> Value:
         packing = packing_of(kind, plan.block, x.type.shape[-1] // op.kv_heads)
