@@ -14,7 +14,7 @@ from qir.ir.errors import DataError
 from qir.ir.graph import Graph
 from qir.ir.interpret import dequantize_outputs
 from qir.ir.ops import Attention, UnpackRows
-from qir.ir.states import Memory
+from qir.ir.states import StateMemory
 from qir.ir.torch_executor import run_float
 from qir.ir.types import U8, Array
 from qir.language_net import LanguageNet
@@ -35,7 +35,7 @@ def net() -> LanguageNet:
 
 def read(graph: Graph) -> Array:
     """The interpreter's logits, token by token."""
-    memory, rows = Memory(graph), []
+    memory, rows = StateMemory(graph), []
     for at, token in enumerate(TOKENS):
         (logits,) = memory.call(graph, [np.array([[token]]), np.array(at)])
         rows.append(dequantize_outputs(graph, [logits, *memory.arrays.values()])[0][0, 0])
