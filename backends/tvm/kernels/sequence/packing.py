@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from qir.backends.kernels.sequence.packing import PackedRows, PackRowsCode, UnpackRowsCode
 from qir.backends.tvm.compat import PrimFunc, tirx
-from qir.backends.tvm.kernels.script import Constants, Script, width_of
+from qir.backends.tvm.kernels.script import ConstantBlock, Script, width_of
 from qir.backends.tvm.kernels.sequence.arithmetic import across, bit_length, word
 from qir.backends.tvm.kernels.sequence.indexed import clipped_index
 from qir.backends.tvm.kernels.sums import spread
@@ -133,7 +133,7 @@ class _Pack:
         self.of, self.w = code.of, Script()
         w = self.w
         self.x = w.pointer("x", self.of.dtype)
-        self.constants = Constants(w, code.fields) if code.fields.entries else None
+        self.constants = ConstantBlock(w, code.fields) if code.fields.entries else None
         self.y = w.pointer("y", "uint8")
         self.lanes = width_of(code.vector_bytes, "int32") if self.of.step == 1 else 1
 
