@@ -40,7 +40,7 @@ def decoder(kv_heads: int, layout: str, seed: int = 0) -> Graph:
             return op
         q, k = (
             ropes[v.name] for v in (graph.producers[op.names[0]].q, graph.producers[op.names[0]].k)
-        )  # type: ignore[attr-defined]  # noqa: E501
+        )  # type: ignore[attr-defined]
         return replace(op, q=q, k=k)
 
     return graph.mapped(still).without_dead_code()  # type: ignore[arg-type]
@@ -132,7 +132,7 @@ def test_products_of_constants_become_one() -> None:
     before = sum(isinstance(op, Mul) for op in made.ops)
     evened = sum(
         isinstance(made.producers[op.k.name], Mul) for op in made.ops if isinstance(op, Attention)
-    )  # noqa: E501
+    )
     after = Manager().run(made, [RotateKeys((TOKENS,))])
     assert sum(isinstance(op, Mul) for op in after.ops) == before + 2 * (2 - evened)
 
