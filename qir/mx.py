@@ -90,7 +90,7 @@ def encode(x: npt.ArrayLike, bits: int) -> MxTensor:
     padded = np.zeros((*reals.shape[:-1], count * BLOCK))
     padded[..., :width] = reals
     parts = padded.reshape(*reals.shape[:-1], count, BLOCK)
-    is_nan = ~np.isfinite(parts).all(-1)
+    is_nan = np.asarray(~np.isfinite(parts).all(-1))
     parts = np.where(is_nan[..., None], 0.0, parts)
     top = np.abs(parts).max(-1)
     shared = np.clip(np.frexp(top)[1] - 1, -BIAS, NAN - 1 - BIAS)

@@ -129,7 +129,8 @@ def block_floating(
     least = np.ceil(np.log2(floor)).astype(np.int64)
     exponent = np.frexp(np.abs(rows).max(2))[1].astype(np.int64) - storage.bits + 1
     exponent = np.where(rows.any(2), exponent, least[:, None])
-    most = np.full(len(w), MOST_EXPONENTS)
+    is_whole = rows.shape[1] == 1
+    most = np.full(len(w), 0 if is_whole else MOST_EXPONENTS)
     while True:
         channel = np.maximum(exponent.max(1) - most, least)
         shift = np.clip(exponent - channel[:, None], 0, most[:, None])
@@ -141,7 +142,7 @@ def block_floating(
         most = np.where(sums < LARGEST_SUM, most, np.maximum(most - 1, 0))
     cut = stored.reshape(padded.shape)[..., : w.shape[-1]]
     weights = Constant.of(cut, Quant.per_axis(storage, np.exp2(channel), 0, axis=0))
-    if count == rows.shape[1] == 1:
+    if is_whole:
         return IntegerWeights(weights)
     groups = Constant.of((1 << shift).astype(np.uint8).reshape(*w.shape[:-1], count))
     return IntegerWeights(weights, groups, group)

@@ -65,6 +65,9 @@ def test_weights_in_block_floating_point(bits: int) -> None:
         assert np.array_equal(kept.reals, mx.encode(w, bits).reals)
     whole = quantize_weights(w, bits, True, False, None, 1.0, 96, 127, floating=True)
     assert whole.mult is None
+    unit = np.exp2(np.floor(np.log2(np.abs(w).max(1))) - bits + 2)
+    assert np.array_equal(whole.weights.elem.scale.array, unit)  # type: ignore[union-attr]
+    assert (np.abs(whole.reals - w) <= unit[:, None]).all()
 
 
 def test_exponents_far_apart_stay_within_what_sums_hold() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -53,8 +54,8 @@ class Orders:
         """The graph with all of them sorted."""
         turned = with_turned_weights(
             graph,
-            {name: (lambda w, at=at: w[at]) for name, at in self.rows.items()},
-            {name: (lambda w, at=at: w[:, at]) for name, at in self.columns.items()},
+            {name: partial(np.take, indices=at, axis=0) for name, at in self.rows.items()},
+            {name: partial(np.take, indices=at, axis=1) for name, at in self.columns.items()},
             by,
         )
         tables: dict[tuple[str, bytes], Value] = {}

@@ -44,13 +44,13 @@ def steps(bits: int) -> Array:
     max(1, ceil(8 * r / (2**bits - 1)))
     """
     top = (1 << bits) - 1
-    return np.maximum(1, ((np.arange(256) << STEP_FRACTION) + top - 1) // top)
+    return np.asarray(np.maximum(1, ((np.arange(256) << STEP_FRACTION) + top - 1) // top))
 
 
 def inverses(bits: int) -> Array:
     """round(8 * 2**16 / step), by the same r, (256,)."""
     step = steps(bits)
-    return ((1 << STEP_FRACTION + INVERSE_BITS) + step // 2) // step
+    return np.asarray(((1 << STEP_FRACTION + INVERSE_BITS) + step // 2) // step)
 
 
 def pieces(bits: int, block: int) -> Iterator[tuple[int, int, int, int, int]]:
