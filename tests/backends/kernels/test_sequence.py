@@ -14,7 +14,7 @@ from qir.ir.data import Data
 from qir.ir.fixed import Dyadic
 from qir.ir.graph import Builder, Graph
 from qir.ir.interpret import interpret
-from qir.ir.ops import AttentionFixed, Interpolate
+from qir.ir.ops import AttentionFixed, Hadamard, Interpolate
 from qir.ir.types import I8, I16, I32, U1, U8, Array, Int, Quant, Tensor
 from tests.emulated import avx512
 from tests.emulated.harness import assert_same_bits
@@ -39,6 +39,14 @@ def test_curves_of_every_code(storage: Int) -> None:
     table = rng.integers(storage.min, storage.max, 1025, endpoint=True).astype(storage.carrier)
     y = b.add(Interpolate(x, Data(table), Quant.per_tensor(storage, 0.1, 0)))
     assert_same(b.finish([y]), [[np.arange(-(1 << 15), 1 << 15).astype(np.int16)]])
+
+
+@pytest.mark.parametrize(("size", "storage"), [(64, I16), (96, I8), (20, I16)])
+def test_hadamards(size: int, storage: Int) -> None:
+    b, rng = Builder("hadamard", "integer"), np.random.default_rng(size)
+    x = b.input("x", Tensor((1, 37, 3 * size), Quant.per_tensor(storage, 0.1, 0)))
+    graph = b.finish([b.add(Hadamard(x, size))])
+    assert_same(graph, [random_inputs(graph, rng, extreme=i == 1) for i in range(2)])
 
 
 @dataclass(frozen=True)
