@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import qir.passes.quantize.rescue_groups
-import qir.passes.rounding  # noqa: F401  (both known by their names, placed by `rounding`)
+import qir.passes.rounding
+import qir.passes.transform.depth.group_layers
+import qir.passes.transform.depth.skip_layers  # noqa: F401  (placed by requests)
 from qir.ir.graph import Graph
 from qir.ir.types import Array
 from qir.passes.bits.choice import Bits

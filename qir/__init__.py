@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from qir.net import Net
     from qir.passes.bits.choice import Bits
     from qir.passes.mixed_precision import MixedPrecision
+    from qir.passes.transform.depth.requests import Concurrency, Skip
 
 __all__ = [
     "ArtifactError",
     "Bits",
+    "Concurrency",
     "DataError",
     "FrontendError",
     "LanguageNet",
@@ -38,6 +40,7 @@ __all__ = [
     "ParseError",
     "PassError",
     "QirError",
+    "Skip",
     "VerifyError",
     "__version__",
     "compile",
@@ -53,6 +56,8 @@ _HOMES = {
     "Net": "qir.net",
     "Bits": "qir.passes.bits.choice",
     "MixedPrecision": "qir.passes.mixed_precision",
+    "Concurrency": "qir.passes.transform.depth.requests",
+    "Skip": "qir.passes.transform.depth.requests",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from qir.passes.infra.manager import Manager, Miss
 from qir.passes.infra.retime import with_cache
 from qir.passes.infra.tasks import Tell, quiet
 from qir.passes.rounding import Rounding
+from qir.passes.transform.depth.requests import Concurrency, Shallower, Skip
 from qir.quantize import BitsRequest, Quantizer
 from qir.report.build import build_report
 from qir.runtime import Session
@@ -48,6 +50,8 @@ def compile_lm(
     name: str | None = None,
     observer: str | Observer | None = None,
     scales: str = "auto",
+    concurrency: int | Concurrency | None = None,
+    skip: float | Skip | None = None,
     state: str | Path | None = None,
     executor: Executor | None = None,
     check: bool = False,
@@ -68,6 +72,7 @@ def compile_lm(
     """
     check_options(name, executor, (), progress)
     folder, how = state_folder(state), scales_of(scales)
+    shallower = Shallower.of(skip, concurrency)
     _check_counts(max_tokens, prefill)
     ids = _sequences(calibration, max_tokens)
     machine = targets.find(target)
@@ -78,7 +83,7 @@ def compile_lm(
     graph = imported(model, [ids[:1]] if is_torch(model) else None, None, shapes)
     _check_inputs(graph, max_tokens)
     manager = Manager(check=check, watch=lambda what, i, of: tell(f"pass {what}", i, of))
-    stages = Stages(graph, iter([ids]), quantizer, manager)
+    stages = Stages(graph, iter([ids]), quantizer, manager, shallower)
     stages.run(())
     chunk = min(prefill, max_tokens)
     entries = {
@@ -146,6 +151,7 @@ def _built(
     tell("kernels", 1, 1)
     records = stages.manager.records
     report = build_report(built, entries, records, built.intermediates, stages.noise())
+    report = replace(report, depth=stages.depth)
     files = built.with_file(REPORT, report.without_times().to_json().encode()).files
     net = compiled(files, stages.graphs, report, entries)
     assert isinstance(net, LanguageNet)  # by its entries

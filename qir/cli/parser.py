@@ -88,6 +88,7 @@ def _compile(commands: Any) -> None:
     )
     _model(p)
     _quantization(p)
+    _depth(p)
     _work(p)
 
 
@@ -146,6 +147,13 @@ def _quantization(p: Any) -> None:
         help="scales of the inputs of linear ops: token, one for each token at run time; static,"
         " from calibration; auto, token where the model has attention",
     )
+
+
+def _depth(p: Any) -> None:
+    p.add_argument("--concurrency", type=_positive, metavar="N", help="run layers of a transformer"
+                   " side by side, in groups of N, up to half of them")  # fmt: skip
+    p.add_argument("--skip", type=float, metavar="SHARE", help="leave out this share of the"
+                   " sub-layers, those that the outputs miss least")  # fmt: skip
 
 
 def _work(p: Any) -> None:
