@@ -18,7 +18,13 @@ import torch
 from torch.fx import Node
 
 from qir.frontends.torch import ops
-from qir.frontends.torch.context import ImportContext, Labels, Missing, QuantizedConstant, symbol
+from qir.frontends.torch.context import (
+    ImportContext,
+    Labels,
+    MissingResult,
+    QuantizedConstant,
+    symbol,
+)
 from qir.frontends.torch.export import TorchGraph, first_line, to_program
 from qir.frontends.torch.table import RULES, Unsupported, nearest
 from qir.ir.errors import FrontendError, QirError, listed
@@ -142,7 +148,7 @@ class _Importer:
         operands = [
             held
             for held in flat((args, kwargs))
-            if isinstance(held, (Value, QuantizedConstant, Missing))
+            if isinstance(held, (Value, QuantizedConstant, MissingResult))
         ]
         is_region = isinstance(node.target, torch._ops.HigherOrderOperator)
         if not is_region and any(held is UNKNOWN for held in flat((args, kwargs))):
@@ -168,7 +174,9 @@ class _Importer:
             return None
         if node.target is operator.getitem:
             return (
-                args[0][args[1]] if isinstance(args[0], (tuple, list)) else whole(args[0], args[1])
+                args[0][args[1]]
+                if isinstance(args[0], (tuple, list))
+                else first_result(args[0], args[1])
             )
         if name == "aten.sym_size.int" and has_values:
             return args[0].type.shape[args[1]]
@@ -241,7 +249,7 @@ def computed(node: Node, args: Any, kwargs: Any) -> Any:
         ) from e
 
 
-def whole(held: Any, index: Any) -> Any:
+def first_result(held: Any, index: Any) -> Any:
     """`held[0]` of a node that has one result here and several in torch (dropout's mask)."""
     if index == 0:
         return held

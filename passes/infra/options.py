@@ -44,7 +44,7 @@ def read_passes(source: str, find: Callable[[str], type[T]]) -> tuple[T, ...]:
 
     Errors: PassError that names the pass, the option, what was found and what is needed.
     """
-    return Reader(source).passes(find)
+    return PassReader(source).passes(find)
 
 
 def check_options(made: Any, name: str) -> None:
@@ -189,7 +189,7 @@ def wrong(name: str, option: str, found: str, hint: Any) -> str:
     return f"pass {name}: option {option}: {found}, {hint_name(hint)} is needed"
 
 
-class Reader(Lexer):
+class PassReader(Lexer):
     """Reads passes; tokens are those of the text form of graphs."""
 
     def __init__(self, source: str) -> None:
@@ -210,14 +210,14 @@ class Reader(Lexer):
             if self.kind != "word":
                 self.fail(f"found {self.word!r}", NEEDED)
             name = self.advance()
-            found.append(self.made(name, find(name)))
+            found.append(self.read_pass(name, find(name)))
             self.option = ""
             if self.kind == "end":
                 return tuple(found)
             if not self.accept(","):
                 self.fail(f"found {self.word!r}", NEEDED)
 
-    def made(self, name: str, cls: type[T]) -> T:
+    def read_pass(self, name: str, cls: type[T]) -> T:
         """The pass with its options."""
         known = options_of(cls)
         values: dict[str, Any] = {}

@@ -21,7 +21,7 @@ from qir.passes.infra.rebatch import rebatch
 from qir.passes.infra.tasks import Task
 from qir.passes.quantize.stored_weights import StoredWeights, with_float_weights
 from qir.passes.rounding.base import RoundWeights, with_results
-from qir.passes.rounding.blocks import Unit, block_units, upstream
+from qir.passes.rounding.blocks import BlockGraph, block_units, upstream
 from qir.passes.rounding.forward import UnitProgram
 from qir.passes.rounding.moments import TINY
 
@@ -34,32 +34,32 @@ class BlockProblem:
     that computes its outputs, and the samples for both.
     """
 
-    unit: Unit
+    unit: BlockGraph
     before: Graph
     reference: Graph
     sample: tuple[Array, ...]
 
 
-class Weights(Protocol):
+class TrainedWeights(Protocol):
     """Weights and biases in training."""
 
     def parameters(self) -> list[dict[str, Any]]:
         """Groups of parameters as torch's optimizers take them, with their rates."""
 
-    def given(self) -> Mapping[str, Any]:
+    def tensors(self) -> Mapping[str, Any]:
         """Tensors by the names of the graph's values they replace."""
 
     def penalty(self, done: float) -> Any:
         """The regularization of the loss after this fraction of the steps."""
 
     def decide(self) -> None:
-        """Make what is soft so far either this or that: given() is what result() stands for."""
+        """Make what is soft so far either this or that: tensors() is what result() stands for."""
 
     def result(self) -> Mapping[str, Array]:
         """Constants by name, as with_weights takes them."""
 
 
-def train_block(problem: BlockProblem, weights: Weights, steps: int) -> Mapping[str, Array]:
+def train_block(problem: BlockProblem, weights: TrainedWeights, steps: int) -> Mapping[str, Array]:
     """Train the weights of a unit so that its outputs, of what the quantized network brings, come
     near to the reference's: sum over outputs of mean |y - want|**2, as a part of what it is with
     the weights stored so far, + weights.penalty. What is no better in the end changes nothing.
@@ -72,21 +72,21 @@ def train_block(problem: BlockProblem, weights: Weights, steps: int) -> Mapping[
     graph = rebatch(problem.unit.graph, size)
     assert isinstance(graph, Graph)  # other units are left out (RoundBlocks)
     parts = [range(i, i + size) for i in range(0, len(inputs[0]) - size + 1, size)]
-    program, fixed = UnitProgram(graph, list(weights.given())), UnitProgram(graph, [])
+    program, fixed = UnitProgram(graph, list(weights.tensors())), UnitProgram(graph, [])
     with torch.no_grad():
         old = sum(float(_loss(fixed, {}, inputs, wants, part)) for part in parts)
     optimizer = torch.optim.Adam(weights.parameters())
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     draws = _draws(problem.unit.name, len(inputs[0]), size)
     for step, rows in zip(range(steps), draws, strict=False):
-        loss = _loss(program, weights.given(), inputs, wants, rows) / (old / len(parts) + TINY)
+        loss = _loss(program, weights.tensors(), inputs, wants, rows) / (old / len(parts) + TINY)
         optimizer.zero_grad()
         (loss + weights.penalty(step / steps)).backward()
         optimizer.step()
         falling.step()
     weights.decide()
     with torch.no_grad():
-        new = sum(float(_loss(program, weights.given(), inputs, wants, part)) for part in parts)
+        new = sum(float(_loss(program, weights.tensors(), inputs, wants, part)) for part in parts)
     return weights.result() if new < old else {}
 
 
@@ -157,7 +157,7 @@ class RoundBlocks(RoundWeights):
             done += len(wave)
             yield graph
 
-    def _task(self, unit: Unit, seen: Graph, reference: Graph) -> Task:
+    def _task(self, unit: BlockGraph, seen: Graph, reference: Graph) -> Task:
         before = upstream(seen, [v.name for v in unit.graph.inputs])
         after = upstream(reference, [v.name for v in unit.graph.outputs])
         problem = BlockProblem(unit, before, after, self.sample)
