@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from qir.passes.bits.choice import Bits
     from qir.passes.mixed_precision import MixedPrecision
     from qir.passes.transform.depth.requests import Concurrency, Skip
+    from qir.passes.transform.depth.skip_decode import DecodeSkip
 
 __all__ = [
     "ArtifactError",
     "Bits",
     "Concurrency",
     "DataError",
+    "DecodeSkip",
     "FrontendError",
     "LanguageNet",
     "LowerError",
@@ -58,6 +60,7 @@ _HOMES = {
     "MixedPrecision": "qir.passes.mixed_precision",
     "Concurrency": "qir.passes.transform.depth.requests",
     "Skip": "qir.passes.transform.depth.requests",
+    "DecodeSkip": "qir.passes.transform.depth.skip_decode",
 }
 
 

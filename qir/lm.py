@@ -22,7 +22,7 @@ from qir.ir.errors import DataError, PassError
 from qir.ir.graph import Graph
 from qir.ir.target import Target
 from qir.ir.types import Array
-from qir.language_net import DECODE, PREFILL, LanguageNet
+from qir.language_net import DECODE, PREFILL, SKIP, LanguageNet
 from qir.loading import compiled
 from qir.models import imported, is_torch, name_of
 from qir.passes.calibrate.observers import Observer
@@ -31,6 +31,7 @@ from qir.passes.infra.retime import with_cache
 from qir.passes.infra.tasks import Tell, quiet
 from qir.passes.rounding import Rounding
 from qir.passes.transform.depth.requests import Concurrency, Shallower, Skip
+from qir.passes.transform.depth.skip_decode import DecodeSkip, skip_decode, skipped_spans
 from qir.quantize import BitsRequest, Quantizer
 from qir.report.build import build_report
 from qir.runtime import Session
@@ -51,7 +52,7 @@ def compile_lm(
     observer: str | Observer | None = None,
     scales: str = "auto",
     concurrency: int | Concurrency | None = None,
-    skip: float | Skip | None = None,
+    skip: float | Skip | DecodeSkip | None = None,
     state: str | Path | None = None,
     executor: Executor | None = None,
     check: bool = False,
@@ -66,13 +67,14 @@ def compile_lm(
     max_tokens:   the most tokens of a prompt and its continuation; caches have room for as many.
     prefill:      tokens of a prompt that are read at once.
     shapes:       shapes of the inputs of an ONNX model with free sizes, by input.
+    skip:         as of `qir.compile`; or DecodeSkip(1.2): tokens that are written leave out layers.
     Other arguments are those of `qir.compile`.
 
     Errors: those of `qir.compile`; PassError for a model that is no causal decoder.
     """
     check_options(name, executor, (), progress)
     folder, how = state_folder(state), scales_of(scales)
-    shallower = Shallower.of(skip, concurrency)
+    shallower = Shallower.of(None if isinstance(skip, DecodeSkip) else skip, concurrency)
     _check_counts(max_tokens, prefill)
     ids = _sequences(calibration, max_tokens)
     machine = targets.find(target)
@@ -90,6 +92,9 @@ def compile_lm(
         entry: _cached(stages.newest, tokens, max_tokens)
         for entry, tokens in ((DECODE, 1), (PREFILL, chunk))
     }
+    if isinstance(skip, DecodeSkip):
+        spans = skipped_spans(stages.graphs["transformed"], skip.speedup)
+        entries[SKIP] = _entry(stages.newest, skip_decode(entries[DECODE], spans))
     return _built(name or name_of(model, graph), machine, stages, entries, ids, tell)
 
 
@@ -128,7 +133,10 @@ def _check_inputs(graph: Graph, tokens: int) -> None:
 
 
 def _cached(graph: Graph, tokens: int, most: int) -> Graph:
-    entry = with_cache(graph, tokens, most)
+    return _entry(graph, with_cache(graph, tokens, most))
+
+
+def _entry(graph: Graph, entry: Graph | Miss) -> Graph:
     if isinstance(entry, Miss):
         raise PassError(
             f"graph @{graph.name}, value %{entry.at}: {entry.why}",
@@ -165,7 +173,8 @@ def _golden(entries: Mapping[str, Graph], ids: Array) -> list[tuple[str, list[Ar
     chunk, last = entries[PREFILL].inputs[0].type.shape[1], len(ids) - 1
     dtype = entries[PREFILL].inputs[0].type.elem.carrier
     calls = [(PREFILL, 0, chunk)]
-    calls += [(DECODE, at, 1) for at in sorted({min(chunk, last), min(chunk + 1, last), last})]
+    places = sorted({min(chunk, last), min(chunk + 1, last), last})
+    calls += [(entry, at, 1) for entry in (DECODE, SKIP) if entry in entries for at in places]
     return [
         (entry, [ids[None, at : at + count].astype(dtype), np.array(at, np.int32)])
         for entry, at, count in calls

@@ -19,6 +19,8 @@ from qir.ir.graph import Builder, Graph
 from qir.ir.interpret import dequantize_outputs, interpret
 from qir.ir.op import Op
 from qir.ir.ops import Attention, Linear
+from qir.ir.ops.quantize import dequantized
+from qir.ir.states import StateMemory
 from qir.ir.torch_executor import run_float
 from qir.ir.verify import verify
 from qir.models import imported
@@ -31,6 +33,7 @@ from qir.passes.transform.depth.distances import distance as output_distance
 from qir.passes.transform.depth.group_layers import ALL, GroupLayers, layers_of
 from qir.passes.transform.depth.requests import Concurrency, Skip
 from qir.passes.transform.depth.search import Search
+from qir.passes.transform.depth.skip_decode import kept_layers, skipped_spans
 from qir.passes.transform.depth.skip_layers import SkipLayers
 from qir.passes.transform.depth.sublayers import ATTENTION, MLP, sublayers_of
 from tests.float_decoders import float_graph, random_decoder
@@ -296,3 +299,40 @@ def test_an_encoder_with_norms_in_its_branches() -> None:
     after = Manager().run(graph, [GroupLayers(((0, 1),), ALL)])
     assert sum(isinstance(op, Attention) for op in after.ops) == 1
     assert sum(isinstance(op, Linear) for op in after.ops) == 6
+
+
+def test_layers_of_tokens_are_at_even_distances() -> None:
+    """The example of the paper's authors, and ends."""
+    assert kept_layers(30, 2) == (*range(0, 28, 2), 29)
+    assert kept_layers(12, 1.2) == (0, *range(1, 9), 11)
+    assert kept_layers(4, 1.5) == kept_layers(4, 9) == (0, 3)
+
+
+def test_tokens_leave_out_layers() -> None:
+    """A prompt, tokens, and a prompt behind them, against the interpreter with one memory."""
+    ids = np.random.default_rng(1).integers(0, 40, (8, 6))
+    net = qir.compile_lm(GRAPH, calibration=ids, max_tokens=6, prefill=3, skip=qir.DecodeSkip(1.5))
+    assert list(net.entries) == ["decode", "prefill", "skip"]
+    counts = Counter(op.mnemonic for op in net.entries["skip"].ops)
+    assert (counts["attention_fixed"], counts["write_rows"]) == (2, 2 * LAYERS)
+    memory, row = StateMemory(*net.entries.values()), ids[0].astype(np.int32)
+
+    def called(entry: str, start: int, count: int) -> Any:
+        graph = net.entries[entry]
+        given = [row[None, start : start + count], np.array(start, np.int32)]
+        (out,) = memory.call(graph, given)
+        return dequantized(out, graph.outputs[0].type.quant)[0, -1]
+
+    sequence = net.new_sequence()
+    assert np.array_equal(net.prefill(ids[0, :3], sequence), called("prefill", 0, 3))
+    assert np.array_equal(net.decode(int(ids[0, 3]), sequence), called("skip", 3, 1))
+    called("decode", 4, 1)
+    whole = called("decode", 5, 1)
+    assert np.array_equal(net.prefill(ids[0, 4:], sequence), whole)
+    plain = net.logits(ids[0])
+    assert not np.array_equal(whole, plain[-1])
+    assert len(list(net.generate(ids[0, :2], 4))) == 4
+    with pytest.raises(PassError, match="2 layers at speedup 4, all of them stay"):
+        skipped_spans(float_graph(random_decoder(), 1, 6), 4)
+    with pytest.raises(PassError, match="speedup is 1, above 1 is needed"):
+        qir.DecodeSkip(1)
