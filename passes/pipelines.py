@@ -47,6 +47,7 @@ from qir.passes.quantize.quantize_graph import QuantizeGraph
 from qir.passes.transform.channel_ranges import channel_reach
 from qir.passes.transform.equalize_attention import EqualizeAttention
 from qir.passes.transform.equalize_channels import EqualizeChannels
+from qir.passes.transform.equalize_norms import EqualizeNorms
 from qir.passes.transform.lower_layer_norm import LowerLayerNorm
 from qir.passes.transform.move_concats import MoveConcats
 from qir.passes.transform.repeat_masked import RepeatMasked
@@ -122,7 +123,7 @@ def transform(graph: Graph | None = None, sample: tuple[Array, ...] = ()) -> Pip
     apart = MoveConcats(sample, reach)
     kinder: list[Pass] = [*lower(graph), RepeatMasked(reach), apart, EqualizeChannels(halves=reach)]
     if graph is not None and is_wide(graph):
-        kinder += [RotateResidual(reach), EqualizeAttention(sample)]
+        kinder += [RotateResidual(reach), EqualizeNorms(sample), EqualizeAttention(sample)]
     return Pipeline("transform", "transformed", tuple(kinder))
 
 
