@@ -88,7 +88,6 @@ def _compile(commands: Any) -> None:
     )
     _model(p)
     _quantization(p)
-    _depth(p)
     _work(p)
 
 
@@ -149,14 +148,11 @@ def _quantization(p: Any) -> None:
     )
 
 
-def _depth(p: Any) -> None:
+def _work(p: Any) -> None:
     p.add_argument("--concurrency", type=_positive, metavar="N", help="run layers of a transformer"
                    " side by side, in groups of N, up to half of them")  # fmt: skip
     p.add_argument("--skip", type=float, metavar="SHARE", help="leave out this share of the"
                    " sub-layers, those that the outputs miss least")  # fmt: skip
-
-
-def _work(p: Any) -> None:
     p.add_argument("--state", type=Path, help="folder for intermediate results: an interrupted"
                    " compile resumes from it")  # fmt: skip
     p.add_argument("--fresh", action="store_true", help="for --latency: forget the kernel times of"

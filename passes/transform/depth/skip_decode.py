@@ -67,7 +67,7 @@ def skip_decode(entry: Graph, spans: Mapping[str, str]) -> Graph | Miss:
 
     A layer that is passed by still computes its keys and values of the stream that passes, and
     writes them: a prompt that is read later sees what the stream was. No query of it is computed.
-    Source: the stream that is passed on as in CALM, arXiv:2207.07061, section 3.1; the authors of
+    Source: the stream that is passed on as in CALM, arXiv:2207.07061; the authors of
     arXiv:2404.06954 give such a layer the keys of the nearest layer below that is kept, which
     nothing reads as long as no prompt follows.
     """
