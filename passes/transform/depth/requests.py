@@ -118,6 +118,9 @@ class Shallower:
         return (self.skip, self.concurrency) != (None, None)
 
 
+AS_IT_IS = Shallower()
+
+
 @dataclass(frozen=True)
 class Planner:
     """Requests on the way to passes; `sample` is one array of samples for each input."""
