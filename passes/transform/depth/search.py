@@ -85,7 +85,7 @@ class Search:
         with nullcontext(self.executor) if pool is None else pool as used:
             found = run_tasks("skip", tasks, used, self.store)
         runs = sum(int(part["runs"]) for part in found)
-        means = sum(part["distances"] for part in found) / runs
+        means = np.sum([part["distances"] for part in found], 0) / runs
         return dict(zip(tried, map(float, means), strict=True))
 
     def greedy(self, count: int, width: int | None = None) -> tuple[Removal, ...]:
