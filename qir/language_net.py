@@ -16,8 +16,10 @@ from qir.report.model import Report
 from qir.runtime import Program
 from qir.runtime.format import shown
 
-DECODE, PREFILL, LOGITS = "decode", "prefill", "logits"
-"""The entries: of a token; of a chunk, with the logits of one of its tokens; with those of all."""
+DECODE, PREFILL, LOGITS, SKIP = "decode", "prefill", "logits", "skip"
+"""The entries: of a token; of a chunk, with the logits of one of its tokens; with those of all; of
+a token that leaves out layers.
+"""
 
 Reader = Callable[[Array, "Sequence"], Array]
 
@@ -47,16 +49,17 @@ def is_language(program: Program) -> bool:
     which token is the last come in, logits (1, N, V) or (1, 1, V) go out.
     """
     found = {s.name: [p.shape for p in (*s.inputs, *s.outputs)] for s in program.signatures}
-    if set(found) != {DECODE, PREFILL, LOGITS}:
+    if set(found) - {SKIP} != {DECODE, PREFILL, LOGITS}:
         return False
     chunk, vocabulary = found[LOGITS][0], found[LOGITS][-1][2:]
+    one = [(1, 1), (), (1, 1, *vocabulary)]
     wanted = {
-        DECODE: [(1, 1), (), (1, 1, *vocabulary)],
         PREFILL: [chunk, (), (), (1, 1, *vocabulary)],
         LOGITS: [chunk, (), (*chunk, *vocabulary)],
     }
     are_limited = all(len(s.limits) == len(s.inputs) for s in program.signatures)
-    return found == wanted and len(chunk) == 2 and len(vocabulary) == 1 and are_limited
+    fit = all(shapes == wanted.get(name, one) for name, shapes in found.items())
+    return fit and len(chunk) == 2 and len(vocabulary) == 1 and are_limited
 
 
 class LanguageNet(Net):
@@ -98,9 +101,14 @@ class LanguageNet(Net):
         return np.asarray(logits[-1])
 
     def decode(self, id: int, sequence: Sequence) -> Array:
-        """Read one token; the logits (V,) of what follows. Errors: DataError, as of prefill."""
+        """Read one token; the logits (V,) of what follows. Of a model that leaves out layers for
+        single tokens (DecodeSkip), without these; prefill reads a token with all of them.
+
+        Errors: DataError, as of prefill.
+        """
         read = self._checked([id], sequence)
-        return np.asarray(self._one(read, sequence)[-1])
+        entry = SKIP if SKIP in self.session.entries else DECODE
+        return np.asarray(self._call(entry, read[None], 1, sequence)[-1])
 
     def logits(self, ids: npt.ArrayLike) -> Array:
         """(N, V): what follows each of N tokens, which are read into an empty sequence.
@@ -141,13 +149,13 @@ class LanguageNet(Net):
     def _generated(
         self, read: Array, count: int, draw: Sampler, ends: frozenset[int], sequence: Sequence
     ) -> Iterator[int]:
-        for _ in range(count):
-            logits = self.prefill(read, sequence)
+        token = 0
+        for i in range(count):
+            logits = self.decode(token, sequence) if i else self.prefill(read, sequence)
             token = draw(logits)
             if token in ends:
                 return
             yield token
-            read = np.array([token], self._dtypes[0])
 
     def _checked(self, ids: npt.ArrayLike, sequence: Sequence, more: int = 0) -> Array:
         """The tokens, if there is room for them and `more`. Errors: DataError."""

@@ -22,7 +22,7 @@ from qir.ir.errors import DataError, PassError
 from qir.ir.graph import Graph
 from qir.ir.target import Target
 from qir.ir.types import Array
-from qir.language_net import DECODE, LOGITS, PREFILL, LanguageNet
+from qir.language_net import DECODE, LOGITS, PREFILL, SKIP, LanguageNet
 from qir.loading import compiled
 from qir.models import imported, is_torch, name_of
 from qir.passes.calibrate.observers import Observer
@@ -32,6 +32,8 @@ from qir.passes.infra.retime import with_cache
 from qir.passes.infra.tasks import Tell, quiet
 from qir.passes.rounding import Rounding
 from qir.passes.transform.blocks.caches import plan_named
+from qir.passes.transform.depth.requests import Concurrency, Shallower, Skip
+from qir.passes.transform.depth.skip_decode import DecodeSkip, skip_decode, skipped_spans
 from qir.quantize import BitsRequest, Quantizer
 from qir.report.agreement import LogitsComparison
 from qir.report.build import build_report
@@ -54,6 +56,8 @@ def compile_lm(
     name: str | None = None,
     observer: str | Observer | None = None,
     scales: str = "auto",
+    concurrency: int | Concurrency | None = None,
+    skip: float | Skip | DecodeSkip | None = None,
     kv: int | str = 8,
     state: str | Path | None = None,
     executor: Executor | None = None,
@@ -69,6 +73,7 @@ def compile_lm(
     max_tokens:   the most tokens of a prompt and its continuation; caches have room for as many.
     prefill:      tokens of a prompt that are read at once.
     shapes:       shapes of the inputs of an ONNX model with free sizes, by input.
+    skip:         as of `qir.compile`; or DecodeSkip(1.2): tokens that are written leave out layers.
     kv:           how caches hold keys and values: 8, in 8 bits of static scales; 4, in 4 bits with
                   a step and an offset for each token and head; bfp8, bfp6 or bfp4, in block
                   floating point, 32 channels an exponent; auto, in the fewest bits that move the
@@ -79,6 +84,7 @@ def compile_lm(
     """
     check_options(name, executor, (), progress)
     folder, how, caches = state_folder(state), scales_of(scales), plan_named(kv)
+    shallower = Shallower.of(None if isinstance(skip, DecodeSkip) else skip, concurrency)
     _check_counts(max_tokens, prefill)
     ids = _sequences(calibration, max_tokens)
     machine = targets.find(target)
@@ -89,12 +95,15 @@ def compile_lm(
     graph = imported(model, [ids[:1]] if is_torch(model) else None, None, shapes)
     _check_inputs(graph, max_tokens)
     manager = Manager(check=check, watch=lambda what, i, of: tell(f"pass {what}", i, of))
-    stages = Stages(graph, iter([ids]), quantizer, manager, caches)
+    stages = Stages(graph, iter([ids]), quantizer, manager, caches, shallower)
     stages.run(())
     chunk = min(prefill, max_tokens)
     decode, read = (_cached(stages.newest, tokens, max_tokens) for tokens in (1, chunk))
-    last = _written(with_last_row(read), read)
+    last = _entry(stages.newest, with_last_row(read))
     entries = {DECODE: decode, PREFILL: last, LOGITS: read}
+    if isinstance(skip, DecodeSkip):
+        spans = skipped_spans(stages.graphs["transformed"], skip.speedup)
+        entries[SKIP] = _entry(stages.newest, skip_decode(entries[DECODE], spans))
     return _built(name or name_of(model, graph), machine, stages, entries, ids, tell)
 
 
@@ -133,11 +142,10 @@ def _check_inputs(graph: Graph, tokens: int) -> None:
 
 
 def _cached(graph: Graph, tokens: int, most: int) -> Graph:
-    return _written(with_cache(graph, tokens, most), graph)
+    return _entry(graph, with_cache(graph, tokens, most))
 
 
-def _written(entry: Graph | Miss, graph: Graph) -> Graph:
-    """Errors: PassError for a Miss."""
+def _entry(graph: Graph, entry: Graph | Miss) -> Graph:
     if isinstance(entry, Miss):
         raise PassError(
             f"graph @{graph.name}, value %{entry.at}: {entry.why}",
@@ -161,7 +169,7 @@ def _built(
     records = stages.manager.records
     logits = LogitsComparison()
     report = build_report(built, entries, records, built.intermediates, stages.noise(logits.add))
-    report = replace(report, agreement=logits.agreement())
+    report = replace(report, agreement=logits.agreement(), depth=stages.depth)
     files = built.with_file(REPORT, report.without_times().to_json().encode()).files
     net = compiled(files, stages.graphs, report, entries)
     assert isinstance(net, LanguageNet)  # by its entries
@@ -177,7 +185,8 @@ def _golden(entries: Mapping[str, Graph], ids: Array) -> list[tuple[str, list[Ar
     every, last = entries[LOGITS].outputs[0].type, len(ids) - 1
     dtype, chunk = entries[PREFILL].inputs[0].type.elem.carrier, every.shape[1]
     calls: list[tuple[str, int, list[int]]] = [(PREFILL, chunk, [0, chunk - 1])]
-    calls += [(DECODE, 1, [at]) for at in sorted({min(chunk, last), min(chunk + 1, last), last})]
+    places = sorted({min(chunk, last), min(chunk + 1, last), last})
+    calls += [(entry, 1, [at]) for entry in (DECODE, SKIP) if entry in entries for at in places]
     if every.size <= MOST_GOLDEN:
         calls.append((LOGITS, chunk, [0]))
     return [
