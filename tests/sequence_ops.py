@@ -13,10 +13,12 @@ from qir.ir.op import Op, Value
 from qir.ir.ops import (
     AttentionFixed,
     Embed,
+    Hadamard,
     Interpolate,
     Linear,
     Mul,
     NormFixed,
+    PackRows,
     QuantizeRows,
     RopeFixed,
     RowScale,
@@ -24,9 +26,26 @@ from qir.ir.ops import (
     Slice,
     SliceRows,
     Take,
+    UnpackRows,
     WriteRows,
 )
-from qir.ir.types import I4, I8, I16, I32, I64, U1, U8, Int, Quant, Tensor, integer_of
+from qir.ir.ops.sequence.matrices import factors
+from qir.ir.types import (
+    I4,
+    I8,
+    I16,
+    I32,
+    I64,
+    U1,
+    U8,
+    Bfp,
+    Int,
+    Packing,
+    Quant,
+    Span,
+    Tensor,
+    integer_of,
+)  # fmt: skip
 from tests.grower import Grower, Unfit
 
 I20, I24 = Int(20, True), Int(24, True)
@@ -181,6 +200,12 @@ def grow_rope(g: Rows) -> None:
     g.add(RopeFixed(x, cos, sin, size, g.chance(0.5), to, ratio))
 
 
+def grow_hadamard(g: Rows) -> None:
+    x = g.rows((I16, I16, I8, U8))
+    sizes = [d for d in range(1, x.type.shape[-1] + 1) if x.type.shape[-1] % d == 0]
+    g.add(Hadamard(x, g.pick([d for d in sizes if factors(d)])))
+
+
 def grow_curve(g: Rows) -> None:
     x = g.rows((I16,))
     to = g.quant((I16, I8, U8, Int(16, False)))
@@ -215,6 +240,24 @@ def grow_write(g: Rows) -> None:
     b, n, c = x.type.shape
     cache = g.outside((b, n + g.between(0, 6), c), x.type.quant)
     g.add(WriteRows(cache, x, g.outside((), g.pick([I32, I64]))))
+
+
+def grow_packed(g: Rows) -> None:
+    """Rows packed and unpacked, now and then from any bytes."""
+    bits = g.pick([4, 4, 6, 8])
+    span = bits < 8 and g.chance(0.5)
+    x = g.rows((I8,) if span else (I8, I16))
+    axis, width = 2, x.type.shape[2]
+    sizes = [d for d in range(1, width + 1) if width % d == 0 and d % {4: 2, 6: 4, 8: 1}[bits] == 0]
+    if not sizes:
+        raise Unfit
+    block = int(g.pick(sizes))
+    packing: Packing = Span(bits, block, axis) if span else Bfp(bits, 8, block, axis)
+    packed = g.add(PackRows(x, packing))
+    if g.chance(0.3):
+        packed = g.outside(packed.type.shape, U8)
+    start = g.outside((), g.pick([I32, I64])) if g.chance(0.5) else None
+    g.add(UnpackRows(packed, start, packing, width, g.between(0, 3), x.type.quant))
 
 
 def grow_mul(g: Rows) -> None:
@@ -267,6 +310,8 @@ def grow_attention(g: Rows) -> None:
 
 SEQUENCE_KINDS: tuple[tuple[Callable[[Rows], None], int], ...] = (
     (grow_codes, 2), (grow_projection, 4), (grow_norm, 2), (grow_rope, 2), (grow_curve, 1),
+    (grow_hadamard, 2),
     (grow_take, 1), (grow_embed, 1), (grow_write, 1), (grow_mul, 1), (grow_attention, 4),
+    (grow_packed, 2),
 )  # fmt: skip
 """How an op is added, and how often."""

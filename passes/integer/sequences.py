@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -16,6 +17,7 @@ from qir.ir.ops import (
     Attention,
     AttentionFixed,
     Embed,
+    Hadamard,
     LayerNorm,
     NormFixed,
     QuantizeRows,
@@ -128,6 +130,18 @@ class Rotations(Rule):
             return RopeFixed(x, cos, sin, op.size, op.interleaved, to, ratio)
 
         return Made(make, op.loc)
+
+
+@rule(Hadamard)
+class Hadamards(Rule):
+    """hadamard(x) -> sum(hadamard on stored x), exact"""
+
+    def ask(self, op: Op, operands: Sequence[Operand]) -> Answer | Needs:
+        return stored_operands(operands, WORD) or Answer(Kind.SUM, bits=WORD, is_exact=True)
+
+    def lower(self, op: Hadamard, at: Lowering, answer: Answer) -> Form:
+        sums = at.accumulator(replace(op, x=at.stored(op.x, WORD)), op)
+        return Sum((Term(sums),), loc=op.loc)
 
 
 @rule(Take)

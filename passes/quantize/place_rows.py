@@ -8,11 +8,11 @@ from typing import ClassVar
 
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Op, Value
-from qir.ir.ops import Attention, Constant, Linear, RmsNorm, Rope, RoundRows
+from qir.ir.ops import Attention, Constant, Hadamard, Linear, RmsNorm, Rope, RoundRows
 from qir.ir.stages import FLOAT_STAGES
 from qir.passes.infra.manager import Claim, Miss, Pass, Record, changes, register
 
-SEQUENCE = (Attention, RmsNorm, Rope, RoundRows)
+SEQUENCE = (Attention, Hadamard, RmsNorm, Rope, RoundRows)
 
 
 class Scales(Enum):

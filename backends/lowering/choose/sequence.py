@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from qir.backends.kernels.contraction.spec import RowNumbers
-from qir.backends.kernels.sequence import attention, curve, indexed, norm, rope, rows
+from qir.backends.kernels.sequence import attention, curve, hadamard, indexed, norm, rope, rows
 from qir.backends.lowering.choose.codes import clamp_of, norm_numbers, numbers_of
 from qir.backends.lowering.context import Call, Context, NoKernel, call
 from qir.backends.lowering.fuse import Fusion
@@ -13,6 +13,7 @@ from qir.backends.lowering.place import Place
 from qir.ir.ops import (
     AttentionFixed,
     Embed,
+    Hadamard,
     Interpolate,
     NormFixed,
     QuantizeRows,
@@ -72,6 +73,14 @@ def choose_norm(fusion: Fusion, context: Context) -> Call:
     x, y = context.place(op.x), context.place(op.result)
     kernel = norm.norm(x.view, norm_numbers(op), y.view, context.features)
     return call(kernel, {"x": x, "y": y})
+
+
+def choose_hadamard(fusion: Fusion, context: Context) -> Call:
+    """hadamard -> sums and differences of each block."""
+    op = fusion.anchor
+    assert isinstance(op, Hadamard)
+    x, y = context.place(op.x), context.place(op.result)
+    return call(hadamard.hadamard(x.view, op.size, y.view, context.features), {"x": x, "y": y})
 
 
 def choose_rope(fusion: Fusion, context: Context) -> Call:

@@ -13,6 +13,7 @@ from qir.backends.lowering.choose.elementwise import (
     choose_pad,
     choose_requantize,
 )
+from qir.backends.lowering.choose.packing import choose_pack_rows, choose_unpack_rows
 from qir.backends.lowering.choose.product import choose_bilinear, choose_matmul, choose_softmax
 from qir.backends.lowering.choose.reduction import (
     choose_avg_pool,
@@ -23,6 +24,7 @@ from qir.backends.lowering.choose.reduction import (
 from qir.backends.lowering.choose.sequence import (
     choose_attention,
     choose_embed,
+    choose_hadamard,
     choose_interpolate,
     choose_norm,
     choose_quantize_rows,
@@ -43,6 +45,7 @@ from qir.ir.ops import (
     Conv,
     Embed,
     Gather,
+    Hadamard,
     Interpolate,
     Linear,
     Lookup,
@@ -50,6 +53,7 @@ from qir.ir.ops import (
     MaxPool,
     Mul,
     NormFixed,
+    PackRows,
     Pad,
     QuantizeRows,
     ReduceMax,
@@ -62,6 +66,7 @@ from qir.ir.ops import (
     SliceRows,
     SoftmaxFixed,
     Take,
+    UnpackRows,
     WriteRows,
 )
 
@@ -72,6 +77,7 @@ CHOOSERS: Mapping[type[Op], Callable[[Fusion, Context], Call]] = {
     Conv: choose_conv,
     Embed: choose_embed,
     Gather: choose_gather,
+    Hadamard: choose_hadamard,
     Interpolate: choose_interpolate,
     Linear: choose_linear,
     Lookup: choose_lookup,
@@ -79,6 +85,7 @@ CHOOSERS: Mapping[type[Op], Callable[[Fusion, Context], Call]] = {
     MaxPool: choose_max_pool,
     Mul: choose_mul,
     NormFixed: choose_norm,
+    PackRows: choose_pack_rows,
     Pad: choose_pad,
     QuantizeRows: choose_quantize_rows,
     ReduceMax: choose_reduce_max,
@@ -91,6 +98,7 @@ CHOOSERS: Mapping[type[Op], Callable[[Fusion, Context], Call]] = {
     SliceRows: choose_slice_rows,
     SoftmaxFixed: choose_softmax,
     Take: choose_take,
+    UnpackRows: choose_unpack_rows,
     WriteRows: choose_write_rows,
 }
 """A new kernel is a function in a module of this folder, and a line here."""

@@ -16,6 +16,7 @@ from qir.ir.op import Op, Value
 from qir.ir.ops import (
     Attention,
     AttentionFixed,
+    Hadamard,
     Interpolate,
     NormFixed,
     QuantizeRows,
@@ -26,6 +27,7 @@ from qir.ir.ops import (
     RowScale,
     ScaleRows,
 )
+from qir.ir.ops.sequence.matrices import signs
 from qir.ir.types import F32, I8, I16, I32, Array, Int, Quant, Tensor
 
 RNG = np.random.default_rng(3)
@@ -164,6 +166,26 @@ def test_rotations(interleaved: bool, pairs: int) -> None:
     made = Rope(real("x", x), real("c", cos), real("s", sin), 8, interleaved, names=("r",))
     want = computed(made, x * 0.001, cos * 2.0**-14, sin * 2.0**-14)
     assert np.max(np.abs(y - want)) <= 0.001 + 1e-5
+
+
+@pytest.mark.parametrize(("size", "blocks"), [(1, 3), (64, 2), (12, 1), (20, 3), (144, 1)])
+def test_hadamard(size: int, blocks: int) -> None:
+    """Exact sums, whose lengths are those of the operand; times the same matrix again, products."""
+    x = RNG.integers(-(1 << 15), 1 << 15, (2, 5, blocks * size)).astype(np.int16)
+    op = Hadamard(value("x", x.shape, I16, 0.01), size, names=("y",))
+    y = op.evaluate(x)
+    h = signs(size).astype(np.int64)
+    assert np.array_equal(h @ h.T, size * np.eye(size))
+    parts = x.reshape(-1, size).astype(np.int64)
+    assert np.array_equal(y.reshape(-1, size), parts @ h)
+    made = Hadamard(real("x", x), size, names=("r",))
+    reals = computed(made, x * 0.01)
+    assert np.allclose(y * op.result.type.quant.scale.item(), reals, atol=1e-2)
+    assert np.allclose((reals**2).sum(-1), ((x * 0.01) ** 2).sum(-1), rtol=1e-4)
+    extreme = (np.sign(h[:, -1]) * -(1 << 15)).clip(max=(1 << 15) - 1).astype(np.int16)
+    (bound,) = (e.bounds for e in op.extremes(Bounds.of_type(op.x.type)))
+    sums = Hadamard(value("x", (size,), I16, 0.01), size, names=("y",)).evaluate(extreme)
+    assert bound.whole[0] <= sums.min() and sums.max() <= bound.whole[1]
 
 
 def test_curves() -> None:
