@@ -62,6 +62,8 @@ def compile_model(options: Namespace) -> None:
             name=options.name,
             observer=options.observer,
             scales=options.scales,
+            concurrency=options.concurrency,
+            skip=options.skip,
             state=options.state,
             check=options.check,
             progress=tell,

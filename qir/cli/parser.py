@@ -149,6 +149,8 @@ def _quantization(p: Any) -> None:
 
 
 def _work(p: Any) -> None:
+    p.add_argument("--concurrency", type=_positive, metavar="N", help="layers to run side by side")
+    p.add_argument("--skip", type=float, metavar="SHARE", help="sub-layers to leave out, of all")
     p.add_argument("--state", type=Path, help="folder for intermediate results: an interrupted"
                    " compile resumes from it")  # fmt: skip
     p.add_argument("--fresh", action="store_true", help="for --latency: forget the kernel times of"
