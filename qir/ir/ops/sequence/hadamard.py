@@ -18,11 +18,12 @@ LARGEST = 1 << 13  # sizes: kernels hold a block of sums on the stack
 
 @op("hadamard")
 class Hadamard(Op):
-    """y = x @ H / sqrt(size) for each block of `size` along the last axis; H of 1 and -1, whose
-    rows are orthogonal: Paley's matrix (x) Sylvester's (qir.ir.hadamard).
+    """y = x @ H / sqrt(size) for each block of `size` along the last axis; H symmetric, of 1 and
+    -1, with orthogonal rows: Paley's matrix (x) Sylvester's (qir.ir.hadamard).
 
     On stored integers the exact i32 x @ H, of scale sx / sqrt(size): additions and subtractions.
-    A rotation: (x @ H) @ (w @ H).T / size = x @ w.T, and what an outlier holds is spread evenly.
+    A rotation and its inverse: H @ H = size, (x @ H) @ (w @ H).T / size = x @ w.T. What an outlier
+    holds is spread evenly.
     Shapes: x (..., C), size divides C; stored with one scale and zero point 0 -> y (..., C).
     Needs:  size * max|x| < 2**31, and a size 2**k, or 2**k times 12, 20, 28, 36, 44, 60, ..
     Source: QuaRot, arXiv:2404.00456, section 3; Paley 1933.
