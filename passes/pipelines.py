@@ -48,7 +48,7 @@ from qir.passes.transform.equalize_channels import EqualizeChannels
 from qir.passes.transform.lower_layer_norm import LowerLayerNorm
 from qir.passes.transform.move_concats import MoveConcats
 from qir.passes.transform.repeat_masked import RepeatMasked
-from qir.passes.transform.rotate_residual import RotateResidual
+from qir.passes.transform.outliers.rotate_residual import RotateResidual
 from qir.passes.transform.split_linear import SplitLinear
 
 EIGHT = Bits(8, 8)

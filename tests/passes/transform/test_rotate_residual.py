@@ -14,7 +14,7 @@ from qir.ir.torch_executor import run_float
 from qir.ir.types import Array
 from qir.passes.infra.manager import Manager, distance, divisors, restored
 from qir.passes.transform.channel_ranges import channel_reach
-from qir.passes.transform.rotate_residual import RotateResidual, orthogonal
+from qir.passes.transform.outliers.rotate_residual import RotateResidual, orthogonal
 from tests.float_decoders import float_graph, random_decoder
 
 COUNT = 12
