@@ -22,7 +22,7 @@ from qir.passes.bits.costs import (
     BOPS,
     LATENCY,
     SIZE,
-    Work,
+    LayerWork,
     average_limits,
     bound_at,
     measured_layer,
@@ -148,10 +148,10 @@ def layer_ops(graph: Graph) -> tuple[Layer, ...]:
     return tuple(op for op in layers_of(graph) if weights_of(graph, op) is not None)
 
 
-def layer_works(graph: Graph) -> dict[str, Work]:
+def layer_works(graph: Graph) -> dict[str, LayerWork]:
     """How much each layer holds and does."""
     return {
-        op.names[0]: Work(
+        op.names[0]: LayerWork(
             parameters=op.w.type.size,
             macs=op.result.type.size * (op.w.type.size // op.w.type.shape[0]),
             activations=op.x.type.size,

@@ -20,7 +20,7 @@ from qir.measure.code_version import source
 from qir.measure.latency import Latencies, measure_latency
 from qir.passes import pipelines
 from qir.passes.bits.choice import Bits, LayerChoices, load_bits
-from qir.passes.bits.costs import LATENCY, Work
+from qir.passes.bits.costs import LATENCY, LayerWork
 from qir.passes.calibrate.observers import Observer
 from qir.passes.calibrate.ranges import Ranges, calibrate
 from qir.passes.infra.manager import Manager, Pass
@@ -190,7 +190,7 @@ def chosen_bits(
     plan: BitPlan,
     request: MixedPrecision,
     sensitivities: Sensitivities,
-    works: Mapping[str, Work],
+    works: Mapping[str, LayerWork],
 ) -> ChosenBits:
     """The assignment as a report stores it."""
     narrowest = min(choice.bits for layer in plan.layers for choice in layer.choices)
@@ -215,7 +215,7 @@ def chosen_bits(
 
 
 def _layer_bits(
-    layer: LayerChoices, bits: Bits, measures: Mapping[str, float], works: Mapping[str, Work]
+    layer: LayerChoices, bits: Bits, measures: Mapping[str, float], works: Mapping[str, LayerWork]
 ) -> LayerBits:
     times = {str(c.bits): c.costs[LATENCY] for c in layer.choices if LATENCY in c.costs}
     return LayerBits(

@@ -26,7 +26,7 @@ from qir.backends.c import border, entry, executables
 from qir.backends.c.header import header
 from qir.backends.c.portable import check_integer_only
 from qir.backends.lowering import variants
-from qir.backends.lowering.program import Program
+from qir.backends.lowering.program import LoweredProgram
 from qir.backends.lowering.variants import last_variants
 from qir.backends.proofs.overflow import proofs, prove
 from qir.backends.targets import find
@@ -56,7 +56,7 @@ class Artifact:
 
     name: str
     target: Target
-    program: Program
+    program: LoweredProgram
     manifest: Mapping[str, Any]
     files: Mapping[str, bytes]
     intermediates: tuple[Intermediate, ...] = ()
@@ -149,7 +149,7 @@ def _calls(graphs: Mapping[str, Graph], given: Sequence[Any] | None) -> Calls:
 
 
 def _sources(
-    programs: Sequence[Program], target: Target, texts: Mapping[str, str]
+    programs: Sequence[LoweredProgram], target: Target, texts: Mapping[str, str]
 ) -> dict[str, str]:
     """Every C file and header that is linked; `texts`: the kernels that are C."""
     program = programs[-1]
@@ -165,7 +165,7 @@ def _sources(
     return sources
 
 
-def _runner(entries: Sequence[Program], target: Target) -> dict[str, bytes]:
+def _runner(entries: Sequence[LoweredProgram], target: Target) -> dict[str, bytes]:
     """The files of the executable that runs the program where the target has an emulator."""
     if not target.emulator:
         return {}
@@ -181,7 +181,7 @@ def _runner(entries: Sequence[Program], target: Target) -> dict[str, bytes]:
 
 def _files(
     graphs: Mapping[str, Graph],
-    entries: Sequence[Program],
+    entries: Sequence[LoweredProgram],
     sources: Mapping[str, str],
     linked: Linked,
     calls: Calls,

@@ -8,13 +8,13 @@ from itertools import chain
 
 from qir.backends.c.dispatch import symbol
 from qir.backends.kernels.kernel import Code
-from qir.backends.lowering.program import Program
+from qir.backends.lowering.program import LoweredProgram
 from qir.backends.toolchain.compile import Compiled, compile_kernels
 from qir.backends.toolchain.generators import generator_of
 from qir.ir.target import Target
 
 
-def compiled(programs: Sequence[Program], target: Target) -> Compiled:
+def compiled(programs: Sequence[LoweredProgram], target: Target) -> Compiled:
     """The kernels of all the programs, each for its own machine."""
     machines: dict[Target, dict[str, Code]] = {}
     for program in programs:
@@ -31,7 +31,7 @@ def compiled(programs: Sequence[Program], target: Target) -> Compiled:
     return replace(parts[0], objects=objects, checked=checked)
 
 
-def _codes(program: Program, target: Target) -> Mapping[str, Code]:
+def _codes(program: LoweredProgram, target: Target) -> Mapping[str, Code]:
     """The code of each kernel by the linker's name; static ones have short names."""
     is_text = generator_of(target).is_text
     return {s if is_text else symbol(program, s): code for s, code in program.codes.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from qir.backends.lowering.program import Program, size_bytes
+from qir.backends.lowering.program import LoweredProgram, size_bytes
 from qir.backends.toolchain import elf
 
 
@@ -29,7 +29,7 @@ class Footprint:
     state: int = 0
 
     @staticmethod
-    def of(entries: Sequence[Program], core: bytes) -> Footprint:
+    def of(entries: Sequence[LoweredProgram], core: bytes) -> Footprint:
         """Of a program for each entry, and the object with these and their kernels."""
         return Footprint(
             **asdict(elf.loaded(core)),

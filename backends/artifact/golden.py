@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from qir.ir.graph import Graph
-from qir.ir.states import Limit, Memory, caller_inputs, caller_outputs, limits
+from qir.ir.states import Limit, StateMemory, caller_inputs, caller_outputs, limits
 from qir.ir.types import Array, integer_of
 
 CASES = 2
@@ -41,7 +41,7 @@ def recorded(graphs: Mapping[str, Graph], calls: Calls) -> bytes:
     """For each call the inputs and the interpreter's outputs, little endian; states are kept from
     call to call.
     """
-    memory, parts = Memory(*graphs.values()), []
+    memory, parts = StateMemory(*graphs.values()), []
     for entry, inputs in calls:
         graph = graphs[entry]
         outputs = memory.call(graph, inputs)

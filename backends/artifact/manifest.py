@@ -9,7 +9,7 @@ from typing import Any
 from qir.backends.artifact.names import CONSTANTS, GOLDEN, GRAPH, RUNNER, WEIGHTS, graph_file
 from qir.backends.c import border
 from qir.backends.kernels import SLACK
-from qir.backends.lowering.program import Program, Step
+from qir.backends.lowering.program import LoweredProgram, Step
 from qir.backends.lowering.variants import by_entry
 from qir.backends.toolchain.compile import Compiled
 from qir.backends.toolchain.link import Linked
@@ -24,7 +24,7 @@ TARGET_KEYS = (
 
 
 def manifest(
-    programs: Sequence[Program],
+    programs: Sequence[LoweredProgram],
     target: Target,
     files: Mapping[str, bytes],
     linked: Linked,
@@ -72,7 +72,7 @@ def manifest(
     return {**whole, **_of_entries(programs), "golden": {"file": GOLDEN, "calls": list(calls)}}
 
 
-def _of_entries(programs: Sequence[Program]) -> dict[str, Any]:
+def _of_entries(programs: Sequence[LoweredProgram]) -> dict[str, Any]:
     """What an artifact with entries has in place of one program's own."""
     program, entries = programs[-1], by_entry(programs)
     return {
@@ -104,7 +104,7 @@ def _of_entries(programs: Sequence[Program]) -> dict[str, Any]:
     }
 
 
-def _entry(programs: Sequence[Program]) -> dict[str, Any]:
+def _entry(programs: Sequence[LoweredProgram]) -> dict[str, Any]:
     """What a program has of its own; of several variants, the last."""
     program = programs[-1]
     return {

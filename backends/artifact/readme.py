@@ -8,7 +8,7 @@ from qir.backends.artifact.footprint import Footprint
 from qir.backends.c.header import about
 from qir.backends.c.template import fill
 from qir.backends.kernels import SLACK
-from qir.backends.lowering.program import Program, size_bytes
+from qir.backends.lowering.program import LoweredProgram, size_bytes
 from qir.backends.toolchain.generators import generator_of
 from qir.backends.toolchain.link import candidates_of
 from qir.ir.errors import printable
@@ -29,7 +29,7 @@ The golden inputs give the golden outputs, byte for byte; no Python is needed:
 
 
 def readme(
-    entries: Sequence[Program],
+    entries: Sequence[LoweredProgram],
     target: Target,
     footprint: Footprint,
     needed: Iterable[str],
@@ -69,18 +69,18 @@ def readme(
     )
 
 
-def _work(entries: Sequence[Program]) -> str:
+def _work(entries: Sequence[LoweredProgram]) -> str:
     if not entries[0].entry:
         return f"{entries[0].macs:,}\nmultiply-accumulates in {len(entries[0].steps)} steps"
     steps = [f"{p.macs:,}\nmultiply-accumulates in {len(p.steps)} steps" for p in entries]
     return ", ".join(f"`{p.entry}` of {of}" for p, of in zip(entries, steps, strict=True))
 
 
-def _functions(entries: Sequence[Program], call: str) -> str:
+def _functions(entries: Sequence[LoweredProgram], call: str) -> str:
     return ", ".join(f"`{p.c_name}_{call}`" for p in entries)
 
 
-def _calling(program: Program) -> str:
+def _calling(program: LoweredProgram) -> str:
     names = {
         kind: ", ".join(f"{kind}_{i}" for i in range(len(values)))
         for kind, values in (("input", program.inputs), ("output", program.outputs))
@@ -97,11 +97,11 @@ def _calling(program: Program) -> str:
     return fill("readme/readme_calls.md", **holes, ENTRY=program.entry, C_NAME=program.c_name)
 
 
-def _ports(entries: Sequence[Program]) -> str:
+def _ports(entries: Sequence[LoweredProgram]) -> str:
     return "\n".join(line for p in entries for line in _ports_of(p))
 
 
-def _ports_of(program: Program) -> Iterator[str]:
+def _ports_of(program: LoweredProgram) -> Iterator[str]:
     of = f" of `{program.entry}`" if program.entry else ""
     for i, value in enumerate(program.inputs):
         yield f"- input {i}{of} (`{_code(value.name)}`): {about(value)}"
@@ -114,7 +114,7 @@ def _code(name: str) -> str:
     return printable(name).replace("`", "'")
 
 
-def _buffers(program: Program) -> str:
+def _buffers(program: LoweredProgram) -> str:
     slack = f" + {program.name.upper()}_INPUT_SLACK"
     lines = [
         f"static unsigned char input_{i}[{size_bytes(v)}{slack}] ALIGNED;"
@@ -135,14 +135,14 @@ def _compiler(target: Target) -> str:
     return " ".join(words)
 
 
-def _link(program: Program, target: Target) -> str:
+def _link(program: LoweredProgram, target: Target) -> str:
     name = program.name
     code = f"{name}.c" if generator_of(target).is_text else f"lib{name}.a"
     result = "program" if target.is_hosted else "firmware.elf"
     return f"{_compiler(target)} -O2 main.c {name}_weights.S {code} -o {result}"
 
 
-def _check(program: Program, target: Target) -> str:
+def _check(program: LoweredProgram, target: Target) -> str:
     parts = []
     if target.is_hosted:
         parts.append(SELFTEST.format(compiler=_compiler(target), name=program.name))

@@ -18,7 +18,7 @@ from qir.backends.c.calls import TYPES, local, parameters
 from qir.backends.c.template import fill
 from qir.backends.kernels import SLACK
 from qir.backends.lowering.memory import aligned
-from qir.backends.lowering.program import Program, size_bytes
+from qir.backends.lowering.program import LoweredProgram, size_bytes
 from qir.ir.errors import LowerError
 from qir.ir.op import Value
 from qir.ir.types import Quant
@@ -31,13 +31,13 @@ def quantized(values: tuple[Value, ...]) -> Iterator[tuple[int, Value]]:
     return ((i, v) for i, v in enumerate(values) if isinstance(v.type.elem, Quant))
 
 
-def functions(program: Program) -> tuple[str, ...]:
+def functions(program: LoweredProgram) -> tuple[str, ...]:
     """The names of all functions that convert one input or output."""
     inward = [f"{program.c_name}_quantize_{i}" for i, _ in quantized(program.inputs)]
     return (*inward, *(f"{program.c_name}_dequantize_{i}" for i, _ in quantized(program.outputs)))
 
 
-def prototypes(program: Program) -> str:
+def prototypes(program: LoweredProgram) -> str:
     """Their prototypes in the header."""
     signatures = {
         "quantize": "const float *x, void *stored",
@@ -47,7 +47,7 @@ def prototypes(program: Program) -> str:
     return "".join(lines)
 
 
-def scratch(program: Program) -> tuple[dict[str, int], int]:
+def scratch(program: LoweredProgram) -> tuple[dict[str, int], int]:
     """Where each stored input ("i0") and output ("o0") lies in the scratch, and its size."""
     offsets, at = {}, 0
     for letter, values in (("i", program.inputs), ("o", program.outputs)):
@@ -57,14 +57,14 @@ def scratch(program: Program) -> tuple[dict[str, int], int]:
     return offsets, at
 
 
-def source(programs: Sequence[Program]) -> str:
+def source(programs: Sequence[LoweredProgram]) -> str:
     """NAME_border.c, of a program for each entry."""
     name = programs[0].name
     entries = "\n".join(map(_entry, programs))
     return fill("border/border.c", ENTRIES=entries, NAME=name)
 
 
-def _entry(program: Program) -> str:
+def _entry(program: LoweredProgram) -> str:
     """The functions of one entry."""
     offsets, _ = scratch(program)
     name = program.c_name
@@ -97,7 +97,7 @@ def _entry(program: Program) -> str:
     )
 
 
-def _function(program: Program, verb: str, i: int, value: Value) -> str:
+def _function(program: LoweredProgram, verb: str, i: int, value: Value) -> str:
     q, shape = value.type.quant, value.type.shape
     if q.block is not None:
         raise LowerError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from qir.backends.c.template import fill
-from qir.backends.lowering.program import Program, State
+from qir.backends.lowering.program import LoweredProgram, StateBuffer
 
 TYPES = {
     "uint8": "uint8_t",
@@ -19,12 +19,12 @@ TYPES = {
 """The C type of each carrier."""
 
 
-def local(program: Program) -> str:
+def local(program: LoweredProgram) -> str:
     """The prefix of an entry's static names; empty for a single program."""
     return f"{program.entry}_" if program.entry else ""
 
 
-def parameters(program: Program) -> dict[str, str]:
+def parameters(program: LoweredProgram) -> dict[str, str]:
     """How the state comes in and is checked; nothing of it for a single program."""
     has_state = bool(program.state_bytes)
     return {
@@ -37,7 +37,7 @@ def parameters(program: Program) -> dict[str, str]:
     }
 
 
-def prepare(program: Program) -> str:
+def prepare(program: LoweredProgram) -> str:
     """The function that checks the arguments of a call."""
     held = parameters(program)
     return fill(
@@ -50,7 +50,7 @@ def prepare(program: Program) -> str:
     )
 
 
-def _limits(program: Program) -> Iterator[str]:
+def _limits(program: LoweredProgram) -> Iterator[str]:
     for limit in program.limits:
         value = program.inputs[limit.index]
         kind, count = TYPES[str(value.type.elem.carrier)], value.type.size
@@ -62,17 +62,17 @@ def _limits(program: Program) -> Iterator[str]:
         )
 
 
-def run(program: Program, number: int) -> str:
+def run(program: LoweredProgram, number: int) -> str:
     """NAME_run, or NAME_ENTRY_run."""
     return _call("entry/run.c", program, number, ("C_NAME", "STATE", "GIVEN"))
 
 
-def profile(program: Program, number: int) -> str:
+def profile(program: LoweredProgram, number: int) -> str:
     """NAME_profile, or NAME_ENTRY_profile."""
     return _call("entry/profile.c", program, number, ("C_NAME", "MACRO", "STATE", "GIVEN"))
 
 
-def _call(template: str, program: Program, number: int, keys: tuple[str, ...]) -> str:
+def _call(template: str, program: LoweredProgram, number: int, keys: tuple[str, ...]) -> str:
     held = parameters(program)
     return fill(
         template,
@@ -82,7 +82,7 @@ def _call(template: str, program: Program, number: int, keys: tuple[str, ...]) -
     )
 
 
-def reset(program: Program) -> str:
+def reset(program: LoweredProgram) -> str:
     """NAME_reset_state."""
     if not program.state_bytes:
         return f"void {program.name}_reset_state(void *state) {{\n    (void)state;\n}}\n\n"
@@ -91,7 +91,7 @@ def reset(program: Program) -> str:
     return filled + "\n"
 
 
-def _fill(state: State) -> str:
+def _fill(state: StateBuffer) -> str:
     kind, count = TYPES[str(state.value.type.elem.carrier)], state.value.type.size
     return (
         f"    for (int32_t i = 0; i < {count}; i++) {{\n"

@@ -9,7 +9,7 @@ from qir.backends.c.calls import local
 from qir.backends.c.features import WORDS, needed
 from qir.backends.c.portable import printable
 from qir.backends.c.template import fill
-from qir.backends.lowering.program import Program, Step
+from qir.backends.lowering.program import LoweredProgram, Step
 from qir.backends.lowering.variants import by_entry
 from qir.ir.target import Target
 
@@ -22,17 +22,17 @@ def label(variant: Target | None) -> str:
     return "" if variant is None else re.sub(r"\W", "_", variant.name) + "_"
 
 
-def symbol(program: Program, step: str) -> str:
+def symbol(program: LoweredProgram, step: str) -> str:
     """The linker's name of a kernel: no two programs share one."""
     return f"qir_{program.name}_{label(program.variant)}{step}"
 
 
-def step_name(program: Program, number: int) -> str:
+def step_name(program: LoweredProgram, number: int) -> str:
     """The C function that calls the kernel of a step."""
     return f"{local(program)}{label(program.variant)}step_{number}"
 
 
-def prototypes(programs: Sequence[Program]) -> str:
+def prototypes(programs: Sequence[LoweredProgram]) -> str:
     """The prototypes of the choice among several programs."""
     variants = [p.variant for p in by_entry(programs)[0] if p.variant is not None]
     if not variants:
@@ -49,7 +49,7 @@ def prototypes(programs: Sequence[Program]) -> str:
     )
 
 
-def steps(programs: Sequence[Program]) -> str:
+def steps(programs: Sequence[LoweredProgram]) -> str:
     """The tables of steps, and the function that returns the one to run."""
     program, entries = programs[0], by_entry(programs)
     tables = "\n\n".join(
@@ -74,16 +74,16 @@ def steps(programs: Sequence[Program]) -> str:
     )
 
 
-def _named(program: Program) -> str:
+def _named(program: LoweredProgram) -> str:
     """The table of a program's steps."""
     return f"{local(program)}{label(program.variant)}steps"
 
 
-def _order(program: Program) -> str:
+def _order(program: LoweredProgram) -> str:
     return f"{{{_named(program)}, {len(program.steps)}}}"
 
 
-def _variant(programs: Sequence[Program]) -> str:
+def _variant(programs: Sequence[LoweredProgram]) -> str:
     """One variant: the order of steps of each entry, and what the machine needs."""
     program = programs[0]
     assert program.variant is not None
@@ -92,7 +92,7 @@ def _variant(programs: Sequence[Program]) -> str:
     return f"    {{{f'{{{orders}}}' if program.entry else orders}, {{{masks}}}}},"
 
 
-def _table(program: Program) -> str:
+def _table(program: LoweredProgram) -> str:
     return "\n".join(
         f"    {{{step_name(program, i)}, {s.units}, {grain(s)}}},"
         for i, s in enumerate(program.steps)

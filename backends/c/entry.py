@@ -16,7 +16,7 @@ from qir.backends.lowering.program import (
     STATE,
     WEIGHTS,
     Argument,
-    Program,
+    LoweredProgram,
     Step,
     size_bytes,
 )
@@ -42,7 +42,7 @@ def identifier(name: str) -> str:
     return f"_{plain}" if plain[0].isdigit() or plain in KEYWORDS else plain
 
 
-def exports(programs: Sequence[Program], target: Target) -> tuple[str, ...]:
+def exports(programs: Sequence[LoweredProgram], target: Target) -> tuple[str, ...]:
     """The functions that a shared library shows."""
     name, entries = programs[0].name, last_variants(programs)
     own = [f"{p.c_name}_{call}" for p in entries for call in ("run", "run_float")]
@@ -56,7 +56,7 @@ def exports(programs: Sequence[Program], target: Target) -> tuple[str, ...]:
     return (*own, *(function for p in entries for function in border.functions(p)))
 
 
-def entry(programs: Sequence[Program], texts: Mapping[str, str]) -> str:
+def entry(programs: Sequence[LoweredProgram], texts: Mapping[str, str]) -> str:
     """NAME.c: NAME_run, or one for each entry, and on a hosted machine NAME_profile.
 
     `texts`: the kernels themselves, where they are C; empty where they are in an object.
@@ -96,7 +96,7 @@ OF_EACH = """,
         {ports}"""
 
 
-def _sizes(entries: Sequence[Program]) -> str:
+def _sizes(entries: Sequence[LoweredProgram]) -> str:
     """The elements of NAME_sizes, their count the first."""
     upper = entries[0].name.upper()
     ports = [[size_bytes(v) for v in (*p.inputs, *p.outputs)] for p in entries]
@@ -116,12 +116,12 @@ def _rows(numbers: Sequence[int]) -> str:
     return textwrap.fill(", ".join(map(str, numbers)), 84).replace("\n", "\n" + " " * 8)
 
 
-def _prototype(program: Program, step: Step) -> str:
+def _prototype(program: LoweredProgram, step: Step) -> str:
     pointers = ["void *" if a.name == "y" else "const void *" for a in step.arguments]
     return f"void {symbol(program, step.symbol)}({', '.join(pointers)}, int32_t, int32_t);"
 
 
-def _step(program: Program, number: int, step: Step, texts: Mapping[str, str]) -> str:
+def _step(program: LoweredProgram, number: int, step: Step, texts: Mapping[str, str]) -> str:
     called = step.symbol if texts else symbol(program, step.symbol)
     arguments = "".join(
         f"        {_pointer(a, bool(texts))}, /* {printable(f'{a.name}: {a.about}')} */\n"
@@ -153,11 +153,11 @@ def _pointer(argument: Argument, is_typed: bool) -> str:
     return f"({const}void *)({place})" if is_typed else place
 
 
-def weights(program: Program) -> str:
+def weights(program: LoweredProgram) -> str:
     """NAME_weights.S: weights.bin as read-only data."""
     return fill("weights.S", NAME=program.name)
 
 
-def pool(program: Program) -> str:
+def pool(program: LoweredProgram) -> str:
     """NAME_pool.c: threads for hosted programs."""
     return fill("pool.c", NAME=program.name)

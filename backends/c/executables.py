@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from qir.backends.c.calls import local
 from qir.backends.c.template import fill
 from qir.backends.kernels import SLACK
-from qir.backends.lowering.program import Program, size_bytes
+from qir.backends.lowering.program import LoweredProgram, size_bytes
 from qir.ir.op import Value
 from qir.ir.target import Target
 
 
-def selftest(entries: Sequence[Program], calls: Sequence[str]) -> str:
+def selftest(entries: Sequence[LoweredProgram], calls: Sequence[str]) -> str:
     """NAME_test.c: runs the golden inputs and compares the outputs.
 
     `entries`: a program of each; `calls`: the entry of each golden case.
@@ -48,14 +48,14 @@ def _item(value: Value) -> int:
     return value.type.elem.carrier.itemsize
 
 
-def _ports(program: Program) -> str:
+def _ports(program: LoweredProgram) -> str:
     pairs = ", ".join(
         f"{{{size_bytes(v)}, {_item(v)}}}" for v in (*program.inputs, *program.outputs)
     )
     return f"static const long {local(program)}ports[][2] = {{{pairs}}};"
 
 
-def _tested(program: Program) -> str:
+def _tested(program: LoweredProgram) -> str:
     return (
         f'    {{"{program.entry}", {program.c_name}_run, {local(program)}ports,'
         f" {len(program.inputs)}, {len(program.outputs)}}},"
@@ -72,7 +72,7 @@ CALLS_PROTOCOL = """\
  * Standard output: the stored outputs of each call; then the bytes of the state."""
 
 
-def runner(entries: Sequence[Program]) -> str:
+def runner(entries: Sequence[LoweredProgram]) -> str:
     """runner.c: reads cases from standard input, writes the program's outputs."""
     program = entries[0]
     names = {"NAME": program.name, "UPPER": program.name.upper()}
@@ -100,18 +100,18 @@ def runner(entries: Sequence[Program]) -> str:
     )
 
 
-def _named(program: Program, kind: str, count: int) -> str:
+def _named(program: LoweredProgram, kind: str, count: int) -> str:
     return ", ".join(f"{local(program)}{kind}_{i}" for i in range(count))
 
 
-def _buffers(program: Program) -> Iterator[str]:
+def _buffers(program: LoweredProgram) -> Iterator[str]:
     for kind, values in (("input", program.inputs), ("output", program.outputs)):
         for i, value in enumerate(values):
             name, size = f"{local(program)}{kind}_{i}", size_bytes(value)
             yield f"static unsigned char {name}[ROOM({size}) + {SLACK}] ALIGNED;"
 
 
-def _lists(program: Program) -> Iterator[str]:
+def _lists(program: LoweredProgram) -> Iterator[str]:
     """The places and sizes of an entry's inputs and outputs."""
     for kind, values in (("input", program.inputs), ("output", program.outputs)):
         name = f"{local(program)}{kind}"
@@ -120,7 +120,7 @@ def _lists(program: Program) -> Iterator[str]:
         yield f"static const long {name}_bytes[] = {{{sizes}}};"
 
 
-def _run(program: Program) -> str:
+def _run(program: LoweredProgram) -> str:
     at = local(program)
     return (
         f"    {{{program.c_name}_run, {at}inputs, {at}outputs, {at}input_bytes, {at}output_bytes,"

@@ -8,7 +8,7 @@ from qir.backends.c import border, dispatch
 from qir.backends.c.portable import printable
 from qir.backends.c.template import fill
 from qir.backends.kernels import SLACK
-from qir.backends.lowering.program import Program
+from qir.backends.lowering.program import LoweredProgram
 from qir.backends.lowering.variants import by_entry
 from qir.backends.toolchain.generators import generator_of
 from qir.ir.op import Value
@@ -29,7 +29,7 @@ def about(value: Value) -> str:
     return f"{elem.carrier}[{shape}], real = {elem.scale.item()!r} * (stored - {zero})"
 
 
-def header(programs: Sequence[Program], target: Target, version: str) -> str:
+def header(programs: Sequence[LoweredProgram], target: Target, version: str) -> str:
     """NAME.h; of several variants, the last stands for what they have in common."""
     program = programs[-1]
     common = {
@@ -61,7 +61,7 @@ def header(programs: Sequence[Program], target: Target, version: str) -> str:
     )
 
 
-def _of_entries(programs: Sequence[Program], common: dict[str, object]) -> str:
+def _of_entries(programs: Sequence[LoweredProgram], common: dict[str, object]) -> str:
     program, entries = programs[-1], by_entry(programs)
     states = [
         f" *   at {s.offset}: {s.value.name}, {about(s.value)}, every element {s.initial}"
@@ -78,7 +78,7 @@ def _of_entries(programs: Sequence[Program], common: dict[str, object]) -> str:
     )
 
 
-def _entry(programs: Sequence[Program]) -> str:
+def _entry(programs: Sequence[LoweredProgram]) -> str:
     program = programs[-1]
     return fill(
         "header/entry.h",
@@ -95,7 +95,7 @@ def _entry(programs: Sequence[Program]) -> str:
     )
 
 
-def _values(program: Program) -> str:
+def _values(program: LoweredProgram) -> str:
     ranges = {limit.index: _range(limit) for limit in program.limits}
     lines = [f"input {i}: {about(v)}{ranges.get(i, '')}" for i, v in enumerate(program.inputs)]
     lines += [f"output {i}: {about(v)}" for i, v in enumerate(program.outputs)]

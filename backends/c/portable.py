@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from qir.backends.c.calls import local
 from qir.backends.c.template import FOLDER
-from qir.backends.lowering.program import Program, Step
+from qir.backends.lowering.program import LoweredProgram, Step
 from qir.ir.errors import LowerError, listed
 
 WIDTH = 100
@@ -32,7 +32,7 @@ typedef char needs_arithmetic_shift_to_the_right[(-1 >> 1) == -1 ? 1 : -1];
 typedef char needs_twos_complement[(int8_t)0xFF == -1 ? 1 : -1];"""
 
 
-def kernels(programs: Sequence[Program], written: Mapping[str, str]) -> str:
+def kernels(programs: Sequence[LoweredProgram], written: Mapping[str, str]) -> str:
     """The assumptions, the small functions in use, then every kernel below a comment."""
     parts = [ASSUMED, *_helpers(written.values())]
     every = [(local(p), i, s) for p in programs for i, s in enumerate(p.steps)]

@@ -18,7 +18,7 @@ from qir.backends.kernels.contraction.spec import Array
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, vector_bytes
 from qir.backends.kernels.plane import RANGE, Plane
-from qir.backends.kernels.requantize.scale import Scale, Term
+from qir.backends.kernels.requantize.scale import Scale, ScaleTerm
 from qir.backends.kernels.requantize.scaling import Scaling, scaled_or_raw
 
 UNIT = 1 << 11
@@ -71,7 +71,7 @@ def bilinear(
         "v": v,
     }
     ends = [(end - zero_point) * UNIT * UNIT for end in RANGE[x.dtype]]
-    term = Term.total(min(ends), max(ends))
+    term = ScaleTerm.total(min(ends), max(ends))
     scaling, params, own = scaled_or_raw("bilinear", scale, [term], y.dtype, y.shape)
     code = BilinearCode(x, y, scaling, params, vector_bytes(features))
     return Kernel(code, code.fields.pack(values | own))

@@ -23,7 +23,7 @@ from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, vector_bytes
 from qir.backends.kernels.nest import Nest, nest
 from qir.backends.kernels.plane import RANGE
-from qir.backends.kernels.requantize.scale import Scale, Term
+from qir.backends.kernels.requantize.scale import Scale, ScaleTerm
 from qir.backends.kernels.requantize.scaling import Arithmetic, Scaling, plan_scaling, scaled_or_raw
 from qir.backends.kernels.view import View
 
@@ -68,7 +68,7 @@ def requantize(
 ) -> Kernel:
     """The sum of all x, each in its own scale, in the scale of y."""
     known = ranges or [None] * len(xs)
-    terms = [Term.of(x.dtype, z, r) for x, z, r in zip(xs, zero_points, known, strict=True)]
+    terms = [ScaleTerm.of(x.dtype, z, r) for x, z, r in zip(xs, zero_points, known, strict=True)]
     scaled = plan_scaling(scale, terms, y.dtype, y.shape)
     operands = [x.expanded(y.shape).strides for x in xs]
     loops = nest(y.shape, [*operands, scaled.view.strides, y.strides])
@@ -110,8 +110,8 @@ def multiply(
     return Kernel(code, code.fields.pack(values | own))
 
 
-def _product(a: View, b: View, zeros: tuple[int, int]) -> Term:
+def _product(a: View, b: View, zeros: tuple[int, int]) -> ScaleTerm:
     """Bounds of the product of two dtypes less their zero points."""
     ends = [[end - z for end in RANGE[v.dtype]] for v, z in zip((a, b), zeros, strict=True)]
     corners = [p * q for p in ends[0] for q in ends[1]]
-    return Term.total(min(corners), max(corners))
+    return ScaleTerm.total(min(corners), max(corners))

@@ -25,7 +25,7 @@ from qir.backends.kernels.view import View
 ENTRIES = 256
 
 
-class Gather(Enum):
+class GatherMethod(Enum):
     """How elements of a table of bytes are found, and how many at once."""
 
     LOOP = 1
@@ -35,9 +35,9 @@ class Gather(Enum):
 
 
 GATHERS = (
-    (AVX512, Gather.PERMUTE),
-    (frozenset({"aarch64", "neon"}), Gather.TBL),
-    (HVX, Gather.VLUT),
+    (AVX512, GatherMethod.PERMUTE),
+    (frozenset({"aarch64", "neon"}), GatherMethod.TBL),
+    (HVX, GatherMethod.VLUT),
 )
 """What a machine with these traits has."""
 
@@ -52,7 +52,7 @@ class LookupCode:
     dtype: str
     tables: int
     nest: Nest
-    gather: Gather
+    gather: GatherMethod
 
     @property
     def units(self) -> int:
@@ -64,7 +64,7 @@ class LookupCode:
 
     @property
     def fields(self) -> Fields:
-        if self.gather is not Gather.LOOP:
+        if self.gather is not GatherMethod.LOOP:
             return Fields((("bytes", "uint8", ENTRIES),))
         return Fields((("table", self.dtype, self.tables * ENTRIES),))
 
@@ -89,14 +89,14 @@ def lookup(x: View, table: Array, first: int, y: View, features: frozenset[str])
     if len(whole) > 1:
         index[-1] = 1
     loops = nest(y.shape, (x.strides, index, y.strides))
-    gather = next((g for needs, g in GATHERS if needs <= features), Gather.LOOP)
+    gather = next((g for needs, g in GATHERS if needs <= features), GatherMethod.LOOP)
     is_plain = len(whole) == 1 and y.item == 1 and loops.steps[0] == loops.steps[-1] == 1
     if not is_plain or loops.row < gather.value:
-        gather = Gather.LOOP
+        gather = GatherMethod.LOOP
     code = LookupCode(y.dtype, len(whole), loops, gather)
-    if gather is Gather.LOOP:
+    if gather is GatherMethod.LOOP:
         return Kernel(code, code.fields.pack({"table": spread}))
     content: Array = spread.view(np.uint8).reshape(-1)
-    if gather is Gather.VLUT:
+    if gather is GatherMethod.VLUT:
         content = content.reshape(2, 2, ENTRIES // 4).transpose(0, 2, 1)
     return Kernel(code, code.fields.pack({"bytes": content}))

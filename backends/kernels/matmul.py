@@ -20,7 +20,7 @@ from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, vector_bytes
 from qir.backends.kernels.nest import Nest, nest
 from qir.backends.kernels.plane import RANGE
-from qir.backends.kernels.requantize.scale import Scale, Term
+from qir.backends.kernels.requantize.scale import Scale, ScaleTerm
 from qir.backends.kernels.requantize.scaling import Scaling, scaled_or_raw
 from qir.backends.kernels.view import View
 
@@ -83,7 +83,7 @@ def matmul(
     return Kernel(code, code.fields.pack(values | own))
 
 
-def _term(a: View, b: View, zero_points: tuple[int, int], k: int) -> Term:
+def _term(a: View, b: View, zero_points: tuple[int, int], k: int) -> ScaleTerm:
     ends = [[e - z for e in RANGE[v.dtype]] for v, z in zip((a, b), zero_points, strict=True)]
     corners = [p * q * k for p in ends[0] for q in ends[1]]
-    return Term.total(min(corners), max(corners))
+    return ScaleTerm.total(min(corners), max(corners))

@@ -1,7 +1,7 @@
 """Pooling over windows of (N, H, W, C) planes.
 
-    max_pool(x: Plane, y: Plane, window: Window, features)
-    sum_pool(x: Plane, y: Plane, window: Window, zero_point, features, scale=None)
+    max_pool(x: Plane, y: Plane, window: PoolWindow, features)
+    sum_pool(x: Plane, y: Plane, window: PoolWindow, zero_point, features, scale=None)
 
         y[n, p, q, c] = max, or sum of (x - zero_point), over the elements of x in window (p, q)
 
@@ -20,12 +20,12 @@ from qir.backends.kernels.contraction.spec import Array
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, vector_bytes
 from qir.backends.kernels.plane import RANGE, Plane
-from qir.backends.kernels.requantize.scale import Scale, Term
+from qir.backends.kernels.requantize.scale import Scale, ScaleTerm
 from qir.backends.kernels.requantize.scaling import Scaling, scaled_or_raw
 
 
 @dataclass(frozen=True)
-class Window:
+class PoolWindow:
     """Sizes of a sliding window; pad is (top, left, bottom, right): where the first one starts."""
 
     kernel: tuple[int, int]
@@ -106,7 +106,7 @@ def _renamed(fields: Fields) -> Fields:
     return Fields(tuple((f"pool_{name}", dtype, count) for name, dtype, count in fields.entries))
 
 
-def max_pool(x: Plane, y: Plane, window: Window, features: frozenset[str]) -> Kernel:
+def max_pool(x: Plane, y: Plane, window: PoolWindow, features: frozenset[str]) -> Kernel:
     """The greatest element of each window; a tap outside x repeats one that is inside."""
     taps = _checked("max_pool", x, y, window)
     if x.dtype != y.dtype:
@@ -121,7 +121,7 @@ def max_pool(x: Plane, y: Plane, window: Window, features: frozenset[str]) -> Ke
 def sum_pool(
     x: Plane,
     y: Plane,
-    window: Window,
+    window: PoolWindow,
     zero_point: int,
     features: frozenset[str],
     scale: Scale | None = None,
@@ -138,7 +138,7 @@ def sum_pool(
         "pool_columns": counts[1],
     }
     most, (low, high) = int(np.prod(window.kernel)), RANGE[x.dtype]
-    term = Term.total((low - zero_point) * most, (high - zero_point) * most)
+    term = ScaleTerm.total((low - zero_point) * most, (high - zero_point) * most)
     scaling, params, own = scaled_or_raw("sum_pool", scale, [term], y.dtype, y.shape)
     clips = any(int(c.min()) < k for c, k in zip(counts, window.kernel, strict=True))
     pitch = window.dilation[0] * x.pitch_y, window.dilation[1] * x.pitch_x
@@ -147,7 +147,7 @@ def sum_pool(
     return Kernel(code, code.fields.pack(values | own))
 
 
-def _checked(what: str, x: Plane, y: Plane, window: Window) -> tuple[Array, Array]:
+def _checked(what: str, x: Plane, y: Plane, window: PoolWindow) -> tuple[Array, Array]:
     if (x.batch, x.channels) != (y.batch, y.channels):
         raise ValueError(
             f"{what}: x is {list(x.shape)}, y {list(y.shape)}; one batch and channels are needed"

@@ -21,7 +21,7 @@ from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, vector_bytes
 from qir.backends.kernels.nest import Nest, nest
 from qir.backends.kernels.plane import RANGE
-from qir.backends.kernels.requantize.scale import Scale, Term
+from qir.backends.kernels.requantize.scale import Scale, ScaleTerm
 from qir.backends.kernels.requantize.scaling import Scaling, scaled_or_raw
 from qir.backends.kernels.view import View
 
@@ -86,7 +86,7 @@ def reduce_sum(
             f"reduce_sum: {count} zero points of {zero_point}, a sum of 32 bits is needed"
         )
     values: dict[str, Array] = {"offset": np.asarray(offset)}
-    term = Term.total((low - zero_point) * count, (high - zero_point) * count)
+    term = ScaleTerm.total((low - zero_point) * count, (high - zero_point) * count)
     scaling, params, own = scaled_or_raw("reduce_sum", scale, [term], y.dtype, y.shape)
     loops = nest(y.shape, (kept, params, y.strides), _grain(inner))
     code = ReduceCode(x.dtype, y.dtype, False, inner, scaling, loops, vector_bytes(features))

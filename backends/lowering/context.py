@@ -36,7 +36,7 @@ def call(kernel: Kernel, places: Mapping[str, Place], about: str = "", macs: int
     return Call(kernel, {name: places.get(name) for name in order}, macs, about)
 
 
-class Missing(Exception):
+class NoKernel(Exception):
     """No kernel computes this; the text has the reason."""
 
 
@@ -80,5 +80,5 @@ class Context:
         """The elements of a constant operand."""
         found = self.constants.get(value.name)
         if found is None:
-            raise Missing(f"{what} {value} is computed at run time, a constant is needed")
+            raise NoKernel(f"{what} {value} is computed at run time, a constant is needed")
         return found.value.array

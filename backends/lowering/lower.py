@@ -14,7 +14,7 @@ from qir.backends.kernels.kernel import Code
 from qir.backends.kernels.plane import BYTES
 from qir.backends.lowering import memory
 from qir.backends.lowering.choose.table import choose
-from qir.backends.lowering.context import Call, Context, Missing
+from qir.backends.lowering.context import Call, Context, NoKernel
 from qir.backends.lowering.fuse import Fusion, constants, fuse, grouped
 from qir.backends.lowering.gathers import with_flat_gathers
 from qir.backends.lowering.in_place import writes_once
@@ -38,7 +38,7 @@ from qir.backends.lowering.program import (
     Address,
     Argument,
     Buffer,
-    Program,
+    LoweredProgram,
     Step,
 )
 from qir.backends.lowering.shared import Shared
@@ -53,7 +53,7 @@ from qir.ir.target import Target
 
 def lower(
     graph: Graph, target: Target, name: str | None = None, shared: Shared | None = None
-) -> Program:
+) -> LoweredProgram:
     """The program of an integer graph on `target`.
 
     `shared`: with other programs of the artifact; its constants and kernels are added there.
@@ -91,7 +91,7 @@ def _laid_out(graph: Graph, fusions: Sequence[Fusion], in_place: Collection[str]
         ) from e
 
 
-def _check_memory(program: Program, target: Target) -> None:
+def _check_memory(program: LoweredProgram, target: Target) -> None:
     """Errors: LowerError for more memory than the target's pointers reach."""
     for what, size in (
         ("weights", len(program.weights)),
@@ -126,7 +126,7 @@ class _Lowering:
         self.refused: set[str] = set()  # results that cannot lie where their residual does
         self.symbols = dict(shared.symbols)
 
-    def run(self, fusions: tuple[Fusion, ...]) -> Program:
+    def run(self, fusions: tuple[Fusion, ...]) -> LoweredProgram:
         for value in self.graph.inputs:
             self._try(f"input {value}", partial(self._enter, value))
         for fusion in fusions:
@@ -145,7 +145,7 @@ class _Lowering:
         """Run one step; the reason of a failure is collected for the error at the end."""
         try:
             do()
-        except (Missing, ValueError) as e:  # kernels refuse a specification with a ValueError
+        except (NoKernel, ValueError) as e:  # kernels refuse a specification with a ValueError
             self.faults.append(f"{what}: {e}")
 
     # -- steps
@@ -244,7 +244,7 @@ class _Lowering:
 
     # -- memory
 
-    def _finish(self) -> Program:
+    def _finish(self) -> LoweredProgram:
         buffers = self._buffers()
         offsets = {b.name: b.offset for b in buffers}
         steps = tuple(self._step(p, offsets) for p in self.pending)
@@ -253,7 +253,7 @@ class _Lowering:
         slack = SLACK if buffers else 0
         outputs = caller_outputs(self.graph)
         used = {step.symbol for step in steps}
-        return Program(
+        return LoweredProgram(
             self.name, caller_inputs(self.graph), tuple(v for v, _ in outputs),
             tuple(name for _, name in outputs), steps, buffers,
             {symbol: code for code, symbol in self.symbols.items() if symbol in used},

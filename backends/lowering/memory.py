@@ -25,7 +25,7 @@ class Lifetime:
 
 
 @dataclass(frozen=True)
-class Plan:
+class MemoryPlan:
     """Where each buffer lies.
 
     `total_bytes` of workspace, never less than `bound_bytes`: the most alive at once.
@@ -55,7 +55,7 @@ ORDERS: tuple[Key, ...] = (
 )
 
 
-def plan(buffers: Sequence[Lifetime]) -> Plan:
+def plan(buffers: Sequence[Lifetime]) -> MemoryPlan:
     """Offsets such that what is alive at the same step does not overlap; the best of a few orders,
     and of what comes from them by promotion.
 
@@ -71,7 +71,7 @@ def plan(buffers: Sequence[Lifetime]) -> Plan:
             best, total = offsets, size
         if total == bound:
             break
-    return Plan(tuple(best[i] for i in range(len(buffers))), total or 0, bound)
+    return MemoryPlan(tuple(best[i] for i in range(len(buffers))), total or 0, bound)
 
 
 def _candidates(buffers: Sequence[Lifetime]) -> Iterator[dict[int, int]]:

@@ -71,7 +71,7 @@ class Buffer:
 
 
 @dataclass(frozen=True)
-class State:
+class StateBuffer:
     """A buffer that is kept from call to call, at `offset` in the caller's state; before the first
     call every element is `initial`.
     """
@@ -82,7 +82,7 @@ class State:
 
 
 @dataclass(frozen=True)
-class Program:
+class LoweredProgram:
     """The program of an artifact. `codes`: the code of each symbol; equal codes share one.
 
     `inputs` and `outputs` are the caller's; what the integers of inputs must be is in `limits`.
@@ -103,7 +103,7 @@ class Program:
     workspace_bound: int
     variant: Target | None = None
     entry: str = ""
-    states: tuple[State, ...] = ()
+    states: tuple[StateBuffer, ...] = ()
     state_bytes: int = 0
     limits: tuple[Limit, ...] = ()
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from qir.backends.kernels import SLACK
 from qir.backends.kernels.kernel import Code
 from qir.backends.lowering.memory import aligned
-from qir.backends.lowering.program import State, size_bytes
-from qir.backends.lowering.weights import Weights
+from qir.backends.lowering.program import StateBuffer, size_bytes
+from qir.backends.lowering.weights import WeightBlob
 from qir.ir.graph import Graph
 from qir.ir.states import initial, shared_states
 
@@ -21,8 +21,8 @@ class Shared:
     `symbols`: the names of the kernels so far, for programs of one machine.
     """
 
-    weights: Weights
-    states: tuple[State, ...] = ()
+    weights: WeightBlob
+    states: tuple[StateBuffer, ...] = ()
     state_bytes: int = 0
     symbols: dict[Code, str] = field(default_factory=dict)
 
@@ -31,9 +31,9 @@ class Shared:
         """Errors: VerifyError when one name is of states of two types."""
         states, at = [], 0
         for value in shared_states(graphs):
-            states.append(State(value, at, initial(value)))
+            states.append(StateBuffer(value, at, initial(value)))
             at += aligned(size_bytes(value), alignment)
-        return Shared(Weights(alignment), tuple(states), at + SLACK if states else 0)
+        return Shared(WeightBlob(alignment), tuple(states), at + SLACK if states else 0)
 
     def for_machine(self) -> Shared:
         """The same for programs of another machine, whose kernels are named anew."""

@@ -9,13 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from qir.backends.lowering.lower import lower
-from qir.backends.lowering.program import Program
+from qir.backends.lowering.program import LoweredProgram
 from qir.backends.lowering.shared import Shared
 from qir.ir.graph import Graph
 from qir.ir.target import Target
 
 
-def lowered(graphs: Graph | Mapping[str, Graph], target: Target, name: str) -> tuple[Program, ...]:
+def lowered(
+    graphs: Graph | Mapping[str, Graph], target: Target, name: str
+) -> tuple[LoweredProgram, ...]:
     """The program of each variant, in their order, for each entry in turn.
 
     They share one blob of weights, in which a block that several read is there once, and the
@@ -24,7 +26,7 @@ def lowered(graphs: Graph | Mapping[str, Graph], target: Target, name: str) -> t
     """
     entries = {"": graphs} if isinstance(graphs, Graph) else graphs
     shared = Shared.of(entries.values(), target.alignment)
-    made: dict[tuple[str, int], Program] = {}
+    made: dict[tuple[str, int], LoweredProgram] = {}
     for number, machine in enumerate(target.variants or (target,)):
         own = shared.for_machine()
         variant = machine if target.variants else None
@@ -43,14 +45,14 @@ def lowered(graphs: Graph | Mapping[str, Graph], target: Target, name: str) -> t
     )
 
 
-def by_entry(programs: Sequence[Program]) -> list[list[Program]]:
+def by_entry(programs: Sequence[LoweredProgram]) -> list[list[LoweredProgram]]:
     """The programs of each entry, for its variants."""
-    found: dict[str, list[Program]] = {}
+    found: dict[str, list[LoweredProgram]] = {}
     for program in programs:
         found.setdefault(program.entry, []).append(program)
     return list(found.values())
 
 
-def last_variants(programs: Sequence[Program]) -> list[Program]:
+def last_variants(programs: Sequence[LoweredProgram]) -> list[LoweredProgram]:
     """The program of each entry for its last variant, which stands for what all have in common."""
     return [of_one[-1] for of_one in by_entry(programs)]

@@ -9,7 +9,7 @@ from qir.backends.lowering.memory import aligned
 
 
 @dataclass
-class Weights:
+class WeightBlob:
     """The blob of all constants, equal blocks once. It only grows, so offsets remain valid."""
 
     alignment: int

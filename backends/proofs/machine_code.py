@@ -38,7 +38,7 @@ FOREIGN = re.compile(
 """What a core may ask of its surroundings."""
 
 
-class Kind(Enum):
+class InstructionKind(Enum):
     """The kind of an instruction; see `qir.backends.proofs.instructions`."""
 
     CARRIER = "moves bits of floats"
@@ -48,7 +48,7 @@ class Kind(Enum):
     UNKNOWN = "is not known to compute with integers only"
 
 
-FAULTS = (Kind.FLOAT, Kind.DIVISION, Kind.UNKNOWN)
+FAULTS = (InstructionKind.FLOAT, InstructionKind.DIVISION, InstructionKind.UNKNOWN)
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Fault:
 
     symbol: str
     what: str
-    kind: Kind
+    kind: InstructionKind
 
     def __str__(self) -> str:
         return f"{self.symbol}: {self.what} {self.kind.value}"
@@ -153,29 +153,33 @@ def _pattern(names: str, suffix: str) -> re.Pattern[str]:
     return re.compile(f"(?:{'|'.join(names.split())})(?:{suffix})")
 
 
-def kind_of(instruction: Instruction, kinds: InstructionSet) -> Kind:
+def kind_of(instruction: Instruction, kinds: InstructionSet) -> InstructionKind:
     """The kind of an instruction; of several operations, the worst."""
     if re.search(kinds.float_operands, instruction.text):
-        return Kind.FLOAT
+        return InstructionKind.FLOAT
     every = [_kind_of(name, kinds) for name in instruction.name.split("+")]
-    return next((k for k in (*FAULTS, Kind.CARRIER) if k in every), Kind.INTEGER)
+    return next(
+        (k for k in (*FAULTS, InstructionKind.CARRIER) if k in every), InstructionKind.INTEGER
+    )
 
 
 @cache
-def _kind_of(name: str, kinds: InstructionSet) -> Kind:
+def _kind_of(name: str, kinds: InstructionSet) -> InstructionKind:
     for kind, names in (
-        (Kind.CARRIER, kinds.carriers),
-        (Kind.FLOAT, kinds.floats),
-        (Kind.DIVISION, kinds.divisions),
-        (Kind.INTEGER, kinds.integers),
+        (InstructionKind.CARRIER, kinds.carriers),
+        (InstructionKind.FLOAT, kinds.floats),
+        (InstructionKind.DIVISION, kinds.divisions),
+        (InstructionKind.INTEGER, kinds.integers),
     ):
         if _pattern(names, kinds.suffix).fullmatch(name):
             return kind
-    return Kind.UNKNOWN
+    return InstructionKind.UNKNOWN
 
 
 def _body(function: Function, kinds: InstructionSet) -> Body:
-    carriers = Counter(i.name for i in function.instructions if kind_of(i, kinds) is Kind.CARRIER)
+    carriers = Counter(
+        i.name for i in function.instructions if kind_of(i, kinds) is InstructionKind.CARRIER
+    )
     return Body(function.name, len(function.instructions), dots(function, kinds), carriers)
 
 
@@ -197,7 +201,7 @@ def _faults(function: Function, kinds: InstructionSet, foreign: frozenset[str]) 
             yield Fault(function.name, what, kind)
     for name in sorted(function.references & foreign):
         if not FOREIGN.fullmatch(name):
-            yield Fault(function.name, f"`{name}` outside the object", Kind.UNKNOWN)
+            yield Fault(function.name, f"`{name}` outside the object", InstructionKind.UNKNOWN)
 
 
 def summary(found: Findings) -> Iterator[str]:

@@ -54,7 +54,7 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Memory:
+class CBuffer:
     """What a buffer is in C: a pointer's or array's name and its element; or one variable."""
 
     name: str
@@ -101,7 +101,7 @@ class Expressions:
     """Expressions of one function. `names`: of variables; `memory`: of buffers."""
 
     names: Mapping[Var, str]
-    memory: Mapping[Var, Memory]
+    memory: Mapping[Var, CBuffer]
 
     def of(self, node: Any) -> Text:
         """The expression in C. Errors: NotC."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import tvm_ffi
 
-from qir.backends.tvm.c_expression import Expressions, Memory, NotC, Text, dtype_of
+from qir.backends.tvm.c_expression import CBuffer, Expressions, NotC, Text, dtype_of
 from qir.backends.tvm.compat import PrimFunc, Var
 
 WIDTH = 100
@@ -33,7 +33,7 @@ class _Function:
         self._function = function
         self._taken: set[str] = set()
         self._names: dict[Var, str] = {}
-        self._memory: dict[Var, Memory] = {}
+        self._memory: dict[Var, CBuffer] = {}
         self._expressions = Expressions(self._names, self._memory)
         self._lines: list[str] = []
         self._depth = 1
@@ -55,7 +55,7 @@ class _Function:
         if element is None:
             return f"{dtype_of(parameter)}_t {name}"
         dtype = str(element.dtype)
-        self._memory[parameter] = Memory(name, dtype)
+        self._memory[parameter] = CBuffer(name, dtype)
         const = "" if parameter in _stored(self._function) else "const "
         # A sum may be written over its residual; all other pointers never meet.
         meets = name in SHARED and any(p.name == "residual" for p in self._function.params)
@@ -122,7 +122,7 @@ class _Function:
     def _allocbuffer(self, node: Any) -> None:
         name, dtype = self._named(node.buffer), dtype_of(node.buffer)
         count = int(node.buffer.shape[0])
-        self._memory[node.buffer] = Memory(name, dtype, count == 1)
+        self._memory[node.buffer] = CBuffer(name, dtype, count == 1)
         self._write(f"{dtype}_t {name};" if count == 1 else f"{dtype}_t {name}[{count}];")
 
     def _bufferstore(self, node: Any) -> None:

@@ -16,7 +16,7 @@ from qir.frontends.onnx.quantized.inputs import with_scales
 from qir.frontends.onnx.read.budget import OverBudget
 from qir.frontends.onnx.read.constants import constant, dense
 from qir.frontends.onnx.read.fold import FOLDED, fold
-from qir.frontends.onnx.read.functions import Library
+from qir.frontends.onnx.read.functions import FunctionLibrary
 from qir.frontends.onnx.read.inputs import input_types
 from qir.frontends.onnx.read.load import DEFAULT_DOMAINS, Model, load, versions
 from qir.frontends.onnx.read.names import sanitized
@@ -73,7 +73,7 @@ class _Importer:
         builder = Builder(sanitized(stem or "model"), "imported")
         self.budget = model.budget
         self.writer = GraphWriter(model.file, builder, model.budget)
-        self.library = Library(model.proto.functions, model.file)
+        self.library = FunctionLibrary(model.proto.functions, model.file)
         self.faults: list[str] = []
         self.softmax_inputs: set[str] = set()  # of the graph being read: for Softmax nodes alone
         self.read: set[str] = set()  # every name that a node or an output reads

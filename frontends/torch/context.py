@@ -37,7 +37,7 @@ class Labels:
 
 
 @dataclass(frozen=True)
-class Missing:
+class MissingResult:
     """A result that no op gives (the indices of a max pool); an error only where it is read."""
 
     what: str
@@ -64,7 +64,9 @@ class QuantizedConstant:
         )
 
 
-Operand = Value | torch.Tensor | QuantizedConstant | Missing  # what a torch tensor is at import
+Operand = (
+    Value | torch.Tensor | QuantizedConstant | MissingResult
+)  # what a torch tensor is at import
 Number = int | float | bool
 
 
@@ -99,7 +101,7 @@ class ImportContext:
         match held:
             case Value():
                 return held
-            case Missing(what, needed):
+            case MissingResult(what, needed):
                 raise Unsupported(what, needed)
             case QuantizedConstant():
                 return self._stored(held)

@@ -18,7 +18,13 @@ import torch
 from torch.fx import Node
 
 from qir.frontends.torch import ops
-from qir.frontends.torch.context import ImportContext, Labels, Missing, QuantizedConstant, symbol
+from qir.frontends.torch.context import (
+    ImportContext,
+    Labels,
+    MissingResult,
+    QuantizedConstant,
+    symbol,
+)
 from qir.frontends.torch.export import TorchGraph, first_line, to_program
 from qir.frontends.torch.table import RULES, Unsupported, nearest
 from qir.ir.errors import FrontendError, QirError, listed
@@ -142,7 +148,7 @@ class _Importer:
         operands = [
             held
             for held in flat((args, kwargs))
-            if isinstance(held, (Value, QuantizedConstant, Missing))
+            if isinstance(held, (Value, QuantizedConstant, MissingResult))
         ]
         is_region = isinstance(node.target, torch._ops.HigherOrderOperator)
         if not is_region and any(held is UNKNOWN for held in flat((args, kwargs))):

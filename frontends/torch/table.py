@@ -20,7 +20,7 @@ class Unsupported(Exception):
 
 
 @dataclass(frozen=True)
-class Rule:
+class ImportRule:
     """How one operator imports: `apply(ctx, *args, **kwargs)`, parameters as in its ATen schema.
 
     With `folds`, a node whose operands are all constants is run by torch at import instead.
@@ -30,7 +30,7 @@ class Rule:
     folds: bool
 
 
-RULES: dict[str, Rule] = {}
+RULES: dict[str, ImportRule] = {}
 
 
 def imports(*names: str, folds: bool = True) -> Callable[[A], A]:
@@ -39,7 +39,7 @@ def imports(*names: str, folds: bool = True) -> Callable[[A], A]:
     def declare(apply: A) -> A:
         for name in names:
             assert name not in RULES, f"{name} has two rules"
-            RULES[name] = Rule(apply, folds)
+            RULES[name] = ImportRule(apply, folds)
         return apply
 
     return declare

@@ -17,7 +17,7 @@ ACTIVATION_BITS = "activation_bits"
 
 
 @dataclass(frozen=True)
-class Work:
+class LayerWork:
     """How much a layer holds and does, counted: weights, multiplications, elements read."""
 
     parameters: int
@@ -55,7 +55,7 @@ def omega(mean_trace: float, squared_error: float) -> float:
 def measured_layer(
     name: str,
     losses: Mapping[Bits, float],
-    work: Work,
+    work: LayerWork,
     latency_us: Mapping[Bits, float] | None = None,
 ) -> LayerChoices:
     """A layer whose choices are the bits for which a loss was measured.
@@ -74,7 +74,7 @@ def measured_layer(
 
 
 def average_limits(
-    works: Iterable[Work], weight: float | None = None, activation: float | None = None
+    works: Iterable[LayerWork], weight: float | None = None, activation: float | None = None
 ) -> dict[str, float]:
     """The limits that keep average widths at or below these.
 

@@ -44,7 +44,7 @@ def read_passes(source: str, find: Callable[[str], type[T]]) -> tuple[T, ...]:
 
     Errors: PassError that names the pass, the option, what was found and what is needed.
     """
-    return Reader(source).passes(find)
+    return PassReader(source).passes(find)
 
 
 def check_options(made: Any, name: str) -> None:
@@ -189,7 +189,7 @@ def wrong(name: str, option: str, found: str, hint: Any) -> str:
     return f"pass {name}: option {option}: {found}, {hint_name(hint)} is needed"
 
 
-class Reader(Lexer):
+class PassReader(Lexer):
     """Reads passes; tokens are those of the text form of graphs."""
 
     def __init__(self, source: str) -> None:

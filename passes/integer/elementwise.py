@@ -139,7 +139,7 @@ def _row_sum(op: Op, at: Lowering) -> RowSum | None:
 
 
 @rule(Mul)
-class Products(Pairs):
+class ElementProducts(Pairs):
     """a * b -> sum(mul on stored a and b)"""
 
     def ask_two(self, op: Op, operands: Sequence[Operand]) -> Answer | Needs:

@@ -16,7 +16,7 @@ from qir.passes.calibrate.ranges import Ranges
 from qir.passes.infra.manager import Miss
 from qir.passes.integer.rules import Kind
 from qir.passes.quantize.joins import MOST_SCALES
-from qir.passes.quantize.placement import Plan
+from qir.passes.quantize.placement import QuantizationPlan
 from qir.passes.transform.channel_ranges import channel_reach
 
 UNLIKE_CHANNELS = 16.0  # the widest over the narrowest: one scale would leave that one 4 bits
@@ -27,7 +27,7 @@ HALF = 128  # the zero point of channels with values of both signs: kernels add 
 
 
 def channel_quants(
-    plan: Plan, ranges: Ranges, sample: tuple[Array, ...], misses: list[Miss]
+    plan: QuantizationPlan, ranges: Ranges, sample: tuple[Array, ...], misses: list[Miss]
 ) -> Mapping[str, Quant]:
     """The quantizations, along the last axis, of sums that outputs alone read, see _is_carried; the
     misses name the outputs of unlike channels that something else reads too.
@@ -60,7 +60,7 @@ def channel_quants(
     return found
 
 
-def _sums(plan: Plan, group: list[str]) -> list[str]:
+def _sums(plan: QuantizationPlan, group: list[str]) -> list[str]:
     """The stored values of a group, if all are sums with a channel axis, else none; the others of
     it are moves of these.
     """
@@ -76,7 +76,7 @@ def _sums(plan: Plan, group: list[str]) -> list[str]:
     return names if plan.pairs[names[0]].type.rank else []
 
 
-def _is_sum(plan: Plan, op: Op) -> bool:
+def _is_sum(plan: QuantizationPlan, op: Op) -> bool:
     """Whether the result is a sum, at most with its negative values cut off."""
     kind = plan.answers[op.names[0]].kind
     if isinstance(op, Clamp):
@@ -86,7 +86,7 @@ def _is_sum(plan: Plan, op: Op) -> bool:
     return kind is Kind.SUM
 
 
-def _is_carried(plan: Plan, value: Value, axis: int | None = None) -> bool:
+def _is_carried(plan: QuantizationPlan, value: Value, axis: int | None = None) -> bool:
     """Whether outputs alone read the value, behind moves that keep the axis, and sums, which take
     terms of any scales.
     """

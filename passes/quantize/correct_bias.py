@@ -17,7 +17,7 @@ from qir.passes.calibrate.ranges import chunk_of, cut, rows_of
 from qir.passes.infra.layers import check_names, layers_of
 from qir.passes.infra.manager import Claim, Miss, Pass, Record, changes, register
 from qir.passes.infra.rebatch import rebatch
-from qir.passes.quantize.correction_walk import Correction, Part, Walk
+from qir.passes.quantize.correction_walk import Correction, CorrectionWalk, SampleGraph
 from qir.passes.quantize.stored_weights import (
     StoredWeights,
     stored_weights,
@@ -73,12 +73,12 @@ class CorrectBias(Pass):
             return graph
         ends = (0, (runs - judges) * own, runs * own)
         fit, judge = (
-            Part(g, cut(graph, self.sample, ends[i], ends[i + 1]))
+            SampleGraph(g, cut(graph, self.sample, ends[i], ends[i + 1]))
             for i, g in enumerate(larger)
             if isinstance(g, Graph)
         )
         scaled = scalable(graph, self.reference) if self.moves_scales else {}
-        results = Walk(self.reference, fit, judge, scaled).run(record)
+        results = CorrectionWalk(self.reference, fit, judge, scaled).run(record)
         record.rewrites = len(results)
         scales = {
             key: array

@@ -26,7 +26,7 @@ CERTAIN = 4.0  # squared standard errors of a mean that its shift is less by
 
 
 @dataclass(frozen=True)
-class Channels:
+class ChannelMoments:
     """Of each channel: the mean in each run (runs, C), the standard deviation over all (C,)."""
 
     means: Array
@@ -52,7 +52,7 @@ class Correction:
 
 
 @dataclass(frozen=True)
-class Part:
+class SampleGraph:
     """A part of the sample, and the simulated graph that takes all of it at once."""
 
     graph: Graph
@@ -60,25 +60,25 @@ class Part:
 
 
 @dataclass
-class State:
+class WalkState:
     """A simulated graph half run: the values that later ops need, and those that are judged."""
 
     program: FloatProgram
     env: dict[str, Any]
     judged: dict[str, Any] = field(default_factory=dict)
 
-    def copy(self) -> State:
-        return State(self.program, dict(self.env), dict(self.judged))
+    def copy(self) -> WalkState:
+        return WalkState(self.program, dict(self.env), dict(self.judged))
 
 
-class Walk:
+class CorrectionWalk:
     """One walk over the layers, segment by segment, on samples to fit and samples to judge."""
 
     def __init__(
         self,
         reference: Graph,
-        fit: Part,
-        judge: Part,
+        fit: SampleGraph,
+        judge: SampleGraph,
         scaled: Mapping[str, StoredWeights],
     ) -> None:
         self.wanted, self.scaled = channels_of(reference, fit.sample), scaled
@@ -121,7 +121,7 @@ class Walk:
             zip([0, *starts[1:]], [*starts[1:], len(graph.ops)], strict=True) if count else ()
         )
 
-    def _fitted(self, state: State, start: int, stop: int) -> Mapping[str, Correction]:
+    def _fitted(self, state: WalkState, start: int, stop: int) -> Mapping[str, Correction]:
         """The correction of each layer of a segment, with all layers before it corrected."""
         graph = self.fit.program.graph
         free = {
@@ -135,7 +135,7 @@ class Walk:
             if value.name in free and (wanted := self.wanted.get(value.name)) is not None:
                 rows = y.reshape(self.runs, -1, y.shape[-1]).double()
                 std = rows.reshape(-1, y.shape[-1]).std(0, correction=0).numpy()
-                has = Channels(rows.mean(1).numpy(), std)
+                has = ChannelMoments(rows.mean(1).numpy(), std)
                 fitted[value.name] = correction(has, wanted, self.scaled.get(value.name))
                 fitted[value.name].apply(y)
 
@@ -143,7 +143,7 @@ class Walk:
         return fitted
 
     def _advance(
-        self, state: State, start: int, stop: int, corrections: Mapping[str, Correction]
+        self, state: WalkState, start: int, stop: int, corrections: Mapping[str, Correction]
     ) -> None:
         """Run the ops with these corrections, and keep the values that are judged."""
 
@@ -155,7 +155,7 @@ class Walk:
 
         state.program.advance(state.env, start, stop, watch)
 
-    def _error(self, state: State, start: int) -> float:
+    def _error(self, state: WalkState, start: int) -> float:
         """The sum over the judged values of ||value - float one||**2 / ||float one||**2, the ops
         from `start` run to the end.
         """
@@ -168,9 +168,9 @@ class Walk:
         return total
 
 
-def _begun(part: Part) -> State:
+def _begun(part: SampleGraph) -> WalkState:
     program = FloatProgram(part.graph)
-    return State(program, program.begin(part.sample))
+    return WalkState(program, program.begin(part.sample))
 
 
 def _values(graph: Graph, sample: tuple[Array, ...], names: Sequence[str]) -> list[Any]:
@@ -187,7 +187,9 @@ def _values(graph: Graph, sample: tuple[Array, ...], names: Sequence[str]) -> li
     return [torch.cat(parts[name]) for name in names]
 
 
-def correction(has: Channels, wanted: Channels, weights: StoredWeights | None) -> Correction:
+def correction(
+    has: ChannelMoments, wanted: ChannelMoments, weights: StoredWeights | None
+) -> Correction:
     """What takes the channels that a layer has to the wanted ones: of deviation too where `weights`
     have scales that move; else means alone, as far as they are certain.
     """
@@ -240,7 +242,7 @@ def own_bias(graph: Graph, op: Layer) -> bool:
     return op.bias is None or isinstance(graph.producers.get(op.bias.name), Constant)
 
 
-def channels_of(graph: Graph, sample: tuple[Array, ...]) -> Mapping[str, Channels]:
+def channels_of(graph: Graph, sample: tuple[Array, ...]) -> Mapping[str, ChannelMoments]:
     """Of the result of each contraction, by name."""
     sizes = {op.names[0]: op.result.type.size for op in graph.ops if isinstance(op, Layer)}
     means: dict[str, list[Array]] = {}
@@ -258,5 +260,5 @@ def channels_of(graph: Graph, sample: tuple[Array, ...]) -> Mapping[str, Channel
     channels = {}
     for name, parts in means.items():
         mean, square = np.concatenate(parts), np.concatenate(squares[name]).mean(0)
-        channels[name] = Channels(mean, np.sqrt(np.maximum(square - mean.mean(0) ** 2, 0.0)))
+        channels[name] = ChannelMoments(mean, np.sqrt(np.maximum(square - mean.mean(0) ** 2, 0.0)))
     return channels

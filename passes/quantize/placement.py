@@ -22,7 +22,7 @@ SUMS = (Kind.SUM, Kind.CLAMPED, Kind.ROW_SUM, Kind.ROW_TOTAL)
 
 
 @dataclass
-class Plan:
+class QuantizationPlan:
     """How all values exist; `pairs` are those that get quantize and dequantize behind them, `edges`
     the (result, operand) readings that get a pair of their own, `groups` shared quantizations,
     `apart` the concats whose operands keep quantizations of their own; `is_wide`: values between
@@ -48,7 +48,7 @@ class Plan:
         yield from nx.connected_components(self.groups)
 
 
-def plan_quantization(graph: Graph, apart: AbstractSet[str] = frozenset()) -> Plan:
+def plan_quantization(graph: Graph, apart: AbstractSet[str] = frozenset()) -> QuantizationPlan:
     """The least set of values to store: those that the integer rules need stored, and the outputs.
 
     An accumulator whose only reader is a clamp or an add is not stored: one rounding for both.
@@ -57,7 +57,7 @@ def plan_quantization(graph: Graph, apart: AbstractSet[str] = frozenset()) -> Pl
 
     Errors: LowerError that lists every op without an integer form, with its place and the reason.
     """
-    walk = Walk(graph, apart)
+    walk = PlacementWalk(graph, apart)
     while walk.run():
         pass  # a reader needs a value stored that earlier readers took as it is: ask them again
     if walk.faults:
@@ -69,7 +69,7 @@ def plan_quantization(graph: Graph, apart: AbstractSet[str] = frozenset()) -> Pl
     return walk.plan
 
 
-class Walk:
+class PlacementWalk:
     """One walk over the ops that asks the rule of each; stored values add up over the walks."""
 
     def __init__(self, graph: Graph, apart: AbstractSet[str] = frozenset()) -> None:
@@ -80,7 +80,7 @@ class Walk:
 
     def run(self) -> bool:
         """Plan the graph; true if a value turned out to be needed stored too late."""
-        self.plan = Plan(self.graph, self.apart, is_wide(self.graph))
+        self.plan = QuantizationPlan(self.graph, self.apart, is_wide(self.graph))
         self.faults, self.is_late = list[str](), False
         for v in self.graph.inputs:
             self._input(v)

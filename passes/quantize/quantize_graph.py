@@ -24,7 +24,7 @@ from qir.passes.integer.rules import BYTE, Sharing
 from qir.passes.quantize.channel_scales import channel_quants
 from qir.passes.quantize.joins import apart, in_u8
 from qir.passes.quantize.place_rows import is_wide
-from qir.passes.quantize.placement import Plan, plan_quantization
+from qir.passes.quantize.placement import QuantizationPlan, plan_quantization
 from qir.passes.quantize.repeats import with_shared_ranges
 from qir.passes.quantize.scales import (
     choose_quants,
@@ -103,7 +103,7 @@ class QuantizeGraph(Pass):
         record.warnings += [f"concat %{miss.at}: {miss.why}" for miss in misses]
         return concats
 
-    def _of_channels(self, plan: Plan, record: Record) -> Mapping[str, Quant]:
+    def _of_channels(self, plan: QuantizationPlan, record: Record) -> Mapping[str, Quant]:
         """Of outputs whose channels have scales of their own."""
         if self.ranges is None or plan.is_wide:
             return {}
@@ -129,7 +129,7 @@ class Emission:
     """One walk that writes the new graph: ops on dequantized operands, pairs behind results."""
 
     graph: Graph
-    plan: Plan
+    plan: QuantizationPlan
     quants: Mapping[str, Quant]
     widths: Widths
     options: QuantizeGraph

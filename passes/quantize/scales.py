@@ -15,7 +15,7 @@ from qir.ir.types import I8, I16, Array, Int, Quant
 from qir.passes.calibrate.limits import EVERYWHERE
 from qir.passes.calibrate.ranges import Ranges
 from qir.passes.integer.rules import BYTE, WORD, Sharing
-from qir.passes.quantize.placement import Plan
+from qir.passes.quantize.placement import QuantizationPlan
 from qir.passes.quantize.weights import LARGEST_BIAS, storage_of
 from qir.passes.quantize.widths import STREAM, Widths
 
@@ -25,7 +25,9 @@ MARGIN = {BYTE: 1.0, WORD: 1.5, STREAM: 2.0}  # of wide values: bits are there, 
 NO_SCALE = 2.0**-100  # stands for the scale of a zero range until one is chosen
 
 
-def choose_quants(plan: Plan, ranges: Ranges | None, widths: Widths) -> Mapping[str, Quant]:
+def choose_quants(
+    plan: QuantizationPlan, ranges: Ranges | None, widths: Widths
+) -> Mapping[str, Quant]:
     """The quantization of each group, by the names of all its members.
 
     Errors: PassError that lists the values without a pair when there are no ranges.
@@ -58,7 +60,7 @@ def choose_quants(plan: Plan, ranges: Ranges | None, widths: Widths) -> Mapping[
     return quants
 
 
-def _is_join(plan: Plan, name: str) -> bool:
+def _is_join(plan: QuantizationPlan, name: str) -> bool:
     """Whether several operands share the value's quantization."""
     maker = plan.graph.producers.get(name)
     if maker is None or len(maker.operands) == 1:
@@ -67,7 +69,7 @@ def _is_join(plan: Plan, name: str) -> bool:
 
 
 def _group_quant(
-    plan: Plan, ranges: Ranges | None, group: list[str], paired: list[str], bits: int
+    plan: QuantizationPlan, ranges: Ranges | None, group: list[str], paired: list[str], bits: int
 ) -> Quant | None:
     """The quantization of one group, None where there are no ranges to choose it from."""
     if plan.is_wide:
@@ -103,7 +105,7 @@ def quant_of_open_range(
     return Quant.per_tensor(storage_of(bits, False), step, round(-low / step))
 
 
-def border_quant(plan: Plan, group: list[str], is_calibrated: bool) -> Quant | None:
+def border_quant(plan: QuantizationPlan, group: list[str], is_calibrated: bool) -> Quant | None:
     """The one quantization that the model itself gives to values of a group, behind its moves:
     quantize(move(x)) = move(quantize(x)). With calibrated ranges it holds only where nothing else
     reads the group: what the model clips for one reader is not clipped for all.
@@ -118,7 +120,7 @@ def border_quant(plan: Plan, group: list[str], is_calibrated: bool) -> Quant | N
 
 
 def group_range(
-    plan: Plan, ranges: Ranges | None, names: list[str], levels: int
+    plan: QuantizationPlan, ranges: Ranges | None, names: list[str], levels: int
 ) -> tuple[float, float]:
     """The range that all these values need together; constants count with all their elements."""
     low = high = 0.0

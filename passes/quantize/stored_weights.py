@@ -20,7 +20,7 @@ FLAT = 1e-9  # a channel of no greater deviation has none to keep
 
 
 @dataclass(frozen=True)
-class Groups:
+class GroupMultipliers:
     """Integers of the groups of input channels: mult (O, ..., ceil(I / block)) int64, the constant
     called `name`; "" where it is that of another layer too.
     """
@@ -53,7 +53,7 @@ class StoredWeights:
     stored: Array
     scale: Array
     floor: Array
-    groups: Groups | None
+    groups: GroupMultipliers | None
     wanted: Array
     low: int
     high: int
@@ -93,7 +93,7 @@ class StoredWeights:
         """New integers; the old ones in rows where they do not fit."""
         return by_row(self.fits(stored), stored, self.stored).astype(self.stored.dtype)
 
-    def with_scales(self, scale: Array, groups: Groups | None) -> StoredWeights:
+    def with_scales(self, scale: Array, groups: GroupMultipliers | None) -> StoredWeights:
         """Other scales and the nearest integers; rows where those do not fit are unchanged."""
         new = replace(self, scale=scale, groups=groups)
         stored = np.clip(np.rint(self.wanted / new.step), self.low, self.high)
@@ -154,12 +154,12 @@ def stored_weights(graph: Graph, reference: Graph, op: Layer) -> StoredWeights |
     )
 
 
-def _groups(graph: Graph, op: ScaleGroups) -> Groups | None:
+def _groups(graph: Graph, op: ScaleGroups) -> GroupMultipliers | None:
     held = graph.producers.get(op.mult.name)
     if not isinstance(held, Constant):
         return None
     name = held.names[0] if graph.use_counts[held.names[0]] == 1 else ""
-    return Groups(name, op.block, held.value.array.astype(np.int64))
+    return GroupMultipliers(name, op.block, held.value.array.astype(np.int64))
 
 
 def _own_bias(graph: Graph, op: Layer) -> Constant | None:

@@ -10,7 +10,7 @@ from qir.ir.ops import Add, LayerNorm, RmsNorm, Sub
 from qir.ir.ops.kinds import Contraction, Layer
 from qir.passes.bits.choice import Bits
 from qir.passes.integer.rules import BYTE, WORD, Sharing
-from qir.passes.quantize.placement import Plan
+from qir.passes.quantize.placement import QuantizationPlan
 
 STREAM = 20  # of a sum that many layers add to: what is small in it counts too
 
@@ -25,7 +25,7 @@ class Widths:
     read: dict[str, int] = field(default_factory=dict)
 
 
-def activation_widths(plan: Plan, bits: Mapping[str, Bits], default: int) -> Widths:
+def activation_widths(plan: QuantizationPlan, bits: Mapping[str, Bits], default: int) -> Widths:
     """A value has the bits that the contractions which read it ask for, 8 where none reads it.
 
     `bits` are those of single layers, `default` of the others, whose bits do not hold for what the
@@ -57,7 +57,7 @@ def activation_widths(plan: Plan, bits: Mapping[str, Bits], default: int) -> Wid
     return found
 
 
-def wide_widths(plan: Plan) -> Widths:
+def wide_widths(plan: QuantizationPlan) -> Widths:
     """As many bits as all readers take: STREAM of what sums and norms read, at most 16 of others;
     a layer that reads a wider value than its 8 bits has a pair of its own.
     """
@@ -84,7 +84,7 @@ def _asked(layer: Op, bits: Mapping[str, Bits], default: int, is_input: bool) ->
     return max(default, BYTE) if is_input else default
 
 
-def _is_residual(plan: Plan, group: list[str], others: list[Op]) -> bool:
+def _is_residual(plan: QuantizationPlan, group: list[str], others: list[Op]) -> bool:
     """One value that sums read: moves and pools, which share a quantization, have 8 bits."""
     is_summed = bool(others) and all(plan.answers[r.names[0]].bits >= WORD for r in others)
     maker = plan.graph.producers.get(group[0])

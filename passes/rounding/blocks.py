@@ -20,7 +20,7 @@ SOURCE, SINK = "%inputs", "%outputs"  # of the view that dominators are looked f
 
 
 @dataclass(frozen=True)
-class Unit:
+class BlockGraph:
     """A part of a simulated graph, as a graph of its own, with the layers in it.
 
     Its inputs and outputs have the names they have in the whole graph; the outputs are values of
@@ -49,7 +49,7 @@ def extract(graph: Graph, inputs: Iterable[str], outputs: Sequence[str]) -> Grap
     return Graph(graph.name, starts, tuple(reversed(ops)), ends, tuple(outputs), graph.stage)
 
 
-def layer_unit(graph: Graph, reference: Graph, op: Layer, weights: StoredWeights) -> Unit:
+def layer_unit(graph: Graph, reference: Graph, op: Layer, weights: StoredWeights) -> BlockGraph:
     """A single layer: from the integers it reads to its result, or to the relu or clip that alone
     reads it.
     """
@@ -58,7 +58,7 @@ def layer_unit(graph: Graph, reference: Graph, op: Layer, weights: StoredWeights
     if graph.use_counts[end.name] == 1 and readers and isinstance(readers[0], Clamp):
         clamp = readers[0].result
         end = clamp if clamp.name in reference.producers else end
-    return Unit(extract(graph, [stored(graph, op.x)], [end.name]), (weights,))
+    return BlockGraph(extract(graph, [stored(graph, op.x)], [end.name]), (weights,))
 
 
 def stored(graph: Graph, value: Value) -> str:
@@ -67,7 +67,9 @@ def stored(graph: Graph, value: Value) -> str:
     return before.x.name if isinstance(before, Dequantize) else value.name
 
 
-def block_units(graph: Graph, reference: Graph, layers: Iterable[StoredWeights]) -> list[Unit]:
+def block_units(
+    graph: Graph, reference: Graph, layers: Iterable[StoredWeights]
+) -> list[BlockGraph]:
     """A unit for each subgraph between two consecutive stored values that all paths pass: a
     residual block, or a single layer.
 
@@ -79,13 +81,13 @@ def block_units(graph: Graph, reference: Graph, layers: Iterable[StoredWeights])
     start = [v.name for v in graph.inputs]
     ends = list(dict.fromkeys(_origin(graph, v) for v in graph.outputs))
     cuts = {cut: [_quantized(graph, cut)] for cut in _bottlenecks(graph)}
-    units: list[Unit] = []
+    units: list[BlockGraph] = []
     for cut, outputs in [*((c, o) for c, o in cuts.items() if o != ends), ("", ends)]:
         part = extract(graph, start, outputs)
         inside = [op.names[0] for op in layers_of(part)]
         mine = [singles[name] for name in inside if name in singles]
         if mine and known.issuperset(outputs) and len(inside) <= MOST_LAYERS:
-            units.append(Unit(part, tuple(u.layers[0] for u in mine)))
+            units.append(BlockGraph(part, tuple(u.layers[0] for u in mine)))
         else:
             units += mine
         start = [cut] if inside else start

@@ -21,7 +21,7 @@ from qir.passes.infra.rebatch import rebatch
 from qir.passes.infra.tasks import Task
 from qir.passes.quantize.stored_weights import StoredWeights, with_float_weights
 from qir.passes.rounding.base import RoundWeights, with_results
-from qir.passes.rounding.blocks import Unit, block_units, upstream
+from qir.passes.rounding.blocks import BlockGraph, block_units, upstream
 from qir.passes.rounding.forward import UnitProgram
 from qir.passes.rounding.moments import TINY
 
@@ -34,13 +34,13 @@ class BlockProblem:
     that computes its outputs, and the samples for both.
     """
 
-    unit: Unit
+    unit: BlockGraph
     before: Graph
     reference: Graph
     sample: tuple[Array, ...]
 
 
-class Weights(Protocol):
+class TrainedWeights(Protocol):
     """Weights and biases in training."""
 
     def parameters(self) -> list[dict[str, Any]]:
@@ -59,7 +59,7 @@ class Weights(Protocol):
         """Constants by name, as with_weights takes them."""
 
 
-def train_block(problem: BlockProblem, weights: Weights, steps: int) -> Mapping[str, Array]:
+def train_block(problem: BlockProblem, weights: TrainedWeights, steps: int) -> Mapping[str, Array]:
     """Train the weights of a unit so that its outputs, of what the quantized network brings, come
     near to the reference's: sum over outputs of mean |y - want|**2, as a part of what it is with
     the weights stored so far, + weights.penalty. What is no better in the end changes nothing.
@@ -157,7 +157,7 @@ class RoundBlocks(RoundWeights):
             done += len(wave)
             yield graph
 
-    def _task(self, unit: Unit, seen: Graph, reference: Graph) -> Task:
+    def _task(self, unit: BlockGraph, seen: Graph, reference: Graph) -> Task:
         before = upstream(seen, [v.name for v in unit.graph.inputs])
         after = upstream(reference, [v.name for v in unit.graph.outputs])
         problem = BlockProblem(unit, before, after, self.sample)

@@ -124,7 +124,7 @@ class RoundLayers(RoundWeights):
     def rounded(
         self, graph: Graph, reference: Graph, layers: Sequence[StoredWeights]
     ) -> Iterator[Graph]:
-        walk, done = Walk.started(graph, reference, self.sample), 0
+        walk, done = LayerWalk.started(graph, reference, self.sample), 0
         for wave in self.in_waves(layers):
             names = [w.layer for w in wave]
             function, options = self.work()
@@ -143,7 +143,7 @@ class RoundLayers(RoundWeights):
 
 
 @dataclass(frozen=True)
-class Walk:
+class LayerWalk:
     """How far both graphs have been run: for each part of the samples the values at a cut of the
     simulated graph, and of the reference. As many samples run together all the way, so that one
     long step gives the same floats as two short ones.
@@ -154,7 +154,7 @@ class Walk:
     at_once: int
 
     @staticmethod
-    def started(graph: Graph, reference: Graph, sample: tuple[Array, ...]) -> Walk:
+    def started(graph: Graph, reference: Graph, sample: tuple[Array, ...]) -> LayerWalk:
         own = rows_of(graph.inputs[0])
         runs = [x.reshape(-1, *v.type.shape) for v, x in zip(graph.inputs, sample, strict=True)]
         size = -(-len(runs[0]) // PARTS)
@@ -166,11 +166,11 @@ class Walk:
             for i in range(0, len(runs[0]), size)
         )
         at_once = min(AT_ONCE, max(1, chunk_of(graph) // own))
-        return Walk(reference, tuple((mine, theirs) for mine, theirs in parts), at_once)
+        return LayerWalk(reference, tuple((mine, theirs) for mine, theirs in parts), at_once)
 
     def to(
         self, seen: Graph, wave: Sequence[str], by: RoundWeights
-    ) -> tuple[Walk, Sequence[Mapping[str, Array]]]:
+    ) -> tuple[LayerWalk, Sequence[Mapping[str, Array]]]:
         """On to the cut before these layers, and the moments of what they read in each part."""
         layers = tuple(op for op in layers_of(seen) if op.names[0] in wave)
         theirs = {op.names[0]: op.x.name for op in layers_of(self.reference)}

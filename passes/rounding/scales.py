@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from qir.ir.types import Array
-from qir.passes.quantize.stored_weights import Groups, StoredWeights
+from qir.passes.quantize.stored_weights import GroupMultipliers, StoredWeights
 from qir.passes.quantize.weights import LARGEST_MULT
 from qir.passes.rounding.columns import Spreading, spreading, swept
 from qir.passes.rounding.moments import LayerProblem
@@ -45,7 +45,7 @@ def best_channels(problem: LayerProblem) -> Array:
     return np.concatenate([_best(real, step, h, limits) for real, step, h in parts])
 
 
-def best_groups(problem: LayerProblem, groups: Groups) -> tuple[Array, Groups]:
+def best_groups(problem: LayerProblem, groups: GroupMultipliers) -> tuple[Array, GroupMultipliers]:
     """Scales (O,) and integers that are nearest to the best scale of each group.
 
     The columns of a group are rounded as if those of all others could make up for their error, as

@@ -55,12 +55,12 @@ class MoveConcats(Pass):
         known = parts_of(graph) if self.sample else {}
         if not known:
             return graph
-        plan = Plan(graph, known, part_reach(graph, self.sample, known), self.reach)
+        plan = ConcatPlan(graph, known, part_reach(graph, self.sample, known), self.reach)
         new = Rewrite(plan, record)
         return graph.mapped(new.change)
 
 
-class Plan:
+class ConcatPlan:
     """Which ops work part by part, and which layers read scaled parts."""
 
     def __init__(
@@ -149,7 +149,7 @@ def logarithms(s: Array, reach: Array, weights: list[Array]) -> Array:
 class Rewrite:
     """Writes the ops of a plan on parts."""
 
-    def __init__(self, plan: Plan, record: Record) -> None:
+    def __init__(self, plan: ConcatPlan, record: Record) -> None:
         self.plan, self.record = plan, record
         self.joined: dict[str, tuple[Value, ...]] = {}
         self.scaled: dict[str, Value] = {}

@@ -89,7 +89,7 @@ def _narrower(graph: Graph, found: Mapping[str, tuple[int, int]]) -> Iterable[Li
             yield Limit(index, max(low, kind.min), min(high, kind.max))
 
 
-class Memory:
+class StateMemory:
     """The states of integer graphs, kept by the interpreter from one call to the next.
 
     Graphs that have states of equal names and types share them.

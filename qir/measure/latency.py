@@ -16,7 +16,7 @@ import numpy as np
 
 from qir.backends.artifact import artifact
 from qir.backends.lowering import variants
-from qir.backends.lowering.program import Program, Step
+from qir.backends.lowering.program import LoweredProgram, Step
 from qir.backends.toolchain import link
 from qir.backends.toolchain.generators import generator_of
 from qir.ir.errors import LowerError
@@ -167,7 +167,7 @@ def _profiled(graph: Graph, machine: Target) -> tuple[int, list[float]]:
     return at, (np.min(rounds, axis=0) / 1000).tolist()
 
 
-def _key(program: Program, step: Step, machine: Target) -> str:
+def _key(program: LoweredProgram, step: Step, machine: Target) -> str:
     kernel = f"{step.units} {program.codes[step.symbol]!r}"
     return f"{processor()} {machine.name} {compilers(machine)} {source('qir.backends')} {kernel}"
 

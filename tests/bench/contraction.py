@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qir.backends.kernels import Constants, Contraction, Kernel, Plane, prepare
+from qir.backends.kernels import Constants, ContractionSpec, Kernel, Plane, prepare
 from tests.backends.kernels.contraction_cases import Case, block_of, buffer, features, link, target
 
 TIMER = r"""
@@ -56,14 +56,14 @@ def conv(
     kw: int | None = None,
     res: bool = False,
     pad: bool = True,
-) -> Contraction:
+) -> ContractionSpec:
     """A layer of h x w outputs, its input padded; `pad`: the output is inside a padded plane."""
     kw = k if kw is None else kw
     x = Plane.packed("uint8", 1, (h - 1) * s + k, (w - 1) * s + kw, c)
     whole = Plane.packed("uint8", 1, h + 2, w + 2, o) if pad else Plane.packed("uint8", 1, h, w, o)
     y = Plane("uint8", 1, h, w, o, whole.pitch_n, whole.pitch_y, whole.pitch_x)
     r = Plane.packed("uint8", 1, h, w, o) if res else None
-    return Contraction(x, y, (k, kw), (s, s), groups=c if dw else 1, residual=r)
+    return ContractionSpec(x, y, (k, kw), (s, s), groups=c if dw else 1, residual=r)
 
 
 LAYERS = {
@@ -118,7 +118,7 @@ LAYERS = {
 PEAK_MACS = 376e9  # vpdpbusd, 512 bits, two a cycle at 2.95 GHz; measured
 
 
-def constants(rng: np.random.Generator, spec: Contraction) -> Constants:
+def constants(rng: np.random.Generator, spec: ContractionSpec) -> Constants:
     o = spec.y.channels
     return Constants(
         rng.integers(-128, 128, spec.weight_shape).astype(np.int8),

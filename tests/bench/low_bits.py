@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qir.backends.kernels import Constants, Contraction, prepare
+from qir.backends.kernels import Constants, ContractionSpec, prepare
 from tests.backends.kernels.contraction_cases import (
     FEATURES,
     block_of,
@@ -106,7 +106,7 @@ class Runner:
     """Kernels in one library, each with its own buffers; `copies` bytes of its weights."""
 
     def __init__(
-        self, spec: Contraction, widths: Mapping[str, tuple[int, int]], family: str, copies: int
+        self, spec: ContractionSpec, widths: Mapping[str, tuple[int, int]], family: str, copies: int
     ) -> None:
         from qir.backends.tvm.build import build_object
         from qir.backends.tvm.kernels.registry import emit
@@ -151,7 +151,7 @@ def timer(folder: Path) -> ctypes.CDLL:
     return library
 
 
-def weights(spec: Contraction, bits: int, block: int) -> Constants:
+def weights(spec: ContractionSpec, bits: int, block: int) -> Constants:
     """Random numbers of a layer; groups where it has more input channels than one holds."""
     block = block if block < spec.weight_shape[-1] else 0
     rng, half = np.random.default_rng(1), 1 << (bits - 1)

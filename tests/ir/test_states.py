@@ -10,7 +10,7 @@ import pytest
 from qir.ir.errors import DataError, ParseError, VerifyError
 from qir.ir.graph import Builder, Graph
 from qir.ir.ops import Reshape, SliceRows, Take, WriteRows
-from qir.ir.states import Limit, Memory, caller_inputs, caller_outputs, limits, shared_states
+from qir.ir.states import Limit, StateMemory, caller_inputs, caller_outputs, limits, shared_states
 from qir.ir.text.parser import parse
 from qir.ir.text.printer import blobs, text
 from qir.ir.types import I8, I32, U8, Quant, Tensor
@@ -91,7 +91,7 @@ def test_the_interpreter_keeps_states_from_call_to_call() -> None:
     graphs = entries()
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, (1, 8, CHANNELS)).astype(np.uint8)
-    one, four = Memory(*graphs.values()), Memory(*graphs.values())
+    one, four = StateMemory(*graphs.values()), StateMemory(*graphs.values())
     whole = [four.call(graphs["prefill"], [x[:, i : i + 4]])[0] for i in (0, 4)]
     steps = [one.call(graphs["decode"], [x[:, i : i + 1]])[0] for i in range(8)]
     assert np.array_equal(np.concatenate(whole, 1), np.concatenate(steps, 1))
@@ -100,14 +100,14 @@ def test_the_interpreter_keeps_states_from_call_to_call() -> None:
 
 
 def test_states_start_at_the_integer_of_zero() -> None:
-    memory = Memory(recurrent(1))
+    memory = StateMemory(recurrent(1))
     assert set(memory.arrays["total"].flat) == {5} and set(memory.arrays["recent"].flat) == {128}
     several = Quant.per_axis(U8, np.ones(2), np.array([0, 1]), 0)
     b = Builder("two", "integer")
     x = b.input("x", Tensor((2,), several))
     graph = replace(b.finish([x]), states=(("x", "x"),))
     with pytest.raises(VerifyError, match="state %x: 2 zero points, one is needed"):
-        Memory(graph)
+        StateMemory(graph)
 
 
 def test_one_name_has_one_type() -> None:
@@ -132,6 +132,6 @@ def test_the_tightest_limit_counts() -> None:
 
 
 def test_the_interpreter_refuses_what_graphs_do() -> None:
-    memory = Memory(recurrent(1))
+    memory = StateMemory(recurrent(1))
     with pytest.raises(DataError, match="values reach"):
         memory.call(recurrent(1), [np.full((1, 1, CHANNELS), 256)])

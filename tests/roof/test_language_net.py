@@ -19,7 +19,7 @@ from qir.cli import main
 from qir.ir.errors import ArtifactError, DataError, PassError
 from qir.ir.interpret import dequantize_outputs
 from qir.ir.ops import WriteRows
-from qir.ir.states import Memory
+from qir.ir.states import StateMemory
 from qir.ir.types import Array
 from qir.language_net import LanguageNet, Sampler
 from qir.runtime.machine import cpu_flags
@@ -42,7 +42,7 @@ def net() -> LanguageNet:
 def wanted() -> Array:
     """The interpreter's logits, read token by token."""
     graph = net().entries["decode"]
-    memory, rows = Memory(graph), []
+    memory, rows = StateMemory(graph), []
     for at, token in enumerate(TOKENS):
         ids, start = np.array([[token]]), np.array(at)
         (logits,) = memory.call(graph, [ids, start])

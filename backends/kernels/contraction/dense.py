@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from qir.backends.kernels.contraction.bits import packed_rows
-from qir.backends.kernels.contraction.spec import Contraction, RowTail, arguments
+from qir.backends.kernels.contraction.spec import ContractionSpec, RowTail, arguments
 from qir.backends.kernels.contraction.tiling import (
     Tile,
     Work,
@@ -223,7 +223,7 @@ class DenseCode:
         return self.panels * self.panel_units
 
 
-def runs_of(spec: Contraction, block: int = 0) -> Runs:
+def runs_of(spec: ContractionSpec, block: int = 0) -> Runs:
     """As few and as long runs as the layout of X, and multipliers for `block` channels, allow."""
     (ky, kx), (dy, dx), x = spec.kernel, spec.dilations, spec.x
     inner = x.channels // spec.groups
@@ -235,7 +235,7 @@ def runs_of(spec: Contraction, block: int = 0) -> Runs:
 
 
 def plan_dense(
-    spec: Contraction,
+    spec: ContractionSpec,
     epilogue: Epilogue,
     dot: Dot,
     tile: Tile | None = None,
@@ -270,7 +270,7 @@ def plan_dense(
     )  # fmt: skip
 
 
-def can_hold(spec: Contraction, dot: Dot, packing: Packing) -> bool:
+def can_hold(spec: ContractionSpec, dot: Dot, packing: Packing) -> bool:
     """A dot that widens weights takes whole bytes, of panels that fit and that pixels share."""
     if not dot.widens:
         return True
@@ -279,7 +279,7 @@ def can_hold(spec: Contraction, dot: Dot, packing: Packing) -> bool:
     return is_plain and fits_held(dot, work) and is_worth_holding(work)
 
 
-def _work(spec: Contraction, runs: Runs, dot: Dot, packing: Packing) -> Work:
+def _work(spec: ContractionSpec, runs: Runs, dot: Dot, packing: Packing) -> Work:
     y, steps = spec.y, [-(-part // dot.depth) for part in runs.parts]
     return Work(
         y.batch * spec.groups,
@@ -294,7 +294,7 @@ def _work(spec: Contraction, runs: Runs, dot: Dot, packing: Packing) -> Work:
     )
 
 
-def _words_align(spec: Contraction, runs: Runs, dot: Dot) -> bool:
+def _words_align(spec: ContractionSpec, runs: Runs, dot: Dot) -> bool:
     """X and all offsets in it are multiples of the words that a dot loads, of 8 bytes at most."""
     x, size = spec.x, 4 if dot.together == 1 else 8
     share = x.channels // spec.groups if spec.groups > 1 else 0

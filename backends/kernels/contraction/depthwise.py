@@ -22,11 +22,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from qir.backends.kernels.contraction.bits import pack, packed_rows
-from qir.backends.kernels.contraction.spec import Array, Contraction, arguments
+from qir.backends.kernels.contraction.spec import Array, ContractionSpec, arguments
 from qir.backends.kernels.dots import DOTS, Dot
 from qir.backends.kernels.kernel import Kernel
 from qir.backends.kernels.plane import Plane, check_indices
-from qir.backends.kernels.requantize.epilogue import Channels, Epilogue, records
+from qir.backends.kernels.requantize.epilogue import ChannelConstants, Epilogue, records
 
 Tap = tuple[int, int]
 
@@ -153,7 +153,9 @@ class DepthwiseCode:
         return len(self.starts) * self.set_bytes
 
 
-def plan_depthwise(spec: Contraction, epilogue: Epilogue, dot: Dot, bits: int = 8) -> DepthwiseCode:
+def plan_depthwise(
+    spec: ContractionSpec, epilogue: Epilogue, dot: Dot, bits: int = 8
+) -> DepthwiseCode:
     """Along rows if their layout allows, two rows at once if that is less work."""
     x, y, sx = spec.x, spec.y, spec.strides[1]
     gapless = all(p.pitch_x == p.channels for p in (x, y, spec.residual) if p)
@@ -179,7 +181,7 @@ def plan_depthwise(spec: Contraction, epilogue: Epilogue, dot: Dot, bits: int = 
     )
 
 
-def depthwise_kernel(code: DepthwiseCode, weights: Array, channels: Channels) -> Kernel:
+def depthwise_kernel(code: DepthwiseCode, weights: Array, channels: ChannelConstants) -> Kernel:
     """The weights of each set; four epilogue records for each set."""
     order = _order(code)
     panels = spread_depthwise(code, weights)

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from qir.backends.kernels.contraction.spec import Array, Constants, Contraction
+from qir.backends.kernels.contraction.spec import Array, Constants, ContractionSpec
 from qir.backends.kernels.plane import Plane
 
 
-def joined(spec: Contraction) -> Contraction:
+def joined(spec: ContractionSpec) -> ContractionSpec:
     """Join images and rows to one row where a pixel needs no neighbour."""
     if spec.kernel != (1, 1) or spec.strides != (1, 1):
         return spec
@@ -20,8 +20,8 @@ def joined(spec: Contraction) -> Contraction:
 
 
 def _join(
-    spec: Contraction, adjoin: Callable[[Plane], bool], join: Callable[[Plane], Plane]
-) -> Contraction:
+    spec: ContractionSpec, adjoin: Callable[[Plane], bool], join: Callable[[Plane], Plane]
+) -> ContractionSpec:
     rows = spec.rows
     planes = [spec.x, spec.y, *_others(spec)]
     if spec.x.shape[:3] != spec.y.shape[:3] or not all(adjoin(p) for p in planes):
@@ -33,13 +33,15 @@ def _join(
     return replace(spec, x=join(spec.x), y=join(spec.y), residual=residual, rows=rows)
 
 
-def _others(spec: Contraction) -> list[Plane]:
+def _others(spec: ContractionSpec) -> list[Plane]:
     """What is read with every pixel of Y."""
     more = (spec.rows.scale, spec.rows.residual) if spec.rows else ()
     return [p for p in (spec.residual, *more) if p]
 
 
-def folded(spec: Contraction, const: Constants, lanes: int) -> tuple[Contraction, Constants]:
+def folded(
+    spec: ContractionSpec, const: Constants, lanes: int
+) -> tuple[ContractionSpec, Constants]:
     """Adjacent pixels of few channels become one pixel of all their channels.
 
     The kernel grows by the strides between them, with zero weights outside each pixel's own

@@ -18,13 +18,13 @@ from qir.backends.kernels.contraction.dense import DenseCode, Runs
 from qir.backends.kernels.contraction.spec import Array, Constants
 from qir.backends.kernels.kernel import Kernel
 from qir.backends.kernels.plane import RANGE
-from qir.backends.kernels.requantize.epilogue import Channels, records
+from qir.backends.kernels.requantize.epilogue import ChannelConstants, records
 
 CHAINED = 16
 """The most steps that are added up in int16: more saves nothing that counts."""
 
 
-def dense_kernel(code: DenseCode, const: Constants, channels: Channels) -> Kernel:
+def dense_kernel(code: DenseCode, const: Constants, channels: ChannelConstants) -> Kernel:
     """The code with its blocks; see the module."""
     order = _order(code)
     mults = _mults(code, const, order).ljust(code.records_at, b"\0")

@@ -11,10 +11,10 @@ from math import prod
 
 import numpy as np
 
-from qir.backends.kernels.contraction.spec import Array, Constants, Contraction, arguments
+from qir.backends.kernels.contraction.spec import Array, Constants, ContractionSpec, arguments
 from qir.backends.kernels.kernel import Kernel
 from qir.backends.kernels.plane import check_indices
-from qir.backends.kernels.requantize.epilogue import Channels, Epilogue
+from qir.backends.kernels.requantize.epilogue import ChannelConstants, Epilogue
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class PlainCode:
     bits of their bits.
     """
 
-    spec: Contraction
+    spec: ContractionSpec
     epilogue: Epilogue
     bits: int = 8
     block: int = 0
@@ -73,7 +73,7 @@ class PlainCode:
         return -(-mults // 8) * 8
 
 
-def plain_kernel(code: PlainCode, const: Constants, channels: Channels) -> Kernel:
+def plain_kernel(code: PlainCode, const: Constants, channels: ChannelConstants) -> Kernel:
     """Weights (O, ky, kx, I); their multipliers in this order, then the fields."""
     mults = b""
     if code.block:

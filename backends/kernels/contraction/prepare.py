@@ -26,7 +26,7 @@ from qir.backends.kernels.contraction.depthwise import (
 from qir.backends.kernels.contraction.join import folded, joined
 from qir.backends.kernels.contraction.panels import CHAINED, dense_kernel, longest_chain
 from qir.backends.kernels.contraction.plain import PlainCode, plain_kernel
-from qir.backends.kernels.contraction.spec import Array, Constants, Contraction
+from qir.backends.kernels.contraction.spec import Array, Constants, ContractionSpec
 from qir.backends.kernels.contraction.tiling import Tile
 from qir.backends.kernels.dots import DOTS, PLAIN, Dot, Scheme, usable
 from qir.backends.kernels.kernel import Kernel
@@ -39,7 +39,7 @@ SLACK = 128
 
 
 def prepare(
-    spec: Contraction,
+    spec: ContractionSpec,
     const: Constants,
     features: frozenset[str],
     dot: str | None = None,
@@ -61,7 +61,7 @@ def prepare(
 
 
 def _on_vectors(
-    spec: Contraction,
+    spec: ContractionSpec,
     const: Constants,
     features: frozenset[str],
     dot: Dot,
@@ -101,7 +101,7 @@ def _is_short(const: Constants) -> bool:
     return most * 255 <= RANGE["int32"][1]
 
 
-def _by_channel(spec: Contraction, const: Constants) -> dict[str, Array]:
+def _by_channel(spec: ContractionSpec, const: Constants) -> dict[str, Array]:
     """The numbers of a tail by rows, as records hold them."""
     numbers, size = const.rows, (spec.y.channels,)
     assert numbers is not None
@@ -116,7 +116,7 @@ def _by_channel(spec: Contraction, const: Constants) -> dict[str, Array]:
 
 
 def _packing(
-    spec: Contraction, const: Constants, dot: Dot, x_range: tuple[int, int]
+    spec: ContractionSpec, const: Constants, dot: Dot, x_range: tuple[int, int]
 ) -> Packing | None:
     """How the dot takes these weights; None where sums of two products need more than int16."""
     bits = const.bits
@@ -129,7 +129,7 @@ def _packing(
     return Packing(bits, const.block, chain if chains else 0) if chain else None
 
 
-def _plain(spec: Contraction, const: Constants) -> Kernel:
+def _plain(spec: ContractionSpec, const: Constants) -> Kernel:
     if spec.rows is not None:
         raise ValueError("contraction: scales of rows need a dot instruction on vectors")
     x_range = const.x_range or RANGE[spec.x.dtype]
@@ -140,7 +140,7 @@ def _plain(spec: Contraction, const: Constants) -> Kernel:
     return plain_kernel(code, const, channels)
 
 
-def _checked(spec: Contraction, const: Constants) -> Constants:
+def _checked(spec: ContractionSpec, const: Constants) -> Constants:
     weights = np.asarray(const.weights)
     if weights.shape != spec.weight_shape or weights.dtype != np.int8:
         raise ValueError(
@@ -161,7 +161,7 @@ def _checked(spec: Contraction, const: Constants) -> Constants:
     return replace(const, weights=weights, bias=bias)
 
 
-def _as_read(spec: Contraction, const: Constants, dot: Dot) -> tuple[Array, tuple[int, int]]:
+def _as_read(spec: ContractionSpec, const: Constants, dot: Dot) -> tuple[Array, tuple[int, int]]:
     """Bias and range of X as the dot reads it: an i8 X with its top bit flipped is X + 128."""
     low, high = const.x_range or RANGE[spec.x.dtype]
     if dot.x in (None, spec.x.dtype):
@@ -179,7 +179,7 @@ def _pairs_fit(panels: Array, x_range: tuple[int, int]) -> bool:
     return bool(ends.min(0).sum(1).min() >= low and ends.max(0).sum(1).max() <= high)
 
 
-def _unfolded(spec: Contraction, const: Constants) -> Array:
+def _unfolded(spec: ContractionSpec, const: Constants) -> Array:
     """bias * mult + half - zr * residual_mult, without the zero point."""
     mult, shift, r_mult = (
         np.asarray(v, np.int64) for v in (const.mult, const.shift, const.residual_mult)

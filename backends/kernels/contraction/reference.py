@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qir.backends.kernels.contraction.spec import Array, Constants, Contraction
+from qir.backends.kernels.contraction.spec import Array, Constants, ContractionSpec
 from qir.backends.kernels.plane import Plane
 
 
@@ -15,7 +15,7 @@ def view(buffer: Array, plane: Plane) -> Array:
     return np.lib.stride_tricks.as_strided(buffer, plane.shape, strides)
 
 
-def accumulate(spec: Contraction, x: Array, weights: Array) -> Array:
+def accumulate(spec: ContractionSpec, x: Array, weights: Array) -> Array:
     """acc (N, H, W, O) int64, without bias."""
     o, ky, kx, i = spec.weight_shape
     n, h, w, _ = spec.y.shape
@@ -31,7 +31,9 @@ def accumulate(spec: Contraction, x: Array, weights: Array) -> Array:
     return acc.reshape(n, h, w, o)
 
 
-def evaluate(spec: Contraction, const: Constants, x: Array, residual: Array | None = None) -> Array:
+def evaluate(
+    spec: ContractionSpec, const: Constants, x: Array, residual: Array | None = None
+) -> Array:
     """Y (N, H, W, O) from X (N, H', W', C) and the residual (N, H, W, O), all stored values."""
     acc = accumulate(spec, x, const.scaled_weights) + np.asarray(const.bias, np.int64)
     if spec.is_raw:

@@ -51,7 +51,7 @@ class RowTail:
 
 
 @dataclass(frozen=True)
-class Contraction:
+class ContractionSpec:
     """Shapes, layout and clamp of one contraction; hashable, so equal kernels are built once.
 
     `low`, `high` clamp the stored value; None stands for the range of Y's dtype. Y is u8, i8, i16

@@ -25,7 +25,7 @@ from qir.backends.kernels.contraction.spec import Array, arguments
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, vector_bytes
 from qir.backends.kernels.plane import RANGE, Plane
-from qir.backends.kernels.requantize.scale import Scale, Term
+from qir.backends.kernels.requantize.scale import Scale, ScaleTerm
 from qir.backends.kernels.requantize.scaling import Scaling, scaled_or_raw
 
 
@@ -91,11 +91,11 @@ def wide(
     if added.min() < RANGE["int32"][0] or added.max() > RANGE["int32"][1]:
         raise ValueError(f"wide: bias [{added.min()}, {added.max()}], 32 bits are needed")
     values: dict[str, Array] = {"bias": added}
-    terms = [Term.of("int32")]
+    terms = [ScaleTerm.of("int32")]
     if residual is not None:
         if scale is None:
             raise ValueError("wide: a residual without a scale, one is needed to add it")
-        terms.append(Term.of(residual.dtype, residual_zero_point))
+        terms.append(ScaleTerm.of(residual.dtype, residual_zero_point))
     scaling, params, own = scaled_or_raw("wide", scale, terms, y.dtype, y.shape)
     code = WideCode(
         x, y, residual, kernel, strides, dilations, groups, scaling, params, vector_bytes(features)

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from qir.backends.kernels.contraction.spec import Array, Constants, Contraction
+from qir.backends.kernels.contraction.spec import Array, Constants, ContractionSpec
 from qir.backends.kernels.dots import Scheme
 from qir.backends.kernels.plane import RANGE
 from qir.ir.fixed import MANTISSA_BITS, MAX_SHIFT
@@ -100,7 +100,7 @@ class Epilogue:
 
 
 @dataclass(frozen=True, eq=False)
-class Channels:
+class ChannelConstants:
     """Per-channel numbers, in channel order, from which every layout takes its records."""
 
     bias: Array
@@ -175,13 +175,13 @@ def acc_range(weights: Array, x_range: tuple[int, int]) -> tuple[Array, Array]:
 
 
 def plan_epilogue(
-    spec: Contraction,
+    spec: ContractionSpec,
     const: Constants,
     bias: Array,
     x_range: tuple[int, int],
     multiplies_52_bits: bool = False,
     scheme: Scheme = Scheme.PAIRS,
-) -> tuple[Epilogue, Channels]:
+) -> tuple[Epilogue, ChannelConstants]:
     """The cheapest exact form for all channels; `bias`, `x_range` as the dot reads the input.
 
     The scheme halves has no wide form: one that is marked wide cannot be built.
@@ -207,7 +207,7 @@ def plan_epilogue(
     halves = np.array([(0, 0)] * count)
     if scheme is Scheme.HALVES and not (chosen.raw or chosen.wide):
         halves = np.array([t.halves(k) for t, k in zip(terms, left, strict=True)])
-    return chosen, Channels(
+    return chosen, ChannelConstants(
         bias=np.asarray(bias, np.int64),
         mult=np.array([t.mult for t in terms], np.int64),
         add=np.array([0] * count if spec.is_raw else add, np.int64),
@@ -229,7 +229,7 @@ def _start(t: _Terms, code: Epilogue) -> int:
 
 
 def _terms(
-    spec: Contraction, const: Constants, bias: Array, low: Array, high: Array
+    spec: ContractionSpec, const: Constants, bias: Array, low: Array, high: Array
 ) -> list[_Terms]:
     count = spec.y.channels
     columns = [
@@ -275,7 +275,7 @@ def _cheapest(base: Epilogue, terms: list[_Terms], left: list[int], zero_point: 
     return replace(base, wide=True, zero_point=zero_point)
 
 
-def records(epilogue: Epilogue, channels: Channels, order: Array, lanes: int) -> bytes:
+def records(epilogue: Epilogue, channels: ChannelConstants, order: Array, lanes: int) -> bytes:
     """The constants of vectors whose lane (v, i) is channel `order[v, i]`; -1: no channel."""
     real = order >= 0
     take = np.where(real, order, 0)
@@ -302,7 +302,7 @@ def records(epilogue: Epilogue, channels: Channels, order: Array, lanes: int) ->
 
 
 def _split(
-    made: dict[str, Array], channels: Channels, lane: Callable[[Array], Array], lanes: int
+    made: dict[str, Array], channels: ChannelConstants, lane: Callable[[Array], Array], lanes: int
 ) -> None:
     """The fields of every second lane, in 64 bits."""
     start = np.where(np.arange(lanes) % 2, lane(channels.start), 0)  # even lanes start at 0

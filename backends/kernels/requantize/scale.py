@@ -49,7 +49,7 @@ class Scale:
 
 
 @dataclass(frozen=True)
-class Term:
+class ScaleTerm:
     """One operand: its dtype (or that of the sum), zero point, and range."""
 
     dtype: str
@@ -58,11 +58,11 @@ class Term:
     high: int
 
     @staticmethod
-    def of(dtype: str, zero_point: int = 0, bounds: tuple[int, int] | None = None) -> Term:
-        return Term(dtype, zero_point, *(bounds or RANGE[dtype]))
+    def of(dtype: str, zero_point: int = 0, bounds: tuple[int, int] | None = None) -> ScaleTerm:
+        return ScaleTerm(dtype, zero_point, *(bounds or RANGE[dtype]))
 
     @staticmethod
-    def total(low: int, high: int) -> Term:
+    def total(low: int, high: int) -> ScaleTerm:
         """A sum that is proven to fit i32, independently of these bounds."""
         least, most = RANGE["int32"]
-        return Term("int32", 0, max(min(low, 0), least), min(max(high, 0), most))
+        return ScaleTerm("int32", 0, max(min(low, 0), least), min(max(high, 0), most))

@@ -23,7 +23,7 @@ import numpy as np
 from qir.backends.kernels.contraction.spec import Array
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.plane import RANGE
-from qir.backends.kernels.requantize.scale import Scale, Term
+from qir.backends.kernels.requantize.scale import Scale, ScaleTerm
 from qir.backends.kernels.view import View
 from qir.ir.fixed import Rounding
 
@@ -87,7 +87,9 @@ class Scaled:
     view: View
 
 
-def plan_scaling(scale: Scale, terms: Sequence[Term], dtype: str, shape: tuple[int, ...]) -> Scaled:
+def plan_scaling(
+    scale: Scale, terms: Sequence[ScaleTerm], dtype: str, shape: tuple[int, ...]
+) -> Scaled:
     """The cheapest exact form for Y of this dtype and shape."""
     arrays = [np.asarray(v, np.int64) for v in (*scale.mult, scale.shift, scale.zero_point)]
     scale.check(len(terms), dtype, shape)
@@ -113,7 +115,7 @@ def plan_scaling(scale: Scale, terms: Sequence[Term], dtype: str, shape: tuple[i
 
 
 def scaled_or_raw(
-    what: str, scale: Scale | None, terms: Sequence[Term], dtype: str, shape: tuple[int, ...]
+    what: str, scale: Scale | None, terms: Sequence[ScaleTerm], dtype: str, shape: tuple[int, ...]
 ) -> tuple[Scaling | None, tuple[int, ...], dict[str, Array]]:
     """(code, strides of its arrays along Y, values of its fields); kernels may store sums too."""
     if scale is not None:
@@ -125,7 +127,7 @@ def scaled_or_raw(
 
 
 def _cheapest(
-    scale: Scale, terms: Sequence[Term], mults: list[Array], shift: Array, zero: Array
+    scale: Scale, terms: Sequence[ScaleTerm], mults: list[Array], shift: Array, zero: Array
 ) -> tuple[Arithmetic, dict[str, Array]]:
     floor, half_up = scale.rounding is Rounding.FLOOR, scale.rounding is Rounding.HALF_UP
     if floor or half_up:
@@ -156,7 +158,7 @@ def _cheapest(
 
 
 def _narrow(
-    terms: Sequence[Term], mults: list[Array], shift: Array, add: Array, total: Array
+    terms: Sequence[ScaleTerm], mults: list[Array], shift: Array, add: Array, total: Array
 ) -> tuple[Arithmetic, dict[str, Array]] | None:
     if not all(t.dtype in ("uint8", "int8") for t in terms):
         return None
@@ -173,7 +175,7 @@ def _narrow(
 
 
 def _high(
-    terms: Sequence[Term], mults: list[Array], shift: Array, add: Array, total: Array
+    terms: Sequence[ScaleTerm], mults: list[Array], shift: Array, add: Array, total: Array
 ) -> tuple[Arithmetic, dict[str, Array]] | None:
     left = np.maximum(32 - shift, 0)
     raised = [m << left for m in mults]

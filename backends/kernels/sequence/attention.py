@@ -156,7 +156,7 @@ def plan_attention(
 
 
 @dataclass(frozen=True)
-class Products:
+class AttentionDots:
     """How a machine adds products of attention: `depth` of them to each of `lanes` int32.
 
     Scores and sums of values take so many rows at once as `rows` says; values come in pieces of
@@ -172,8 +172,8 @@ class Products:
 
 
 PRODUCTS = (
-    Products("vnni512", VNNI512.needs, 16, 4, 6, 64),
-    Products("words256", AVX2_WIDE.needs, 8, 2, 4, 16),
+    AttentionDots("vnni512", VNNI512.needs, 16, 4, 6, 64),
+    AttentionDots("words256", AVX2_WIDE.needs, 8, 2, 4, 16),
 )
 """Best first."""
 
@@ -199,7 +199,7 @@ class VectorAttentionCode:
     tokens: int
 
     @property
-    def machine(self) -> Products:
+    def machine(self) -> AttentionDots:
         return next(p for p in PRODUCTS if p.name == self.products)
 
     @property

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from qir.backends.kernels import Constants, Contraction, Plane, prepare
+from qir.backends.kernels import Constants, ContractionSpec, Plane, prepare
 from qir.backends.kernels.contraction.bits import PLANES
 from qir.backends.kernels.contraction.spec import RowTail
 from qir.backends.kernels.contraction.wide import wide
@@ -15,7 +15,7 @@ from qir.backends.kernels.plane import RANGE
 from qir.backends.kernels.requantize.scale import Scale
 from qir.backends.lowering.choose.elementwise import one_zero_point, scale_of
 from qir.backends.lowering.choose.sequence import row_numbers
-from qir.backends.lowering.context import Call, Context, Missing, call
+from qir.backends.lowering.context import Call, Context, NoKernel, call
 from qir.backends.lowering.fuse import Fusion
 from qir.backends.lowering.layout import Sides
 from qir.backends.lowering.place import Place
@@ -96,7 +96,7 @@ def _by_rows(fusion: Fusion, op: ScaleRows, context: Context, shape: _Shape, sto
     planes = {name: _plane(place, given[name]) for name, place in places.items()}
     y, kept = planes["y"], op.to.storage
     tail = RowTail(planes["scale"], planes.get("residual"), y.dtype, kept.min, kept.max)
-    spec = Contraction(
+    spec = ContractionSpec(
         planes["x"], replace(y, dtype="int32"), alignment=context.alignment(shape.x),
         any_rows=True, rows=tail,
     )  # fmt: skip
@@ -137,7 +137,7 @@ def _contract(fusion: Fusion, context: Context, shape: _Shape, stored: Array) ->
 def _plane(place: Place, value: Value) -> Plane:
     plane = place.plane()
     if plane is None:
-        raise Missing(f"{value} has strides {list(place.strides)}, adjacent channels are needed")
+        raise NoKernel(f"{value} has strides {list(place.strides)}, adjacent channels are needed")
     return plane
 
 
@@ -185,7 +185,7 @@ def _fast(
     tail = fusion.tail
     low, high = (None, None) if tail is None else (tail.low, tail.high)
     _, kh, kw, _ = numbers.weights.shape
-    spec = Contraction(
+    spec = ContractionSpec(
         x,
         y,
         (kh, kw),
@@ -237,7 +237,7 @@ def _wide(
     """The kernel for inputs or weights of 16 bits."""
     low, high = RANGE["int32"]
     if numbers.bias.min() < low or numbers.bias.max() > high:
-        raise Missing(
+        raise NoKernel(
             f"the bias with zero points folded reaches {np.abs(numbers.bias).max()},"
             " 32 bits are needed"
         )

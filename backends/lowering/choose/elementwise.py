@@ -7,7 +7,7 @@ import numpy as np
 from qir.backends.kernels import elementwise, move
 from qir.backends.kernels.lookup import lookup
 from qir.backends.kernels.requantize.scale import Scale
-from qir.backends.lowering.context import Call, Context, Missing, call
+from qir.backends.lowering.context import Call, Context, NoKernel, call
 from qir.backends.lowering.fuse import Fusion
 from qir.backends.lowering.layout import zero_of
 from qir.ir.op import Value
@@ -48,11 +48,13 @@ def choose_requantize(fusion: Fusion, context: Context) -> Call:
 def one_zero_point(value: Value) -> int:
     """The zero point of all channels.
 
-    Errors: Missing where they have several.
+    Errors: NoKernel where they have several.
     """
     zeros = value.type.quant.zero_point.array
     if not value.type.quant.has_one_zero_point:
-        raise Missing(f"{value} has zero points from {zeros.min()} to {zeros.max()}, one is needed")
+        raise NoKernel(
+            f"{value} has zero points from {zeros.min()} to {zeros.max()}, one is needed"
+        )
     return int(zeros.reshape(-1)[0])
 
 

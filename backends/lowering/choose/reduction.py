@@ -5,7 +5,7 @@ from __future__ import annotations
 from qir.backends.kernels import pool, reduce
 from qir.backends.kernels.plane import Plane
 from qir.backends.lowering.choose.elementwise import epilogue_scale
-from qir.backends.lowering.context import Call, Context, Missing, call
+from qir.backends.lowering.context import Call, Context, NoKernel, call
 from qir.backends.lowering.fuse import Fusion
 from qir.backends.lowering.layout import zero_of
 from qir.backends.lowering.place import Place
@@ -19,12 +19,12 @@ def plane_of(value: Value, context: Context) -> Plane:
     place = context.place(value)
     plane = place.plane()
     if plane is None:
-        raise Missing(f"{value} has strides {list(place.strides)}, adjacent channels are needed")
+        raise NoKernel(f"{value} has strides {list(place.strides)}, adjacent channels are needed")
     return plane
 
 
-def _window(op: MaxPool | AvgPool) -> pool.Window:
-    return pool.Window(op.kernel, op.stride, op.pad, op.dilation)
+def _window(op: MaxPool | AvgPool) -> pool.PoolWindow:
+    return pool.PoolWindow(op.kernel, op.stride, op.pad, op.dilation)
 
 
 def choose_max_pool(fusion: Fusion, context: Context) -> Call:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qir.backends.kernels.contraction.spec import RowNumbers
 from qir.backends.kernels.sequence import attention, curve, hadamard, indexed, norm, rope, rows
-from qir.backends.lowering.context import Call, Context, Missing, call
+from qir.backends.lowering.context import Call, Context, NoKernel, call
 from qir.backends.lowering.fuse import Fusion
 from qir.backends.lowering.place import Place
 from qir.ir.fixed import Dyadic
@@ -105,7 +105,7 @@ def choose_rope(fusion: Fusion, context: Context) -> Call:
     numbers = rope.RopeNumbers(op.size, op.interleaved, *_numbers(op.ratio), op.one, _clamp(op.to))
     are_constants = [context.is_constant(table) for table in (cos, sin)]
     if len(set(are_constants)) > 1:
-        raise Missing("one of cos and sin is a constant, both or none are needed")
+        raise NoKernel("one of cos and sin is a constant, both or none are needed")
     kernel = rope.rope(
         x.view, cos.view, sin.view, numbers, y.view, context.features, are_constants[0]
     )

@@ -33,7 +33,7 @@ from qir.backends.lowering.choose.sequence import (
     choose_take,
     choose_write_rows,
 )
-from qir.backends.lowering.context import Call, Context, Missing
+from qir.backends.lowering.context import Call, Context, NoKernel
 from qir.backends.lowering.fuse import Fusion
 from qir.ir.op import Op
 from qir.ir.ops import (
@@ -99,8 +99,8 @@ CHOOSERS: Mapping[type[Op], Callable[[Fusion, Context], Call]] = {
 
 
 def choose(fusion: Fusion, context: Context) -> Call:
-    """The kernel for `fusion`. Errors: Missing, or a kernel's own ValueError."""
+    """The kernel for `fusion`. Errors: NoKernel, or a kernel's own ValueError."""
     chooser = CHOOSERS.get(type(fusion.anchor))
     if chooser is None:
-        raise Missing(f"no kernel for {fusion.anchor.mnemonic}")
+        raise NoKernel(f"no kernel for {fusion.anchor.mnemonic}")
     return chooser(fusion, context)

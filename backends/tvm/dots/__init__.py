@@ -6,7 +6,7 @@ from qir.backends.tvm.dots.vector import HalvesDot, PackingDot, VectorDot
 DOTS: dict[str, VectorDot] = {
     dot.name: dot
     for dot in (
-        vnni.Vnni512(), vnni.Vnni256(), avx2.Pairs(), avx2.Nibbles(), avx2.Wide(),
+        vnni.Vnni512(), vnni.Vnni256(), avx2.Avx2Pairs(), avx2.Nibbles(), avx2.Wide(),
         neon.Usmmla(), neon.Usdot(), neon.Sdot(), neon.NeonPairs(), neon.NeonWide(),
         neon.Armv7Pairs(), neon.Armv7Wide(), smlad.Vmladava(), smlad.Smlad(), rvv.Vwmacc(),
         hvx.VrmpyWord(), hvx.Vrmpy(),

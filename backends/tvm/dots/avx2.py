@@ -7,7 +7,7 @@ from qir.backends.tvm.dots.vnni import Vnni256
 from qir.backends.tvm.kernels.writer import Expr, call, cast_bits, shuffle, splat
 
 
-class Pairs(Vnni256):
+class Avx2Pairs(Vnni256):
     """vpmaddubsw, vpmaddwd by one, vpaddd, where sums of two products are proven to fit int16."""
 
     name = "avx2_pairs"
@@ -35,8 +35,8 @@ class Pairs(Vnni256):
         return cast_bits(shuffle([mult, *zeros], picks), "int16x16")
 
 
-class Nibbles(Pairs):
-    """`Pairs` on the low and the high four bits of X apart: sums of eight steps fit any weights.
+class Nibbles(Avx2Pairs):
+    """`Avx2Pairs` on the low and high four bits of X apart: sums of eight steps fit any weights.
 
     They are 8 * 2 * 15 * 128 = 30720 of 32767 at most. No weight is widened, so this reads each
     from memory once: for one pixel, or for panels too large to be held.

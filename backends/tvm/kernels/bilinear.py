@@ -6,7 +6,7 @@ from qir.backends.kernels.bilinear import BilinearCode
 from qir.backends.tvm.compat import PrimFunc
 from qir.backends.tvm.kernels.pool import place
 from qir.backends.tvm.kernels.requantize.scaling import Scaler
-from qir.backends.tvm.kernels.script import Constants, Script, width_of
+from qir.backends.tvm.kernels.script import ConstantBlock, Script, width_of
 from qir.backends.tvm.kernels.sums import dot, spread
 from qir.backends.tvm.kernels.writer import Expr, cast
 
@@ -15,7 +15,7 @@ def emit_bilinear(code: BilinearCode, symbol: str) -> PrimFunc:
     """`void symbol(x, constants, y, begin, end)`."""
     w = Script()
     x = w.pointer("x", code.x.dtype)
-    constants = Constants(w, code.fields)
+    constants = ConstantBlock(w, code.fields)
     y = w.pointer("y", code.y.dtype)
     lanes = width_of(code.vector_bytes, "int32") if code.params[3] in (0, 1) else 1
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from qir.backends.kernels.elementwise import ElementwiseCode
 from qir.backends.tvm.compat import PrimFunc
 from qir.backends.tvm.kernels.requantize.scaling import Scaler
-from qir.backends.tvm.kernels.script import Constants, Script, straight, width_of
+from qir.backends.tvm.kernels.script import ConstantBlock, Script, straight, width_of
 from qir.backends.tvm.kernels.writer import Expr, cast
 
 
@@ -13,7 +13,7 @@ def emit_elementwise(code: ElementwiseCode, symbol: str) -> PrimFunc:
     """`void symbol(x0, ..., constants, y, begin, end)`."""
     w = Script()
     xs = [w.pointer(f"x{i}", dtype) for i, dtype in enumerate(code.dtypes)]
-    constants = Constants(w, code.fields)
+    constants = ConstantBlock(w, code.fields)
     y = w.pointer("y", code.scaling.dtype if code.scaling else "int32")
     steps = code.nest.steps
     lanes = straight(steps, width_of(code.vector_bytes, "int32"))

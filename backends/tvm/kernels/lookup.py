@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from qir.backends.kernels.lookup import ENTRIES, Gather, LookupCode
+from qir.backends.kernels.lookup import ENTRIES, GatherMethod, LookupCode
 from qir.backends.tvm.compat import PrimFunc, tirx
-from qir.backends.tvm.kernels.script import Constants, Script
+from qir.backends.tvm.kernels.script import ConstantBlock, Script
 from qir.backends.tvm.kernels.writer import Expr, call, cast, cast_bits, splat
 
-LANES = Gather.PERMUTE.value // 2  # words of one vector
+LANES = GatherMethod.PERMUTE.value // 2  # words of one vector
 
 
 def emit_lookup(code: LookupCode, symbol: str) -> PrimFunc:
     """`void symbol(x, constants, y, begin, end)`."""
     w = Script()
     x = w.pointer("x", "uint8")
-    constants = Constants(w, code.fields)
+    constants = ConstantBlock(w, code.fields)
     y = w.pointer("y", code.dtype)
     x_step, table_step, y_step = code.nest.steps
 
@@ -40,12 +40,12 @@ def emit_lookup(code: LookupCode, symbol: str) -> PrimFunc:
 Finder = Callable[[Expr], Expr]
 
 
-def _table(w: Script, constants: Constants, size: int) -> list[Expr]:
+def _table(w: Script, constants: ConstantBlock, size: int) -> list[Expr]:
     """The table in vectors of `size` bytes."""
     return [w.let(constants.take("bytes", at, 1, size)) for at in range(0, ENTRIES, size)]
 
 
-def _tbl(w: Script, constants: Constants) -> Finder:
+def _tbl(w: Script, constants: ConstantBlock) -> Finder:
     """Four tables of 64 entries; an index beyond its table finds 0."""
     table = _table(w, constants, 16)
 
@@ -62,7 +62,7 @@ def _tbl(w: Script, constants: Constants) -> Finder:
     return find
 
 
-def _vlut(w: Script, constants: Constants) -> Finder:
+def _vlut(w: Script, constants: ConstantBlock) -> Finder:
     """Each vlut finds the indices of one eighth of the table, and 0 for others."""
     words, name = "int32x32", "llvm.hexagon.V6.vlutvvb"
     table = [cast_bits(v, words) for v in _table(w, constants, 128)]
@@ -78,7 +78,7 @@ def _vlut(w: Script, constants: Constants) -> Finder:
     return find
 
 
-def _permute(w: Script, constants: Constants) -> Finder:
+def _permute(w: Script, constants: ConstantBlock) -> Finder:
     """64 look-ups: those of the even bytes, and those of the odd."""
     table = [cast_bits(v, f"uint16x{LANES}") for v in _table(w, constants, 2 * LANES)]
     quarters = [w.let(v) for v in table]
@@ -92,10 +92,10 @@ def _permute(w: Script, constants: Constants) -> Finder:
     return find
 
 
-FINDERS: dict[Gather, Callable[[Script, Constants], Finder]] = {
-    Gather.TBL: _tbl,
-    Gather.VLUT: _vlut,
-    Gather.PERMUTE: _permute,
+FINDERS: dict[GatherMethod, Callable[[Script, ConstantBlock], Finder]] = {
+    GatherMethod.TBL: _tbl,
+    GatherMethod.VLUT: _vlut,
+    GatherMethod.PERMUTE: _permute,
 }
 """What finds a whole vector of entries, once the table is loaded."""
 

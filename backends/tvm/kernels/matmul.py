@@ -5,7 +5,7 @@ from __future__ import annotations
 from qir.backends.kernels.matmul import MatMulCode
 from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.kernels.requantize.scaling import Scaler
-from qir.backends.tvm.kernels.script import Constants, Script, straight, width_of
+from qir.backends.tvm.kernels.script import ConstantBlock, Script, straight, width_of
 from qir.backends.tvm.kernels.sums import spread
 from qir.backends.tvm.kernels.writer import Expr, cast
 
@@ -17,7 +17,7 @@ class _MatMul:
         self.code, self.script = code, Script()
         w = self.script
         self.a, self.b = w.pointer("a", code.dtypes[0]), w.pointer("b", code.dtypes[1])
-        self.constants = Constants(w, code.fields)
+        self.constants = ConstantBlock(w, code.fields)
         self.y = w.pointer("y", code.y)
 
     def build(self, symbol: str) -> PrimFunc:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qir.backends.kernels.move import CopyCode, FillCode, FrameCode, GatherCode, Route
 from qir.backends.tvm.compat import PrimFunc, tirx
-from qir.backends.tvm.kernels.script import Constants, Script, straight, width_of
+from qir.backends.tvm.kernels.script import ConstantBlock, Script, straight, width_of
 from qir.backends.tvm.kernels.writer import Expr, shuffle, splat
 
 CARRIER = {1: "int8", 2: "int16", 4: "int32"}
@@ -108,7 +108,7 @@ def emit_gather(code: GatherCode, symbol: str) -> PrimFunc:
     """`void symbol(x, constants, y, begin, end)`."""
     w, dtype = Script(), CARRIER[code.item]
     x = w.pointer("x", dtype)
-    constants = Constants(w, code.fields)
+    constants = ConstantBlock(w, code.fields)
     y = w.pointer("y", dtype)
     *index_steps, x_step, y_step = code.nest.steps
     by_table = any(index_steps)

@@ -10,8 +10,8 @@ from qir.backends.kernels.plane import Plane
 from qir.backends.kernels.pool import MaxPoolCode, SumPoolCode
 from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.kernels.requantize.scaling import Scaler
-from qir.backends.tvm.kernels.script import Constants, Script, width_of
-from qir.backends.tvm.kernels.sums import Sums, dot
+from qir.backends.tvm.kernels.script import ConstantBlock, Script, width_of
+from qir.backends.tvm.kernels.sums import LaneSums, dot
 from qir.backends.tvm.kernels.writer import Expr
 
 UNROLLED_TAPS = 32  # windows this small have no loop, where vectors make them short
@@ -30,7 +30,7 @@ def emit_max_pool(code: MaxPoolCode, symbol: str) -> PrimFunc:
     """`void symbol(x, constants, y, begin, end)`."""
     w, (ky, kx) = Script(), code.kernel
     x = w.pointer("x", code.x.dtype)
-    constants = Constants(w, code.fields)
+    constants = ConstantBlock(w, code.fields)
     y = w.pointer("y", code.y.dtype)
     lanes = width_of(code.vector_bytes, code.y.dtype)
     with w.units() as unit:
@@ -88,7 +88,7 @@ class _SumPool:
         self.code, self.script = code, Script()
         w = self.script
         self.x = w.pointer("x", code.x.dtype)
-        self.constants = Constants(w, code.fields)
+        self.constants = ConstantBlock(w, code.fields)
         self.y = w.pointer("y", code.y.dtype)
 
     def build(self, symbol: str) -> PrimFunc:
@@ -113,7 +113,7 @@ class _SumPool:
 
     def _channels(self, window: _Window, at: Expr, width: int) -> None:
         w, code, (ky, kx) = self.script, self.code, self.code.kernel
-        sums = Sums(w, code.x.dtype, ky * kx, width, window.start)
+        sums = LaneSums(w, code.x.dtype, ky * kx, width, window.start)
         if not _unrolls(code):
             self._loop(sums, window, at, width)
         else:
@@ -128,7 +128,7 @@ class _SumPool:
         lanes = width_of(code.vector_bytes, "int32")
         sums.each(lanes, lambda value, o, n: self._store(window, value, at + o, n))
 
-    def _loop(self, sums: Sums, window: _Window, at: Expr, width: int) -> None:
+    def _loop(self, sums: LaneSums, window: _Window, at: Expr, width: int) -> None:
         w = self.script
         with w.loop(0, window.rows, "ky") as a, w.loop(0, window.columns, "kx") as b:
             sums.add(self._tap(window, at, a, b, width))

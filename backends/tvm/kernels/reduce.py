@@ -7,8 +7,8 @@ from collections.abc import Callable
 from qir.backends.kernels.reduce import ReduceCode
 from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.kernels.requantize.scaling import Scaler
-from qir.backends.tvm.kernels.script import Constants, Script, straight, width_of
-from qir.backends.tvm.kernels.sums import Sums
+from qir.backends.tvm.kernels.script import ConstantBlock, Script, straight, width_of
+from qir.backends.tvm.kernels.sums import LaneSums
 from qir.backends.tvm.kernels.writer import Expr
 
 
@@ -17,7 +17,7 @@ class _Reduce:
         self.code, self.script = code, Script()
         w = self.script
         self.x = w.pointer("x", code.dtype)
-        self.constants = Constants(w, code.fields)
+        self.constants = ConstantBlock(w, code.fields)
         self.y = w.pointer("y", code.y)
 
     def build(self, symbol: str) -> PrimFunc:
@@ -36,7 +36,7 @@ class _Reduce:
         if code.maximum:
             w.store(self.y, offsets[2] + at * steps[2], self._most(x_at, width), width)
             return
-        sums = Sums(w, code.dtype, code.count, width, w.let(self.constants.take("offset")))
+        sums = LaneSums(w, code.dtype, code.count, width, w.let(self.constants.take("offset")))
         self._each(x_at, 0, lambda x: sums.add(w.load(self.x, x, width)))
         lanes = width_of(code.vector_bytes, "int32")
         sums.each(lanes, lambda value, o, n: self._store(offsets, value, at + o, n))

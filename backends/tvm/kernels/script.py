@@ -113,7 +113,7 @@ class Script(Writer):
         return tirx.Broadcast(self.load(buffer, at), lanes)
 
 
-class Constants:
+class ConstantBlock:
     """A block by the names of its fields."""
 
     def __init__(self, script: Script, fields: Fields, argument: str = CONSTANTS) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qir.backends.kernels.softmax import SEEDS, SoftmaxCode
 from qir.backends.tvm.compat import PrimFunc, tirx
-from qir.backends.tvm.kernels.script import Constants, Script
+from qir.backends.tvm.kernels.script import ConstantBlock, Script
 from qir.backends.tvm.kernels.writer import Expr, Registers, cast, clamp
 
 KEPT = 256  # exponentials on the stack: a kilobyte
@@ -14,7 +14,7 @@ class _Softmax:
     def __init__(self, code: SoftmaxCode) -> None:
         self.code, self.script = code, Script()
         self.x = self.script.pointer("x", code.x)
-        self.constants = Constants(self.script, code.fields)
+        self.constants = ConstantBlock(self.script, code.fields)
         self.y = self.script.pointer("y", code.y)
         self.size, (self.x_step, self.y_step) = code.nest.shape[-1], code.nest.steps
 

@@ -11,7 +11,7 @@ from qir.backends.tvm.kernels.writer import Expr, cast, shuffle, splat
 HELD = 128  # sums of so many bytes, signed or not, fit 16 bits with a sign
 
 
-class Sums:
+class LaneSums:
     """`width` sums of `start`, in 32 bits, and up to `count` elements each."""
 
     def __init__(self, script: Script, dtype: str, count: int, width: int, start: Expr) -> None:

@@ -14,7 +14,7 @@ from qir.ir.errors import FrontendError
 DEEPEST = 32  # calls within calls
 
 
-class Library:
+class FunctionLibrary:
     """The functions of a model by domain and name, and those being imported now."""
 
     def __init__(self, functions: Iterable[Any], file: str) -> None:

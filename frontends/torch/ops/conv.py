@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qir.frontends.torch.context import ImportContext, Operand, QuantizedConstant
-from qir.frontends.torch.ops.layout import Plane, Spatial
+from qir.frontends.torch.ops.layout import Spatial, TorchPlane
 from qir.frontends.torch.table import Unsupported, imports
 from qir.ir.op import Value
 from qir.ir.ops import Conv, ConvTranspose
@@ -18,7 +18,7 @@ def conv(
     stride: Spatial = 1, padding: Spatial | str = 0, dilation: Spatial = 1, groups: int = 1,
 ) -> Value:  # fmt: skip
     """conv1d, conv2d -> conv, between transposes; a conv1d has a height of 1."""
-    plane = Plane.of(ctx, ctx.value(x), spatial_axes(weight))
+    plane = TorchPlane.of(ctx, ctx.value(x), spatial_axes(weight))
     w = image_weight(ctx, weight, plane.axes)
     d = plane.pair(dilation, 1)
     pad = sides_of(padding, plane, (w.type.shape[1], w.type.shape[2]), d)
@@ -36,7 +36,7 @@ def conv_transpose(
 
     torch keeps w as (C, O / groups, kh, kw), C = groups * I; qir as (O, kh, kw, I).
     """
-    plane = Plane.of(ctx, ctx.value(x), spatial_axes(weight))
+    plane = TorchPlane.of(ctx, ctx.value(x), spatial_axes(weight))
     w = image_weight(ctx, outputs_first(ctx, weight, groups), plane.axes)
     top, left = plane.pair(padding, 0)
     y = ConvTranspose(
@@ -105,7 +105,7 @@ def outputs_first(ctx: ImportContext, weight: Operand, groups: int) -> Operand:
     return ctx.derived(turned, w)
 
 
-def sides_of(padding: Spatial | str, plane: Plane, kernel: Pair, dilation: Pair) -> Sides:
+def sides_of(padding: Spatial | str, plane: TorchPlane, kernel: Pair, dilation: Pair) -> Sides:
     """(top, left, bottom, right) of a torch padding; "same" puts the odd element last."""
     if padding == "same":
         total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]

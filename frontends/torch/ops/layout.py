@@ -14,7 +14,7 @@ Spatial = Sequence[int] | int
 
 
 @dataclass(frozen=True)
-class Plane:
+class TorchPlane:
     """A torch tensor (N, C, H, W), (N, C, L) or without N, as `x` (N, H, W, C) with H or N of 1."""
 
     ctx: ImportContext
@@ -23,7 +23,7 @@ class Plane:
     is_batched: bool
 
     @staticmethod
-    def of(ctx: ImportContext, x: Value, axes: int) -> Plane:
+    def of(ctx: ImportContext, x: Value, axes: int) -> TorchPlane:
         shape = x.type.shape
         if len(shape) not in (axes + 1, axes + 2):
             raise Unsupported(f"x is {list(shape)}", f"rank {axes + 2} or {axes + 1} is needed")
@@ -32,9 +32,11 @@ class Plane:
             shape = (1, *shape)
             x = ctx.reshape(x, *shape)
         if axes == 2:
-            return Plane(ctx, ctx.transpose(x, 0, 2, 3, 1), axes, is_batched)
+            return TorchPlane(ctx, ctx.transpose(x, 0, 2, 3, 1), axes, is_batched)
         n, c, length = shape
-        return Plane(ctx, ctx.reshape(ctx.transpose(x, 0, 2, 1), n, 1, length, c), axes, is_batched)
+        return TorchPlane(
+            ctx, ctx.reshape(ctx.transpose(x, 0, 2, 1), n, 1, length, c), axes, is_batched
+        )
 
     def back(self, y: Value) -> Value:
         """y (N, H, W, C) as a torch tensor of the kind x was."""

@@ -7,13 +7,15 @@ from math import prod
 
 import torch
 
-from qir.frontends.torch.context import ImportContext, Missing, Operand
+from qir.frontends.torch.context import ImportContext, MissingResult, Operand
 from qir.frontends.torch.ops.layout import on_last_axis
 from qir.frontends.torch.table import Unsupported, imports
 from qir.ir.op import Value
 from qir.ir.ops import Add, BatchNorm, LayerNorm, Mul, ReduceMean, Rsqrt
 
-STATISTICS = Missing("the statistics of a normalization are read", "its result alone is needed")
+STATISTICS = MissingResult(
+    "the statistics of a normalization are read", "its result alone is needed"
+)
 
 
 @imports("aten.batch_norm.default")

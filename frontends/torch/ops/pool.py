@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qir.frontends.torch.context import ImportContext, Missing, Operand
-from qir.frontends.torch.ops.layout import Plane, Spatial
+from qir.frontends.torch.context import ImportContext, MissingResult, Operand
+from qir.frontends.torch.ops.layout import Spatial, TorchPlane
 from qir.frontends.torch.table import Unsupported, imports
 from qir.ir.op import Value
 from qir.ir.ops import AvgPool, MaxPool, Mul, Pad, PadMode, ReduceMax, ReduceMean
 from qir.ir.ops.window import Pair, Sides, ceil_padding
 
-INDICES = Missing("the indices of a max pool are read", "its values alone are needed")
+INDICES = MissingResult("the indices of a max pool are read", "its values alone are needed")
 
 
 @imports("aten.max_pool2d.default")
@@ -20,7 +20,7 @@ def max_pool2d(
     padding: Spatial = 0, dilation: Spatial = 1, ceil_mode: bool = False, axes: int = 2,
 ) -> Value:  # fmt: skip
     """max_pool -> max_pool, between transposes; ceil_mode as more padding at the end."""
-    plane = Plane.of(ctx, ctx.value(x), axes)
+    plane = TorchPlane.of(ctx, ctx.value(x), axes)
     kernel, steps, d = (
         plane.pair(kernel_size, 1),
         strides(plane, stride, kernel_size),
@@ -68,7 +68,7 @@ def avg_pool2d(
     it: where both meet, the given padding becomes a pad of its own and the rest is not counted.
     divisor_override d: the mean over the whole window times kh * kw / d.
     """
-    plane = Plane.of(ctx, ctx.value(x), axes)
+    plane = TorchPlane.of(ctx, ctx.value(x), axes)
     kernel, steps, one = plane.pair(kernel_size, 1), strides(plane, stride, kernel_size), (1, 1)
     given = plane.pair(padding, 0)
     pad = ceiled(plane, kernel, steps, given, one, ceil_mode)
@@ -96,7 +96,7 @@ def adaptive_avg_pool2d(
     ctx: ImportContext, x: Operand, output_size: Spatial, axes: int = 2
 ) -> Value:
     """To 1x1: the mean over height and width. To a divisor of the size: avg_pool."""
-    plane = Plane.of(ctx, ctx.value(x), axes)
+    plane = TorchPlane.of(ctx, ctx.value(x), axes)
     kernel = adaptive_kernel(plane, output_size)
     if kernel == plane.x.type.shape[1:3]:
         return plane.back(ctx.add(ReduceMean(plane.x, (1, 2), True)))
@@ -113,7 +113,7 @@ def adaptive_max_pool2d(
     ctx: ImportContext, x: Operand, output_size: Spatial, axes: int = 2
 ) -> tuple[Operand, Operand]:
     """To 1x1: the greatest over height and width. To a divisor of the size: max_pool."""
-    plane = Plane.of(ctx, ctx.value(x), axes)
+    plane = TorchPlane.of(ctx, ctx.value(x), axes)
     kernel = adaptive_kernel(plane, output_size)
     if kernel == plane.x.type.shape[1:3]:
         y = ctx.add(ReduceMax(plane.x, (1, 2), True))
@@ -129,14 +129,14 @@ def adaptive_max_pool1d(
     return adaptive_max_pool2d(ctx, x, output_size, axes=1)
 
 
-def strides(plane: Plane, stride: Spatial, kernel_size: Spatial) -> Pair:
+def strides(plane: TorchPlane, stride: Spatial, kernel_size: Spatial) -> Pair:
     """The stride, which is the kernel where none is given."""
     is_absent = isinstance(stride, Sequence) and not stride
     return plane.pair(kernel_size if is_absent else stride, 1)
 
 
 def ceiled(
-    plane: Plane, kernel: Pair, stride: Pair, pad: Pair, dilation: Pair, is_ceil: bool
+    plane: TorchPlane, kernel: Pair, stride: Pair, pad: Pair, dilation: Pair, is_ceil: bool
 ) -> Sides:
     """(top, left, bottom, right); with ceil_mode, enough for a last window that starts inside."""
     after = list(pad)
@@ -154,7 +154,7 @@ def zero_padded(ctx: ImportContext, image: Value, pad: Pair) -> Value:
     return ctx.add(Pad(image, around, around, (0, 0, 0, 0), PadMode.CONSTANT, 0.0))
 
 
-def adaptive_kernel(plane: Plane, output_size: Spatial) -> Pair:
+def adaptive_kernel(plane: TorchPlane, output_size: Spatial) -> Pair:
     """The one window that an adaptive pooling slides; sizes must divide."""
     out, size = plane.pair(output_size, 1), plane.x.type.shape[1:3]
     if any(o < 1 or s % o for o, s in zip(out, size, strict=True)):

@@ -17,10 +17,10 @@ MAX_STEPS = 512  # of all layers and directions: each step is about ten ops
 
 State = tuple[Value | None, ...]  # (N, H) each; None: zeros
 # One step: projected input (N, gates * H), weights, state -> new state, the output first.
-Cell = Callable[[ImportContext, Value, "Weights", State], State]
+Cell = Callable[[ImportContext, Value, "CellWeights", State], State]
 
 
-class Weights:
+class CellWeights:
     """The parameters of one layer in one direction, as torch orders them."""
 
     def __init__(self, parameters: Sequence[Operand], has_biases: bool, is_projected: bool) -> None:
@@ -55,7 +55,7 @@ def gates(x: Value, count: int, ctx: ImportContext) -> Iterator[Value]:
     return (cut(ctx, x, 1, k * width, (k + 1) * width) for k in range(count))
 
 
-def lstm_cell(ctx: ImportContext, x: Value, weights: Weights, state: State) -> State:
+def lstm_cell(ctx: ImportContext, x: Value, weights: CellWeights, state: State) -> State:
     """c' = f * c + i * g, h' = o * tanh(c'); i, f, o sigmoids and g a tanh of W x + W h + b."""
     h, c = state
     i, f, g, o = gates(plus(ctx, x, weights.from_state(ctx, h, has_bias=False)), 4, ctx)
@@ -68,7 +68,7 @@ def lstm_cell(ctx: ImportContext, x: Value, weights: Weights, state: State) -> S
     return out, new
 
 
-def gru_cell(ctx: ImportContext, x: Value, weights: Weights, state: State) -> State:
+def gru_cell(ctx: ImportContext, x: Value, weights: CellWeights, state: State) -> State:
     """h' = n + z * (h - n), n = tanh(x_n + r * (W h + b)_n); r and z sigmoids of W x + W h + b."""
     (h,) = state
     from_state = weights.from_state(ctx, h, has_bias=True)
@@ -88,7 +88,7 @@ def gru_cell(ctx: ImportContext, x: Value, weights: Weights, state: State) -> St
 def rnn_cell(activation: Callable[[Value], Op]) -> Cell:
     """h' = activation(W x + W h + b)."""
 
-    def cell(ctx: ImportContext, x: Value, weights: Weights, state: State) -> State:
+    def cell(ctx: ImportContext, x: Value, weights: CellWeights, state: State) -> State:
         h = weights.from_state(ctx, state[0], has_bias=False)
         return (ctx.add(activation(plus(ctx, x, h))),)
 
@@ -106,7 +106,7 @@ def lstm(
     per_direction = len(params) // (layers * (1 + bidirectional))
     is_projected = per_direction in (3, 5)
     split = [
-        Weights(params[k : k + per_direction], has_biases, is_projected)
+        CellWeights(params[k : k + per_direction], has_biases, is_projected)
         for k in range(0, len(params), per_direction)
     ]
     return unrolled(ctx, x, hx, split, lstm_cell, bidirectional, batch_first, merges=True)
@@ -140,10 +140,10 @@ rnn("aten.rnn_tanh.input", Tanh)
 rnn("aten.rnn_relu.input", Relu)
 
 
-def simple(params: Sequence[Operand], has_biases: bool) -> list[Weights]:
+def simple(params: Sequence[Operand], has_biases: bool) -> list[CellWeights]:
     each = 4 if has_biases else 2
     return [
-        Weights(params[k : k + each], has_biases, is_projected=False)
+        CellWeights(params[k : k + each], has_biases, is_projected=False)
         for k in range(0, len(params), each)
     ]
 
@@ -154,7 +154,7 @@ def check(dropout: float, train: bool) -> None:
 
 
 def unrolled(
-    ctx: ImportContext, x: Operand, hx: Sequence[Operand], weights: Sequence[Weights],
+    ctx: ImportContext, x: Operand, hx: Sequence[Operand], weights: Sequence[CellWeights],
     cell: Cell, bidirectional: bool, batch_first: bool, *, merges: bool,
 ) -> tuple[Value, ...]:  # fmt: skip
     """The outputs of the last layer over all steps, and each last state (layers, N, H).
@@ -188,7 +188,7 @@ def unrolled(
 
 
 def scanned(
-    ctx: ImportContext, projected: Value, weights: Weights, cell: Cell, state: State,
+    ctx: ImportContext, projected: Value, weights: CellWeights, cell: Cell, state: State,
     order: Sequence[int],
 ) -> tuple[Value, State]:  # fmt: skip
     """The outputs (N, T, H) of one layer in one direction, and its last state."""

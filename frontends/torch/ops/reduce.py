@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from qir.frontends.torch.context import ImportContext, Missing, Number, Operand, axis_of
+from qir.frontends.torch.context import ImportContext, MissingResult, Number, Operand, axis_of
 from qir.frontends.torch.table import Unsupported, imports
 from qir.ir.op import Value
 from qir.ir.ops import Abs, Mul, Neg, ReduceMax, ReduceMean, ReduceSum, Sqrt, Sub
 
 Dims = int | Sequence[int] | None
-INDICES = Missing("the indices of a maximum or minimum are read", "its values alone are needed")
+INDICES = MissingResult(
+    "the indices of a maximum or minimum are read", "its values alone are needed"
+)
 
 
 def axes_of(x: Value, dim: Dims) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from qir.frontends.torch.context import ImportContext, Operand
-from qir.frontends.torch.ops.layout import Plane, on_last_axis
+from qir.frontends.torch.ops.layout import TorchPlane, on_last_axis
 from qir.frontends.torch.table import imports
 from qir.ir.data import Data
 from qir.ir.op import Value
@@ -58,7 +58,7 @@ def bilinear(
     axes = at.type.rank - 2
     sizes = targets(at, output_size, scale_factors)
     scales = [None] * axes if scale_factors is None else list(scale_factors)
-    plane = Plane.of(ctx, at, axes)
+    plane = TorchPlane.of(ctx, at, axes)
     full = sizes if axes == 2 else [1, *sizes]
     steps = scales if axes == 2 else [None, *scales]
     places = [

@@ -102,7 +102,7 @@ def moved(at: Site, value: Value) -> Moved | None:
 
 
 @dataclass(frozen=True)
-class Heads:
+class HeadPlaces:
     """q, k and v as places of rows (B, N, heads * size) in their sources."""
 
     batch: int
@@ -134,11 +134,11 @@ def fused(at: Site, op: MatMul, scores: Scores, q: Moved, k: Moved, v: Moved) ->
     return reshaped(at, at.emit(Transpose(apart, (0, 2, 1, 3))), op.result.type.shape)
 
 
-def heads_of(operands: list[Moved], lead: tuple[int, ...]) -> Heads:
+def heads_of(operands: list[Moved], lead: tuple[int, ...]) -> HeadPlaces:
     """The split of the leading axes by which all three are rows of their sources, or parts of
     them, as they stand; where none is, the likeliest.
     """
-    first: Heads | None = None
+    first: HeadPlaces | None = None
     for batch in batches(lead, operands[0].source):
         heads = prod(lead) // batch
         kv_heads = heads // repeats(operands[1:], batch, heads)
@@ -148,7 +148,7 @@ def heads_of(operands: list[Moved], lead: tuple[int, ...]) -> Heads:
             in_rows(k.places, batch, kv_heads),
             in_rows(v.places, batch, kv_heads),
         )
-        found = Heads(batch, heads, kv_heads, rows)
+        found = HeadPlaces(batch, heads, kv_heads, rows)
         if all(is_plain(x.source, r) for x, r in zip(operands, rows, strict=True)):
             return found
         first = first or found

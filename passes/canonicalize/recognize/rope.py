@@ -77,7 +77,7 @@ def turns(at: Site, op: Op) -> bool:
 
 
 @dataclass(frozen=True)
-class Rotation:
+class RotationPlaces:
     """Where each element of the result stands in the source (`places`), and for each element of
     the source, in flat order: that of its partner (itself, where it is not rotated), cos and sin.
     """
@@ -89,7 +89,7 @@ class Rotation:
     scale: float
 
 
-def rotation_of(found: Places) -> Rotation | None:
+def rotation_of(found: Places) -> RotationPlaces | None:
     """The rotation that the sums are, with a factor in front; None where they are none."""
     if len(found.places) != 2:
         return None
@@ -122,13 +122,13 @@ def rotation_of(found: Places) -> Rotation | None:
     return _scaled(places.reshape(shape), partner, cos, sin)
 
 
-def _scaled(places: Array, partner: Array, cos: Array, sin: Array) -> Rotation | None:
+def _scaled(places: Array, partner: Array, cos: Array, sin: Array) -> RotationPlaces | None:
     length = np.sqrt(cos**2 + sin**2)
     scale = float(np.median(length))
     if scale <= 0 or np.any(np.abs(length / scale - 1) > UNIT):
         return None
     scale = 1.0 if abs(scale - 1) <= UNIT else scale
-    return Rotation(places, partner, cos / scale, sin / scale, scale)
+    return RotationPlaces(places, partner, cos / scale, sin / scale, scale)
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class Split:
         return at.emit(Rope(x, cos, sin, self.size, self.interleaved))
 
 
-def heads_of(source: Value, rotation: Rotation) -> Split | None:
+def heads_of(source: Value, rotation: RotationPlaces) -> Split | None:
     """The axis of tokens and the size of heads by which one table (N, R / 2) says all angles."""
     for lead, n, width in token_axes(source.type.shape):
         shape = (prod(lead), n, width)

@@ -24,7 +24,7 @@ from qir.backends.targets import find
 from qir.ir.errors import LowerError, VerifyError
 from qir.ir.graph import Graph
 from qir.ir.ops import Constant, Take
-from qir.ir.states import Memory
+from qir.ir.states import StateMemory
 from qir.ir.text.parser import parse
 from qir.ir.text.printer import text
 from qir.ir.types import I8, I32, Array, Quant, Tensor
@@ -62,7 +62,7 @@ def tokens(count: int, seed: int = 0) -> Array:
 
 def assert_calls_are_the_interpreters(program: Program, calls: Sequence[tuple[str, Array]]) -> None:
     """Outputs and the state, every bit, of calls one after the other."""
-    memory, state = Memory(*entries().values()), program.new_state()
+    memory, state = StateMemory(*entries().values()), program.new_state()
     found = program.run_calls(state, [(name, [x]) for name, x in calls])
     for (name, x), got in zip(calls, found, strict=True):
         for y, want in zip(got, memory.call(entries()[name], [x]), strict=True):

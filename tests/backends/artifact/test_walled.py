@@ -13,7 +13,7 @@ import pytest
 from qir.backends import build
 from qir.backends.kernels import SLACK
 from qir.backends.lowering.place import Place
-from qir.backends.lowering.weights import Weights
+from qir.backends.lowering.weights import WeightBlob
 from tests.small_graphs import artifact, residual_network
 from tests.tree import ROOT
 
@@ -31,7 +31,7 @@ def test_slack_follows_the_last_buffer_and_the_last_weight() -> None:
     """Kernels may read SLACK bytes after the last element of any input."""
     program = artifact().program
     assert max(b.offset + b.size_bytes for b in program.buffers) + SLACK <= program.workspace_bytes
-    weights = Weights(64)
+    weights = WeightBlob(64)
     last = weights.add(b"x" * 100)
     assert len(weights.blob) >= last + 100 + SLACK
 

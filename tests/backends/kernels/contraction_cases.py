@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.random import Generator
 
-from qir.backends.kernels import SLACK, Constants, Contraction, Kernel, Plane
+from qir.backends.kernels import SLACK, Constants, ContractionSpec, Kernel, Plane
 from qir.backends.kernels.contraction.reference import evaluate, view
 from qir.backends.kernels.plane import RANGE
 
@@ -60,7 +60,7 @@ def target(family: str) -> dict[str, object]:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    spec: Contraction
+    spec: ContractionSpec
     const: Constants
 
 
@@ -111,7 +111,7 @@ def random_case(rng: Generator, depthwise: bool | None = None) -> Case:
     clamp = (
         sorted(int(v) for v in rng.integers(low, high, 2)) if rng.random() < 0.3 else (None, None)
     )
-    spec = Contraction(x, y, kernel, strides, dilations, groups, residual, *clamp)  # type: ignore[arg-type]
+    spec = ContractionSpec(x, y, kernel, strides, dilations, groups, residual, *clamp)  # type: ignore[arg-type]
     spec = replace(spec, any_rows=bool(rng.random() < 0.4))
     return Case(spec, _constants(rng, spec))
 
@@ -126,7 +126,7 @@ def _channels(rng: Generator, depthwise: bool | None) -> tuple[int, int, int]:
     return groups, share_in, share_out
 
 
-def _constants(rng: Generator, spec: Contraction) -> Constants:
+def _constants(rng: Generator, spec: ContractionSpec) -> Constants:
     o = spec.y.channels
     weights = rng.integers(-128, 128, spec.weight_shape).astype(np.int8)
     if rng.random() < 0.2:

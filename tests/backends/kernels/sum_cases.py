@@ -10,7 +10,7 @@ from qir.backends.kernels.contraction.wide import wide
 from qir.backends.kernels.elementwise import multiply, requantize
 from qir.backends.kernels.matmul import matmul
 from qir.backends.kernels.plane import RANGE
-from qir.backends.kernels.pool import Window, max_pool, sum_pool
+from qir.backends.kernels.pool import PoolWindow, max_pool, sum_pool
 from qir.backends.kernels.reduce import reduce_max, reduce_sum
 from qir.backends.kernels.requantize.scale import Scale
 from qir.backends.kernels.softmax import softmax
@@ -101,7 +101,7 @@ def product_case(rng: Generator, features: frozenset[str]) -> Case:
     )
 
 
-def window(rng: Generator) -> tuple[Window, int, int]:
+def window(rng: Generator) -> tuple[PoolWindow, int, int]:
     """A window, and a height and width that it fits into."""
     kernel = tuple(int(pick(rng, 1, 2, 3, 3, 5, 7)) for _ in range(2))
     stride, dilation = (tuple(int(pick(rng, 1, 1, 2, 3)) for _ in range(2)) for _ in range(2))
@@ -111,7 +111,7 @@ def window(rng: Generator) -> tuple[Window, int, int]:
         int(rng.integers(0, min(r, s))) if rng.random() < 0.5 else 0
         for r, s in zip(reach * 2, size * 2, strict=True)
     )
-    return Window(kernel, stride, pad, dilation), size[0], size[1]  # type: ignore[arg-type]
+    return PoolWindow(kernel, stride, pad, dilation), size[0], size[1]  # type: ignore[arg-type]
 
 
 def pool_case(rng: Generator, features: frozenset[str]) -> Case:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qir.backends.kernels import Constants, Contraction, Plane, prepare
+from qir.backends.kernels import Constants, ContractionSpec, Plane, prepare
 from qir.backends.kernels.contraction.depthwise import DepthwiseCode
 from tests.backends.kernels.contraction_cases import (
     FLAGS,
@@ -63,7 +63,7 @@ def test_depthwise_weights_are_widened_first_where_a_stack_holds_them(
         pytest.skip("this CPU lacks avx2")
     rng = np.random.default_rng(channels)
     x, y = (Plane.packed("uint8", 1, n, n, channels) for n in (5, 3))
-    spec = Contraction(x, y, (3, 3), groups=channels)
+    spec = ContractionSpec(x, y, (3, 3), groups=channels)
     weights = rng.integers(-128, 128, spec.weight_shape).astype(np.int8)
     case = Case(spec, Constants(weights, np.zeros(channels), 2**30, np.full(channels, 40)))
     kernel = prepare(spec, case.const, features("avx2"))

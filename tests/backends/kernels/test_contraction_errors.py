@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from qir.backends.kernels import Constants, Contraction, Plane, prepare
+from qir.backends.kernels import Constants, ContractionSpec, Plane, prepare
 from tests.backends.kernels.contraction_cases import features, target
 
 X, Y = Plane.packed("uint8", 1, 4, 4, 8), Plane.packed("uint8", 1, 2, 2, 16)
-SPEC = Contraction(X, Y, (3, 3))
+SPEC = ContractionSpec(X, Y, (3, 3))
 GOOD = Constants(np.ones(SPEC.weight_shape, np.int8), np.zeros(16), 2**30, 38)
 
 
@@ -59,7 +59,7 @@ def test_constants_are_checked(change: dict[str, object], text: str) -> None:
 
 def test_an_accumulator_that_may_overflow_is_refused() -> None:
     x = Plane.packed("uint8", 1, 1, 1, 70_000)
-    spec = Contraction(x, Plane.packed("uint8", 1, 1, 1, 1))
+    spec = ContractionSpec(x, Plane.packed("uint8", 1, 1, 1, 1))
     weights = np.full(spec.weight_shape, 127, np.int8)
     with pytest.raises(
         ValueError, match=r"accumulator spans \[0, 2266950000\], 32 bits are needed"
@@ -89,7 +89,7 @@ def test_weights_are_widened_where_many_pixels_share_few(
     pixels: int, channels: int, block: int, dot: str
 ) -> None:
     x = Plane.packed("uint8", 1, 1, pixels, channels)
-    spec = Contraction(x, Plane.packed("uint8", 1, 1, pixels, 8))
+    spec = ContractionSpec(x, Plane.packed("uint8", 1, 1, pixels, 8))
     weights = np.full(spec.weight_shape, 100, np.int8)
     mult = np.ones((8, 1, 1, channels // block), np.uint8) if block else None
     const = Constants(weights, np.zeros(8), 2**30, 38, group_mult=mult, block=block)

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from qir.backends.kernels.bilinear import bilinear
-from qir.backends.kernels.contraction.spec import Contraction
+from qir.backends.kernels.contraction.spec import ContractionSpec
 from qir.backends.kernels.contraction.wide import wide
 from qir.backends.kernels.elementwise import multiply, requantize
 from qir.backends.kernels.lookup import lookup
 from qir.backends.kernels.matmul import matmul
 from qir.backends.kernels.move import copy, fill, frame, gather
 from qir.backends.kernels.plane import Plane
-from qir.backends.kernels.pool import Window, max_pool, sum_pool
+from qir.backends.kernels.pool import PoolWindow, max_pool, sum_pool
 from qir.backends.kernels.reduce import reduce_max, reduce_sum
 from qir.backends.kernels.requantize.scale import Scale
 from qir.backends.kernels.softmax import softmax
@@ -72,10 +72,10 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: multiply(A, A, (0, 0), A, ANY), "multiply: y is uint8, int32 is needed without a scale"),
     (lambda: lookup(SUM, TABLE, 0, A, ANY), "lookup: x is int32 [4, 6], y [4, 6]; 8 bits and one shape are needed"),
     (lambda: lookup(A, TABLE, 0, SUM, ANY), "lookup: table is uint8 [256], int32 for 1 or 6 channels is needed"),
-    (lambda: max_pool(P, replace(P, dtype="int8"), Window((2, 2)), ANY), "max_pool: x is uint8, y int8; one dtype is needed"),
-    (lambda: sum_pool(P, P, Window((1, 1)), 0, ANY), "sum_pool: y is uint8, int32 is needed without a scale"),
-    (lambda: max_pool(P, Plane.packed("uint8", 2, 4, 4, 3), Window((1, 1)), ANY), "max_pool: x is [1, 4, 4, 3], y [2, 4, 4, 3]; one batch and channels are needed"),
-    (lambda: max_pool(P, P, Window((1, 1), (1, 2)), ANY), "max_pool: a window of width 4 holds no element of x, one is needed"),
+    (lambda: max_pool(P, replace(P, dtype="int8"), PoolWindow((2, 2)), ANY), "max_pool: x is uint8, y int8; one dtype is needed"),
+    (lambda: sum_pool(P, P, PoolWindow((1, 1)), 0, ANY), "sum_pool: y is uint8, int32 is needed without a scale"),
+    (lambda: max_pool(P, Plane.packed("uint8", 2, 4, 4, 3), PoolWindow((1, 1)), ANY), "max_pool: x is [1, 4, 4, 3], y [2, 4, 4, 3]; one batch and channels are needed"),
+    (lambda: max_pool(P, P, PoolWindow((1, 1), (1, 2)), ANY), "max_pool: a window of width 4 holds no element of x, one is needed"),
     (lambda: reduce_max(A, (0,), View.packed("int8", (1, 6)), ANY), "reduce_max: x is uint8, y int8; one dtype is needed"),
     (lambda: reduce_sum(A, (0,), 1 << 29, View.packed("int32", (1, 6)), ANY), "reduce_sum: 4 zero points of 536870912, a sum of 32 bits is needed"),
     (lambda: reduce_sum(A, (0,), 0, View.packed("uint8", (1, 6)), ANY), "reduce_sum: y is uint8, int32 is needed without a scale"),
@@ -96,7 +96,7 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (widened(W << 15), "wide: x is uint8, weights [32768, 32768]; 16 bits are needed"),
     (widened(x=replace(P, batch=2)), "wide: x is [2, 4, 4, 3], residual None, y [1, 4, 4, 3]; one batch, and the shape of y, are needed"),
     (lambda: wide(P, replace(P, dtype="int32", pitch_n=48), W, 1 << 31, ANY), "wide: bias [2147483648, 2147483648], 32 bits are needed"),
-    (lambda: Contraction(P, replace(P, dtype="uint16")), "contraction: y or residual is uint16, uint8, int8 or int16 is needed"),
+    (lambda: ContractionSpec(P, replace(P, dtype="uint16")), "contraction: y or residual is uint16, uint8, int8 or int16 is needed"),
     (widened(strides=(1, 2)), "wide: x has width 4, 7 needed for 4 outputs"),
     (scaled(replace(S, mult=(1, 1))), "scale: 2 multipliers, 1 are needed"),
     (scaled(replace(S, shift=63)), "scale: shifts [63, 63], 1 to 62 are needed"),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.random import Generator
 
-from qir.backends.kernels import Constants, Contraction, prepare
+from qir.backends.kernels import Constants, ContractionSpec, prepare
 from qir.backends.kernels.contraction.bits import PLANES, fields, pack, packed_rows
 from qir.backends.kernels.contraction.dense import DenseCode, Runs
 from qir.backends.kernels.contraction.panels import longest_chain
@@ -27,7 +27,7 @@ from tests.backends.kernels.contraction_cases import (
     target,
 )
 
-FULL = Contraction(Plane.packed("uint8", 1, 1, 8, 36), Plane.packed("uint8", 1, 1, 8, 16))
+FULL = ContractionSpec(Plane.packed("uint8", 1, 1, 8, 36), Plane.packed("uint8", 1, 1, 8, 16))
 BITS = [bits for bits in PLANES if bits < 8]
 BLOCKS = (0, 4, 6, 32, 64, 128)  # 6: words of X that are not aligned
 FAMILIES = {"avx2": None, "avx2 nibbles": "avx2_nibbles", "vnni256": None, "vnni512": None}
@@ -59,7 +59,7 @@ def long_runs(rng: Generator, case: Case) -> Case:
     y = Plane.packed(spec.y.dtype, 1, height, width, spec.y.channels)
     residual = replace(y, dtype=spec.residual.dtype) if spec.residual else None
     return Case(
-        Contraction(x, y, kernel, residual=residual, low=spec.low, high=spec.high), case.const
+        ContractionSpec(x, y, kernel, residual=residual, low=spec.low, high=spec.high), case.const
     )
 
 
@@ -146,7 +146,7 @@ def test_sums_of_two_products_that_do_not_fit_are_not_chained() -> None:
 
 @pytest.mark.parametrize(("bits", "block"), [(6, 0), (4, 0), (3, 0), (4, 32)])
 def test_a_layer_takes_the_bytes_its_bits_say(bits: int, block: int) -> None:
-    spec = Contraction(Plane.packed("uint8", 1, 1, 1, 256), Plane.packed("uint8", 1, 1, 1, 64))
+    spec = ContractionSpec(Plane.packed("uint8", 1, 1, 1, 256), Plane.packed("uint8", 1, 1, 1, 64))
     rng = np.random.default_rng(0)
     shift = np.full(64, 40)
     case = low(rng, Case(spec, Constants(np.zeros(1), np.zeros(64), 2**30, shift)), bits, block)
@@ -174,7 +174,7 @@ def test_one_packing_serves_any_number_of_rows(
     kept = set()
     for rows in (1, 2, 7, 128):
         x, y = (Plane.packed(d, 1, 1, rows, c) for d, c in (("int8", 96), ("int32", outputs)))
-        spec = Contraction(x, y, any_rows=True, alignment=64)
+        spec = ContractionSpec(x, y, any_rows=True, alignment=64)
         rng = np.random.default_rng(0)
         case = low(rng, Case(spec, Constants(np.zeros(1), np.zeros(outputs))), bits, block)
         kernel = prepare(spec, case.const, MACHINES[machine])

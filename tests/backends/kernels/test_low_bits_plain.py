@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.random import Generator
 
-from qir.backends.kernels import Constants, Contraction, Kernel, Plane, prepare
+from qir.backends.kernels import Constants, ContractionSpec, Kernel, Plane, prepare
 from qir.backends.kernels.contraction.depthwise import DepthwiseCode
 from qir.backends.kernels.contraction.plain import PlainCode, stream
 from tests.backends.kernels.contraction_cases import (
@@ -112,7 +112,7 @@ def test_depthwise_of_few_bits(family: str, dot: str | None, bits: int, tmp_path
 def test_a_set_of_a_3x3_kernel_takes_its_bits(bits: int, rows: int) -> None:
     """Two rows of Y need 24 vectors of taps; of fewer than 8 bits the 12 of one are packed."""
     x, y = Plane.packed("uint8", 1, 8, 8, 64), Plane.packed("uint8", 1, 6, 6, 64)
-    spec = Contraction(x, y, (3, 3), groups=64)
+    spec = ContractionSpec(x, y, (3, 3), groups=64)
     const = Constants(np.zeros(spec.weight_shape, np.int8), np.zeros(64), bits=bits)
     code = prepare(spec, const, features("vnni512")).code
     assert isinstance(code, DepthwiseCode)

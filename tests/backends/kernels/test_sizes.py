@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from qir.backends import find, lower
-from qir.backends.kernels import Constants, Contraction, Plane, prepare
+from qir.backends.kernels import Constants, ContractionSpec, Plane, prepare
 from qir.backends.kernels.contraction.dense import plan_dense
 from qir.backends.kernels.contraction.plain import PlainCode
 from qir.backends.kernels.dots import DOTS
@@ -46,7 +46,7 @@ def row(channels: int, dtype: str = "uint8") -> Plane:
 
 
 def plain(inputs: int, outputs: int, bits: int = 8) -> PlainCode:
-    return PlainCode(Contraction(row(inputs), row(outputs, "int8")), WIDE, bits)
+    return PlainCode(ContractionSpec(row(inputs), row(outputs, "int8")), WIDE, bits)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def plain(inputs: int, outputs: int, bits: int = 8) -> PlainCode:
         lambda: plain(4096, 128256),  # a language model's last layer
         lambda: plain(2**15, 2**15),
         lambda: plain(4096, 128256, bits=4),
-        lambda: plan_dense(Contraction(row(4096), row(128256)), WIDE, DOTS["vnni512"]),
+        lambda: plan_dense(ContractionSpec(row(4096), row(128256)), WIDE, DOTS["vnni512"]),
     ],
 )
 def test_what_int32_can_index_is_taken(make: Callable[[], object]) -> None:
@@ -79,7 +79,7 @@ def test_what_int32_can_index_is_taken(make: Callable[[], object]) -> None:
         (lambda: Fields((("table", "int32", 2**29),)), "constants: bytes of the block: 2147483648"),
         (lambda: plain(2**15, 2**16), "contraction: bytes of the weights: 2147483648"),
         (lambda: plain(2**14, 2**15, bits=4), "contraction: bits of the weights: 2147483648"),
-        (lambda: plan_dense(Contraction(row(2**15), row(2**16)), WIDE, DOTS["avx2_wide"]), "contraction: bytes of the weights: 21"),
+        (lambda: plan_dense(ContractionSpec(row(2**15), row(2**16)), WIDE, DOTS["avx2_wide"]), "contraction: bytes of the weights: 21"),
         (lambda: frame(Plane("uint8", 2, 1, 1, 1, 2**31 - 5, 3, 1), (1, 1, 1, 1), 0, NONE), "frame: elements of the plane: 2147483652"),
         (lambda: gather([2**30], "uint8", View.packed("uint8", (3,)), NONE), "gather: elements from the first to the last of x: 2147483649"),
     ],
@@ -189,7 +189,7 @@ def test_the_last_elements_of_two_gigabytes(family: str, tmp_path: Path) -> None
     const = Constants(weights, np.zeros(channels), 1 << 30, np.full(channels, 38), 100)
     plane = Plane.packed("uint8", 1, pixels, 1, channels)
     (tmp_path / "c").mkdir()
-    kernel = prepare(Contraction(plane, plane), const, features(family))
+    kernel = prepare(ContractionSpec(plane, plane), const, features(family))
     last_units(kernel, family, tmp_path / "c", x, y, min(kernel.units, 64))
     stop = pixels * channels
     tail = x[stop - 32 * channels : stop].reshape(32, channels).astype(int)

@@ -7,7 +7,7 @@ import importlib
 import pytest
 
 from qir.backends import find, lower
-from qir.backends.lowering.program import Address, Program
+from qir.backends.lowering.program import Address, LoweredProgram
 from qir.ir.graph import Graph
 from tests.emulated.harness import assert_same_bits
 from tests.small_graphs import Small, stored_inputs
@@ -28,7 +28,7 @@ def blocks(height: int = 8, last_zero: int = 3, reads_first_again: bool = False)
     return b.finish([y, *again])
 
 
-def in_place(program: Program) -> list[bool]:
+def in_place(program: LoweredProgram) -> list[bool]:
     """Of each sum: is it written over its residual?"""
     found = []
     for step in program.steps:

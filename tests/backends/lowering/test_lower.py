@@ -10,7 +10,7 @@ import pytest
 from qir.backends import find, lower
 from qir.backends.c import border
 from qir.backends.lowering.choose import table
-from qir.backends.lowering.program import INPUT, OUTPUT, WORKSPACE, Program
+from qir.backends.lowering.program import INPUT, OUTPUT, WORKSPACE, LoweredProgram
 from qir.ir.data import Data
 from qir.ir.errors import LowerError
 from qir.ir.op import Op, Value
@@ -34,11 +34,11 @@ from tests.small_graphs import Small, residual_network, two_branches
 CPU = find("x86-64")
 
 
-def titles(program: Program) -> list[str]:
+def titles(program: LoweredProgram) -> list[str]:
     return [step.title.split(":")[0] for step in program.steps]
 
 
-def argument(program: Program, step: int, name: str) -> tuple[str, int]:
+def argument(program: LoweredProgram, step: int, name: str) -> tuple[str, int]:
     (found,) = [a.address for a in program.steps[step].arguments if a.name == name]
     return found.space, found.offset
 

@@ -24,7 +24,7 @@ from qir.backends.kernels.contraction.dense import DenseCode
 from qir.backends.kernels.contraction.depthwise import DepthwiseCode
 from qir.backends.kernels.contraction.plain import PlainCode
 from qir.backends.lowering.lower import lower
-from qir.backends.lowering.program import WEIGHTS, Program, Step
+from qir.backends.lowering.program import WEIGHTS, LoweredProgram, Step
 from qir.frontends.onnx import import_onnx
 from qir.ir.graph import Graph
 from qir.ir.op import Op
@@ -90,7 +90,7 @@ def _dense_bytes(code: DenseCode, op: Conv | Linear, bits: int, block: int) -> t
     return channels * depth * rows, up(mults, max(code.machine.vector_bytes, 8)) + records
 
 
-def layers(graph: Graph, program: Program) -> Iterator[tuple[Step, Conv | Linear, int, int]]:
+def layers(graph: Graph, program: LoweredProgram) -> Iterator[tuple[Step, Conv | Linear, int, int]]:
     """Each step that is a contraction, the op, and the bits and groups of its weights."""
     ops: Mapping[str, Op] = {op.names[0]: op for op in graph.ops}
     for step in program.steps:
@@ -101,7 +101,7 @@ def layers(graph: Graph, program: Program) -> Iterator[tuple[Step, Conv | Linear
             yield step, op, stored.type.quant.storage.bits, block
 
 
-def file_bytes(graph: Graph, program: Program, alignment: int) -> int:
+def file_bytes(graph: Graph, program: LoweredProgram, alignment: int) -> int:
     """Of the weights file: all blocks of contractions, each at a multiple of the alignment."""
     total = 0
     for step, op, bits, block in layers(graph, program):

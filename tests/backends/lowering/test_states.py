@@ -15,7 +15,7 @@ from qir.backends.lowering.program import STATE
 from qir.ir.graph import Graph
 from qir.ir.op import Value
 from qir.ir.ops import Concat, Reshape, Slice, Transpose, WriteRows
-from qir.ir.states import Memory, caller_inputs
+from qir.ir.states import StateMemory, caller_inputs
 from qir.ir.types import I8, I32, Array, Quant, Tensor
 from qir.ir.verify import verify
 from tests.small_graphs import Small
@@ -139,7 +139,7 @@ def test_calls_equal_the_interpreter(make: Callable[[], Graph], target: str) -> 
     graph = make()
     verify(graph)
     session = runtime.Session(runtime.from_files(build(graph, target).files))
-    rng, memory = np.random.default_rng(0), Memory(graph)
+    rng, memory = np.random.default_rng(0), StateMemory(graph)
     drawn = {name: rng.integers(-128, 128, a.shape).astype(a.dtype)
              for name, a in memory.arrays.items()}  # fmt: skip
     state = session.new_state()

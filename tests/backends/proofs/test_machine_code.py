@@ -14,7 +14,7 @@ from qir.backends.c.dispatch import symbol as linked_name
 from qir.backends.proofs import disassembly
 from qir.backends.proofs.disassembly import Instruction, hexagon_name
 from qir.backends.proofs.instructions import OF_KERNELS, SETS
-from qir.backends.proofs.machine_code import Findings, Kind, check, kind_of, main, prove
+from qir.backends.proofs.machine_code import Findings, InstructionKind, check, kind_of, main, prove
 from qir.backends.targets import TARGETS
 from qir.backends.toolchain.link import link
 from qir.ir.errors import LowerError, VerifyError
@@ -86,7 +86,7 @@ def test_a_float_that_a_core_reaches_is_found(name: str) -> None:
     found = planted(name, FLOATS, "a_unused")
     at_fault = {f.symbol for f in found.faults}
     assert at_fault == {"a_run", "a_helper"} or at_fault == {"a_run"}  # inlined after all
-    assert {f.kind for f in found.faults} <= {Kind.FLOAT, Kind.UNKNOWN}
+    assert {f.kind for f in found.faults} <= {InstructionKind.FLOAT, InstructionKind.UNKNOWN}
     assert "a_unused" in found.unreached
 
 
@@ -108,7 +108,7 @@ def test_a_division_is_found() -> None:
     code = "int a_run(int x, int y);\nint a_run(int x, int y) { return x / y; }\n"
     faults = planted("aarch64", code).faults
     assert [(f.symbol, f.what.split()[0], f.kind) for f in faults] == [
-        ("a_run", "`sdiv", Kind.DIVISION)
+        ("a_run", "`sdiv", InstructionKind.DIVISION)
     ]
 
 
@@ -175,17 +175,17 @@ def test_what_an_instruction_does(line: str) -> None:
 
 
 HEXAGON = {
-    "v1.w += vrmpy(v2.ub,v3.b)": Kind.INTEGER,
-    "if (!p0.new) jumpr:nt r31": Kind.INTEGER,
-    "r3:2 = combine(r0,r1)": Kind.INTEGER,
-    "memb(r2+#0x17) = r4.new": Kind.INTEGER,
-    "r1 = sfmpy(r2,r3)": Kind.FLOAT,
-    "r1 = convert_w2sf(r2)": Kind.FLOAT,
-    "r1:0 = dfadd(r3:2,r5:4)": Kind.FLOAT,
-    "v0.qf32 = vmpy(v1.sf,v2.sf)": Kind.FLOAT,
-    "v0.sf = v1.qf32": Kind.FLOAT,
-    "p0 = sfcmp.gt(r0,r1)": Kind.FLOAT,
-    "<unknown>": Kind.UNKNOWN,
+    "v1.w += vrmpy(v2.ub,v3.b)": InstructionKind.INTEGER,
+    "if (!p0.new) jumpr:nt r31": InstructionKind.INTEGER,
+    "r3:2 = combine(r0,r1)": InstructionKind.INTEGER,
+    "memb(r2+#0x17) = r4.new": InstructionKind.INTEGER,
+    "r1 = sfmpy(r2,r3)": InstructionKind.FLOAT,
+    "r1 = convert_w2sf(r2)": InstructionKind.FLOAT,
+    "r1:0 = dfadd(r3:2,r5:4)": InstructionKind.FLOAT,
+    "v0.qf32 = vmpy(v1.sf,v2.sf)": InstructionKind.FLOAT,
+    "v0.sf = v1.qf32": InstructionKind.FLOAT,
+    "p0 = sfcmp.gt(r0,r1)": InstructionKind.FLOAT,
+    "<unknown>": InstructionKind.UNKNOWN,
 }
 
 

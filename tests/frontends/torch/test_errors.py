@@ -14,7 +14,7 @@ from torch.fx import symbolic_trace
 from torch.nn import functional as F
 
 from qir.frontends.torch import import_torch
-from qir.frontends.torch.table import NEAREST, RULES, Rule, nearest
+from qir.frontends.torch.table import NEAREST, RULES, ImportRule, nearest
 from qir.ir.errors import FrontendError
 from tests.frontends.torch.agreement import Function, agree, inputs
 
@@ -243,7 +243,7 @@ def test_a_traced_module_without_inputs() -> None:
 
 
 def test_a_form_that_its_rule_does_not_take(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(RULES, "aten.relu.default", Rule(lambda site: None, True))
+    monkeypatch.setitem(RULES, "aten.relu.default", ImportRule(lambda site: None, True))
     text = refusal(nn.ReLU())
     assert "aten.relu.default relu (torch relu" in text and ": TypeError " in text
     assert text.endswith("a form that its rule takes is needed")

@@ -25,7 +25,7 @@ from qir.passes.bits.choice import (
     LayerChoices,
     evaluate,
 )
-from qir.passes.bits.costs import Work, bound_at, measured_layer, omega
+from qir.passes.bits.costs import LayerWork, bound_at, measured_layer, omega
 from qir.passes.bits.groups import FREE, Rules
 
 W4, W8 = Bits(4, 4), Bits(8, 8)
@@ -222,7 +222,7 @@ def test_many_equal_layers_that_miss_a_limit_by_the_last_digit() -> None:
 
 
 def layer(name: str, losses: Mapping[Bits, float], parameters: int = 1) -> LayerChoices:
-    return measured_layer(name, losses, Work(parameters, parameters, 1))
+    return measured_layer(name, losses, LayerWork(parameters, parameters, 1))
 
 
 NET = [layer("a", {W4: 3.0, W8: 1.0}, 10), layer("b", {W4: 5.0, W8: 0.0}, 20)]

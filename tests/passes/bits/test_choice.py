@@ -25,14 +25,14 @@ from qir.passes.bits.choice import (
     parse_bits,
     save_bits,
 )
-from qir.passes.bits.costs import Work, average_limits, bound_at, measured_layer
+from qir.passes.bits.costs import LayerWork, average_limits, bound_at, measured_layer
 from qir.passes.bits.groups import Rules
 
 W4, W8 = Bits(4, 4), Bits(8, 8)
 
 
 def layer(name: str, losses: Mapping[Bits, float], parameters: int = 1) -> LayerChoices:
-    return measured_layer(name, losses, Work(parameters, parameters, 1))
+    return measured_layer(name, losses, LayerWork(parameters, parameters, 1))
 
 
 NET = [layer("a", {W4: 3.0, W8: 1.0}, 10), layer("b", {W4: 5.0, W8: 0.0}, 20)]
@@ -60,7 +60,7 @@ NET = [layer("a", {W4: 3.0, W8: 1.0}, 10), layer("b", {W4: 5.0, W8: 0.0}, 20)]
             "layer a: bops of w4a4 is inf, a finite number is needed",
         ),
         (
-            lambda: measured_layer("a", {W4: 1.0}, Work(1, 1, 1), {W8: 2.0}),
+            lambda: measured_layer("a", {W4: 1.0}, LayerWork(1, 1, 1), {W8: 2.0}),
             "layer a: no latency for w4a4, one for each is needed",
         ),
     ],
@@ -86,7 +86,7 @@ def test_evaluate_lists_all_faults() -> None:
 
 
 def test_costs_by_hand() -> None:
-    one = measured_layer("a", {Bits(4, 8): 1.0}, Work(1000, 5000, 64), {Bits(4, 8): 7.5})
+    one = measured_layer("a", {Bits(4, 8): 1.0}, LayerWork(1000, 5000, 64), {Bits(4, 8): 7.5})
     assert one.choices[0].costs == {
         "size_bytes": 500,
         "bops": 160_000,
@@ -98,7 +98,7 @@ def test_costs_by_hand() -> None:
 
 
 def test_average_limits_are_averages() -> None:
-    works = [Work(30, 1, 7), Work(10, 1, 1)]
+    works = [LayerWork(30, 1, 7), LayerWork(10, 1, 1)]
     assert average_limits(works, 4.5, 8) == {"weight_bits": 180, "activation_bits": 64}
     net = [measured_layer(n, {W4: 9.0, W8: 0.0}, w) for n, w in zip("ab", works, strict=True)]
     best = assign(net, average_limits(works, 5))

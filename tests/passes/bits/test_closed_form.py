@@ -13,7 +13,7 @@ from qir.ir.errors import PassError
 from qir.passes.bits.assign import assign
 from qir.passes.bits.choice import Bits, evaluate
 from qir.passes.bits.closed_form import THETA, allocate_bits, closed_form
-from qir.passes.bits.costs import Work, average_limits, measured_layer
+from qir.passes.bits.costs import LayerWork, average_limits, measured_layer
 
 
 def test_closed_form_is_baqs_for_equal_sizes() -> None:
@@ -68,12 +68,14 @@ def test_the_closed_form_is_near_the_optimum() -> None:
     """On losses that follow its model, and never better than the exact answer."""
     losses = {f"l{k}": 3.0**k for k in range(8)}
     net = [
-        measured_layer(name, {Bits(w, 8): c * 2 ** (-THETA * w) for w in (2, 4, 8)}, Work(1, 1, 1))
+        measured_layer(
+            name, {Bits(w, 8): c * 2 ** (-THETA * w) for w in (2, 4, 8)}, LayerWork(1, 1, 1)
+        )
         for name, c in losses.items()
     ]
     widths = allocate_bits(losses, (2, 4, 8), 5)
     closed = evaluate(net, {name: Bits(w, 8) for name, w in widths.items()})
-    best = assign(net, average_limits([Work(1, 1, 1)] * 8, 5))
+    best = assign(net, average_limits([LayerWork(1, 1, 1)] * 8, 5))
     assert best.loss <= closed.loss <= 1.5 * best.loss
 
 

@@ -22,7 +22,7 @@ from qir.passes.infra.manager import Manager, Miss, Record
 from qir.passes.infra.rebatch import rebatch
 from qir.passes.infra.tasks import on_one_thread
 from qir.passes.quantize.stored_weights import (
-    Groups,
+    GroupMultipliers,
     stored_weights,
     with_float_weights,
     with_weights,
@@ -32,7 +32,7 @@ from qir.passes.rounding import METHODS, rounding_passes
 from qir.passes.rounding.adaquant import AdaQuant, AdaQuantBlocks
 from qir.passes.rounding.adaround import AdaRound, AdaRoundBlocks
 from qir.passes.rounding.blocks import block_units, upstream
-from qir.passes.rounding.by_layer import AT_ONCE, RoundLayers, Walk, best_ridge, best_shrinkage
+from qir.passes.rounding.by_layer import AT_ONCE, LayerWalk, RoundLayers, best_ridge, best_shrinkage
 from qir.passes.rounding.column_methods import Gptq, gpfq, gptq, gptq_integers
 from qir.passes.rounding.columns import descend
 from qir.passes.rounding.forward import stretch
@@ -127,7 +127,7 @@ def test_a_walk_gives_what_running_from_the_start_does() -> None:
     pairs = simulated(graph, SAMPLE)
     pool = ThreadPoolExecutor(1)
     by = Gptq(executor=pool)
-    walk = Walk.started(pairs, graph, (SAMPLE,))
+    walk = LayerWalk.started(pairs, graph, (SAMPLE,))
     for op in layers_of(pairs):
         walk, (first, *_) = walk.to(pairs, [op.names[0]], by)
         again = on_one_thread(moments_of, pairs, graph, op.names[0], SAMPLE[:24])
@@ -288,7 +288,7 @@ def test_scales_are_chosen_by_the_outputs(block: int) -> None:
     wanted = rng.uniform(-2, 2, (6, 8)) * np.array([1, 1, 1, 1, 1, 2])[:, None]
     problem = problem_of(half.T @ half, np.zeros((6, 8), np.int8), wanted)
     if block:
-        groups = Groups("mult", block, np.full((6, 3), 20))
+        groups = GroupMultipliers("mult", block, np.full((6, 3), 20))
         scale = problem.weights.scale / 20
         problem = replace(problem, weights=replace(problem.weights, groups=groups, scale=scale))
     better = with_best_scales(problem)
@@ -319,7 +319,7 @@ def test_a_scale_stays_large_enough_for_its_bias() -> None:
 
 def test_integers_of_groups_of_another_layer_stay() -> None:
     problem = problem_of(np.eye(4), np.zeros((2, 4), np.int8), np.full((2, 4), 0.3))
-    shared = Groups("", 2, np.full((2, 2), 9))
+    shared = GroupMultipliers("", 2, np.full((2, 2), 9))
     better = with_best_scales(replace(problem, weights=replace(problem.weights, groups=shared)))
     assert better.weights.groups is not None
     np.testing.assert_array_equal(better.weights.groups.mult, shared.mult)
@@ -329,7 +329,7 @@ def test_integers_of_groups_of_another_layer_stay() -> None:
 def test_rows_that_could_overflow_keep_their_scales() -> None:
     wanted = np.ones((2, 2))
     weights = problem_of(np.eye(2), np.ones((2, 2), np.int8), wanted).weights
-    ones = Groups("mult", 1, np.ones((2, 2), np.int64))
+    ones = GroupMultipliers("mult", 1, np.ones((2, 2), np.int64))
     tight = replace(weights, groups=ones, x_reach=LARGEST_SUM // 8)
     moved = tight.with_scales(np.array([0.5, 0.25]), replace(ones, mult=np.array([[1, 1], [2, 2]])))
     assert moved.groups is not None

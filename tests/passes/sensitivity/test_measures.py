@@ -23,7 +23,7 @@ from qir.ir.torch_executor import run_float
 from qir.ir.types import F32, Array, Tensor
 from qir.passes.bits.assign import assign
 from qir.passes.bits.choice import Bits
-from qir.passes.bits.costs import Work, measured_layer
+from qir.passes.bits.costs import LayerWork, measured_layer
 from qir.passes.calibrate.ranges import Ranges, calibrate
 from qir.passes.infra.manager import Manager
 from qir.passes.infra.tasks import Store
@@ -108,7 +108,7 @@ def test_groups_lose_less_of_the_weights(found: Sensitivities) -> None:
 
 
 def test_losses_are_what_assignment_takes(found: Sensitivities) -> None:
-    works = {n: Work(100, 100, 10) for n in found.values}
+    works = {n: LayerWork(100, 100, 10) for n in found.values}
     hessian = {n: {b: row[b] for b in (W4, W8)} for n, row in found.losses().items()}
     layers = [measured_layer(n, row, works[n]) for n, row in hessian.items()]
     best = assign(layers, {"bops": 100 * (64 + 2 * 16)})

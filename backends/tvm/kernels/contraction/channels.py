@@ -11,7 +11,7 @@ from qir.backends.tvm.kernels.writer import Expr, Writer
 
 
 @dataclass(frozen=True)
-class Channels:
+class VectorChannels:
     """`first` in its group; `each`: the first of every vector, behind that; `vector`: which of all
     vectors in memory its first is.
     """
@@ -22,7 +22,7 @@ class Channels:
 
 
 @dataclass(frozen=True)
-class Unit:
+class WorkUnit:
     """Where one unit of work reads and writes: element offsets, byte offsets of constants.
 
     `x` counts words where those are aligned; `y`, `residual` are those of its first channel, and
@@ -39,21 +39,21 @@ class Unit:
     records: Expr
 
 
-def channels_of(w: Writer, code: DenseCode, group: Expr, local: Expr) -> Channels:
+def channels_of(w: Writer, code: DenseCode, group: Expr, local: Expr) -> VectorChannels:
     """Those of panel `local` of a group: the last panel moves back until it fits."""
     lanes, count, every = code.machine.lanes, code.tile.vectors, code.group_vectors
     plain = [v * code.spacing * lanes for v in range(count)]
     if not code.packing.apart:
         width = count * lanes
         start = w.let(tirx.min(local * width, code.share - width)) if code.group_panels > 1 else 0
-        return Channels(start, plain, (group * code.group_panels + local) * count)
+        return VectorChannels(start, plain, (group * code.group_panels + local) * count)
     first = local
     if code.spacing == 1:
         moves = code.group_panels > 1 and every % count
         first = w.let(tirx.min(local * count, every - count)) if moves else local * count
     vector = group * every + first
     if code.share % lanes == 0 or every == 1:
-        return Channels(first * lanes, plain, vector)
+        return VectorChannels(first * lanes, plain, vector)
     last = code.share - lanes  # so does the last vector
     each = [w.let(tirx.min((first + v * code.spacing) * lanes, last)) for v in range(count)]
-    return Channels(0, each, vector)
+    return VectorChannels(0, each, vector)

@@ -12,9 +12,9 @@ from qir.backends.kernels.kernel import CONSTANTS, WEIGHTS
 from qir.backends.kernels.plane import Plane
 from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.dots import DOTS
-from qir.backends.tvm.kernels.contraction.channels import Unit, channels_of
+from qir.backends.tvm.kernels.contraction.channels import WorkUnit, channels_of
 from qir.backends.tvm.kernels.contraction.panel import Panel
-from qir.backends.tvm.kernels.contraction.row_tail import RowTail
+from qir.backends.tvm.kernels.contraction.row_tail import RowTailWriter
 from qir.backends.tvm.kernels.requantize.epilogue import VectorEpilogue, epilogue_of
 from qir.backends.tvm.kernels.stores import Stores
 from qir.backends.tvm.kernels.words import Words
@@ -34,7 +34,7 @@ class _Dense:
                 w.align(pointer, code.machine.vector_bytes)
         self.weights, self.constants = self.pointers
         self.residual = w.pointer("residual", code.residual.dtype) if code.residual else None
-        self.tail = RowTail(w, code, self.dot) if code.rows else None
+        self.tail = RowTailWriter(w, code, self.dot) if code.rows else None
         self.y = w.pointer("y", code.rows.dtype if code.rows else code.y.dtype)
         self.begin, self.end = w.scalar("begin"), w.scalar("end")
         self.machine, self.words = code.machine, Words(code, w, x)
@@ -76,7 +76,7 @@ class _Dense:
             for f, form in enumerate(self.dot.widen_weights(whole)):
                 w.store(held, row * size + f * (size // 2), form, size // 2)
 
-    def _locate(self, unit: Expr) -> Unit:
+    def _locate(self, unit: Expr) -> WorkUnit:
         code, let = self.code, self.writer.let
         rest, tile = self.writer.split(unit, code.row_tiles)
         rest, row = self.writer.split(rest, code.column_tiles)
@@ -97,7 +97,7 @@ class _Dense:
         residual = offset(code.residual, image, row, first) + channel if code.residual else 0
         if code.aligned:
             x = tirx.shift_right(x, tirx.const(self.words.size.bit_length() - 1, "int32"))
-        return Unit(
+        return WorkUnit(
             x=let(x, "x_at"),
             y=let(offset(code.y, image, row, first) + channel, "y_at"),
             residual=let(residual, "r_at"),
@@ -117,7 +117,7 @@ class _Dense:
         row, column = divmod(index, self.code.tile.pixels)
         return row * strides[0] * plane.pitch_y + column * strides[1] * plane.pitch_x
 
-    def _accumulate(self, at: Unit) -> list[Expr]:
+    def _accumulate(self, at: WorkUnit) -> list[Expr]:
         """The tile's accumulators, [pixel][vector]."""
         code, w, tile = self.code, self.writer, self.code.tile
         count = self.places * tile.vectors
@@ -343,7 +343,7 @@ class _Dense:
                 for i, value in zip(shared, made, strict=True):
                     acc[i] = value
 
-    def _finish(self, at: Unit, acc: list[Expr]) -> None:
+    def _finish(self, at: WorkUnit, acc: list[Expr]) -> None:
         code, lanes = self.code, self.dot.lanes
         if self.tail is not None:
             self.tail.finish(self.epilogue, self.y, at, acc)
@@ -367,7 +367,7 @@ class _Dense:
             return self.epilogue
         return replace(self.epilogue, constants=self.writer.anew(self.pointers[1]))
 
-    def _residual(self, at: Unit, p: int, v: int) -> Expr:
+    def _residual(self, at: WorkUnit, p: int, v: int) -> Expr:
         if self.residual is None:
             return None
         lanes = self.dot.lanes

@@ -6,7 +6,7 @@ from qir.backends.kernels.contraction.dense import DenseCode
 from qir.backends.kernels.plane import Plane
 from qir.backends.tvm.compat import tirx
 from qir.backends.tvm.dots import VectorDot
-from qir.backends.tvm.kernels.contraction.channels import Unit
+from qir.backends.tvm.kernels.contraction.channels import WorkUnit
 from qir.backends.tvm.kernels.requantize.epilogue import VectorEpilogue
 from qir.backends.tvm.kernels.sequence.arithmetic import (
     LONG,
@@ -21,7 +21,7 @@ from qir.backends.tvm.kernels.writer import Expr, Writer, cast, clamp, splat
 from qir.ir.ops.sequence.rows import FRACTION
 
 
-class RowTail:
+class RowTailWriter:
     """Pointers `residual`, if there is one, and `scale`."""
 
     def __init__(self, w: Writer, code: DenseCode, dot: VectorDot) -> None:
@@ -31,7 +31,7 @@ class RowTail:
         self.residual = w.pointer("residual", other.dtype) if other else None
         self.scale = w.pointer("scale", "int32")
 
-    def finish(self, epilogue: VectorEpilogue, y: Expr, at: Unit, acc: list[Expr]) -> None:
+    def finish(self, epilogue: VectorEpilogue, y: Expr, at: WorkUnit, acc: list[Expr]) -> None:
         """Stores the tile whose sums are `acc`, [pixel][vector]."""
         w, code, lanes = self.w, self.code, self.dot.lanes
         scale_at, residual_at = self._first(self.rows.scale, at), 0
@@ -54,12 +54,12 @@ class RowTail:
                 count = min(lanes, count, code.share)
                 store_lanes(w, y, at.y, w.let(value), lanes, 0, offset, count)
 
-    def _channel(self, at: Unit) -> Expr:
+    def _channel(self, at: WorkUnit) -> Expr:
         """The first channel of the unit: what is left of its place in Y."""
         return at.y - self._first(self.code.y, at)
 
     @staticmethod
-    def _first(plane: Plane, at: Unit) -> Expr:
+    def _first(plane: Plane, at: WorkUnit) -> Expr:
         image, row, column = at.pixel
         return image * plane.pitch_n + row * plane.pitch_y + column * plane.pitch_x
 

@@ -7,7 +7,7 @@ from qir.backends.kernels.kernel import WEIGHTS
 from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.kernels.pool import place
 from qir.backends.tvm.kernels.requantize.scaling import Scaler
-from qir.backends.tvm.kernels.script import Constants, Script, width_of
+from qir.backends.tvm.kernels.script import ConstantBlock, Script, width_of
 from qir.backends.tvm.kernels.sums import dot
 from qir.backends.tvm.kernels.writer import Expr, cast, splat
 
@@ -19,8 +19,8 @@ class _Wide:
         self.code, self.script = code, Script()
         w = self.script
         self.x = w.pointer("x", code.x.dtype)
-        self.weights = Constants(w, code.weights, WEIGHTS)
-        self.constants = Constants(w, code.fields)
+        self.weights = ConstantBlock(w, code.weights, WEIGHTS)
+        self.constants = ConstantBlock(w, code.fields)
         self.residual = w.pointer("residual", code.residual.dtype) if code.residual else None
         self.y = w.pointer("y", code.y.dtype)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from qir.backends.kernels.requantize.scaling import Arithmetic, Scaling
 from qir.backends.tvm.compat import tirx
-from qir.backends.tvm.kernels.script import Constants, Script
+from qir.backends.tvm.kernels.script import ConstantBlock, Script
 from qir.backends.tvm.kernels.writer import Expr, cast, cast_bits, clamp, shuffle, splat
 from qir.ir.fixed import Rounding
 
@@ -22,7 +22,7 @@ class Scaler:
 
     script: Script
     code: Scaling
-    constants: Constants
+    constants: ConstantBlock
 
     def stored(self, terms: Sequence[Expr], at: Expr, step: int, lanes: int) -> Expr:
         """Values of Y's dtype from int32 lanes of every term; their constants begin at `at`."""

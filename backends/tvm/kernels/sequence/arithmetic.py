@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qir.backends.tvm.compat import tirx
-from qir.backends.tvm.kernels.script import Constants, Script
+from qir.backends.tvm.kernels.script import ConstantBlock, Script
 from qir.backends.tvm.kernels.sums import spread
 from qir.backends.tvm.kernels.writer import Expr, Writer, cast, shuffle, splat
 from qir.ir import rows
@@ -80,7 +80,7 @@ def row_scale(w: Script, greatest: Expr) -> Expr:
 class Coder:
     """Codes of one row by its scale: qir.ir.rows.codes, in lanes of int32."""
 
-    def __init__(self, w: Script, constants: Constants, scale: Expr) -> None:
+    def __init__(self, w: Script, constants: ConstantBlock, scale: Expr) -> None:
         self.w = w
         by = w.let(tirx.min(tirx.max(exponent(scale) - word(7), word(-16)), word(31)))
         self.right, self.left = (
@@ -105,7 +105,7 @@ def _clip16(value: Expr, lanes: int) -> Expr:
     return tirx.min(tirx.max(value, low), high)
 
 
-def reciprocal_root(w: Script, constants: Constants, x: Expr) -> tuple[Expr, Expr]:
+def reciprocal_root(w: Script, constants: ConstantBlock, x: Expr) -> tuple[Expr, Expr]:
     """(y, h) with 1 / sqrt(x) = y * 2**-(24 + h), for int64 1 <= x < 2**62; field `roots`."""
     e = w.let(bit_length(w, x, 62) - long(32))
     e = w.let(e + tirx.bitwise_and(e, long(1)))
@@ -120,7 +120,7 @@ def reciprocal_root(w: Script, constants: Constants, x: Expr) -> tuple[Expr, Exp
     return root, w.let(long(15) + tirx.shift_right(e, long(1)))
 
 
-def reciprocal(w: Script, constants: Constants, x: Expr) -> tuple[Expr, Expr]:
+def reciprocal(w: Script, constants: ConstantBlock, x: Expr) -> tuple[Expr, Expr]:
     """(r, h) with 1 / x = r * 2**-(30 + h), for int64 1 <= x < 2**31; field `seeds`."""
     length = bit_length(w, x, 31)
     m = shifted(w, x, w.let(length - long(16)))

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from qir.backends.kernels.sequence.attention import AttentionCode
 from qir.backends.tvm.compat import PrimFunc, tirx
-from qir.backends.tvm.kernels.script import Constants, Script
+from qir.backends.tvm.kernels.script import ConstantBlock, Script
 from qir.backends.tvm.kernels.sequence.arithmetic import (
     LONG,
     clipped_shift,
@@ -74,7 +74,7 @@ class _Attention:
         self.visible = w.pointer("visible", code.visible) if code.visible else None
         start = w.pointer("start", code.start) if code.start else None
         self.seen = Seen(w, code, start)
-        self.constants = Constants(w, code.fields)
+        self.constants = ConstantBlock(w, code.fields)
         self.y = w.pointer("y", "int16")
 
     def build(self, symbol: str) -> PrimFunc:

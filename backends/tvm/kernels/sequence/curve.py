@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qir.backends.kernels.sequence.curve import InterpolateCode
 from qir.backends.tvm.compat import PrimFunc, tirx
-from qir.backends.tvm.kernels.script import Constants, Script, width_of
+from qir.backends.tvm.kernels.script import ConstantBlock, Script, width_of
 from qir.backends.tvm.kernels.sequence.arithmetic import word
 from qir.backends.tvm.kernels.writer import Expr, cast, cast_bits, shuffle, splat
 from qir.ir.ops.sequence.curve import SEGMENT_BITS
@@ -16,7 +16,7 @@ def emit_interpolate(code: InterpolateCode, symbol: str) -> PrimFunc:
     """`void symbol(x, constants, y, begin, end)`."""
     w = Script()
     x = w.pointer("x", "int16")
-    constants = Constants(w, code.fields)
+    constants = ConstantBlock(w, code.fields)
     y = w.pointer("y", code.y)
     x_step, y_step = code.nest.steps
 
@@ -40,7 +40,9 @@ def emit_interpolate(code: InterpolateCode, symbol: str) -> PrimFunc:
 class _Blocks:
     """A block of elements: where, what is there, the rest."""
 
-    def __init__(self, w: Script, code: InterpolateCode, own: tuple[Expr, Constants, Expr]) -> None:
+    def __init__(
+        self, w: Script, code: InterpolateCode, own: tuple[Expr, ConstantBlock, Expr]
+    ) -> None:
         self.w, self.code, (self.x, self.constants, self.y) = w, code, own
         self.places = w.scratch(code.block, "int32")
         self.lines = w.scratch(code.block, "int64")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qir.backends.tvm.compat import tirx
-from qir.backends.tvm.kernels.script import Constants, Script
+from qir.backends.tvm.kernels.script import ConstantBlock, Script
 from qir.backends.tvm.kernels.sums import spread
 from qir.backends.tvm.kernels.writer import Expr, call, cast, cast_bits, splat
 from qir.ir.ops.sequence.attention import PROBABILITY_TOP
@@ -15,7 +15,7 @@ FARTHEST = (31 << 8) | 255  # a distance in steps of 2**-8 that leaves nothing o
 class Exponentials:
     """`lanes` at once; with 32, the table is in eight registers."""
 
-    def __init__(self, w: Script, constants: Constants, lanes: int) -> None:
+    def __init__(self, w: Script, constants: ConstantBlock, lanes: int) -> None:
         self.w, self.constants, self.lanes = w, constants, lanes
 
     def of(self, most: Expr, scores: Expr) -> Expr:

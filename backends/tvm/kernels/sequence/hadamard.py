@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qir.backends.kernels.sequence.hadamard import HadamardCode
 from qir.backends.tvm.compat import PrimFunc
-from qir.backends.tvm.kernels.script import Constants, Script, straight, width_of
+from qir.backends.tvm.kernels.script import ConstantBlock, Script, straight, width_of
 from qir.backends.tvm.kernels.sums import spread
 from qir.backends.tvm.kernels.writer import Expr, cast, splat
 
@@ -14,7 +14,7 @@ class _Hadamard:
         self.code, self.script = code, Script()
         w = self.script
         self.x = w.pointer("x", code.x)
-        self.constants = Constants(w, code.fields) if code.order > 1 else None
+        self.constants = ConstantBlock(w, code.fields) if code.order > 1 else None
         self.y = w.pointer("y", "int32")
         self.x_step, self.y_step = code.nest.steps
         wide = width_of(code.vector_bytes, "int32")
@@ -38,7 +38,7 @@ class _Hadamard:
             w.spans(size, self.stores, lambda i, n: self._store(y_at, i, n))
         return w.finish(symbol)
 
-    def _mix(self, x_at: Expr, constants: Constants) -> None:
+    def _mix(self, x_at: Expr, constants: ConstantBlock) -> None:
         """Sum j of the elements at one place of all parts, with the signs of row j."""
         w, order, power = self.script, self.code.order, self.code.power
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qir.backends.kernels.sequence.indexed import CopyRowsCode, EmbedCode, TakeCode
 from qir.backends.tvm.compat import PrimFunc
-from qir.backends.tvm.kernels.script import Constants, Script, straight, width_of
+from qir.backends.tvm.kernels.script import ConstantBlock, Script, straight, width_of
 from qir.backends.tvm.kernels.sequence.arithmetic import LONG, rounded
 from qir.backends.tvm.kernels.sums import spread
 from qir.backends.tvm.kernels.writer import Expr, cast, clamp
@@ -40,7 +40,7 @@ def emit_embed(code: EmbedCode, symbol: str) -> PrimFunc:
     """`void symbol(table, index, constants, y, begin, end)`."""
     w = Script()
     table, index = w.pointer("table", code.table), w.pointer("index", code.index)
-    constants = Constants(w, code.fields)
+    constants = ConstantBlock(w, code.fields)
     y = w.pointer("y", code.y)
     table_step, _, y_step = code.nest.steps
     both = (table_step, y_step)

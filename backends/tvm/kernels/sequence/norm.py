@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from qir.backends.kernels.sequence.norm import NormCode
 from qir.backends.tvm.compat import PrimFunc, tirx
-from qir.backends.tvm.kernels.script import Constants, Script, straight, width_of
+from qir.backends.tvm.kernels.script import ConstantBlock, Script, straight, width_of
 from qir.backends.tvm.kernels.sequence.arithmetic import (
     LONG,
     across,
@@ -25,7 +25,7 @@ class _Norm:
         self.code, self.script = code, Script()
         w = self.script
         self.x = w.pointer("x", code.x)
-        self.constants = Constants(w, code.fields)
+        self.constants = ConstantBlock(w, code.fields)
         self.y = w.pointer("y", code.y)
         self.size, (self.x_step, _, self.y_step) = code.nest.shape[-1], code.nest.steps
         both = (self.x_step, self.y_step)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from qir.backends.kernels.sequence.attention import Products
+from qir.backends.kernels.sequence.attention import AttentionDots
 from qir.backends.tvm.compat import tirx
 from qir.backends.tvm.kernels.writer import Expr, Writer, call, cast, cast_bits, shuffle, splat
 
@@ -21,7 +21,7 @@ class Interleaved(ABC):
     stored: str
     raised = 0
 
-    def __init__(self, w: Writer, machine: Products) -> None:
+    def __init__(self, w: Writer, machine: AttentionDots) -> None:
         self.w, self.machine = w, machine
 
     @property
@@ -85,7 +85,7 @@ class Bytes(Interleaved):
         return call("llvm.x86.avx512.vpdpbusd.512", f"int32x{lanes}", acc, x, weights)
 
 
-class Words(Interleaved):
+class WordProducts(Interleaved):
     """vpmaddwd on codes and probabilities in 16 bits; two keys' values in a word."""
 
     stored = "int16"
@@ -153,4 +153,4 @@ def _in_turns(w: Writer, a: list[Expr], b: list[Expr], width: int, lanes: int) -
     return found
 
 
-KINDS: dict[str, type[Interleaved]] = {"vnni512": Bytes, "words256": Words}
+KINDS: dict[str, type[Interleaved]] = {"vnni512": Bytes, "words256": WordProducts}

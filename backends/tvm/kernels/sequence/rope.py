@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qir.backends.kernels.sequence.rope import RopeCode
 from qir.backends.tvm.compat import PrimFunc
-from qir.backends.tvm.kernels.script import Constants, Script, straight, width_of
+from qir.backends.tvm.kernels.script import ConstantBlock, Script, straight, width_of
 from qir.backends.tvm.kernels.sequence.arithmetic import LONG, rounded
 from qir.backends.tvm.kernels.sums import spread
 from qir.backends.tvm.kernels.writer import Expr, cast, clamp
@@ -18,7 +18,7 @@ class _Rope:
         self.cos, self.sin = (
             w.operand(name, code.table, code.has_constants) for name in ("cos", "sin")
         )
-        self.constants = Constants(w, code.fields)
+        self.constants = ConstantBlock(w, code.fields)
         self.y = w.pointer("y", code.y)
         self.x_step, _, _, self.y_step = code.nest.steps
 

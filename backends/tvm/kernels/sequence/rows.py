@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qir.backends.kernels.sequence.rows import QuantizeRowsCode, RowScaleCode, ScaleRowsCode
 from qir.backends.tvm.compat import PrimFunc, tirx
-from qir.backends.tvm.kernels.script import Constants, Script, straight, width_of
+from qir.backends.tvm.kernels.script import ConstantBlock, Script, straight, width_of
 from qir.backends.tvm.kernels.sequence.arithmetic import (
     LONG,
     Coder,
@@ -52,7 +52,7 @@ def emit_quantize_rows(code: QuantizeRowsCode, symbol: str) -> PrimFunc:
     """`void symbol(x, scale, constants, y, begin, end)`."""
     w = Script()
     x, scale = w.pointer("x", code.x), w.pointer("scale", "int32")
-    constants = Constants(w, code.fields)
+    constants = ConstantBlock(w, code.fields)
     y = w.pointer("y", "int8")
     x_step, _, y_step = code.nest.steps
     lanes = straight((x_step, y_step), width_of(code.vector_bytes, "int32")) if x_step else 1
@@ -73,7 +73,7 @@ def emit_scale_rows(code: ScaleRowsCode, symbol: str) -> PrimFunc:
     w = Script()
     x, scale = w.pointer("x", "int32"), w.pointer("scale", "int32")
     residual = w.pointer("residual", code.residual) if code.residual else None
-    constants = Constants(w, code.fields)
+    constants = ConstantBlock(w, code.fields)
     y = w.pointer("y", code.y)
     steps = code.nest.steps
     unlike = [s for i, s in enumerate(steps) if i != 1]
