@@ -47,8 +47,8 @@ from qir.passes.transform.equalize_attention import EqualizeAttention
 from qir.passes.transform.equalize_channels import EqualizeChannels
 from qir.passes.transform.lower_layer_norm import LowerLayerNorm
 from qir.passes.transform.move_concats import MoveConcats
+from qir.passes.transform.outliers.methods import Outliers, outlier_passes
 from qir.passes.transform.repeat_masked import RepeatMasked
-from qir.passes.transform.outliers.rotate_residual import RotateResidual
 from qir.passes.transform.split_linear import SplitLinear
 
 EIGHT = Bits(8, 8)
@@ -111,16 +111,26 @@ def lower(graph: Graph | None = None) -> tuple[Pass, ...]:
     return (SplitLinear(),) if graph is not None and is_wide(graph) else (LowerLayerNorm(),)
 
 
-def transform(graph: Graph | None = None, sample: tuple[Array, ...] = ()) -> Pipeline:
+def transform(
+    graph: Graph | None = None,
+    sample: tuple[Array, ...] = (),
+    outliers: Outliers | None = Outliers.AUTO,
+    weight_bits: int = 8,
+    is_static: bool = False,
+) -> Pipeline:
     """Float passes that make a canonical graph kinder to quantization, before calibration: those of
     `lower`, then those that look at data, on `sample`: one array for each input, any number of
     samples.
+
+    Of a graph with ops of sequences `outliers` are treated; `weight_bits`, `is_static`: how its
+    linear ops are quantized, whether their inputs have calibrated scales.
     """
     reach = channel_reach(graph, sample) if graph is not None and sample else {}
     apart = MoveConcats(sample, reach)
     kinder: list[Pass] = [*lower(graph), RepeatMasked(reach), apart, EqualizeChannels(halves=reach)]
     if graph is not None and is_wide(graph):
-        kinder += [RotateResidual(reach), EqualizeAttention(sample)]
+        kinder += outlier_passes(outliers, sample, weight_bits, is_static)
+        kinder.append(EqualizeAttention(sample))
     return Pipeline("transform", "transformed", tuple(kinder))
 
 

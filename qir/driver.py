@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from qir.arguments import check_batch, check_options, scales_of, state_folder
+from qir.arguments import check_batch, check_options, outliers_of, scales_of, state_folder
 from qir.backends import targets
 from qir.backends.artifact import artifact
 from qir.backends.artifact.names import BITS, REPORT
@@ -44,6 +44,7 @@ def compile(
     name: str | None = None,
     observer: str | Observer | None = None,
     scales: str = "auto",
+    outliers: str | None = "auto",
     state: str | Path | None = None,
     executor: Executor | None = None,
     passes: Sequence[Pass] = (),
@@ -76,6 +77,8 @@ def compile(
                   where tokens have scales of their own).
     scales:       of the inputs of linear ops: token, one for each token at run time; static, from
                   calibration; auto, token where the model has attention.
+    outliers:     treatment of channels that reach far beyond the others, in models with attention:
+                  smoothquant, osplus, rotate; auto, what helps on the calibration data; or None.
     state:        folder for results of calibration, sensitivities and rounding; an interrupted
                   compile resumes from it, with the same result.
     executor:     concurrent.futures.Executor for sensitivities and rounding, such as a dask
@@ -95,8 +98,8 @@ def compile(
     toolchain(machine)  # what is missing is said before the work
     service.start()  # it loads TVM beside that
     tell = progress or quiet
-    folder, how = state_folder(state), scales_of(scales)
-    quantizer = Quantizer(bits, observer, rounding, machine, folder, executor, tell, how)
+    folder, how, kinder = state_folder(state), scales_of(scales), outliers_of(outliers)
+    quantizer = Quantizer(bits, observer, rounding, machine, folder, executor, tell, how, kinder)
     first, batches = first_batch(calibration)
     if is_torch(model):
         inputs = examples(model, inputs, first, batch)

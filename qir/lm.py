@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qir.arguments import check_options, scales_of, state_folder
+from qir.arguments import check_options, outliers_of, scales_of, state_folder
 from qir.backends import targets
 from qir.backends.artifact import artifact
 from qir.backends.artifact.names import REPORT
@@ -48,6 +48,7 @@ def compile_lm(
     name: str | None = None,
     observer: str | Observer | None = None,
     scales: str = "auto",
+    outliers: str | None = "auto",
     state: str | Path | None = None,
     executor: Executor | None = None,
     check: bool = False,
@@ -67,14 +68,14 @@ def compile_lm(
     Errors: those of `qir.compile`; PassError for a model that is no causal decoder.
     """
     check_options(name, executor, (), progress)
-    folder, how = state_folder(state), scales_of(scales)
+    folder, how, kinder = state_folder(state), scales_of(scales), outliers_of(outliers)
     _check_counts(max_tokens, prefill)
     ids = _sequences(calibration, max_tokens)
     machine = targets.find(target)
     toolchain(machine)  # what is missing is said before the work
     service.start()  # it loads TVM beside that
     tell = progress or quiet
-    quantizer = Quantizer(bits, observer, rounding, machine, folder, executor, tell, how)
+    quantizer = Quantizer(bits, observer, rounding, machine, folder, executor, tell, how, kinder)
     graph = imported(model, [ids[:1]] if is_torch(model) else None, None, shapes)
     _check_inputs(graph, max_tokens)
     manager = Manager(check=check, watch=lambda what, i, of: tell(f"pass {what}", i, of))

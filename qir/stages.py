@@ -50,7 +50,7 @@ class Stages:
             plan_quantization(with_rows(self.newest, self.quantizer.scales))
             self._draw()
         if self.newest.stage == "canonical":
-            kinder = pipelines.transform(self.newest, self._sample)
+            kinder = self.quantizer.transform(self.newest, self._sample)
             self._reach(self.manager.run(self.newest, kinder))
         if self.newest.stage == "transformed":
             graph, self.chosen = self.quantizer.run(

@@ -62,6 +62,7 @@ def compile_model(options: Namespace) -> None:
             name=options.name,
             observer=options.observer,
             scales=options.scales,
+            outliers=None if options.outliers == "none" else options.outliers,
             state=options.state,
             check=options.check,
             progress=tell,

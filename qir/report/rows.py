@@ -184,6 +184,7 @@ class ReportData:
               of the last variant.
     chosen:   the assignment of bits, in mixed precision.
     warnings: where accuracy was given away that another model would keep.
+    notes:    what passes did to single values, such as outliers.
     entries:  of an artifact with several; `rows`, `inputs` and `outputs` are those of the first.
     """
 
@@ -199,6 +200,7 @@ class ReportData:
     variants: tuple[str, ...] = ()
     chosen: ChosenBits | None = None
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     entries: tuple[EntryRow, ...] = ()
 
     @property

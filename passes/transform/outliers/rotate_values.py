@@ -81,4 +81,6 @@ class RotateValues(Pass):
 
 def by_blocks(x: Array, h: Array) -> Array:
     """Blocks of the last axis times h."""
-    return np.asarray((x.reshape(*x.shape[:-1], -1, len(h)).astype(np.float64) @ h).reshape(x.shape))
+    return np.asarray(
+        (x.reshape(*x.shape[:-1], -1, len(h)).astype(np.float64) @ h).reshape(x.shape)
+    )

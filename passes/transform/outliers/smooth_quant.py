@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from qir.ir.graph import Graph
-from qir.ir.ops import Linear
 from qir.ir.stages import FLOAT_STAGES
 from qir.ir.types import Array
 from qir.passes.infra.layers import constant_of
 from qir.passes.infra.manager import Claim, Miss, Pass, Record, keeps_reals, register
-from qir.passes.transform.channel_ranges import Reach
+from qir.passes.transform.channel_ranges import channel_reach
 from qir.passes.transform.equalize_channels import widened
 from qir.passes.transform.outliers.tie_classes import Edits, TieClass, tie_classes
 
@@ -35,22 +33,22 @@ class SmoothQuant(Pass):
     claim: ClassVar[Claim] = keeps_reals(1e-4)
     stages: ClassVar[tuple[str, ...]] = FLOAT_STAGES
 
-    halves: Mapping[str, Reach] = field(default_factory=dict)  # max|x| of channels, by value
+    sample: tuple[Array, ...] = ()
     alpha: float = 0.5
-    sources: str = ""
 
     def run(self, graph: Graph, record: Record) -> Graph:
+        if not self.sample:
+            record.misses.append(Miss("no sample is given"))
+            return graph
+        found = list(tie_classes(graph))
+        record.misses += [one for one in found if isinstance(one, Miss)]
+        classes = [one for one in found if isinstance(one, TieClass)]
+        reach = channel_reach(graph, self.sample, {one.value.name for one in classes})
         edits = Edits()
-        for one in tie_classes(graph):
-            if isinstance(one, Miss):
-                record.misses.append(one)
-                continue
-            if self.sources == "linear" and not isinstance(one.source, Linear):
-                continue
-            if one.value.name not in self.halves:
-                record.misses.append(Miss("no channel ranges were observed", one.value.name))
-                continue
-            edits.divide(one, smoothing(graph, one, self.halves[one.value.name].of_all, self.alpha))
+        for one in classes:
+            s = smoothing(graph, one, reach[one.value.name].of_all, self.alpha)
+            edits.divide(one, s)
+            record.divided.update(one.divided(s))
             record.rewrites += 1
         return edits.made(graph, self.name) if record.rewrites else graph
 

@@ -43,6 +43,10 @@ class TieClass:
         np.maximum.at(found, self.spread, each)
         return found
 
+    def divided(self, s: Array) -> dict[str, Array]:
+        """By what the channels of each value are divided."""
+        return {name: s[self.spread] if name == self.value.name else s for name in self.names}
+
     def __str__(self) -> str:
         readers = ", ".join(f"%{op.names[0]}" for op in self.consumers)
         return f"{self.value} -> {readers}"
@@ -139,34 +143,34 @@ class Edits:
     def made(self, graph: Graph, by: str) -> Graph:
         """The graph with new constants."""
 
-        def constant(v: Value, elements: Array, builder: Builder) -> Value:
-            return builder.add(Constant.of(elements.astype(np.float32)), f"{v.name}_scaled")
-
-        def real(v: Value) -> Array:
-            found = constant_of(graph, v)
-            assert found is not None
-            return found.astype(np.float64)
-
         def edited(op: Op, builder: Builder) -> Op:
             name, old = op.names[0], graph.producers[op.names[0]]
+            new: dict[str, Value] = {}
+
+            def put(part: str, like: Value, elements: Array) -> None:
+                made = Constant.of(elements.astype(np.float32))
+                new[part] = builder.add(made, f"{like.name}_scaled")
+
+            down = self.rows.get(name, self.norms.get(name))
             if isinstance(old, Linear) and (name in self.rows or name in self.columns):
-                assert isinstance(op, Linear)
-                down = np.asarray(self.rows.get(name, 1.0))
-                w = real(old.w) * self.columns.get(name, 1.0) * down.reshape(-1, 1)
-                bias = None if old.bias is None else constant(old.bias, real(old.bias) * down, builder)
-                return replace(op, w=constant(old.w, w, builder), bias=bias, loc=op.loc.touched(by))
-            if isinstance(old, RmsNorm | LayerNorm) and name in self.norms:
-                assert isinstance(op, RmsNorm | LayerNorm)
-                gain = self.norms[name] if old.gain is None else real(old.gain) * self.norms[name]
-                like = old.gain or old.result
-                new = replace(op, gain=constant(like, gain, builder), loc=op.loc.touched(by))
+                w = _real(graph, old.w) * self.columns.get(name, 1.0)
+                put("w", old.w, w if down is None else w * down[:, None])
+                if old.bias is not None and down is not None:
+                    put("bias", old.bias, _real(graph, old.bias) * down)
+            elif isinstance(old, RmsNorm | LayerNorm) and down is not None:
+                gain = down if old.gain is None else _real(graph, old.gain) * down
+                put("gain", old.gain or old.result, gain)
                 if isinstance(old, LayerNorm) and old.offset is not None:
-                    offset = constant(old.offset, real(old.offset) * self.norms[name], builder)
-                    new = replace(new, offset=offset)
-                return new
-            return op
+                    put("offset", old.offset, _real(graph, old.offset) * down)
+            return replace(op, loc=op.loc.touched(by), **new) if new else op  # type: ignore[arg-type]
 
         return graph.mapped(edited)
+
+
+def _real(graph: Graph, value: Value) -> Array:
+    found = constant_of(graph, value)
+    assert found is not None
+    return found.astype(np.float64)
 
 
 def _times(factors: dict[str, Array], name: str, by: Array) -> None:
