@@ -9,7 +9,6 @@ import numpy as np
 
 from qir.ir.data import Data
 from qir.ir.fixed import Dyadic, one_shift
-from qir.ir.hadamard import factors
 from qir.ir.op import Op, Value
 from qir.ir.ops import (
     AttentionFixed,
@@ -28,6 +27,7 @@ from qir.ir.ops import (
     Take,
     WriteRows,
 )
+from qir.ir.ops.sequence.hadamard_matrix import factors
 from qir.ir.types import I4, I8, I16, I32, I64, U1, U8, Int, Quant, Tensor, integer_of
 from tests.grower import Grower, Unfit
 

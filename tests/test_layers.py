@@ -31,7 +31,7 @@ LAYERS = {
 # What is not named here is on the top floor.
 FLOORS = (
     ("errors", "data", "names", "axes", "attributes"),
-    ("types", "fixed", "bounds", "rows", "hadamard"),
+    ("types", "fixed", "bounds", "rows"),
     ("op",),
     ("text.printer",),
     ("graph", "ops"),

@@ -69,7 +69,7 @@ def _entry(program: LoweredProgram) -> str:
     offsets, _ = scratch(program)
     name = program.c_name
 
-    def whole(letter: str, given: str, values: tuple[Value, ...]) -> str:
+    def pointers(letter: str, given: str, values: tuple[Value, ...]) -> str:
         places = [offsets.get(f"{letter}{i}") for i in range(len(values))]
         return ", ".join(
             f"{given}[{i}]" if at is None else f"s + {at}" for i, at in enumerate(places)
@@ -89,8 +89,8 @@ def _entry(program: LoweredProgram) -> str:
         "border/run_float.c",
         **parameters(program),
         FUNCTIONS="\n".join(made),
-        WHOLE_INPUTS=whole("i", "inputs", program.inputs),
-        WHOLE_OUTPUTS=whole("o", "outputs", program.outputs),
+        WHOLE_INPUTS=pointers("i", "inputs", program.inputs),
+        WHOLE_OUTPUTS=pointers("o", "outputs", program.outputs),
         BEFORE="".join(before),
         AFTER="".join(after),
         UPPER=program.name.upper(),

@@ -144,7 +144,7 @@ class ImportContext:
             )
         return found.dequantized().array
 
-    def whole(self, index: int, what: str) -> tuple[int, ...] | None:
+    def integer_list(self, index: int, what: str) -> tuple[int, ...] | None:
         """Operand `index` as constant integers, in order, None where it is absent."""
         found = self.array(index, what)
         if found is not None and found.dtype.kind not in "iu":

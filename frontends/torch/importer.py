@@ -174,7 +174,9 @@ class _Importer:
             return None
         if node.target is operator.getitem:
             return (
-                args[0][args[1]] if isinstance(args[0], (tuple, list)) else whole(args[0], args[1])
+                args[0][args[1]]
+                if isinstance(args[0], (tuple, list))
+                else first_result(args[0], args[1])
             )
         if name == "aten.sym_size.int" and has_values:
             return args[0].type.shape[args[1]]
@@ -247,7 +249,7 @@ def computed(node: Node, args: Any, kwargs: Any) -> Any:
         ) from e
 
 
-def whole(held: Any, index: Any) -> Any:
+def first_result(held: Any, index: Any) -> Any:
     """`held[0]` of a node that has one result here and several in torch (dropout's mask)."""
     if index == 0:
         return held

@@ -210,14 +210,14 @@ class PassReader(Lexer):
             if self.kind != "word":
                 self.fail(f"found {self.word!r}", NEEDED)
             name = self.advance()
-            found.append(self.made(name, find(name)))
+            found.append(self.read_pass(name, find(name)))
             self.option = ""
             if self.kind == "end":
                 return tuple(found)
             if not self.accept(","):
                 self.fail(f"found {self.word!r}", NEEDED)
 
-    def made(self, name: str, cls: type[T]) -> T:
+    def read_pass(self, name: str, cls: type[T]) -> T:
         """The pass with its options."""
         known = options_of(cls)
         values: dict[str, Any] = {}

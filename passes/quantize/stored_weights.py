@@ -78,9 +78,9 @@ class StoredWeights:
 
     def scaled(self, change: Array) -> Array:
         """The scales of channels times (O,) factors, as floats of 32 bits hold them."""
-        return self.held(self.scale * change.reshape(-1))
+        return self.rounded(self.scale * change.reshape(-1))
 
-    def held(self, scale: Array) -> Array:
+    def rounded(self, scale: Array) -> Array:
         """Scales (O,) as floats of 32 bits, none below the floor."""
         return np.maximum(scale, self.floor).astype(np.float32).astype(np.float64)
 

@@ -99,7 +99,7 @@ class Moving:
         rates = [{"params": self.v, "lr": BLOCK_RATE}, *self.biases.parameters()]
         return [*rates, {"params": scaled, "lr": BLOCK_SCALE_RATE}] if scaled else rates
 
-    def given(self) -> Mapping[str, Any]:
+    def tensors(self) -> Mapping[str, Any]:
         found = dict(self.biases.by_name)
         for w, v, t, step in zip(self.layers, self.v, self.t, self.step, strict=True):
             change = t.clamp(-LARGEST_CHANGE, LARGEST_CHANGE).exp()

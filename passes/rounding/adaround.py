@@ -127,7 +127,7 @@ class SoftRounding:
     def up(self) -> list[Any]:
         return self.decided or [stretched(v) for v in self.v]
 
-    def given(self) -> Mapping[str, Any]:
+    def tensors(self) -> Mapping[str, Any]:
         parts = zip(self.layers, self.low, self.up(), self.step, strict=True)
         return {w.reals: (low + h) * step for w, low, h, step in parts} | self.biases.by_name
 

@@ -46,14 +46,14 @@ class TrainedWeights(Protocol):
     def parameters(self) -> list[dict[str, Any]]:
         """Groups of parameters as torch's optimizers take them, with their rates."""
 
-    def given(self) -> Mapping[str, Any]:
+    def tensors(self) -> Mapping[str, Any]:
         """Tensors by the names of the graph's values they replace."""
 
     def penalty(self, done: float) -> Any:
         """The regularization of the loss after this fraction of the steps."""
 
     def decide(self) -> None:
-        """Make what is soft so far either this or that: given() is what result() stands for."""
+        """Make what is soft so far either this or that: tensors() is what result() stands for."""
 
     def result(self) -> Mapping[str, Array]:
         """Constants by name, as with_weights takes them."""
@@ -72,21 +72,21 @@ def train_block(problem: BlockProblem, weights: TrainedWeights, steps: int) -> M
     graph = rebatch(problem.unit.graph, size)
     assert isinstance(graph, Graph)  # other units are left out (RoundBlocks)
     parts = [range(i, i + size) for i in range(0, len(inputs[0]) - size + 1, size)]
-    program, fixed = UnitProgram(graph, list(weights.given())), UnitProgram(graph, [])
+    program, fixed = UnitProgram(graph, list(weights.tensors())), UnitProgram(graph, [])
     with torch.no_grad():
         old = sum(float(_loss(fixed, {}, inputs, wants, part)) for part in parts)
     optimizer = torch.optim.Adam(weights.parameters())
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     draws = _draws(problem.unit.name, len(inputs[0]), size)
     for step, rows in zip(range(steps), draws, strict=False):
-        loss = _loss(program, weights.given(), inputs, wants, rows) / (old / len(parts) + TINY)
+        loss = _loss(program, weights.tensors(), inputs, wants, rows) / (old / len(parts) + TINY)
         optimizer.zero_grad()
         (loss + weights.penalty(step / steps)).backward()
         optimizer.step()
         falling.step()
     weights.decide()
     with torch.no_grad():
-        new = sum(float(_loss(program, weights.given(), inputs, wants, part)) for part in parts)
+        new = sum(float(_loss(program, weights.tensors(), inputs, wants, part)) for part in parts)
     return weights.result() if new < old else {}
 
 

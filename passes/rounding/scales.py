@@ -63,7 +63,7 @@ def best_groups(problem: LayerProblem, groups: GroupMultipliers) -> tuple[Array,
             h = np.linalg.inv(inverse[g][part, part])
             by_part[g, :, number] *= _best(target[g][:, part], steps[g][:, part], h, limits)
     most = rows.max(1)  # what sums had room for
-    scale = w.held(wanted.max(1) / most)
+    scale = w.rounded(wanted.max(1) / most)
     mult = np.clip(np.rint(wanted / scale[:, None]), 1, LARGEST_MULT).astype(np.int64)
     return scale, replace(groups, mult=mult.reshape(groups.mult.shape))
 

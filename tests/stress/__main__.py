@@ -1,5 +1,5 @@
 """python -m tests.stress NAME COUNT: tampered 5000, calls 100000, loads 1000, pools 10000,
-forks 500, or saves 200.
+forks 500, saves 200, sequences 1000, or tampered-entries 5000.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import qir
 from tests.small_graphs import residual_network
-from tests.stress import calls, forks, loads, saves, tampered
+from tests.stress import calls, forks, loads, saves, sequences, tampered
 
 CHECKS = {
     "tampered": tampered.check,
@@ -21,6 +21,8 @@ CHECKS = {
     "pools": loads.check_pools,
     "forks": forks.check,
     "saves": saves.check,
+    "sequences": sequences.check,
+    "tampered-entries": tampered.check_entries,
 }
 
 

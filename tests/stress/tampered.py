@@ -12,12 +12,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import qir
 from qir import runtime
+from qir.language_net import LanguageNet
 from qir.loading import look
 from qir.runtime import format
 from qir.runtime.errors import RuntimeFault
 from tests.small_graphs import residual_network, stored_inputs
+from tests.stress import sequences
 
 POOL: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 2, 3, 7, 127, 128, 255, 256, 2**15, 2**31 - 1, 2**31, 2**32, 2**40,
@@ -30,10 +34,37 @@ POOL: tuple[Any, ...] = (
 CONTROLS = set(map(chr, range(32))) - {"\n"}
 
 
+Run = Callable[[Path], list[bytes]]
+"""Loads an artifact and gives what it computes."""
+
+
 def check(path: Path, count: int) -> str:
-    """Tamper `count` times with copies of the artifact at `path`."""
-    inputs = stored_inputs(residual_network())
-    right = [y.tobytes() for y in runtime.load(path).run_integer(*inputs)]
+    """Tamper `count` times with copies of the network at `path`."""
+    return _tampered(path, count, _integers)
+
+
+def check_entries(path: Path, count: int) -> str:
+    """The same with the artifact of a language model, which has entries and a state."""
+    return _tampered(sequences.save(path.parent), count, _logits)
+
+
+def _integers(path: Path) -> list[bytes]:
+    session = runtime.load(path, threads=2)
+    results = session.run_integer(*stored_inputs(residual_network()))
+    session.selftest()
+    return [y.tobytes() for y in results]
+
+
+def _logits(path: Path) -> list[bytes]:
+    net = qir.load(path, threads=2)
+    if not isinstance(net, LanguageNet):
+        raise RuntimeFault("no language model any more")
+    tokens = np.arange(min(net.max_tokens, sequences.ROOM)) % sequences.VOCABULARY
+    return [net.logits(tokens).tobytes()]
+
+
+def _tampered(path: Path, count: int, run: Run) -> str:
+    right = run(path)
     outcomes: Counter[str] = Counter()
     for seed in range(count):
         rng = random.Random(seed)
@@ -42,7 +73,7 @@ def check(path: Path, count: int) -> str:
         shutil.copytree(path, copy)
         try:
             kind(copy, rng)
-            outcome = _outcome(copy, inputs, right)
+            outcome = _outcome(copy, run, right)
         except Exception as e:
             raise AssertionError(f"seed {seed}, {kind.__name__}: {type(e).__name__}: {e}") from e
         outcomes[f"{kind.__name__} {outcome}"] += 1
@@ -50,7 +81,7 @@ def check(path: Path, count: int) -> str:
     return ", ".join(f"{n} {what}" for what, n in sorted(outcomes.items()))
 
 
-def _outcome(path: Path, inputs: Any, right: list[bytes]) -> str:
+def _outcome(path: Path, run: Run, right: list[bytes]) -> str:
     try:
         report = look(path).report()
         report.html()
@@ -58,13 +89,11 @@ def _outcome(path: Path, inputs: Any, right: list[bytes]) -> str:
     except qir.QirError as e:
         assert str(e).split("\n")[0].isprintable(), str(e)
     try:
-        session = runtime.load(path, threads=2)
-        results = session.run_integer(*inputs)
-        session.selftest()
-    except RuntimeFault as e:
+        results = run(path)
+    except (RuntimeFault, qir.QirError) as e:
         assert str(e).split("\n")[0].isprintable(), str(e)
         return "refused"
-    assert [y.tobytes() for y in results] == right, "other values"
+    assert results == right, "other values"
     return "the same"
 
 
@@ -137,6 +166,7 @@ def resealed(path: Path, rng: random.Random) -> None:
     """Entries of the manifest changed, its hash made right again: what no damage does."""
     file = path / format.MANIFEST
     manifest = json.loads(file.read_bytes())
+    versions = {key: manifest[key] for key in ("format", "abi")}
     for _ in range(rng.choice([1, 1, 1, 2, 3])):
         _change(manifest, rng)
     if not isinstance(manifest, dict):
@@ -144,7 +174,7 @@ def resealed(path: Path, rng: random.Random) -> None:
         return
     rest = {k: v for k, v in manifest.items() if k != "sha256"}
     if rng.random() < 0.9:
-        rest["format"], rest["abi"] = format.FORMAT, format.ABI
+        rest.update(versions)
     file.write_bytes(format.sealed(rest))
 
 
@@ -172,7 +202,8 @@ def _change(node: Any, rng: random.Random) -> None:
 
 def relisted(path: Path, rng: random.Random) -> None:
     """A text of the artifact changed, and its entry of the manifest made right again."""
-    file = path / rng.choice(["report.json", "report.json", "graph.qir", "graph.qir.npz"])
+    graphs = sorted(f.name for f in path.iterdir() if f.suffix in (".qir", ".npz"))
+    file = path / rng.choice(["report.json", *graphs])
     content = bytearray(file.read_bytes())
     if file.name == "report.json" and rng.random() < 0.8:
         report = json.loads(content)

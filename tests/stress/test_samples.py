@@ -9,7 +9,10 @@ import pytest
 
 from tests.tree import ROOT
 
-SAMPLES = {"tampered": 150, "calls": 2000, "loads": 40, "pools": 80, "forks": 20, "saves": 10}
+SAMPLES = {
+    "tampered": 150, "calls": 2000, "loads": 40, "pools": 80, "forks": 20, "saves": 10,
+    "sequences": 64, "tampered-entries": 60,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SAMPLES)

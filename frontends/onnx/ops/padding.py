@@ -46,8 +46,8 @@ def _pad(
 
 def _sides(ctx: ImportContext, rank: int) -> Sides:
     """(before, after), one number for each axis."""
-    pads = ctx.integers("pads") if ctx.opset < 11 else ctx.whole(1, "pads")
-    axes = ctx.whole(3, "axes") if ctx.opset >= 18 else None
+    pads = ctx.integers("pads") if ctx.opset < 11 else ctx.integer_list(1, "pads")
+    axes = ctx.integer_list(3, "axes") if ctx.opset >= 18 else None
     over = tuple(range(rank)) if axes is None else ctx.axes(axes, rank)
     if pads is None or len(pads) != 2 * len(over):
         ctx.refuse(f"pads {pads}", f"{2 * len(over)} integers are needed")

@@ -26,7 +26,7 @@ def reduction(make: Make, since: int) -> Converter:
 
 def reduced_axes(ctx: ImportContext, x: Value, since: int) -> tuple[int, ...] | None:
     """The axes to reduce, by default all; None when empty axes mean nothing is to be done."""
-    given = ctx.integers("axes") if ctx.opset < since else ctx.whole(1, "axes")
+    given = ctx.integers("axes") if ctx.opset < since else ctx.integer_list(1, "axes")
     if given:
         return ctx.axes(given, x.type.rank)
     if ctx.opset >= since and ctx.integer("noop_with_empty_axes", 0):

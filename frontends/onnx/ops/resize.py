@@ -50,7 +50,7 @@ def resize(ctx: ImportContext) -> Operand:
     )
     given = ctx.integers("axes")
     over = tuple(range(rank)) if given is None else ctx.axes(given, rank)
-    sizes = ctx.whole(3, "sizes")
+    sizes = ctx.integer_list(3, "sizes")
     if sizes:
         axes = _sized(ctx, x, sizes, over)
     else:

@@ -50,7 +50,7 @@ def size(ctx: ImportContext) -> ConstantOperand:
 def reshape(ctx: ImportContext) -> Operand:
     """Reshape: 0 keeps a size (unless allowzero), one -1 takes what is left."""
     x = ctx.operand(0)
-    wanted = ctx.whole(1, "shape") if ctx.opset >= 5 else ctx.integers("shape")
+    wanted = ctx.integer_list(1, "shape") if ctx.opset >= 5 else ctx.integers("shape")
     if wanted is None:
         ctx.refuse("no shape", "one is needed")
     old, sizes = shape_of(x), list(wanted)
@@ -102,7 +102,7 @@ def transpose(ctx: ImportContext) -> Operand:
 
 def _axes(ctx: ImportContext) -> tuple[int, ...] | None:
     """The attribute axes before opset 13, then input 1."""
-    return ctx.integers("axes") if ctx.opset < 13 else ctx.whole(1, "axes")
+    return ctx.integers("axes") if ctx.opset < 13 else ctx.integer_list(1, "axes")
 
 
 def squeeze(ctx: ImportContext) -> Operand:
@@ -153,7 +153,7 @@ def split(ctx: ImportContext) -> tuple[Value, ...]:
     x = ctx.value(0)
     axis = ctx.axis(ctx.integer("axis", 0), x.type.rank)
     total = x.type.shape[axis]
-    sizes = ctx.integers("split") if ctx.opset < 13 else ctx.whole(1, "split")
+    sizes = ctx.integers("split") if ctx.opset < 13 else ctx.integer_list(1, "split")
     if sizes is None:
         count = (
             ctx.integer("num_outputs", len(ctx.outputs)) if ctx.opset >= 18 else len(ctx.outputs)
@@ -192,7 +192,7 @@ def slice_(ctx: ImportContext) -> Operand:
         steps = None
     else:
         names = ("starts", "ends", "axes", "steps")
-        starts, ends, axes, steps = (ctx.whole(k + 1, n) for k, n in enumerate(names))
+        starts, ends, axes, steps = (ctx.integer_list(k + 1, n) for k, n in enumerate(names))
     if starts is None or ends is None:
         ctx.refuse("no bounds", "starts and ends are needed")
     axes = ctx.axes(range(len(starts)) if axes is None else axes, rank)
@@ -242,7 +242,7 @@ def gather(ctx: ImportContext) -> Value:
 
 def expand(ctx: ImportContext) -> Value:
     """Expand: x and the shape broadcast together."""
-    x, wanted = ctx.value(0), ctx.whole(1, "shape")
+    x, wanted = ctx.value(0), ctx.integer_list(1, "shape")
     if wanted is None:
         ctx.refuse("no shape", "one is needed")
     try:
@@ -256,7 +256,7 @@ def expand(ctx: ImportContext) -> Value:
 
 def tile(ctx: ImportContext) -> Operand:
     """Tile: (a, b) by (r, s) as reshape (1, a, 1, b), expand (r, a, s, b), reshape (r a, s b)."""
-    x, repeats = ctx.value(0), ctx.whole(1, "repeats")
+    x, repeats = ctx.value(0), ctx.integer_list(1, "repeats")
     old = x.type.shape
     if repeats is None or len(repeats) != len(old) or min(repeats, default=1) < 1:
         ctx.refuse(f"repeats {repeats} of {list(old)}", "one of at least 1 for each axis is needed")

@@ -31,7 +31,7 @@ Arrays = Sequence[Array | None]
 Count = Callable[[NodeProto, Arrays], int]
 
 
-def _held(node: NodeProto, arrays: Arrays) -> int:
+def _elements(node: NodeProto, arrays: Arrays) -> int:
     return sum(a.size for a in arrays if a is not None)
 
 
@@ -101,7 +101,7 @@ def _multiplied(node: NodeProto, arrays: Arrays) -> int:
 
 
 def _places(node: NodeProto, arrays: Arrays) -> int:
-    return _held(node, arrays) * max(_at(arrays, 0).ndim, 1)
+    return _elements(node, arrays) * max(_at(arrays, 0).ndim, 1)
 
 
 def _at(arrays: Arrays, index: int) -> Array:
@@ -129,9 +129,9 @@ _MOVES = (
 # Op of the default domain -> how many elements its result may have, known before it is computed.
 FOLDED: dict[str, Count] = {
     **dict.fromkeys(_ELEMENTWISE, _broadcast),
-    **dict.fromkeys(_MOVES, _held),
+    **dict.fromkeys(_MOVES, _elements),
     "ConstantOfShape": _shaped,
-    "EyeLike": _held,
+    "EyeLike": _elements,
     "Expand": _expanded,
     "Gather": _gathered,
     "GatherElements": _indexed,
@@ -151,7 +151,7 @@ def fold(node: NodeProto, arrays: Arrays, opset: int, budget: Budget) -> list[Ar
     Errors: FrontendError when they would be absurdly large or cannot be computed; OverBudget when
             all folds so far take too much.
     """
-    limit = max(MAX_FOLDED, 4 * _held(node, arrays))
+    limit = max(MAX_FOLDED, 4 * _elements(node, arrays))
     try:
         count = FOLDED[node.op_type](node, arrays)
         if count > limit:
@@ -172,7 +172,7 @@ def fold(node: NodeProto, arrays: Arrays, opset: int, budget: Budget) -> list[Ar
 
 def _spend(node: NodeProto, arrays: Arrays, count: int, budget: Budget) -> None:
     """The time that the node takes, and whether its `count` elements have room."""
-    size = count + _held(node, arrays)
+    size = count + _elements(node, arrays)
     slow = SLOW_NS.get(node.op_type, ELEMENT_NS)
     if slow > ELEMENT_NS and size > MAX_SLOW:
         raise FrontendError(f"{size} constant elements, at most {MAX_SLOW} are needed")

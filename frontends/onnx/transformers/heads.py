@@ -11,7 +11,7 @@ from qir.frontends.onnx.operands import ConstantOperand, Operand, shape_of
 from qir.ir import ops
 from qir.ir.data import Data
 from qir.ir.op import Op, Value
-from qir.ir.ops.sequence.attention import seen
+from qir.ir.ops.sequence.attention import visible_keys
 from qir.ir.select import MASKED, as_floats
 from qir.ir.types import Array, Int
 
@@ -75,7 +75,7 @@ def attended(
     scores = ctx.emit(ops.Mul(scores, ctx.constant(scale, "scale")))
     n, m = scores.type.shape[2:]
     if causal or window:
-        mask.hide(~seen(n, m, 0, causal, window))
+        mask.hide(~visible_keys(n, m, 0, causal, window))
     for value in mask.values:
         scores = ctx.emit(ops.Add(scores, value))
     if mask.constant.any():

@@ -122,7 +122,7 @@ def index(ctx: ImportContext, x: Operand, where: Sequence[Operand | None]) -> Va
     axes: list[int] = []
     axis = 0
     for held in where:
-        picked = () if held is None else whole(ctx.constant(held, "the index"))
+        picked = () if held is None else axis_indices(ctx.constant(held, "the index"))
         for one in picked:
             axes.append(axis)
             size = at.type.shape[axis]
@@ -140,7 +140,7 @@ def index(ctx: ImportContext, x: Operand, where: Sequence[Operand | None]) -> Va
     return ctx.add(Gather(merged, Data(flat), first))
 
 
-def whole(index: torch.Tensor) -> list[npt.NDArray[np.int64]]:
+def axis_indices(index: torch.Tensor) -> list[npt.NDArray[np.int64]]:
     """An index as indices of one axis each: a mask has one for each of its axes."""
     if index.dtype == torch.bool:
         return [indices(axis) for axis in index.nonzero(as_tuple=True)]

@@ -34,9 +34,9 @@ def quantize_per_tensor(
     torch multiplies by 1 / scale where qir divides: they may differ where x / scale lies within
     float32's rounding of a tie. A range narrower than its storage (-127 to 127) is a clip before.
     """
-    low, high = whole(ctx, quant_min), whole(ctx, quant_max)
+    low, high = constant_integer(ctx, quant_min), constant_integer(ctx, quant_max)
     storage = storage_of(low, high)
-    to = Quant.per_tensor(storage, real(ctx, scale), whole(ctx, zero_point))
+    to = Quant.per_tensor(storage, real(ctx, scale), constant_integer(ctx, zero_point))
     at = ctx.value(x)
     if (low, high) != (storage.min, storage.max):
         step, zero = float(to.scale.item()), int(to.zero_point.item())
@@ -80,8 +80,10 @@ def dequantize_per_tensor(
     dtype: Any,
     **out_dtype: Any,
 ) -> Operand:
-    storage = storage_of(whole(ctx, quant_min), whole(ctx, quant_max))
-    return dequantized(ctx, x, Quant.per_tensor(storage, real(ctx, scale), whole(ctx, zero_point)))
+    storage = storage_of(constant_integer(ctx, quant_min), constant_integer(ctx, quant_max))
+    return dequantized(
+        ctx, x, Quant.per_tensor(storage, real(ctx, scale), constant_integer(ctx, zero_point))
+    )
 
 
 @imports(f"{DECOMPOSED}.dequantize_per_channel.default", folds=False)
@@ -111,7 +113,7 @@ def fake_quantize(
 ) -> Operand:
     """fake_quantize -> quantize, dequantize; on weights their integers."""
     to = Quant.per_tensor(
-        storage_of(quant_min, quant_max), real(ctx, scale), whole(ctx, zero_point)
+        storage_of(quant_min, quant_max), real(ctx, scale), constant_integer(ctx, zero_point)
     )
     if isinstance(x, torch.Tensor):
         return QuantizedConstant(rounded(x, to, quant_min, quant_max), to, ctx.label(x))
@@ -184,7 +186,7 @@ def real(ctx: ImportContext, scale: Scalar) -> float:
     return number
 
 
-def whole(ctx: ImportContext, number: Scalar) -> int:
+def constant_integer(ctx: ImportContext, number: Scalar) -> int:
     return int(ctx.constant(number, "the zero point or range").item())
 
 

@@ -39,14 +39,14 @@ def nearest_exact(
 def nearest_core(
     ctx: ImportContext, x: Operand, output_size: Sequence[int], *scales: float | None
 ) -> Value:
-    return gathers(ctx, ctx.value(x), output_size, given(scales), is_exact=False)
+    return gathers(ctx, ctx.value(x), output_size, complete(scales), is_exact=False)
 
 
 @imports("aten._upsample_nearest_exact1d.default", "aten._upsample_nearest_exact2d.default")
 def nearest_exact_core(
     ctx: ImportContext, x: Operand, output_size: Sequence[int], *scales: float | None
 ) -> Value:
-    return gathers(ctx, ctx.value(x), output_size, given(scales), is_exact=True)
+    return gathers(ctx, ctx.value(x), output_size, complete(scales), is_exact=True)
 
 
 @imports("aten.upsample_linear1d.vec", "aten.upsample_bilinear2d.vec")
@@ -77,7 +77,7 @@ def bilinear_core(
     align_corners: bool,
     *scales: float | None,
 ) -> Value:
-    return bilinear(ctx, x, output_size, align_corners, given(scales))
+    return bilinear(ctx, x, output_size, align_corners, complete(scales))
 
 
 @imports("aten.upsample_bicubic2d.vec")
@@ -106,7 +106,7 @@ def bicubic_core(
     ctx: ImportContext, x: Operand, output_size: Sequence[int], align_corners: bool,
     *scales: float | None,
 ) -> Value:  # fmt: skip
-    return bicubic(ctx, x, output_size, align_corners, given(scales))
+    return bicubic(ctx, x, output_size, align_corners, complete(scales))
 
 
 def cubic_matrix(size: int, out: int, scale: float | None, align_corners: bool) -> Array:
@@ -131,7 +131,7 @@ def cubic_matrix(size: int, out: int, scale: float | None, align_corners: bool) 
     return matrix
 
 
-def given(scales: Sequence[float | None]) -> Scales:
+def complete(scales: Sequence[float | None]) -> Scales:
     """The scales, or None where torch was given a size instead."""
     known = [s for s in scales if s is not None]
     return known if known and len(known) == len(scales) else None

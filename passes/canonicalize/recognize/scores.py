@@ -9,7 +9,7 @@ import numpy as np
 
 from qir.ir.op import Op, Value
 from qir.ir.ops import Add, Constant, Div, MatMul, Maximum, Mul, Reshape, Sub
-from qir.ir.ops.sequence.attention import seen
+from qir.ir.ops.sequence.attention import visible_keys
 from qir.ir.types import U1, Array
 from qir.passes.canonicalize.recognize.places import factor_of, reshaped
 from qir.passes.canonicalize.recognize.switches import HIDES, visible
@@ -79,7 +79,7 @@ def shape_of_mask(hidden: Array) -> tuple[bool, int] | None:
         return None
     width = int(see[min(n, m) - 1].sum())
     for causal, window in ((True, 0), (True, width), (False, width)):
-        if np.array_equal(see, seen(n, m, 0, causal, window)):
+        if np.array_equal(see, visible_keys(n, m, 0, causal, window)):
             return causal, window
     return None
 

@@ -12,7 +12,6 @@ import torch
 from qir.ir.bounds import Bounds
 from qir.ir.data import Data
 from qir.ir.fixed import Dyadic, one_shift
-from qir.ir.hadamard import signs
 from qir.ir.op import Op, Value
 from qir.ir.ops import (
     Attention,
@@ -28,6 +27,7 @@ from qir.ir.ops import (
     RowScale,
     ScaleRows,
 )
+from qir.ir.ops.sequence.hadamard_matrix import signs
 from qir.ir.types import F32, I8, I16, I32, Array, Int, Quant, Tensor
 
 RNG = np.random.default_rng(3)

@@ -69,7 +69,7 @@ def _spreads(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
     return len(shape) == 4 and all(s in (1, t) for s, t in zip(shape, to, strict=True))
 
 
-def seen(n: int, m: int, start: int, causal: bool, window: int) -> Array:
+def visible_keys(n: int, m: int, start: int, causal: bool, window: int) -> Array:
     """Which keys each query sees: (N, M)."""
     i, j = min(max(start, -FAR), FAR) + np.arange(n)[:, None], np.arange(m)[None]
     see = np.ones((n, m), bool)
@@ -131,7 +131,7 @@ class Attention(Heads):
         score = q @ k.transpose(-1, -2) * self.scale
         if bias is not None:
             score = score + bias
-        see = torch.from_numpy(seen(n, m, int(start or 0), self.causal, self.window))
+        see = torch.from_numpy(visible_keys(n, m, int(start or 0), self.causal, self.window))
         if visible is not None:
             see = see & torch.as_tensor(visible).bool()
         score = score.masked_fill(~see, -torch.inf)
@@ -229,7 +229,7 @@ class AttentionFixed(Heads):
         visible: Array | None, start: Array | None,
     ) -> Array:  # fmt: skip
         b, n, m = q.shape[0], q.shape[1], k.shape[1]
-        see = seen(n, m, 0 if start is None else int(start), self.causal, self.window)
+        see = visible_keys(n, m, 0 if start is None else int(start), self.causal, self.window)
         see = np.broadcast_to(
             see if visible is None else see & (visible != 0), (b, self.heads, n, m)
         )
