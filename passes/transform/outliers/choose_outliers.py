@@ -29,8 +29,9 @@ from qir.passes.transform.outliers.smooth_quant import smoothing
 from qir.passes.transform.outliers.tie_classes import Edits, TieClass, tie_classes
 
 ALPHAS = (0.35, 0.5, 0.65, 0.8)
-SHARES = (0.5, 0.25, 0.125)  # of the greatest channel: t of Outlier Suppression+
+SHARES = (0.5, 0.3, 0.2, 0.12, 0.07, 0.04)  # of the greatest channel: t of Outlier Suppression+
 RUNS = 4  # of the sample, half of them to choose by, half to judge the choice
+TURN = 0.8  # of the errors without it: a rotation that leaves more is none
 GAIN = 0.98  # of the error as it was: a choice that leaves more of it is none
 AS_IT_WAS = "as it was"
 
@@ -71,11 +72,11 @@ class ChooseOutliers(Pass):
                 record.misses += own.misses
                 continue
             other = Candidate(turned, self)
-            if other.loss < best.loss:
+            if other.loss < TURN * best.loss:
+                record.notes.append(f"{turn.name}: error {best.loss:.3g} -> {other.loss:.3g}")
                 best = other
                 divide(record.divided, own.divided)
                 record.rewrites += own.rewrites
-                record.notes.append(f"{turn.name}: error {best.loss:.3g}")
         return best.chosen(record, self.name)
 
 

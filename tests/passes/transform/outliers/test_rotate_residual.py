@@ -9,9 +9,10 @@ import pytest
 
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Op
-from qir.ir.ops import Constant, Linear, RmsNorm, Silu, Take
+from qir.ir.ops import Constant, Hadamard, Linear, RmsNorm, Silu, Take
 from qir.ir.torch_executor import run_float
 from qir.ir.types import Array
+from qir.passes.infra.layers import constant_of
 from qir.passes.infra.manager import Manager, distance, divisors, restored
 from qir.passes.transform.channel_ranges import channel_reach
 from qir.passes.transform.outliers.rotate_residual import RotateResidual, orthogonal
@@ -48,7 +49,8 @@ def test_outliers_are_spread_over_all_channels() -> None:
     for graph, least, most in ((before, 20, 1000), (after, 1, 2)):
         reach = channel_reach(graph, (TOKENS,), {"x"})["x"].of_all
         assert least <= reach.max() / np.median(reach) <= most
-    assert all(op.gain is None for op in after.ops if isinstance(op, RmsNorm))
+    gains = [op.gain for op in after.ops if isinstance(op, RmsNorm)]
+    assert gains[-1] is not None and set(gains[:-1]) == {None}  # that of the tied head stays
 
 
 def test_values_go_back_by_their_matrix() -> None:
@@ -66,8 +68,21 @@ def test_values_go_back_by_their_matrix() -> None:
         assert distance([seen[0][name]], [restored(seen[1][name], matrix)]) < 1e-5
 
 
-def test_a_tied_head_stays_where_channels_reach_alike() -> None:
+def test_a_tied_table_stays_one() -> None:
+    """Its rows are turned as they are taken, and the stream back in front of the head's norm."""
     graph = float_graph(random_decoder(), 1, COUNT)
+    after, manager = rotated(graph)
+    assert manager.records[0].rewrites == 1
+    (taken,) = (op for op in after.ops if isinstance(op, Take))
+    head = next(op for op in reversed(after.ops) if isinstance(op, Linear))
+    assert taken.table == head.w
+    assert np.array_equal(np.abs(constant_of(after, head.w)), np.abs(random_decoder().head))
+    turns = [op for op in after.ops if isinstance(op, Hadamard)]
+    assert [op.names[0] for op in turns] == ["x", "end1_back"]
+
+
+def test_a_tied_head_of_another_width_stays_where_channels_reach_alike() -> None:
+    graph = float_graph(random_decoder(heads=1, kv_heads=1, size=18), 1, COUNT)
     after, manager = rotated(graph)
     assert after is graph
     (miss,) = manager.records[0].misses
@@ -87,7 +102,7 @@ def test_another_reader_of_the_stream_prevents_it() -> None:
     assert [m.why for m in manager.records[0].misses] == ["silu %other reads the stream"] * 3
 
 
-@pytest.mark.parametrize("width", [1, 8, 12, 24, 576, 35])
+@pytest.mark.parametrize("width", [1, 8, 12, 24, 576, 35, 52])
 def test_orthogonal(width: int) -> None:
     q = orthogonal(width)
     assert np.allclose(q @ q.T, np.eye(width), atol=1e-12)
