@@ -30,11 +30,11 @@ class RotateResidual(Pass):
 
     rms_norm(x @ Q) = rms_norm(x) @ Q for an orthogonal Q. Q is a Hadamard matrix with signs by a
     fixed seed, or where the width has none that of the greatest power of two in it, times a cosine
-    transform of what is left: each channel is then a mean of all of them. A table that is the
-    weights of a head too stays one: only its signs change, and `hadamard` turns its rows as they
-    are taken, and turns the stream back in front of the head's norm, which keeps its gain. Where
-    the width has no Hadamard matrix, the two become two tables, if a channel has outliers: reaches
-    OUTLIER times the median of all.
+    transform of what is left: each channel is then a mean of all of them. The gain of a norm in
+    front of a head that is tied to the embedding cannot go into the head's weights, for the rotated
+    table is to stay one for both: hadamard((norm(hadamard(x @ Q)) * gain)) reads the stream as it
+    was but for signs, and is rotated again. Where the width has no Hadamard matrix, the two become
+    two tables, if a channel has outliers: reaches OUTLIER times the median of all.
     Keeps: reals within 1e-3.
     Source: QuaRot, arXiv:2404.00456, section 4, stage 1a; SliceGPT, arXiv:2401.15024.
     """
@@ -160,35 +160,32 @@ def rotated(graph: Graph, stream: Stream, record: Record, by: str) -> Graph:
 
 
 class Rotation:
-    """Rotates one stream. `tied`: the tables that keep their rows; `still`: the values of the graph
-    that are read as they were, by layers whose weights are such tables.
+    """Rotates one stream. `still`: the norms that keep their gains, since a layer behind them has a
+    table of the stream for its weights.
     """
 
     def __init__(self, graph: Graph, stream: Stream, record: Record, by: str) -> None:
         self.graph, self.stream, self.by = graph, stream, by
-        self.signs, self.q = signs_of(stream.width), orthogonal(stream.width)
-        has_hadamard = factors(stream.width) is not None
-        self.tied = tied_tables(graph, stream) if has_hadamard else set()
+        self.q = orthogonal(stream.width)
+        tied = set() if factors(stream.width) is None else tied_tables(graph, stream)
         layers = (graph.producers[name] for name in stream.readers)
-        self.still = {
-            op.x.name for op in layers if isinstance(op, Linear) and op.w.name in self.tied
-        }
+        read = {op.x.name for op in layers if isinstance(op, Linear) and op.w.name in tied}
+        self.still = read & stream.norms
         self.gains = {name: gain_of(graph, graph.producers[name]) for name in stream.norms}
-        self.made: dict[str, Value] = {}  # what several ops read
+        self.gains.update(dict.fromkeys(self.still, np.ones(stream.width)))
+        self.made: dict[str, Value] = {}  # rotated tables
         record.divided.update(dict.fromkeys(stream.values, self.q.T))
-        for name, gain in self.gains.items():
-            is_still = name in self.still
-            record.divided[name] = self.signs if is_still else self.q.T * gain
+        record.divided.update({name: self.q.T * gain for name, gain in self.gains.items()})
 
     def changed(self, op: Op, builder: Builder) -> Op:
         name, old, stream = op.names[0], self.graph.producers[op.names[0]], self.stream
         match op, old:
-            case RmsNorm(), _ if name in stream.norms and name not in self.still:
+            case RmsNorm(), _ if name in self.still:
+                return self._still(op, builder)
+            case RmsNorm(), _ if name in stream.norms:
                 return replace(op, gain=None)
-            case RmsNorm(), RmsNorm() if name in stream.norms:
-                return replace(op, x=self._back(old.x, op.x, builder))
             case Take(), Take() if name in stream.writers:
-                return self._taken(op, old, builder)
+                return replace(op, table=self._table(old.table, op, builder))
             case Add(), Add() if name in stream.values:
                 parts = [
                     self._constant(v, self._real(v) @ self.q, op, builder)
@@ -201,43 +198,32 @@ class Rotation:
                 return self._layer(op, old, builder)
         return op
 
-    def _taken(self, op: Take, old: Take, builder: Builder) -> Op:
-        if old.table.name not in self.tied:
-            table = self._real(old.table) @ self.q
-            return replace(op, table=self._constant(old.table, table, op, builder))
-        taken = replace(op, table=self._signed(old.table, op, builder), names=())
-        rows = builder.add(taken, f"{op.names[0]}_rows")
-        return Hadamard(rows, self.stream.width, names=op.names, loc=op.loc.touched(self.by))
+    def _still(self, op: RmsNorm, builder: Builder) -> Op:
+        """The norm, with its gain, of the stream as it was but for signs; then rotated."""
+        width, loc = self.stream.width, op.loc.touched(self.by)
+        back = builder.add(Hadamard(op.x, width, loc=loc), f"{op.x.name}_back")
+        normed = builder.add(replace(op, x=back, names=()), f"{op.names[0]}_still")
+        return Hadamard(normed, width, names=op.names, loc=loc)
 
     def _layer(self, op: Linear, old: Linear, builder: Builder) -> Op:
-        name = op.names[0]
-        is_still, x, bias = old.x.name in self.still, op.x, op.bias
-        if is_still and old.x.name in self.stream.values:
-            x = self._back(old.x, op.x, builder)
-        if old.w.name in self.tied and name not in self.stream.writers:
-            return replace(op, x=x, w=self._signed(old.w, op, builder))
+        name, bias = op.names[0], op.bias
+        gain = self.gains.get(old.x.name)
+        if name not in self.stream.writers and (gain is None or old.x.name in self.still):
+            return replace(op, w=self._table(old.w, op, builder))
         w = self._real(old.w)
-        if name in self.stream.readers and is_still:
-            w = w * self.signs
-        elif name in self.stream.readers:
-            w = (w * self.gains.get(old.x.name, 1.0)) @ self.q
+        if name in self.stream.readers:
+            w = (w if gain is None else w * gain) @ self.q
         if name in self.stream.writers:
             w = self.q.T @ w
             if old.bias is not None:
                 bias = self._constant(old.bias, self._real(old.bias) @ self.q, op, builder)
-        return replace(op, x=x, w=self._constant(old.w, w, op, builder), bias=bias)
+        return replace(op, w=self._constant(old.w, w, op, builder), bias=bias)
 
-    def _back(self, old: Value, x: Value, builder: Builder) -> Value:
-        """A value of the stream as it was, but for the signs."""
-        if old.name not in self.made:
-            turned = Hadamard(x, self.stream.width)
-            self.made[old.name] = builder.add(turned, f"{old.name}_back")
-        return self.made[old.name]
-
-    def _signed(self, table: Value, op: Op, builder: Builder) -> Value:
+    def _table(self, table: Value, op: Op, builder: Builder) -> Value:
+        """A table or weights, rotated once for all that read them."""
         if table.name not in self.made:
-            elements = self._real(table) * self.signs
-            self.made[table.name] = self._constant(table, elements, op, builder)
+            rotated = self._real(table) @ self.q
+            self.made[table.name] = self._constant(table, rotated, op, builder)
         return self.made[table.name]
 
     def _constant(self, v: Value, elements: Array, op: Op, builder: Builder) -> Value:

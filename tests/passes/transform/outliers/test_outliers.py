@@ -174,7 +174,7 @@ def test_what_is_chosen_undoes_injected_outliers(scales: Scales) -> None:
 
 
 def test_a_rotated_tied_stream_in_integers() -> None:
-    """One table, turned where its rows are taken and in front of the head's norm, exactly."""
+    """One table; in front of the head the stream is turned back and again, exactly."""
     before, _ = model("groups")
     after = Manager().run(before, [RotateResidual(), RotateValues()])
     _, integer = quantized(after, TOKENS)
