@@ -45,6 +45,7 @@ from qir.passes.quantize.quantize_graph import QuantizeGraph
 from qir.passes.transform.channel_ranges import channel_reach
 from qir.passes.transform.equalize_attention import EqualizeAttention
 from qir.passes.transform.equalize_channels import EqualizeChannels
+from qir.passes.transform.equalize_norms import EqualizeNorms
 from qir.passes.transform.lower_layer_norm import LowerLayerNorm
 from qir.passes.transform.move_concats import MoveConcats
 from qir.passes.transform.outliers.methods import Outliers, outlier_passes
@@ -130,7 +131,7 @@ def transform(
     kinder: list[Pass] = [*lower(graph), RepeatMasked(reach), apart, EqualizeChannels(halves=reach)]
     if graph is not None and is_wide(graph):
         kinder += outlier_passes(outliers, sample, weight_bits, is_static)
-        kinder.append(EqualizeAttention(sample))
+        kinder += [EqualizeNorms(sample), EqualizeAttention(sample)]
     return Pipeline("transform", "transformed", tuple(kinder))
 
 

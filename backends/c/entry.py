@@ -10,6 +10,7 @@ from qir.backends.c import border, calls, dispatch, portable
 from qir.backends.c.dispatch import step_name, symbol
 from qir.backends.c.portable import comment, printable
 from qir.backends.c.template import fill
+from qir.backends.kernels.kernel import RESULTS
 from qir.backends.lowering.program import (
     INPUT,
     OUTPUT,
@@ -117,7 +118,7 @@ def _rows(numbers: Sequence[int]) -> str:
 
 
 def _prototype(program: LoweredProgram, step: Step) -> str:
-    pointers = ["void *" if a.name == "y" else "const void *" for a in step.arguments]
+    pointers = ["void *" if a.name in RESULTS else "const void *" for a in step.arguments]
     return f"void {symbol(program, step.symbol)}({', '.join(pointers)}, int32_t, int32_t);"
 
 
@@ -149,7 +150,7 @@ def _pointer(argument: Argument, is_typed: bool) -> str:
         STATE: "c->state",
     }
     place = f"{bases.get(address.space, 'c->workspace')} + {address.offset}"
-    const = "" if argument.name == "y" else "const "
+    const = "" if argument.name in RESULTS else "const "
     return f"({const}void *)({place})" if is_typed else place
 
 

@@ -48,7 +48,7 @@ class Fields:
             offset += _padded(np.dtype(dtype).itemsize * count)
         raise KeyError(name)
 
-    def pack(self, values: Mapping[str, Array]) -> bytes:
+    def pack(self, values: Mapping[str, Array | int]) -> bytes:
         """The block; every array must have the count its entry says."""
         parts = []
         for name, dtype, count in self.entries:

@@ -18,6 +18,8 @@ from qir.backends.kernels.dots import AVX512
 from qir.backends.kernels.plane import check_indices
 
 WEIGHTS, CONSTANTS = "weights", "constants"
+RESULTS = ("y", "row_scale", "wide")
+"""Arguments that kernels write: what most give; scales of rows and their elements beside codes."""
 
 
 class Code(Protocol):
@@ -68,3 +70,8 @@ def vector_bytes(features: frozenset[str]) -> int:
     if "avx2" in features:
         return 32
     return 16 if features & {"sse4.1", "neon"} else 0
+
+
+def in_pairs(features: frozenset[str]) -> bool:
+    """Whether vectors of a machine multiply every second lane into 64 bits: x86."""
+    return "sse4.1" in features

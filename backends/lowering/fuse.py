@@ -14,7 +14,16 @@ import numpy as np
 from qir.ir.fixed import Rounding
 from qir.ir.graph import Graph
 from qir.ir.op import Op, Value
-from qir.ir.ops import Constant, Linear, Requantize, ScaleGroups, ScaleRows
+from qir.ir.ops import (
+    Constant,
+    Interpolate,
+    Linear,
+    QuantizeRows,
+    Requantize,
+    RowScale,
+    ScaleGroups,
+    ScaleRows,
+)
 from qir.ir.ops.kinds import Layer
 from qir.ir.ops.sequence.rows import FRACTION
 from qir.ir.types import Quant
@@ -28,32 +37,60 @@ MOST_ADDED = 1 << 59
 
 
 @dataclass(frozen=True)
+class Coded:
+    """The scales of rows and their codes; `keeps`: whether others read the elements too."""
+
+    scale: RowScale
+    codes: QuantizeRows
+    keeps: bool = False
+
+
+@dataclass(frozen=True)
 class Fusion:
     """`anchor` alone, or with `tail`, the only reader of its result.
 
     `residual` is the tail's other operand. In place of a requantize, `rows` may scale the sums by
-    rows: then its residual is `residual`.
+    rows: then its residual is `residual`. `coded`: what makes codes of the anchor's result; the
+    anchor may be its scale. `curve`: what gives the first operand of an anchor whose codes are
+    made.
     """
 
     anchor: Op
     tail: Requantize | None = None
     residual: Value | None = None
     rows: ScaleRows | None = None
+    coded: Coded | None = None
+    curve: Interpolate | None = None
 
     @property
     def ops(self) -> tuple[Op, ...]:
         last = self.tail or self.rows
-        return (self.anchor,) if last is None else (self.anchor, last)
+        ops = (self.anchor,) if last is None else (self.anchor, last)
+        if self.coded is not None:
+            more = (self.coded.scale, self.coded.codes)
+            ops = (*ops, *(op for op in more if op is not self.anchor))
+        return ops if self.curve is None else (self.curve, *ops)
 
     @property
     def result(self) -> Value:
         return self.ops[-1].result
 
     @property
+    def results(self) -> tuple[Value, ...]:
+        """All that the kernel writes."""
+        if self.coded is None:
+            return (self.result,)
+        kept = (self.anchor.result,) if self.coded.keeps else ()
+        return (self.result, self.coded.scale.result, *kept)
+
+    @property
     def operands(self) -> tuple[Value, ...]:
         """The operands of the kernel, without the constants it is built with."""
         scale = () if self.rows is None else (self.rows.scale,)
-        return self.anchor.operands + scale + (() if self.residual is None else (self.residual,))
+        own = self.anchor.operands
+        if self.curve is not None:
+            own = tuple(self.curve.x if v == self.curve.result else v for v in own)
+        return own + scale + (() if self.residual is None else (self.residual,))
 
     @property
     def accumulator_at(self) -> int:

@@ -122,7 +122,7 @@ class _Placer:
         self.constants = constants(graph)
         self.outputs = {v.name for v in graph.outputs}
         self.ports = ports(graph)
-        self.makers = {g.result.name: g.anchor for g in fusions}
+        self.makers = {v.name: g.anchor for g in fusions for v in g.results}
         self.readers: dict[str, list[Op]] = {}
         self.halo: dict[str, Sides] = {}
         for fusion in fusions:
@@ -141,7 +141,7 @@ class _Placer:
         for value in self.graph.inputs:
             self._place(value)
         for fusion in self.fusions:
-            for value in (*fusion.operands, fusion.result):
+            for value in (*fusion.operands, *fusion.results):
                 self._place(value)
         for value in self.graph.outputs:
             self._place(value)

@@ -10,10 +10,11 @@ import numpy as np
 
 from qir.backends.kernels import SLACK
 from qir.backends.kernels.dots import scales_rows
-from qir.backends.kernels.kernel import Code
+from qir.backends.kernels.kernel import RESULTS, Code, vector_bytes
 from qir.backends.kernels.plane import BYTES
 from qir.backends.lowering import memory
 from qir.backends.lowering.choose.table import choose
+from qir.backends.lowering.coded import with_codes
 from qir.backends.lowering.context import Call, Context, NoKernel
 from qir.backends.lowering.fuse import Fusion, constants, fuse, grouped
 from qir.backends.lowering.gathers import with_flat_gathers
@@ -66,6 +67,8 @@ def lower(
         )
     graph = with_flat_gathers(graph.without_dead_code())
     fusions = fuse(graph, scales_rows(target.traits))
+    if target.is_hosted and vector_bytes(target.traits):
+        fusions = with_codes(graph, fusions)
     context = Context(target, {}, constants(graph), value_bounds(graph), grouped=grouped(graph))
     sums = {g.result.name for g in fusions if g.residual is not None and not target.is_hosted}
     while True:
@@ -228,9 +231,10 @@ class _Lowering:
         self._add(copied(x, y, self.context), ops, title)
 
     def _add(self, call: Call, ops: tuple[Op, ...], title: str) -> None:
-        written = call.places["y"]
-        if written is not None:
-            self._frame(written)
+        for name in RESULTS:
+            written = call.places.get(name)
+            if written is not None:
+                self._frame(written)
         about = f": {call.about}" if call.about else ""
         self.pending.append(_Pending(call, ops, title + about))
 

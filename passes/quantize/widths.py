@@ -9,7 +9,7 @@ from qir.ir.op import Op
 from qir.ir.ops import Add, Hadamard, LayerNorm, RmsNorm, Sub
 from qir.ir.ops.kinds import Contraction, Layer
 from qir.passes.bits.choice import Bits
-from qir.passes.integer.rules import BYTE, WORD, Sharing
+from qir.passes.integer.rules import BYTE, WORD, Kind, Sharing
 from qir.passes.quantize.placement import QuantizationPlan
 
 STREAM = 20  # of a sum that many layers add to: what is small in it counts too
@@ -58,8 +58,9 @@ def activation_widths(plan: QuantizationPlan, bits: Mapping[str, Bits], default:
 
 
 def wide_widths(plan: QuantizationPlan) -> Widths:
-    """As many bits as all readers take: STREAM of what sums and norms read, at most 16 of others;
-    a layer that reads a wider value than its 8 bits has a pair of its own.
+    """As many bits as all readers take: STREAM of what sums and norms read, at most 16 of others
+    and of what a curve draws; a layer that reads a wider value than its 8 bits has a pair of its
+    own.
     """
     found = Widths()
     for group in sorted(map(sorted, plan.members())):
@@ -69,7 +70,9 @@ def wide_widths(plan: QuantizationPlan) -> Widths:
         others = [r for r in readers if not isinstance(r, Layer)]
         is_stream = any(map(_is_of_stream, others))
         limits = [plan.answers[r.names[0]].bits for r in others or layers]
-        most = min([STREAM if is_stream else WORD, *limits])
+        makers = [plan.graph.producers.get(name) for name in group]
+        is_curve = any(m and plan.answers[m.names[0]].kind is Kind.TABLE for m in makers)
+        most = min([STREAM if is_stream and not is_curve else WORD, *limits])
         most = most if most >= WORD else BYTE
         found.stored.update(dict.fromkeys(group, most))
         if most > BYTE:

@@ -26,12 +26,13 @@ from qir.backends.kernels.contraction.depthwise import (
 from qir.backends.kernels.contraction.join import folded, joined
 from qir.backends.kernels.contraction.panels import CHAINED, dense_kernel, longest_chain
 from qir.backends.kernels.contraction.plain import PlainCode, plain_kernel
+from qir.backends.kernels.contraction.row_tail import field_names, plan_row_tail
 from qir.backends.kernels.contraction.spec import Array, Constants, ContractionSpec
 from qir.backends.kernels.contraction.tiling import Tile
 from qir.backends.kernels.dots import DOTS, PLAIN, Dot, Scheme, usable
 from qir.backends.kernels.kernel import Kernel
 from qir.backends.kernels.plane import RANGE
-from qir.backends.kernels.requantize.epilogue import acc_range, plan_epilogue
+from qir.backends.kernels.requantize.epilogue import plan_epilogue
 from qir.ir.ops.sequence.rows import FRACTION
 
 SLACK = 128
@@ -74,9 +75,10 @@ def _on_vectors(
     fuses = dot.fuses is not None and dot.fuses in features
     epilogue, channels = plan_epilogue(spec, const, bias, x_range, fuses, dot.scheme)
     if spec.rows is not None:
-        tail = replace(spec.rows, is_short=_is_short(const))
-        spec, epilogue = replace(spec, rows=tail), replace(epilogue, rows=tail.fields)
-        channels = replace(channels, rows=_by_channel(spec, const))
+        tail, numbers = plan_row_tail(spec.rows, spec.y.channels, const)
+        names = field_names(numbers, dot.scheme)
+        spec, epilogue = replace(spec, rows=tail), replace(epilogue, rows=names)
+        channels = replace(channels, rows=numbers)
     if epilogue.wide and dot.scheme is Scheme.HALVES:
         return None
     if spec.is_depthwise:
@@ -92,27 +94,6 @@ def _on_vectors(
     if dot.weight_offset and not code.aligned:
         return None
     return dense_kernel(code, const, channels)
-
-
-def _is_short(const: Constants) -> bool:
-    """The least and the greatest sum, the bias among it, times a mantissa fit 32 bits."""
-    low, high = acc_range(const.scaled_weights, const.x_range or RANGE["int16"])
-    most = max(int((-low - const.bias).max()), int((high + const.bias).max()))
-    return most * 255 <= RANGE["int32"][1]
-
-
-def _by_channel(spec: ContractionSpec, const: Constants) -> dict[str, Array]:
-    """The numbers of a tail by rows, as records hold them."""
-    numbers, size = const.rows, (spec.y.channels,)
-    assert numbers is not None
-    values = {
-        "row_mult": numbers.mult,
-        "row_shift": numbers.shift - FRACTION,
-        # floor((s + 1) / 2) + bias + 2**7, shifted by FRACTION, is s + this shifted by one more
-        "row_bias": 1 + (2 << FRACTION - 1) + 2 * (0 if numbers.bias is None else numbers.bias),
-        "row_residual": numbers.residual[0],
-    }
-    return {name: np.broadcast_to(np.asarray(v, np.int64), size) for name, v in values.items()}
 
 
 def _packing(

@@ -34,7 +34,9 @@ Array = NDArray[Any]
 @dataclass(frozen=True)
 class RowTail:
     """scale_rows (qir.ir.ops.sequence.rows) of raw sums, where Y then is stored as `dtype`: `scale`
-    has one i32 for each pixel. `is_short`: sums times a mantissa of 8 bits fit 32.
+    has one i32 for each pixel. `exponents`: the proven range of those of scales. `residual_bits`:
+    of a residual, without its sign. `is_short`: sums times a mantissa of 8 bits fit 32. `is_high`,
+    `has_bias`: the form, see `row_tail`.
     """
 
     scale: Plane
@@ -42,12 +44,11 @@ class RowTail:
     dtype: str
     low: int
     high: int
+    exponents: tuple[int, int]
+    residual_bits: int = 0
     is_short: bool = False
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """Of the record of a vector of channels."""
-        return ("row_mult", "row_shift", "row_bias", *(("row_residual",) if self.residual else ()))
+    is_high: bool = False
+    has_bias: bool = True
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from qir.backends.kernels.dots import Scheme
 from qir.backends.kernels.plane import RANGE
 from qir.ir.fixed import MANTISSA_BITS, MAX_SHIFT
 
-FIELD_BYTES = {"add": 8, "shift": 8, "row_bias": 8}
+FIELD_BYTES = {"add": 8, "shift": 8, "row_bias": 8, "row_part": 8}
 """Bytes for each lane of fields that have not 4; those of every second lane have 8 for two."""
 
 INT32, INT64 = RANGE["int32"], (-(2**63), 2**63 - 1)
@@ -287,7 +287,11 @@ def records(epilogue: Epilogue, channels: ChannelConstants, order: Array, lanes:
     for name in ("bias", "before", "after", "mult", "half", "late", "start", "center"):
         made[name] = lane(getattr(channels, name)).astype("<i4")
     for name, values in channels.rows.items():
-        made[name] = lane(values).astype(f"<i{FIELD_BYTES.get(name, 4)}")
+        if name in epilogue.rows:
+            made[name] = lane(values).astype(f"<i{FIELD_BYTES.get(name, 4)}")
+        else:
+            longs = lane(values).astype("<i8")
+            made[f"{name}_even"], made[f"{name}_odd"] = longs[:, 0::2], longs[:, 1::2]
     if epilogue.scheme is Scheme.PAIRS:
         _split(made, channels, lane, lanes)
     else:

@@ -19,6 +19,7 @@ from qir.backends.kernels.nest import Nest, nest
 from qir.backends.kernels.view import View
 from qir.ir import rows
 from qir.ir.ops.sequence.attention import EXP2
+from qir.ir.ops.sequence.rows import MULT_BITS
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class AttentionViews:
 @dataclass(frozen=True)
 class AttentionNumbers:
     """Those of attention_fixed; `bias`: its multiplier and shift, `constant_bias`: whether its
-    elements are a constant's.
+    elements are a constant's; `exponent`: the proven greatest of those of scales.
     """
 
     heads: int
@@ -51,6 +52,7 @@ class AttentionNumbers:
     shift: int
     bias: tuple[int, int] | None
     constant_bias: bool = False
+    exponent: int = 1 << 23
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,8 @@ class AttentionCode:
 def attention(views: AttentionViews, numbers: AttentionNumbers, features: frozenset[str]) -> Kernel:
     """Attention on the machine's vectors, or by plain loops for any strides."""
     plain, strides, shape = plan_attention(views, numbers)
-    code = vectorized(plain, strides, shape, features) or plain
+    is_high = numbers.shift - numbers.exponent >= 32 - LEFT
+    code = vectorized(plain, strides, shape, features, is_high) or plain
     values = {
         "exp2": EXP2,
         "halves": EXP2,
@@ -180,13 +183,15 @@ PRODUCTS = (
 SCRATCH = 1 << 18  # bytes on the stack, at most
 NEAR_SCRATCH = 1 << 16  # those that a second-level cache holds beside keys and values
 MOST_ROWS = 16
+LEFT = 31 - MULT_BITS  # by which multipliers of scores can be shifted to the left
 MOST_CHANNELS = 512  # of a head: sums times the mantissa of a scale fit 32 bits
 
 
 @dataclass(frozen=True)
 class VectorAttentionCode:
     """One unit is `tokens` queries of all heads that share keys; scores and probabilities of them
-    are kept on the stack.
+    are kept on the stack. With `is_high`, multipliers of scores are shifted to the left by LEFT,
+    and the high words of products are enough.
 
     `strides`: of q, scale, k, v, bias, visible, y along batch, kv_heads, the heads that share
     keys, and queries. `plain` has all else.
@@ -197,6 +202,7 @@ class VectorAttentionCode:
     shape: Sizes
     strides: tuple[Sizes, ...]
     tokens: int
+    is_high: bool = False
 
     @property
     def machine(self) -> AttentionDots:
@@ -236,8 +242,9 @@ class VectorAttentionCode:
 
 
 def vectorized(
-    code: AttentionCode, strides: tuple[Sizes, ...], shape: Sizes, features: frozenset[str]
-) -> VectorAttentionCode | None:
+    code: AttentionCode, strides: tuple[Sizes, ...], shape: Sizes, features: frozenset[str],
+    is_high: bool,
+) -> VectorAttentionCode | None:  # fmt: skip
     """The same on vectors, where the machine has them and channels are adjacent."""
     d, e = code.sizes
     straight = code.steps == (1, 1, 1, 1) and set(code.pitches[2:]) <= {0, 1}
@@ -247,7 +254,7 @@ def vectorized(
             continue
         if set(code.dtypes) != {"int8"}:
             continue
-        found = VectorAttentionCode(products.name, code, shape, strides, 1)
+        found = VectorAttentionCode(products.name, code, shape, strides, 1, is_high)
         each = shape[2] * found.kept * 6
         if each > SCRATCH:
             continue

@@ -15,21 +15,37 @@ from qir.backends.kernels.contraction.spec import Array
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, vector_bytes
 from qir.backends.kernels.nest import Nest, nest
+from qir.backends.kernels.plane import RANGE
 from qir.backends.kernels.view import View
 from qir.ir.ops.sequence.curve import SEGMENT_BITS
+
+BLOCK = 64
+"""Elements that are found together: vectors say where, scalars fetch what is there (an entry and
+the next, in one word), vectors do the rest. So many that what scalars store is in memory before
+vectors load it."""
+
+
+@dataclass(frozen=True)
+class CurveRows:
+    """What gives elements by a table. `offset` is taken off entries, so that they fit int16."""
+
+    dtype: str
+    offset: int
+
+    @property
+    def operands(self) -> tuple[str, ...]:
+        return ("x",)
+
+    def fields(self, size: int) -> Fields:
+        return Fields((("lines", "int32", 1 << SEGMENT_BITS),))
 
 
 @dataclass(frozen=True)
 class InterpolateCode:
-    """The nest's operands: x, y.
+    """The nest's operands: x, y. Without vectors each element is found alone."""
 
-    With a `block`, so many elements are found together: vectors say where, scalars fetch what is
-    there (an entry, and the way to the next), vectors do the rest.
-    """
-
-    y: str
+    source: CurveRows
     nest: Nest
-    block: int
     vector_bytes: int
 
     @property
@@ -42,20 +58,21 @@ class InterpolateCode:
 
     @property
     def fields(self) -> Fields:
-        if self.block:
-            return Fields((("lines", "int64", 1 << SEGMENT_BITS),))
-        return Fields((("table", "int32", (1 << SEGMENT_BITS) + 1),))
-
-
-BLOCK = 64
-"""Elements, so many that what scalars store is in memory before vectors load it."""
+        return self.source.fields(self.nest.row)
 
 
 def interpolate(x: View, table: Array, y: View, features: frozenset[str]) -> Kernel:
     """A function of each element of an int16 x."""
-    loops, vectors = nest(y.shape, (x.strides, y.strides)), vector_bytes(features)
-    is_straight = loops.steps == (1, 1) and loops.row >= BLOCK and vectors > 0
-    code = InterpolateCode(y.dtype, loops, BLOCK if is_straight else 0, vectors)
+    source, values = plan_curve(table, y.dtype)
+    code = InterpolateCode(source, nest(y.shape, (x.strides, y.strides)), vector_bytes(features))
+    return Kernel(code, code.fields.pack(values))
+
+
+def plan_curve(table: Array, dtype: str) -> tuple[CurveRows, dict[str, Array | int]]:
+    """What gives the elements, and the values of its fields."""
+    low, high = RANGE["int16"]
     wide = np.asarray(table, np.int64)
-    lines = (np.diff(wide) << 32) + (wide[:-1] & 0xFFFFFFFF)
-    return Kernel(code, code.fields.pack({"table": table, "lines": lines}))
+    offset = 0 if low <= wide.min() and wide.max() <= high else 1 << 15
+    entries = wide - offset
+    lines = (entries[1:] << 16) + (entries[:-1] & 0xFFFF)
+    return CurveRows(dtype, offset), {"lines": lines}

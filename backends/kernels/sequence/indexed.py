@@ -123,7 +123,7 @@ def embed(
         vector_bytes(features),
     )  # fmt: skip
     values: dict[str, Array | int] = {"mult": mult, "shift": shift}
-    return Kernel(code, code.fields.pack(values))  # type: ignore[arg-type]
+    return Kernel(code, code.fields.pack(values))
 
 
 def copy_rows(

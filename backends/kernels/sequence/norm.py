@@ -2,7 +2,9 @@
 
     norm(x: View, numbers: NormNumbers, y: View, features)       arguments ("x", "constants", "y")
 
-The meaning is that of qir.ir.ops.sequence.norm.NormFixed.
+The meaning is that of qir.ir.ops.sequence.norm.NormFixed. With d shifted to the left as far as the
+root's exponent leaves room in 32 bits, u is the high word of a product; so is y, where its
+multipliers, shifted to the left, and its shift allow that.
 """
 
 from __future__ import annotations
@@ -13,27 +15,55 @@ import numpy as np
 
 from qir.backends.kernels.contraction.spec import Array
 from qir.backends.kernels.fields import Fields
-from qir.backends.kernels.kernel import Kernel, vector_bytes
+from qir.backends.kernels.kernel import Kernel, in_pairs, vector_bytes
 from qir.backends.kernels.nest import Nest, nest
 from qir.backends.kernels.view import View
 from qir.ir import rows
+from qir.ir.ops.sequence.norm import UNIT_BITS
+
+
+@dataclass(frozen=True)
+class NormRows:
+    """What gives the elements of a row, in int16 or what else `dtype` is.
+
+    `fraction`: of centred elements; None where no mean is taken off. `is_short`: sums of x fit 32
+    bits. `left`: by which u is shifted before its product, whose high word is taken; None where
+    more bits than that are needed.
+    """
+
+    x: str
+    dtype: str
+    low: int
+    high: int
+    fraction: int | None
+    is_short: bool
+    has_offset: bool
+    left: int | None
+
+    @property
+    def operands(self) -> tuple[str, ...]:
+        return ("x",)
+
+    def fields(self, size: int) -> Fields:
+        entries = [("roots", "int32", len(rows.ROOTS)), ("epsilon", "int64", 1)]
+        entries += [("mean", "int64", 2)] if self.fraction is not None else []
+        entries += [("shift", "int64", 1)]
+        kind = "int64" if self.left is None else "int32"
+        entries += [("mult", kind, size)]
+        if self.has_offset:
+            names = ("offset",) if self.left is None else ("offset", "offset_low")
+            entries += [(name, kind, size) for name in names]
+        return Fields(tuple(entries))
 
 
 @dataclass(frozen=True)
 class NormCode:
-    """The nest's operands: x, numbers of channels, y; its last axis is the row.
+    """The nest's operands: x, y; its last axis is the row."""
 
-    `fraction`: of centred elements; None where no mean is taken off.
-    """
-
-    x: str
-    y: str
-    low: int
-    high: int
-    fraction: int | None
-    has_offset: bool
+    source: NormRows
     nest: Nest
     vector_bytes: int
+    in_pairs: bool
 
     @property
     def units(self) -> int:
@@ -45,16 +75,12 @@ class NormCode:
 
     @property
     def fields(self) -> Fields:
-        size = self.nest.shape[-1]
-        entries = [("roots", "int32", len(rows.ROOTS)), ("mult", "int64", size)]
-        entries += [("offset", "int64", size)] if self.has_offset else []
-        entries += [("shift", "int64", 1), ("epsilon", "int64", 1), ("mean", "int64", 2)]
-        return Fields(tuple(entries))
+        return self.source.fields(self.nest.shape[-1])
 
 
 @dataclass(frozen=True, eq=False)
 class NormNumbers:
-    """Those of norm_fixed; `mean`: its multiplier and shift."""
+    """Those of norm_fixed; `mean`: its multiplier and shift; `bits`: of x."""
 
     mult: Array
     offset: Array | None
@@ -63,24 +89,53 @@ class NormNumbers:
     fraction: int
     mean: tuple[int, int] | None
     clamp: tuple[int, int]
+    bits: int
 
 
 def norm(x: View, numbers: NormNumbers, y: View, features: frozenset[str]) -> Kernel:
     """Rows over their lengths, times the gains."""
-    channel = [0] * (len(y.shape) - 1) + [1]
-    loops = nest(y.shape, (x.strides, channel, y.strides), whole=1)
+    loops = nest(y.shape, (x.strides, y.strides), whole=1)
+    source, values = plan_norm(x.dtype, y.dtype, y.shape[-1], numbers)
+    code = NormCode(source, loops, vector_bytes(features), in_pairs(features))
+    return Kernel(code, code.fields.pack(values))
+
+
+def plan_norm(
+    x: str, y: str, size: int, numbers: NormNumbers
+) -> tuple[NormRows, dict[str, Array | int]]:
+    """What gives the elements, and the values of its fields."""
+    mult = np.broadcast_to(numbers.mult, (size,))
+    offset = np.broadcast_to(0 if numbers.offset is None else numbers.offset, (size,))
     fraction = None if numbers.mean is None else numbers.fraction
-    code = NormCode(
-        x.dtype, y.dtype, *numbers.clamp, fraction, numbers.offset is not None, loops,
-        vector_bytes(features),
-    )  # fmt: skip
-    size = y.shape[-1]
-    values = {
+    left, raised, shift = _raised(mult, offset, numbers.shift)
+    values: dict[str, Array | int] = {
         "roots": rows.ROOTS,
-        "mult": np.broadcast_to(numbers.mult, (size,)),
-        "offset": np.broadcast_to(0 if numbers.offset is None else numbers.offset, (size,)),
-        "shift": np.int64(numbers.shift),
-        "epsilon": np.int64(numbers.epsilon),
+        "epsilon": numbers.epsilon,
         "mean": np.array(numbers.mean or (0, 0), np.int64),
+        "mult": mult << raised,
+        "offset": offset,
+        "shift": shift,
     }
-    return Kernel(code, code.fields.pack(values))  # type: ignore[arg-type]
+    if left is not None:
+        more = (offset << left + raised) + (np.int64(1) << 31 + shift)
+        values |= {"offset": more >> 32, "offset_low": more.astype(np.int32)}
+    is_short = size << numbers.bits - 1 < 1 << 31
+    source = NormRows(
+        x, y, *numbers.clamp, fraction, is_short, numbers.offset is not None, left
+    )  # fmt: skip
+    return source, values
+
+
+def _raised(mult: Array, offset: Array, shift: int) -> tuple[int | None, int, int]:
+    """How far u and its multipliers are shifted to the left, and what is left of the shift to the
+    right behind the high word; None, 0 and the shift where that may overflow.
+    """
+    most = int(np.abs(mult).max(initial=1))
+    raised = max(0, min(32 - shift, 31 - most.bit_length()))
+    left = max(0, 32 - shift - raised)
+    right = shift + left + raised - 32
+    reach = (most << raised + left + UNIT_BITS) + (1 << 31 + right)
+    reach += int(np.abs(offset).max(initial=0)) << left + raised
+    if left + UNIT_BITS > 30 or most << raised >= 1 << 31 or right > 31 or reach >= 1 << 63:
+        return None, 0, shift
+    return left, raised, right

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from qir.backends.kernels.fields import Fields
-from qir.backends.kernels.kernel import Kernel, vector_bytes
+from qir.backends.kernels.kernel import Kernel, in_pairs, vector_bytes
 from qir.backends.kernels.nest import Nest, nest
 from qir.backends.kernels.sequence.rows import blocks
 from qir.backends.kernels.view import View
@@ -21,7 +19,10 @@ from qir.backends.kernels.view import View
 
 @dataclass(frozen=True)
 class RopeCode:
-    """The nest's operands: x, cos, sin, y; its last axis is the channels of a head."""
+    """The nest's operands: x, cos, sin, y; its last axis is the channels of a head.
+
+    `is_high`: shifts are 32 or more, so that the high words of products are enough.
+    """
 
     x: str
     table: str
@@ -32,8 +33,10 @@ class RopeCode:
     interleaved: bool
     steps: tuple[int, int]
     has_constants: bool
+    is_high: bool
     nest: Nest
     vector_bytes: int
+    in_pairs: bool
 
     @property
     def units(self) -> int:
@@ -74,7 +77,8 @@ def rope(
     steps = cos.strides[1], sin.strides[1]
     code = RopeCode(
         x.dtype, cos.dtype, y.dtype, *numbers.clamp, cos.shape[1], numbers.interleaved, steps,
-        has_constants, loops, vector_bytes(features),
+        has_constants, 32 <= numbers.shift <= 62, loops, vector_bytes(features),
+        in_pairs(features),
     )  # fmt: skip
-    values = {name: np.int64(getattr(numbers, name)) for name in ("mult", "shift", "one")}
-    return Kernel(code, code.fields.pack(values))  # type: ignore[arg-type]
+    values = {name: int(getattr(numbers, name)) for name in ("mult", "shift", "one")}
+    return Kernel(code, code.fields.pack(values))

@@ -19,6 +19,7 @@ from qir.backends.lowering.context import Call, Context, NoKernel, call
 from qir.backends.lowering.fuse import Fusion
 from qir.backends.lowering.layout import Sides
 from qir.backends.lowering.place import Place
+from qir.ir import rows
 from qir.ir.op import Value
 from qir.ir.ops import Conv, Linear, ScaleRows
 from qir.ir.types import Array
@@ -95,7 +96,11 @@ def _by_rows(fusion: Fusion, op: ScaleRows, context: Context, shape: _Shape, sto
     places = {name: context.place(value) for name, value in given.items()}
     planes = {name: _plane(place, given[name]) for name, place in places.items()}
     y, kept = planes["y"], op.to.storage
-    tail = RowTail(planes["scale"], planes.get("residual"), y.dtype, kept.min, kept.max)
+    low, high = (int(rows.exponent(np.array(end))) for end in context.range_of(op.scale))
+    bits = op.residual.type.quant.storage.max.bit_length() if op.residual is not None else 0
+    tail = RowTail(
+        planes["scale"], planes.get("residual"), y.dtype, kept.min, kept.max, (low, high), bits
+    )
     spec = ContractionSpec(
         planes["x"], replace(y, dtype="int32"), alignment=context.alignment(shape.x),
         any_rows=True, rows=tail,

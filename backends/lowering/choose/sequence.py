@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from qir.backends.kernels.contraction.spec import RowNumbers
 from qir.backends.kernels.sequence import attention, curve, hadamard, indexed, norm, rope, rows
+from qir.backends.lowering.choose.codes import clamp_of, norm_numbers, numbers_of
 from qir.backends.lowering.context import Call, Context, NoKernel, call
 from qir.backends.lowering.fuse import Fusion
 from qir.backends.lowering.place import Place
-from qir.ir.fixed import Dyadic
 from qir.ir.ops import (
     AttentionFixed,
     Embed,
@@ -22,15 +24,7 @@ from qir.ir.ops import (
     Take,
     WriteRows,
 )
-from qir.ir.types import Quant
-
-
-def _numbers(ratio: Dyadic) -> tuple[int, int]:
-    return int(ratio.mult.array), int(ratio.shift.array)
-
-
-def _clamp(to: Quant) -> tuple[int, int]:
-    return to.storage.min, to.storage.max
+from qir.ir.rows import exponent
 
 
 def choose_row_scale(fusion: Fusion, context: Context) -> Call:
@@ -54,7 +48,7 @@ def row_numbers(op: ScaleRows) -> RowNumbers:
     """Its numbers as kernels take them."""
     bias = None if op.bias is None else op.bias.array
     residual = op.residual_mult, op.residual_shift
-    return RowNumbers(op.mult.array, op.shift.array, bias, residual, _clamp(op.to))
+    return RowNumbers(op.mult.array, op.shift.array, bias, residual, clamp_of(op.to))
 
 
 def choose_scale_rows(fusion: Fusion, context: Context) -> Call:
@@ -77,16 +71,8 @@ def choose_norm(fusion: Fusion, context: Context) -> Call:
     op = fusion.anchor
     assert isinstance(op, NormFixed)
     x, y = context.place(op.x), context.place(op.result)
-    numbers = norm.NormNumbers(
-        op.mult.array,
-        None if op.offset is None else op.offset.array,
-        op.shift,
-        op.epsilon,
-        op.fraction,
-        None if op.mean is None else _numbers(op.mean),
-        _clamp(op.to),
-    )
-    return call(norm.norm(x.view, numbers, y.view, context.features), {"x": x, "y": y})
+    kernel = norm.norm(x.view, norm_numbers(op), y.view, context.features)
+    return call(kernel, {"x": x, "y": y})
 
 
 def choose_hadamard(fusion: Fusion, context: Context) -> Call:
@@ -102,7 +88,9 @@ def choose_rope(fusion: Fusion, context: Context) -> Call:
     op = fusion.anchor
     assert isinstance(op, RopeFixed)
     x, cos, sin, y = (context.place(v) for v in (op.x, op.cos, op.sin, op.result))
-    numbers = rope.RopeNumbers(op.size, op.interleaved, *_numbers(op.ratio), op.one, _clamp(op.to))
+    numbers = rope.RopeNumbers(
+        op.size, op.interleaved, *numbers_of(op.ratio), op.one, clamp_of(op.to)
+    )
     are_constants = [context.is_constant(table) for table in (cos, sin)]
     if len(set(are_constants)) > 1:
         raise NoKernel("one of cos and sin is a constant, both or none are needed")
@@ -137,7 +125,7 @@ def choose_embed(fusion: Fusion, context: Context) -> Call:
     assert isinstance(op, Embed)
     places = _picked(op, context)
     table, index, y = (place.view for place in places.values())
-    numbers = op.mult.array, op.shift, _clamp(op.to)
+    numbers = op.mult.array, op.shift, clamp_of(op.to)
     return call(indexed.embed(table, index, *numbers, y, context.features), places)
 
 
@@ -181,8 +169,9 @@ def choose_attention(fusion: Fusion, context: Context) -> Call:
     views = attention.AttentionViews(q, scale, k, v, bias, visible, start, y)
     numbers = attention.AttentionNumbers(
         op.heads, op.kv_heads, op.causal, op.window, op.mult, op.shift,
-        None if op.bias_ratio is None else _numbers(op.bias_ratio),
+        None if op.bias_ratio is None else numbers_of(op.bias_ratio),
         "bias" in places and context.is_constant(places["bias"]),
+        int(exponent(np.array(context.range_of(op.scale)[1]))),
     )  # fmt: skip
     b, n, width = op.q.type.shape
     keys, values_width = op.k.type.shape[1], op.v.type.shape[2] // op.kv_heads * op.heads

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from qir.backends.lowering.choose.codes import choose_codes
 from qir.backends.lowering.choose.contraction import choose_conv, choose_linear
 from qir.backends.lowering.choose.elementwise import (
     choose_gather,
@@ -100,6 +101,8 @@ CHOOSERS: Mapping[type[Op], Callable[[Fusion, Context], Call]] = {
 
 def choose(fusion: Fusion, context: Context) -> Call:
     """The kernel for `fusion`. Errors: NoKernel, or a kernel's own ValueError."""
+    if fusion.coded is not None:
+        return choose_codes(fusion, context)
     chooser = CHOOSERS.get(type(fusion.anchor))
     if chooser is None:
         raise NoKernel(f"no kernel for {fusion.anchor.mnemonic}")

@@ -17,6 +17,7 @@ from qir.backends.kernels.move import CopyCode, FillCode, FrameCode, GatherCode
 from qir.backends.kernels.pool import MaxPoolCode, SumPoolCode
 from qir.backends.kernels.reduce import ReduceCode
 from qir.backends.kernels.sequence.attention import AttentionCode, VectorAttentionCode
+from qir.backends.kernels.sequence.codes import RowCodesCode
 from qir.backends.kernels.sequence.curve import InterpolateCode
 from qir.backends.kernels.sequence.hadamard import HadamardCode
 from qir.backends.kernels.sequence.indexed import CopyRowsCode, EmbedCode, TakeCode
@@ -37,6 +38,7 @@ from qir.backends.tvm.kernels.move import emit_copy, emit_fill, emit_frame, emit
 from qir.backends.tvm.kernels.pool import emit_max_pool, emit_sum_pool
 from qir.backends.tvm.kernels.reduce import emit_reduce
 from qir.backends.tvm.kernels.sequence.attention import emit_attention
+from qir.backends.tvm.kernels.sequence.codes import emit_row_codes
 from qir.backends.tvm.kernels.sequence.curve import emit_interpolate
 from qir.backends.tvm.kernels.sequence.hadamard import emit_hadamard
 from qir.backends.tvm.kernels.sequence.indexed import emit_copy_rows, emit_embed, emit_take
@@ -72,6 +74,7 @@ EMITTERS: dict[type, Callable[[Any, str], PrimFunc]] = {
     QuantizeRowsCode: emit_quantize_rows,
     ReduceCode: emit_reduce,
     RopeCode: emit_rope,
+    RowCodesCode: emit_row_codes,
     RowScaleCode: emit_row_scale,
     ScaleRowsCode: emit_scale_rows,
     SoftmaxCode: emit_softmax,

@@ -14,7 +14,13 @@ from qir.backends.tvm.kernels.writer import Expr, Writer
 
 
 class Script(Writer):
-    """A function with one loop over its units of work."""
+    """A function with one loop over its units of work. `counts_zeros`: those that lead a number, in
+    an instruction.
+    """
+
+    def __init__(self, counts_zeros: bool = False) -> None:
+        super().__init__()
+        self.counts_zeros = counts_zeros
 
     def operand(self, name: str, dtype: str, is_constant: bool) -> Expr:
         """A pointer to a tensor; of a constant, to bytes that are viewed as elements: C on

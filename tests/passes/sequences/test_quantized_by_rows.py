@@ -180,3 +180,21 @@ def test_attention_needs_rows() -> None:
     graph = float_graph(random_decoder(), 1, COUNT)
     with pytest.raises(LowerError, match=r"rows are needed \(place-rows\)"):
         plan_quantization(graph)
+
+
+def test_what_a_curve_draws_has_16_bits() -> None:
+    """A sum would read 20."""
+    rng, b = np.random.default_rng(6), Builder("curve", "canonical")
+    x = b.input("x", Tensor((1, 5, 8), F32))
+    y = b.add(Add(b.add(Gelu(x, False), "curve"), x))
+    w = b.add(Constant.of(rng.standard_normal((8, 8)).astype(np.float32)))
+    q = b.add(Linear(y, w, None))
+    graph = b.finish([b.add(Attention(q, q, q, None, None, None, 2, 2, 0.5, False, 0))])
+    sample = rng.standard_normal((16, 5, 8)).astype(np.float32)
+    _, integer = quantized(graph, sample)
+    (made,) = (op for op in integer.ops if isinstance(op, Interpolate))
+    assert made.to.storage == I16
+    runs = [sample[i : i + 1] for i in range(4)]
+    want = np.concatenate([run_float(graph, [x])[0] for x in runs])
+    found = np.concatenate([run_integers(integer, *quantize_inputs(integer, [x])) for x in runs])
+    assert decibels(want, found) > 30

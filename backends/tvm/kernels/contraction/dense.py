@@ -14,7 +14,7 @@ from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.dots import DOTS
 from qir.backends.tvm.kernels.contraction.channels import WorkUnit, channels_of
 from qir.backends.tvm.kernels.contraction.panel import Panel
-from qir.backends.tvm.kernels.contraction.row_tail import RowTailWriter
+from qir.backends.tvm.kernels.contraction.row_tail import row_tail
 from qir.backends.tvm.kernels.requantize.epilogue import VectorEpilogue, epilogue_of
 from qir.backends.tvm.kernels.stores import Stores
 from qir.backends.tvm.kernels.words import Words
@@ -34,7 +34,7 @@ class _Dense:
                 w.align(pointer, code.machine.vector_bytes)
         self.weights, self.constants = self.pointers
         self.residual = w.pointer("residual", code.residual.dtype) if code.residual else None
-        self.tail = RowTailWriter(w, code, self.dot) if code.rows else None
+        self.tail = row_tail(w, code, self.dot) if code.rows else None
         self.y = w.pointer("y", code.rows.dtype if code.rows else code.y.dtype)
         self.begin, self.end = w.scalar("begin"), w.scalar("end")
         self.machine, self.words = code.machine, Words(code, w, x)

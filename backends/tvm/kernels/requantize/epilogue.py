@@ -9,6 +9,7 @@ from qir.backends.kernels.dots import Scheme
 from qir.backends.kernels.requantize.epilogue import FIELD_BYTES, Epilogue
 from qir.backends.tvm.compat import tirx
 from qir.backends.tvm.dots import HalvesDot, PackingDot, VectorDot
+from qir.backends.tvm.kernels.longs import signed_low
 from qir.backends.tvm.kernels.writer import (
     Expr,
     Writer,
@@ -133,10 +134,10 @@ class PairsEpilogue(VectorEpilogue):
             )
             total = call(MULTIPLY_ADD_52, f"int64x{lanes}", add, high, mult)
         else:
-            total = self._half(acc, half) * _signed_low(mult, self.dot.lanes) + add
+            total = self._half(acc, half) * signed_low(mult, self.dot.lanes // 2) + add
         if residual is None:
             return total
-        factor = _signed_low(self._long(record, "residual_" + half), self.dot.lanes)
+        factor = signed_low(self._long(record, "residual_" + half), self.dot.lanes // 2)
         return total + self._half(residual, half) * factor
 
     def _half(self, vector: Expr, half: str) -> Expr:
@@ -144,7 +145,7 @@ class PairsEpilogue(VectorEpilogue):
         longs = cast_bits(vector, f"int64x{self.dot.lanes // 2}")
         if half == "odd":
             return tirx.shift_right(longs, splat(32, "int64", self.dot.lanes // 2))
-        return _signed_low(longs, self.dot.lanes)
+        return signed_low(longs, self.dot.lanes // 2)
 
     def _wide(self, record: Expr, even: Expr, odd: Expr) -> Expr:
         """Shift and clamp in 64-bit lanes, then the low words."""
@@ -240,9 +241,3 @@ SCHEMES: dict[Scheme, type[VectorEpilogue]] = {
 def epilogue_of(writer: Writer, dot: VectorDot, code: Epilogue, constants: Expr) -> VectorEpilogue:
     """The epilogue in the dot's own scheme."""
     return SCHEMES[code.scheme](writer, dot, code, constants)
-
-
-def _signed_low(longs: Expr, lanes: int) -> Expr:
-    """The low words of int64 lanes, sign-extended: with a multiply LLVM makes it one vpmuldq."""
-    by = splat(32, "int64", lanes // 2)
-    return tirx.shift_right(tirx.shift_left(longs, by), by)

@@ -32,7 +32,9 @@ def exponent(scale: Expr) -> Expr:
 
 
 def bit_length(w: Script, x: Expr, bits: int) -> Expr:
-    """The bits of 1 <= x < 2**bits, int64: by halves, as every target compares."""
+    """The bits of 1 <= x < 2**bits, int64: by halves where zeros are not counted."""
+    if w.counts_zeros:
+        return w.let(long(64) - cast(tirx.clz(x), LONG, 1))
     # Held in memory (LLVM makes registers of it): TVM would analyze nested lets without end.
     state = w.registers(2, LONG, 1)
     state[0], state[1] = x, long(1)
@@ -70,11 +72,8 @@ def row_scale(w: Script, greatest: Expr) -> Expr:
     e = w.let(bit_length(w, top, 32) - long(8))
     up = tirx.shift_left(long(1), tirx.max(e, long(0))) - long(1)
     a = shifted(w, w.let(top + up), e)
-    state = w.registers(1, LONG, 1)
-    state[0] = e * long(256) + a
-    with w.when(tirx.GE(a, long(256))):
-        state[0] = e * long(256) + long(256 + 128)
-    return w.let(cast(state[0], "int32", 1))
+    scale = tirx.Select(tirx.GE(a, long(256)), e * long(256) + long(256 + 128), e * long(256) + a)
+    return w.let(cast(w.let(scale), "int32", 1))
 
 
 class Coder:
@@ -98,6 +97,39 @@ class Coder:
         code = w.let(tirx.shift_right(product, splat(22, "int32", lanes)))
         top = splat(rows.CODE_TOP, "int32", lanes)
         return tirx.max(tirx.min(code, top), splat(-rows.CODE_TOP, "int32", lanes))
+
+
+class NearCoder:
+    """Codes of a row by the scale that was found for it: no element is greater, so that all fit 16
+    bits once they are aligned, and products need their high words alone:
+    (t * r + 2**21) >> 22 = (((t * r) >> 16) + 2**5) >> 6.
+    """
+
+    def __init__(self, w: Script, constants: ConstantBlock, scale: Expr, dtype: str) -> None:
+        self.w, self.dtype = w, dtype
+        by = w.let(exponent(scale) - word(7))
+        self.right, left = w.let(tirx.max(by, word(0))), w.let(tirx.max(word(0) - by, word(0)))
+        self.left = w.let(cast(left, "int16", 1))
+        inverse = constants.take("reciprocals", w.let(mantissa(scale) - word(128)))
+        self.inverse = w.let(cast(inverse, "int16", 1))
+
+    def codes(self, x: Expr, lanes: int) -> Expr:
+        """Lanes of int8 from lanes of elements."""
+        w = self.w
+        if self.dtype == "int32":
+            t = w.let(tirx.shift_right(x, spread(self.right, lanes)))
+            t = cast(_clip16(t, lanes), "int16", lanes)
+        else:
+            short = w.let(cast(self.right, "int16", 1))
+            t = tirx.shift_right(cast(x, "int16", lanes), spread(short, lanes))
+        t = w.let(tirx.shift_left(w.let(t), spread(self.left, lanes)))
+        inverse = cast(spread(self.inverse, lanes), "int32", lanes)
+        product = w.let(cast(t, "int32", lanes) * inverse)
+        high = cast(tirx.shift_right(product, splat(16, "int32", lanes)), "int16", lanes)
+        code = tirx.shift_right(w.let(high + splat(32, "int16", lanes)), splat(6, "int16", lanes))
+        top = splat(rows.CODE_TOP, "int16", lanes)
+        least = splat(-rows.CODE_TOP, "int16", lanes)
+        return cast(tirx.max(tirx.min(code, top), least), "int8", lanes)
 
 
 def _clip16(value: Expr, lanes: int) -> Expr:

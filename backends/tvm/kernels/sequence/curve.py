@@ -2,68 +2,85 @@
 
 from __future__ import annotations
 
-from qir.backends.kernels.sequence.curve import InterpolateCode
+from collections.abc import Sequence
+
+from qir.backends.kernels.sequence.curve import BLOCK, CurveRows, InterpolateCode
 from qir.backends.tvm.compat import PrimFunc, tirx
-from qir.backends.tvm.kernels.script import ConstantBlock, Script, width_of
-from qir.backends.tvm.kernels.sequence.arithmetic import word
-from qir.backends.tvm.kernels.writer import Expr, cast, cast_bits, shuffle, splat
+from qir.backends.tvm.kernels.script import ConstantBlock, Script, straight, width_of
+from qir.backends.tvm.kernels.writer import Expr, cast, splat
 from qir.ir.ops.sequence.curve import SEGMENT_BITS
 
 BITS = 16 - SEGMENT_BITS  # of the place on a line
 
 
+class Curve:
+    """A function of elements of x, a pointer that is asked for first."""
+
+    def __init__(self, w: Script, source: CurveRows, step: int, x: Expr = None) -> None:
+        self.w, self.source, self.step = w, source, step
+        self.x = w.pointer("x", "int16") if x is None else x
+
+    @property
+    def is_looked_up(self) -> bool:
+        return self.lanes > 1
+
+    def start(self, offsets: Sequence[Expr], constants: ConstantBlock, lanes: int) -> None:
+        """A row. With vectors, what a block of it looks up is on the stack."""
+        self.at, self.constants, self.lanes = offsets[0], constants, lanes
+        if lanes > 1:
+            self.places, self.found = (self.w.scratch(BLOCK, "int32") for _ in range(2))
+
+    def ahead(self, i: Expr, count: int) -> None:
+        """Look up the elements i .. i + count - 1, a block."""
+        w = self.w
+        if self.lanes == 1:
+            return
+        self.first, width = i, min(self.lanes, count)
+        for c in range(0, count, width):
+            at = tirx.shift_right(self._x(i + c, width), splat(BITS, "int32", width))
+            w.store(self.places, c, at, width)
+        with w.steps(count) as j:
+            w.store(self.found, j, self.constants.take("lines", w.let(w.load(self.places, j))))
+
+    def element(self, i: Expr, lanes: int, inside: int = 0) -> Expr:
+        """Some elements in int32, those from `inside` on of the block that was looked up."""
+        w = self.w
+        x = self._x(i, lanes)
+        if self.lanes == 1:
+            line = self.constants.take("lines", w.let(tirx.shift_right(x, splat(BITS, "int32", 1))))
+        else:
+            line = w.load(self.found, inside, lanes)
+        line, by = w.let(line), splat(16, "int32", lanes)
+        here = w.let(tirx.shift_right(tirx.shift_left(line, by), by))
+        f = tirx.bitwise_and(x, splat((1 << BITS) - 1, "int32", lanes))
+        along = f * (tirx.shift_right(line, by) - here) + splat(1 << (BITS - 1), "int32", lanes)
+        value = here + tirx.shift_right(w.let(along), splat(BITS, "int32", lanes))
+        if self.source.offset:
+            value = value + splat(self.source.offset, "int32", lanes)
+        return w.let(value)
+
+    def _x(self, i: Expr, lanes: int) -> Expr:
+        """x + 2**15."""
+        found = cast(self.w.load(self.x, self.at + i * self.step, lanes), "int32", lanes)
+        return self.w.let(found + splat(1 << 15, "int32", lanes))
+
+
 def emit_interpolate(code: InterpolateCode, symbol: str) -> PrimFunc:
     """`void symbol(x, constants, y, begin, end)`."""
-    w = Script()
-    x = w.pointer("x", "int16")
+    w, steps, row = Script(), code.nest.steps, code.nest.row
+    source = Curve(w, code.source, steps[0])
     constants = ConstantBlock(w, code.fields)
-    y = w.pointer("y", code.y)
-    x_step, y_step = code.nest.steps
+    y = w.pointer("y", code.source.dtype)
+    lanes = straight(steps, width_of(code.vector_bytes, "int32"))
+    lanes = lanes if steps[0] and row >= BLOCK else 1
 
-    def element(x_at: Expr, y_at: Expr) -> None:
-        at = w.let(cast(w.load(x, x_at), "int32", 1) + word(1 << 15))
-        i = w.let(tirx.shift_right(at, word(BITS)))
-        f = tirx.bitwise_and(at, word((1 << BITS) - 1))
-        here = w.let(constants.take("table", i))
-        line = w.let(f * (constants.take("table", i + 1) - here) + word(1 << (BITS - 1)))
-        w.store(y, y_at, cast(here + tirx.shift_right(line, word(BITS)), code.y, 1))
+    def block(y_at: Expr, i: Expr, count: int) -> None:
+        source.ahead(i, count)
+        for c in range(0, count, lanes):
+            value = cast(source.element(i + c, lanes, c), code.source.dtype, lanes)
+            w.store(y, y_at + (i + c) * steps[1], value, lanes)
 
-    with w.units() as unit, w.rows(code.nest, unit) as (x_at, y_at):
-        if code.block:
-            blocks = _Blocks(w, code, (x, constants, y))
-            w.spans(code.nest.row, code.block, lambda i, n: blocks.found(x_at + i, y_at + i, n))
-        else:
-            w.spans(code.nest.row, 1, lambda i, _: element(x_at + i * x_step, y_at + i * y_step))
+    with w.units() as unit, w.rows(code.nest, unit) as offsets:
+        source.start(offsets, constants, lanes)
+        w.spans(row, BLOCK if lanes > 1 else 1, lambda i, n: block(offsets[1], i, n))
     return w.finish(symbol)
-
-
-class _Blocks:
-    """A block of elements: where, what is there, the rest."""
-
-    def __init__(
-        self, w: Script, code: InterpolateCode, own: tuple[Expr, ConstantBlock, Expr]
-    ) -> None:
-        self.w, self.code, (self.x, self.constants, self.y) = w, code, own
-        self.places = w.scratch(code.block, "int32")
-        self.lines = w.scratch(code.block, "int64")
-        self.lanes = width_of(code.vector_bytes, "int32")
-
-    def found(self, x_at: Expr, y_at: Expr, count: int) -> None:
-        w, lanes = self.w, self.lanes
-        for c in range(0, count, lanes):
-            i = tirx.shift_right(self._at(x_at + c), splat(BITS, "int32", lanes))
-            w.store(self.places, c, i, lanes)
-        with w.steps(count) as j:
-            w.store(self.lines, j, self.constants.take("lines", w.let(w.load(self.places, j))))
-        for c in range(0, count, lanes):
-            both = w.let(cast_bits(w.load(self.lines, c, lanes), f"int32x{2 * lanes}"))
-            here, step = (shuffle([both], range(k, 2 * lanes, 2)) for k in (0, 1))
-            f = tirx.bitwise_and(self._at(x_at + c), splat((1 << BITS) - 1, "int32", lanes))
-            line = w.let(f * step + splat(1 << (BITS - 1), "int32", lanes))
-            value = here + tirx.shift_right(line, splat(BITS, "int32", lanes))
-            w.store(self.y, y_at + c, cast(w.let(value), self.code.y, lanes), lanes)
-
-    def _at(self, at: Expr) -> Expr:
-        """x + 2**15."""
-        found = cast(self.w.load(self.x, at, self.lanes), "int32", self.lanes)
-        return self.w.let(found + splat(1 << 15, "int32", self.lanes))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from qir.backends.kernels.sequence.rope import RopeCode
-from qir.backends.tvm.compat import PrimFunc
+from qir.backends.tvm.compat import PrimFunc, tirx
+from qir.backends.tvm.kernels.longs import widening
 from qir.backends.tvm.kernels.script import ConstantBlock, Script, straight, width_of
-from qir.backends.tvm.kernels.sequence.arithmetic import LONG, rounded
+from qir.backends.tvm.kernels.sequence.arithmetic import LONG, long, rounded
 from qir.backends.tvm.kernels.sums import spread
 from qir.backends.tvm.kernels.writer import Expr, cast, clamp
 
@@ -55,10 +56,20 @@ class _Rope:
         self._store(x * one, at[-1] + i * self.y_step, lanes)
 
     def _store(self, total: Expr, at: Expr, lanes: int) -> None:
-        w, code = self.script, self.code
-        mult, shift = (spread(self.constants.take(f), lanes) for f in ("mult", "shift"))
-        y = w.let(rounded(w, w.let(cast(total, LONG, lanes) * mult), shift, lanes))
-        w.store(self.y, at, cast(clamp(y, code.low, code.high, LONG, lanes), code.y, lanes), lanes)
+        w, code, constants = self.script, self.code, self.constants
+        mult, shift = (constants.take(f) for f in ("mult", "shift"))
+        if code.is_high:
+            longs = widening(w, lanes, code.in_pairs)
+            half = longs.same(w.let(tirx.shift_left(long(1), shift - long(1))))
+            factor = longs.alike(w.let(spread(w.let(cast(mult, "int32", 1)), lanes)))
+            y = longs.high_product(longs.signed(w.let(total)), factor, half)
+            by = spread(w.let(cast(shift - long(32), "int32", 1)), lanes)
+            value = clamp(w.let(tirx.shift_right(y, by)), code.low, code.high, "int32", lanes)
+        else:
+            product = w.let(cast(total, LONG, lanes) * spread(mult, lanes))
+            y = w.let(rounded(w, product, spread(shift, lanes), lanes))
+            value = clamp(y, code.low, code.high, LONG, lanes)
+        w.store(self.y, at, cast(value, code.y, lanes), lanes)
 
 
 def emit_rope(code: RopeCode, symbol: str) -> PrimFunc:

@@ -23,7 +23,7 @@ from qir.ir.ops.sequence.rows import FRACTION
 
 def emit_row_scale(code: RowScaleCode, symbol: str) -> PrimFunc:
     """`void symbol(x, y, begin, end)`."""
-    w = Script()
+    w = Script(code.vector_bytes > 0)
     x, y = w.pointer("x", code.x), w.pointer("y", "int32")
     step = code.nest.steps[0]
     with w.units() as unit, w.rows(code.nest, unit) as (x_at, y_at):

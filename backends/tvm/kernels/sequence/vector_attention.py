@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from qir.backends.kernels.sequence.attention import VectorAttentionCode
+from qir.backends.kernels.sequence.attention import LEFT, VectorAttentionCode
 from qir.backends.tvm.compat import PrimFunc, tirx
+from qir.backends.tvm.kernels.longs import widening
 from qir.backends.tvm.kernels.script import ConstantBlock, Script
 from qir.backends.tvm.kernels.sequence.arithmetic import (
     LONG,
@@ -33,12 +34,13 @@ from qir.ir.rows import RECIPROCAL_BITS
 from qir.ir.types import I16
 
 LEAST = -(1 << 30)  # below every score that is seen
+MOST_SHIFT = 56  # sums times a mantissa times a multiplier are shorter by two bits, and give 0
 HIDDEN = LEAST - (1 << 20)  # so far below that nothing is left of its exponential
 
 
 class _Attention:
     def __init__(self, code: VectorAttentionCode) -> None:
-        self.code, self.script = code, Script()
+        self.code, self.script = code, Script(counts_zeros=True)
         w, plain = self.script, code.plain
         self.machine, self.lanes = code.machine, code.machine.lanes
         self.q, self.scale = w.pointer("q", "int8"), w.pointer("scale", "int32")
@@ -48,6 +50,7 @@ class _Attention:
         start = w.pointer("start", plain.start) if plain.start else None
         self.constants = ConstantBlock(w, code.fields)
         self.y = w.pointer("y", "int16")
+        self.longs = widening(w, self.lanes, in_pairs=True)
         self.seen = Seen(w, plain, start)
         self.products = KINDS[code.products](w, code.machine)
         self.exponentials = Exponentials(w, self.constants, code.span)
@@ -198,8 +201,11 @@ class _Attention:
         w, lanes, plain = self.script, self.lanes, self.code.plain
         a, by = w.load(self.factors, 2 * row), w.load(self.factors, 2 * row + 1)
         short = w.let(acc * spread(cast(a, "int32", 1), lanes))
-        product = cast(short, LONG, lanes) * spread(self.constants.take("mult"), lanes)
-        score = self._clipped(rounded(w, w.let(product), spread(w.let(by), lanes), lanes))
+        if self.code.is_high:
+            score = self._high_score(short, w.let(by))
+        else:
+            product = cast(short, LONG, lanes) * spread(self.constants.take("mult"), lanes)
+            score = self._clipped(rounded(w, w.let(product), spread(w.let(by), lanes), lanes))
         head, token = self.script.split(row, self.code.tokens)
         if self.bias is not None:
             at = self._offset(4, head, token) + key * plain.pitches[2]
@@ -216,6 +222,20 @@ class _Attention:
             sees = tirx.And(sees, tirx.NE(mask, splat(0, "uint8", lanes)))
         kept = tirx.Select(sees, w.let(score), splat(HIDDEN, "int32", lanes))
         w.store(self.scores, row * self.code.kept + key, kept, lanes)
+
+    def _high_score(self, short: Expr, by: Expr) -> Expr:
+        """Scores from the high words of products with `mult`, which has been shifted to the left;
+        nothing is left of what is shifted by more than MOST_SHIFT.
+        """
+        w, lanes, longs = self.script, self.lanes, self.longs
+        by = w.let(tirx.min(by, long(MOST_SHIFT)) + long(LEFT))
+        half = longs.same(w.let(tirx.shift_left(long(1), by - long(1))))
+        factor = cast(self.constants.take("mult"), "int32", 1)
+        mult = w.let(tirx.shift_left(factor, word(LEFT)))
+        mults = longs.alike(w.let(spread(mult, lanes)))
+        score = longs.high_product(longs.signed(short), mults, half)
+        score = tirx.shift_right(score, spread(w.let(cast(by - long(32), "int32", 1)), lanes))
+        return w.let(clamp(score, -GREATEST_SCORE, GREATEST_SCORE, "int32", lanes))
 
     def _clipped(self, score: Expr) -> Expr:
         w, lanes = self.script, self.lanes
@@ -273,12 +293,20 @@ class _Attention:
         w, lanes = self.script, self.lanes
         total = w.let(tirx.max(w.load(self.totals, row), long(1)))
         r, h = reciprocal(w, self.constants, total)
-        by = w.let(h + long(RECIPROCAL_BITS - CONTEXT_FRACTION))
+        factor = self.longs.alike(w.let(spread(w.let(cast(r, "int32", 1)), lanes)))
+        # No sum is longer than 128 times the total: it can be shifted to the left by what the
+        # shift to the right lacks to 32.
+        by = w.let(h + long(RECIPROCAL_BITS - CONTEXT_FRACTION - 32))
+        left = spread(w.let(cast(tirx.max(long(0) - by, long(0)), "int32", 1)), lanes)
+        by = w.let(tirx.max(by, long(0)))
+        half = self.longs.same(w.let(tirx.shift_left(long(1 << 31), by)))
+        right = spread(w.let(cast(by, "int32", 1)), lanes)
         made = []
         for acc in sums:
-            product = w.let(cast(acc, LONG, lanes) * spread(r, lanes))
-            y = w.let(rounded(w, product, spread(by, lanes), lanes))
-            made.append(w.let(cast(clamp(y, I16.min, I16.max, LONG, lanes), "int16", lanes)))
+            raised = self.longs.signed(w.let(tirx.shift_left(acc, left)))
+            high = self.longs.high_product(raised, factor, half)
+            y = w.let(tirx.shift_right(high, right))
+            made.append(w.let(cast(clamp(y, I16.min, I16.max, "int32", lanes), "int16", lanes)))
         lane_of = {e: lane for lane, e in enumerate(self.products.order)}
         size = self.machine.piece
         whole = shuffle(made, [lane_of[e] for e in range(size)])

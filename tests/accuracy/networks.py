@@ -1,65 +1,26 @@
-"""Float against integers on the whole zoo: python -m tests.accuracy resnet8 mobilenetv2
-
-Each model is compiled with its calibration inputs, and the artifact runs all its evaluation inputs;
-ONNX Runtime runs the float model on the same ones. Beside the metric of each model: on how many
-inputs both name the same class, and the cosine between their outputs (the least of all outputs).
---exact N compares the artifact with the exact interpreter on N inputs, bit for bit. Results go to
-.bench/accuracy.jsonl too.
-"""
+"""Networks of the zoo: the metric of each in float and in integers, and how far outputs agree."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
-from rich.console import Console
-from rich.table import Table
 
 import qir
 from qir.ir.interpret import interpret, quantize_inputs
 from qir.net import Net
-from tests.bench.models import CACHE, compiled, names, zoo_module
+from tests.bench.models import compiled, zoo_module
 
 Outputs = list[np.ndarray]
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
-def main() -> None:
-    given = _arguments()
-    table = Table(title=f"{given.bits} bits, observer {given.observer}")
-    heads = ("inputs", "float", "integer", "change", "same class", "cosine", "same bits")
-    table.add_column("model")
-    table.add_column("metric")
-    for head in heads:
-        table.add_column(head, justify="right", no_wrap=True)
-    for name in names(given.names):
-        found = accuracy(name, given.bits, given.observer, given.exact)
-        CACHE.mkdir(exist_ok=True)
-        with given.out.open("a") as f:
-            print(json.dumps({"bits": given.bits, "observer": given.observer, **found}), file=f)
-        table.add_row(*_cells(found))
-        console.print(found, soft_wrap=True)
-    console.print(table)
+HEADS = ("metric", "inputs", "float", "integer", "change", "same class", "cosine", "same bits")
 
 
-def _arguments() -> argparse.Namespace:
-    about = __doc__.splitlines()[0]
-    p = argparse.ArgumentParser(prog="python -m tests.accuracy", description=about)
-    p.add_argument("names", nargs="*", help="models of the zoo; all without a name")
-    p.add_argument("--bits", type=int, default=8)
-    p.add_argument("--observer", default="mse")
-    p.add_argument("--exact", type=int, default=0, metavar="N")
-    p.add_argument("--out", type=Path, default=CACHE / "accuracy.jsonl")
-    return p.parse_args()
-
-
-def accuracy(name: str, bits: int, observer: str, exact: int) -> dict[str, Any]:
+def measured(name: str, bits: int, observer: str, exact: int) -> dict[str, Any]:
     """The metric in float and in integers, and how far the outputs agree."""
     case = zoo_module().ZOO[name]
     folder, seconds = compiled(name, bits=bits, observer=observer)
@@ -122,7 +83,7 @@ def same_bits(net: Net, x: np.ndarray) -> int:
     return same
 
 
-def _cells(found: dict[str, Any]) -> list[str]:
+def cells(found: dict[str, Any]) -> list[str]:
     is_percent = "%" in found["metric"]
     digits = 2 if is_percent else 4
     change = found["integer"] - found["float"]
@@ -132,7 +93,3 @@ def _cells(found: dict[str, Any]) -> list[str]:
         f"{found['integer']:.{digits}f}", f"{change:+.{digits}f}", same,
         f"{found['cosine']:.5f}", found["same_bits"] or "-",
     ]  # fmt: skip
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,1 @@
+"""Float against integers: networks of the zoo, language models, encoders."""
