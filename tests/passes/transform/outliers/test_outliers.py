@@ -12,7 +12,7 @@ from qir.ir.errors import DataError
 from qir.ir.graph import Builder, Graph
 from qir.ir.interpret import dequantize_outputs, interpret
 from qir.ir.op import Value
-from qir.ir.ops import Add, Attention, Constant, Gelu, LayerNorm, Linear
+from qir.ir.ops import Add, Attention, Constant, Gelu, Hadamard, LayerNorm, Linear
 from qir.ir.ranges import prove_no_overflow
 from qir.ir.torch_executor import run_float
 from qir.ir.types import F32, Array, Tensor
@@ -25,6 +25,11 @@ from qir.passes.transform.outliers.choose_outliers import ChooseOutliers
 from qir.passes.transform.outliers.inject_outliers import InjectOutliers
 from qir.passes.transform.outliers.methods import Outliers, outlier_passes
 from qir.passes.transform.outliers.os_plus import OutlierSuppression
+from qir.passes.transform.outliers.rotate_online import (
+    RotateKeys,
+    RotateProducts,
+    greatest_block,
+)
 from qir.passes.transform.outliers.rotate_residual import RotateResidual
 from qir.passes.transform.outliers.rotate_values import RotateValues
 from qir.passes.transform.outliers.smooth_quant import SmoothQuant
@@ -155,6 +160,26 @@ def test_heads_without_a_hadamard_matrix_stay() -> None:
     manager = Manager()
     assert manager.run(graph, [RotateValues()]) == graph
     assert manager.records[0].misses[0].why == "heads of 6 channels have no Hadamard matrix"
+
+
+def test_rotations_at_run_time() -> None:
+    """Exact sums between what is stored and the codes of rows."""
+    before, _ = model("groups")
+    manager = Manager(check=True, samples=(TOKENS[:1],))
+    after = manager.run(before, [RotateKeys(), RotateProducts()])
+    assert [r.rewrites for r in manager.records] == [2, 2]
+    assert max(r.error or 1.0 for r in manager.records) < 1e-4
+    _, integer = quantized(after, TOKENS)
+    sizes = [op.size for op in integer.ops if isinstance(op, Hadamard)]
+    assert sorted(sizes) == [8, 8, 8, 8, 96, 96]
+    assert prove_no_overflow(integer)
+    want = run_float(before, [TOKENS[:1]])[0]
+    found = dequantize_outputs(integer, interpret(integer, [TOKENS[:1]]))[0]
+    assert 10 * np.log10((want**2).sum() / ((want - found) ** 2).sum()) > 25
+
+
+def test_blocks_of_widths_without_a_matrix() -> None:
+    assert [greatest_block(width) for width in (1, 6, 96, 172, 1536)] == [1, 2, 96, 4, 1536]
 
 
 @pytest.mark.parametrize("scales", [Scales.AUTO, Scales.STATIC])
