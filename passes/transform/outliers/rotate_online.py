@@ -9,13 +9,12 @@ import numpy as np
 
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Op, Value
-from qir.ir.ops import Attention, Constant, Hadamard, Linear, Mul
+from qir.ir.ops import Attention, Hadamard, Linear, Mul
 from qir.ir.ops.sequence.hadamard import LARGEST
 from qir.ir.ops.sequence.hadamard_matrix import factors, signs
 from qir.ir.stages import FLOAT_STAGES
-from qir.passes.infra.layers import constant_of
 from qir.passes.infra.manager import Claim, Miss, Pass, Record, keeps_reals, register
-from qir.passes.transform.outliers.rotate_values import by_blocks
+from qir.passes.transform.outliers.rotate_values import turned
 from qir.passes.transform.outliers.tie_classes import TieClass, of_product
 
 
@@ -34,7 +33,7 @@ class RotateKeys(Pass):
     stages: ClassVar[tuple[str, ...]] = FLOAT_STAGES
 
     def run(self, graph: Graph, record: Record) -> Graph:
-        def turned(op: Op, builder: Builder) -> Op:
+        def rotated(op: Op, builder: Builder) -> Op:
             if not isinstance(op, Attention):
                 return op
             size = op.k.type.shape[-1] // op.kv_heads
@@ -49,7 +48,7 @@ class RotateKeys(Pass):
             )
             return replace(op, q=q, k=k)
 
-        return graph.mapped(turned)
+        return graph.mapped(rotated)
 
 
 @register
@@ -76,24 +75,18 @@ class RotateProducts(Pass):
                 size = greatest_block(one.width)
                 sizes.update({layer.names[0]: size for layer in one.consumers})
         record.rewrites = len(sizes)
+        columns = {name: signs(size) / np.sqrt(size) for name, size in sizes.items()}
         made: dict[str, Value] = {}  # by the value that is rotated
 
-        def turned(op: Op, builder: Builder) -> Op:
+        def read(op: Op, builder: Builder) -> Op:
             if op.names[0] not in sizes or not isinstance(op, Linear):
                 return op
-            size, loc = sizes[op.names[0]], op.loc.touched(self.name)
             if op.x.name not in made:
-                rotated = Hadamard(op.x, size, loc=loc)
+                rotated = Hadamard(op.x, sizes[op.names[0]], loc=op.loc.touched(self.name))
                 made[op.x.name] = builder.add(rotated, f"{op.x.name}_rotated")
-            old = graph.producers[op.names[0]]
-            assert isinstance(old, Linear)
-            w = constant_of(graph, old.w)
-            assert w is not None
-            turned_w = by_blocks(w, signs(size) / np.sqrt(size)).astype(np.float32)
-            new = builder.add(Constant.of(turned_w), f"{old.w.name}_rotated")
-            return replace(op, x=made[op.x.name], w=new, loc=loc)
+            return replace(op, x=made[op.x.name])
 
-        return graph.mapped(turned)
+        return turned(graph, {}, columns, self.name).mapped(read)
 
 
 def greatest_block(width: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -54,29 +55,35 @@ class RotateValues(Pass):
                 record.divided[name] = np.kron(np.eye(count), h)
             record.rewrites += 1
 
-        def turned(op: Op, builder: Builder) -> Op:
-            name, old = op.names[0], graph.producers[op.names[0]]
-            if not isinstance(op, Linear) or not (name in rows or name in columns):
-                return op
-            assert isinstance(old, Linear)
+        return turned(graph, rows, columns, self.name) if record.rewrites else graph
 
-            def constant(v: Value, elements: Array) -> Value:
-                made = Constant.of(elements.astype(np.float32))
-                return builder.add(made, f"{v.name}_rotated")
 
-            w, bias = constant_of(graph, old.w), constant_of(graph, old.bias)
-            assert w is not None
-            if name in columns:
-                w = by_blocks(w, columns[name])
-            if name in rows:
-                w = by_blocks(w.T, rows[name]).T
-                bias = None if bias is None else by_blocks(bias, rows[name])
-            new = replace(op, w=constant(old.w, w), loc=op.loc.touched(self.name))
-            if bias is None or old.bias is None or name not in rows:
-                return new
-            return replace(new, bias=constant(old.bias, bias))
+def turned(graph: Graph, rows: Mapping[str, Array], columns: Mapping[str, Array], by: str) -> Graph:
+    """The graph with blocks of outputs (`rows`) and inputs of linear ops times symmetric matrices,
+    by the names of their results.
+    """
 
-        return graph.mapped(turned)
+    def rotated(op: Op, builder: Builder) -> Op:
+        name, old = op.names[0], graph.producers[op.names[0]]
+        if not isinstance(op, Linear) or not (name in rows or name in columns):
+            return op
+        assert isinstance(old, Linear)
+
+        def constant(v: Value, elements: Array) -> Value:
+            return builder.add(Constant.of(elements.astype(np.float32)), f"{v.name}_rotated")
+
+        w, bias = constant_of(graph, old.w), constant_of(graph, old.bias)
+        assert w is not None
+        if name in columns:
+            w = by_blocks(w, columns[name])
+        if name in rows:
+            w = by_blocks(w.T, rows[name]).T
+        new = replace(op, w=constant(old.w, w), loc=op.loc.touched(by))
+        if bias is None or old.bias is None or name not in rows:
+            return new
+        return replace(new, bias=constant(old.bias, by_blocks(bias, rows[name])))
+
+    return graph.mapped(rotated)
 
 
 def by_blocks(x: Array, h: Array) -> Array:
