@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import qir.passes.quantize.rescue_groups
-import qir.passes.rounding  # noqa: F401  (both known by their names, placed by `rounding`)
+import qir.passes.rounding
+import qir.passes.transform.blocks.caches  # noqa: F401  (known by their names, placed elsewhere)
 from qir.ir.graph import Graph
 from qir.ir.types import Array
 from qir.passes.bits.choice import Bits
@@ -153,8 +154,16 @@ def quantize(
     `bits` hold for all layers but those of which `layers` says others.
     """
     pairs = QuantizeGraph(
-        ranges, bits.weight, bits.activation, group=bits.group, bits=layers or {}, sample=sample
+        ranges,
+        bits.weight,
+        bits.activation,
+        group=bits.group,
+        floating=bits.floating,
+        bits=layers or {},
+        sample=sample,
     )
     widths = [w for b in (bits, *pairs.bits.values()) for w in (b.weight, b.activation)]
-    correct = CorrectChannels if min(widths) < EIGHT.weight else CorrectBias
+    is_floating = any(b.floating for b in (bits, *pairs.bits.values()))  # scales are exponents
+    has_few = min(widths) < EIGHT.weight and not is_floating
+    correct = CorrectChannels if has_few else CorrectBias
     return Pipeline("quantize", "simulated", (*rows, pairs, *rounding, correct(reference, sample)))

@@ -60,8 +60,9 @@ def compile(
                   inputs' names). A model that is quantized already has ranges and needs none.
     target:       a name that `qir targets` lists, or a Target.
     bits:         widths of weights and activations: 8; (4, 8) for (weights, activations);
-                  "w4g32a8" with a scale for each 32 input channels; a mapping from layers to
-                  widths, or its file; or qir.MixedPrecision(size=0.5), which chooses them for each
+                  "w4g32a8" with a scale for each 32 input channels; "bfp8", "bfp6" or "bfp4" with
+                  an exponent for each 32 (block floating point); a mapping from layers to widths,
+                  or its file; or qir.MixedPrecision(size=0.5), which chooses them for each
                   layer. Inputs and outputs of the network have 8 bits.
     rounding:     rounding of weights: None for the nearest; adaround, adaquant, gptq, gpfq,
                   quantease, adaround-blocks, adaquant-blocks; rescue-groups, which gives scales by

@@ -12,6 +12,7 @@ from qir.passes.infra.manager import Manager, Pass, divisors
 from qir.passes.quantize.place_rows import with_rows
 from qir.passes.quantize.placement import plan_quantization
 from qir.passes.sensitivity.sqnr import measure_sqnr
+from qir.passes.transform.blocks.caches import PLANS, CachePlan, choose_plan
 from qir.passes.transform.channel_ranges import first_samples, held_back
 from qir.quantize import Quantizer
 from qir.report.chosen_bits import ChosenBits
@@ -24,16 +25,19 @@ class Stages:
 
     newest:  the last of them;
     graphs:  all of them, by stage;
-    chosen:  the bits of the layers, in mixed precision.
+    chosen:  the bits of the layers, in mixed precision;
+    caches:  how keys and values are stored; None until one is chosen on the sample.
     """
 
     def __init__(
-        self, graph: Graph, batches: Iterable[Any] | None, quantizer: Quantizer, manager: Manager
-    ) -> None:
+        self, graph: Graph, batches: Iterable[Any] | None, quantizer: Quantizer, manager: Manager,
+        caches: CachePlan | None = PLANS[8],
+    ) -> None:  # fmt: skip
         self.newest = graph
         self.graphs = {graph.stage: graph}
         self.quantizer, self.manager = quantizer, manager
         self.chosen: ChosenBits | None = None
+        self.caches = caches
         self._batches = batches and batches_in_order(batches, [v.name for v in graph.inputs])
         self._sample: tuple[Any, ...] = ()
         self._control: tuple[Any, ...] = ()
@@ -53,12 +57,18 @@ class Stages:
             kinder = self.quantizer.transform(self.newest, self._sample)
             self._reach(self.manager.run(self.newest, kinder))
         if self.newest.stage == "transformed":
+            if self.caches is None:
+                self.caches, _ = choose_plan(self.newest, self._sample)
+            turned = self.caches.float_passes(self._sample)
+            self._reach(self.manager.run(self.newest, turned))
             graph, self.chosen = self.quantizer.run(
                 self.newest, self._batches, self._sample, self.manager
             )
             self._reach(graph)
         if self.newest.stage == "simulated":
             self._reach(self.manager.run(self.newest, pipelines.TO_INTEGER))
+        if self.newest.stage == "integer" and self.caches is not None:
+            self._reach(self.manager.run(self.newest, self.caches.integer_passes))
 
     def noise(self) -> dict[str, float]:
         """The SQNR in dB of every value of the integer graph, by name; empty without samples.

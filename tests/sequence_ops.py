@@ -18,6 +18,7 @@ from qir.ir.ops import (
     Linear,
     Mul,
     NormFixed,
+    PackRows,
     QuantizeRows,
     RopeFixed,
     RowScale,
@@ -25,10 +26,26 @@ from qir.ir.ops import (
     Slice,
     SliceRows,
     Take,
+    UnpackRows,
     WriteRows,
 )
-from qir.ir.ops.sequence.hadamard_matrix import factors
-from qir.ir.types import I4, I8, I16, I32, I64, U1, U8, Int, Quant, Tensor, integer_of
+from qir.ir.ops.sequence.matrices import factors
+from qir.ir.types import (
+    I4,
+    I8,
+    I16,
+    I32,
+    I64,
+    U1,
+    U8,
+    Bfp,
+    Int,
+    Packing,
+    Quant,
+    Span,
+    Tensor,
+    integer_of,
+)  # fmt: skip
 from tests.grower import Grower, Unfit
 
 I20, I24 = Int(20, True), Int(24, True)
@@ -225,6 +242,24 @@ def grow_write(g: Rows) -> None:
     g.add(WriteRows(cache, x, g.outside((), g.pick([I32, I64]))))
 
 
+def grow_packed(g: Rows) -> None:
+    """Rows packed and unpacked, now and then from any bytes."""
+    bits = g.pick([4, 4, 6, 8])
+    span = bits < 8 and g.chance(0.5)
+    x = g.rows((I8,) if span else (I8, I16))
+    axis, width = 2, x.type.shape[2]
+    sizes = [d for d in range(1, width + 1) if width % d == 0 and d % {4: 2, 6: 4, 8: 1}[bits] == 0]
+    if not sizes:
+        raise Unfit
+    block = int(g.pick(sizes))
+    packing: Packing = Span(bits, block, axis) if span else Bfp(bits, 8, block, axis)
+    packed = g.add(PackRows(x, packing))
+    if g.chance(0.3):
+        packed = g.outside(packed.type.shape, U8)
+    start = g.outside((), g.pick([I32, I64])) if g.chance(0.5) else None
+    g.add(UnpackRows(packed, start, packing, width, g.between(0, 3), x.type.quant))
+
+
 def grow_mul(g: Rows) -> None:
     a = g.rows((I16,))
     g.add(Mul(a, g.rows((I16,), a.type.shape)))
@@ -277,5 +312,6 @@ SEQUENCE_KINDS: tuple[tuple[Callable[[Rows], None], int], ...] = (
     (grow_codes, 2), (grow_projection, 4), (grow_norm, 2), (grow_rope, 2), (grow_curve, 1),
     (grow_hadamard, 2),
     (grow_take, 1), (grow_embed, 1), (grow_write, 1), (grow_mul, 1), (grow_attention, 4),
+    (grow_packed, 2),
 )  # fmt: skip
 """How an op is added, and how often."""

@@ -13,6 +13,7 @@ from qir.ir.errors import ParseError, PassError, listed
 from qir.ir.text.file import write_whole
 
 WIDEST = 32
+BLOCK_FLOATING = {"bfp4": 4, "bfp6": 6, "bfp8": 8}  # mantissa bits; exponents for each 32 weights
 HEAD = "# layer = w<bits of the weights>a<bits of the activations>; may be edited and passed back"
 
 
@@ -21,30 +22,36 @@ class Bits:
     """The width of a layer's weights and of the activations it reads; written w4a8.
 
     group: input channels that share a scale, 0 for all of an output channel; written w4g32a8.
+    floating: these scales are powers of two, weights are block floating point; written w4b32a8.
     """
 
     weight: int
     activation: int
     group: int = 0
+    floating: bool = False
 
     def __post_init__(self) -> None:
         if not (1 <= self.weight <= WIDEST and 1 <= self.activation <= WIDEST and self.group >= 0):
             raise PassError(f"bits {self}: not a pair of widths, 1 to {WIDEST} each are needed")
+        if self.floating and not self.group:
+            raise PassError(f"bits {self}: floating without blocks, a group of 1 or more is needed")
 
     def __str__(self) -> str:
-        group = f"g{self.group}" if self.group else ""
+        group = f"{'b' if self.floating else 'g'}{self.group}" if self.group else ""
         return f"w{self.weight}{group}a{self.activation}"
 
     @classmethod
     def parse(cls, text: str) -> Bits:
-        """The bits that a text like w4a8 names.
+        """The bits that a text like w4a8 names; bfp4 is w4b32a8.
 
         Errors: ParseError if it is none.
         """
-        found = re.fullmatch(r"w([1-9][0-9]?)(?:g([1-9][0-9]{0,3}))?a([1-9][0-9]?)", text)
-        if found is None or max(int(found[1]), int(found[3])) > WIDEST:
+        if text in BLOCK_FLOATING:
+            return cls(BLOCK_FLOATING[text], 8, 32, floating=True)
+        found = re.fullmatch(r"w([1-9][0-9]?)(?:([gb])([1-9][0-9]{0,3}))?a([1-9][0-9]?)", text)
+        if found is None or max(int(found[1]), int(found[4])) > WIDEST:
             raise ParseError(f'bits "{text}": not a pair of widths, a text like w4a8 is needed')
-        return cls(int(found[1]), int(found[3]), int(found[2] or 0))
+        return cls(int(found[1]), int(found[4]), int(found[3] or 0), found[2] == "b")
 
 
 @dataclass(frozen=True)

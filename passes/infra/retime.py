@@ -19,6 +19,7 @@ from qir.ir.ops import (
     Reshape,
     SliceRows,
     Take,
+    UnpackRows,
     WriteRows,
 )
 from qir.ir.ops.kinds import Elementwise
@@ -47,8 +48,9 @@ def with_cache(graph: Graph, tokens: int, most: int) -> Graph | Miss:
     behind a cache of the keys and values of at most `most` tokens.
 
     Inputs: those of the graph, start () i32, and a cache for the keys and one for the values of
-    each attention; outputs: those of the graph, and the caches with the rows of these tokens.
-    Graph.states pairs the caches; position p of the whole graph is start + i here.
+    each attention, of packed rows where it reads unpacked ones; outputs: those of the graph, and
+    the caches with the rows of these tokens. Graph.states pairs the caches; position p of the whole
+    graph is start + i here.
     Keeps: every bit of each token.
     """
     if graph.stage != "integer":
@@ -206,8 +208,10 @@ class Caching(Retiming):
         for op in self.graph.ops:
             if isinstance(op, AttentionFixed):
                 for v in (op.k, op.v):
-                    shape = (v.type.shape[0], self.most, v.type.shape[2])
-                    cache = self.builder.input(f"{v.name}_cache", v.type.with_shape(shape))
+                    made = self.graph.producers.get(v.name)
+                    kept = (made.x if isinstance(made, UnpackRows) else v).type
+                    shape = (kept.shape[0], self.most, kept.shape[2])
+                    cache = self.builder.input(f"{v.name}_cache", kept.with_shape(shape))
                     self.inputs[op.names[0], v.name] = cache
 
     def finish(self, outputs: list[Value]) -> Graph:
@@ -223,9 +227,13 @@ class Caching(Retiming):
         assert isinstance(new, AttentionFixed)
         written = []
         for v, x in ((op.k, new.k), (op.v, new.v)):
-            cache = self.inputs[op.names[0], v.name]
-            after = self.builder.add(WriteRows(cache, x, self.start), f"{v.name}_kept")
+            cache, made = self.inputs[op.names[0], v.name], self.builder.producer(x)
+            row = made.x if isinstance(made, UnpackRows) else x
+            after = self.builder.add(WriteRows(cache, row, self.start), f"{v.name}_kept")
             self.caches.append((cache, after))
+            if isinstance(made, UnpackRows):
+                whole = replace(made, x=after, start=self.start, count=self.after)
+                after = self.builder.add(whole, f"{v.name}_whole")
             written.append(after)
         return replace(new, k=written[0], v=written[1], start=self.start)
 

@@ -51,9 +51,9 @@ class QuantizeGraph(Pass):
 
     Existing pairs keep their scales and zero points. Activations: asymmetric, one scale, 0 exact.
     Weights: symmetric, a scale for each output channel unless `per_channel` is false, or for each
-    `group` of so many input channels; `clip_weights` holds for those of less than 8 bits. `bits`
-    says other widths for single layers, by their names. Outputs whose channels are of unlike range
-    on `sample` have a scale for each.
+    `group` of so many input channels, with `floating` a power of two; `clip_weights` holds for
+    those of less than 8 bits. `bits` says other widths for single layers, by their names. Outputs
+    whose channels are of unlike range on `sample` have a scale for each.
     Changes: values are rounded to their scales and clamped to the calibrated ranges.
     Errors: PassError that names the edges without a pair when `ranges` is not given, and the
     names in `bits` that are no layers.
@@ -71,6 +71,7 @@ class QuantizeGraph(Pass):
     per_channel: bool = True
     clip_weights: bool = False
     group: int = 0
+    floating: bool = False
     bits: Mapping[str, Bits] = field(default_factory=dict, hash=False)
     sample: tuple[Array, ...] = ()
 
@@ -302,10 +303,11 @@ class Emission:
                 return None
             return requantized_weights(stored, bias, x_scale, reach)
         o = self.options
-        bits = o.bits.get(op.names[0], Bits(o.weight_bits, o.activation_bits, o.group))
+        usual = Bits(o.weight_bits, o.activation_bits, o.group, o.floating)
+        bits = o.bits.get(op.names[0], usual)
         clip = o.clip_weights and bits.weight < BYTE
         return quantize_weights(
-            w, bits.weight, o.per_channel, clip, bias, x_scale, bits.group, reach
+            w, bits.weight, o.per_channel, clip, bias, x_scale, bits.group, reach, bits.floating
         )
 
 

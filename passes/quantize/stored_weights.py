@@ -64,6 +64,12 @@ class StoredWeights:
         return self.scale.ndim == 1
 
     @property
+    def is_floating(self) -> bool:
+        """Whether all scales are powers of two: block floating point."""
+        scales = [self.scale] if self.groups is None else [self.scale, self.groups.mult]
+        return all((np.frexp(s.astype(np.float64))[0] == 0.5).all() for s in scales)
+
+    @property
     def times(self) -> Array:
         """The integer of each weight's group, (O, ..., I); 1 where there are none, ()."""
         if self.groups is None:

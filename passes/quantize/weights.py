@@ -14,6 +14,7 @@ SHRINKS = np.linspace(1.0, 0.3, 36)  # parts of the full range tried for clipped
 GRID = 1 << 16  # steps of the finest grid that is looked for
 OFF_GRID = 0.01  # of a step: how far float rounding may take a weight from its grid
 LARGEST_MULT = 255  # of a group
+MOST_EXPONENTS = 7  # binary orders between the greatest group of a channel and the least
 LARGEST_SUM = 1 << 30  # of products, which leaves room for the bias
 LARGEST_BIAS = 1 << 29  # bias / (sx * sw) stays below, which leaves room for the sum
 SMALLEST_SCALE = 2.0**-24  # of the tensor's largest scale: nothing smaller can matter
@@ -56,6 +57,7 @@ def quantize_weights(
     x_scale: float,
     group: int = 0,
     x_reach: int = 255,
+    floating: bool = False,
 ) -> IntegerWeights:
     """w (O, ..., I) as a constant of q<iN>: stored = clamp(half_even(w / scale), -top - 1, top)
 
@@ -66,7 +68,8 @@ def quantize_weights(
     (docs/explanation/weight_rounding.md). A channel that is almost zero gets a scale that keeps its
     bias within i32. With a `group` smaller than I each group of so many input channels has such a
     scale, rounded to mult * the scale of its channel, mult in [1, 255] and so small that sums of
-    inputs up to x_reach fit i32.
+    inputs up to x_reach fit i32. With `floating` groups are block floating point, as `Bfp` defines
+    it: their scales are powers of two, and so is each mult, 128 at most.
     Source: symmetric per channel as in HAWQ-V3, arXiv:2011.10680; groups as in VS-Quant,
     arXiv:2102.04503; the choice of scales: this project.
     """
@@ -75,6 +78,8 @@ def quantize_weights(
     top = (1 << (bits - 1)) - 1
     floor = smallest_scales(rows, np.abs(rows).max(1), top, bias, x_scale)
     storage = storage_of(bits, is_signed=True)
+    if floating:
+        return block_floating(wide, storage, min(group, w.shape[-1]), floor, x_reach)
     if 0 < group < w.shape[-1]:
         return _by_group(wide, storage, group, clip, floor, x_reach)
     best = best_scales(rows, top, floor, clip)
@@ -108,6 +113,38 @@ def _by_group(
     cut = stored.reshape(padded.shape)[..., : w.shape[-1]]
     weights = Constant.of(cut, Quant.per_axis(storage, scale, 0, axis=0))
     groups = Constant.of(mult.astype(np.uint8).reshape(*w.shape[:-1], count))
+    return IntegerWeights(weights, groups, group)
+
+
+def block_floating(
+    w: Array, storage: Int, group: int, floor: Array, x_reach: int
+) -> IntegerWeights:
+    """Groups that share an exponent: u = 2**(floor(log2(max|w|)) - bits + 2), stored =
+    clip(round_half_up(w / u)); the exponents of a channel differ by at most MOST_EXPONENTS.
+    """
+    count = -(-w.shape[-1] // group)
+    padded = np.zeros((*w.shape[:-1], count * group))
+    padded[..., : w.shape[-1]] = w
+    rows = padded.reshape(len(w), -1, group)
+    least = np.ceil(np.log2(floor)).astype(np.int64)
+    exponent = np.frexp(np.abs(rows).max(2))[1].astype(np.int64) - storage.bits + 1
+    exponent = np.where(rows.any(2), exponent, least[:, None])
+    is_whole = rows.shape[1] == 1
+    most = np.full(len(w), 0 if is_whole else MOST_EXPONENTS)
+    while True:
+        channel = np.maximum(exponent.max(1) - most, least)
+        shift = np.clip(exponent - channel[:, None], 0, most[:, None])
+        unit = np.exp2(channel[:, None] + shift)[..., None]
+        stored = np.clip(np.floor(rows / unit + 0.5), storage.min, storage.max)
+        sums = (np.abs(stored).sum(2) * (1 << shift)).sum(1) * x_reach
+        if (sums < LARGEST_SUM).all():
+            break
+        most = np.where(sums < LARGEST_SUM, most, np.maximum(most - 1, 0))
+    cut = stored.reshape(padded.shape)[..., : w.shape[-1]]
+    weights = Constant.of(cut, Quant.per_axis(storage, np.exp2(channel), 0, axis=0))
+    if is_whole:
+        return IntegerWeights(weights)
+    groups = Constant.of((1 << shift).astype(np.uint8).reshape(*w.shape[:-1], count))
     return IntegerWeights(weights, groups, group)
 
 

@@ -26,6 +26,8 @@ def with_best_scales(problem: LayerProblem) -> LayerProblem:
     Source: this project; scales by the error of outputs as in OBQ and AWQ, of rounded rows.
     """
     w = problem.weights
+    if w.is_floating:
+        return problem  # its scales are exponents, which the greatest weights of blocks give
     if w.groups is not None and w.groups.name:
         scale, groups = best_groups(problem, w.groups)
         problem = replace(problem, weights=w.with_scales(scale, groups))

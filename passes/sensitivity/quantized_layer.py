@@ -85,7 +85,7 @@ def _stored(graph: Graph, layer: Layer, bits: Bits, quant: Quant | None) -> Stor
         float(quant.scale.array), 2**quant.storage.bits - 1)  # fmt: skip
     kept = quantize_weights(
         float_weights(graph, layer), bits.weight, True, False, bias_of(graph, layer), scale,
-        bits.group, reach,
+        bits.group, reach, bits.floating,
     )  # fmt: skip
     return StoredLayer(kept.reals.astype(np.float32), quant)
 

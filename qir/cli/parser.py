@@ -118,8 +118,8 @@ def _quantization(p: Any) -> None:
         "--bits",
         type=_bits,
         default=8,
-        help="8; weights,activations as in 4,8; w4g32a8 with a scale for each 32 input channels;"
-        " mixed, within the limits below; or a bits.toml file",
+        help="8; weights,activations as in 4,8; w4g32a8 with a scale for each 32 input channels,"
+        " bfp8, bfp6 or bfp4 with an exponent; mixed, within the limits below; or a bits.toml file",
     )
     _mixed(p.add_argument_group("limits of --bits mixed (one or more)"))
     p.add_argument(
@@ -357,10 +357,13 @@ def _artifact(p: Any) -> None:
     p.add_argument("artifact", type=Path, help="a folder that `qir compile` wrote")
 
 
+BITS = r"w\d+([gb]\d+)?a\d+|bfp[468]"
+
+
 def _bits(text: str) -> int | tuple[int, int] | str:
     parts = text.split(",")
     if len(parts) > 2 or not all(p.strip().isdecimal() for p in parts):
-        if text == "mixed" or Path(text).is_file() or re.fullmatch(r"w\d+(g\d+)?a\d+", text):
+        if text == "mixed" or Path(text).is_file() or re.fullmatch(BITS, text):
             return text
         raise argparse.ArgumentTypeError(
             f"{text!r} given, as in 8, 4,8, w4g32a8, mixed or a file is needed"

@@ -161,6 +161,26 @@ class Bfp:
         )
 
 
+@dataclass(frozen=True)
+class Span:
+    """Blocks of codes that lie evenly between the least and the greatest value of the block.
+
+    real = least + step * code, code in [0, 2**bits - 1]; step and least belong to the block.
+    Text: span<4, block=64, axis=2>.
+    Source: asymmetric groups as in KIVI, arXiv:2402.02750, and QuaRot, arXiv:2404.00456.
+    """
+
+    bits: int
+    block: int
+    axis: int
+
+    def __str__(self) -> str:
+        return f"span<{self.bits}, block={self.block}, axis={self.axis}>"
+
+
+Packing = Bfp | Span
+"""How blocks of integers are packed in bytes (qir.ir.ops.sequence.blocks)."""
+
 Elem = Int | Float | Quant | Bfp
 
 

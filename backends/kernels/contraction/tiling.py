@@ -13,7 +13,8 @@ TILE_CYCLES = 16.0  # entering and leaving a tile
 EPILOGUE_INSTRUCTIONS, TILE_INSTRUCTIONS = 9.0, 50.0  # the same in instructions
 FIRST_LEVEL_BYTES = 28 * 1024  # weights beyond this come from the second-level cache
 SECOND_LEVEL_BYTES_PER_CYCLE = 16.0
-HELD_BYTES = 32 * 1024  # of a panel's widened weights, on the stack: a first-level cache
+VECTOR_BYTES = 32 * 1024  # of widened weights, of one vector of channels, on the stack
+HELD_BYTES = 96 * 1024  # of those of a panel: a part of a second-level cache
 HELD_PIXELS = 8  # fewer do not make up for the widening
 STREAMS = 4  # with two, or one, a core waits for its memory; eight read no faster
 MANY_ROWS = 64  # more change no tile
@@ -102,8 +103,8 @@ def choose_tile(dot: Dot, work: Work, vectors_of_all: int = 0) -> Tile:
 
 def fits_held(dot: Dot, work: Work, vectors: int = 1) -> bool:
     """A panel's weights fit where they are kept after they were widened, if they are at all."""
-    size = work.steps * vectors * dot.operands * dot.vector_bytes
-    return not dot.widens or size <= HELD_BYTES
+    size = work.steps * dot.operands * dot.vector_bytes
+    return not dot.widens or (size <= VECTOR_BYTES and size * vectors <= HELD_BYTES)
 
 
 def is_worth_holding(work: Work) -> bool:

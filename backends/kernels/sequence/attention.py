@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from qir.backends.kernels.dots import AVX2_WIDE, VNNI512
+from qir.backends.kernels.dots import AVX2_WIDE, SDOT, VNNI512
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel
 from qir.backends.kernels.nest import Nest, nest
@@ -163,7 +163,7 @@ class AttentionDots:
     """How a machine adds products of attention: `depth` of them to each of `lanes` int32.
 
     Scores and sums of values take so many rows at once as `rows` says; values come in pieces of
-    `piece` channels.
+    `piece` channels. `in_pairs`: every second lane is multiplied into 64 bits.
     """
 
     name: str
@@ -172,11 +172,14 @@ class AttentionDots:
     depth: int
     rows: int
     piece: int
+    in_pairs: bool = True
 
 
 PRODUCTS = (
     AttentionDots("vnni512", VNNI512.needs, 16, 4, 6, 64),
+    AttentionDots("vnni512_halves", VNNI512.needs, 16, 4, 8, 32),
     AttentionDots("words256", AVX2_WIDE.needs, 8, 2, 4, 16),
+    AttentionDots("sdot", SDOT.needs, 4, 4, 4, 16, in_pairs=False),
 )
 """Best first."""
 

@@ -19,10 +19,9 @@ from qir.backends.kernels.plane import RANGE
 from qir.backends.kernels.view import View
 from qir.ir.ops.sequence.curve import SEGMENT_BITS
 
-BLOCK = 64
-"""Elements that are found together: vectors say where, scalars fetch what is there (an entry and
-the next, in one word), vectors do the rest. So many that what scalars store is in memory before
-vectors load it."""
+BLOCK = 512
+"""Elements that are looked up together: so many that what scalars store is in memory before vectors
+load it."""
 
 
 @dataclass(frozen=True)

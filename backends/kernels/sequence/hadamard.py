@@ -14,7 +14,7 @@ from qir.backends.kernels.kernel import Kernel, vector_bytes
 from qir.backends.kernels.nest import Nest, nest
 from qir.backends.kernels.sequence.rows import blocks
 from qir.backends.kernels.view import View
-from qir.ir.ops.sequence.hadamard_matrix import factors, paley
+from qir.ir.ops.sequence.matrices import factors, paley
 
 
 @dataclass(frozen=True)

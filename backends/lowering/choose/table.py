@@ -13,6 +13,7 @@ from qir.backends.lowering.choose.elementwise import (
     choose_pad,
     choose_requantize,
 )
+from qir.backends.lowering.choose.packing import choose_pack_rows, choose_unpack_rows
 from qir.backends.lowering.choose.product import choose_bilinear, choose_matmul, choose_softmax
 from qir.backends.lowering.choose.reduction import (
     choose_avg_pool,
@@ -52,6 +53,7 @@ from qir.ir.ops import (
     MaxPool,
     Mul,
     NormFixed,
+    PackRows,
     Pad,
     QuantizeRows,
     ReduceMax,
@@ -64,6 +66,7 @@ from qir.ir.ops import (
     SliceRows,
     SoftmaxFixed,
     Take,
+    UnpackRows,
     WriteRows,
 )
 
@@ -82,6 +85,7 @@ CHOOSERS: Mapping[type[Op], Callable[[Fusion, Context], Call]] = {
     MaxPool: choose_max_pool,
     Mul: choose_mul,
     NormFixed: choose_norm,
+    PackRows: choose_pack_rows,
     Pad: choose_pad,
     QuantizeRows: choose_quantize_rows,
     ReduceMax: choose_reduce_max,
@@ -94,6 +98,7 @@ CHOOSERS: Mapping[type[Op], Callable[[Fusion, Context], Call]] = {
     SliceRows: choose_slice_rows,
     SoftmaxFixed: choose_softmax,
     Take: choose_take,
+    UnpackRows: choose_unpack_rows,
     WriteRows: choose_write_rows,
 }
 """A new kernel is a function in a module of this folder, and a line here."""

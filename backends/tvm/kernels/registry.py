@@ -22,6 +22,7 @@ from qir.backends.kernels.sequence.curve import InterpolateCode
 from qir.backends.kernels.sequence.hadamard import HadamardCode
 from qir.backends.kernels.sequence.indexed import CopyRowsCode, EmbedCode, TakeCode
 from qir.backends.kernels.sequence.norm import NormCode
+from qir.backends.kernels.sequence.packing import PackRowsCode, UnpackRowsCode
 from qir.backends.kernels.sequence.rope import RopeCode
 from qir.backends.kernels.sequence.rows import QuantizeRowsCode, RowScaleCode, ScaleRowsCode
 from qir.backends.kernels.softmax import SoftmaxCode
@@ -43,6 +44,7 @@ from qir.backends.tvm.kernels.sequence.curve import emit_interpolate
 from qir.backends.tvm.kernels.sequence.hadamard import emit_hadamard
 from qir.backends.tvm.kernels.sequence.indexed import emit_copy_rows, emit_embed, emit_take
 from qir.backends.tvm.kernels.sequence.norm import emit_norm
+from qir.backends.tvm.kernels.sequence.packing import emit_pack_rows, emit_unpack_rows
 from qir.backends.tvm.kernels.sequence.rope import emit_rope
 from qir.backends.tvm.kernels.sequence.rows import (
     emit_quantize_rows,
@@ -70,6 +72,7 @@ EMITTERS: dict[type, Callable[[Any, str], PrimFunc]] = {
     MatMulCode: emit_matmul,
     MaxPoolCode: emit_max_pool,
     NormCode: emit_norm,
+    PackRowsCode: emit_pack_rows,
     PlainCode: emit_plain,
     QuantizeRowsCode: emit_quantize_rows,
     ReduceCode: emit_reduce,
@@ -80,6 +83,7 @@ EMITTERS: dict[type, Callable[[Any, str], PrimFunc]] = {
     SoftmaxCode: emit_softmax,
     SumPoolCode: emit_sum_pool,
     TakeCode: emit_take,
+    UnpackRowsCode: emit_unpack_rows,
     VectorAttentionCode: emit_vector_attention,
     WideCode: emit_wide,
 }

@@ -11,7 +11,7 @@ from qir.ir.graph import Builder, Graph
 from qir.ir.op import Op, Value
 from qir.ir.ops import Attention, Hadamard, Linear, Mul
 from qir.ir.ops.sequence.hadamard import LARGEST
-from qir.ir.ops.sequence.hadamard_matrix import factors, signs
+from qir.ir.ops.sequence.matrices import factors, signs
 from qir.ir.stages import FLOAT_STAGES
 from qir.passes.infra.manager import Claim, Miss, Pass, Record, keeps_reals, register
 from qir.passes.transform.outliers.rotate_values import turned

@@ -11,7 +11,7 @@ import numpy as np
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Op, Value
 from qir.ir.ops import Attention, Constant, Linear
-from qir.ir.ops.sequence.hadamard_matrix import factors, signs
+from qir.ir.ops.sequence.matrices import factors, signs
 from qir.ir.stages import FLOAT_STAGES
 from qir.ir.types import Array
 from qir.passes.infra.layers import constant_of

@@ -18,6 +18,7 @@ from qir.ir.ops.sequence.curve import Interpolate
 from qir.ir.ops.sequence.embedding import Embed, SliceRows, Take, WriteRows
 from qir.ir.ops.sequence.hadamard import Hadamard
 from qir.ir.ops.sequence.norm import NormFixed, RmsNorm
+from qir.ir.ops.sequence.packing import PackRows, RoundBlocks, UnpackRows
 from qir.ir.ops.sequence.rope import Rope, RopeFixed
 from qir.ir.ops.sequence.rows import QuantizeRows, RoundRows, RowScale, ScaleRows
 from qir.ir.ops.shape import Concat, Expand, Gather, Reshape, Slice, Transpose
@@ -50,10 +51,10 @@ __all__ = [
     "Abs", "Add", "Attention", "AttentionFixed", "AvgPool", "BatchNorm", "Bilinear", "Clip",
     "Concat", "Constant", "Conv", "ConvTranspose", "Dequantize", "Div", "Elu", "Embed", "Erf",
     "Exp", "Expand", "Gather", "Gelu", "Hadamard", "HardSigmoid", "HardSwish", "Interpolate",
-    "LayerNorm", "LeakyRelu", "Linear", "Log", "Lookup", "MatMul", "MaxPool", "Maximum",
-    "Minimum", "Mul", "Neg", "NormFixed", "PRelu", "Pad", "PadMode", "Pow", "Quantize",
+    "LayerNorm", "LeakyRelu", "Linear", "Log", "Lookup", "MatMul", "MaxPool", "Maximum", "Minimum",
+    "Mul", "Neg", "NormFixed", "PRelu", "PackRows", "Pad", "PadMode", "Pow", "Quantize",
     "QuantizeRows", "Reciprocal", "ReduceMax", "ReduceMean", "ReduceSum", "Relu", "Requantize",
-    "Reshape", "RmsNorm", "Rope", "RopeFixed", "RoundRows", "RowScale", "Rsqrt", "ScaleGroups",
-    "ScaleRows", "Sigmoid", "Silu", "Slice", "SliceRows", "Softmax", "SoftmaxFixed", "Softplus",
-    "Sqrt", "Sub", "Take", "Tanh", "Transpose", "Unary", "WriteRows",
+    "Reshape", "RmsNorm", "Rope", "RopeFixed", "RoundBlocks", "RoundRows", "RowScale", "Rsqrt",
+    "ScaleGroups", "ScaleRows", "Sigmoid", "Silu", "Slice", "SliceRows", "Softmax", "SoftmaxFixed",
+    "Softplus", "Sqrt", "Sub", "Take", "Tanh", "Transpose", "Unary", "UnpackRows", "WriteRows",
 ]  # fmt: skip

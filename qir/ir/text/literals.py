@@ -13,7 +13,7 @@ import numpy as np
 from qir.ir.data import Data
 from qir.ir.fixed import Dyadic
 from qir.ir.text.lexer import Lexer
-from qir.ir.types import MAX_ELEMENTS, Bfp, Elem, Float, Int, Quant, Tensor
+from qir.ir.types import MAX_ELEMENTS, Bfp, Elem, Float, Int, Packing, Quant, Span, Tensor
 
 
 class Literals(Lexer):
@@ -42,6 +42,8 @@ class Literals(Lexer):
         origin, args = get_origin(hint), get_args(hint)
         if hint == Elem:
             return self.elem()
+        if hint == Packing:
+            return self.span() if self.word == "span" else self.bfp()
         if origin in (Union, types.UnionType):
             if type(None) in args and self.accept("none"):
                 return None
@@ -189,6 +191,17 @@ class Literals(Lexer):
         block = self.keyed_integer("block")
         self.expect(",")
         made = Bfp(mantissa, exponent, block, self.keyed_integer("axis"))
+        self.expect(">")
+        return made
+
+    def span(self) -> Span:
+        self.expect("span")
+        self.expect("<")
+        bits = self.integer()
+        self.expect(",")
+        block = self.keyed_integer("block")
+        self.expect(",")
+        made = Span(bits, block, self.keyed_integer("axis"))
         self.expect(">")
         return made
 

@@ -8,21 +8,24 @@ import numpy as np
 import pytest
 
 from qir import runtime
-from qir.backends import build
+from qir.backends import build, find, lower
+from qir.backends.kernels.sequence.attention import VectorAttentionCode
 from qir.ir.data import Data
 from qir.ir.fixed import Dyadic
 from qir.ir.graph import Builder, Graph
 from qir.ir.interpret import interpret
 from qir.ir.ops import AttentionFixed, Hadamard, Interpolate
 from qir.ir.types import I8, I16, I32, U1, U8, Array, Int, Quant, Tensor
+from tests.emulated import avx512
+from tests.emulated.harness import assert_same_bits
 from tests.random_graphs import random_inputs
 
-TARGETS = ("cpu", "x86-64")
 
-
-def assert_same(graph: Graph, cases: list[list[Array]]) -> None:
+def assert_same(
+    graph: Graph, cases: list[list[Array]], targets: tuple[str, ...] = ("cpu", "x86-64")
+) -> None:
     wanted = [interpret(graph, case) for case in cases]
-    for target in TARGETS:
+    for target in targets:
         session = runtime.opened(runtime.from_files(build(graph, target).files))
         for got, want in zip(session.run_many(cases), wanted, strict=True):
             assert np.array_equal(got[0], want[0]), target
@@ -92,19 +95,53 @@ CASES = {
     "window": Case(7, 40, 4, 4, (96, 64), window=5, masked=True),
     "fewer keys than lanes": Case(3, 5, 2, 1, causal=False),
     "halves of vectors": Case(4, 48, 2, 2, (40, 16)),
+    "heads of half a vector": Case(6, 70, 4, 2, (32, 32), 2, masked=True),
 }
+
+
+def drawn(graph: Graph) -> list[list[Array]]:
+    rng, cases = np.random.default_rng(6), []
+    for i in range(6):
+        inputs = random_inputs(graph, rng, extreme=i % 3 == 2)
+        at = next(n for n, v in enumerate(graph.inputs) if v.name == "scale")
+        if i < 4:  # scales that tell scores apart
+            shape = inputs[at].shape
+            made = rng.integers(-8, -2, shape) * 256 + rng.integers(128, 256, shape)
+            inputs[at] = made.astype(np.int32)
+        cases.append(inputs)
+    return cases
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_attention(case: str) -> None:
-    graph, rng = CASES[case].graph(), np.random.default_rng(6)
-    cases = []
-    for i in range(6):
-        drawn = random_inputs(graph, rng, extreme=i % 3 == 2)
-        at = next(n for n, v in enumerate(graph.inputs) if v.name == "scale")
-        if i < 4:  # scales that tell scores apart
-            shape = drawn[at].shape
-            made = rng.integers(-8, -2, shape) * 256 + rng.integers(128, 256, shape)
-            drawn[at] = made.astype(np.int32)
-        cases.append(drawn)
-    assert_same(graph, cases)
+    graph = CASES[case].graph()
+    assert_same(graph, drawn(graph))
+
+
+@avx512.needed
+@pytest.mark.parametrize("case", ["blocks of queries", "heads of half a vector"])
+def test_attention_on_vectors_of_64_bytes(case: str) -> None:
+    graph = CASES[case].graph()
+    session, cases = runtime.opened(runtime.from_files(avx512.build(graph).files)), drawn(graph)
+    for got, inputs in zip(session.run_many(cases), cases, strict=True):
+        assert np.array_equal(got[0], interpret(graph, inputs)[0])
+
+
+@pytest.mark.parametrize("case", ["halves of vectors", "heads of half a vector", "window"])
+def test_attention_on_neon(case: str) -> None:
+    graph = CASES[case].graph()
+    assert_same_bits(graph, "aarch64-dotprod", drawn(graph))
+
+
+@pytest.mark.parametrize(
+    ("target", "size", "products"),
+    [
+        ("x86-avx512vnni", 64, "vnni512"), ("x86-avx512vnni", 32, "vnni512_halves"),
+        ("x86-avx512vnni", 16, "words256"), ("x86-avx2", 32, "words256"),
+        ("aarch64-i8mm", 48, "sdot"), ("aarch64", 64, None),
+    ],
+)  # fmt: skip
+def test_products_of_machines(target: str, size: int, products: str | None) -> None:
+    graph = Case(4, 40, 2, 1, (size, size)).graph()
+    (code,) = lower(graph, find(target)).codes.values()
+    assert products == (code.products if isinstance(code, VectorAttentionCode) else None)

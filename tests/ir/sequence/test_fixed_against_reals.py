@@ -27,7 +27,7 @@ from qir.ir.ops import (
     RowScale,
     ScaleRows,
 )
-from qir.ir.ops.sequence.hadamard_matrix import signs
+from qir.ir.ops.sequence.matrices import signs
 from qir.ir.types import F32, I8, I16, I32, Array, Int, Quant, Tensor
 
 RNG = np.random.default_rng(3)

@@ -29,8 +29,9 @@ def compiled(**options: Any) -> qir.Net:
         ({}, 28.0),
         ({"bits": "w4g32a8", "rounding": "gptq"}, 14.0),
         ({"bits": qir.MixedPrecision(size=0.5)}, 14.0),
+        ({"bits": "bfp6"}, 22.0),
     ],
-    ids=["w8", "groups", "mixed"],
+    ids=["w8", "groups", "mixed", "bfp6"],
 )
 def test_a_decoder(options: dict[str, Any], least: float) -> None:
     net = compiled(**options)
@@ -44,7 +45,7 @@ def test_a_decoder(options: dict[str, Any], least: float) -> None:
     head = [op for op in graph.ops if isinstance(op, Linear)][-1]
     assert head.w == table and table.type.quant.storage.bits == 8
     grouped = any(isinstance(op, ScaleGroups) for op in graph.ops)
-    assert grouped == (options.get("bits") == "w4g32a8")
+    assert grouped == (options.get("bits") in ("w4g32a8", "bfp6"))
 
 
 def test_refusals() -> None:

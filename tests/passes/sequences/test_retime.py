@@ -8,18 +8,31 @@ from functools import cache
 import numpy as np
 import pytest
 
+from qir.ir.errors import PassError
 from qir.ir.graph import Builder, Graph
 from qir.ir.interpret import interpret
 from qir.ir.op import Value
-from qir.ir.ops import Add, Attention, Concat, Constant, Linear, Reshape, SliceRows, Take, WriteRows
+from qir.ir.ops import (
+    Add,
+    Attention,
+    Concat,
+    Constant,
+    Linear,
+    PackRows,
+    Reshape,
+    SliceRows,
+    Take,
+    WriteRows,
+)
 from qir.ir.ranges import prove_no_overflow
 from qir.ir.torch_executor import run_float
 from qir.ir.types import I32, Array, Tensor
 from qir.ir.verify import verify
 from qir.passes import pipelines
 from qir.passes.calibrate.ranges import calibrate
-from qir.passes.infra.manager import Manager, Miss
+from qir.passes.infra.manager import Manager, Miss, Record
 from qir.passes.infra.retime import retime, with_cache
+from qir.passes.integer.pack_caches import PackCaches
 from qir.passes.quantize.place_rows import row_passes
 from tests.float_decoders import float_graph, random_decoder
 
@@ -92,7 +105,7 @@ def run_chunks(graph: Graph, sizes: list[int], most: int) -> Array:
     for size in sizes:
         entry = entries[size]
         row = TOKENS[:1, start : start + size]
-        empty = {v.name: np.zeros(v.type.shape, np.int8) for v in entry.inputs}
+        empty = {v.name: np.zeros(v.type.shape, v.type.elem.carrier) for v in entry.inputs}
         given = {**empty, **state, "tokens": row, "start": np.array(start, np.int32)}
         arrays = [given[v.name] for v in entry.inputs]
         results = dict(zip((v.name for v in entry.outputs), interpret(entry, arrays), strict=True))
@@ -100,6 +113,36 @@ def run_chunks(graph: Graph, sizes: list[int], most: int) -> Array:
         logits.append(results[entry.outputs[0].name])
         start += size
     return np.concatenate(logits, 1)
+
+
+@pytest.mark.parametrize(
+    "packing", [PackCaches(block=8), PackCaches("bfp4", "bfp6", 8), PackCaches("", "span4", 4)]
+)
+def test_packed_caches_too(packing: PackCaches) -> None:
+    graph = Manager(check=True).run(whole("rope"), [packing])
+    want = interpret(graph, [TOKENS[:1]])[0]
+    assert not np.array_equal(want, interpret(whole("rope"), [TOKENS[:1]])[0])
+    for sizes in ([5, *[1] * 7], [4, 4, 4]):
+        assert np.array_equal(run_chunks(graph, sizes, COUNT), want)
+
+
+def test_eight_bits_of_block_floating_point_are_those_of_static_scales() -> None:
+    graph = Manager().run(whole("rope"), [PackCaches("bfp8", "bfp8", 8)])
+    assert sum(isinstance(op, PackRows) for op in graph.ops) == 4
+    want = interpret(whole("rope"), [TOKENS[:1]])[0]
+    assert np.array_equal(interpret(graph, [TOKENS[:1]])[0], want)
+
+
+def test_formats_that_do_not_fit_a_head() -> None:
+    record = Record("pack-caches", PackCaches.claim)
+    graph = PackCaches("span4", "bfp6", 7).run(whole("rope"), record)
+    assert graph == whole("rope")
+    assert {m.why for m in record.misses} == {
+        "heads of 8 channels, blocks of 7: a divisor and 2 * n needed",
+        "heads of 8 channels, blocks of 7: a divisor and 4 * n needed",
+    }
+    with pytest.raises(PassError, match="'span8' given, span4, span6, bfp4, bfp6 or bfp8 is"):
+        PackCaches("span8")
 
 
 @pytest.mark.parametrize("kind", ["rope", "positions"])

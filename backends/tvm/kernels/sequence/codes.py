@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from qir.backends.kernels.sequence.codes import LoadRows, ProductRows, RowCodesCode
-from qir.backends.kernels.sequence.curve import BLOCK, CurveRows
+from qir.backends.kernels.sequence.curve import CurveRows
 from qir.backends.kernels.sequence.norm import NormRows
 from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.kernels.script import ConstantBlock, Script, straight, width_of
@@ -23,22 +23,17 @@ from qir.backends.tvm.kernels.writer import Expr, cast, splat
 
 
 class Elements(Protocol):
-    """What gives the elements of a row. `is_looked_up`: by blocks, of which the last is shorter."""
-
-    @property
-    def is_looked_up(self) -> bool: ...
+    """What gives the elements of a row."""
 
     def start(self, offsets: Sequence[Expr], constants: ConstantBlock, lanes: int) -> None: ...
 
-    def ahead(self, i: Expr, count: int) -> None: ...
+    def ahead(self, first: Expr, count: int) -> None: ...
 
-    def element(self, i: Expr, lanes: int, inside: int = 0) -> Expr: ...
+    def element(self, i: Expr, lanes: int) -> Expr: ...
 
 
 class Load:
     """Elements of memory."""
-
-    is_looked_up = False
 
     def __init__(self, w: Script, source: LoadRows, step: int) -> None:
         self.w, self.step, self.x = w, step, w.pointer("x", source.dtype)
@@ -46,10 +41,10 @@ class Load:
     def start(self, offsets: Sequence[Expr], constants: ConstantBlock, lanes: int) -> None:
         self.at = offsets[0]
 
-    def ahead(self, i: Expr, count: int) -> None:
+    def ahead(self, first: Expr, count: int) -> None:
         pass
 
-    def element(self, i: Expr, lanes: int, inside: int = 0) -> Expr:
+    def element(self, i: Expr, lanes: int) -> Expr:
         w = self.w
         return w.let(cast(w.load(self.x, self.at + i * self.step, lanes), "int32", lanes))
 
@@ -62,23 +57,19 @@ class Product:
         self.a, self.b = w.pointer("a", source.a), w.operand("b", source.b, source.is_constant)
         self.curve = Curve(w, source.curve, steps[0], self.a) if source.curve else None
 
-    @property
-    def is_looked_up(self) -> bool:
-        return self.curve is not None and self.curve.is_looked_up
-
     def start(self, offsets: Sequence[Expr], constants: ConstantBlock, lanes: int) -> None:
         self.at = offsets
         if self.curve:
             self.curve.start(offsets, constants, lanes)
 
-    def ahead(self, i: Expr, count: int) -> None:
+    def ahead(self, first: Expr, count: int) -> None:
         if self.curve:
-            self.curve.ahead(i, count)
+            self.curve.ahead(first, count)
 
-    def element(self, i: Expr, lanes: int, inside: int = 0) -> Expr:
+    def element(self, i: Expr, lanes: int) -> Expr:
         w, steps = self.w, self.steps
         if self.curve:
-            a = self.curve.element(i, lanes, inside)
+            a = self.curve.element(i, lanes)
         else:
             a = cast(w.take(self.a, self.at[0] + i * steps[0], steps[0], lanes), "int32", lanes)
         b = cast(w.take(self.b, self.at[1] + i * steps[1], steps[1], lanes), "int32", lanes)
@@ -136,14 +127,13 @@ class _RowCodes:
         ends = w.registers(2, "int32", lanes)
         ends[0], ends[1] = splat(0, "int32", lanes), splat(0, "int32", lanes)
 
-        def block(i: Expr, count: int) -> None:
-            self.elements.ahead(i, count)
-            for c in range(0, count, lanes):
-                found = w.let(self.elements.element(i + c, lanes, c))
-                ends[0], ends[1] = tirx.min(ends[0], found), tirx.max(ends[1], found)
-                self._keep(i + c, found)
+        def block(i: Expr, width: int) -> None:
+            found = w.let(self.elements.element(i, width))
+            ends[0], ends[1] = tirx.min(ends[0], found), tirx.max(ends[1], found)
+            self._keep(i, found)
 
-        w.spans(self.size, max(BLOCK, lanes) if self.elements.is_looked_up else lanes, block)
+        self.elements.ahead(0, self.size)
+        w.spans(self.size, lanes, block)
         low, high = across(w, tirx.min, ends[0], lanes), across(w, tirx.max, ends[1], lanes)
         return w.let(tirx.max(long(0) - cast(low, LONG, 1), cast(high, LONG, 1)))
 

@@ -24,8 +24,6 @@ from qir.ir.ops.sequence.norm import UNIT_BITS
 class Norm:
     """The elements of rows of x, a pointer that is asked for first."""
 
-    is_looked_up = False
-
     def __init__(
         self, w: Script, source: NormRows, size: int, steps: Sequence[int], in_pairs: bool
     ) -> None:
@@ -44,10 +42,10 @@ class Norm:
         # d is shorter than its row: shifted by what the rounding shift lacks to 32, it fits 32 bits
         self.left = w.let(word(30) - cast(h, "int32", 1))
 
-    def ahead(self, i: Expr, count: int) -> None:
+    def ahead(self, first: Expr, count: int) -> None:
         """Nothing is looked up."""
 
-    def element(self, i: Expr, lanes: int, inside: int = 0) -> Expr:
+    def element(self, i: Expr, lanes: int) -> Expr:
         """Some elements as they are stored, in int32."""
         w, source = self.w, self.source
         longs = widening(w, lanes, self.in_pairs)

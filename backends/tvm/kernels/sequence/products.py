@@ -16,10 +16,14 @@ BLOCK = 16  # bytes within which x86 interleaves
 
 
 class Interleaved(ABC):
-    """`stored`: the dtype of codes and probabilities; `raised`: what is added to every code."""
+    """`stored`, `chances`: the dtypes of codes and probabilities; `raised`, `raised_values`: what
+    is added to every code and every value.
+    """
 
     stored: str
+    chances: str
     raised = 0
+    raised_values = 0
 
     def __init__(self, w: Writer, machine: AttentionDots) -> None:
         self.w, self.machine = w, machine
@@ -49,13 +53,17 @@ class Interleaved(ABC):
 
     @abstractmethod
     def step(self, acc: Expr, word: Expr, weights: Expr) -> Expr:
-        """acc + the products of a word with the weights of each lane."""
+        """acc + the products of a word of codes with the weights of each lane."""
+
+    def value_step(self, acc: Expr, word: Expr, weights: Expr) -> Expr:
+        """acc + the products of a word of probabilities with the weights of each lane."""
+        return self.step(acc, word, weights)
 
 
 class Bytes(Interleaved):
     """vpdpbusd on codes that are 128 larger; four keys' values in a word."""
 
-    stored = "uint8"
+    stored = chances = "uint8"
     raised = 128
 
     def codes(self, q: Expr, lanes: int) -> Expr:
@@ -72,7 +80,11 @@ class Bytes(Interleaved):
         found = []
         for a, b in zip(*pairs, strict=True):
             found += zipped(self.w, a, b, "int8", size)
-        return found
+        together = 4 * self.machine.lanes // size  # that fill a vector of weights
+        if together == 1:
+            return found
+        groups = [found[i : i + together] for i in range(0, len(found), together)]
+        return [self.w.let(shuffle(group, range(together * size))) for group in groups]
 
     @property
     def order(self) -> list[int]:
@@ -88,7 +100,7 @@ class Bytes(Interleaved):
 class WordProducts(Interleaved):
     """vpmaddwd on codes and probabilities in 16 bits; two keys' values in a word."""
 
-    stored = "int16"
+    stored = chances = "int16"
 
     def codes(self, q: Expr, lanes: int) -> Expr:
         return cast(q, "int16", lanes)
@@ -112,6 +124,33 @@ class WordProducts(Interleaved):
         lanes = self.machine.lanes
         x = cast_bits(tirx.Broadcast(word, lanes), f"int16x{2 * lanes}")
         return acc + call("llvm.x86.avx2.pmadd.wd", f"int32x{lanes}", x, weights)
+
+
+class SignedBytes(Bytes):
+    """sdot on codes; udot on probabilities and on values that are 128 larger."""
+
+    stored = "int8"
+    raised = 0
+    raised_values = 128
+
+    def codes(self, q: Expr, lanes: int) -> Expr:
+        return q
+
+    def values(self, rows: Sequence[Expr]) -> list[Expr]:
+        mask = splat(-128, "int8", 4 * self.machine.lanes)
+        return [self.w.let(tirx.bitwise_xor(v, mask)) for v in super().values(rows)]
+
+    def step(self, acc: Expr, word: Expr, weights: Expr) -> Expr:
+        return self._dot("sdot", "int8x16", acc, word, weights)
+
+    def value_step(self, acc: Expr, word: Expr, weights: Expr) -> Expr:
+        return self._dot("udot", "uint8x16", acc, word, weights)
+
+    @staticmethod
+    def _dot(name: str, dtype: str, acc: Expr, word: Expr, weights: Expr) -> Expr:
+        x = cast_bits(tirx.Broadcast(word, 4), dtype)
+        name = f"llvm.aarch64.neon.{name}.v4i32.v16i8"
+        return call(name, "int32x4", acc, x, cast_bits(weights, dtype))
 
 
 def zipped(w: Writer, a: Expr, b: Expr, dtype: str, lanes: int) -> list[Expr]:
@@ -153,4 +192,9 @@ def _in_turns(w: Writer, a: list[Expr], b: list[Expr], width: int, lanes: int) -
     return found
 
 
-KINDS: dict[str, type[Interleaved]] = {"vnni512": Bytes, "words256": WordProducts}
+KINDS: dict[str, type[Interleaved]] = {
+    "vnni512": Bytes,
+    "vnni512_halves": Bytes,
+    "words256": WordProducts,
+    "sdot": SignedBytes,
+}

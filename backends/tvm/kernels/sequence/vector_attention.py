@@ -50,7 +50,7 @@ class _Attention:
         start = w.pointer("start", plain.start) if plain.start else None
         self.constants = ConstantBlock(w, code.fields)
         self.y = w.pointer("y", "int16")
-        self.longs = widening(w, self.lanes, in_pairs=True)
+        self.longs = widening(w, self.lanes, self.machine.in_pairs)
         self.seen = Seen(w, plain, start)
         self.products = KINDS[code.products](w, code.machine)
         self.exponentials = Exponentials(w, self.constants, code.span)
@@ -64,7 +64,7 @@ class _Attention:
             self.codes = w.scratch(code.rows * d, self.products.stored)
             self.tile = w.scratch(d // 4 * self.products.forms * self.lanes, "int32")
             self.scores = w.scratch(code.rows * code.kept, "int32")
-            self.chances = w.scratch(code.rows * code.kept, self.products.stored)
+            self.chances = w.scratch(code.rows * code.kept, self.products.chances)
             self.totals = w.scratch(code.rows, LONG)
             self.ends = w.scratch(2 * code.rows, "int32")
             self.factors = w.scratch(2 * code.rows, LONG)
@@ -259,7 +259,7 @@ class _Attention:
             at = w.let(first + span * size)
             p = self.exponentials.of(most, w.load(self.scores, at, size))
             total[0] = total[0] + cast(p, "int32", size)
-            w.store(self.chances, at, cast(p, self.products.stored, size), size)
+            w.store(self.chances, at, cast(p, self.products.chances, size), size)
         whole = across(w, lambda a, b: a + b, total[0], size)
         w.store(self.totals, row, cast(whole, LONG, 1))
 
@@ -271,8 +271,10 @@ class _Attention:
         size, lanes = self.machine.piece, self.lanes
         vectors = size // lanes
         acc = w.registers(rows * vectors, "int32", lanes)
-        for i in range(rows * vectors):
-            acc[i] = splat(0, "int32", lanes)
+        for i in range(rows):
+            start = self._less(first + i)
+            for v in range(vectors):
+                acc[i * vectors + v] = start
         per = code.span // depth
         with w.loop(spans[0] * per, spans[1] * per, "word") as at:
             key = w.let(at * depth)
@@ -285,9 +287,19 @@ class _Attention:
             for i in range(rows):
                 p = w.let(self._word(self.chances, (first + i) * (code.kept // depth) + at))
                 for v in range(vectors):
-                    acc[i * vectors + v] = self.products.step(acc[i * vectors + v], p, values[v])
+                    acc[i * vectors + v] = self.products.value_step(
+                        acc[i * vectors + v], p, values[v]
+                    )
         for i in range(rows):
             self._store(w.let(first + i), [acc[i * vectors + v] for v in range(vectors)], piece)
+
+    def _less(self, row: Expr) -> Expr:
+        """What raised values add to the sums of a row, off."""
+        w, lanes = self.script, self.lanes
+        if not self.products.raised_values:
+            return splat(0, "int32", lanes)
+        total = cast(w.load(self.totals, row), "int32", 1)
+        return w.let(spread(w.let(total * word(-self.products.raised_values)), lanes))
 
     def _store(self, row: Expr, sums: list[Expr], piece: int) -> None:
         w, lanes = self.script, self.lanes

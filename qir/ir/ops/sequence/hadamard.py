@@ -9,7 +9,7 @@ import numpy as np
 
 from qir.ir.bounds import Bounds, Extreme
 from qir.ir.op import Op, Value, op, stored
-from qir.ir.ops.sequence import hadamard_matrix
+from qir.ir.ops.sequence import matrices
 from qir.ir.ops.sequence.rows import check_rows
 from qir.ir.types import I32, Array, Quant, Tensor
 
@@ -19,7 +19,7 @@ LARGEST = 1 << 13  # sizes: kernels hold a block of sums on the stack
 @op("hadamard")
 class Hadamard(Op):
     """y = x @ H / sqrt(size) for each block of `size` along the last axis; H symmetric, of 1 and
-    -1, with orthogonal rows: Paley's matrix (x) Sylvester's (hadamard_matrix.py).
+    -1, with orthogonal rows: Paley's matrix (x) Sylvester's (matrices.py).
 
     On stored integers the exact i32 x @ H, of scale sx / sqrt(size): additions and subtractions.
     A rotation and its inverse: H @ H = size, (x @ H) @ (w @ H).T / size = x @ w.T. What an outlier
@@ -38,7 +38,7 @@ class Hadamard(Op):
         x = self.x.type
         if not x.rank or not 1 <= self.size <= LARGEST or x.shape[-1] % self.size:
             self.fail(f"x is {x}, blocks of {self.size}", "a divisor of the last axis is needed")
-        if hadamard_matrix.factors(self.size) is None:
+        if matrices.factors(self.size) is None:
             self.fail(f"blocks of {self.size}", "a size that has a Hadamard matrix is needed")
         if x.is_float:
             return x
@@ -48,16 +48,16 @@ class Hadamard(Op):
 
     @property
     def _paley(self) -> Array:
-        order, _ = hadamard_matrix.factors(self.size) or (1, 1)
-        return hadamard_matrix.paley(order)
+        order, _ = matrices.factors(self.size) or (1, 1)
+        return matrices.paley(order)
 
     def compute(self, torch: Any, x: Any) -> Any:
         by = torch.as_tensor(self._paley).to(x)
-        return hadamard_matrix.product(x, self.size, torch, by) * self.size**-0.5
+        return matrices.product(x, self.size, torch, by) * self.size**-0.5
 
     def evaluate(self, x: Array) -> Array:
         by = self._paley.astype(np.int64)
-        sums = hadamard_matrix.product(x.astype(np.int64), self.size, np, by)
+        sums = matrices.product(x.astype(np.int64), self.size, np, by)
         return stored(sums, self.result.type)
 
     def bound(self, x: Bounds) -> Bounds:

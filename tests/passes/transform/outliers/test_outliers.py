@@ -155,7 +155,7 @@ def test_values_are_rotated_within_their_heads() -> None:
         assert not np.allclose(*shown, atol=0.1)
 
 
-def test_heads_without_a_hadamard_matrix_stay() -> None:
+def test_heads_without_a_matrices_stay() -> None:
     graph = float_graph(random_decoder(heads=2, kv_heads=2, size=6), 1, COUNT)
     manager = Manager()
     assert manager.run(graph, [RotateValues()]) == graph

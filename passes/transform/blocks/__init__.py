@@ -1,0 +1,1 @@
+"""Channels brought together or spread so that blocks which share a scale lose less."""
