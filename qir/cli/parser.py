@@ -146,12 +146,9 @@ def _quantization(p: Any) -> None:
         help="scales of the inputs of linear ops: token, one for each token at run time; static,"
         " from calibration; auto, token where the model has attention",
     )
-    p.add_argument(
-        "--outliers",
-        default="auto",
-        help="treatment of channels that reach far beyond the others, in models with attention:"
-        " smoothquant, osplus, rotate, none; auto, what helps on the calibration data",
-    )
+    p.add_argument("--outliers", default="auto", help="treatment of channels that reach far beyond"
+                   " the others, in models with attention: smoothquant, osplus, rotate, none; auto,"
+                   " what helps on the calibration data")  # fmt: skip
 
 
 def _work(p: Any) -> None:

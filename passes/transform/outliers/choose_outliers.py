@@ -24,7 +24,6 @@ from qir.passes.transform.channel_ranges import channel_reach
 from qir.passes.transform.outliers.consumers import Consumer, Form, Judge, captured
 from qir.passes.transform.outliers.os_plus import suppression
 from qir.passes.transform.outliers.rotate_residual import RotateResidual
-from qir.passes.transform.outliers.rotate_values import RotateValues
 from qir.passes.transform.outliers.smooth_quant import smoothing
 from qir.passes.transform.outliers.tie_classes import Edits, TieClass, tie_classes
 
@@ -40,12 +39,11 @@ AS_IT_WAS = "as it was"
 @dataclass(frozen=True)
 class ChooseOutliers(Pass):
     """Each tie class as it was, or divided by the s of smooth-quant or of Outlier Suppression+,
-    whichever rounds its consumers' outputs best; the stream and values of attention rotated before
-    that, where it helps their classes
+    whichever rounds its consumers' outputs best; the stream rotated before that, where it helps
 
     A choice is made on half of a few runs of the sample by the squared error of what reads a class
     (attention, a product, linear ops), with x and weights rounded as they will be, and is kept if
-    it helps on the other half too. Rotations are judged by the sum over classes, each relative to
+    it helps on the other half too. A rotation is judged by the sum over classes, each relative to
     its outputs and with s of smooth-quant where that helps.
     Keeps: reals within 1e-3.
     Source: the methods: smooth-quant, outlier-suppression, rotate-residual; the choice: this
@@ -64,19 +62,16 @@ class ChooseOutliers(Pass):
         if not self.sample:
             record.misses.append(Miss("no sample is given"))
             return graph
-        best = Candidate(graph, self)
-        for turn in (RotateResidual(), RotateValues()):
-            own = Record(turn.name, turn.claim)
-            turned = turn.run(best.graph, own)
-            if not own.rewrites:
-                record.misses += own.misses
-                continue
-            other = Candidate(turned, self)
-            if other.loss < TURN * best.loss:
-                record.notes.append(f"{turn.name}: error {best.loss:.3g} -> {other.loss:.3g}")
-                best = other
-                divide(record.divided, own.divided)
-                record.rewrites += own.rewrites
+        best, turn = Candidate(graph, self), RotateResidual()
+        own = Record(turn.name, turn.claim)
+        turned = turn.run(graph, own)
+        record.misses += own.misses
+        other = Candidate(turned, self) if own.rewrites else best
+        if other.loss < TURN * best.loss:
+            record.notes.append(f"{turn.name}: error {best.loss:.3g} -> {other.loss:.3g}")
+            record.divided.update(own.divided)
+            record.rewrites += own.rewrites
+            best = other
         return best.chosen(record, self.name)
 
 

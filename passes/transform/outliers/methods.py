@@ -9,7 +9,6 @@ from qir.passes.infra.manager import Pass
 from qir.passes.transform.outliers.choose_outliers import ChooseOutliers
 from qir.passes.transform.outliers.os_plus import OutlierSuppression
 from qir.passes.transform.outliers.rotate_residual import RotateResidual
-from qir.passes.transform.outliers.rotate_values import RotateValues
 from qir.passes.transform.outliers.smooth_quant import SmoothQuant
 
 
@@ -34,5 +33,5 @@ def outlier_passes(
         case Outliers.SMOOTHQUANT:
             return (SmoothQuant(sample),)
         case Outliers.ROTATE:
-            return (RotateResidual(), RotateValues())
+            return (RotateResidual(),)
     return ()

@@ -20,18 +20,14 @@ from qir.passes import pipelines
 from qir.passes.calibrate.ranges import calibrate
 from qir.passes.infra.manager import Manager, Pass, distance, divisors, restored
 from qir.passes.quantize.place_rows import Scales, row_passes
+from qir.passes.transform.blocks.rotate_heads import RotateKeys
 from qir.passes.transform.channel_ranges import channel_reach
 from qir.passes.transform.outliers.choose_outliers import ChooseOutliers
 from qir.passes.transform.outliers.inject_outliers import InjectOutliers
 from qir.passes.transform.outliers.methods import Outliers, outlier_passes
 from qir.passes.transform.outliers.os_plus import OutlierSuppression
-from qir.passes.transform.outliers.rotate_online import (
-    RotateKeys,
-    RotateProducts,
-    greatest_block,
-)
+from qir.passes.transform.outliers.rotate_products import RotateProducts, greatest_block
 from qir.passes.transform.outliers.rotate_residual import RotateResidual
-from qir.passes.transform.outliers.rotate_values import RotateValues
 from qir.passes.transform.outliers.smooth_quant import SmoothQuant
 from qir.passes.transform.outliers.tie_classes import TieClass, tie_classes
 from tests.float_decoders import float_graph, random_decoder
@@ -142,31 +138,11 @@ def test_smoothing_makes_channels_alike() -> None:
     assert np.allclose(spreads[2], 1.0, atol=1e-3)
 
 
-def test_values_are_rotated_within_their_heads() -> None:
-    before, _ = model("groups")
-    manager = Manager(check=True, samples=(TOKENS[:1],))
-    after = manager.run(before, [RotateValues()])
-    assert manager.records[0].rewrites == 2
-    for op in (op for op in before.ops if isinstance(op, Attention)):
-        alone = (replace(g, outputs=(op.v,), output_names=("v",)) for g in (before, after))
-        shown = [run_float(graph, [TOKENS[:1]])[0] for graph in alone]
-        lengths = [(x.reshape(-1, 8) ** 2).sum(-1) for x in shown]
-        assert np.allclose(*lengths, rtol=1e-4)
-        assert not np.allclose(*shown, atol=0.1)
-
-
-def test_heads_without_a_matrices_stay() -> None:
-    graph = float_graph(random_decoder(heads=2, kv_heads=2, size=6), 1, COUNT)
-    manager = Manager()
-    assert manager.run(graph, [RotateValues()]) == graph
-    assert manager.records[0].misses[0].why == "heads of 6 channels have no Hadamard matrix"
-
-
 def test_rotations_at_run_time() -> None:
     """Exact sums between what is stored and the codes of rows."""
     before, _ = model("groups")
     manager = Manager(check=True, samples=(TOKENS[:1],))
-    after = manager.run(before, [RotateKeys(), RotateProducts()])
+    after = manager.run(before, [RotateKeys((TOKENS,)), RotateProducts()])
     assert [r.rewrites for r in manager.records] == [2, 2]
     assert max(r.error or 1.0 for r in manager.records) < 1e-4
     _, integer = quantized(after, TOKENS)
@@ -201,7 +177,7 @@ def test_what_is_chosen_undoes_injected_outliers(scales: Scales) -> None:
 def test_a_rotated_tied_stream_in_integers() -> None:
     """One table; in front of the head the stream is turned back and again, exactly."""
     before, _ = model("groups")
-    after = Manager().run(before, [RotateResidual(), RotateValues()])
+    after = Manager().run(before, [RotateResidual()])
     _, integer = quantized(after, TOKENS)
     turns = [op for op in integer.ops if op.mnemonic == "hadamard"]
     assert [op.result.type.shape[-1] for op in turns] == [32, 32]
@@ -223,10 +199,7 @@ def test_without_a_sample_nothing_is_done() -> None:
 
 def test_ways_by_name() -> None:
     assert outliers_of(None) is None
-    assert [type(one).name for one in outlier_passes(outliers_of("rotate"), ())] == [
-        "rotate-residual",
-        "rotate-values",
-    ]
+    assert outlier_passes(outliers_of("rotate"), ()) == (RotateResidual(),)
     assert outlier_passes(None, ()) == ()
     assert len(outlier_passes(Outliers.AUTO, (TOKENS,))) == 1
     with pytest.raises(DataError, match="outliers: 'all' given, one of auto, osplus, smoothquant"):

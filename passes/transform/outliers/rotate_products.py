@@ -1,54 +1,23 @@
-"""Rotations that are computed at run time: of queries and keys, and of what linear ops read."""
+"""Gated products rotated at run time, in front of the linear ops that read them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
 
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Op, Value
-from qir.ir.ops import Attention, Hadamard, Linear, Mul
+from qir.ir.ops import Hadamard, Linear, Mul
 from qir.ir.ops.sequence.hadamard import LARGEST
 from qir.ir.ops.sequence.matrices import factors, signs
 from qir.ir.stages import FLOAT_STAGES
+from qir.ir.types import Array
 from qir.passes.infra.manager import Claim, Miss, Pass, Record, keeps_reals, register
-from qir.passes.transform.outliers.rotate_values import turned
+from qir.passes.transform.blocks.turned_weights import with_turned_weights
 from qir.passes.transform.outliers.tie_classes import TieClass, of_product
-
-
-@register
-@dataclass(frozen=True)
-class RotateKeys(Pass):
-    """attention(q, k, v) -> attention(hadamard(q), hadamard(k), v), by heads, behind rope
-
-    Scores stay, for H @ H = 1; each channel of a query and of a key is a mean of all of its head.
-    Keeps: reals within 1e-4.
-    Source: QuaRot, arXiv:2404.00456, section 4, stage 2c; SpinQuant, arXiv:2405.16406 (R3).
-    """
-
-    name: ClassVar[str] = "rotate-keys"
-    claim: ClassVar[Claim] = keeps_reals(1e-4)
-    stages: ClassVar[tuple[str, ...]] = FLOAT_STAGES
-
-    def run(self, graph: Graph, record: Record) -> Graph:
-        def rotated(op: Op, builder: Builder) -> Op:
-            if not isinstance(op, Attention):
-                return op
-            size = op.k.type.shape[-1] // op.kv_heads
-            if factors(size) is None or size > LARGEST:
-                why = f"heads of {size} channels have no Hadamard matrix"
-                record.misses.append(Miss(why, op.names[0]))
-                return op
-            record.rewrites += 1
-            loc = op.loc.touched(self.name)
-            q, k = (
-                builder.add(Hadamard(x, size, loc=loc), f"{x.name}_rotated") for x in (op.q, op.k)
-            )
-            return replace(op, q=q, k=k)
-
-        return graph.mapped(rotated)
 
 
 @register
@@ -75,7 +44,7 @@ class RotateProducts(Pass):
                 size = greatest_block(one.width)
                 sizes.update({layer.names[0]: size for layer in one.consumers})
         record.rewrites = len(sizes)
-        columns = {name: signs(size) / np.sqrt(size) for name, size in sizes.items()}
+        columns = {name: partial(by_blocks, size=size) for name, size in sizes.items()}
         made: dict[str, Value] = {}  # by the value that is rotated
 
         def read(op: Op, builder: Builder) -> Op:
@@ -86,7 +55,13 @@ class RotateProducts(Pass):
                 made[op.x.name] = builder.add(rotated, f"{op.x.name}_rotated")
             return replace(op, x=made[op.x.name])
 
-        return turned(graph, {}, columns, self.name).mapped(read)
+        return with_turned_weights(graph, {}, columns, self.name).mapped(read)
+
+
+def by_blocks(w: Array, size: int) -> Array:
+    """Blocks of the last axis times the Hadamard matrix of that size, over its root."""
+    parts = w.reshape(len(w), -1, size).astype(np.float64)
+    return np.asarray((parts @ signs(size) / np.sqrt(size)).reshape(w.shape))
 
 
 def greatest_block(width: int) -> int:
