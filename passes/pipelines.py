@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import qir.passes.quantize.rescue_groups
 import qir.passes.rounding
-import qir.passes.transform.blocks.caches  # noqa: F401  (known by their names, placed elsewhere)
+import qir.passes.transform.blocks.caches
+import qir.passes.transform.depth.group_layers
+import qir.passes.transform.depth.skip_layers  # noqa: F401  (placed by requests)
 from qir.ir.graph import Graph
 from qir.ir.types import Array
 from qir.passes.bits.choice import Bits
@@ -47,7 +49,6 @@ from qir.passes.transform.channel_ranges import channel_reach
 from qir.passes.transform.equalize_attention import EqualizeAttention
 from qir.passes.transform.equalize_channels import EqualizeChannels
 from qir.passes.transform.equalize_norms import EqualizeNorms
-from qir.passes.transform.lower_layer_norm import LowerLayerNorm
 from qir.passes.transform.move_concats import MoveConcats
 from qir.passes.transform.outliers.methods import Outliers, outlier_passes
 from qir.passes.transform.repeat_masked import RepeatMasked
@@ -107,10 +108,10 @@ TO_INTEGER = Pipeline("to-integer", "integer", (ToInteger(),))
 
 
 def lower(graph: Graph | None = None) -> tuple[Pass, ...]:
-    """Passes that write out ops in others that have integer forms. Beside ops of sequences layer
-    norms have one, and linear ops are one for each value.
+    """Passes that write out ops in others that have integer forms: beside ops of sequences linear
+    ops are one for each value.
     """
-    return (SplitLinear(),) if graph is not None and is_wide(graph) else (LowerLayerNorm(),)
+    return (SplitLinear(),) if graph is not None and is_wide(graph) else ()
 
 
 def transform(

@@ -25,11 +25,15 @@ if TYPE_CHECKING:
     from qir.net import Net
     from qir.passes.bits.choice import Bits
     from qir.passes.mixed_precision import MixedPrecision
+    from qir.passes.transform.depth.requests import Concurrency, Skip
+    from qir.passes.transform.depth.skip_decode import DecodeSkip
 
 __all__ = [
     "ArtifactError",
     "Bits",
+    "Concurrency",
     "DataError",
+    "DecodeSkip",
     "FrontendError",
     "LanguageNet",
     "LowerError",
@@ -38,6 +42,7 @@ __all__ = [
     "ParseError",
     "PassError",
     "QirError",
+    "Skip",
     "VerifyError",
     "__version__",
     "compile",
@@ -53,6 +58,9 @@ _HOMES = {
     "Net": "qir.net",
     "Bits": "qir.passes.bits.choice",
     "MixedPrecision": "qir.passes.mixed_precision",
+    "Concurrency": "qir.passes.transform.depth.requests",
+    "Skip": "qir.passes.transform.depth.requests",
+    "DecodeSkip": "qir.passes.transform.depth.skip_decode",
 }
 
 

@@ -25,6 +25,7 @@ from qir.passes.calibrate.observers import Observer
 from qir.passes.infra.manager import Manager, Pass
 from qir.passes.infra.tasks import Tell, quiet
 from qir.passes.rounding import Rounding
+from qir.passes.transform.depth.requests import Concurrency, Shallower, Skip
 from qir.quantize import BitsRequest, Quantizer
 from qir.report.build import build_report
 from qir.runtime import Session
@@ -45,6 +46,8 @@ def compile(
     observer: str | Observer | None = None,
     scales: str = "auto",
     outliers: str | None = "auto",
+    concurrency: int | Concurrency | None = None,
+    skip: float | Skip | None = None,
     state: str | Path | None = None,
     executor: Executor | None = None,
     passes: Sequence[Pass] = (),
@@ -80,6 +83,10 @@ def compile(
                   calibration; auto, token where the model has attention.
     outliers:     treatment of channels that reach far beyond the others, in models with attention:
                   smoothquant, osplus, rotate; auto, what helps on the calibration data; or None.
+    concurrency:  2 runs layers of a transformer side by side in groups of two, up to half of them
+                  (Concurrency says more): fewer and wider steps, other results.
+    skip:         0.25 leaves out a quarter of the sub-layers of a residual network, those that its
+                  outputs miss least (Skip says more).
     state:        folder for results of calibration, sensitivities and rounding; an interrupted
                   compile resumes from it, with the same result.
     executor:     concurrent.futures.Executor for sensitivities and rounding, such as a dask
@@ -100,13 +107,14 @@ def compile(
     service.start()  # it loads TVM beside that
     tell = progress or quiet
     folder, how, kinder = state_folder(state), scales_of(scales), outliers_of(outliers)
+    shallower = Shallower.of(skip, concurrency)
     quantizer = Quantizer(bits, observer, rounding, machine, folder, executor, tell, how, kinder)
     first, batches = first_batch(calibration)
     if is_torch(model):
         inputs = examples(model, inputs, first, batch)
     graph = imported(model, inputs, batch, shapes)
     manager = Manager(check=check, watch=lambda what, i, of: tell(f"pass {what}", i, of))
-    stages = Stages(graph, batches, quantizer, manager)
+    stages = Stages(graph, batches, quantizer, manager, shallower=shallower)
     stages.run(passes)
     return _built(name or name_of(model, graph), machine, stages, tell)
 
@@ -118,7 +126,7 @@ def _built(name: str, machine: Target, stages: Stages, tell: Tell) -> Net:
     built = artifact.build(graph, machine, name)
     tell("kernels", 1, 1)
     report = build_report(built, graph, records, built.intermediates, stages.noise())
-    report = replace(report, chosen=chosen)
+    report = replace(report, chosen=chosen, depth=stages.depth)
     if chosen is not None:
         bits_of = {layer.layer: Bits.parse(layer.bits) for layer in chosen.layers}
         built = built.with_file(BITS, bits_text(bits_of).encode())

@@ -16,8 +16,8 @@ from qir.report.model import Report
 from qir.runtime import Program
 from qir.runtime.format import shown
 
-DECODE, PREFILL = "decode", "prefill"
-"""The entries: of one token, and of a chunk of tokens."""
+DECODE, PREFILL, SKIP = "decode", "prefill", "skip"
+"""The entries: of one token, of a chunk of tokens, and of one token that leaves out layers."""
 
 FEW = 16  # a chunk with fewer tokens than its length over this is read token by token
 
@@ -47,13 +47,13 @@ def is_language(program: Program) -> bool:
     shapes = {
         s.name: [p.shape for p in (*s.inputs, *s.outputs)] for s in program.signatures if s.name
     }
-    if set(shapes) != {DECODE, PREFILL}:
+    if set(shapes) - {SKIP} != {DECODE, PREFILL}:
         return False
     counts = {name: [len(shape) for shape in held] for name, held in shapes.items()}
     chunk = shapes[PREFILL][0]
     return (
         set(map(tuple, counts.values())) == {(2, 0, 3)}
-        and shapes[DECODE][0] == (1, 1)
+        and all(shapes[name][0] == (1, 1) for name in shapes if name != PREFILL)
         and shapes[PREFILL][2][:2] == chunk
         and all(len(s.limits) == 2 for s in program.signatures)
     )
@@ -98,9 +98,14 @@ class LanguageNet(Net):
         return np.asarray(logits[-1])
 
     def decode(self, id: int, sequence: Sequence) -> Array:
-        """Read one token; the logits (V,) of what follows. Errors: DataError, as of prefill."""
+        """Read one token; the logits (V,) of what follows. Of a model that leaves out layers for
+        single tokens (DecodeSkip), without these; prefill reads a token with all of them.
+
+        Errors: DataError, as of prefill.
+        """
         read = self._checked([id], sequence)
-        return np.asarray(self._one(read, sequence)[-1])
+        entry = SKIP if SKIP in self.session.entries else DECODE
+        return np.asarray(self._call(entry, read[None], 1, sequence)[-1])
 
     def logits(self, ids: npt.ArrayLike) -> Array:
         """(N, V): what follows each of N tokens, which are read into an empty sequence.
@@ -140,13 +145,13 @@ class LanguageNet(Net):
     def _generated(
         self, read: Array, count: int, draw: Sampler, ends: frozenset[int], sequence: Sequence
     ) -> Iterator[int]:
-        for _ in range(count):
-            logits = self.prefill(read, sequence)
+        token = 0
+        for i in range(count):
+            logits = self.decode(token, sequence) if i else self.prefill(read, sequence)
             token = draw(logits)
             if token in ends:
                 return
             yield token
-            read = np.array([token], self._dtypes[0])
 
     def _checked(self, ids: npt.ArrayLike, sequence: Sequence, more: int = 0) -> Array:
         """The tokens, if there is room for them and `more`. Errors: DataError."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from qir.ir.errors import DataError, PassError
 from qir.ir.graph import Graph
 from qir.ir.target import Target
 from qir.ir.types import Array
-from qir.language_net import DECODE, PREFILL, LanguageNet
+from qir.language_net import DECODE, PREFILL, SKIP, LanguageNet
 from qir.loading import compiled
 from qir.models import imported, is_torch, name_of
 from qir.passes.calibrate.observers import Observer
@@ -30,6 +31,8 @@ from qir.passes.infra.retime import with_cache
 from qir.passes.infra.tasks import Tell, quiet
 from qir.passes.rounding import Rounding
 from qir.passes.transform.blocks.caches import plan_named
+from qir.passes.transform.depth.requests import Concurrency, Shallower, Skip
+from qir.passes.transform.depth.skip_decode import DecodeSkip, skip_decode, skipped_spans
 from qir.quantize import BitsRequest, Quantizer
 from qir.report.build import build_report
 from qir.runtime import Session
@@ -50,6 +53,8 @@ def compile_lm(
     observer: str | Observer | None = None,
     scales: str = "auto",
     outliers: str | None = "auto",
+    concurrency: int | Concurrency | None = None,
+    skip: float | Skip | DecodeSkip | None = None,
     kv: int | str = 8,
     state: str | Path | None = None,
     executor: Executor | None = None,
@@ -65,6 +70,7 @@ def compile_lm(
     max_tokens:   the most tokens of a prompt and its continuation; caches have room for as many.
     prefill:      tokens of a prompt that are read at once.
     shapes:       shapes of the inputs of an ONNX model with free sizes, by input.
+    skip:         as of `qir.compile`; or DecodeSkip(1.2): tokens that are written leave out layers.
     kv:           how caches hold keys and values: 8, in 8 bits of static scales; 4, in 4 bits with
                   a step and an offset for each token and head; bfp8, bfp6 or bfp4, in block
                   floating point, 32 channels an exponent; auto, in the fewest bits that move the
@@ -74,8 +80,9 @@ def compile_lm(
     Errors: those of `qir.compile`; PassError for a model that is no causal decoder.
     """
     check_options(name, executor, (), progress)
-    folder, how, kinder = state_folder(state), scales_of(scales), outliers_of(outliers)
-    caches = plan_named(kv)
+    folder, how, caches = state_folder(state), scales_of(scales), plan_named(kv)
+    kinder = outliers_of(outliers)
+    shallower = Shallower.of(None if isinstance(skip, DecodeSkip) else skip, concurrency)
     _check_counts(max_tokens, prefill)
     ids = _sequences(calibration, max_tokens)
     machine = targets.find(target)
@@ -86,13 +93,16 @@ def compile_lm(
     graph = imported(model, [ids[:1]] if is_torch(model) else None, None, shapes)
     _check_inputs(graph, max_tokens)
     manager = Manager(check=check, watch=lambda what, i, of: tell(f"pass {what}", i, of))
-    stages = Stages(graph, iter([ids]), quantizer, manager, caches)
+    stages = Stages(graph, iter([ids]), quantizer, manager, caches, shallower)
     stages.run(())
     chunk = min(prefill, max_tokens)
     entries = {
         entry: _cached(stages.newest, tokens, max_tokens)
         for entry, tokens in ((DECODE, 1), (PREFILL, chunk))
     }
+    if isinstance(skip, DecodeSkip):
+        spans = skipped_spans(stages.graphs["transformed"], skip.speedup)
+        entries[SKIP] = _entry(stages.newest, skip_decode(entries[DECODE], spans))
     return _built(name or name_of(model, graph), machine, stages, entries, ids, tell)
 
 
@@ -131,7 +141,10 @@ def _check_inputs(graph: Graph, tokens: int) -> None:
 
 
 def _cached(graph: Graph, tokens: int, most: int) -> Graph:
-    entry = with_cache(graph, tokens, most)
+    return _entry(graph, with_cache(graph, tokens, most))
+
+
+def _entry(graph: Graph, entry: Graph | Miss) -> Graph:
     if isinstance(entry, Miss):
         raise PassError(
             f"graph @{graph.name}, value %{entry.at}: {entry.why}",
@@ -154,6 +167,7 @@ def _built(
     tell("kernels", 1, 1)
     records = stages.manager.records
     report = build_report(built, entries, records, built.intermediates, stages.noise())
+    report = replace(report, depth=stages.depth)
     files = built.with_file(REPORT, report.without_times().to_json().encode()).files
     net = compiled(files, stages.graphs, report, entries)
     assert isinstance(net, LanguageNet)  # by its entries
@@ -167,7 +181,8 @@ def _golden(entries: Mapping[str, Graph], ids: Array) -> list[tuple[str, list[Ar
     chunk, last = entries[PREFILL].inputs[0].type.shape[1], len(ids) - 1
     dtype = entries[PREFILL].inputs[0].type.elem.carrier
     calls = [(PREFILL, 0, chunk)]
-    calls += [(DECODE, at, 1) for at in sorted({min(chunk, last), min(chunk + 1, last), last})]
+    places = sorted({min(chunk, last), min(chunk + 1, last), last})
+    calls += [(entry, at, 1) for entry in (DECODE, SKIP) if entry in entries for at in places]
     return [
         (entry, [ids[None, at : at + count].astype(dtype), np.array(at, np.int32)])
         for entry, at, count in calls

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from qir.inputs import batches_in_order
+from qir.ir.errors import PassError
 from qir.ir.graph import Graph
 from qir.passes import pipelines
 from qir.passes.infra.manager import Manager, Pass, divisors
@@ -14,6 +15,8 @@ from qir.passes.quantize.placement import plan_quantization
 from qir.passes.sensitivity.sqnr import measure_sqnr
 from qir.passes.transform.blocks.caches import PLANS, CachePlan, choose_plan
 from qir.passes.transform.channel_ranges import first_samples, held_back
+from qir.passes.transform.depth.outcome import Depth
+from qir.passes.transform.depth.requests import AS_IT_IS, Planner, Shallower
 from qir.quantize import Quantizer
 from qir.report.chosen_bits import ChosenBits
 
@@ -26,17 +29,20 @@ class Stages:
     newest:  the last of them;
     graphs:  all of them, by stage;
     chosen:  the bits of the layers, in mixed precision;
+    depth:   what is left out or side by side, as `shallower` asks;
     caches:  how keys and values are stored; None until one is chosen on the sample.
     """
 
     def __init__(
         self, graph: Graph, batches: Iterable[Any] | None, quantizer: Quantizer, manager: Manager,
-        caches: CachePlan | None = PLANS[8],
+        caches: CachePlan | None = PLANS[8], shallower: Shallower = AS_IT_IS,
     ) -> None:  # fmt: skip
         self.newest = graph
         self.graphs = {graph.stage: graph}
         self.quantizer, self.manager = quantizer, manager
         self.chosen: ChosenBits | None = None
+        self.shallower = shallower
+        self.depth: Depth | None = None
         self.caches = caches
         self._batches = batches and batches_in_order(batches, [v.name for v in graph.inputs])
         self._sample: tuple[Any, ...] = ()
@@ -53,6 +59,8 @@ class Stages:
             # an op without integers is refused before the work
             plan_quantization(with_rows(self.newest, self.quantizer.scales))
             self._draw()
+        if self.shallower:
+            self._leave_out()
         if self.newest.stage == "canonical":
             kinder = self.quantizer.transform(self.newest, self._sample)
             self._reach(self.manager.run(self.newest, kinder))
@@ -81,6 +89,18 @@ class Stages:
         divided = divisors(self.manager.records)
         ratios = measure_sqnr(model, self.newest, [self._control], divided=divided)
         return {s.op.names[0]: s.decibels for s in ratios}
+
+    def _leave_out(self) -> None:
+        """Make the float graph less deep. Errors: PassError for a graph of a later stage."""
+        if self.newest.stage not in ("canonical", "transformed"):
+            raise PassError(
+                f"skip, concurrency: graph @{self.newest.name} is at stage {self.newest.stage},"
+                " a float graph is needed"
+            )
+        how = self.quantizer
+        planner = Planner(self.shallower, self._sample, how.executor, how.store, how.tell)
+        passes, self.depth = planner.run(self.newest)
+        self.newest = self.manager.run(self.newest, passes)
 
     def _reach(self, graph: Graph) -> None:
         self.newest = self.graphs[graph.stage] = graph

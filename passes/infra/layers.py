@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from qir.ir.errors import PassError
 from qir.ir.graph import Graph
 from qir.ir.op import Op, Value
-from qir.ir.ops import Constant
+from qir.ir.ops import Constant, Slice
 from qir.ir.ops.kinds import Layer
 from qir.ir.types import Array
 from qir.passes.infra.manager import Miss
@@ -61,3 +61,12 @@ def constant_of(graph: Graph, value: Value | None) -> Array | None:
     """The stored elements of a constant, None for any other value and for none."""
     op = None if value is None else graph.producers.get(value.name)
     return op.value.array if isinstance(op, Constant) else None
+
+
+def is_of_channels(op: Op) -> bool:
+    """Whether it slices some channels in order, and all of the other axes."""
+    if not isinstance(op, Slice):
+        return False
+    shape = op.x.type.shape[:-1]
+    is_rest = op.start[:-1] == (0,) * len(shape) and op.stop[:-1] == shape
+    return is_rest and set(op.step) == {1}

@@ -17,6 +17,7 @@ from qir.ir.ops import (
     Lookup,
     Requantize,
     Reshape,
+    Slice,
     SliceRows,
     Take,
     UnpackRows,
@@ -26,6 +27,7 @@ from qir.ir.ops.kinds import Elementwise
 from qir.ir.ops.sequence.attention import Heads
 from qir.ir.ops.sequence.rope import Rotation
 from qir.ir.types import I32, Tensor
+from qir.passes.infra.layers import is_of_channels
 from qir.passes.infra.manager import Miss
 
 AXIS = 1  # of tokens, in what is (B, N, ...)
@@ -129,6 +131,9 @@ class Retiming:
                 parts = list(new.operands)
             case Elementwise() | Requantize():
                 parts = [self.aligned(v, op.results[0].type.rank) for v in op.operands]
+            case Slice() if is_of_channels(op) and op.x.type.rank > AXIS + 1:
+                stop = (*op.stop[:AXIS], self.after, *op.stop[AXIS + 1 :])
+                return replace(op, x=self.now[op.x.name], stop=stop)
             case _ if self.is_of_rows(op):
                 parts = list(new.operands)
             case _:

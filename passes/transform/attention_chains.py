@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from qir.ir.graph import Graph
 from qir.ir.op import Op, Value
 from qir.ir.ops import Linear, Rope, Slice
-from qir.passes.infra.layers import constant_of
+from qir.passes.infra.layers import constant_of, is_of_channels
 from qir.passes.infra.manager import Miss
 
 
@@ -45,15 +45,6 @@ def chain_to(graph: Graph, value: Value) -> Chain | Miss:
         elif not isinstance(op, Rope):
             return Miss("it comes from no linear op", name)
         names.append(op.x.name)
-
-
-def is_of_channels(op: Op) -> bool:
-    """Whether it slices some channels in order, and all of the other axes."""
-    if not isinstance(op, Slice):
-        return False
-    shape = op.x.type.shape[:-1]
-    is_rest = op.start[:-1] == (0,) * len(shape) and op.stop[:-1] == shape
-    return is_rest and set(op.step) == {1}
 
 
 def pairs_of(graph: Graph, value: Value, size: int) -> Sequence[list[int]]:

@@ -8,9 +8,9 @@ from typing import ClassVar
 from qir.ir.op import Op, Value
 from qir.ir.ops import Constant, Linear, Slice
 from qir.ir.stages import FLOAT_STAGES
+from qir.passes.infra.layers import is_of_channels
 from qir.passes.infra.manager import Claim, Miss, keeps_reals, register
 from qir.passes.infra.rewriter import RewritePass, Site
-from qir.passes.transform.attention_chains import is_of_channels
 
 
 @register

@@ -22,7 +22,7 @@ from qir.ir.text.file import write_whole
 from qir.ir.types import Array
 from qir.loading import look
 from qir.measure.machines import builds, runs
-from qir.measure.profiling import profiled, reals
+from qir.measure.profiling import profiled, reals_within
 from qir.measure.timing import Timing, measure
 from qir.report.model import Report
 from qir.report.numbers import count, memory, micros, part
@@ -63,6 +63,8 @@ def compile_model(options: Namespace) -> None:
             observer=options.observer,
             scales=options.scales,
             outliers=None if options.outliers == "none" else options.outliers,
+            concurrency=options.concurrency,
+            skip=options.skip,
             state=options.state,
             check=options.check,
             progress=tell,
@@ -181,7 +183,7 @@ def bench_artifact(options: Namespace) -> None:
     if net.session.has_entries:
         bench_entries(net, options)
         return
-    inputs = [reals(port) for port in net.session.inputs]
+    inputs = reals_within(net)
     call = measure(lambda: net(*inputs), options.seconds)
     report, moves = profiled(net)
     if options.json:

@@ -99,7 +99,7 @@ def bench_entries(net: Net, options: Namespace) -> None:
 
 def _timed(net: Net, name: str, seconds: float) -> Timing:
     entry = net.session.entries[chosen(net, name).name]
-    state, inputs = net.session.new_state(), inputs_within(chosen(net, name))
+    state, inputs = net.session.new_state(), inputs_within(net, chosen(net, name))
     return measure(lambda: entry.run_integer(state, *inputs), seconds)
 
 

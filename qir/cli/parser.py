@@ -140,18 +140,17 @@ def _quantization(p: Any) -> None:
         help="method that chooses the range of an activation: min-max, percentile, mse, entropy"
         " (default: mse; min-max where tokens have scales of their own)",
     )
-    p.add_argument(
-        "--scales",
-        default="auto",
-        help="scales of the inputs of linear ops: token, one for each token at run time; static,"
-        " from calibration; auto, token where the model has attention",
-    )
+    p.add_argument("--scales", default="auto", help="scales of the inputs of linear ops: token, one"
+                   " for each token at run time; static, from calibration; auto, token where the"
+                   " model has attention")  # fmt: skip
     p.add_argument("--outliers", default="auto", help="treatment of channels that reach far beyond"
                    " the others, in models with attention: smoothquant, osplus, rotate, none; auto,"
                    " what helps on the calibration data")  # fmt: skip
 
 
 def _work(p: Any) -> None:
+    p.add_argument("--concurrency", type=_positive, metavar="N", help="layers to run side by side")
+    p.add_argument("--skip", type=float, metavar="SHARE", help="sub-layers to leave out, of all")
     p.add_argument("--state", type=Path, help="folder for intermediate results: an interrupted"
                    " compile resumes from it")  # fmt: skip
     p.add_argument("--fresh", action="store_true", help="for --latency: forget the kernel times of"

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from qir.ir.errors import ArtifactError
+from qir.passes.transform.depth.outcome import Depth
 from qir.report.chosen_bits import ChosenBits
 
 WIDEST = 128  # bits of an intermediate
@@ -185,6 +186,7 @@ class ReportData:
     chosen:   the assignment of bits, in mixed precision.
     warnings: where accuracy was given away that another model would keep.
     notes:    what passes did to single values, such as outliers.
+    depth:    what was left out of the model, or runs side by side.
     entries:  of an artifact with several; `rows`, `inputs` and `outputs` are those of the first.
     """
 
@@ -202,6 +204,7 @@ class ReportData:
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     entries: tuple[EntryRow, ...] = ()
+    depth: Depth | None = None
 
     @property
     def machine(self) -> str:

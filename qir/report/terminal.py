@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qir.ir.errors import printable
+from qir.passes.transform.depth.outcome import Depth
 from qir.report.chosen_bits import ChosenBits, widest
 from qir.report.numbers import (
     ENTRIES,
@@ -50,11 +51,15 @@ def tables(report: ReportData, columns: int = LEAST_COLUMNS) -> Iterator[Rendera
         yield Text(printable(note), style=STYLES["none"])
     if len(report.notes) > NOTES:
         yield Text(f"and {len(report.notes) - NOTES} more such notes", style=STYLES["none"])
+    for line in report.depth.lines() if report.depth else ():
+        yield Text(printable(line), style=STYLES["fair"])
     if report.entries:
         yield _entries(report, columns)
     yield _ports(report, columns)
     if report.chosen is not None:
         yield _bits(report.chosen, columns)
+    if report.depth is not None and report.depth.removed:
+        yield _removed(report.depth, columns)
     yield _ops(report, columns)
     yield _shares(report, columns)
     if report.passes:
@@ -97,6 +102,15 @@ def _entries(report: ReportData, columns: int) -> Table:
 def _ports(report: ReportData, columns: int) -> Table:
     rows: list[Row] = [tuple(map(Text, cells)) for cells in port_cells(report)]
     return table("Inputs and outputs", PORTS, rows, columns, cut=("name",), drop=("real",))
+
+
+def _removed(depth: Depth, columns: int) -> Table:
+    """The curve: the outputs' distance after each sub-layer that is left out."""
+    rows: list[Row] = [
+        (Text(str(i)), name, f"{distance:.4g}")
+        for i, (name, distance) in enumerate(depth.removed, 1)
+    ]
+    return table("Left out, in order", ("count>", "sub-layer", f"{depth.distance}>"), rows, columns)
 
 
 def _bits(chosen: ChosenBits, columns: int) -> Table:

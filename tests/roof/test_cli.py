@@ -19,6 +19,10 @@ from qir.backends.toolchain import interpreter
 from qir.cli import main
 from qir.cli.commands import progress
 from qir.cli.opt import named_pipelines
+from qir.ir.graph import Builder
+from qir.ir.ops import Constant, Take
+from qir.ir.text.file import save_graph
+from qir.ir.types import I8, I32, Quant, Tensor
 from qir.measure.machines import builds, runs
 from qir.report.model import Report
 from tests.roof.conftest import Made
@@ -87,6 +91,16 @@ def test_bench_times_the_whole_and_the_ops(made: Made, capsys: Capture) -> None:
     held = json.loads(capsys.readouterr().out)
     assert 0 < held["least"] <= held["median"] and held["runs"] == 10
     assert any(held["ops"].values())
+
+
+def test_bench_takes_indexes_within_their_table(tmp_path: Path, capsys: Capture) -> None:
+    b, q = Builder("words", "integer"), Quant.per_tensor(I8, 0.1, 0)
+    index = b.input("index", Tensor((1, 6), I32))
+    table = b.add(Constant.of(np.arange(40, dtype=np.int8).reshape(10, 4), q), "table")
+    save_graph(b.finish([b.add(Take(table, index))]), tmp_path / "words.qir")
+    run("compile", tmp_path / "words.qir", "-o", tmp_path / "out.qir", "--name", "words")
+    run("bench", tmp_path / "out.qir", "--seconds", "0")
+    assert "of 10 runs" in capsys.readouterr().out
 
 
 def test_report_as_text_json_and_page(made: Made, tmp_path: Path, capsys: Capture) -> None:

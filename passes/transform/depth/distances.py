@@ -1,0 +1,53 @@
+"""How far the outputs of a shallower network are from those of the float one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Any
+
+import torch
+
+
+class Distance(Enum):
+    """Of one output of one run from the float network's."""
+
+    JS = "js"  # Jensen-Shannon divergence of the softmax along the last axis, nats, its mean
+    ANGLE = "angle"  # angle of vectors along the last axis, over pi, its mean
+    NORM = "norm"  # the length of the difference over that of the float output
+    NATS = "nats"  # negative log likelihood of the next token, as a language model has it
+
+
+def js(y: Any, wanted: Any) -> Any:
+    """mean((KL(p || m) + KL(q || m)) / 2), p and q the distributions, m = (p + q) / 2."""
+    log_p, log_q = wanted.log_softmax(-1), y.log_softmax(-1)
+    log_m = torch.logaddexp(log_p, log_q) - math.log(2)
+    halves = log_p.exp() * (log_p - log_m) + log_q.exp() * (log_q - log_m)
+    return halves.sum(-1).mean() / 2
+
+
+def angle(y: Any, wanted: Any) -> Any:
+    cosines = torch.nn.functional.cosine_similarity(y, wanted, dim=-1)
+    return cosines.clamp(-1, 1).acos().mean() / math.pi
+
+
+def norm(y: Any, wanted: Any) -> Any:
+    return (y - wanted).norm() / wanted.norm().clamp_min(1e-12)
+
+
+MEASURES: dict[Distance, Callable[[Any, Any], Any]] = {
+    Distance.JS: js, Distance.ANGLE: angle, Distance.NORM: norm,
+}  # fmt: skip
+
+
+def distance(
+    kind: Distance, outputs: Sequence[Any], wanted: Sequence[Any], inputs: Sequence[Any]
+) -> float:
+    """The sum over outputs; of NATS that of the first input's tokens by the first output."""
+    if kind is Distance.NATS:
+        logs = outputs[0][..., :-1, :].log_softmax(-1)
+        following = inputs[0][..., 1:, None].long()
+        return -float(logs.gather(-1, following).double().mean())
+    measure = MEASURES[kind]
+    return float(sum(measure(y, f).double() for y, f in zip(outputs, wanted, strict=True)))

@@ -1,0 +1,197 @@
+"""Requests for a network that is less deep, and the passes that they become on its data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+from qir.ir.errors import PassError
+from qir.ir.graph import Graph
+from qir.ir.types import Array
+from qir.passes.calibrate.ranges import cut, rows_of
+from qir.passes.infra.manager import Pass, Record
+from qir.passes.infra.tasks import Store, Tell, quiet
+from qir.passes.transform.depth.choose_groups import choose_groups
+from qir.passes.transform.depth.distances import Distance
+from qir.passes.transform.depth.group_layers import ALL, GroupLayers, layers_of
+from qir.passes.transform.depth.outcome import Depth
+from qir.passes.transform.depth.search import Removal, Search, mean_cosines
+from qir.passes.transform.depth.skip_layers import SkipLayers
+from qir.passes.transform.depth.sublayers import Sublayer, sublayers_of
+
+GREEDY, ONE_SHOT, INFLUENCE = "greedy", "one-shot", "influence"
+"""Ways to choose sub-layers: FinerCut's, and its baselines."""
+
+
+@dataclass(frozen=True)
+class Skip:
+    """Leave out `share` of the sub-layers, those that the outputs miss least.
+
+    distance: js, angle, norm or nats: how outputs are compared; nats needs token ids and logits.
+    by:       greedy, after FinerCut: each the one that is missed least after those before it;
+              one-shot: ranked by what each alone does; influence: ranked by how little it turns
+              the stream (ShortGPT).
+    width:    of greedy: from the second round on, only so many are tried, those least missed in
+              the round before; None for all.
+    samples:  runs of the network on which outputs are compared.
+    """
+
+    share: float
+    distance: str = Distance.JS.value
+    by: str = GREEDY
+    width: int | None = None
+    samples: int = 8
+
+    def __post_init__(self) -> None:
+        _check(
+            "skip",
+            "share",
+            self.share,
+            isinstance(self.share, (int, float))
+            and not isinstance(self.share, bool)
+            and 0 < self.share < 1,
+            "above 0 and below 1",
+        )
+        known = [one.value for one in Distance]
+        _check("skip", "distance", self.distance, self.distance in known, ", ".join(known))
+        ways = (GREEDY, ONE_SHOT, INFLUENCE)
+        _check("skip", "by", self.by, self.by in ways, ", ".join(ways))
+        _check("skip", "samples", self.samples, _is_count(self.samples), "1 or more")
+        is_width = self.width is None or _is_count(self.width)
+        _check("skip", "width", self.width, is_width, "1 or more, or None,")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Concurrency:
+    """Run groups of `members` adjacent layers side by side.
+
+    share:  the most layers, of all, that are in groups: those whose inputs are most alike.
+    bypass: the members before it whose attention the MLP of a member reads too; -1: that of all.
+    groups: the layers of each group, by their numbers from 0, in place of a choice.
+    """
+
+    members: int = 2
+    share: float = 0.5
+    bypass: int = 1
+    groups: tuple[tuple[int, ...], ...] = ()
+    samples: int = 8
+
+    def __post_init__(self) -> None:
+        is_two = _is_count(self.members) and self.members > 1
+        _check("concurrency", "members", self.members, is_two, "2 or more")
+        is_share = isinstance(self.share, (int, float)) and 0 < self.share <= 1
+        _check("concurrency", "share", self.share, is_share, "above 0 and at most 1")
+        is_bypass = type(self.bypass) is int and self.bypass >= ALL
+        _check("concurrency", "bypass", self.bypass, is_bypass, "-1 or more")
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 1
+
+
+def _check(what: str, name: str, value: Any, fits: bool, needed: str) -> None:
+    if not fits:
+        raise PassError(f"{what}: {name} is {value!r}, {needed} is needed")
+
+
+@dataclass(frozen=True)
+class Shallower:
+    """What is asked for of both. Errors: PassError for what is no request."""
+
+    skip: Skip | None = None
+    concurrency: Concurrency | None = None
+
+    @staticmethod
+    def of(skip: Any, concurrency: Any) -> Shallower:
+        """A share alone, or a number of members, is a request with the other defaults."""
+        return Shallower(
+            skip if skip is None or isinstance(skip, Skip) else Skip(skip),
+            concurrency
+            if concurrency is None or isinstance(concurrency, Concurrency)
+            else Concurrency(concurrency),
+        )
+
+    def __bool__(self) -> bool:
+        return (self.skip, self.concurrency) != (None, None)
+
+
+AS_IT_IS = Shallower()
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Requests on the way to passes; `sample` is one array of samples for each input."""
+
+    asked: Shallower
+    sample: tuple[Array, ...]
+    executor: Executor | None = None
+    store: Store | None = None
+    tell: Tell = quiet
+
+    def run(self, graph: Graph) -> tuple[tuple[Pass, ...], Depth]:
+        """The passes for a float graph, and what they do. Errors: PassError without data."""
+        passes, depth = list[Pass](), Depth()
+        if self.asked.skip is not None:
+            parts = sublayers_of(graph, "skip")
+            curve = self._curve(graph, parts, self.asked.skip)
+            removal = SkipLayers(tuple(one.name for one in curve))
+            graph = removal.run(graph, Record(removal.name, removal.claim))
+            passes.append(removal)
+            names = titles(parts)
+            removed = tuple((names[r.name], r.distance) for r in curve)
+            depth = Depth(removed, self.asked.skip.distance, len(parts))
+        if self.asked.concurrency is not None:
+            groups = self._groups(graph, self.asked.concurrency)
+            passes.append(GroupLayers(groups, self.asked.concurrency.bypass))
+            depth = replace(depth, groups=groups, bypass=self.asked.concurrency.bypass)
+        return tuple(passes), depth
+
+    def _runs(self, graph: Graph, most: int, what: str) -> tuple[Array, ...]:
+        """The first runs of the sample."""
+        if not self.sample:
+            raise PassError(f"{what}: no calibration data, samples are needed")
+        return cut(graph, self.sample, 0, most * rows_of(graph.inputs[0]))
+
+    def _curve(self, graph: Graph, parts: Sequence[Sublayer], how: Skip) -> tuple[Removal, ...]:
+        count = min(max(1, round(how.share * len(parts))), len(parts) - 1)
+        search = Search(graph, tuple(parts), self._runs(graph, how.samples, "skip"),
+                        Distance(how.distance), self.executor, self.store, self.tell)  # fmt: skip
+        if how.by == GREEDY:
+            return search.greedy(count, how.width)
+        order = search.one_shot()
+        if how.by == INFLUENCE:
+            turned = search.influence()
+            order = tuple(sorted(turned, key=lambda name: turned[name]))
+        return search.ranked(order, count)
+
+    def _groups(self, graph: Graph, how: Concurrency) -> tuple[tuple[int, ...], ...]:
+        if how.groups:
+            return how.groups
+        every = layers_of(graph, "concurrency")
+        pairs = {
+            str(i): (a[0].stream.name, b[0].stream.name)
+            for i, (a, b) in enumerate(pairwise(every))
+            if b[0].stream == a[1].sum
+        }
+        alike = mean_cosines(graph, self._runs(graph, how.samples, "concurrency"), pairs)
+        near = [alike.get(str(i)) for i in range(len(every) - 1)]
+        found = choose_groups(near, how.members, int(how.share * len(every)) // how.members)
+        if not found:
+            raise PassError(
+                f"concurrency: no {how.members} adjacent layers within share {how.share:g} of"
+                f" {len(every)}, a greater share or fewer members are needed"
+            )
+        return found
+
+
+def titles(parts: Sequence[Sublayer]) -> dict[str, str]:
+    """Kind and number of each sub-layer, by name: the number of those of its kind before it."""
+    counts: dict[str, int] = {}
+    found = {}
+    for part in parts:
+        number = counts[part.kind] = counts.get(part.kind, -1) + 1
+        found[part.name] = f"{part.kind} {number}"
+    return found
