@@ -54,7 +54,7 @@ class Consumer:
 
     def __init__(self, graph: Graph, one: TieClass) -> None:
         self.one = one
-        inside = {op.names[0]: op for op in one.consumers}
+        inside: dict[str, Op] = {op.names[0]: op for op in one.consumers}
         for op in graph.ops:
             if not isinstance(op, INNER) or isinstance(op, Layer) or op.names[0] in inside:
                 continue

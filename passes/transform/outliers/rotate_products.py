@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
@@ -44,7 +45,9 @@ class RotateProducts(Pass):
                 size = greatest_block(one.width)
                 sizes.update({layer.names[0]: size for layer in one.consumers})
         record.rewrites = len(sizes)
-        columns = {name: partial(by_blocks, size=size) for name, size in sizes.items()}
+        columns: dict[str, Callable[[Array], Array]] = {
+            name: partial(by_blocks, size=size) for name, size in sizes.items()
+        }
         made: dict[str, Value] = {}  # by the value that is rotated
 
         def read(op: Op, builder: Builder) -> Op:
