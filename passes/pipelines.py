@@ -49,7 +49,6 @@ from qir.passes.transform.channel_ranges import channel_reach
 from qir.passes.transform.equalize_attention import EqualizeAttention
 from qir.passes.transform.equalize_channels import EqualizeChannels
 from qir.passes.transform.equalize_norms import EqualizeNorms
-from qir.passes.transform.lower_layer_norm import LowerLayerNorm
 from qir.passes.transform.move_concats import MoveConcats
 from qir.passes.transform.repeat_masked import RepeatMasked
 from qir.passes.transform.rotate_residual import RotateResidual
@@ -109,10 +108,10 @@ TO_INTEGER = Pipeline("to-integer", "integer", (ToInteger(),))
 
 
 def lower(graph: Graph | None = None) -> tuple[Pass, ...]:
-    """Passes that write out ops in others that have integer forms. Beside ops of sequences layer
-    norms have one, and linear ops are one for each value.
+    """Passes that write out ops in others that have integer forms: beside ops of sequences linear
+    ops are one for each value.
     """
-    return (SplitLinear(),) if graph is not None and is_wide(graph) else (LowerLayerNorm(),)
+    return (SplitLinear(),) if graph is not None and is_wide(graph) else ()
 
 
 def transform(graph: Graph | None = None, sample: tuple[Array, ...] = ()) -> Pipeline:

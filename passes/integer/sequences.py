@@ -80,8 +80,6 @@ class Norms(Rule):
         for p in parameters:
             if not p.is_known:
                 raise NoInteger(f"operand {p.value} is computed, a constant is needed")
-        if x.is_stored and not x.is_wide and x.elem is None:
-            raise NoInteger(f"{op.mnemonic} has no integer form")
         return stored_operands([x], NORM_BITS) or Answer(Kind.MADE, bits=NORM_BITS)
 
     def lower(self, op: RmsNorm | LayerNorm, at: Lowering, answer: Answer) -> Form:

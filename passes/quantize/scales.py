@@ -17,7 +17,7 @@ from qir.passes.calibrate.ranges import Ranges
 from qir.passes.integer.rules import BYTE, WORD, Sharing
 from qir.passes.quantize.placement import QuantizationPlan
 from qir.passes.quantize.weights import LARGEST_BIAS, storage_of
-from qir.passes.quantize.widths import STREAM, Widths
+from qir.passes.quantize.widths import STREAM, Widths, is_beside_norm
 
 SMALLEST = 2.0**-64  # a range of finer steps is taken to be zero
 HEADROOM = 1 / 8  # of what was seen of a softmax, a sigmoid or a tanh: fresh inputs go beyond
@@ -72,7 +72,7 @@ def _group_quant(
     plan: QuantizationPlan, ranges: Ranges | None, group: list[str], paired: list[str], bits: int
 ) -> Quant | None:
     """The quantization of one group, None where there are no ranges to choose it from."""
-    if plan.is_wide:
+    if plan.is_wide or is_beside_norm(plan, group):
         is_given = ranges is not None or all(plan.is_constant(n) for n in paired)
         ends = group_range(plan, ranges, paired, 1 << bits) if is_given else None
         return None if ends is None else quant_around_zero(*ends, bits)
@@ -163,7 +163,7 @@ def quant_around_zero(low: float, high: float, bits: int) -> Quant:
     range: NO_SCALE.
     """
     kept = Int(bits, True)
-    scale = float(np.float32(max(-low, high) * MARGIN[bits] / kept.max))
+    scale = float(np.float32(max(-low, high) * MARGIN.get(bits, 1.0) / kept.max))
     if not np.isfinite(scale):
         raise PassError(f"quantize-graph: range [{low:g}, {high:g}], a finite one is needed")
     return Quant.per_tensor(kept, scale, 0) if scale >= SMALLEST else of_zeros(kept, NO_SCALE)

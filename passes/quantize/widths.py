@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from qir.ir.op import Op
@@ -31,8 +31,9 @@ def activation_widths(plan: QuantizationPlan, bits: Mapping[str, Bits], default:
     `bits` are those of single layers, `default` of the others, whose bits do not hold for what the
     network's inputs bring: those keep 8. A value that layers of several widths read is stored in
     the most of them, and one that a sum reads too in 16 bits when a layer asks for less than 8
-    (as HAWQ-V3, arXiv:2011.10680, keeps residuals); narrower readers round it once more. The
-    parts of an output that keep scales of their own have 8. Of a wide plan: `wide_widths`.
+    (as HAWQ-V3, arXiv:2011.10680, keeps residuals); narrower readers round it once more. What a
+    norm reads or makes has 16 where its other readers take them. The parts of an output that keep
+    scales of their own have 8. Of a wide plan: `wide_widths`.
     """
     if plan.is_wide:
         return wide_widths(plan)
@@ -49,12 +50,28 @@ def activation_widths(plan: QuantizationPlan, bits: Mapping[str, Bits], default:
             most = max(most, BYTE)
         if _is_residual(plan, group, others) and min(asked.values(), default=BYTE) < BYTE:
             most = WORD
+        if is_beside_norm(plan, group) and others and not (is_input or is_output):
+            most = max(most, least_limit(plan, group, readers))
         if any(r.names[0] in plan.apart for r in others):
             most = BYTE  # the parts of an output have one storage
         found.stored.update(dict.fromkeys(group, most))
         single = {r.names[0]: asked[r.names[0]] for r in layers if isinstance(r, Layer)}
         found.read.update({name: width for name, width in single.items() if width < most})
     return found
+
+
+def is_beside_norm(plan: QuantizationPlan, group: Iterable[str]) -> bool:
+    """Whether a norm reads or makes a value of the group: its integers have zero point 0."""
+    graph = plan.graph
+    ops = [op for name in group for op in (graph.producers.get(name), *graph.users.get(name, ()))]
+    return any(isinstance(op, LayerNorm) for op in ops)
+
+
+def least_limit(plan: QuantizationPlan, group: list[str], readers: list[Op]) -> int:
+    """WORD where all these readers take it, else BYTE; layers read a pair of their own."""
+    rest = [r for r in readers if not (isinstance(r, Layer) or set(r.names) & set(group))]
+    limits = [plan.answers[r.names[0]].bits for r in rest]
+    return WORD if min(limits, default=WORD) >= WORD else BYTE
 
 
 def wide_widths(plan: QuantizationPlan) -> Widths:

@@ -1,4 +1,4 @@
-"""Layer and group norms as integers: sums, a table and products, near their floats."""
+"""Layer and group norms without attention: 16 bits where others take them, near their floats."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 from qir.ir.graph import Builder, Graph
 from qir.ir.interpret import dequantize_outputs, interpret, quantize_inputs
 from qir.ir.op import Value
-from qir.ir.ops import Add, Constant, LayerNorm, Linear, Mul, Reshape
-from qir.ir.types import F32, Array, Tensor
+from qir.ir.ops import Add, Constant, LayerNorm, Linear, Mul, NormFixed, Relu, Reshape
+from qir.ir.types import F32, I8, I16, U8, Array, Tensor
 from qir.passes.calibrate.ranges import calibrate
 from qir.passes.infra.manager import Manager, evaluate
 from qir.passes.pipelines import TO_INTEGER, quantize, transform
@@ -69,3 +69,19 @@ def test_a_row_of_one_number_becomes_zeros() -> None:
     data[0] = 1.0
     _, got, step = run(graph, data)
     assert np.abs(got[0]).max() <= 1.5 * step
+
+
+def test_what_a_norm_reads_and_makes_has_16_bits() -> None:
+    """Between a layer, whose sums are rounded once, and a relu, which takes 8 bits."""
+    b = Builder("net", "canonical")
+    y = b.add(Relu(layer_norm(b, b.input("x", Tensor((1, 32), F32)))))
+    graph = b.finish([b.add(Linear(y, constant(b, 8, 32), None))])
+    data = RNG.normal(size=(40, 32)).astype(np.float32)
+    float_ = Manager().run(graph, transform(graph, (data,)))
+    simulated = Manager().run(float_, quantize(calibrate(float_, data, "min-max")))
+    integer = Manager().run(simulated, TO_INTEGER)
+    (norm,) = (op for op in integer.ops if isinstance(op, NormFixed))
+    assert norm.x.type.quant.storage == I16
+    assert norm.result.type.quant.storage == I8
+    (layer,) = (op for op in integer.ops if isinstance(op, Linear) and op.w.type.shape[0] == 8)
+    assert layer.x.type.quant.storage == U8

@@ -21,6 +21,7 @@ from qir.ir.ops import (
     Linear,
     Log,
     Mul,
+    NormFixed,
     Quantize,
     ReduceMean,
     Relu,
@@ -98,8 +99,9 @@ def half_an_accumulator_step(op: Op, producers: Mapping[str, Op]) -> float:
 
 def assert_each_op_follows(simulated: Graph, integer: Graph, x: Array) -> int:
     """Each integer op, of what the simulation stores in its operands, gives what the simulation
-    stores in its result. Tables, moves and softmax do in every bit; a sum may be a step off where
-    its real value is near a tie, and by what a bias is rounded. The number of results seen.
+    stores in its result. Tables, moves and softmax do in every bit; a sum or a norm may be a step
+    off where its real value is near a tie, and by what a bias is rounded. The number of results
+    seen.
     """
     stored = stored_by_simulation(simulated, x)
     env = dict(zip((v.name for v in integer.inputs), quantize_inputs(integer, [x]), strict=True))
@@ -115,6 +117,8 @@ def assert_each_op_follows(simulated: Graph, integer: Graph, x: Array) -> int:
             bias = half_an_accumulator_step(op, integer.producers)
             assert apart.max() <= 1 + bias, op
             assert np.count_nonzero(apart) <= 2 + (0.02 + 2 * bias) * apart.size, op
+        elif isinstance(op, NormFixed):
+            assert apart.max() <= 1 and np.count_nonzero(apart) <= 2 + 0.02 * apart.size, op
         else:
             assert not apart.any(), op
         env[name] = stored[name][0].astype(env[name].dtype)
