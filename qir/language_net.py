@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,8 +16,12 @@ from qir.report.model import Report
 from qir.runtime import Program
 from qir.runtime.format import shown
 
-DECODE, PREFILL, SKIP = "decode", "prefill", "skip"
-"""The entries: of one token, of a chunk of tokens, and of one token that leaves out layers."""
+DECODE, PREFILL, LOGITS, SKIP = "decode", "prefill", "logits", "skip"
+"""The entries: of a token; of a chunk, with the logits of one of its tokens; with those of all; of
+a token that leaves out layers.
+"""
+
+Reader = Callable[[Array, "Sequence"], Array]
 
 FEW = 16  # a chunk with fewer tokens than its length over this is read token by token
 
@@ -41,22 +45,21 @@ class Sequence:
 
 
 def is_language(program: Program) -> bool:
-    """Whether an artifact has the entries of a language model: ids (1, N) and a start come in,
-    logits (1, N, V) go out.
+    """Whether an artifact has the entries of a language model: ids (1, N), a start, and in prefill
+    which token is the last come in, logits (1, N, V) or (1, 1, V) go out.
     """
-    shapes = {
-        s.name: [p.shape for p in (*s.inputs, *s.outputs)] for s in program.signatures if s.name
-    }
-    if set(shapes) - {SKIP} != {DECODE, PREFILL}:
+    found = {s.name: [p.shape for p in (*s.inputs, *s.outputs)] for s in program.signatures}
+    if set(found) - {SKIP} != {DECODE, PREFILL, LOGITS}:
         return False
-    counts = {name: [len(shape) for shape in held] for name, held in shapes.items()}
-    chunk = shapes[PREFILL][0]
-    return (
-        set(map(tuple, counts.values())) == {(2, 0, 3)}
-        and all(shapes[name][0] == (1, 1) for name in shapes if name != PREFILL)
-        and shapes[PREFILL][2][:2] == chunk
-        and all(len(s.limits) == 2 for s in program.signatures)
-    )
+    chunk, vocabulary = found[LOGITS][0], found[LOGITS][-1][2:]
+    one = [(1, 1), (), (1, 1, *vocabulary)]
+    wanted = {
+        PREFILL: [chunk, (), (), (1, 1, *vocabulary)],
+        LOGITS: [chunk, (), (*chunk, *vocabulary)],
+    }
+    are_limited = all(len(s.limits) == len(s.inputs) for s in program.signatures)
+    fit = all(shapes == wanted.get(name, one) for name, shapes in found.items())
+    return fit and len(chunk) == 2 and len(vocabulary) == 1 and are_limited
 
 
 class LanguageNet(Net):
@@ -94,7 +97,7 @@ class LanguageNet(Net):
         sequence is as it was.
         """
         read = self._checked(ids, sequence)
-        *_, logits = self._read(read, sequence)
+        *_, logits = self._read(read, sequence, self._last)
         return np.asarray(logits[-1])
 
     def decode(self, id: int, sequence: Sequence) -> Array:
@@ -113,7 +116,8 @@ class LanguageNet(Net):
         Errors: DataError, as of prefill.
         """
         sequence = self.new_sequence()
-        return np.concatenate(list(self._read(self._checked(ids, sequence), sequence)))
+        read = self._checked(ids, sequence)
+        return np.concatenate(list(self._read(read, sequence, self._every)))
 
     def generate(
         self,
@@ -183,36 +187,45 @@ class LanguageNet(Net):
             )
         return a.reshape(-1).astype(self._dtypes[0])
 
-    def _read(self, ids: Array, sequence: Sequence) -> Iterator[Array]:
-        """The logits (n, V) of the tokens, in parts."""
+    def _read(self, ids: Array, sequence: Sequence, chunk: Reader) -> Iterator[Array]:
+        """The logits of the tokens, in parts: of a chunk those that its reader gives."""
         at, rest = 0, len(ids)
         while rest:
             count = min(rest, self.chunk)
             has_room = sequence.length + self.chunk <= self.max_tokens
             if has_room and count * FEW > self.chunk and count > 1:
-                yield self._chunk(ids[at : at + count], sequence)
+                yield chunk(ids[at : at + count], sequence)
             else:
                 count = 1
                 yield self._one(ids[at : at + 1], sequence)
             at, rest = at + count, rest - count
 
-    def _chunk(self, ids: Array, sequence: Sequence) -> Array:
-        """By one call of prefill. Rows behind those of `ids` are written, and never seen: the next
-        tokens take their place.
-        """
-        padded = np.zeros((1, self.chunk), self._dtypes[0])
-        padded[0, : len(ids)] = ids
-        return self._call(PREFILL, padded, len(ids), sequence)
+    def _last(self, ids: Array, sequence: Sequence) -> Array:
+        """(1, V): of the last token of a chunk."""
+        last = np.array(len(ids) - 1, self._dtypes[1])
+        return self._call(PREFILL, self._padded(ids), len(ids), sequence, last)
+
+    def _every(self, ids: Array, sequence: Sequence) -> Array:
+        """(n, V): of every token of a chunk."""
+        return self._call(LOGITS, self._padded(ids), len(ids), sequence)[: len(ids)]
 
     def _one(self, ids: Array, sequence: Sequence) -> Array:
         return self._call(DECODE, ids[None], 1, sequence)
 
-    def _call(self, entry: str, ids: Array, count: int, sequence: Sequence) -> Array:
+    def _padded(self, ids: Array) -> Array:
+        """A whole chunk. Rows behind those of `ids` are written, and never seen: the next tokens
+        take their place.
+        """
+        padded = np.zeros((1, self.chunk), self._dtypes[0])
+        padded[0, : len(ids)] = ids
+        return padded
+
+    def _call(self, entry: str, ids: Array, count: int, sequence: Sequence, *more: Array) -> Array:
         start = np.array(sequence.length, self._dtypes[1])
         with translated():
-            logits = self.session.entries[entry](sequence.memory, ids, start)
+            logits = self.session.entries[entry](sequence.memory, ids, start, *more)
         sequence.length += count
-        return np.asarray(logits[0, :count])
+        return np.asarray(logits[0])
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,11 @@ from qir.ir.errors import DataError, PassError
 from qir.ir.graph import Graph
 from qir.ir.target import Target
 from qir.ir.types import Array
-from qir.language_net import DECODE, PREFILL, SKIP, LanguageNet
+from qir.language_net import DECODE, LOGITS, PREFILL, SKIP, LanguageNet
 from qir.loading import compiled
 from qir.models import imported, is_torch, name_of
 from qir.passes.calibrate.observers import Observer
+from qir.passes.infra.last_row import with_last_row
 from qir.passes.infra.manager import Manager, Miss
 from qir.passes.infra.retime import with_cache
 from qir.passes.infra.tasks import Tell, quiet
@@ -34,9 +35,12 @@ from qir.passes.transform.blocks.caches import plan_named
 from qir.passes.transform.depth.requests import Concurrency, Shallower, Skip
 from qir.passes.transform.depth.skip_decode import DecodeSkip, skip_decode, skipped_spans
 from qir.quantize import BitsRequest, Quantizer
+from qir.report.agreement import LogitsComparison
 from qir.report.build import build_report
 from qir.runtime import Session
 from qir.stages import Stages
+
+MOST_GOLDEN = 1 << 20  # logits among the golden outputs of an artifact
 
 
 def compile_lm(
@@ -94,10 +98,9 @@ def compile_lm(
     stages = Stages(graph, iter([ids]), quantizer, manager, caches, shallower)
     stages.run(())
     chunk = min(prefill, max_tokens)
-    entries = {
-        entry: _cached(stages.newest, tokens, max_tokens)
-        for entry, tokens in ((DECODE, 1), (PREFILL, chunk))
-    }
+    decode, read = (_cached(stages.newest, tokens, max_tokens) for tokens in (1, chunk))
+    last = _entry(stages.newest, with_last_row(read))
+    entries = {DECODE: decode, PREFILL: last, LOGITS: read}
     if isinstance(skip, DecodeSkip):
         spans = skipped_spans(stages.graphs["transformed"], skip.speedup)
         entries[SKIP] = _entry(stages.newest, skip_decode(entries[DECODE], spans))
@@ -164,8 +167,9 @@ def _built(
     built = artifact.build(entries, machine, name, _golden(entries, ids[0]))
     tell("kernels", 1, 1)
     records = stages.manager.records
-    report = build_report(built, entries, records, built.intermediates, stages.noise())
-    report = replace(report, depth=stages.depth)
+    logits = LogitsComparison()
+    report = build_report(built, entries, records, built.intermediates, stages.noise(logits.add))
+    report = replace(report, agreement=logits.agreement(), depth=stages.depth)
     files = built.with_file(REPORT, report.without_times().to_json().encode()).files
     net = compiled(files, stages.graphs, report, entries)
     assert isinstance(net, LanguageNet)  # by its entries
@@ -175,13 +179,17 @@ def _built(
 
 
 def _golden(entries: Mapping[str, Graph], ids: Array) -> list[tuple[str, list[Array]]]:
-    """A chunk at the start, the tokens after it, and the last one that there is room for."""
-    chunk, last = entries[PREFILL].inputs[0].type.shape[1], len(ids) - 1
-    dtype = entries[PREFILL].inputs[0].type.elem.carrier
-    calls = [(PREFILL, 0, chunk)]
+    """A chunk at the start, the tokens after it, and the last one that there is room for; all
+    logits of a chunk where they are not many.
+    """
+    every, last = entries[LOGITS].outputs[0].type, len(ids) - 1
+    dtype, chunk = entries[PREFILL].inputs[0].type.elem.carrier, every.shape[1]
+    calls: list[tuple[str, int, list[int]]] = [(PREFILL, chunk, [0, chunk - 1])]
     places = sorted({min(chunk, last), min(chunk + 1, last), last})
-    calls += [(entry, at, 1) for entry in (DECODE, SKIP) if entry in entries for at in places]
+    calls += [(entry, 1, [at]) for entry in (DECODE, SKIP) if entry in entries for at in places]
+    if every.size <= MOST_GOLDEN:
+        calls.append((LOGITS, chunk, [0]))
     return [
-        (entry, [ids[None, at : at + count].astype(dtype), np.array(at, np.int32)])
-        for entry, at, count in calls
+        (entry, [ids[None, at[0] : at[0] + n].astype(dtype), *(np.array(i, np.int32) for i in at)])
+        for entry, n, at in calls
     ]

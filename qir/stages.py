@@ -12,7 +12,7 @@ from qir.passes import pipelines
 from qir.passes.infra.manager import Manager, Pass, divisors
 from qir.passes.quantize.place_rows import with_rows
 from qir.passes.quantize.placement import plan_quantization
-from qir.passes.sensitivity.sqnr import measure_sqnr
+from qir.passes.sensitivity.sqnr import Pairs, measure_sqnr
 from qir.passes.transform.blocks.caches import PLANS, CachePlan, choose_plan
 from qir.passes.transform.channel_ranges import first_samples, held_back
 from qir.passes.transform.depth.outcome import Depth
@@ -78,16 +78,17 @@ class Stages:
         if self.newest.stage == "integer" and self.caches is not None:
             self._reach(self.manager.run(self.newest, self.caches.integer_passes))
 
-    def noise(self) -> dict[str, float]:
+    def noise(self, watch: Pairs | None = None) -> dict[str, float]:
         """The SQNR in dB of every value of the integer graph, by name; empty without samples.
 
-        It is against the user's model: no pass can hide what it changed.
+        It is against the user's model: no pass can hide what it changed. `watch` sees the outputs
+        of both.
         """
         if not self._control:
             return {}
         model = self.graphs["canonical" if "canonical" in self.graphs else "transformed"]
         divided = divisors(self.manager.records)
-        ratios = measure_sqnr(model, self.newest, [self._control], divided=divided)
+        ratios = measure_sqnr(model, self.newest, [self._control], divided=divided, watch=watch)
         return {s.op.names[0]: s.decibels for s in ratios}
 
     def _leave_out(self) -> None:

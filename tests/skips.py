@@ -17,7 +17,6 @@ EXCEPTIONS = {
     "this CPU lacks": "instructions of another CPU",
     "needs an x86-64 machine": "another machine",
     "the model zoo is absent": "the zoo of trained models",
-    "transformers is absent": "modules of transformers",
     "HAWQ's inputs are absent": "measurements of HAWQ",
 }
 """How the reason of a skip begins -> what cannot be installed."""

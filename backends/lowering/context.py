@@ -9,6 +9,7 @@ from typing import Any
 
 from qir.backends.kernels.kernel import CONSTANTS, WEIGHTS, Kernel
 from qir.backends.kernels.plane import BYTES
+from qir.backends.lowering.fuse import Fusion
 from qir.backends.lowering.place import Place
 from qir.ir.bounds import Bounds
 from qir.ir.op import Value
@@ -20,13 +21,15 @@ from qir.ir.target import Target
 class Call:
     """A kernel and where each of its tensors lies, in the order of its pointers.
 
-    Blocks of the kernel's own have no place.
+    Blocks of the kernel's own have no place. `reads`: the bytes it reads of arguments of which it
+    does not read all.
     """
 
     kernel: Kernel
     places: Mapping[str, Place | None]
     macs: int = 0
     about: str = ""
+    reads: Mapping[str, int] = field(default_factory=dict)
 
 
 def call(kernel: Kernel, places: Mapping[str, Place], about: str = "", macs: int = 0) -> Call:
@@ -45,7 +48,9 @@ class Context:
     """Everything a choice may depend on besides the fusion.
 
     `external`: the memory that callers give, of any alignment; all other is aligned.
-    `grouped`: weights that are scaled by group; `constants` has them as they come out.
+    `grouped`: weights that are scaled by group; `constants` has them as they come out. `layers`:
+    the fusion that reads a matrix as the weights of a layer, by the name of that; `calls`: those of
+    such layers that were chosen already, by the result.
     """
 
     target: Target
@@ -54,6 +59,8 @@ class Context:
     bounds: Mapping[str, Bounds]
     external: frozenset[str] = frozenset()
     grouped: Mapping[str, ScaleGroups] = field(default_factory=dict)
+    layers: Mapping[str, Fusion] = field(default_factory=dict)
+    calls: dict[str, Call] = field(default_factory=dict)
 
     @property
     def features(self) -> frozenset[str]:

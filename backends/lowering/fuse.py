@@ -6,7 +6,7 @@ can add a second tensor, and takes its numbers by channel.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -208,3 +208,8 @@ def constants(graph: Graph) -> Mapping[str, Constant]:
 def grouped(graph: Graph) -> Mapping[str, ScaleGroups]:
     """The ops that scale weights by group, by the name of their result."""
     return {op.names[0]: op for op in graph.ops if isinstance(op, ScaleGroups)}
+
+
+def layers(fusions: Iterable[Fusion]) -> Mapping[str, Fusion]:
+    """The fusions of linear layers by the name of their weights."""
+    return {f.anchor.w.name: f for f in fusions if isinstance(f.anchor, Linear)}

@@ -16,7 +16,7 @@ from qir.backends.lowering import memory
 from qir.backends.lowering.choose.table import choose
 from qir.backends.lowering.coded import with_codes
 from qir.backends.lowering.context import Call, Context, NoKernel
-from qir.backends.lowering.fuse import Fusion, constants, fuse, grouped
+from qir.backends.lowering.fuse import Fusion, constants, fuse, grouped, layers
 from qir.backends.lowering.gathers import with_flat_gathers
 from qir.backends.lowering.in_place import writes_once
 from qir.backends.lowering.layout import (
@@ -57,7 +57,8 @@ def lower(
 ) -> LoweredProgram:
     """The program of an integer graph on `target`.
 
-    `shared`: with other programs of the artifact; its constants and kernels are added there.
+    `shared`: with other programs of the artifact; its constants and kernels are added there, and
+    the program has no weights of its own.
     Errors: LowerError that lists every op the target has no integer kernel for, and why.
     """
     if graph.stage != "integer":
@@ -69,19 +70,22 @@ def lower(
     fusions = fuse(graph, scales_rows(target.traits))
     if target.is_hosted and vector_bytes(target.traits):
         fusions = with_codes(graph, fusions)
-    context = Context(target, {}, constants(graph), value_bounds(graph), grouped=grouped(graph))
+    context = Context(
+        target, {}, constants(graph), value_bounds(graph),
+        grouped=grouped(graph), layers=layers(fusions),
+    )  # fmt: skip
     sums = {g.result.name for g in fusions if g.residual is not None and not target.is_hosted}
     while True:
         layout = _laid_out(graph, fusions, sums)
         external = frozenset(r.name for r in layout.roots.values() if r.kind in (INPUT, OUTPUT))
-        placed = replace(context, places=layout.places, external=external)
+        placed = replace(context, places=layout.places, external=external, calls={})
         kept = shared or Shared.of([graph], target.alignment)
         lowering = _Lowering(graph, placed, layout, name or graph.name, kept)
         program = lowering.run(fusions)
         if not lowering.refused:
             kept.symbols.update(lowering.symbols)
-            _check_memory(program, target)
-            return program
+            _check_memory(program, kept.weights.size, target)
+            return program if shared else replace(program, weights=kept.weights.blob)
         sums -= lowering.refused
 
 
@@ -94,10 +98,10 @@ def _laid_out(graph: Graph, fusions: Sequence[Fusion], in_place: Collection[str]
         ) from e
 
 
-def _check_memory(program: LoweredProgram, target: Target) -> None:
+def _check_memory(program: LoweredProgram, weights: int, target: Target) -> None:
     """Errors: LowerError for more memory than the target's pointers reach."""
     for what, size in (
-        ("weights", len(program.weights)),
+        ("weights", weights),
         ("workspace", program.workspace_bytes),
         ("state", program.state_bytes),
     ):
@@ -261,7 +265,7 @@ class _Lowering:
             self.name, caller_inputs(self.graph), tuple(v for v, _ in outputs),
             tuple(name for _, name in outputs), steps, buffers,
             {symbol: code for code, symbol in self.symbols.items() if symbol in used},
-            self.weights.blob, plan_bytes + slack, memory.max_live(lifetimes) + slack,
+            b"", plan_bytes + slack, memory.max_live(lifetimes) + slack,
             states=self.shared.states, state_bytes=self.shared.state_bytes,
             limits=limits(self.graph),
         )  # fmt: skip
@@ -295,12 +299,14 @@ class _Lowering:
         code = call.kernel.code
         symbol = self.symbols.setdefault(code, f"{_kind(code)}{len(self.symbols)}")
         arguments = tuple(self._arguments(call, offsets))
-        kept = sum(map(len, call.kernel.blocks.values()))
-        moved = sum(p.size * BYTES[p.dtype] for p in call.places.values() if p) + kept
+        sizes = {name: len(block) for name, block in call.kernel.blocks.items()}
+        own = sum((sizes | {n: b for n, b in call.reads.items() if n in sizes}).values())
+        places = {n: p.size * BYTES[p.dtype] for n, p in call.places.items() if p}
+        moved = sum((places | {n: b for n, b in call.reads.items() if n in places}).values()) + own
         names = tuple(op.names[0] for op in pending.ops)
         loc = Loc.merged(*(op.loc for op in pending.ops))
         title = pending.title
-        return Step(symbol, title, arguments, code.units, names, loc, call.macs, moved, kept)
+        return Step(symbol, title, arguments, code.units, names, loc, call.macs, moved, own)
 
     def _arguments(self, call: Call, offsets: Mapping[str, int]) -> Iterator[Argument]:
         for name, place in call.places.items():

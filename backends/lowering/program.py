@@ -44,7 +44,7 @@ class Step:
     """One kernel call.
 
     `symbol` names its code; `ops` are the graph's ops it computes, by first result;
-    `constants_bytes`: of the kernel's weights, tables and multipliers as they are packed.
+    `constants_bytes`: of the kernel's weights, tables and multipliers, as packed, what it reads.
     """
 
     symbol: str

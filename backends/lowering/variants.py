@@ -33,11 +33,11 @@ def lowered(
         for entry, graph in entries.items():
             program = lower(graph, machine, name, own)
             made[entry, number] = replace(program, entry=entry, variant=variant)
-    order = {entry: at for at, entry in enumerate(entries)}
+    order, weights = {entry: at for at, entry in enumerate(entries)}, shared.weights.blob
     return tuple(
         replace(
             made[key],
-            weights=shared.weights.blob,
+            weights=weights,
             workspace_bytes=max(p.workspace_bytes for p in made.values()),
             workspace_bound=max(p.workspace_bound for p in made.values()),
         )

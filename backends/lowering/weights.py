@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 from qir.backends.kernels import SLACK
 from qir.backends.lowering.memory import aligned
@@ -14,17 +15,18 @@ class WeightBlob:
 
     alignment: int
     parts: list[bytes] = field(default_factory=list)
-    offsets: dict[bytes, int] = field(default_factory=dict)
+    offsets: dict[bytes, int] = field(default_factory=dict)  # by SHA-256
     size: int = 0
 
     def add(self, block: bytes) -> int:
         """The offset of `block`, a multiple of the alignment."""
-        if block not in self.offsets:
-            self.offsets[block] = self.size
+        key = sha256(block).digest()
+        if key not in self.offsets:
+            self.offsets[key] = self.size
             padded = block.ljust(aligned(len(block), self.alignment), b"\0")
             self.parts.append(padded)
             self.size += len(padded)
-        return self.offsets[block]
+        return self.offsets[key]
 
     @property
     def blob(self) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,8 @@ from qir.passes.calibrate.ranges import chunk_of, chunks, rows_of, run_of
 from qir.passes.infra.manager import Miss, restored
 from qir.passes.infra.rebatch import rebatch
 
+Pairs = Callable[[Array, Array], None]
+"""Takes the reals of the float graph and those of the integer graph."""
 ONE = np.ones(())
 MOST_SAMPLES = 64
 
@@ -41,11 +43,12 @@ def measure_sqnr(
     inputs: Iterable[Any],
     most: int = MOST_SAMPLES,
     divided: Mapping[str, Array] | None = None,
+    watch: Pairs | None = None,
 ) -> list[Sqnr]:
     """The ratio for each op of the integer graph whose result has the name and shape of a value of
     the float graph, or is the same output, worst first, over at most `most` samples of `inputs`
     (as calibration takes). Channels that a pass divided, (C,) by value, are multiplied again, and
-    those that it mixed by the matrix that gives them back.
+    those that it mixed by the matrix that gives them back. `watch` sees both of every output.
     """
     pairs = matched(reference, integer)
     power: dict[str, Array] = {name: np.zeros(2) for name in pairs}
@@ -55,7 +58,7 @@ def measure_sqnr(
     done = 0
     for chunk in chunks(reference, inputs, size):
         for part in batched(reference, integer, chunk):
-            add_powers(*part, pairs, power, counts, divided or {})
+            add_powers(*part, pairs, power, counts, divided or {}, watch)
         done += len(chunk[0])
         if done >= most:
             break
@@ -102,12 +105,14 @@ def add_powers(
     power: dict[str, Array],
     counts: dict[str, int],
     divided: Mapping[str, Array],
+    watch: Pairs | None = None,
 ) -> None:
     """Run both and add the signal's and the noise's sums of squares."""
     import torch
 
     reals: dict[str, Array] = {}
     names = {op.names[0]: name for name, op in pairs.items()}
+    ends = {v.name for v in integer.outputs}
 
     def keep(value: Value, x: Any) -> None:
         if value.name in pairs:
@@ -117,8 +122,10 @@ def add_powers(
         name = names.get(value.name)
         if name is not None and isinstance(value.type.elem, Quant):
             wide = reals.pop(name).astype(np.float64)
-            found = dequantized(x, value.type.elem)
-            noise = wide - restored(found, divided.get(value.name, ONE))
+            found = restored(dequantized(x, value.type.elem), divided.get(value.name, ONE))
+            noise = wide - found
+            if watch is not None and value.name in ends:
+                watch(wide, found)
             power[name] += float((wide**2).sum()), float((noise**2).sum())
             counts[name] += x.size
 

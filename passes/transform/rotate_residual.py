@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from qir.ir.graph import Builder, Graph
-from qir.ir.op import Op, Value
+from qir.ir.op import Loc, Op, Value
 from qir.ir.ops import Add, Constant, Linear, RmsNorm, Take
 from qir.ir.stages import FLOAT_STAGES
 from qir.ir.types import Array
@@ -29,9 +29,13 @@ class RotateResidual(Pass):
 
     rms_norm(x @ Q) = rms_norm(x) @ Q for an orthogonal Q. Q is a Hadamard matrix of the greatest
     power of two in the width, times a cosine transform of what is left, with signs by a fixed seed:
-    each channel is then a mean of all of them. A head that is tied to the embedding would need
-    weights of its own, as the gain of the last norm is in it: such a stream is rotated only where
-    a channel has outliers, reaches OUTLIER times the median of all.
+    each channel is then a mean of all of them. A head that is tied to the embedding E stays so: its
+    gain g does not go into it, but is one number m for all channels, and what is left a layer,
+
+        (g * y) @ E.T = (z + z @ (Q.T @ diag(g / m - 1) @ Q)) @ (E @ Q).T, z = m * (y @ Q)
+
+    That costs time: such a stream is rotated only where a channel has outliers, reaches OUTLIER
+    times the median of all.
     Keeps: reals within 1e-3.
     Source: QuaRot, arXiv:2404.00456, section 4, stage 1a; SliceGPT, arXiv:2401.15024.
     """
@@ -54,8 +58,8 @@ class RotateResidual(Pass):
                 done.add(op.x.name)
                 continue
             done |= stream.values
-            if is_tied(graph, stream) and not self._has_outliers(stream):
-                why = "its channels reach alike, and a tied head would be stored twice"
+            if tied(graph, stream) and not self._has_outliers(stream):
+                why = "its channels reach alike, and a tied head would need a layer more"
                 record.misses.append(Miss(why, op.x.name))
                 continue
             found.append(stream)
@@ -121,12 +125,12 @@ def stream_of(graph: Graph, value: Value) -> Stream | Miss:
     return stream if stream.norms else Miss("no norm reads it", value.name)
 
 
-def is_tied(graph: Graph, stream: Stream) -> bool:
-    """Whether a table that writes the stream is the weights of a layer that reads it."""
+def tied(graph: Graph, stream: Stream) -> Mapping[str, Linear]:
+    """The layers that read the stream and whose weights are a table that writes it."""
     makers = (graph.producers[name] for name in stream.writers)
     tables = {op.table.name for op in makers if isinstance(op, Take)}
     layers = (graph.producers[name] for name in stream.readers)
-    return any(isinstance(op, Linear) and op.w.name in tables for op in layers)
+    return {op.names[0]: op for op in layers if isinstance(op, Linear) and op.w.name in tables}
 
 
 def norm_readers(graph: Graph, norm: RmsNorm) -> Iterator[Op | None]:
@@ -152,49 +156,93 @@ def is_real(graph: Graph, value: Value) -> bool:
 
 def rotated(graph: Graph, stream: Stream, record: Record, by: str) -> Graph:
     """The graph with the stream rotated."""
-    q = orthogonal(stream.width)
-    gains = {name: gain_of(graph, graph.producers[name]) for name in stream.norms}
-    record.divided.update(dict.fromkeys(stream.values, q.T))
-    record.divided.update({name: q.T * gain for name, gain in gains.items()})
-
-    def changed(op: Op, builder: Builder) -> Op:
-        name, old = op.names[0], graph.producers[op.names[0]]
-
-        def constant(v: Value, elements: Array) -> Value:
-            made = Constant.of(elements.astype(np.float32))
-            return builder.add(replace(made, loc=op.loc.touched(by)), f"{v.name}_rotated")
-
-        def real(v: Value) -> Array:
-            found = constant_of(graph, v)
-            assert found is not None
-            return found.astype(np.float64)
-
-        if isinstance(op, RmsNorm) and name in stream.norms:
-            return replace(op, gain=None)
-        if isinstance(op, Take) and isinstance(old, Take) and name in stream.writers:
-            return replace(op, table=constant(old.table, real(old.table) @ q))
-        if isinstance(op, Add) and isinstance(old, Add) and name in stream.values:
-            parts = [
-                constant(v, real(v) @ q) if v.name in stream.constants else new
-                for v, new in zip(old.operands, op.operands, strict=True)
-            ]
-            return op.on(*parts)
-        if not (isinstance(op, Linear) and isinstance(old, Linear)):
-            return op
-        if name not in stream.readers and name not in stream.writers:
-            return op
-        w, bias = real(old.w), op.bias
-        if name in stream.readers:
-            w = (w * gains.get(old.x.name, 1.0)) @ q
-        if name in stream.writers:
-            w = q.T @ w
-            bias = None if old.bias is None else constant(old.bias, real(old.bias) @ q)
-        return replace(op, w=constant(old.w, w), bias=bias)
-
-    return graph.mapped(changed)
+    rotation = Rotation(graph, stream, by)
+    record.divided.update(dict.fromkeys(stream.values, rotation.q.T))
+    record.divided.update({n: rotation.q.T * gain for n, gain in rotation.gains.items()})
+    return graph.mapped(rotation.changed)
 
 
-def gain_of(graph: Graph, op: Op) -> Array:
+class Rotation:
+    """How the ops around one stream change.
+
+    gains: of each norm, what goes into the layers behind it;
+    means: of a norm that a tied head reads, the gain it keeps.
+    """
+
+    def __init__(self, graph: Graph, stream: Stream, by: str) -> None:
+        self.graph, self.stream, self.by = graph, stream, by
+        self.q, self.heads = orthogonal(stream.width), tied(graph, stream)
+        whole = {name: gain_of(graph, name) for name in stream.norms}
+        kept = {head.x.name for head in self.heads.values()} & whole.keys()
+        self.means = {name: whole[name].mean() for name in kept}
+        self.gains = {name: gain / self.means.get(name, 1.0) for name, gain in whole.items()}
+        self.tables: dict[str, Value] = {}
+        self.loc = Loc()
+
+    def changed(self, op: Op, builder: Builder) -> Op:
+        name, old, stream = op.names[0], self.graph.producers[op.names[0]], self.stream
+        self.loc = op.loc.touched(self.by)  # of what is added for it
+        match op, old:
+            case RmsNorm(), RmsNorm() if name in stream.norms:
+                if name not in self.means:
+                    return replace(op, gain=None)
+                mean = np.full(stream.width, self.means[name])
+                return replace(op, gain=self._add(builder, mean, f"{name}_mean"))
+            case Take(), Take() if name in stream.writers:
+                return replace(op, table=self._table(builder, old.table))
+            case Linear(), Linear() if name in self.heads:
+                return self._head(op, old, builder)
+            case Linear(), Linear() if name in stream.readers or name in stream.writers:
+                return self._layer(op, old, builder)
+            case Add(), Add() if name in stream.values:
+                parts = [
+                    self._constant(builder, v, self._real(v) @ self.q)
+                    if v.name in stream.constants
+                    else new
+                    for v, new in zip(old.operands, op.operands, strict=True)
+                ]
+                return op.on(*parts)
+        return op
+
+    def _layer(self, op: Linear, old: Linear, builder: Builder) -> Op:
+        w, bias, name = self._real(old.w), op.bias, op.names[0]
+        if name in self.stream.readers:
+            w = (w * self.gains.get(old.x.name, 1.0)) @ self.q
+        if name in self.stream.writers:
+            w = self.q.T @ w
+            if old.bias is not None:
+                bias = self._constant(builder, old.bias, self._real(old.bias) @ self.q)
+        return replace(op, w=self._constant(builder, old.w, w), bias=bias)
+
+    def _head(self, op: Linear, old: Linear, builder: Builder) -> Op:
+        """It reads the table; what is left of the gain is a layer before it."""
+        x, gain = op.x, self.gains.get(old.x.name)
+        if gain is not None and np.any(gain != 1):
+            rest = self._add(builder, (self.q.T * (gain - 1)) @ self.q, f"{x.name}_gain")
+            turned = builder.add(Linear(x, rest, None, loc=self.loc), f"{x.name}_rest")
+            x = builder.add(Add(x, turned, loc=self.loc), f"{x.name}_gained")
+        return replace(op, x=x, w=self._table(builder, old.w))
+
+    def _table(self, builder: Builder, old: Value) -> Value:
+        if old.name not in self.tables:
+            self.tables[old.name] = self._constant(builder, old, self._real(old) @ self.q)
+        return self.tables[old.name]
+
+    def _constant(self, builder: Builder, old: Value, elements: Array) -> Value:
+        return self._add(builder, elements, f"{old.name}_rotated")
+
+    def _add(self, builder: Builder, elements: Array, name: str) -> Value:
+        made = Constant.of(elements.astype(np.float32))
+        return builder.add(replace(made, loc=self.loc), name)
+
+    def _real(self, v: Value) -> Array:
+        found = constant_of(self.graph, v)
+        assert found is not None
+        return found.astype(np.float64)
+
+
+def gain_of(graph: Graph, name: str) -> Array:
+    op = graph.producers[name]
     assert isinstance(op, RmsNorm)
     found = None if op.gain is None else constant_of(graph, op.gain)
     return np.ones(op.x.type.shape[-1]) if found is None else found.astype(np.float64)

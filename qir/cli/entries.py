@@ -16,10 +16,12 @@ from qir.cli.files import read_inputs
 from qir.ir.errors import DataError
 from qir.ir.types import Array
 from qir.language_net import LanguageNet
+from qir.measure.bandwidth import read_bandwidth
 from qir.measure.profiling import inputs_within, profiled
 from qir.measure.timing import Timing, measure
 from qir.net import Net, translated
-from qir.report.numbers import micros
+from qir.report.numbers import micros, part, size
+from qir.report.rows import EntryRow
 from qir.report.tables import table
 from qir.runtime.signature import Signature
 
@@ -81,20 +83,33 @@ def bench_entries(net: Net, options: Namespace) -> None:
     """Time a call of each entry, or of one."""
     names = list(net.session.entries) if options.entry is None else [options.entry]
     times = {name: _timed(net, name, options.seconds / len(names)) for name in names}
-    tokens = {row.name: row.tokens for row in net.report().entries}
+    rows = {row.name: row for row in net.report().entries}
     ops, moves = profiled(net, names[0])
+    memory = read_bandwidth(options.threads)
     if options.json:
         of_ops = {row.name: row.micros for row in ops.rows}
         found = {name: asdict(time) for name, time in times.items()}
         print(json.dumps({"name": net.name, "threads": options.threads, "entries": found,
-                          "ops": of_ops, "moves": moves}))  # fmt: skip
+                          "ops": of_ops, "moves": moves, "bandwidth": memory}))  # fmt: skip
         return
     threads = f"{options.threads} thread{'s' * (options.threads > 1)}"
-    lines(f"{net.name} for {net.session.variant or net.report().target}, {threads}")
-    heads = ("entry", "tokens>", "least>", "median>", "tokens/s>", "runs>")
-    rows = [_cells(name, tokens[name], time) for name, time in times.items()]
+    lines(
+        f"{net.name} for {net.session.variant or net.report().target}, {threads};"
+        f" memory is read at {memory / 1e9:.1f} GB/s"
+    )
+    heads = (
+        "entry",
+        "tokens>",
+        "least>",
+        "median>",
+        "tokens/s>",
+        "a token>",
+        "of memory>",
+        "runs>",
+    )
+    cells = [_cells(rows[name], time, memory) for name, time in times.items()]
     out = console()
-    out.print(table("Entries", heads, rows, out.width))
+    out.print(table("Entries", heads, cells, out.width))
 
 
 def _timed(net: Net, name: str, seconds: float) -> Timing:
@@ -103,6 +118,12 @@ def _timed(net: Net, name: str, seconds: float) -> Timing:
     return measure(lambda: entry.run_integer(state, *inputs), seconds)
 
 
-def _cells(name: str, tokens: int, time: Timing) -> tuple[Any, ...]:
-    rate = f"{tokens * 1e6 / time.median:,.1f}"
-    return name, str(tokens), micros(time.least), micros(time.median), rate, str(time.runs)
+def _cells(row: EntryRow, time: Timing, memory: float) -> tuple[Any, ...]:
+    """`a token`: the bytes of weights, as packed, for each; `of memory`: the share of its bandwidth
+    that reading them once a call takes.
+    """
+    rate = f"{row.tokens * 1e6 / time.median:,.1f}"
+    share = part(row.weight_bytes * 1e6 / time.median, memory)
+    times = micros(time.least), micros(time.median)
+    each = size(row.weight_bytes // row.tokens)
+    return row.name, str(row.tokens), *times, rate, each, share, str(time.runs)

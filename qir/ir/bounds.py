@@ -30,10 +30,10 @@ class Bounds:
     @staticmethod
     def of(low: npt.ArrayLike, high: npt.ArrayLike) -> Bounds:
         """Bounds for each element of one axis; of arrays with more axes, one for all elements."""
-        a, b = _exact(low), _exact(high)
+        a, b = np.asarray(low), np.asarray(high)
         if any(sum(s > 1 for s in x.shape) > 1 for x in (a, b)):
-            a, b = _exact(int(a.min())), _exact(int(b.max()))
-        return Bounds(a, b)
+            return Bounds(_exact(int(a.min())), _exact(int(b.max())))
+        return Bounds(_exact(a), _exact(b))
 
     @staticmethod
     def of_type(type_: Tensor) -> Bounds:

@@ -31,7 +31,9 @@ class Data:
         """SHA-256 of dtype, shape and bytes, in hex."""
         if self._digest is None:
             head = f"{self.array.dtype.str}{self.array.shape}".encode()
-            self._digest = hashlib.sha256(head + self.array.tobytes()).hexdigest()
+            hashed = hashlib.sha256(head)
+            hashed.update(self.array.reshape(-1).view(np.uint8).data)
+            self._digest = hashed.hexdigest()
         return self._digest
 
     @property

@@ -15,13 +15,14 @@ from qir.ir.errors import DataError, QirError, VerifyError
 from qir.ir.graph import Graph
 from qir.ir.interpret import last_uses
 from qir.ir.op import Op, Value
+from qir.ir.ops import Constant
 from qir.ir.types import Array, integer_of
 
 Watch = Callable[[Value, Any], None]
 
 
 class FloatProgram:
-    """A graph made ready to run in torch: constants become tensors once."""
+    """A graph made ready to run in torch: constants become tensors once, over their own memory."""
 
     def __init__(self, graph: Graph) -> None:
         missing = [str(op) for op in graph.ops if not op.has_floats()]
@@ -31,7 +32,11 @@ class FloatProgram:
             )
         self.graph = graph
         self._last = last_uses(graph)
-        self._constants = {op.names[0]: op.compute(torch) for op in graph.ops if not op.operands}
+        self._constants = {
+            op.names[0]: _in_place(op) if isinstance(op, Constant) else op.compute(torch)
+            for op in graph.ops
+            if not op.operands
+        }
 
     def __call__(self, *inputs: Any, watch: Watch | None = None) -> tuple[Any, ...]:
         """Outputs, as tensors, of `inputs` (tensors or arrays); `watch` sees every value, inputs
@@ -39,7 +44,8 @@ class FloatProgram:
         """
         env = self.begin(inputs, watch)
         self.advance(env, 0, len(self.graph.ops), watch)
-        return tuple(env[v.name] for v in self.graph.outputs)
+        outputs = [(env[v.name], v.name in self._constants) for v in self.graph.outputs]
+        return tuple(y.clone() if is_constant else y for y, is_constant in outputs)
 
     def begin(self, inputs: Sequence[Any], watch: Watch | None = None) -> dict[str, Any]:
         """The values before the first op, by name: constants and inputs."""
@@ -102,6 +108,20 @@ class FloatProgram:
             yield (
                 tensor.long() if whole else tensor.to(getattr(torch, str(value.type.elem.carrier)))
             )
+
+
+class _Writable:
+    """An array as one that may be written to, without a copy; torch warns of others."""
+
+    def __init__(self, array: Array) -> None:
+        whole = array.__array_interface__
+        self.__array_interface__ = {**whole, "data": (whole["data"][0], False)}
+        self.array = array  # the memory stays as long as the view
+
+
+def _in_place(op: Constant) -> torch.Tensor:
+    """The constant's own memory: no op writes to its operands."""
+    return torch.from_numpy(np.asarray(_Writable(op.value.array)))
 
 
 def run_op(op: Op, operands: Sequence[Array]) -> Array:

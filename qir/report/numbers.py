@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator
 from itertools import takewhile
 
-from qir.report.rows import OpRow, Port, ReportData, Sizes
+from qir.report.rows import Agreement, OpRow, Port, ReportData, Sizes
 
 # SQNR from which a value is in each class. 8-bit values over their total range give about 50 dB
 # (6.02 * 8 + 1.76), and 6 dB are one bit; under 20 dB a tenth of the amplitude is error.
@@ -49,6 +49,16 @@ def entry_cells(report: ReportData) -> Iterator[tuple[str, ...]]:
     for e in report.entries:
         moved = (size(e.moved_bytes), size(e.moved_bytes // e.tokens), size(e.weight_bytes))
         yield e.name, str(e.tokens), count(e.steps), count(e.macs), *moved
+
+
+def agreement_text(found: Agreement) -> str:
+    """One line: the divergence, the same likeliest tokens, and the SQNR along a sequence."""
+    along = " ".join(decibels(db) for db in found.positions)
+    return (
+        f"on {count(found.tokens)} tokens of calibration text: KL divergence from the float model"
+        f" {1000 * found.kl:.2f} mnat, the same likeliest token in {part(found.top1, 1.0)} of the"
+        f" places, SQNR of the logits along a sequence {along} dB"
+    )
 
 
 def port_cells(report: ReportData) -> Iterator[tuple[str, ...]]:

@@ -140,6 +140,22 @@ class EntryRow:
 
 
 @dataclass(frozen=True)
+class Agreement:
+    """The logits of a language model beside the float model's, on `tokens` of calibration text.
+
+    kl:        mean Kullback-Leibler divergence of the float model's distribution from this one's,
+               nats.
+    top1:      share of places where both find the same token likeliest.
+    positions: SQNR of the logits in dB by the place of a token, for equal parts of a sequence.
+    """
+
+    tokens: int
+    kl: float
+    top1: float
+    positions: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Port:
     """An input or output: real = scale * (stored - zero_point); no scale means plain integers.
 
@@ -187,6 +203,7 @@ class ReportData:
     warnings: where accuracy was given away that another model would keep.
     depth:    what was left out of the model, or runs side by side.
     entries:  of an artifact with several; `rows`, `inputs` and `outputs` are those of the first.
+    agreement: of a language model with its float model.
     """
 
     name: str
@@ -202,6 +219,7 @@ class ReportData:
     chosen: ChosenBits | None = None
     warnings: tuple[str, ...] = ()
     entries: tuple[EntryRow, ...] = ()
+    agreement: Agreement | None = None
     depth: Depth | None = None
 
     @property

@@ -18,6 +18,7 @@ from qir.report.numbers import (
     KERNELS,
     PORTS,
     Places,
+    agreement_text,
     count,
     decibels,
     entry_cells,
@@ -50,6 +51,8 @@ def tables(report: ReportData, columns: int = LEAST_COLUMNS) -> Iterator[Rendera
         yield Text(printable(line), style=STYLES["fair"])
     if report.entries:
         yield _entries(report, columns)
+    if report.agreement is not None:
+        yield Text(agreement_text(report.agreement))
     yield _ports(report, columns)
     if report.chosen is not None:
         yield _bits(report.chosen, columns)

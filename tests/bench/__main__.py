@@ -4,7 +4,8 @@ The peers are ONNX Runtime and OpenVINO on the int8 model that ONNX Runtime's ow
 (and on the float one with --float), all through their Python calls, batch 1, on the same image.
 Each engine lives in a process of its own, all pinned to the same cores; they run in turn, a slice
 of time each, again and again, so that a busy moment of the machine hits them all. Reported are the
-least of all runs and the lowest median of a slice. Results go to .bench/latency.jsonl too.
+least of all runs and the lowest median of a slice. Results go to .bench/latency.jsonl too. Language
+models and encoders have a command of their own: python -m tests.bench language --help
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,11 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["language"]:
+        from tests.bench.language.run import main as language
+
+        language(sys.argv[2:])
+        return
     given = _arguments()
     if given.child:
         serve(*given.child, given.threads)
@@ -74,11 +80,14 @@ def bench(name: str, given: argparse.Namespace) -> dict[str, Timing]:
         files = peer_files(name)
         wanted = {**PEERS, **FLOATS} if given.float else PEERS
         paths |= {engine: files[kind] for engine, kind in wanted.items()}
-    children = {engine: Child(engine, path, name, given.threads) for engine, path in paths.items()}
+    children = {
+        engine: Child(engine, _command(engine, path, name, given.threads))
+        for engine, path in paths.items()
+    }
     found: dict[str, Timing] = {}
     for _ in range(given.rounds):
         for engine, child in list(children.items()):
-            once = child.run(given.seconds)
+            once = child.run(str(given.seconds))
             if once is None:
                 console.print(f"  {engine} fails: {child.why()}", style="yellow")
                 del children[engine]
@@ -103,23 +112,27 @@ def peer_files(name: str) -> dict[str, Path]:
     return {"float": floats, "int8": integers}
 
 
-class Child:
-    """One engine in its own process, which measures for a given time on request."""
+def _command(engine: str, path: Path, name: str, threads: int) -> list[str]:
+    command = [sys.executable, "-m", "tests.bench", "--threads", str(threads)]
+    return [*command, "--child", engine, str(path), name]
 
-    def __init__(self, engine: str, path: Path, name: str, threads: int) -> None:
-        command = [sys.executable, "-m", "tests.bench", "--threads", str(threads)]
+
+class Child:
+    """One engine in its own process, which measures on request."""
+
+    def __init__(self, engine: str, command: Sequence[str]) -> None:
         self.log = CACHE / f"{engine.replace(' ', '-')}.log"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [*command, "--child", engine, str(path), name],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, cwd=ROOT,
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+                cwd=ROOT,
             )  # fmt: skip
 
-    def run(self, seconds: float) -> Timing | None:
+    def run(self, request: str) -> Timing | None:
         """None when the process has died."""
         assert self.process.stdin is not None and self.process.stdout is not None
         try:
-            print(seconds, file=self.process.stdin, flush=True)
+            print(request, file=self.process.stdin, flush=True)
         except OSError:
             return None
         for line in self.process.stdout:

@@ -2,7 +2,9 @@
 
 Keys (or with --values, values) of every attention of a float model are rounded as a cache of the
 format would hold them; everything else stays float. Of each format: bits a value with its scales,
-how many nats a token more than the float model, and the KL divergence in thousandths of a nat.
+how many nats a token more than the float model, and the KL divergence in thousandths of a nat. A
+name with x40 behind it is the same model with 4 rotary pairs of each head of keys 40 times as
+large, and of queries as much smaller. synthetic: heads of 128 channels, the error of their scores.
 smollm2 needs --folder, with the model in the form of Hugging Face and tokens.npy (S, N).
 """
 
@@ -26,7 +28,7 @@ from qir.ir.ops import Attention
 from qir.ir.torch_executor import FloatProgram
 from qir.ir.types import Array
 from qir.passes.transform.attention_chains import Chain, chain_to, pairs_of
-from tests.bench.language import evaluated
+from tests.bench.decoders import evaluated, with_large_keys
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 STORED, PAIRS, FREE, HADAMARD = "as stored", "sorted by pairs", "sorted freely", "hadamard"
@@ -150,9 +152,40 @@ def ways(width: int, blocks: Sequence[int], mantissas: Sequence[int]) -> Iterato
         yield from (Format(4, block, kind, True) for kind in (STORED, HADAMARD))
 
 
+def synthetic(blocks: Sequence[int], mantissas: Sequence[int]) -> None:
+    """The table of synthetic heads, with queries of one size and balanced ones."""
+    from tests.bench.synthetic_heads import WIDTH, scores
+
+    every = [*ways(WIDTH, blocks, mantissas)]
+    table = Table(title=f"synthetic heads of {WIDTH}, error of scores")
+    for head in ("format", "order", "bits a value", "queries alike", "balanced"):
+        table.add_column(head, justify="right")
+    for (way, alike), (_, balanced) in zip(scores(every, False), scores(every, True), strict=True):
+        cells = f"{way.size(WIDTH):.3f}", f"{alike:.4f}", f"{balanced:.4f}"
+        table.add_row(str(way), way.order, *cells)
+    console.print(table)
+
+
+def model(name: str, given: argparse.Namespace) -> None:
+    """The table of a model."""
+    graph, rows = evaluated(name.removesuffix("x40"), given.rows, given.folder)
+    if name.endswith("x40"):
+        graph = with_large_keys(graph, 40.0)
+    op = next(op for op in graph.ops if isinstance(op, Attention))
+    width, of = op.k.type.shape[-1] // op.kv_heads, "v" if given.values else "k"
+    table = Table(title=f"{name}, heads of {width}, {rows.size:,} tokens, {of}")
+    for head in ("format", "order", "bits a value", "nats", "KL, mnat"):
+        table.add_column(head, justify="right")
+    every = [*ways(width, given.blocks, given.mantissas)]
+    for way, nats, kl in measured(graph, rows, every, of):
+        cells = str(way), way.order, f"{way.size(width):.3f}", f"{nats:+.4f}", f"{1e3 * kl:.2f}"
+        table.add_row(*cells)
+    console.print(table)
+
+
 def main() -> None:
     p = argparse.ArgumentParser(prog="python -m tests.bench.block_formats")
-    p.add_argument("names", nargs="+", help="stories260k, shakespeare12, smollm2, -x40 injected")
+    p.add_argument("names", nargs="+", help="stories260k, shakespeare12, smollm2; x40; synthetic")
     p.add_argument("--values", action="store_true", help="values in place of keys")
     p.add_argument("--rows", type=int, default=8, help="of tokens to evaluate")
     p.add_argument("--blocks", type=int, nargs="+", default=[16, 32, 64, 128])
@@ -160,20 +193,10 @@ def main() -> None:
     p.add_argument("--folder", type=Path, default=Path())
     given = p.parse_args()
     for name in given.names:
-        graph, rows = evaluated(name, given.rows, given.folder)
-        op = next(op for op in graph.ops if isinstance(op, Attention))
-        width = op.k.type.shape[-1] // op.kv_heads
-        table = Table(title=f"{name}, heads of {width}, {rows.size:,} tokens")
-        for head in ("format", "order", "bits a value", "nats", "KL, mnat"):
-            table.add_column(head, justify="right")
-        of = "v" if given.values else "k"
-        for way, nats, kl in measured(
-            graph, rows, [*ways(width, given.blocks, given.mantissas)], of
-        ):
-            cells = str(way), way.order, f"{way.size(width):.3f}", f"{nats:+.4f}", f"{1e3 * kl:.2f}"
-            table.add_row(*cells)
-            print(name, *cells, flush=True, file=sys.stderr)
-        console.print(table)
+        if name == "synthetic":
+            synthetic(given.blocks, given.mantissas)
+        else:
+            model(name, given)
 
 
 if __name__ == "__main__":

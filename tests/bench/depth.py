@@ -131,9 +131,10 @@ def timed(nets: dict[str, LanguageNet]) -> dict[str, dict[str, Timing]]:
 
 def _calls(net: LanguageNet) -> Iterator[tuple[str, Any]]:
     memory, middle = net.session.new_state(), np.array(net.max_tokens // 2, np.int32)
-    for entry, count, start in ((DECODE, 1, middle), (PREFILL, net.chunk, np.array(0, np.int32))):
+    first, last = (np.array(at, np.int32) for at in (0, net.chunk - 1))
+    for entry, count, at in ((DECODE, 1, [middle]), (PREFILL, net.chunk, [first, last])):
         ids = np.ones((1, count), net.session.signature(entry).inputs[0].dtype)
-        yield entry, lambda e=entry, i=ids, s=start: net.session.entries[e](memory, i, s)
+        yield entry, lambda e=entry, i=ids, more=at: net.session.entries[e](memory, i, *more)
 
 
 def _show(

@@ -22,6 +22,7 @@ from qir.ir.ops import WriteRows
 from qir.ir.states import StateMemory
 from qir.ir.types import Array
 from qir.language_net import LanguageNet, Sampler
+from qir.report.model import Report
 from qir.runtime.machine import cpu_flags
 from tests.emulated.harness import need_emulator
 from tests.float_decoders import float_graph, random_decoder
@@ -95,6 +96,34 @@ def test_on_emulated_machines(target: str) -> None:
     assert np.array_equal(language.logits(TOKENS), wanted())
 
 
+def test_a_prompt_has_the_logits_of_its_last_token_alone() -> None:
+    macs = {name: entry.steps[-1]["macs"] for name, entry in net().session.entries.items()}
+    assert macs["prefill"] == macs["decode"] > 0 and macs["logits"] == CHUNK * macs["decode"]
+    # the last layer's MLP too
+    of_all, of_last = (
+        sum(step["macs"] for step in net().session.entries[name].steps)
+        for name in ("logits", "prefill")
+    )
+    width = 32
+    per_token = VOCABULARY * width + 9 * width * width + width * width
+    assert of_all - of_last == (CHUNK - 1) * per_token
+
+
+def test_the_report_says_how_far_the_logits_are_from_the_float_models() -> None:
+    found = net().report().agreement
+    assert found is not None and found.tokens % ROOM == 0 and len(found.positions) == 8
+    assert 0 < found.kl < 0.01 and 0.9 < found.top1 <= 1 and min(found.positions) > 20
+    assert f"{1000 * found.kl:.2f} mnat" in str(net().report())
+    assert "mnat" in net().report().html()
+    assert Report.from_json(net().report().to_json()) == net().report()
+
+
+def test_a_token_reads_one_row_of_the_table() -> None:
+    steps = net().session.entries["decode"].steps
+    (embed,) = (step for step in steps if step["kernel"].startswith("embed"))
+    assert embed["constants_bytes"] == 32 + 4  # of a row, and its multiplier
+
+
 def test_caches_are_written_in_place() -> None:
     writes = [op for op in net().entries["decode"].ops if isinstance(op, WriteRows)]
     assert len(writes) == 4
@@ -152,15 +181,16 @@ def test_it_is_saved_and_loaded(tmp_path: Path) -> None:
     loaded = qir.load(net().save(tmp_path / "small.qir"), threads=2)
     assert isinstance(loaded, LanguageNet)
     assert np.array_equal(loaded.logits(TOKENS), wanted())
-    assert list(loaded.entries) == ["decode", "prefill"]
+    assert list(loaded.entries) == ["decode", "prefill", "logits"]
     assert loaded.entries == net().entries
     loaded.close()
 
 
-def test_the_report_has_both_entries() -> None:
+def test_the_report_has_all_entries() -> None:
     report = net().report()
-    assert [(e.name, e.tokens) for e in report.entries] == [("decode", 1), ("prefill", CHUNK)]
-    assert report.entries[1].macs == CHUNK * report.entries[0].macs
+    tokens = {e.name: e.tokens for e in report.entries}
+    assert tokens == {"decode": 1, "prefill": CHUNK, "logits": CHUNK}
+    assert report.entries[2].macs == CHUNK * report.entries[0].macs
     assert report.sizes.state == net().session.manifest["state_bytes"]
     assert "prefill" in str(report) and "prefill" in report.html()
 
@@ -233,7 +263,7 @@ def test_statuses_of_indexes_in_c() -> None:
     from qir.runtime.memory import aligned
 
     session = net().session
-    run = Library(session.loaded).function("prefill_run", [ctypes.c_void_p] * 6)
+    run = Library(session.loaded).function("logits_run", [ctypes.c_void_p] * 6)
     ids, start = np.zeros((1, CHUNK), np.int32), np.zeros((), np.int32)
     out, work = np.zeros(CHUNK * VOCABULARY, np.int32), aligned(1 << 20, 128)
     weights, state = session.weights, session.new_state()  # type: ignore[attr-defined]
@@ -256,7 +286,9 @@ def test_statuses_of_indexes_in_c() -> None:
     ids[0, -1], start[...] = VOCABULARY - 1, ROOM - CHUNK
     assert status() == 0 and not np.array_equal(state, before)
     with pytest.raises(runtime.DataError, match=r"input start: values reach \[15, 15\], \[0, 14\]"):
-        session.entries["prefill"].run_integer(state, ids, np.int32(15))
+        session.entries["logits"].run_integer(state, ids, np.int32(15))
+    with pytest.raises(runtime.DataError, match=r"input last: values reach \[6, 6\], \[0, 5\]"):
+        session.entries["prefill"].run_integer(state, ids, np.int32(0), np.int32(CHUNK))
 
 
 def test_an_encoder_is_refused() -> None:
@@ -307,7 +339,7 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
     assert main(["bench", path, "--seconds", "0.1", "--json"]) == 0
     timed = json.loads(capsys.readouterr().out)
-    assert list(timed["entries"]) == ["decode", "prefill"] and timed["ops"]
+    assert list(timed["entries"]) == ["decode", "prefill", "logits"] and timed["ops"]
     assert main(["bench", path, "--seconds", "0.1", "--entry", "prefill"]) == 0
     assert "tokens/s" in capsys.readouterr().out
     assert main(["report", path]) == 0

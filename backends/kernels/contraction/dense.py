@@ -114,6 +114,11 @@ class DenseCode:
     def machine(self) -> Dot:
         return DOTS[self.dot]
 
+    @property
+    def together(self) -> int:
+        """Vectors of a panel in memory."""
+        return 1 if self.packing.apart else self.tile.vectors
+
     def steps(self, part: int) -> int:
         """Dots along one part of a run."""
         return -(-part // self.machine.depth)
@@ -158,7 +163,7 @@ class DenseCode:
     @property
     def row_pitch(self) -> int:
         """Bytes from a row of weights to the next."""
-        return self.vector_bytes * (1 if self.packing.apart else self.tile.vectors)
+        return self.vector_bytes * self.together
 
     @property
     def panel_pitch(self) -> int:

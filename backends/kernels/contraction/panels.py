@@ -22,6 +22,8 @@ from qir.backends.kernels.requantize.epilogue import ChannelConstants, records
 
 CHAINED = 16
 """The most steps that are added up in int16: more saves nothing that counts."""
+BLOCK = 1 << 20
+"""Weights of which sums are computed at once."""
 
 
 def dense_kernel(code: DenseCode, const: Constants, channels: ChannelConstants) -> Kernel:
@@ -49,14 +51,23 @@ def longest_chain(
 
 
 def _fits(steps: Array, chain: int, x_range: tuple[int, int]) -> bool:
-    """Over (..., steps, depth) weights, chains from the first step on."""
-    count = steps.shape[-2]
-    whole = np.zeros((*steps.shape[:-2], -(-count // chain) * chain, steps.shape[-1]), np.int8)
+    """Over (O, taps, steps, depth) weights, chains from the first step on; some channels at once,
+    so that the first that does not fit is among the last that are looked at.
+    """
+    rows = max(1, BLOCK // max(steps[0].size, 1))
+    blocks = (steps[first : first + rows] for first in range(0, len(steps), rows))
+    return all(_fit(block, chain, x_range) for block in blocks)
+
+
+def _fit(steps: Array, chain: int, x_range: tuple[int, int]) -> bool:
+    count, depth = steps.shape[-2:]
+    whole = np.zeros((*steps.shape[:-2], -(-count // chain) * chain, depth), np.float32)
     whole[..., :count, :] = steps
-    pairs = whole.reshape(*whole.shape[:-2], -1, chain, whole.shape[-1] // 2, 2).astype(np.int32)
-    ends = [pairs * x for x in x_range]
+    chains = whole.reshape(-1, chain * depth)
+    pairs = np.tile(np.repeat(np.eye(depth // 2, dtype=np.float32), 2, axis=0), (chain, 1))
+    ends = [chains * np.float32(x) for x in x_range]  # exact: sums are far below 2**24
     low, high = RANGE["int16"]
-    least, most = np.minimum(*ends).sum((-1, -3)), np.maximum(*ends).sum((-1, -3))
+    least, most = (end(*ends) @ pairs for end in (np.minimum, np.maximum))
     return bool(least.min() >= low and most.max() <= high)
 
 
@@ -80,20 +91,15 @@ def _steps(part: Array, depth: int) -> Array:
 def _order(code: DenseCode) -> Array:
     """(vectors, lanes) -> output channel, or -1 past the channels of a group."""
     share, lanes = code.share, code.machine.lanes
-    width = lanes * _together(code)
+    width = lanes * code.together
     starts = np.minimum(np.arange(-(-share // width)) * width, max(share - width, 0))
     local = (starts[:, None] + np.arange(width)).reshape(-1)
     order = local + np.arange(code.groups)[:, None] * share
     return np.where(local < share, order, -1).reshape(-1, lanes)
 
 
-def _together(code: DenseCode) -> int:
-    """Vectors of a panel in memory."""
-    return 1 if code.packing.apart else code.tile.vectors
-
-
 def _weights(code: DenseCode, weights: Array, order: Array) -> bytes:
-    dot, panels = code.machine, code.vectors // _together(code)
+    dot, panels = code.machine, code.vectors // code.together
     packed = []
     for part in _parts(code.runs, weights):
         steps = _steps(part, dot.depth)
@@ -112,5 +118,5 @@ def _mults(code: DenseCode, const: Constants, order: Array) -> bytes:
         return b""
     mult = np.asarray(const.group_mult, np.uint8).reshape(code.y.channels, -1)
     lanes = np.where(order[..., None] >= 0, mult[np.maximum(order, 0)], np.uint8(0))
-    panels = lanes.reshape(-1, _together(code), code.machine.lanes, lanes.shape[-1])
+    panels = lanes.reshape(-1, code.together, code.machine.lanes, lanes.shape[-1])
     return np.ascontiguousarray(np.moveaxis(panels, -1, 1)).tobytes()

@@ -72,6 +72,11 @@ def _on_vectors(
     if spec.is_depthwise and (const.block or not dot.is_sparse):
         return None
     bias, x_range = _as_read(spec, const, dot)
+    packing = None
+    if not spec.is_depthwise:
+        packing = _packing(spec, const, dot, x_range)
+        if packing is None or not can_hold(spec, dot, packing):
+            return None
     fuses = dot.fuses is not None and dot.fuses in features
     epilogue, channels = plan_epilogue(spec, const, bias, x_range, fuses, dot.scheme)
     if spec.rows is not None:
@@ -86,9 +91,6 @@ def _on_vectors(
         kernel = depthwise_kernel(sparse, const.weights, channels)
         panels = spread_depthwise(sparse, const.weights)
         return kernel if not dot.pair_sums or _pairs_fit(panels, x_range) else None
-    packing = _packing(spec, const, dot, x_range)
-    if packing is None or not can_hold(spec, dot, packing):
-        return None
     shift = const.rows.residual[1] - FRACTION if const.rows else 0
     code = plan_dense(spec, epilogue, dot, tile, packing, shift)
     if dot.weight_offset and not code.aligned:
@@ -148,7 +150,7 @@ def _as_read(spec: ContractionSpec, const: Constants, dot: Dot) -> tuple[Array, 
     if dot.x in (None, spec.x.dtype):
         return const.bias, (low, high)
     more = 128 if dot.x == "uint8" else -128
-    sums = const.scaled_weights.astype(np.int64).reshape(spec.y.channels, -1).sum(1)
+    sums = const.scaled_weights.reshape(spec.y.channels, -1).sum(1, dtype=np.int64)
     return const.bias - more * sums, (low + more, high + more)
 
 

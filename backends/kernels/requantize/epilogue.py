@@ -28,6 +28,7 @@ from qir.backends.kernels.contraction.spec import Array, Constants, ContractionS
 from qir.backends.kernels.dots import Scheme
 from qir.backends.kernels.plane import RANGE
 from qir.ir.fixed import MANTISSA_BITS, MAX_SHIFT
+from qir.ir.ops.accumulate import signed_sums
 
 FIELD_BYTES = {"add": 8, "shift": 8, "row_bias": 8, "row_part": 8}
 """Bytes for each lane of fields that have not 4; those of every second lane have 8 for two."""
@@ -168,8 +169,7 @@ def _within(value: int, bounds: tuple[int, int]) -> bool:
 
 def acc_range(weights: Array, x_range: tuple[int, int]) -> tuple[Array, Array]:
     """The least and greatest acc of each output channel, attained."""
-    wide = np.asarray(weights, np.int64).reshape(len(weights), -1)
-    positive, negative = np.maximum(wide, 0).sum(1), np.minimum(wide, 0).sum(1)
+    positive, negative = signed_sums(weights.reshape(len(weights), -1))
     low, high = x_range
     return positive * low + negative * high, positive * high + negative * low
 

@@ -1,22 +1,18 @@
-"""Kernels of rows by integers that are known at run time: take, embed, slice_rows and write_rows.
+"""Kernels of rows by integers that are known at run time: take, slice_rows and write_rows.
 
     take(table: View, index: View, y: View, features)
         y[i..., r...] = table[clip(index[i...]), r...]
-    embed(table: View, index: View, mult, shift, clamp, y: View, features)
-        y[i..., c] = clip((table[k, c] * mult[k] + 2**(shift-1)) >> shift), k = clip(index[i...])
     copy_rows(x: View, start: View, y: View, axis, features)
         y = x[..., start : start + count, ...] where x has more rows along the axis, else
         y[..., start : start + count, ...] = x; start is clipped so that all rows exist
 
-Arguments ("table", "index", "y"), ("table", "index", "constants", "y"), ("x", "start", "y").
+Arguments ("table", "index", "y"), ("x", "start", "y").
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qir.backends.kernels.contraction.spec import Array
-from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, vector_bytes
 from qir.backends.kernels.nest import Nest, nest
 from qir.backends.kernels.view import View
@@ -46,33 +42,6 @@ class TakeCode:
 
 
 @dataclass(frozen=True)
-class EmbedCode:
-    """As of a take; its last axis is the row."""
-
-    table: str
-    index: str
-    y: str
-    low: int
-    high: int
-    rows: int
-    pitch: int
-    nest: Nest
-    vector_bytes: int
-
-    @property
-    def units(self) -> int:
-        return self.nest.units
-
-    @property
-    def arguments(self) -> tuple[str, ...]:
-        return ("table", "index", "constants", "y")
-
-    @property
-    def fields(self) -> Fields:
-        return Fields((("mult", "int32", self.rows), ("shift", "int64", 1)))
-
-
-@dataclass(frozen=True)
 class CopyRowsCode:
     """The nest's operands: x, y. `last`: the greatest start; x and y move by pitches with it."""
 
@@ -94,7 +63,7 @@ class CopyRowsCode:
         return ("x", "start", "y")
 
 
-def _picked(table: View, index: View, y: View) -> tuple[tuple[int, ...], ...]:
+def picked(table: View, index: View, y: View) -> tuple[tuple[int, ...], ...]:
     """Strides over y's axes of the table's row, the index, y."""
     lead, rest = len(index.shape), len(table.shape) - 1
     return ((*[0] * lead, *table.strides[1:]), (*index.strides, *[0] * rest), y.strides)
@@ -104,26 +73,12 @@ def take(
     table: View, index: View, y: View, features: frozenset[str], is_constant: bool = False
 ) -> Kernel:
     """Rows of a table, which may be a constant."""
-    loops = nest(y.shape, _picked(table, index, y))
+    loops = nest(y.shape, picked(table, index, y))
     code = TakeCode(
         y.dtype, index.dtype, table.shape[0], table.strides[0], is_constant, loops,
         vector_bytes(features),
     )  # fmt: skip
     return Kernel(code)
-
-
-def embed(
-    table: View, index: View, mult: Array, shift: int, clamp: tuple[int, int], y: View,
-    features: frozenset[str],
-) -> Kernel:  # fmt: skip
-    """Rows of a table, each times its own multiplier."""
-    loops = nest(y.shape, _picked(table, index, y), whole=1)
-    code = EmbedCode(
-        table.dtype, index.dtype, y.dtype, *clamp, table.shape[0], table.strides[0], loops,
-        vector_bytes(features),
-    )  # fmt: skip
-    values: dict[str, Array | int] = {"mult": mult, "shift": shift}
-    return Kernel(code, code.fields.pack(values))
 
 
 def copy_rows(

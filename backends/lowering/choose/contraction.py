@@ -80,6 +80,8 @@ def choose_linear(fusion: Fusion, context: Context) -> Call:
     """linear [+ requantize [+ residual]] -> a 1x1 contraction on rows of channels."""
     op = fusion.anchor
     assert isinstance(op, Linear)
+    if (made := context.calls.get(fusion.result.name)) is not None:
+        return made
     weights = context.array(op.w, "w")[:, None, None, :]
     shape = _Shape(context.place(op.x))
     if fusion.rows is not None:
@@ -150,14 +152,14 @@ def _folded(fusion: Fusion, context: Context, shape: _Shape, stored: Array) -> _
     """sum((x - zx) * (w - zw)) + b = sum(x * (w - zw)) + (b - zx * sum(w - zw))."""
     op: Any = fusion.anchor
     zero_x = int(op.x.type.quant.zero_point.array)
-    zero_w = op.w.type.quant.spread(op.w.type.shape)[1]
-    weights = stored.astype(np.int64) - (
-        zero_w if zero_w.ndim == 0 else zero_w.reshape(-1, 1, 1, 1)
-    )
+    zero_w = op.w.type.quant.zero_point.array
+    weights = stored
+    if np.any(zero_w):
+        weights = stored.astype(np.int64) - zero_w.reshape(-1, 1, 1, 1)
     bias = 0 if op.bias is None else context.array(op.bias, "bias").astype(np.int64)
     low, high = context.range_of(op.x)
     reach = (min(low, zero_x), max(high, zero_x)) if shape.is_padded else (low, high)
-    bias = bias - zero_x * weights.reshape(len(weights), -1).sum(1)
+    bias = bias - zero_x * weights.reshape(len(weights), -1).sum(1, dtype=np.int64)
     return _Numbers(weights, bias, reach, _kept(context, op.w, weights))
 
 
@@ -210,7 +212,7 @@ def _constants(fusion: Fusion, numbers: _Numbers) -> Constants:
     """The numbers of the contraction, and of the tail's requantize."""
     tail, kept = fusion.tail, numbers.kept
     constants = Constants(
-        kept.weights.astype(np.int8),
+        kept.weights.astype(np.int8, copy=False),
         numbers.bias,
         x_range=numbers.x_range,
         bits=kept.bits,

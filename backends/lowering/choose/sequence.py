@@ -9,10 +9,8 @@ from qir.backends.kernels.sequence import attention, curve, hadamard, indexed, n
 from qir.backends.lowering.choose.codes import clamp_of, norm_numbers, numbers_of
 from qir.backends.lowering.context import Call, Context, NoKernel, call
 from qir.backends.lowering.fuse import Fusion
-from qir.backends.lowering.place import Place
 from qir.ir.ops import (
     AttentionFixed,
-    Embed,
     Hadamard,
     Interpolate,
     NormFixed,
@@ -113,25 +111,11 @@ def choose_take(fusion: Fusion, context: Context) -> Call:
     """take -> rows of a table."""
     op = fusion.anchor
     assert isinstance(op, Take)
-    places = _picked(op, context)
+    values = {"table": op.table, "index": op.index, "y": op.result}
+    places = {name: context.place(value) for name, value in values.items()}
     table, index, y = (place.view for place in places.values())
     is_constant = context.is_constant(places["table"])
     return call(indexed.take(table, index, y, context.features, is_constant), places)
-
-
-def choose_embed(fusion: Fusion, context: Context) -> Call:
-    """embed -> rows of a table, each times its multiplier."""
-    op = fusion.anchor
-    assert isinstance(op, Embed)
-    places = _picked(op, context)
-    table, index, y = (place.view for place in places.values())
-    numbers = op.mult.array, op.shift, clamp_of(op.to)
-    return call(indexed.embed(table, index, *numbers, y, context.features), places)
-
-
-def _picked(op: Take | Embed, context: Context) -> dict[str, Place]:
-    values = {"table": op.table, "index": op.index, "y": op.result}
-    return {name: context.place(value) for name, value in values.items()}
 
 
 def choose_slice_rows(fusion: Fusion, context: Context) -> Call:

@@ -13,6 +13,7 @@ from qir.backends.lowering.choose.elementwise import (
     choose_pad,
     choose_requantize,
 )
+from qir.backends.lowering.choose.embedding import choose_embed
 from qir.backends.lowering.choose.packing import choose_pack_rows, choose_unpack_rows
 from qir.backends.lowering.choose.product import choose_bilinear, choose_matmul, choose_softmax
 from qir.backends.lowering.choose.reduction import (
@@ -23,7 +24,6 @@ from qir.backends.lowering.choose.reduction import (
 )
 from qir.backends.lowering.choose.sequence import (
     choose_attention,
-    choose_embed,
     choose_hadamard,
     choose_interpolate,
     choose_norm,

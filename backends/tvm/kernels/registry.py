@@ -19,8 +19,9 @@ from qir.backends.kernels.reduce import ReduceCode
 from qir.backends.kernels.sequence.attention import AttentionCode, VectorAttentionCode
 from qir.backends.kernels.sequence.codes import RowCodesCode
 from qir.backends.kernels.sequence.curve import InterpolateCode
+from qir.backends.kernels.sequence.embedding import EmbedCode, EmbedPackedCode
 from qir.backends.kernels.sequence.hadamard import HadamardCode
-from qir.backends.kernels.sequence.indexed import CopyRowsCode, EmbedCode, TakeCode
+from qir.backends.kernels.sequence.indexed import CopyRowsCode, TakeCode
 from qir.backends.kernels.sequence.norm import NormCode
 from qir.backends.kernels.sequence.packing import PackRowsCode, UnpackRowsCode
 from qir.backends.kernels.sequence.rope import RopeCode
@@ -41,8 +42,9 @@ from qir.backends.tvm.kernels.reduce import emit_reduce
 from qir.backends.tvm.kernels.sequence.attention import emit_attention
 from qir.backends.tvm.kernels.sequence.codes import emit_row_codes
 from qir.backends.tvm.kernels.sequence.curve import emit_interpolate
+from qir.backends.tvm.kernels.sequence.embedding import emit_embed, emit_embed_packed
 from qir.backends.tvm.kernels.sequence.hadamard import emit_hadamard
-from qir.backends.tvm.kernels.sequence.indexed import emit_copy_rows, emit_embed, emit_take
+from qir.backends.tvm.kernels.sequence.indexed import emit_copy_rows, emit_take
 from qir.backends.tvm.kernels.sequence.norm import emit_norm
 from qir.backends.tvm.kernels.sequence.packing import emit_pack_rows, emit_unpack_rows
 from qir.backends.tvm.kernels.sequence.rope import emit_rope
@@ -63,6 +65,7 @@ EMITTERS: dict[type, Callable[[Any, str], PrimFunc]] = {
     DepthwiseCode: emit_depthwise,
     ElementwiseCode: emit_elementwise,
     EmbedCode: emit_embed,
+    EmbedPackedCode: emit_embed_packed,
     FillCode: emit_fill,
     FrameCode: emit_frame,
     GatherCode: emit_gather,

@@ -78,25 +78,43 @@ def exact_matmul(a: Array, b: Array, bound: int) -> Array:
     return np.asarray(a.astype(kind) @ b.astype(kind)).astype(np.int64).astype(np.int32)
 
 
-def _sums(x: Value, w: Value, bx: Bounds, bw: Any, padded: bool, centre: bool) -> Bounds:
+def signed_sums(rows: Array) -> tuple[Array, Array]:
+    """(O,) int64 each: the sums of the positive integers of each row (O, K), and of the others."""
+    zero = rows.dtype.type(0)
+    positive, negative = (end(rows, zero) for end in (np.maximum, np.minimum))
+    return positive.sum(1, dtype=np.int64), negative.sum(1, dtype=np.int64)
+
+
+def _weight_sums(w: Value, known: Any) -> tuple[Bounds, Bounds]:
+    """The sum of the positive w - zw of each output channel, and of the negative ones.
+
+    `known` is the array of stored weights, or its bounds: then all of them are in the first sum.
+    """
+    count, depth = w.type.shape[0], prod(w.type.shape[1:])
+    zero = np.broadcast_to(w.type.quant.zero_point.array, (count,))
+    if isinstance(known, Bounds):
+        one = known.forgotten.minus(Bounds.of_array(zero))
+        return Bounds.of(one.low * depth, one.high * depth), Bounds.of(0, 0)
+    rows = known.reshape(count, depth)
+    if zero.any():
+        rows = rows.astype(np.int64) - zero[:, None]
+    positive, negative = signed_sums(rows)
+    return Bounds.of_array(positive), Bounds.of_array(negative)
+
+
+def _sums(
+    x: Value, bx: Bounds, weights: tuple[Bounds, Bounds], padded: bool, centre: bool
+) -> Bounds:
     """Bounds of sum(x * (w - zw)) for each output channel.
 
-    `bw` is the array of stored weights, or its bounds. With `centre` zero points are taken off x;
-    without, sums are of stored x, as kernels compute them before they fold the zero point into the
-    bias.
+    With `centre` zero points are taken off x; without, sums are of stored x, as kernels compute
+    them before they fold the zero point into the bias.
     """
     inputs = (Bounds.centred(bx, x.type) if centre else bx).forgotten
     if padded:
         fill = 0 if centre else int(x.type.quant.zero_point.array)
         inputs = inputs.join(Bounds.of(fill, fill))
-    count, depth = w.type.shape[0], prod(w.type.shape[1:])
-    if isinstance(bw, Bounds):
-        zero = np.broadcast_to(w.type.quant.zero_point.array, (count,))
-        products = bw.forgotten.minus(Bounds.of_array(zero)).times(inputs)
-        return Bounds.of(products.low * depth, products.high * depth)
-    weights = (bw.astype(np.int64) - w.type.quant.spread(w.type.shape)[1]).reshape(count, depth)
-    positive = Bounds.of_array(np.maximum(weights, 0).sum(1))
-    negative = Bounds.of_array(np.minimum(weights, 0).sum(1))
+    positive, negative = weights
     return positive.times(inputs).plus(negative.times(inputs))
 
 
@@ -109,7 +127,7 @@ def contraction_bound(
     each product is as large as it can be.
     Source: QONNX range_analysis; per channel, on stored integers: this project.
     """
-    sums = _sums(x, w, Bounds.of_known(bx), bw, padded, centre=True)
+    sums = _sums(x, Bounds.of_known(bx), _weight_sums(w, bw), padded, centre=True)
     return sums if bias is None else sums.plus(Bounds.of_known(bb))
 
 
@@ -119,12 +137,12 @@ def contraction_extremes(
     """The accumulator over stored x, every partial sum of it in any order, and the sum with the
     bias.
     """
-    known = Bounds.of_known(bx)
+    known, weights = Bounds.of_known(bx), _weight_sums(w, bw)
     yield from centred_extreme(x, known)
-    for centre in (False, True):
-        sums = _sums(x, w, known, bw, padded, centre).with_zero()
-        yield Extreme("accumulator" if centre else "accumulator of stored x", sums, I32)
-    total = contraction_bound(x, w, bias, bx, bw, bb, padded)
+    stored, centred = (_sums(x, known, weights, padded, centre) for centre in (False, True))
+    yield Extreme("accumulator of stored x", stored.with_zero(), I32)
+    yield Extreme("accumulator", centred.with_zero(), I32)
+    total = centred if bias is None else centred.plus(Bounds.of_known(bb))
     yield Extreme("accumulator with bias", total, I32)
 
 

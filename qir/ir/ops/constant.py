@@ -28,7 +28,7 @@ class Constant(Op):
         """`array` as a constant of `elem` (by default of its own dtype), in the carrier of it."""
         a = np.asarray(array)
         kind = elem_of(a.dtype) if elem is None else elem
-        return Constant(Data(a.astype(kind.carrier)), kind)
+        return Constant(Data(a.astype(kind.carrier, copy=False)), kind)
 
     def permuted(self, perm: Perm) -> Constant:
         """The constant transposed by `perm`, its scales with it."""

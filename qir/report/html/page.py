@@ -18,6 +18,7 @@ from qir.report.numbers import (
     KERNELS,
     PORTS,
     Places,
+    agreement_text,
     count,
     decibels,
     entry_cells,
@@ -291,4 +292,6 @@ def _ports(report: ReportData) -> str:
     if not report.entries:
         return ports
     entries = _table(ENTRIES, (_row(*map(_cell, cells)) for cells in entry_cells(report)))
-    return f"{entries}<h3>Of {escape(report.entries[0].name)}</h3>{ports}"
+    found = report.agreement
+    logits = f"<p>Logits {escape(agreement_text(found))}.</p>" if found is not None else ""
+    return f"{entries}{logits}<h3>Of {escape(report.entries[0].name)}</h3>{ports}"

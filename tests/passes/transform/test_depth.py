@@ -312,7 +312,7 @@ def test_tokens_leave_out_layers() -> None:
     """A prompt, tokens, and a prompt behind them, against the interpreter with one memory."""
     ids = np.random.default_rng(1).integers(0, 40, (8, 6))
     net = qir.compile_lm(GRAPH, calibration=ids, max_tokens=6, prefill=3, skip=qir.DecodeSkip(1.5))
-    assert list(net.entries) == ["decode", "prefill", "skip"]
+    assert list(net.entries) == ["decode", "prefill", "logits", "skip"]
     counts = Counter(op.mnemonic for op in net.entries["skip"].ops)
     assert (counts["attention_fixed"], counts["write_rows"]) == (2, 2 * LAYERS)
     memory, row = StateMemory(*net.entries.values()), ids[0].astype(np.int32)
@@ -320,6 +320,7 @@ def test_tokens_leave_out_layers() -> None:
     def called(entry: str, start: int, count: int) -> Any:
         graph = net.entries[entry]
         given = [row[None, start : start + count], np.array(start, np.int32)]
+        given += [np.array(count - 1, np.int32)] * (entry == "prefill")
         (out,) = memory.call(graph, given)
         return dequantized(out, graph.outputs[0].type.quant)[0, -1]
 

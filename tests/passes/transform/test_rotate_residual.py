@@ -48,11 +48,16 @@ def test_outliers_are_spread_over_all_channels() -> None:
     for graph, least, most in ((before, 20, 1000), (after, 1, 2)):
         reach = channel_reach(graph, (TOKENS,), {"x"})["x"].of_all
         assert least <= reach.max() / np.median(reach) <= most
-    assert all(op.gain is None for op in after.ops if isinstance(op, RmsNorm))
+    *norms, last = (op for op in after.ops if isinstance(op, RmsNorm))
+    assert all(norm.gain is None for norm in norms)
+    (taken,) = (op for op in after.ops if isinstance(op, Take))
+    rest, head = [op for op in after.ops if isinstance(op, Linear)][-2:]
+    assert taken.table == head.w and rest.x == last.result  # still tied
 
 
-def test_values_go_back_by_their_matrix() -> None:
-    before = float_graph(random_decoder(is_tied=False), 1, COUNT)
+@pytest.mark.parametrize("is_tied", [False, True])
+def test_values_go_back_by_their_matrix(is_tied: bool) -> None:
+    before = with_outlier(float_graph(random_decoder(is_tied=is_tied), 1, COUNT), 60.0)
     after, manager = rotated(before)
     divided = divisors(manager.records)
     assert len(divided) == 2 * 6 + 2  # norms, sums, o and down of each layer; embedding, last norm
@@ -71,7 +76,7 @@ def test_a_tied_head_stays_where_channels_reach_alike() -> None:
     after, manager = rotated(graph)
     assert after is graph
     (miss,) = manager.records[0].misses
-    assert miss.why == "its channels reach alike, and a tied head would be stored twice"
+    assert miss.why == "its channels reach alike, and a tied head would need a layer more"
 
 
 def test_another_reader_of_the_stream_prevents_it() -> None:

@@ -70,7 +70,8 @@ class _Plain:
         """acc += the sum of `count` products, from weight `first` on."""
         w = self.writer
         with w.steps(count, "i") if isinstance(count, int) else w.loop(0, count, "i") as i:
-            product = w.load(self.x, x + i).astype("int32") * self._weight(first + i)
+            weight = streamed(w, self.weights, first + i, self.code.bits)
+            product = w.load(self.x, x + i).astype("int32") * weight
             acc[0] = acc[0] + product
 
     def _add_parts(self, acc: Registers, x: Expr, tap: Expr) -> None:
@@ -86,19 +87,6 @@ class _Plain:
             self._add(share, x + done, tap * inner + done, count)
             mult = w.load(self.mults, tap * code.parts + part)
             acc[0] = acc[0] + share[0] * mult.astype("int32")
-
-    def _weight(self, index: Expr) -> Expr:
-        """The weight at `index`; of fewer than 8 bits, out of the one or two bytes it lies in."""
-        w, bits = self.writer, self.code.bits
-        if bits == 8:
-            return w.load(self.weights, index).astype("int32")
-        at = w.let(index * bits)
-        first = tirx.shift_right(at, _int(3))
-        word = w.load(self.weights, first).astype("int32")
-        if 8 % bits:
-            word = word + w.load(self.weights, first + 1).astype("int32") * 256
-        shifted = tirx.shift_right(word, tirx.bitwise_and(at, _int(7)))
-        return tirx.bitwise_and(shifted, _int((1 << bits) - 1)) - (1 << (bits - 1))
 
     def _stored(self, acc: Expr, o: Expr, residual: Expr) -> Expr:
         code = self.code.epilogue
@@ -116,6 +104,19 @@ class _Plain:
     def _field(self, name: str, o: Expr) -> Expr:
         at = self.code.records_at // 8 + self.spec.y.channels * self.code.fields.index(name)
         return self.writer.load(self.fields, at + o)
+
+
+def streamed(w: Script, weights: Expr, index: Expr, bits: int) -> Expr:
+    """The weight at `index`, int32; of fewer than 8 bits, out of the one or two bytes it is in."""
+    if bits == 8:
+        return w.load(weights, index).astype("int32")
+    at = w.let(index * bits)
+    first = tirx.shift_right(at, _int(3))
+    word = w.load(weights, first).astype("int32")
+    if 8 % bits:
+        word = word + w.load(weights, first + 1).astype("int32") * 256
+    shifted = tirx.shift_right(word, tirx.bitwise_and(at, _int(7)))
+    return tirx.bitwise_and(shifted, _int((1 << bits) - 1)) - (1 << (bits - 1))
 
 
 def _int(value: Expr) -> Expr:

@@ -1,12 +1,11 @@
-"""take, embed, slice_rows and write_rows in TIR."""
+"""take, slice_rows and write_rows in TIR."""
 
 from __future__ import annotations
 
-from qir.backends.kernels.sequence.indexed import CopyRowsCode, EmbedCode, TakeCode
+from qir.backends.kernels.sequence.indexed import CopyRowsCode, TakeCode
 from qir.backends.tvm.compat import PrimFunc
-from qir.backends.tvm.kernels.script import ConstantBlock, Script, straight, width_of
-from qir.backends.tvm.kernels.sequence.arithmetic import LONG, rounded
-from qir.backends.tvm.kernels.sums import spread
+from qir.backends.tvm.kernels.script import Script, straight, width_of
+from qir.backends.tvm.kernels.sequence.arithmetic import LONG
 from qir.backends.tvm.kernels.writer import Expr, cast, clamp
 
 
@@ -33,34 +32,6 @@ def emit_take(code: TakeCode, symbol: str) -> PrimFunc:
 
     with w.units() as unit, w.rows(code.nest, unit) as offsets:
         w.spans(code.nest.row, lanes, lambda i, width: element(offsets, i, width))
-    return w.finish(symbol)
-
-
-def emit_embed(code: EmbedCode, symbol: str) -> PrimFunc:
-    """`void symbol(table, index, constants, y, begin, end)`."""
-    w = Script()
-    table, index = w.pointer("table", code.table), w.pointer("index", code.index)
-    constants = ConstantBlock(w, code.fields)
-    y = w.pointer("y", code.y)
-    table_step, _, y_step = code.nest.steps
-    both = (table_step, y_step)
-    lanes = straight(both, width_of(code.vector_bytes, "int32")) if table_step else 1
-
-    def element(table_at: Expr, mult: Expr, y_at: Expr, width: int) -> None:
-        product = w.let(cast(w.load(table, table_at, width), LONG, width) * spread(mult, width))
-        by = spread(constants.take("shift"), width)
-        value = clamp(w.let(rounded(w, product, by, width)), code.low, code.high, LONG, width)
-        w.store(y, y_at, cast(value, code.y, width), width)
-
-    with w.units() as unit, w.rows(code.nest, unit) as (table_at, index_at, y_at):
-        row = clipped_index(w, index, index_at, code.rows - 1)
-        mult = w.let(cast(constants.take("mult", row), LONG, 1))
-        first = w.let(table_at + row * code.pitch)
-        w.spans(
-            code.nest.shape[-1],
-            lanes,
-            lambda i, n: element(first + i * table_step, mult, y_at + i * y_step, n),
-        )
     return w.finish(symbol)
 
 
