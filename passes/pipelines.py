@@ -50,8 +50,8 @@ from qir.passes.transform.equalize_attention import EqualizeAttention
 from qir.passes.transform.equalize_channels import EqualizeChannels
 from qir.passes.transform.equalize_norms import EqualizeNorms
 from qir.passes.transform.move_concats import MoveConcats
+from qir.passes.transform.outliers.methods import Outliers, outlier_passes
 from qir.passes.transform.repeat_masked import RepeatMasked
-from qir.passes.transform.rotate_residual import RotateResidual
 from qir.passes.transform.split_linear import SplitLinear
 
 EIGHT = Bits(8, 8)
@@ -114,16 +114,26 @@ def lower(graph: Graph | None = None) -> tuple[Pass, ...]:
     return (SplitLinear(),) if graph is not None and is_wide(graph) else ()
 
 
-def transform(graph: Graph | None = None, sample: tuple[Array, ...] = ()) -> Pipeline:
+def transform(
+    graph: Graph | None = None,
+    sample: tuple[Array, ...] = (),
+    outliers: Outliers | None = Outliers.AUTO,
+    weight_bits: int = 8,
+    is_static: bool = False,
+) -> Pipeline:
     """Float passes that make a canonical graph kinder to quantization, before calibration: those of
     `lower`, then those that look at data, on `sample`: one array for each input, any number of
     samples.
+
+    Of a graph with ops of sequences `outliers` are treated; `weight_bits`, `is_static`: how its
+    linear ops are quantized, whether their inputs have calibrated scales.
     """
     reach = channel_reach(graph, sample) if graph is not None and sample else {}
     apart = MoveConcats(sample, reach)
     kinder: list[Pass] = [*lower(graph), RepeatMasked(reach), apart, EqualizeChannels(halves=reach)]
     if graph is not None and is_wide(graph):
-        kinder += [RotateResidual(reach), EqualizeNorms(sample), EqualizeAttention(sample)]
+        kinder += outlier_passes(outliers, sample, weight_bits, is_static)
+        kinder += [EqualizeNorms(sample), EqualizeAttention(sample)]
     return Pipeline("transform", "transformed", tuple(kinder))
 
 

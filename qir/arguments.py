@@ -11,6 +11,7 @@ from typing import Any
 from qir.ir.errors import DataError, PassError
 from qir.passes.infra.manager import Pass
 from qir.passes.quantize.place_rows import Scales
+from qir.passes.transform.outliers.methods import Outliers
 
 MOST_BATCH = 1 << 20  # samples of one call
 
@@ -62,6 +63,15 @@ def scales_of(scales: Any) -> Scales:
     except ValueError as e:
         known = ", ".join(one.value for one in Scales)
         raise DataError(f"scales: {scales!r} given, one of {known} is needed") from e
+
+
+def outliers_of(outliers: Any) -> Outliers | None:
+    """Errors: DataError for what names no way of treating outliers."""
+    try:
+        return None if outliers is None else Outliers(outliers)
+    except ValueError as e:
+        known = ", ".join(one.value for one in Outliers)
+        raise DataError(f"outliers: {outliers!r} given, one of {known} or None is needed") from e
 
 
 def state_folder(state: Any) -> Path | None:

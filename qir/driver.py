@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from qir.arguments import check_batch, check_options, scales_of, state_folder
+from qir.arguments import check_batch, check_options, outliers_of, scales_of, state_folder
 from qir.backends import targets
 from qir.backends.artifact import artifact
 from qir.backends.artifact.names import BITS, REPORT
@@ -45,6 +45,7 @@ def compile(
     name: str | None = None,
     observer: str | Observer | None = None,
     scales: str = "auto",
+    outliers: str | None = "auto",
     concurrency: int | Concurrency | None = None,
     skip: float | Skip | None = None,
     state: str | Path | None = None,
@@ -80,6 +81,8 @@ def compile(
                   where tokens have scales of their own).
     scales:       of the inputs of linear ops: token, one for each token at run time; static, from
                   calibration; auto, token where the model has attention.
+    outliers:     treatment of channels that reach far beyond the others, in models with attention:
+                  smoothquant, osplus, rotate; auto, what helps on the calibration data; or None.
     concurrency:  2 runs layers of a transformer side by side in groups of two, up to half of them
                   (Concurrency says more): fewer and wider steps, other results.
     skip:         0.25 leaves out a quarter of the sub-layers of a residual network, those that its
@@ -103,9 +106,9 @@ def compile(
     toolchain(machine)  # what is missing is said before the work
     service.start()  # it loads TVM beside that
     tell = progress or quiet
-    folder, how = state_folder(state), scales_of(scales)
+    folder, how, kinder = state_folder(state), scales_of(scales), outliers_of(outliers)
     shallower = Shallower.of(skip, concurrency)
-    quantizer = Quantizer(bits, observer, rounding, machine, folder, executor, tell, how)
+    quantizer = Quantizer(bits, observer, rounding, machine, folder, executor, tell, how, kinder)
     first, batches = first_batch(calibration)
     if is_torch(model):
         inputs = examples(model, inputs, first, batch)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qir.arguments import check_options, scales_of, state_folder
+from qir.arguments import check_options, outliers_of, scales_of, state_folder
 from qir.backends import targets
 from qir.backends.artifact import artifact
 from qir.backends.artifact.names import REPORT
@@ -56,6 +56,7 @@ def compile_lm(
     name: str | None = None,
     observer: str | Observer | None = None,
     scales: str = "auto",
+    outliers: str | None = "auto",
     concurrency: int | Concurrency | None = None,
     skip: float | Skip | DecodeSkip | None = None,
     kv: int | str = 8,
@@ -84,6 +85,7 @@ def compile_lm(
     """
     check_options(name, executor, (), progress)
     folder, how, caches = state_folder(state), scales_of(scales), plan_named(kv)
+    kinder = outliers_of(outliers)
     shallower = Shallower.of(None if isinstance(skip, DecodeSkip) else skip, concurrency)
     _check_counts(max_tokens, prefill)
     ids = _sequences(calibration, max_tokens)
@@ -91,7 +93,7 @@ def compile_lm(
     toolchain(machine)  # what is missing is said before the work
     service.start()  # it loads TVM beside that
     tell = progress or quiet
-    quantizer = Quantizer(bits, observer, rounding, machine, folder, executor, tell, how)
+    quantizer = Quantizer(bits, observer, rounding, machine, folder, executor, tell, how, kinder)
     graph = imported(model, [ids[:1]] if is_torch(model) else None, None, shapes)
     _check_inputs(graph, max_tokens)
     manager = Manager(check=check, watch=lambda what, i, of: tell(f"pass {what}", i, of))

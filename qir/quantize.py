@@ -23,7 +23,7 @@ from qir.passes.bits.choice import Bits, LayerChoices, load_bits
 from qir.passes.bits.costs import LATENCY, LayerWork
 from qir.passes.calibrate.observers import Observer
 from qir.passes.calibrate.ranges import Ranges, calibrate
-from qir.passes.infra.manager import Manager, Pass
+from qir.passes.infra.manager import Manager, Pass, Pipeline
 from qir.passes.infra.tasks import Processes, Store, Tell
 from qir.passes.mixed_precision import (
     BitPlan,
@@ -38,6 +38,7 @@ from qir.passes.rounding import Rounding, method_of, rounding_passes
 from qir.passes.rounding.base import RoundWeights
 from qir.passes.sensitivity.measure import measure_sensitivities
 from qir.passes.sensitivity.table import Sensitivities
+from qir.passes.transform.outliers.methods import Outliers
 from qir.report.chosen_bits import ChosenBits, FrontPoint, LayerBits, Measured
 
 LayerBitsRequest = Bits | str | tuple[int, int]
@@ -56,6 +57,7 @@ class Quantizer:
     executor: Executor | None
     tell: Tell
     scales: Scales = Scales.AUTO
+    outliers: Outliers | None = Outliers.AUTO
 
     def __post_init__(self) -> None:
         """Errors: PassError or ParseError for bits or a rounding that are none, before any work."""
@@ -67,6 +69,13 @@ class Quantizer:
     @property
     def store(self) -> Store:
         return Store(self.folder, source("qir.ir", "qir.passes"))
+
+    def transform(self, graph: Graph, sample: tuple[Array, ...]) -> Pipeline:
+        """The float passes before calibration, for these widths."""
+        mixed = isinstance(self.bits, MixedPrecision)
+        widths = pipelines.EIGHT if mixed else widths_of(self.bits)[0]
+        is_static = not are_layers_by_rows(graph, self.scales)
+        return pipelines.transform(graph, sample, self.outliers, widths.weight, is_static)
 
     def run(
         self,

@@ -62,7 +62,7 @@ class Stages:
         if self.shallower:
             self._leave_out()
         if self.newest.stage == "canonical":
-            kinder = pipelines.transform(self.newest, self._sample)
+            kinder = self.quantizer.transform(self.newest, self._sample)
             self._reach(self.manager.run(self.newest, kinder))
         if self.newest.stage == "transformed":
             if self.caches is None:

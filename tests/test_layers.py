@@ -58,6 +58,7 @@ HOMES = {
         "qir.passes.calibrate*",
         "qir.passes.quantize.correction_walk",  # runs the float graph beside the simulated one
         "qir.passes.sensitivity.sqnr",  # the same beside the integer one
+        "qir.passes.transform.outliers.consumers",  # rounds what reads a value, to judge by
         "qir.passes.infra.tasks",  # one thread for each task
         # passes that train or differentiate:
         "qir.passes.rounding*",

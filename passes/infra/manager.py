@@ -73,6 +73,7 @@ class Record:
     misses: list[Miss] = field(default_factory=list)
     divided: dict[str, Array] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)  # what a report tells the user
+    notes: list[str] = field(default_factory=list)  # what it did where, for the report too
 
 
 def restored(x: Array, divided: Array) -> Array:
@@ -84,14 +85,19 @@ def restored(x: Array, divided: Array) -> Array:
     return np.asarray((np.diag(x) if x.ndim == 1 else x) @ divided)
 
 
+def divide(divided: dict[str, Array], more: Mapping[str, Array]) -> None:
+    """Note what values are divided by after what they were before."""
+    for name, scales in more.items():
+        divided[name] = restored(scales, divided[name]) if name in divided else scales
+
+
 def divisors(records: Iterable[Record]) -> Mapping[str, Array]:
     """By what the channels of each value were divided in all, (C,), or the matrix (C, C) that gives
     them back.
     """
     total: dict[str, Array] = {}
     for record in records:
-        for name, scales in record.divided.items():
-            total[name] = restored(scales, total[name]) if name in total else scales
+        divide(total, record.divided)
     return total
 
 

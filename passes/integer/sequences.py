@@ -30,7 +30,7 @@ from qir.ir.ops import (
 )
 from qir.ir.ops.sequence.attention import SCORE_BITS
 from qir.ir.ops.sequence.norm import UNIT_BITS
-from qir.ir.types import I16, Int, Quant
+from qir.ir.types import I16, I32, Int, Quant
 from qir.passes.integer.forms import Fixed, Form, Lowering, Made, NoInteger, Rows, Stored, Sum, Term
 from qir.passes.integer.rules import (
     BYTE,
@@ -137,10 +137,12 @@ class Hadamards(Rule):
     """hadamard(x) -> sum(hadamard on stored x), exact"""
 
     def ask(self, op: Op, operands: Sequence[Operand]) -> Answer | Needs:
-        return stored_operands(operands, WORD) or Answer(Kind.SUM, bits=WORD, is_exact=True)
+        assert isinstance(op, Hadamard)
+        bits = I32.bits - op.size.bit_length()  # size * 2**(bits - 1) is below 2**31
+        return stored_operands(operands, bits) or Answer(Kind.SUM, bits=bits, is_exact=True)
 
     def lower(self, op: Hadamard, at: Lowering, answer: Answer) -> Form:
-        sums = at.accumulator(replace(op, x=at.stored(op.x, WORD)), op)
+        sums = at.accumulator(replace(op, x=at.stored(op.x, answer.bits)), op)
         return Sum((Term(sums),), loc=op.loc)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from qir.ir.op import Op
-from qir.ir.ops import Add, LayerNorm, RmsNorm, Sub
+from qir.ir.ops import Add, Hadamard, LayerNorm, RmsNorm, Sub
 from qir.ir.ops.kinds import Contraction, Layer
 from qir.passes.bits.choice import Bits
 from qir.passes.integer.rules import BYTE, WORD, Kind, Sharing
@@ -85,7 +85,7 @@ def wide_widths(plan: QuantizationPlan) -> Widths:
         readers = [r for r in readers if not set(r.names) & set(group)]
         layers = [r for r in readers if isinstance(r, Layer)]
         others = [r for r in readers if not isinstance(r, Layer)]
-        is_stream = any(isinstance(r, (Add, Sub, RmsNorm, LayerNorm)) for r in others)
+        is_stream = any(map(_is_of_stream, others))
         limits = [plan.answers[r.names[0]].bits for r in others or layers]
         makers = [plan.graph.producers.get(name) for name in group]
         is_curve = any(m and plan.answers[m.names[0]].kind is Kind.TABLE for m in makers)
@@ -95,6 +95,12 @@ def wide_widths(plan: QuantizationPlan) -> Widths:
         if most > BYTE:
             found.read.update({r.names[0]: BYTE for r in layers})
     return found
+
+
+def _is_of_stream(op: Op) -> bool:
+    """Whether it reads a sum that many layers add to: it adds, norms, or turns all of a row."""
+    is_turned = isinstance(op, Hadamard) and op.size == op.x.type.shape[-1]
+    return is_turned or isinstance(op, (Add, Sub, RmsNorm, LayerNorm))
 
 
 def _asked(layer: Op, bits: Mapping[str, Bits], default: int, is_input: bool) -> int:

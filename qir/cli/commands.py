@@ -62,6 +62,7 @@ def compile_model(options: Namespace) -> None:
             name=options.name,
             observer=options.observer,
             scales=options.scales,
+            outliers=None if options.outliers == "none" else options.outliers,
             concurrency=options.concurrency,
             skip=options.skip,
             state=options.state,

@@ -140,12 +140,12 @@ def _quantization(p: Any) -> None:
         help="method that chooses the range of an activation: min-max, percentile, mse, entropy"
         " (default: mse; min-max where tokens have scales of their own)",
     )
-    p.add_argument(
-        "--scales",
-        default="auto",
-        help="scales of the inputs of linear ops: token, one for each token at run time; static,"
-        " from calibration; auto, token where the model has attention",
-    )
+    p.add_argument("--scales", default="auto", help="scales of the inputs of linear ops: token, one"
+                   " for each token at run time; static, from calibration; auto, token where the"
+                   " model has attention")  # fmt: skip
+    p.add_argument("--outliers", default="auto", help="treatment of channels that reach far beyond"
+                   " the others, in models with attention: smoothquant, osplus, rotate, none; auto,"
+                   " what helps on the calibration data")  # fmt: skip
 
 
 def _work(p: Any) -> None:

@@ -61,6 +61,7 @@ def build_report(
         created_by=tuple(sorted((str(k), str(v)) for k, v in manifest["versions"].items())),
         variants=tuple(v["name"] for v in manifest["variants"]),
         warnings=tuple(text for r in every for text in r.warnings),
+        notes=tuple(f"{r.name}: {text}" for r in every for text in r.notes),
         entries=tuple(map(entry_row, manifest.get("entries", ()))),
     )
 

@@ -201,6 +201,7 @@ class ReportData:
               of the last variant.
     chosen:   the assignment of bits, in mixed precision.
     warnings: where accuracy was given away that another model would keep.
+    notes:    what passes did to single values, such as outliers.
     depth:    what was left out of the model, or runs side by side.
     entries:  of an artifact with several; `rows`, `inputs` and `outputs` are those of the first.
     agreement: of a language model with its float model.
@@ -218,6 +219,7 @@ class ReportData:
     variants: tuple[str, ...] = ()
     chosen: ChosenBits | None = None
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     entries: tuple[EntryRow, ...] = ()
     agreement: Agreement | None = None
     depth: Depth | None = None

@@ -36,6 +36,7 @@ from qir.report.rows import OpRow, ReportData, Share
 from qir.report.tables import Row, table
 
 SHOWN = 120  # op rows on a terminal; the page and the JSON have all of them
+NOTES = 12  # of passes on single values; the page and the JSON have all of them
 LEAST_COLUMNS = 120  # of plain text, for a pipe or a file, which have no width of their own
 STYLES = {"good": "green", "fair": "cyan", "low": "yellow", "bad": "bold red", "none": "dim"}
 
@@ -47,6 +48,10 @@ def tables(report: ReportData, columns: int = LEAST_COLUMNS) -> Iterator[Rendera
     yield Text.assemble(head, ": ", printable(summary(report)))
     for warning in report.warnings:
         yield Text(f"warning: {printable(warning)}", style=STYLES["low"])
+    for note in report.notes[:NOTES]:
+        yield Text(printable(note), style=STYLES["none"])
+    if len(report.notes) > NOTES:
+        yield Text(f"and {len(report.notes) - NOTES} more such notes", style=STYLES["none"])
     for line in report.depth.lines() if report.depth else ():
         yield Text(printable(line), style=STYLES["fair"])
     if report.entries:

@@ -91,7 +91,12 @@ def _facts(row: OpRow) -> list[tuple[str, str]]:
 
 def _warnings(report: ReportData) -> str:
     items = "".join(f"<li>{escape(warning)}</li>" for warning in report.warnings)
-    return f'<ul class="warnings">{items}</ul>\n' if items else ""
+    shown = f'<ul class="warnings">{items}</ul>\n' if items else ""
+    if not report.notes:
+        return shown
+    notes = "".join(f"<li>{escape(note)}</li>" for note in report.notes)
+    head = f"{len(report.notes)} notes of passes"
+    return f"{shown}<details><summary>{head}</summary><ul>{notes}</ul></details>\n"
 
 
 def _cards(report: ReportData) -> str:

@@ -175,7 +175,7 @@ def test_hadamard(size: int, blocks: int) -> None:
     op = Hadamard(value("x", x.shape, I16, 0.01), size, names=("y",))
     y = op.evaluate(x)
     h = signs(size).astype(np.int64)
-    assert np.array_equal(h @ h.T, size * np.eye(size))
+    assert np.array_equal(h, h.T) and np.array_equal(h @ h, size * np.eye(size))
     parts = x.reshape(-1, size).astype(np.int64)
     assert np.array_equal(y.reshape(-1, size), parts @ h)
     made = Hadamard(real("x", x), size, names=("r",))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
+from functools import cache
 from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import pytest
 import torch
 
 import qir
+from qir import runtime
+from qir.backends import build
 from qir.ir.errors import PassError
 from qir.ir.graph import Builder, Graph
 from qir.ir.interpret import dequantize_outputs, interpret
@@ -23,6 +26,7 @@ from qir.ir.ops.quantize import dequantized
 from qir.ir.states import StateMemory
 from qir.ir.torch_executor import run_float
 from qir.ir.verify import verify
+from qir.language_net import LanguageNet
 from qir.models import imported
 from qir.passes.infra.manager import Manager, distance
 from qir.passes.infra.tasks import Store
@@ -36,6 +40,7 @@ from qir.passes.transform.depth.search import Search
 from qir.passes.transform.depth.skip_decode import kept_layers, skipped_spans
 from qir.passes.transform.depth.skip_layers import SkipLayers
 from qir.passes.transform.depth.sublayers import ATTENTION, MLP, sublayers_of
+from tests.emulated.harness import need_emulator
 from tests.float_decoders import float_graph, random_decoder
 
 LAYERS = 4
@@ -212,31 +217,47 @@ def test_influence_is_small_where_the_stream_hardly_turns() -> None:
     assert set(found) == {part.name for part in parts} and all(0 < x < 1 for x in found.values())
 
 
-REQUESTS: list[dict[str, Any]] = [
-    {"skip": Skip(0.3, samples=2)},
-    {"skip": Skip(0.3, by="influence", samples=2)},
-    {"concurrency": 2},
-    {"concurrency": Concurrency(2, 1.0, ALL)},
-    {"concurrency": Concurrency(groups=((1, 2),), bypass=0), "skip": Skip(0.1, "angle")},
-]
+IDS = np.random.default_rng(1).integers(0, 40, (8, 6))
+REQUESTS: dict[str, dict[str, Any]] = {
+    "left out": {"skip": Skip(0.3, samples=2)},
+    "side by side": {"concurrency": Concurrency(2, 1.0, ALL)},
+    "both": {"concurrency": Concurrency(groups=((1, 2),), bypass=0), "skip": Skip(0.1, "angle")},
+}
 
 
-@pytest.mark.parametrize("asked", REQUESTS, ids=str)
-def test_a_shallower_decoder_is_compiled(asked: dict[str, Any]) -> None:
-    """Prefill and decode, against the interpreter of the whole graph."""
-    ids = np.random.default_rng(1).integers(0, 40, (8, 6))
-    net = qir.compile_lm(GRAPH, calibration=ids, max_tokens=6, prefill=3, **asked)
-    graph = net.stages["integer"]
-    (want,) = dequantize_outputs(graph, interpret(graph, [ids[:1].astype(np.int32)]))
-    assert np.array_equal(net.logits(ids[0]), want[0])
+@cache
+def net_of(name: str) -> LanguageNet:
+    return qir.compile_lm(GRAPH, calibration=IDS, max_tokens=6, prefill=3, **REQUESTS[name])
+
+
+def reads_as_the_interpreter(net: LanguageNet, graph: Graph) -> bool:
+    """In chunks and token by token, against the interpreter of the whole graph."""
+    (want,) = dequantize_outputs(graph, interpret(graph, [IDS[:1].astype(np.int32)]))
     sequence = net.new_sequence()
-    each = [net.decode(int(i), sequence) for i in ids[0]]
-    assert np.array_equal(each, want[0])
+    each = [net.decode(int(i), sequence) for i in IDS[0]]
+    return np.array_equal(net.logits(IDS[0]), want[0]) and np.array_equal(each, want[0])
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_a_shallower_decoder_is_compiled(name: str) -> None:
+    net = net_of(name)
+    assert reads_as_the_interpreter(net, net.stages["integer"])
     report = net.report()
     assert report.depth is not None and report.depth.lines()
     for line in report.depth.lines():
         assert line in str(report) and line in report.html()
     assert type(report).from_json(report.to_json()) == report
+
+
+@pytest.mark.parametrize("target", ["c", "aarch64"])
+def test_a_shallower_decoder_on_other_machines(target: str) -> None:
+    if target != "c":
+        need_emulator(target)
+    net = net_of("both")
+    loaded = runtime.from_files(build(net.entries, target, "small").files)
+    session = runtime.opened(loaded, emulate=target != "c")
+    other = LanguageNet(session, net.stages, net.report(), net.entries)
+    assert reads_as_the_interpreter(other, net.stages["integer"])
 
 
 @pytest.mark.parametrize(
@@ -310,7 +331,7 @@ def test_layers_of_tokens_are_at_even_distances() -> None:
 
 def test_tokens_leave_out_layers() -> None:
     """A prompt, tokens, and a prompt behind them, against the interpreter with one memory."""
-    ids = np.random.default_rng(1).integers(0, 40, (8, 6))
+    ids = IDS
     net = qir.compile_lm(GRAPH, calibration=ids, max_tokens=6, prefill=3, skip=qir.DecodeSkip(1.5))
     assert list(net.entries) == ["decode", "prefill", "logits", "skip"]
     counts = Counter(op.mnemonic for op in net.entries["skip"].ops)

@@ -1,4 +1,4 @@
-"""Hadamard matrices: square, of 1 and -1, with orthogonal rows; products by them are sums."""
+"""Symmetric Hadamard matrices: of 1 and -1, with orthogonal rows; products by them are sums."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def factors(size: int) -> tuple[int, int] | None:
 
 
 def signs(size: int) -> npt.NDArray[np.int8]:
-    """The matrix H of `size`: Paley's of order K (x) Sylvester's of order p.
+    """The matrix H of `size`: Paley's of order K (x) Sylvester's of order p; H @ H = size * 1.
 
     Needs: factors(size).
     """
@@ -59,20 +59,22 @@ def product(x: Any, size: int, numpy: Any, paley_matrix: Any) -> Any:
 
 @cache
 def paley(order: int) -> npt.NDArray[np.int8]:
-    """Paley's matrix of an order that `factors` gives."""
+    """Paley's matrix of an order that `factors` gives; of the first kind with rows in an order and
+    of a sign that make it symmetric.
+    """
     if order == 1:
         return np.ones((1, 1), np.int8)
     q = _prime_of(order)
     assert q is not None
     squares = {i * i % q for i in range(1, q)}
     kinds = np.array([0] + [1 if i in squares else -1 for i in range(1, q)])
-    inner = kinds[(np.arange(q)[:, None] - np.arange(q)[None]) % q]
-    s = np.zeros((q + 1, q + 1), np.int64)
-    s[1:, 1:], s[0, 1:], s[1:, 0] = inner, 1, 1 if q % 4 == 1 else -1
-    one = np.eye(q + 1, dtype=np.int64)
+    i, j = np.arange(q)[:, None], np.arange(q)[None]
+    s = np.ones((q + 1, q + 1), np.int64)
     if q % 4 == 3:
-        return (one + s).astype(np.int8)
-    two = np.kron(s, [[1, 1], [1, -1]]) + np.kron(one, [[1, -1], [-1, -1]])
+        s[1:, 1:] = -kinds[-(i + j) % q] - ((i + j) % q == 0)
+        return s.astype(np.int8)
+    s[1:, 1:], s[0, 0] = kinds[(i - j) % q], 0
+    two = np.kron(s, [[1, 1], [1, -1]]) + np.kron(np.eye(q + 1), [[1, -1], [-1, -1]])
     return two.astype(np.int8)
 
 

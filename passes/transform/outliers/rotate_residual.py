@@ -9,8 +9,9 @@ from typing import ClassVar
 import numpy as np
 
 from qir.ir.graph import Builder, Graph
-from qir.ir.op import Loc, Op, Value
-from qir.ir.ops import Add, Constant, Linear, RmsNorm, Take
+from qir.ir.op import Op, Value
+from qir.ir.ops import Add, Constant, Hadamard, Linear, RmsNorm, Take
+from qir.ir.ops.sequence.matrices import factors, signs
 from qir.ir.stages import FLOAT_STAGES
 from qir.ir.types import Array
 from qir.passes.infra.layers import constant_of
@@ -27,15 +28,13 @@ class RotateResidual(Pass):
     """x -> x @ Q for every value x of a residual stream that rms norms read: gains of the norms go
     into the linear ops behind them, and Q into all weights that write and read the stream
 
-    rms_norm(x @ Q) = rms_norm(x) @ Q for an orthogonal Q. Q is a Hadamard matrix of the greatest
-    power of two in the width, times a cosine transform of what is left, with signs by a fixed seed:
-    each channel is then a mean of all of them. A head that is tied to the embedding E stays so: its
-    gain g does not go into it, but is one number m for all channels, and what is left a layer,
-
-        (g * y) @ E.T = (z + z @ (Q.T @ diag(g / m - 1) @ Q)) @ (E @ Q).T, z = m * (y @ Q)
-
-    That costs time: such a stream is rotated only where a channel has outliers, reaches OUTLIER
-    times the median of all.
+    rms_norm(x @ Q) = rms_norm(x) @ Q for an orthogonal Q. Q is a Hadamard matrix with signs by a
+    fixed seed, or where the width has none that of the greatest power of two in it, times a cosine
+    transform of what is left: each channel is then a mean of all of them. The gain of a norm in
+    front of a head that is tied to the embedding cannot go into the head's weights, for the rotated
+    table is to stay one for both: hadamard((norm(hadamard(x @ Q)) * gain)) reads the stream as it
+    was but for signs, and is rotated again. Where the width has no Hadamard matrix, the two become
+    two tables, if a channel has outliers: reaches OUTLIER times the median of all.
     Keeps: reals within 1e-3.
     Source: QuaRot, arXiv:2404.00456, section 4, stage 1a; SliceGPT, arXiv:2401.15024.
     """
@@ -58,8 +57,9 @@ class RotateResidual(Pass):
                 done.add(op.x.name)
                 continue
             done |= stream.values
-            if tied(graph, stream) and not self._has_outliers(stream):
-                why = "its channels reach alike, and a tied head would need a layer more"
+            is_alone = factors(stream.width) is None and tied_tables(graph, stream)
+            if is_alone and not self._has_outliers(stream):
+                why = "its channels reach alike, and a tied head would be stored twice"
                 record.misses.append(Miss(why, op.x.name))
                 continue
             found.append(stream)
@@ -125,12 +125,12 @@ def stream_of(graph: Graph, value: Value) -> Stream | Miss:
     return stream if stream.norms else Miss("no norm reads it", value.name)
 
 
-def tied(graph: Graph, stream: Stream) -> Mapping[str, Linear]:
-    """The layers that read the stream and whose weights are a table that writes it."""
+def tied_tables(graph: Graph, stream: Stream) -> set[str]:
+    """The tables that write the stream and are the weights of a layer that reads it."""
     makers = (graph.producers[name] for name in stream.writers)
-    tables = {op.table.name for op in makers if isinstance(op, Take)}
     layers = (graph.producers[name] for name in stream.readers)
-    return {op.names[0]: op for op in layers if isinstance(op, Linear) and op.w.name in tables}
+    tables = {op.table.name for op in makers if isinstance(op, Take)}
+    return tables & {op.w.name for op in layers if isinstance(op, Linear)}
 
 
 def norm_readers(graph: Graph, norm: RmsNorm) -> Iterator[Op | None]:
@@ -156,84 +156,79 @@ def is_real(graph: Graph, value: Value) -> bool:
 
 def rotated(graph: Graph, stream: Stream, record: Record, by: str) -> Graph:
     """The graph with the stream rotated."""
-    rotation = Rotation(graph, stream, by)
-    record.divided.update(dict.fromkeys(stream.values, rotation.q.T))
-    record.divided.update({n: rotation.q.T * gain for n, gain in rotation.gains.items()})
-    return graph.mapped(rotation.changed)
+    return graph.mapped(Rotation(graph, stream, record, by).changed)
 
 
 class Rotation:
-    """How the ops around one stream change.
-
-    gains: of each norm, what goes into the layers behind it;
-    means: of a norm that a tied head reads, the gain it keeps.
+    """Rotates one stream. `still`: the norms that keep their gains, since a layer behind them has a
+    table of the stream for its weights.
     """
 
-    def __init__(self, graph: Graph, stream: Stream, by: str) -> None:
+    def __init__(self, graph: Graph, stream: Stream, record: Record, by: str) -> None:
         self.graph, self.stream, self.by = graph, stream, by
-        self.q, self.heads = orthogonal(stream.width), tied(graph, stream)
-        whole = {name: gain_of(graph, name) for name in stream.norms}
-        kept = {head.x.name for head in self.heads.values()} & whole.keys()
-        self.means = {name: whole[name].mean() for name in kept}
-        self.gains = {name: gain / self.means.get(name, 1.0) for name, gain in whole.items()}
-        self.tables: dict[str, Value] = {}
-        self.loc = Loc()
+        self.q = orthogonal(stream.width)
+        tied = set() if factors(stream.width) is None else tied_tables(graph, stream)
+        layers = (graph.producers[name] for name in stream.readers)
+        read = {op.x.name for op in layers if isinstance(op, Linear) and op.w.name in tied}
+        self.still = read & stream.norms
+        self.gains = {name: gain_of(graph, graph.producers[name]) for name in stream.norms}
+        self.gains.update(dict.fromkeys(self.still, np.ones(stream.width)))
+        self.made: dict[str, Value] = {}  # rotated tables
+        record.divided.update(dict.fromkeys(stream.values, self.q.T))
+        record.divided.update({name: self.q.T * gain for name, gain in self.gains.items()})
 
     def changed(self, op: Op, builder: Builder) -> Op:
         name, old, stream = op.names[0], self.graph.producers[op.names[0]], self.stream
-        self.loc = op.loc.touched(self.by)  # of what is added for it
         match op, old:
-            case RmsNorm(), RmsNorm() if name in stream.norms:
-                if name not in self.means:
-                    return replace(op, gain=None)
-                mean = np.full(stream.width, self.means[name])
-                return replace(op, gain=self._add(builder, mean, f"{name}_mean"))
+            case RmsNorm(), _ if name in self.still:
+                return self._still(op, builder)
+            case RmsNorm(), _ if name in stream.norms:
+                return replace(op, gain=None)
             case Take(), Take() if name in stream.writers:
-                return replace(op, table=self._table(builder, old.table))
-            case Linear(), Linear() if name in self.heads:
-                return self._head(op, old, builder)
-            case Linear(), Linear() if name in stream.readers or name in stream.writers:
-                return self._layer(op, old, builder)
+                return replace(op, table=self._table(old.table, op, builder))
             case Add(), Add() if name in stream.values:
                 parts = [
-                    self._constant(builder, v, self._real(v) @ self.q)
+                    self._constant(v, self._real(v) @ self.q, op, builder)
                     if v.name in stream.constants
                     else new
                     for v, new in zip(old.operands, op.operands, strict=True)
                 ]
                 return op.on(*parts)
+            case Linear(), Linear() if name in stream.readers or name in stream.writers:
+                return self._layer(op, old, builder)
         return op
 
+    def _still(self, op: RmsNorm, builder: Builder) -> Op:
+        """The norm, with its gain, of the stream as it was but for signs; then rotated."""
+        width, loc = self.stream.width, op.loc.touched(self.by)
+        back = builder.add(Hadamard(op.x, width, loc=loc), f"{op.x.name}_back")
+        normed = builder.add(replace(op, x=back, names=()), f"{op.names[0]}_still")
+        return Hadamard(normed, width, names=op.names, loc=loc)
+
     def _layer(self, op: Linear, old: Linear, builder: Builder) -> Op:
-        w, bias, name = self._real(old.w), op.bias, op.names[0]
+        name, bias = op.names[0], op.bias
+        gain = self.gains.get(old.x.name)
+        if name not in self.stream.writers and (gain is None or old.x.name in self.still):
+            return replace(op, w=self._table(old.w, op, builder))
+        w = self._real(old.w)
         if name in self.stream.readers:
-            w = (w * self.gains.get(old.x.name, 1.0)) @ self.q
+            w = (w if gain is None else w * gain) @ self.q
         if name in self.stream.writers:
             w = self.q.T @ w
             if old.bias is not None:
-                bias = self._constant(builder, old.bias, self._real(old.bias) @ self.q)
-        return replace(op, w=self._constant(builder, old.w, w), bias=bias)
+                bias = self._constant(old.bias, self._real(old.bias) @ self.q, op, builder)
+        return replace(op, w=self._constant(old.w, w, op, builder), bias=bias)
 
-    def _head(self, op: Linear, old: Linear, builder: Builder) -> Op:
-        """It reads the table; what is left of the gain is a layer before it."""
-        x, gain = op.x, self.gains.get(old.x.name)
-        if gain is not None and np.any(gain != 1):
-            rest = self._add(builder, (self.q.T * (gain - 1)) @ self.q, f"{x.name}_gain")
-            turned = builder.add(Linear(x, rest, None, loc=self.loc), f"{x.name}_rest")
-            x = builder.add(Add(x, turned, loc=self.loc), f"{x.name}_gained")
-        return replace(op, x=x, w=self._table(builder, old.w))
+    def _table(self, table: Value, op: Op, builder: Builder) -> Value:
+        """A table or weights, rotated once for all that read them."""
+        if table.name not in self.made:
+            rotated = self._real(table) @ self.q
+            self.made[table.name] = self._constant(table, rotated, op, builder)
+        return self.made[table.name]
 
-    def _table(self, builder: Builder, old: Value) -> Value:
-        if old.name not in self.tables:
-            self.tables[old.name] = self._constant(builder, old, self._real(old) @ self.q)
-        return self.tables[old.name]
-
-    def _constant(self, builder: Builder, old: Value, elements: Array) -> Value:
-        return self._add(builder, elements, f"{old.name}_rotated")
-
-    def _add(self, builder: Builder, elements: Array, name: str) -> Value:
+    def _constant(self, v: Value, elements: Array, op: Op, builder: Builder) -> Value:
         made = Constant.of(elements.astype(np.float32))
-        return builder.add(replace(made, loc=self.loc), name)
+        return builder.add(replace(made, loc=op.loc.touched(self.by)), f"{v.name}_rotated")
 
     def _real(self, v: Value) -> Array:
         found = constant_of(self.graph, v)
@@ -241,26 +236,27 @@ class Rotation:
         return found.astype(np.float64)
 
 
-def gain_of(graph: Graph, name: str) -> Array:
-    op = graph.producers[name]
+def gain_of(graph: Graph, op: Op) -> Array:
     assert isinstance(op, RmsNorm)
     found = None if op.gain is None else constant_of(graph, op.gain)
     return np.ones(op.x.type.shape[-1]) if found is None else found.astype(np.float64)
 
 
+def signs_of(width: int) -> Array:
+    """1 or -1 for each channel, by a fixed seed."""
+    return np.asarray(np.random.default_rng(SEED).integers(0, 2, width) * 2.0 - 1)
+
+
 def orthogonal(width: int) -> Array:
-    """signs * (Hadamard of the greatest power of two in the width (x) a cosine transform)."""
-    power = width & -width
-    signs = np.random.default_rng(SEED).integers(0, 2, width) * 2.0 - 1
-    return np.asarray(signs[:, None] * np.kron(hadamard(power), cosines(width // power)))
-
-
-def hadamard(size: int) -> Array:
-    """Sylvester's matrix of a power of two, its rows of length 1."""
-    h = np.ones((1, 1))
-    while len(h) < size:
-        h = np.block([[h, h], [h, -h]])
-    return np.asarray(h / np.sqrt(size))
+    """diag(signs) @ a Hadamard matrix over its root; where there is none that of the greatest
+    power of two in the width (x) a cosine transform.
+    """
+    if factors(width) is not None:
+        q = signs(width) / np.sqrt(width)
+    else:
+        power = width & -width
+        q = np.kron(signs(power) / np.sqrt(power), cosines(width // power))
+    return np.asarray(signs_of(width)[:, None] * q)
 
 
 def cosines(size: int) -> Array:

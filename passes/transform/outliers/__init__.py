@@ -1,0 +1,1 @@
+"""Channels that reach far beyond the others: scaled, shifted or rotated away."""

@@ -1,0 +1,128 @@
+"""What reads a tie class, in floats and in the quantized form: by which choices are judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from qir.ir.graph import Builder, Graph
+from qir.ir.op import Op, Value
+from qir.ir.ops import Attention, RmsNorm, RoundRows
+from qir.ir.ops.kinds import Elementwise, Layer
+from qir.ir.ops.sequence.rope import Rotation
+from qir.ir.torch_executor import FloatProgram
+from qir.ir.types import Array
+from qir.passes.calibrate.ranges import run_chunk, run_of
+from qir.passes.infra.layers import constant_of
+from qir.passes.transform.outliers.tie_classes import TieClass
+
+INNER = (Attention, Elementwise, RmsNorm, Rotation)
+"""Ops between a class's layers and its output."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """How linear ops are quantized: bits of weights, a scale for each output; scales of rows at run
+    time, or one for all of x.
+    """
+
+    weight_bits: int = 8
+    is_static: bool = False
+
+    def rounded(self, x: Any, reach: float) -> Any:
+        """x as it is stored; of one scale those that `reach` covers."""
+        if not self.is_static:
+            width = x.shape[-1]
+            return RoundRows(Value("x", None), width).compute(torch, x)  # type: ignore[arg-type]
+        step = max(reach, 1e-30) / 127
+        return torch.clamp(torch.floor(x / step + 0.5), -127, 127) * step
+
+    def rounded_weights(self, w: Any) -> Any:
+        top = (1 << (self.weight_bits - 1)) - 1
+        step = w.abs().amax(1, keepdim=True).clamp(min=1e-30) / top
+        return torch.round(w / step) * step
+
+
+class Consumer:
+    """The outputs of what reads a class, as a function of x and of the weights of its consumers: of
+    attention, of a product, of the linear ops where neither follows.
+    """
+
+    def __init__(self, graph: Graph, one: TieClass) -> None:
+        self.one = one
+        inside: dict[str, Op] = {op.names[0]: op for op in one.consumers}
+        for op in graph.ops:
+            if not isinstance(op, INNER) or isinstance(op, Layer) or op.names[0] in inside:
+                continue
+            known = [v for v in op.operands if constant_of(graph, v) is None]
+            if known and all(v.name in inside for v in known):
+                inside[op.names[0]] = op
+        read = {v.name for op in inside.values() for v in op.operands}
+        b = Builder("consumer", graph.stage)
+        now = {one.value.name: b.input("x", one.value.type)}
+        for i, layer in enumerate(one.consumers):
+            now[layer.w.name] = b.input(f"w{i}", layer.w.type)
+        for op in (op for op in graph.ops if op.names[0] in inside):
+            for v in op.operands:
+                if v.name not in now:
+                    now[v.name] = b.add(_maker(graph, v))
+            now[op.names[0]] = b.add(op.rebind(lambda v: now[v.name]), op.names[0])
+        outputs = [now[name] for name in inside if name not in read]
+        self.program = FloatProgram(b.finish(outputs))
+        self.weights = [_tensor(constant_of(graph, op.w)) for op in one.consumers]
+
+    def outputs(self, runs: Sequence[Any], weights: Sequence[Any]) -> list[Any]:
+        with torch.no_grad():
+            found = [self.program(x, *weights) for x in runs]
+        return [torch.cat([ys[i] for ys in found]) for i in range(len(found[0]))]
+
+
+def _maker(graph: Graph, value: Value) -> Op:
+    return graph.producers[value.name]
+
+
+def _tensor(array: Array | None) -> Any:
+    assert array is not None
+    return torch.from_numpy(np.array(array, np.float32))
+
+
+class Judge:
+    """The relative squared error of a consumer's outputs for choices of s, on runs of its x."""
+
+    def __init__(self, consumer: Consumer, runs: Sequence[Any], form: Form) -> None:
+        self.consumer, self.runs, self.form = consumer, runs, form
+        self.wanted = consumer.outputs(runs, consumer.weights)
+        self.reach = torch.stack([x.abs().reshape(-1, x.shape[-1]).amax(0) for x in runs]).amax(0)
+
+    def error(self, s: Array, reach: Any = None) -> float:
+        """`reach`: of channels of x elsewhere, which static scales cover; else those of here."""
+        by = torch.from_numpy(s[self.consumer.one.spread].astype(np.float32))
+        seen = self.reach if reach is None else reach
+        weights = [self.form.rounded_weights(w * by) for w in self.consumer.weights]
+        most = float((seen / by).max())
+        runs = [self.form.rounded(x / by, most) for x in self.runs]
+        found = self.consumer.outputs(runs, weights)
+        return sum(
+            float((a - b).pow(2).sum() / a.pow(2).sum().clamp(min=1e-30))
+            for a, b in zip(self.wanted, found, strict=True)
+        )
+
+
+def captured(
+    graph: Graph, sample: tuple[Array, ...], names: set[str], runs: int
+) -> Mapping[str, list[Any]]:
+    """What values are on a few runs spread over the sample."""
+    found: dict[str, list[Any]] = {name: [] for name in names}
+
+    def watch(value: Value, x: Any) -> None:
+        if value.name in found:
+            found[value.name].append(x.detach().clone())
+
+    count = len(sample[0]) // max(1, graph.inputs[0].type.shape[0])
+    for i in np.unique(np.linspace(0, count - 1, min(runs, count)).astype(int)):
+        run_chunk(graph, run_of(graph, sample, int(i)), watch)
+    return found
