@@ -7,8 +7,11 @@ from collections.abc import Mapping, Sequence
 import qir.passes.quantize.rescue_groups
 import qir.passes.rounding
 import qir.passes.transform.blocks.caches
+import qir.passes.transform.blocks.sort_channels
 import qir.passes.transform.depth.group_layers
-import qir.passes.transform.depth.skip_layers  # noqa: F401  (placed by requests)
+import qir.passes.transform.depth.skip_layers
+import qir.passes.transform.outliers.inject_outliers
+import qir.passes.transform.outliers.rotate_products  # noqa: F401  (placed by requests)
 from qir.ir.graph import Graph
 from qir.ir.types import Array
 from qir.passes.bits.choice import Bits
