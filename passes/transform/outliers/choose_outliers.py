@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Container, Iterator
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from qir.ir.graph import Graph
 from qir.ir.stages import FLOAT_STAGES
 from qir.ir.types import Array
+from qir.passes.calibrate.ranges import cut, rows_of
 from qir.passes.infra.manager import (
     Claim,
     Miss,
@@ -30,6 +31,7 @@ from qir.passes.transform.outliers.tie_classes import Edits, TieClass, tie_class
 ALPHAS = (0.35, 0.5, 0.65, 0.8)
 SHARES = (0.5, 0.3, 0.2, 0.12, 0.07, 0.04)  # of the greatest channel: t of Outlier Suppression+
 RUNS = 4  # of the sample, half of them to choose by, half to judge the choice
+SEEN = 2048  # elements of an input at least by which channels' bounds are known
 TURN = 0.8  # of the errors without it: a rotation that leaves more is none
 GAIN = 0.98  # of the error as it was: a choice that leaves more of it is none
 AS_IT_WAS = "as it was"
@@ -84,8 +86,9 @@ class Candidate:
         self.misses = [one for one in found if isinstance(one, Miss)]
         self.classes = [one for one in found if isinstance(one, TieClass)]
         names = {one.value.name for one in self.classes}
-        self.reach = channel_reach(graph, how.sample, names)
-        self.runs = captured(graph, how.sample, names, RUNS)
+        trunk = up_to(graph, names)
+        self.reach = channel_reach(trunk, _part(trunk, how.sample), names)
+        self.runs = captured(trunk, how.sample, names, RUNS)
         self.form = Form(how.weight_bits, how.is_static)
         self.loss = sum(min(self._first(one)) for one in self.classes)
 
@@ -130,6 +133,20 @@ class Candidate:
         )
         record.rewrites += 1
         divide(record.divided, one.divided(s))
+
+
+def up_to(graph: Graph, names: Container[str]) -> Graph:
+    """What the values called `names` are computed by: a head costs as much as several layers."""
+    values = tuple(v for v in graph.values if v.name in names)
+    outputs = tuple(v.name for v in values)
+    return replace(graph, outputs=values, output_names=outputs, states=()).without_dead_code()
+
+
+def _part(graph: Graph, sample: tuple[Array, ...]) -> tuple[Array, ...]:
+    """As much of the sample as bounds need."""
+    first = graph.inputs[0]
+    runs = max(2 * RUNS, -(-SEEN // max(1, first.type.size)))
+    return cut(graph, sample, 0, rows_of(first) * runs)
 
 
 def spread_of(reach: Array) -> float:
