@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+import qir.passes.pipelines  # noqa: F401  (the passes that names are to be known of)
 from qir.ir.errors import PassError
 from qir.ir.graph import Graph
 from qir.ir.op import Loc, Op, Value
