@@ -21,7 +21,7 @@ from qir.backends.kernels.contraction.spec import Array
 from qir.backends.kernels.dots import HVX
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, vector_bytes
-from qir.backends.kernels.nest import Nest, nest
+from qir.backends.kernels.nest import Nest, NestCode, nest
 from qir.backends.kernels.plane import RANGE
 from qir.backends.kernels.requantize.scale import Scale, ScaleTerm
 from qir.backends.kernels.requantize.scaling import Arithmetic, Scaling, plan_scaling, scaled_or_raw
@@ -31,7 +31,7 @@ HVX_BYTES = 128  # bytes of one of Hexagon's vectors; as int32 they take four
 
 
 @dataclass(frozen=True)
-class ElementwiseCode:
+class ElementwiseCode(NestCode):
     """The nest's operands: each x, the arrays of the scaling, y.
 
     With `product` the one term is the product of two x less their zero points, else every x is a
@@ -43,10 +43,6 @@ class ElementwiseCode:
     scaling: Scaling | None
     nest: Nest
     vector_bytes: int
-
-    @property
-    def units(self) -> int:
-        return self.nest.units
 
     @property
     def arguments(self) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from qir.backends.kernels.contraction.spec import Array
 from qir.backends.kernels.dots import AVX512, HVX
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel
-from qir.backends.kernels.nest import Nest, nest
+from qir.backends.kernels.nest import Nest, NestCode, nest
 from qir.backends.kernels.view import View
 
 ENTRIES = 256
@@ -43,7 +43,7 @@ GATHERS = (
 
 
 @dataclass(frozen=True)
-class LookupCode:
+class LookupCode(NestCode):
     """The nest's operands: x, the index of the table, y. Tables are in the order of x as a u8.
 
     With a gather other than LOOP there is one table, of bytes, in vector registers.
@@ -53,10 +53,6 @@ class LookupCode:
     tables: int
     nest: Nest
     gather: GatherMethod
-
-    @property
-    def units(self) -> int:
-        return self.nest.units
 
     @property
     def arguments(self) -> tuple[str, ...]:

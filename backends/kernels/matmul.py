@@ -18,7 +18,7 @@ import numpy as np
 from qir.backends.kernels.contraction.spec import Array
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, vector_bytes
-from qir.backends.kernels.nest import Nest, nest
+from qir.backends.kernels.nest import Nest, NestCode, nest
 from qir.backends.kernels.plane import RANGE
 from qir.backends.kernels.requantize.scale import Scale, ScaleTerm
 from qir.backends.kernels.requantize.scaling import Scaling, scaled_or_raw
@@ -26,7 +26,7 @@ from qir.backends.kernels.view import View
 
 
 @dataclass(frozen=True)
-class MatMulCode:
+class MatMulCode(NestCode):
     """The nest's operands: a, b, the arrays of the scaling, y; its last two axes are M and N.
 
     `depth`: K, and the strides of a and b along it.
@@ -38,10 +38,6 @@ class MatMulCode:
     scaling: Scaling | None
     nest: Nest
     vector_bytes: int
-
-    @property
-    def units(self) -> int:
-        return self.nest.units
 
     @property
     def arguments(self) -> tuple[str, ...]:

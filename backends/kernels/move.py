@@ -23,7 +23,7 @@ import numpy as np
 from qir.backends.kernels.contraction.spec import Array
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, vector_bytes
-from qir.backends.kernels.nest import GRAIN, Nest, nest, turned
+from qir.backends.kernels.nest import GRAIN, Nest, NestCode, nest, turned
 from qir.backends.kernels.plane import BYTES, RANGE, Plane, check_indices
 from qir.backends.kernels.view import View
 
@@ -45,7 +45,7 @@ class Route(Enum):
 
 
 @dataclass(frozen=True)
-class CopyCode:
+class CopyCode(NestCode):
     """Operands of the nest: x, y. `item`: bytes of an element. `lanes`: elements of a vector."""
 
     item: int
@@ -54,26 +54,18 @@ class CopyCode:
     lanes: int
 
     @property
-    def units(self) -> int:
-        return self.nest.units
-
-    @property
     def arguments(self) -> tuple[str, ...]:
         return ("x", "y")
 
 
 @dataclass(frozen=True)
-class FillCode:
+class FillCode(NestCode):
     """Operand of the nest: y."""
 
     item: int
     nest: Nest
     value: int
     vector_bytes: int
-
-    @property
-    def units(self) -> int:
-        return self.nest.units
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -111,7 +103,7 @@ class FrameCode:
 
 
 @dataclass(frozen=True)
-class GatherCode:
+class GatherCode(NestCode):
     """The nest's operands: an index into each table, x by strides, y. X begins at element `base`.
 
     Table k starts at element starts[k] of the constants; `table` is the size of all.
@@ -123,10 +115,6 @@ class GatherCode:
     table: int
     base: int
     vector_bytes: int
-
-    @property
-    def units(self) -> int:
-        return self.nest.units
 
     @property
     def arguments(self) -> tuple[str, ...]:

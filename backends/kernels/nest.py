@@ -41,6 +41,16 @@ class Nest:
         return tuple(s[-1] for s in self.strides)
 
 
+class NestCode:
+    """Of kernels that are one nest: its units are theirs."""
+
+    nest: Nest
+
+    @property
+    def units(self) -> int:
+        return self.nest.units
+
+
 def nest(
     shape: Sequence[int], strides: Sequence[Sequence[int]], grain: int = GRAIN, whole: int = 0
 ) -> Nest:

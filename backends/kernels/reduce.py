@@ -19,7 +19,7 @@ import numpy as np
 from qir.backends.kernels.contraction.spec import Array
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, vector_bytes
-from qir.backends.kernels.nest import Nest, nest
+from qir.backends.kernels.nest import Nest, NestCode, nest
 from qir.backends.kernels.plane import RANGE
 from qir.backends.kernels.requantize.scale import Scale, ScaleTerm
 from qir.backends.kernels.requantize.scaling import Scaling, scaled_or_raw
@@ -27,7 +27,7 @@ from qir.backends.kernels.view import View
 
 
 @dataclass(frozen=True)
-class ReduceCode:
+class ReduceCode(NestCode):
     """The nest's operands: x, the arrays of the scaling, y.
 
     `inner`: (size, stride of x) of the reduced axes. `maximum`, else the sum.
@@ -40,10 +40,6 @@ class ReduceCode:
     scaling: Scaling | None
     nest: Nest
     vector_bytes: int
-
-    @property
-    def units(self) -> int:
-        return self.nest.units
 
     @property
     def count(self) -> int:

@@ -18,14 +18,14 @@ import numpy as np
 from qir.backends.kernels.contraction.spec import Array
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel
-from qir.backends.kernels.nest import Nest, nest
+from qir.backends.kernels.nest import Nest, NestCode, nest
 from qir.backends.kernels.view import View
 
 SEEDS = 128
 
 
 @dataclass(frozen=True)
-class SoftmaxCode:
+class SoftmaxCode(NestCode):
     """The nest's operands: x, y; its last axis is the row."""
 
     x: str
@@ -33,10 +33,6 @@ class SoftmaxCode:
     low: int
     high: int
     nest: Nest
-
-    @property
-    def units(self) -> int:
-        return self.nest.units
 
     @property
     def arguments(self) -> tuple[str, ...]:

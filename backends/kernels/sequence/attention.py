@@ -15,7 +15,7 @@ import numpy as np
 from qir.backends.kernels.dots import AVX2_WIDE, SDOT, VNNI512
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel
-from qir.backends.kernels.nest import Nest, nest
+from qir.backends.kernels.nest import Nest, NestCode, nest
 from qir.backends.kernels.view import View
 from qir.ir import rows
 from qir.ir.ops.sequence.attention import EXP2
@@ -56,7 +56,7 @@ class AttentionNumbers:
 
 
 @dataclass(frozen=True)
-class AttentionCode:
+class AttentionCode(NestCode):
     """The nest walks batch, heads and queries; its operands: q, scale, k, v, bias, visible, the
     number of the query, y.
 
@@ -78,10 +78,6 @@ class AttentionCode:
     causal: bool
     window: int
     nest: Nest
-
-    @property
-    def units(self) -> int:
-        return self.nest.units
 
     @property
     def arguments(self) -> tuple[str, ...]:

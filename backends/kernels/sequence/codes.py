@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from qir.backends.kernels.contraction.spec import Array
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, in_pairs, vector_bytes
-from qir.backends.kernels.nest import Nest, nest
+from qir.backends.kernels.nest import Nest, NestCode, nest
 from qir.backends.kernels.sequence.curve import CurveRows, plan_curve
 from qir.backends.kernels.sequence.norm import NormNumbers, NormRows, plan_norm
 from qir.backends.kernels.sequence.rows import RECIPROCALS, blocks
@@ -63,7 +63,7 @@ Source = LoadRows | NormRows | CurveRows | ProductRows
 
 
 @dataclass(frozen=True)
-class RowCodesCode:
+class RowCodesCode(NestCode):
     """The nest's operands: those of the source, codes, scale, wide; its last axis is a block.
 
     `wide`: elements are stored too.
@@ -74,10 +74,6 @@ class RowCodesCode:
     nest: Nest
     vector_bytes: int
     in_pairs: bool
-
-    @property
-    def units(self) -> int:
-        return self.nest.units
 
     @property
     def arguments(self) -> tuple[str, ...]:

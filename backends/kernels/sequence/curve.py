@@ -14,7 +14,7 @@ import numpy as np
 from qir.backends.kernels.contraction.spec import Array
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, vector_bytes
-from qir.backends.kernels.nest import Nest, nest
+from qir.backends.kernels.nest import Nest, NestCode, nest
 from qir.backends.kernels.plane import RANGE
 from qir.backends.kernels.view import View
 from qir.ir.ops.sequence.curve import SEGMENT_BITS
@@ -40,16 +40,12 @@ class CurveRows:
 
 
 @dataclass(frozen=True)
-class InterpolateCode:
+class InterpolateCode(NestCode):
     """The nest's operands: x, y. Without vectors each element is found alone."""
 
     source: CurveRows
     nest: Nest
     vector_bytes: int
-
-    @property
-    def units(self) -> int:
-        return self.nest.units
 
     @property
     def arguments(self) -> tuple[str, ...]:

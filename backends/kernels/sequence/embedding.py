@@ -20,7 +20,7 @@ from qir.backends.kernels.contraction.plain import PlainCode
 from qir.backends.kernels.contraction.spec import Array
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, vector_bytes
-from qir.backends.kernels.nest import Nest, nest
+from qir.backends.kernels.nest import Nest, NestCode, nest
 from qir.backends.kernels.sequence.indexed import picked
 from qir.backends.kernels.view import View
 
@@ -29,7 +29,7 @@ PackedCode = DenseCode | PlainCode
 
 
 @dataclass(frozen=True)
-class EmbedCode:
+class EmbedCode(NestCode):
     """The nest's operands: the table's row, index, y; its last axis is the row. The table has
     `rows`, `pitch` apart.
     """
@@ -45,10 +45,6 @@ class EmbedCode:
     vector_bytes: int
 
     @property
-    def units(self) -> int:
-        return self.nest.units
-
-    @property
     def arguments(self) -> tuple[str, ...]:
         return ("table", "index", "constants", "y")
 
@@ -58,7 +54,7 @@ class EmbedCode:
 
 
 @dataclass(frozen=True)
-class EmbedPackedCode:
+class EmbedPackedCode(NestCode):
     """The nest's operands: index, y; its last axis is the row. `layer`: whose weights are read."""
 
     index: str
@@ -67,10 +63,6 @@ class EmbedPackedCode:
     high: int
     layer: PackedCode
     nest: Nest
-
-    @property
-    def units(self) -> int:
-        return self.nest.units
 
     @property
     def arguments(self) -> tuple[str, ...]:

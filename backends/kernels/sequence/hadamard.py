@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, vector_bytes
-from qir.backends.kernels.nest import Nest, nest
+from qir.backends.kernels.nest import Nest, NestCode, nest
 from qir.backends.kernels.sequence.rows import blocks
 from qir.backends.kernels.view import View
 from qir.ir.ops.sequence.matrices import factors, paley
 
 
 @dataclass(frozen=True)
-class HadamardCode:
+class HadamardCode(NestCode):
     """The nest's operands: x, y; its last axis is a block of `order` * `power` elements."""
 
     x: str
@@ -26,10 +26,6 @@ class HadamardCode:
     power: int
     nest: Nest
     vector_bytes: int
-
-    @property
-    def units(self) -> int:
-        return self.nest.units
 
     @property
     def arguments(self) -> tuple[str, ...]:

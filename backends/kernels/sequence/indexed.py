@@ -14,12 +14,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qir.backends.kernels.kernel import Kernel, vector_bytes
-from qir.backends.kernels.nest import Nest, nest
+from qir.backends.kernels.nest import Nest, NestCode, nest
 from qir.backends.kernels.view import View
 
 
 @dataclass(frozen=True)
-class TakeCode:
+class TakeCode(NestCode):
     """The nest's operands: the table's row, index, y. `rows` of the table, `pitch` apart, perhaps a
     constant.
     """
@@ -33,16 +33,12 @@ class TakeCode:
     vector_bytes: int
 
     @property
-    def units(self) -> int:
-        return self.nest.units
-
-    @property
     def arguments(self) -> tuple[str, ...]:
         return ("table", "index", "y")
 
 
 @dataclass(frozen=True)
-class CopyRowsCode:
+class CopyRowsCode(NestCode):
     """The nest's operands: x, y. `last`: the greatest start; x and y move by pitches with it."""
 
     dtype: str
@@ -53,10 +49,6 @@ class CopyRowsCode:
     is_constant: bool
     nest: Nest
     vector_bytes: int
-
-    @property
-    def units(self) -> int:
-        return self.nest.units
 
     @property
     def arguments(self) -> tuple[str, ...]:

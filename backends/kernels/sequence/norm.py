@@ -16,7 +16,7 @@ import numpy as np
 from qir.backends.kernels.contraction.spec import Array
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, in_pairs, vector_bytes
-from qir.backends.kernels.nest import Nest, nest
+from qir.backends.kernels.nest import Nest, NestCode, nest
 from qir.backends.kernels.view import View
 from qir.ir import rows
 from qir.ir.ops.sequence.norm import UNIT_BITS
@@ -57,17 +57,13 @@ class NormRows:
 
 
 @dataclass(frozen=True)
-class NormCode:
+class NormCode(NestCode):
     """The nest's operands: x, y; its last axis is the row."""
 
     source: NormRows
     nest: Nest
     vector_bytes: int
     in_pairs: bool
-
-    @property
-    def units(self) -> int:
-        return self.nest.units
 
     @property
     def arguments(self) -> tuple[str, ...]:

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, in_pairs, vector_bytes
-from qir.backends.kernels.nest import Nest, nest
+from qir.backends.kernels.nest import Nest, NestCode, nest
 from qir.backends.kernels.sequence.rows import blocks
 from qir.backends.kernels.view import View
 
 
 @dataclass(frozen=True)
-class RopeCode:
+class RopeCode(NestCode):
     """The nest's operands: x, cos, sin, y; its last axis is the channels of a head.
 
     `is_high`: shifts are 32 or more, so that the high words of products are enough.
@@ -37,10 +37,6 @@ class RopeCode:
     nest: Nest
     vector_bytes: int
     in_pairs: bool
-
-    @property
-    def units(self) -> int:
-        return self.nest.units
 
     @property
     def arguments(self) -> tuple[str, ...]:

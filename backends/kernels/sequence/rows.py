@@ -17,14 +17,14 @@ import numpy as np
 from qir.backends.kernels.contraction.spec import RowNumbers
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, vector_bytes
-from qir.backends.kernels.nest import Nest, nest
+from qir.backends.kernels.nest import Nest, NestCode, nest
 from qir.backends.kernels.view import View
 from qir.ir import rows
 from qir.ir.ops.sequence.rows import FRACTION
 
 
 @dataclass(frozen=True)
-class RowScaleCode:
+class RowScaleCode(NestCode):
     """The nest's operands: x, y; its last axis is a block."""
 
     x: str
@@ -32,25 +32,17 @@ class RowScaleCode:
     vector_bytes: int
 
     @property
-    def units(self) -> int:
-        return self.nest.units
-
-    @property
     def arguments(self) -> tuple[str, ...]:
         return ("x", "y")
 
 
 @dataclass(frozen=True)
-class QuantizeRowsCode:
+class QuantizeRowsCode(NestCode):
     """The nest's operands: x, scale, y; its last axis is a block."""
 
     x: str
     nest: Nest
     vector_bytes: int
-
-    @property
-    def units(self) -> int:
-        return self.nest.units
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -65,7 +57,7 @@ RECIPROCALS = Fields((("reciprocals", "int32", len(rows.RECIPROCALS)),))
 
 
 @dataclass(frozen=True)
-class ScaleRowsCode:
+class ScaleRowsCode(NestCode):
     """The nest's operands: x, scale, the residual if there is one, numbers of channels, y."""
 
     residual: str | None
@@ -75,10 +67,6 @@ class ScaleRowsCode:
     has_bias: bool
     nest: Nest
     vector_bytes: int
-
-    @property
-    def units(self) -> int:
-        return self.nest.units
 
     @property
     def arguments(self) -> tuple[str, ...]:
