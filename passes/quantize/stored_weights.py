@@ -65,8 +65,10 @@ class StoredWeights:
 
     @property
     def is_floating(self) -> bool:
-        """Whether all scales are powers of two: block floating point."""
-        scales = [self.scale] if self.groups is None else [self.scale, self.groups.mult]
+        """Whether the scales of groups are powers of two: block floating point."""
+        if self.groups is None:
+            return False
+        scales = (self.scale, self.groups.mult)
         return all((np.frexp(s.astype(np.float64))[0] == 0.5).all() for s in scales)
 
     @property

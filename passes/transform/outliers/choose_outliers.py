@@ -99,7 +99,8 @@ class Candidate:
         return judge.error(np.ones(one.width)), judge.error(smoothing(self.graph, one, reach, 0.5))
 
     def _judge(self, one: TieClass, half: int) -> Judge:
-        return Judge(Consumer(self.graph, one), self.runs[one.value.name][half::2], self.form)
+        runs = self.runs[one.value.name]
+        return Judge(Consumer(self.graph, one), runs[half::2] or runs, self.form)
 
     def chosen(self, record: Record, by: str) -> Graph:
         """The graph with the best s of each class."""

@@ -21,6 +21,8 @@ from qir.backends.tvm.kernels.sequence.curve import Curve
 from qir.backends.tvm.kernels.sequence.norm import Norm
 from qir.backends.tvm.kernels.writer import Expr, cast, splat
 
+STACK_ALIGNMENT = 16  # bytes, of what TVM lays on the stack
+
 
 class Elements(Protocol):
     """What gives the elements of a row."""
@@ -110,7 +112,7 @@ class _RowCodes:
     def build(self, symbol: str) -> PrimFunc:
         w, code = self.script, self.code
         if not isinstance(code.source, LoadRows):
-            self.near = w.aligned(self.size, self.dtype, 64)
+            self.near = self._row()
         with w.units() as unit, w.rows(code.nest, unit) as offsets:
             self.offsets = offsets
             self.elements.start(offsets, self.constants, self.lanes)
@@ -120,6 +122,12 @@ class _RowCodes:
             width = 2 * self.lanes if self.lanes > 1 else 1
             w.spans(self.size, width, lambda i, n: self._codes(coder, i, n))
         return w.finish(symbol)
+
+    def _row(self) -> Expr:
+        """Room for a row, aligned where vectors are wider than what a stack is aligned to."""
+        if self.code.vector_bytes <= STACK_ALIGNMENT:
+            return self.script.scratch(self.size, self.dtype)
+        return self.script.aligned(self.size, self.dtype, self.code.vector_bytes)
 
     def _greatest(self) -> Expr:
         """Keeps the elements near; max |x| over them, int64."""

@@ -79,7 +79,7 @@ def _unpack(w: Script, of: PackedRows, packed: Place, whole: Place, lanes: int) 
                         part = tirx.shift_right(part, splat(shift, SHORT, n))
                     if shift + width < 8:
                         part = tirx.bitwise_and(part, splat((1 << width) - 1, SHORT, n))
-                    part = w.let(tirx.shift_left(part, splat(at, SHORT, n)) if at else part)
+                    part = w.let(part * splat(1 << at, SHORT, n) if at else part)
                     codes = part if codes is None else w.let(codes + part)
                 place = to + (i + piece * size) * of.step
                 w.store(y, place, cast(made(codes, n), of.dtype, n), n)
@@ -101,7 +101,8 @@ def _floating(w: Script, of: PackedRows, x: Expr, number: Expr, other: Expr) -> 
     """Codes times a power of two."""
     bits = bits_of(of.packing)
     t = tirx.min(number, tirx.const(of.bits - bits, SHORT))
-    times = w.let(tirx.shift_left(tirx.const(1, SHORT), w.let(t)))
+    power = tirx.shift_left(tirx.const(1, "int32"), w.let(cast(t, "int32", 1)))
+    times = w.let(cast(power, SHORT, 1))
 
     def made(codes: Expr, n: int) -> Expr:
         return (codes - splat(1 << (bits - 1), SHORT, n)) * spread(times, n)
