@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -20,12 +20,14 @@ from qir.passes.infra.manager import (
     keeps_reals,
     register,
 )
+from qir.passes.transform.channel_ranges import up_to
 from qir.passes.transform.outliers.consumers import Consumer, Form, Judge, captured, reach_of
 from qir.passes.transform.outliers.os_plus import suppression
 from qir.passes.transform.outliers.rotate_residual import RotateResidual
 from qir.passes.transform.outliers.smooth_quant import smoothing
 from qir.passes.transform.outliers.tie_classes import Edits, TieClass, tie_classes
 
+AS_IT_WAS = "as it was"
 SMOOTHED = "smooth-quant 0.5"
 SMOOTHINGS = {f"smooth-quant {alpha:g}": alpha for alpha in (0.35, 0.5, 0.65, 0.8)}
 SUPPRESSIONS = {  # by the share of the greatest channel: t of Outlier Suppression+
@@ -35,8 +37,12 @@ RUNS = 4  # of the sample at least, by which channels' bounds are known
 SEEN = 1024  # elements of an input at least, for the same
 JUDGED = 256  # elements of an input to choose by, and as many to judge the choice: one run or two
 TURN = 0.8  # of the errors without it: a rotation that leaves more is none
+WAYS = (
+    (SMOOTHED, "smooth-quant 0.65", "smooth-quant 0.8"),
+    (SMOOTHED, "smooth-quant 0.35"),
+    (AS_IT_WAS, *SUPPRESSIONS),
+)
 GAIN = 0.98  # of the error as it was: a choice that leaves more of it is none
-AS_IT_WAS = "as it was"
 
 
 @register
@@ -126,14 +132,24 @@ class Candidate:
         edits = Edits()
         record.misses += self.misses
         for one in self.classes:
-            known = self.errors[one.value.name]
-            left = [n for n in (*SMOOTHINGS, *SUPPRESSIONS) if n not in known]
-            errors = known | self._errors(one, left)
+            errors = self._followed(one)
             name = min(errors, key=lambda n: errors[n])
             if name != AS_IT_WAS and self._helps(one, s := self._scales(one, name)):
                 edits.divide(one, s)
                 self._note(one, name, s, record)
         return edits.made(self.graph, by) if record.rewrites else self.graph
+
+    def _followed(self, one: TieClass) -> dict[str, float]:
+        """The errors of a class, each way followed as long as they become no larger."""
+        errors = dict(self.errors[one.value.name])
+        for first, *way in WAYS:
+            last = errors[first]
+            for name in way:
+                errors |= self._errors(one, [name])
+                if errors[name] > last:
+                    break
+                last = errors[name]
+        return errors
 
     def _helps(self, one: TieClass, s: Array) -> bool:
         """Whether it does on the other half of the runs."""
@@ -148,13 +164,6 @@ class Candidate:
         )
         record.rewrites += 1
         divide(record.divided, one.divided(s))
-
-
-def up_to(graph: Graph, names: Container[str]) -> Graph:
-    """What the values called `names` are computed by: a head costs as much as several layers."""
-    values = tuple(v for v in graph.values if v.name in names)
-    outputs = tuple(v.name for v in values)
-    return replace(graph, outputs=values, output_names=outputs, states=()).without_dead_code()
 
 
 def spread_of(reach: Array) -> float:
