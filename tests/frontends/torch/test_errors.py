@@ -73,7 +73,7 @@ def test_every_unsupported_node_is_listed_once() -> None:
         (lambda x: x + torch.rand(6), "random numbers, a constant or an input is needed"),
         (lambda x: F.scaled_dot_product_attention(x, x, x, dropout_p=0.5),
          "attention with dropout 0.5, model.eval.. is needed"),
-        (lambda x: F.scaled_dot_product_attention(x, x, x, x > 0), "condition on values of the run"),
+        (lambda x: F.scaled_dot_product_attention(x, x, x, x > 0), "a condition on values of the"),
         (lambda x: torch.linalg.vector_norm(x, 3), "a norm of order 3, order 1, 2 or inf is"),
         (lambda x: x[torch.tensor([0]), :, torch.tensor([1])],
          "indexing axes 0 and 2 at once, axes side by side are needed"),
