@@ -8,7 +8,7 @@ import numpy as np
 
 from qir.frontends.onnx.context import ImportContext
 from qir.frontends.onnx.operands import ConstantOperand
-from qir.ir import counting, ops
+from qir.ir import ops, select
 from qir.ir.op import Value
 from qir.ir.select import MASKED, as_floats, is_mask
 
@@ -42,7 +42,7 @@ def opposite(ctx: ImportContext) -> Value:
     """Not: 1 - x; of a comparison of ids, the opposite one."""
     x = ctx.operand(0)
     if isinstance(x, Value):
-        made = counting.opposite(ctx.result, ctx.writer.builder.producer, x)
+        made = select.opposite(ctx.result, ctx.writer.builder.producer, x)
         if made is not None:
             return made
     return ctx.result(ops.Sub(ctx.constant(1, "one"), bits(ctx, 0)))
@@ -57,14 +57,14 @@ def comparison(how: str, turned: str) -> Callable[[ImportContext], Value]:
         side = 0 if isinstance(ctx.operand(0), Value) else 1
         number = ctx.scalar(1 - side, "what is compared")
         x = ctx.operand(side)
-        if not isinstance(x, Value) or not counting.is_integers(x) or number is None:
+        if not isinstance(x, Value) or not select.is_integers(x) or number is None:
             ctx.refuse("a comparison of values of the run", *NEEDED)
         if number % 1:
             ctx.refuse(f"a comparison of integers with {number}", "a whole number is needed")
         if how == "eq" and number in (0, 1) and is_mask(x, ctx.writer.builder.producer):
             found = as_floats(ctx.emit, x)
             return found if number else ctx.result(ops.Sub(ctx.constant(1, "one"), found))
-        return ctx.result(counting.COMPARISONS[turned if side else how](x, int(number)))
+        return ctx.result(select.COMPARISONS[turned if side else how](x, int(number)))
 
     return convert
 
@@ -74,7 +74,7 @@ def cumulated(ctx: ImportContext) -> Value:
     x, axis = ctx.operand(0), ctx.scalar(1, "the axis")
     made = None
     if isinstance(x, Value) and axis in (-1, x.type.rank - 1) and not _is_other_sum(ctx):
-        made = counting.counted(ctx.emit, ctx.writer.builder.producer, x)
+        made = select.counted(ctx.emit, ctx.writer.builder.producer, x)
     if made is None:
         ctx.refuse("sums up to each element", "those of a mask, over tokens, are needed")
     return made
@@ -92,7 +92,7 @@ def moved(ctx: ImportContext, sign: int) -> Value | None:
         if isinstance(x, Value) and isinstance(by, ConstantOperand) and by.array.size == 1:
             number = sign * by.array.reshape(-1)[0].item()
             if number % 1 == 0:
-                return counting.moved(ctx.emit, ctx.writer.builder.producer, x, int(number))
+                return select.moved(ctx.emit, ctx.writer.builder.producer, x, int(number))
     return None
 
 
@@ -101,7 +101,7 @@ def kept(ctx: ImportContext) -> Value | None:
     a, b = ctx.operand(0), ctx.operand(1)
     if not isinstance(a, Value) or not isinstance(b, Value):
         return None
-    return counting.kept(ctx.emit, ctx.writer.builder.producer, a, b)
+    return select.kept(ctx.emit, ctx.writer.builder.producer, a, b)
 
 
 def cast(ctx: ImportContext, x: Value, is_boolean: bool, is_real: bool) -> Value:
@@ -112,7 +112,7 @@ def cast(ctx: ImportContext, x: Value, is_boolean: bool, is_real: bool) -> Value
     if is_known and (is_boolean or is_real):
         return as_floats(ctx.emit, x)
     if is_boolean:
-        return ctx.result(counting.COMPARISONS["ne"](x, 0))
+        return ctx.result(select.COMPARISONS["ne"](x, 0))
     if is_real:
         ctx.refuse("ids as floats", "an input called mask is needed")
     return x

@@ -7,7 +7,7 @@ import torch
 
 from qir.frontends.torch.context import ImportContext, Number, Operand, axis_of
 from qir.frontends.torch.table import Unsupported, imports
-from qir.ir import counting
+from qir.ir import select as ids
 from qir.ir.op import Value
 from qir.ir.ops import Add, Maximum, Mul, Sub
 from qir.ir.select import MASKED
@@ -30,7 +30,7 @@ def either(ctx: ImportContext, a: Operand, b: Operand) -> Value:
 @imports("aten.bitwise_not.default", "aten.logical_not.default")
 def opposite(ctx: ImportContext, x: Operand) -> Value:
     """not -> 1 - x; of a comparison of ids, the opposite one."""
-    made = counting.opposite(ctx.add, ctx.builder.producer, x) if isinstance(x, Value) else None
+    made = ids.opposite(ctx.add, ctx.builder.producer, x) if isinstance(x, Value) else None
     return ctx.add(Sub(ctx.value(1.0), checked(ctx, x))) if made is None else made
 
 
@@ -71,11 +71,11 @@ def at_most(ctx: ImportContext, x: Operand, number: Number) -> Value:
 
 def compared(ctx: ImportContext, x: Operand, number: Number, how: str) -> Value:
     """Integers of the run compared with a whole number: bits."""
-    if not isinstance(x, Value) or not counting.is_integers(x):
+    if not isinstance(x, Value) or not ids.is_integers(x):
         raise Unsupported("a condition on values of the run", NEEDED)
     if number != int(number):
         raise Unsupported(f"a comparison of integers with {number}", "a whole number is needed")
-    return ctx.add(counting.COMPARISONS[how](x, int(number)))
+    return ctx.add(ids.COMPARISONS[how](x, int(number)))
 
 
 @imports("aten.cumsum.default")
@@ -83,7 +83,7 @@ def cumsum(ctx: ImportContext, x: Operand, dim: int, *, dtype: object = None) ->
     """Of a mask, along its last axis: positions of the tokens that count."""
     made = None
     if isinstance(x, Value) and axis_of(dim, x.type.rank) == x.type.rank - 1:
-        made = counting.counted(ctx.add, ctx.builder.producer, x)
+        made = ids.counted(ctx.add, ctx.builder.producer, x)
     if made is None:
         raise Unsupported("sums up to each element", "those of a mask, over tokens, are needed")
     return made

@@ -9,7 +9,7 @@ import torch
 from qir.frontends.torch.context import ImportContext, Number, Operand
 from qir.frontends.torch.ops.boolean import checked, chosen, hidden, opposite
 from qir.frontends.torch.table import Unsupported, imports
-from qir.ir import counting
+from qir.ir import select as ids
 from qir.ir.op import Value
 from qir.ir.ops import Add, Div, Maximum, Minimum, Mul, Pow, Reciprocal, Rsqrt, Sqrt, Sub
 from qir.ir.select import MASKED, select
@@ -35,7 +35,7 @@ def positions(
     by = b.item() if isinstance(b, torch.Tensor) and b.numel() == 1 else b
     if not isinstance(a, Value) or not isinstance(by, (int, float)) or by * alpha % 1:
         return None
-    return counting.moved(ctx.add, ctx.builder.producer, a, int(by * alpha))
+    return ids.moved(ctx.add, ctx.builder.producer, a, int(by * alpha))
 
 
 @imports("aten.sub.Tensor", "aten.sub.Scalar")
@@ -57,7 +57,7 @@ def mul(ctx: ImportContext, a: OperandOrNumber, b: OperandOrNumber) -> Value:
     """a * b; of positions of tokens, by which of them count."""
     kept = None
     if isinstance(a, Value) and isinstance(b, Value):
-        kept = counting.kept(ctx.add, ctx.builder.producer, a, b)
+        kept = ids.kept(ctx.add, ctx.builder.producer, a, b)
     return kept or ctx.add(Mul(ctx.value(a), ctx.value(b)))
 
 
