@@ -18,7 +18,7 @@ from qir.passes.transform.depth.choose_groups import choose_groups
 from qir.passes.transform.depth.distances import Distance
 from qir.passes.transform.depth.group_layers import ALL, GroupLayers, layers_of
 from qir.passes.transform.depth.outcome import Depth
-from qir.passes.transform.depth.search import Removal, Search, mean_cosines
+from qir.passes.transform.depth.search import PARTS, Removal, Search, mean_cosines
 from qir.passes.transform.depth.skip_layers import SkipLayers
 from qir.passes.transform.depth.sublayers import Sublayer, sublayers_of
 
@@ -160,11 +160,9 @@ class Planner:
         search = Search(graph, tuple(parts), self._runs(graph, how.samples, "skip"),
                         Distance(how.distance), self.executor, self.store, self.tell)  # fmt: skip
         if how.by == GREEDY:
-            return search.greedy(count, how.width)
-        order = search.one_shot()
-        if how.by == INFLUENCE:
-            turned = search.influence()
-            order = tuple(sorted(turned, key=lambda name: turned[name]))
+            rivals = (search.influence(), search.one_shot(PARTS if how.width is None else 1))
+            return search.greedy(count, how.width, rivals)
+        order = search.influence() if how.by == INFLUENCE else search.one_shot()
         return search.ranked(order, count)
 
     def _groups(self, graph: Graph, how: Concurrency) -> tuple[tuple[int, ...], ...]:
