@@ -41,6 +41,7 @@ class Removal:
 class Search:
     """The sub-layers of a graph measured on a sample: one array of samples for each input.
 
+    every:    outputs are compared at each `every`-th position; None: as their size asks for.
     executor: of any kind; the default are threads, which share the network's weights.
     store:    where each measured part is kept; a search goes on from there.
     """
@@ -48,14 +49,15 @@ class Search:
     graph: Graph
     parts: tuple[Sublayer, ...]
     sample: tuple[Array, ...]
-    kind: Distance = Distance.JS
+    kind: Distance = Distance.KL
+    every: int | None = None
     executor: Executor | None = field(default=None, compare=False)
     store: Store | None = field(default=None, compare=False)
     tell: Tell = field(default=quiet, compare=False)
 
     @cached_property
     def trial(self) -> Trial:
-        return Trial(self.graph, self.parts, interval(self.graph))
+        return Trial(self.graph, self.parts, self.every or interval(self.graph))
 
     @cached_property
     def _known(self) -> dict[str, dict[str, float]]:

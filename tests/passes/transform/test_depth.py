@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cache
 from itertools import combinations, pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,23 +22,18 @@ from qir.ir.op import Op
 from qir.ir.ops import Attention, Linear
 from qir.ir.ops.quantize import dequantized
 from qir.ir.states import StateMemory
-from qir.ir.torch_executor import FloatProgram, run_float
+from qir.ir.torch_executor import run_float
 from qir.ir.verify import verify
 from qir.language_net import LanguageNet
 from qir.models import imported
 from qir.passes.infra.manager import Manager, distance
-from qir.passes.infra.tasks import Store
 from qir.passes.pipelines import CANONICALIZE, lower
 from qir.passes.transform.depth.choose_groups import choose_groups
-from qir.passes.transform.depth.distances import Distance
-from qir.passes.transform.depth.distances import distance as output_distance
 from qir.passes.transform.depth.group_layers import ALL, GroupLayers, layers_of
 from qir.passes.transform.depth.requests import Concurrency, Skip
-from qir.passes.transform.depth.search import Search
 from qir.passes.transform.depth.skip_decode import kept_layers, skipped_spans
 from qir.passes.transform.depth.skip_layers import SkipLayers
 from qir.passes.transform.depth.sublayers import ATTENTION, MLP, sublayers_of
-from qir.passes.transform.depth.trial import LOGITS, Trial, interval
 from tests.emulated.harness import need_emulator
 from tests.float_decoders import float_graph, random_decoder
 
@@ -172,109 +164,6 @@ def test_a_removed_sublayer_is_its_input() -> None:
     assert [op.mnemonic for op in after.ops if op.operands] == ["take", "rms_norm", "linear"]
     with pytest.raises(PassError, match="%x is no sum of a sub-layer, one of middle0, end0, "):
         Manager().run(GRAPH, [SkipLayers(("x",))])
-
-
-@pytest.mark.parametrize("kind", Distance)
-def test_the_search_measures_the_graph_without_sublayers(kind: Distance) -> None:
-    """By prefixes and by whole graphs alike; each removal is the best one."""
-    parts = sublayers_of(GRAPH, "test")
-    sample = TOKENS[:2]
-    search = Search(GRAPH, parts, (sample,), kind, ThreadPoolExecutor(1))
-    curve = search.greedy(2)
-    names = [part.name for part in parts]
-
-    def measured(without: tuple[str, ...]) -> float:
-        after = Manager().run(GRAPH, [SkipLayers(without)]) if without else GRAPH
-        total = 0.0
-        for row in sample[:, None]:
-            found, want = (
-                [torch.from_numpy(y.copy()) for y in run_float(g, [row])] for g in (after, GRAPH)
-            )
-            total += output_distance(kind, found, want, torch.from_numpy(row[:, 1:]))
-        return total / len(sample)
-
-    first = {name: measured((name,)) for name in names}
-    assert curve[0].name == min(names, key=lambda n: first[n])
-    second = {n: measured((curve[0].name, n)) for n in names if n != curve[0].name}
-    assert curve[1].name == min(second, key=lambda n: second[n])
-    assert curve[1].distance == pytest.approx(second[curve[1].name], rel=1e-5)
-    assert list(search.one_shot()) == sorted(names, key=lambda n: first[n])
-
-
-def test_few_are_tried_where_old_rises_are_bounds() -> None:
-    """All that is known of a network's distances, of a made-up one: set functions whose rises grow,
-    where the search over few finds what that over all does.
-    """
-    rng = np.random.default_rng(3)
-    own, both = rng.uniform(0, 1, 8), rng.uniform(0, 0.3, (8, 8))
-    names = [part.name for part in sublayers_of(GRAPH, "test")]
-
-    @dataclass(frozen=True)
-    class MadeUp(Search):
-        calls: list[str] = field(default_factory=list)
-
-        def distances(
-            self, without: Sequence[str], tried: Sequence[str], parts: int = 4
-        ) -> dict[str, float]:
-            self.calls.extend(tried)
-            chosen = {n: sorted(map(names.index, (*without, n))) for n in tried}
-            return {
-                n: own[c].sum() + np.triu(both[np.ix_(c, c)], 1).sum() for n, c in chosen.items()
-            }
-
-    few, every = (MadeUp(GRAPH, sublayers_of(GRAPH, "test"), (TOKENS,)) for _ in range(2))
-    assert few.greedy(5, width=1) == every.greedy(5)
-    assert len(few.calls) < len(every.calls) == 8 + 7 + 6 + 5 + 4
-
-
-def test_a_rival_that_is_nearer_is_followed() -> None:
-    """At every count the outputs are at least as near as by the orders beside the search."""
-    parts = sublayers_of(GRAPH, "test")
-    search = Search(GRAPH, parts, (TOKENS[:2],), Distance.KL)
-    names = [part.name for part in parts]
-    best = min(combinations(names, 3), key=lambda c: search.distances(c[:2], c[2:])[c[2]])
-    orders = (search.influence(), search.one_shot(), best)
-    for count, curve in enumerate(search.paths(3, 2, orders), 1):
-        every = [search.ranked(order, count)[-1].distance for order in orders]
-        assert curve[-1].distance <= min(every) and len(curve) == count
-    assert {removal.name for removal in curve} == set(best)
-
-
-def test_outputs_are_compared_at_some_positions() -> None:
-    parts = sublayers_of(GRAPH, "test")
-    whole, some = Trial(GRAPH, parts), Trial(GRAPH, parts, 2)
-    gone = [parts[3].name]
-    (want,), (found,) = (trial.outputs([TOKENS[:1]], gone) for trial in (whole, some))
-    assert torch.allclose(want[:, 1::2], found, atol=1e-5)
-    assert np.array_equal(some.following([TOKENS[:1]]), TOKENS[:1, 2::2])
-    assert interval(GRAPH) == 1
-    assert interval(float_graph(random_decoder(layers=1, tokens=2 * LOGITS), 1, 48)) == 2
-
-
-def test_a_search_goes_on_from_its_folder_on_any_executor(tmp_path: Path) -> None:
-    parts = sublayers_of(GRAPH, "test")
-    store = Store(tmp_path, "test")
-    with ProcessPoolExecutor(1) as processes:
-        first = Search(GRAPH, parts, (TOKENS,), executor=processes, store=store).greedy(1)
-    files = set(tmp_path.iterdir())
-    told: list[tuple[str, int, int]] = []
-    search = Search(GRAPH, parts, (TOKENS,), store=store, tell=lambda *a: told.append(a))
-    assert search.greedy(1) == first and set(tmp_path.iterdir()) == files
-    assert told[-1] == ("skip", 1, 1)
-    assert Search(GRAPH, parts, (TOKENS,)).greedy(2, width=1)[:1] == first
-
-
-def test_influence_is_small_where_the_stream_hardly_turns() -> None:
-    parts = sublayers_of(GRAPH, "test")
-    found = Search(GRAPH, parts, (TOKENS,)).influence()
-    turned = dict.fromkeys(found, 0.0)
-    for row in TOKENS:
-        held: dict[str, Any] = {}
-        FloatProgram(GRAPH)(row[None], watch=lambda v, x, held=held: held.update({v.name: x}))
-        for part in parts:
-            pair = held[part.stream.name], held[part.name]
-            turned[part.name] -= float(torch.cosine_similarity(*pair, dim=-1).mean())
-    assert list(found) == sorted(turned, key=lambda name: turned[name])
 
 
 IDS = np.random.default_rng(1).integers(0, 40, (8, 6))
