@@ -98,6 +98,8 @@ def test_wide_groups_have_fewer_and_wider_ops() -> None:
     assert after["linear"] == (before["linear"] - 1) // 2 + 1
     (first, *_) = (op for op in grouped(((0, 1),), 0).ops if isinstance(op, Attention))
     assert (first.heads, first.kv_heads) == (8, 4)
+    apart = Counter(op.mnemonic for op in grouped(((0, 1),), 0).ops)
+    assert apart["linear"] == before["linear"] - 3 and apart["silu"] == before["silu"]
 
 
 def test_unlike_members_stay_apart() -> None:
