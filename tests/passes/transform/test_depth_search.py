@@ -40,7 +40,7 @@ def test_the_search_measures_the_graph_without_sublayers(kind: Distance) -> None
     """By prefixes and by whole graphs alike; each removal is the best one."""
     parts = sublayers_of(GRAPH, "test")
     sample = TOKENS[:2]
-    search = Search(GRAPH, parts, (sample,), kind, ThreadPoolExecutor(1))
+    search = Search(GRAPH, parts, (sample,), kind, executor=ThreadPoolExecutor(1))
     curve = search.greedy(2)
     names = [part.name for part in parts]
 
