@@ -64,8 +64,16 @@ class QuantizedConstant:
         )
 
 
+@dataclass(frozen=True)
+class Complex:
+    """A complex tensor of the run."""
+
+    real: Value
+    imag: Value
+
+
 Operand = (
-    Value | torch.Tensor | QuantizedConstant | MissingResult
+    Value | torch.Tensor | QuantizedConstant | MissingResult | Complex
 )  # what a torch tensor is at import
 Number = int | float | bool
 
@@ -105,6 +113,8 @@ class ImportContext:
                 raise Unsupported(what, needed)
             case QuantizedConstant():
                 return self._stored(held)
+            case Complex():
+                raise Unsupported("complex numbers", "view_as_real of their products is needed")
             case torch.Tensor():
                 return self._constant(held, held, ())
             case _:
@@ -156,6 +166,8 @@ class ImportContext:
         return self._labels.derive(tensor, source)
 
     def _constant(self, source: torch.Tensor, array: torch.Tensor, perm: tuple[int, ...]) -> Value:
+        if array.is_complex():
+            raise Unsupported(f"a constant of {array.dtype}", "view_as_real of products is needed")
         key = (id(source), perm)
         if (name := self.label(source)) is not None and key in self._cache:
             return self._cache[key]

@@ -71,17 +71,21 @@ def as_tensor(k: int, x: Any) -> torch.Tensor:
     return x
 
 
-def check_tensors(tensors: Mapping[str, Any]) -> None:
+def check_tensors(tensors: Mapping[str, Any], may_be_complex: bool = False) -> None:
     """Every tensor is dense, real and on a device."""
-    faults = [f"{name}: {fault}" for name, t in tensors.items() if (fault := tensor_fault(t))]
+    faults = [
+        f"{name}: {fault}"
+        for name, t in tensors.items()
+        if (fault := tensor_fault(t, may_be_complex))
+    ]
     if faults:
         raise FrontendError(listed("torch model: tensors that have no counterpart", faults))
 
 
-def tensor_fault(t: Any) -> str | None:
+def tensor_fault(t: Any, may_be_complex: bool) -> str | None:
     if not isinstance(t, torch.Tensor):
         return f"{type(t).__name__}, a tensor is needed"
-    if t.is_complex():
+    if t.is_complex() and not may_be_complex:
         return f"complex ({t.dtype}), real numbers are needed"
     if t.layout != torch.strided:
         return f"sparse ({t.layout}), a dense tensor is needed (tensor.to_dense())"

@@ -89,7 +89,7 @@ def loaded(path: Path) -> ExportedProgram:
 
 def exported(model: torch.nn.Module, examples: Examples) -> ExportedProgram:
     """torch.export of the module in inference mode; its training flags are restored."""
-    check_tensors(dict(tensors(model)))
+    check_tensors(dict(tensors(model)), may_be_complex=True)
     with in_inference(model), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -133,7 +133,7 @@ def of_exported(
                 constants[spec.arg.name] = (str(spec.target), held)
         elif spec.kind is InputKind.USER_INPUT and not isinstance(spec.arg, ConstantArgument):
             inputs.append(placeholders[spec.arg.name])
-    check_tensors(dict(constants.values()))
+    check_tensors(dict(constants.values()), may_be_complex=True)
     if examples is None and core.example_inputs is not None:
         given, keywords = core.example_inputs
         held_now = pytree.tree_leaves((given, keywords))
@@ -188,7 +188,7 @@ def of_graph_module(model: GraphModule, examples: tuple[torch.Tensor, ...] | Non
     for node in nodes:
         if node.op == "get_attr":
             constants[node.name] = (str(node.target), operator.attrgetter(str(node.target))(model))
-    check_tensors(dict(constants.values()))
+    check_tensors(dict(constants.values()), may_be_complex=True)
     outputs, spec = pytree.tree_flatten(nodes[-1].args[0])
     return TorchGraph(
         type(model).__name__,

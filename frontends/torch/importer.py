@@ -19,6 +19,7 @@ from torch.fx import Node
 
 from qir.frontends.torch import ops
 from qir.frontends.torch.context import (
+    Complex,
     ImportContext,
     Labels,
     MissingResult,
@@ -42,7 +43,8 @@ TORCH = str(Path(torch.__file__).parent)
 CHECKS = ("aten._assert_", "aten.sym_constrain_range", "aten._assert_tensor_metadata")
 SOFTMAX = ("aten.softmax.", "aten._softmax.", "aten._safe_softmax.")
 MOVES = ("aten.view.", "aten.reshape.", "aten.clone.", "aten.contiguous.", "aten.expand.",
-         "aten.unsqueeze.", "aten.squeeze.", "aten.permute.", "aten.transpose.")  # fmt: skip
+         "aten.unsqueeze.", "aten.squeeze.", "aten.permute.", "aten.transpose.", "aten.to.",
+         "aten._to_copy.", "aten.type_as.")  # fmt: skip
 UNKNOWN = object()  # a result of a node that is at fault already
 
 
@@ -148,7 +150,7 @@ class _Importer:
         operands = [
             held
             for held in flat((args, kwargs))
-            if isinstance(held, (Value, QuantizedConstant, MissingResult))
+            if isinstance(held, (Value, QuantizedConstant, MissingResult, Complex))
         ]
         is_region = isinstance(node.target, torch._ops.HigherOrderOperator)
         if not is_region and any(held is UNKNOWN for held in flat((args, kwargs))):
@@ -217,8 +219,8 @@ def dtype_of(node: Node) -> torch.dtype | None:
 
 
 def feeds_softmax(node: Node) -> bool:
-    """Whether all that reads the node is a softmax, through nodes that only move elements."""
-    users = list(node.users)
+    """Whether all that reads the node is a softmax, through nodes that move elements, or cast."""
+    users = [user for user in node.users if not str(user.target).startswith(CHECKS)]
     return bool(users) and all(
         str(user.target).startswith(SOFTMAX)
         or (str(user.target).startswith(MOVES) and feeds_softmax(user))

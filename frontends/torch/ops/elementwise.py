@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 
-from qir.frontends.torch.context import ImportContext, Number, Operand
+from qir.frontends.torch.context import Complex, ImportContext, Number, Operand
 from qir.frontends.torch.ops.boolean import checked, chosen, hidden, opposite
+from qir.frontends.torch.ops.complex import product
 from qir.frontends.torch.table import Unsupported, imports
 from qir.ir import select as ids
 from qir.ir.op import Value
 from qir.ir.ops import Add, Div, Maximum, Minimum, Mul, Pow, Reciprocal, Rsqrt, Sqrt, Sub
 from qir.ir.select import MASKED, select
+from qir.ir.types import Array
 
 HIDES = -9999.0  # a score of at most this, next to others, has no weight
 OperandOrNumber = Operand | Number
@@ -53,8 +56,14 @@ def rsub(ctx: ImportContext, a: OperandOrNumber, b: OperandOrNumber, alpha: Numb
 
 
 @imports("aten.mul.Tensor", "aten.mul.Scalar")
-def mul(ctx: ImportContext, a: OperandOrNumber, b: OperandOrNumber) -> Value:
+def mul(ctx: ImportContext, a: OperandOrNumber, b: OperandOrNumber) -> Value | Complex:
     """a * b; of positions of tokens, by which of them count."""
+    if isinstance(a, Complex) or isinstance(b, Complex):
+        return product(ctx, a, b)
+    return times(ctx, a, b)
+
+
+def times(ctx: ImportContext, a: OperandOrNumber, b: OperandOrNumber) -> Value:
     kept = None
     if isinstance(a, Value) and isinstance(b, Value):
         kept = ids.kept(ctx.add, ctx.builder.producer, a, b)
@@ -127,13 +136,13 @@ def square(ctx: ImportContext, x: Operand) -> Value:
 @imports("aten.addcmul.default")
 def addcmul(ctx: ImportContext, x: Operand, a: Operand, b: Operand, *, value: Number = 1) -> Value:
     """x + value * a * b."""
-    return add(ctx, x, mul(ctx, a, b), value)
+    return add(ctx, x, times(ctx, a, b), value)
 
 
 @imports("aten.lerp.Scalar", "aten.lerp.Tensor")
 def lerp(ctx: ImportContext, a: Operand, b: Operand, weight: OperandOrNumber) -> Value:
     """a + weight * (b - a)."""
-    return add(ctx, a, mul(ctx, sub(ctx, b, a), weight))
+    return add(ctx, a, times(ctx, sub(ctx, b, a), weight))
 
 
 @imports("aten.where.self", "aten.where.ScalarOther", "aten.where.ScalarSelf")
@@ -145,8 +154,22 @@ def where(ctx: ImportContext, condition: Operand, a: OperandOrNumber, b: Operand
     if isinstance(condition, Value):
         return masked(ctx, condition, a, b)
     mask = ctx.constant(condition, "the condition of a where").bool().cpu().numpy()
+    if (filled := under_mask(ctx, mask, a, b)) is not None:
+        return filled
     left, right = (ctx.value(softmax_mask(ctx, x)) for x in (a, b))
     return select(ctx.add, mask, left, right)
+
+
+def under_mask(
+    ctx: ImportContext, mask: Array, a: OperandOrNumber, b: OperandOrNumber
+) -> Value | None:
+    """Scores of a softmax that a constant mask fills with a low number: MASKED is added to them.
+    None for other values, and where a row would be filled altogether.
+    """
+    hides = isinstance(a, (int, float)) and a <= HIDES and isinstance(b, Value)
+    if not (ctx.feeds_softmax and hides and mask.ndim) or mask.all(-1).any():
+        return None
+    return ctx.add(Add(ctx.value(b), ctx.value(torch.from_numpy(np.where(mask, MASKED, 0.0)))))
 
 
 def masked(ctx: ImportContext, condition: Value, a: OperandOrNumber, b: OperandOrNumber) -> Value:

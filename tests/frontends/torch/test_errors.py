@@ -175,11 +175,9 @@ def test_example_inputs_of_other_kinds() -> None:
 
 def test_parameters_of_other_kinds() -> None:
     net = nn.Linear(2, 2)
-    net.register_buffer("spectrum", torch.ones(2, dtype=torch.complex64))
     net.register_buffer("mask", torch.eye(2).to_sparse())
     text = refusal(net, inputs((1, 2)))
     assert text.splitlines()[0] == "torch model: tensors that have no counterpart"
-    assert "spectrum: complex (torch.complex64), real numbers are needed" in text
     assert "mask: sparse (torch.sparse_coo), a dense tensor is needed (tensor.to_dense())" in text
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from qir.frontends.torch import import_torch
 from qir.ir.graph import Graph
+from qir.ir.ops import Rope
 from qir.ir.torch_executor import run_float
 from qir.passes.infra.manager import Manager
 from qir.passes.pipelines import CANONICALIZE
@@ -54,6 +55,38 @@ class Packed(nn.Module):
 def test_one_projection(by_heads: bool, move: str) -> None:
     graph = canonical(Packed(by_heads), torch.randn(B, N, WIDTH))
     assert counts(graph) == {"linear": 1, move: 3, "attention": 1}
+
+
+class Turned(nn.Module):
+    """Rotations as products of complex numbers, and groups of heads, as in Meta's LLaMA."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.kv = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+        angles = torch.outer(torch.arange(9), 1e4 ** -(torch.arange(0, SIZE, 2) / SIZE))
+        self.register_buffer("turns", torch.polar(torch.ones_like(angles), angles))
+
+    def turned(self, x: Tensor) -> Tensor:
+        z = torch.view_as_complex(x.float().reshape(*x.shape[:-1], -1, 2))
+        return torch.view_as_real(z * self.turns[:N].view(1, N, 1, -1)).flatten(3).type_as(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q = self.turned(self.q(x).view(B, N, HEADS, SIZE))
+        k, v = self.kv(x).view(B, N, HEADS, SIZE).split(HEADS // 2, 2)
+        k, v = (
+            y[:, :, :, None, :].expand(-1, -1, -1, 2, -1).reshape(B, N, HEADS, SIZE)
+            for y in (self.turned(k), v)
+        )
+        q, k, v = (y.transpose(1, 2) for y in (q, k, v))
+        scores = q @ k.transpose(2, 3) / SIZE**0.5
+        hidden = torch.full((N, N), -torch.inf).triu(1)
+        return ((scores + hidden).softmax(-1) @ v).transpose(1, 2).reshape(B, N, WIDTH)
+
+
+def test_rotations_by_complex_numbers() -> None:
+    graph = canonical(Turned(), torch.randn(B, N, WIDTH))
+    assert counts(graph) == {"linear": 2, "slice": 2, "rope": 2, "attention": 1}
+    assert all(op.interleaved for op in graph.ops if isinstance(op, Rope))
 
 
 class Summed(nn.Module):
