@@ -20,6 +20,7 @@ from qir.backends.toolchain.link import toolchain
 from qir.driver import check_golden
 from qir.ir.errors import DataError, PassError
 from qir.ir.graph import Graph
+from qir.ir.states import limits
 from qir.ir.target import Target
 from qir.ir.types import Array
 from qir.language_net import DECODE, LOGITS, PREFILL, SKIP, LanguageNet
@@ -95,7 +96,7 @@ def compile_lm(
     tell = progress or quiet
     quantizer = Quantizer(bits, observer, rounding, machine, folder, executor, tell, how, kinder)
     graph = imported(model, [ids[:1]] if is_torch(model) else None, None, shapes)
-    _check_inputs(graph, max_tokens)
+    _check_inputs(graph, max_tokens, ids)
     manager = Manager(check=check, watch=lambda what, i, of: tell(f"pass {what}", i, of))
     stages = Stages(graph, iter([ids]), quantizer, manager, caches, shallower)
     stages.run(())
@@ -133,14 +134,20 @@ def _sequences(calibration: npt.ArrayLike, length: int) -> Array:
     return np.resize(ids.reshape(-1), (count, length)).astype(np.int64)
 
 
-def _check_inputs(graph: Graph, tokens: int) -> None:
-    """Errors: DataError for a model of other inputs."""
+def _check_inputs(graph: Graph, tokens: int, ids: Array) -> None:
+    """Errors: DataError for a model of other inputs, or ids that it does not know."""
     found = [str(v.type) for v in graph.inputs]
     if len(graph.inputs) != 1 or graph.inputs[0].type.shape != (1, tokens):
         raise DataError(
             f"model: inputs {', '.join(found)}, ids of shape [1, {tokens}] are needed",
             "of an ONNX model, shapes={'input_ids': (1, max_tokens)} sets a free size",
         )
+    for limit in limits(graph):
+        if int(ids.max()) > limit.high:
+            raise DataError(
+                f"calibration: ids reach {ids.max()}, [0, {limit.high}] is needed",
+                "the tokenizer is to be the model's own",
+            )
 
 
 def _cached(graph: Graph, tokens: int, most: int) -> Graph:
