@@ -53,6 +53,7 @@ def with_cache(graph: Graph, tokens: int, most: int) -> Graph | Miss:
     each attention, of packed rows where it reads unpacked ones; outputs: those of the graph, and
     the caches with the rows of these tokens. Graph.states pairs the caches; position p of the whole
     graph is start + i here.
+    A constant bias of attention is one of keys alone, as recognize-attention leaves that of ALiBi.
     Keeps: every bit of each token.
     """
     if graph.stage != "integer":
@@ -134,6 +135,9 @@ class Retiming:
             case Slice() if is_of_channels(op) and op.x.type.rank > AXIS + 1:
                 stop = (*op.stop[:AXIS], self.after, *op.stop[AXIS + 1 :])
                 return replace(op, x=self.now[op.x.name], stop=stop)
+            case Reshape() if self.splits_channels(op):
+                shape = (*op.shape[:AXIS], self.after, *op.shape[AXIS + 1 :])
+                return replace(op, x=self.now[op.x.name], shape=shape)
             case _ if self.is_of_rows(op):
                 parts = list(new.operands)
             case _:
@@ -150,6 +154,12 @@ class Retiming:
             return True
         is_row = op.last_axes == 1 and x.type.rank > AXIS + 1 and x.name in self.timed
         return is_row and all(v.type.rank == x.type.rank for v in others if v.name in self.timed)
+
+    @staticmethod
+    def splits_channels(op: Reshape) -> bool:
+        """Whether it takes the channels of each token apart, in heads, or together."""
+        before, after = op.x.type.shape, op.shape
+        return min(len(before), len(after)) > AXIS + 1 and before[: AXIS + 1] == after[: AXIS + 1]
 
     def of_attention(self, op: Heads) -> list[Value | Miss]:
         """Operands of attention; its bias and what hides keys have an axis of queries and one of
@@ -227,9 +237,12 @@ class Caching(Retiming):
     def changed(self, op: Op, new: Op) -> Op | Miss:
         if not isinstance(op, AttentionFixed):
             return super().changed(op, new)
-        if not op.causal or op.start is not None or op.visible is not None or op.bias is not None:
-            return Miss("causal attention without a bias, a mask or a start is needed")
+        if not op.causal or op.start is not None or op.visible is not None:
+            return Miss("causal attention without a mask or a start is needed")
         assert isinstance(new, AttentionFixed)
+        bias = None if op.bias is None else self.of_keys(op.bias)
+        if isinstance(bias, Miss):
+            return bias
         written = []
         for v, x in ((op.k, new.k), (op.v, new.v)):
             cache, made = self.inputs[op.names[0], v.name], self.builder.producer(x)
@@ -240,7 +253,19 @@ class Caching(Retiming):
                 whole = replace(made, x=after, start=self.start, count=self.after)
                 after = self.builder.add(whole, f"{v.name}_whole")
             written.append(after)
-        return replace(new, k=written[0], v=written[1], start=self.start)
+        return replace(new, k=written[0], v=written[1], bias=bias, start=self.start)
+
+    def of_keys(self, bias: Value) -> Value | Miss:
+        """A constant bias of the keys that the cache has room for."""
+        source, shape = self.graph.producers.get(bias.name), bias.type.shape
+        if not isinstance(source, Constant) or shape[2] != 1:
+            return Miss(f"bias {bias} depends on the run or on queries, one of keys is needed")
+        if self.most > shape[3]:
+            return Miss(f"{bias} has {shape[3]} positions, {self.most} are needed")
+        key = bias.name, (3,)
+        if key not in self.cut:
+            self.cut[key] = self.builder.add(self.rows(source, (3,), self.most), bias.name)
+        return self.cut[key]
 
     def table(self, v: Value, axes: tuple[int, ...]) -> Value | Miss:
         """Rows of a constant from `start` on."""

@@ -20,12 +20,14 @@ from qir.ir.ops import (
     Mul,
     Neg,
     Reshape,
+    Rope,
     Slice,
     Sub,
     Transpose,
 )
+from qir.ir.ops.sequence.rope import paired
 from qir.ir.types import Array
-from qir.passes.infra.constants import split_constant
+from qir.passes.infra.constants import real_constant, split_constant
 from qir.passes.infra.rewriter import Site
 
 MAX_TERMS = 2  # of a sum: a rotation has two
@@ -51,6 +53,28 @@ class Places:
 
     def times(self, factor: Array) -> Places:
         return Places(self.source, self.places, self.factors * factor)
+
+    def turned(self, op: Rope, cos: Array, sin: Array) -> Places:
+        """Each element times its cosine, and its partner times its sine."""
+
+        def parts(a: Array) -> tuple[Array, Array]:
+            one, two, _ = paired(a, op.size, cos.shape[1], op.interleaved)
+            return one, two
+
+        def swapped(a: Array) -> Array:
+            b = np.array(a)
+            (one, two), (first, second) = parts(b), parts(a)
+            one[...], two[...] = second, first
+            return b
+
+        places, factors = self.places[0], self.factors[0]
+        own, other = np.ones(places.shape), np.zeros(places.shape)
+        for part in parts(own):
+            part[...] = cos[:, None]
+        one, two = parts(other)
+        one[...], two[...] = -sin[:, None], sin[:, None]
+        both = np.stack([own * factors, other * swapped(factors)])
+        return Places(self.source, np.stack([places, swapped(places)]), both)
 
     def padded(self, terms: int) -> Places:
         """The same sum with terms of factor 0, of the places that are there already."""
@@ -82,6 +106,8 @@ def source_of(
         return value if value.type.size == size and x.type.size > size else inner(x)
     if (scaled := factor_of(at, op, sums)) is not None:
         return inner(scaled[0])
+    if sums and isinstance(op, Rope):
+        return inner(op.x)
     if sums and isinstance(op, (Add, Sub)) and op.a.type == op.b.type:
         a, b = (inner(v) for v in (op.a, op.b))
         return a if a == b and op.a != op.b else value
@@ -119,6 +145,8 @@ def places_of(
     if (scaled := factor_of(at, op, sums)) is not None:
         inner = places_of(at, scaled[0], source, sums)
         return None if inner is None else inner.times(scaled[1])
+    if isinstance(op, Rope):
+        return _turned(at, op, places_of(at, op.x, source, sums))
     if not isinstance(op, (Add, Sub)):
         return None
     a, b = (places_of(at, v, source, sums) for v in (op.a, op.b))
@@ -128,6 +156,13 @@ def places_of(
     return Places(
         source, np.concatenate([a.places, b.places]), np.concatenate([a.factors, b.factors])
     )
+
+
+def _turned(at: Site, op: Rope, x: Places | None) -> Places | None:
+    cos, sin = (real_constant(at, table) for table in (op.cos, op.sin))
+    if x is None or len(x.places) > 1 or cos is None or sin is None:
+        return None
+    return x.turned(op, cos, sin)
 
 
 def _joined(parts: Sequence[Places | None], op: Concat) -> Places | None:

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from qir.ir.op import Op, Value
-from qir.ir.ops import Add, Concat, Constant, Mul, Rope, Sub
+from qir.ir.ops import Add, Concat, Constant, Mul, Rope, Sub, Transpose
 from qir.ir.types import Array
 from qir.passes.canonicalize.recognize.places import (
     MOVES,
@@ -33,8 +33,8 @@ class RecognizeRope(RewritePass):
 
     In any way of writing it that makes each element of two elements of x, or leaves it as it is:
     halves (concat(-x2, x1) * sin), interleaved pairs (x[..., 0::2], x[..., 1::2]), a part of each
-    head that is rotated, tokens in front that are not. What moved the elements of x before
-    the rotation moves those of the result.
+    head that is rotated, in place or apart from the rest, tokens in front that are not. What moved
+    the elements of x before the rotation moves those of the result.
     Keeps: reals within 1e-5.
     Source: Su et al. 2021, arXiv:2104.09864.
     """
@@ -65,15 +65,23 @@ class RecognizeRope(RewritePass):
 
 
 def turns(at: Site, op: Op) -> bool:
-    """Whether two products by constants are added, in this op or a move before it."""
+    """Whether two products by constants are added, in this op or before moves that it joins."""
     match op:
         case Add() | Sub():
             return all(factor_of(at, at.producer(v), True) is not None for v in (op.a, op.b))
         case Concat():
-            made = [at.producer(v) for v in op.xs]
-            made += [at.producer(p.x) for p in made if isinstance(p, MOVES)]
-            return any(isinstance(p, (Add, Sub)) and turns(at, p) for p in made)
+            return any(turns(at, made) for v in op.xs if (made := unmoved(at, v)) is not None)
+        case Rope():
+            return True
     return False
+
+
+def unmoved(at: Site, value: Value) -> Op | None:
+    """The op that makes what moves bring to `value`; of joined parts none."""
+    made = at.producer(value)
+    while isinstance(made, MOVES):
+        made = at.producer(made.x)
+    return None if isinstance(made, Concat) else made
 
 
 @dataclass(frozen=True)
@@ -143,8 +151,29 @@ class Split:
 
     def emitted(self, at: Site, source: Value) -> Value:
         cos, sin = (at.emit(Constant.of(t.astype(np.float32))) for t in (self.cos, self.sin))
-        x = reshaped(at, source, self.shape)
-        return at.emit(Rope(x, cos, sin, self.size, self.interleaved))
+        rows = self.rows(at, source)
+        x = reshaped(at, source, self.shape) if rows is None else rows
+        turned = at.emit(Rope(x, cos, sin, self.size, self.interleaved))
+        if rows is None or len(self.shape) == 3:
+            return turned
+        b, heads, n, width = self.shape
+        return at.emit(Transpose(reshaped(at, turned, (b, n, heads, width)), (0, 2, 1, 3)))
+
+    def rows(self, at: Site, source: Value) -> Value | None:
+        """A source (B, N, heads * size), or (B, heads, N, size), as channels (B, N, heads * size)
+        of what it is a part of; None where it is no such part.
+        """
+        whole = source_of(at, source, sums=False)
+        found = None if whole == source else places_of(at, source, whole)
+        if found is None or np.any(found.factors != 1) or len(self.shape) not in (3, 4):
+            return None
+        places = found.places[0].reshape(self.shape)
+        if len(self.shape) == 4:
+            places = places.transpose(0, 2, 1, 3).reshape(self.shape[0], self.shape[2], -1)
+        count, wide = places.shape[0] * places.shape[1], whole.type.shape[-1]
+        steps = np.arange(count).reshape(*places.shape[:2], 1) * wide
+        is_part = whole.type.size == count * wide and np.array_equal(places, steps + places[:1, :1])
+        return emitted(at, whole, places) if is_part else None
 
 
 def heads_of(source: Value, rotation: RotationPlaces) -> Split | None:

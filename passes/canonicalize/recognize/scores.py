@@ -57,7 +57,8 @@ class Scores:
             (see, hidden), biases = found, ()
         if (facts := shape_of_mask(hidden)) is None:
             see = at.emit(Constant.of(narrowed(~hidden), U1))
-        finite = narrowed(np.where(hidden, 0, every))
+        is_causal = facts is not None and facts[0]
+        finite = narrowed(of_keys(every, hidden) if is_causal else np.where(hidden, 0, every))
         bias = at.emit(Constant.of(finite.astype(np.float32))) if finite.any() else None
         for value, scale in biases:
             part = spread(at, value, lead, shape)
@@ -82,6 +83,19 @@ def shape_of_mask(hidden: Array) -> tuple[bool, int] | None:
         if np.array_equal(see, visible_keys(n, m, 0, causal, window)):
             return causal, window
     return None
+
+
+def of_keys(every: Array, hidden: Array) -> Array:
+    """Added numbers (B, heads, N, M), 0 where hidden; where they depend on the key alone but for a
+    number for each query, as those of ALiBi do, one row (B, heads, 1, M) that begins with 0: what
+    is added to all scores of a query changes no softmax.
+    """
+    shown = np.where(hidden, 0, every - every[..., :1])
+    row = shown[:, :, -1:]
+    is_one = not hidden[:, :, -1].any() and np.allclose(
+        shown, np.where(hidden, 0, row), rtol=0, atol=1e-6 * (1 + np.abs(row).max())
+    )
+    return row if is_one else np.where(hidden, 0, every)
 
 
 def narrowed(array: Array) -> Array:

@@ -208,4 +208,4 @@ def test_bidirectional_attention_has_no_cache() -> None:
     )
     miss = with_cache(integers(seeing), 1, COUNT)
     assert isinstance(miss, Miss)
-    assert miss.why == "causal attention without a bias, a mask or a start is needed"
+    assert miss.why == "causal attention without a mask or a start is needed"
