@@ -57,7 +57,9 @@ class RecognizeRope(RewritePass):
         split = heads_of(source, rotation)
         if split is None:
             return Miss("its angles depend on more than one axis of tokens", source.name)
-        rope, scale = split.emitted(at, source), rotation.scale
+        is_joined = any(isinstance(r, Concat) for r in at.graph.users.get(value.name, ()))
+        rows = None if is_joined else split.rows(at, source)  # a part is of what the whole is of
+        rope, scale = split.emitted(at, source, rows), rotation.scale
         if scale != 1:
             rope = at.emit(Mul(rope, at.emit(Constant.of(np.float32(scale)))))
         y = emitted(at, reshaped(at, rope, source.type.shape), rotation.places)
@@ -149,9 +151,9 @@ class Split:
     sin: Array
     interleaved: bool
 
-    def emitted(self, at: Site, source: Value) -> Value:
+    def emitted(self, at: Site, source: Value, rows: Value | None) -> Value:
+        """The rotation of `rows`, if they are given, or of the source as it is."""
         cos, sin = (at.emit(Constant.of(t.astype(np.float32))) for t in (self.cos, self.sin))
-        rows = self.rows(at, source)
         x = reshaped(at, source, self.shape) if rows is None else rows
         turned = at.emit(Rope(x, cos, sin, self.size, self.interleaved))
         if rows is None or len(self.shape) == 3:

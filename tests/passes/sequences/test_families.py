@@ -37,6 +37,7 @@ LLAMA3 = {
 FAMILIES: dict[str, dict[str, Any]] = {
     "Bloom": {"hidden_size": 32, "n_layer": 1, "n_head": 4, "vocab_size": VOCABULARY},
     "Falcon": SIZES,
+    "GPTNeoX": {**WIDE, "rotary_pct": 0.25},
     "Gemma": {**GROUPED, "head_dim": 8},
     "Llama": {**GROUPED, "rope_parameters": LLAMA3},
     "Mistral": {**GROUPED, "sliding_window": 3},
