@@ -128,10 +128,7 @@ class Candidate:
 
     def _note(self, one: TieClass, name: str, s: Array, record: Record) -> None:
         reach = self.reach[one.value.name].of_all
-        before, after = (spread_of(r) for r in (reach, reach / s[one.spread]))
-        record.notes.append(
-            f"{one}: {name}, greatest channel over the median {before:.1f} -> {after:.1f}"
-        )
+        record.notes.append(f"{one}: {name}, {one.change(s, reach)}")
         record.rewrites += 1
         divide(record.divided, one.divided(s))
 
@@ -148,8 +145,3 @@ def _part(graph: Graph, sample: tuple[Array, ...]) -> tuple[Array, ...]:
     first = graph.inputs[0]
     runs = max(2 * RUNS, -(-SEEN // max(1, first.type.size)))
     return cut(graph, sample, 0, rows_of(first) * runs)
-
-
-def spread_of(reach: Array) -> float:
-    """The greatest channel over the median."""
-    return float(reach.max() / max(float(np.median(reach)), 1e-30))
