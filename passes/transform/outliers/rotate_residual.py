@@ -66,10 +66,7 @@ class RotateResidual(Pass):
         for stream in found:
             graph = rotated(graph, stream, record, self.name)
             record.rewrites += 1
-            writers = len(stream.writers)
-            record.notes.append(
-                f"%{min(stream.values)} and the rest of its stream, of {writers} ops"
-            )
+            record.notes.append(f"%{min(stream.values)} and all of its stream")
         return graph
 
     def _has_outliers(self, stream: Stream) -> bool:

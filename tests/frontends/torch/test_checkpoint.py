@@ -30,10 +30,8 @@ def test_a_folder_gives_the_module_that_was_saved(tmp_path: Path) -> None:
 
 
 def test_what_is_no_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(
-        FrontendError, match="no config.json in it, the folder of a model is needed"
-    ):
+    with pytest.raises(FrontendError, match=r"no config\.json in it, .* is needed"):
         load_checkpoint(tmp_path)
-    with pytest.raises(FrontendError, match="none.gguf: no such file, a model is needed"):
+    with pytest.raises(FrontendError, match=r"none\.gguf: no such file, a model is needed"):
         load_checkpoint(tmp_path / "none.gguf")
     assert language_model(7) == 7
