@@ -20,6 +20,7 @@ from qir.ir.ops.sequence.hadamard import Hadamard
 from qir.ir.ops.sequence.norm import NormFixed, RmsNorm
 from qir.ir.ops.sequence.packing import PackRows, RoundBlocks, UnpackRows
 from qir.ir.ops.sequence.rope import Rope, RopeFixed
+from qir.ir.ops.sequence.row_blocks import QuantizeRowBlocks, RoundRowBlocks
 from qir.ir.ops.sequence.rows import QuantizeRows, RoundRows, RowScale, ScaleRows
 from qir.ir.ops.shape import Concat, Expand, Gather, Reshape, Slice, Transpose
 from qir.ir.ops.softmax import Softmax, SoftmaxFixed
@@ -53,8 +54,9 @@ __all__ = [
     "Exp", "Expand", "Gather", "Gelu", "Hadamard", "HardSigmoid", "HardSwish", "Interpolate",
     "LayerNorm", "LeakyRelu", "Linear", "Log", "Lookup", "MatMul", "MaxPool", "Maximum", "Minimum",
     "Mul", "Neg", "NormFixed", "PRelu", "PackRows", "Pad", "PadMode", "Pow", "Quantize",
-    "QuantizeRows", "Reciprocal", "ReduceMax", "ReduceMean", "ReduceSum", "Relu", "Requantize",
-    "Reshape", "RmsNorm", "Rope", "RopeFixed", "RoundBlocks", "RoundRows", "RowScale", "Rsqrt",
+    "QuantizeRowBlocks", "QuantizeRows", "Reciprocal", "ReduceMax", "ReduceMean", "ReduceSum",
+    "Relu", "Requantize", "Reshape", "RmsNorm", "Rope", "RopeFixed", "RoundBlocks",
+    "RoundRowBlocks", "RoundRows", "RowScale", "Rsqrt",
     "ScaleGroups", "ScaleRows", "Sigmoid", "Silu", "Slice", "SliceRows", "Softmax", "SoftmaxFixed",
     "Softplus", "Sqrt", "Sub", "Take", "Tanh", "Transpose", "Unary", "UnpackRows", "WriteRows",
 ]  # fmt: skip

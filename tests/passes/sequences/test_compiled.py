@@ -49,7 +49,7 @@ def test_a_decoder(options: dict[str, Any], least: float) -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(PassError, match="activations of 4 bits beside ops of sequences, 8 are"):
-        compiled(bits=(4, 4))
+    with pytest.raises(PassError, match="of w8a4, layers without rows: 8 bits and no blocks are"):
+        compiled(bits=(4, 4), scales="static")
     with pytest.raises(DataError, match="scales: 'rows' given, one of auto, token, static is"):
         compiled(scales="rows")
