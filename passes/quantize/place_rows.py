@@ -19,6 +19,7 @@ from qir.ir.ops import (
     Rope,
     RoundRowBlocks,
     RoundRows,
+    Take,
 )
 from qir.ir.ops.sequence.row_blocks import MOST_SPREAD
 from qir.ir.rows import code_top
@@ -84,7 +85,8 @@ class PlaceRows(Pass):
     Of linear ops a scale for each row, of queries one for each head. `scales`: auto places both
     where the graph has attention and nothing elsewhere, token both everywhere, static those of
     queries alone. Linear ops whose `bits`, or those of `layers`, say fewer than 8 or a block read
-    round_row_blocks; the spread of exponents is as wide as sums of i32 allow.
+    round_row_blocks; the spread of exponents is as wide as sums of i32 allow. A head that is tied
+    to an embedding keeps 8 bits unless `layers` names it.
     Changes: rows are rounded to 8 bits, or to as few as asked for.
     Source: I-LLM, arXiv:2405.17849, section 3.2.
     """
@@ -124,7 +126,9 @@ class PlaceRows(Pass):
                 return op
             if not isinstance(builder.producer(op.w), Constant):
                 return op
-            bits = self.layers.get(op.names[0], usual)
+            readers = graph.users[graph.producers[op.names[0]].operands[1].name]
+            is_tied = any(isinstance(reader, Take) for reader in readers)
+            bits = self.layers.get(op.names[0], EIGHT if is_tied else usual)
             return replace(op, x=rounded(op.x, rows_in(op.x, bits, record), builder, op))
 
         return graph.mapped(placed)

@@ -30,8 +30,10 @@ def compiled(**options: Any) -> qir.Net:
         ({"bits": "w4g32a8", "rounding": "gptq"}, 14.0),
         ({"bits": qir.MixedPrecision(size=0.5)}, 14.0),
         ({"bits": "bfp6"}, 22.0),
+        ({"bits": "w8a8b16"}, 28.0),
+        ({"bits": "w4a4b16"}, 4.0),
     ],
-    ids=["w8", "groups", "mixed", "bfp6"],
+    ids=["w8", "groups", "mixed", "bfp6", "blocks", "few"],
 )
 def test_a_decoder(options: dict[str, Any], least: float) -> None:
     net = compiled(**options)
