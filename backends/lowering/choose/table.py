@@ -27,6 +27,7 @@ from qir.backends.lowering.choose.sequence import (
     choose_hadamard,
     choose_interpolate,
     choose_norm,
+    choose_positions,
     choose_quantize_row_blocks,
     choose_quantize_rows,
     choose_rope,
@@ -34,6 +35,7 @@ from qir.backends.lowering.choose.sequence import (
     choose_scale_rows,
     choose_slice_rows,
     choose_take,
+    choose_within,
     choose_write_rows,
 )
 from qir.backends.lowering.context import Call, Context, NoKernel
@@ -56,6 +58,7 @@ from qir.ir.ops import (
     NormFixed,
     PackRows,
     Pad,
+    Positions,
     QuantizeRowBlocks,
     QuantizeRows,
     ReduceMax,
@@ -69,6 +72,7 @@ from qir.ir.ops import (
     SoftmaxFixed,
     Take,
     UnpackRows,
+    Within,
     WriteRows,
 )
 
@@ -89,6 +93,7 @@ CHOOSERS: Mapping[type[Op], Callable[[Fusion, Context], Call]] = {
     NormFixed: choose_norm,
     PackRows: choose_pack_rows,
     Pad: choose_pad,
+    Positions: choose_positions,
     QuantizeRowBlocks: choose_quantize_row_blocks,
     QuantizeRows: choose_quantize_rows,
     ReduceMax: choose_reduce_max,
@@ -102,6 +107,7 @@ CHOOSERS: Mapping[type[Op], Callable[[Fusion, Context], Call]] = {
     SoftmaxFixed: choose_softmax,
     Take: choose_take,
     UnpackRows: choose_unpack_rows,
+    Within: choose_within,
     WriteRows: choose_write_rows,
 }
 """A new kernel is a function in a module of this folder, and a line here."""

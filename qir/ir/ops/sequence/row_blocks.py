@@ -69,7 +69,8 @@ class RoundRowBlocks(Op):
 def _rounded_up(torch: Any, x: Any) -> tuple[Any, Any]:
     """Mantissas of 8 bits in [1/2, 1) and exponents, of the least such numbers from x on."""
     mantissa, exponent = torch.frexp(x)
-    return torch.frexp(torch.ldexp(torch.ceil(mantissa * 256) / 256, exponent))
+    a, e = torch.frexp(torch.ldexp(torch.ceil(mantissa * 256) / 256, exponent))
+    return a, e
 
 
 @op("quantize_row_blocks")

@@ -108,6 +108,7 @@ def test_what_fails(
     arguments: str, error: str, files: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     monkeypatch.chdir(files)
-    assert main(["compile-lm", *arguments.split(), "--max-tokens", "16"]) == FAILED
+    more = ["--max-tokens", "16", "-o", "other.qir"]
+    assert main(["compile-lm", *arguments.split(), *more]) == FAILED
     shown = capsys.readouterr().err
     assert re.fullmatch(f"error: {error}\n(hint: [^\n]*\n)?", shown), shown
