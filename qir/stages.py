@@ -13,7 +13,7 @@ from qir.passes.infra.manager import Manager, Pass, divisors
 from qir.passes.quantize.place_rows import with_rows
 from qir.passes.quantize.placement import plan_quantization
 from qir.passes.sensitivity.sqnr import Pairs, measure_sqnr
-from qir.passes.transform.blocks.caches import PLANS, CachePlan, choose_plan, head_of
+from qir.passes.transform.blocks.caches import PLANS, CachePlan, Trial, choose_plan, head_of
 from qir.passes.transform.blocks.outcome import Caches
 from qir.passes.transform.channel_ranges import first_samples, held_back
 from qir.passes.transform.depth.outcome import Depth
@@ -99,7 +99,7 @@ class Stages:
 
     def _plan(self) -> CachePlan:
         """How keys and values are stored, chosen on the sample where that is asked for."""
-        head, tried = head_of(self.newest), ()
+        head, tried = head_of(self.newest), tuple[Trial, ...]()
         if self.caches is None:
             self.caches, tried = choose_plan(self.newest, self._sample)
         if head and (tried or self.caches != PLANS[8]):
