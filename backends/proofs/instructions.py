@@ -153,7 +153,7 @@ HEXAGON = InstructionSet(
         mem(b|ub|h|uh|w|d)(_fifo)? vmemu? vgather vscatter dcfetch dczeroa? l2fetch
         add(asl|asr)? addi sub and or xor not neg abs combine mux tfr tfril? loop[01] sp[123]loop0
         asl asr lsr lsl rol asrrnd aslh asrh mpy(i|u|su)? maxu? minu? sxt[bhw] zxt[bh]
-        cmp[bh]?\.(eq|gtu?|lt|ge) [bs]?it(s|set|sclr)\w* bits(set|clr) tstbit setbit clrbit
+        v?cmp[bh]?\.(eq|gtu?|lt|ge) [bs]?it(s|set|sclr)\w* bits(set|clr) tstbit setbit clrbit
         togglebit
         extractu? insert ct[01] cl[01b] clip normamt popcount brev bitsplit swiz
         sat([bhw]|ub|uh)? round cround packhl parity any8 all8 mask lsplit interleave deinterleave
