@@ -148,6 +148,7 @@ def test_what_is_no_object_is_refused() -> None:
 
 KINDS = """
 x86_64 INTEGER vpmaxsd pminsd vpdpbusd cltd vpternlogd addl movzbl cmovnsl setae rep vpmovusqb
+x86_64 INTEGER vphminposuw phaddw
 x86_64 CARRIER movaps vmovups xorps vpermilps vbroadcastss vblendvpd vextractf128 movmskps
 x86_64 FLOAT addss vfmadd231ps vcvttps2dq cvtsi2ss fldt vcomiss vcmpltps vdpbf16ps vrcp14ps vaddph
 x86_64 DIVISION idivl divq
