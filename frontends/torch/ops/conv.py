@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qir.frontends.torch.context import ImportContext, Operand, QuantizedConstant
+from qir.frontends.torch.context import (
+    Complex,
+    ImportContext,
+    MissingResult,
+    Operand,
+    QuantizedConstant,
+)
 from qir.frontends.torch.ops.layout import Spatial, TorchPlane
 from qir.frontends.torch.table import Unsupported, imports
 from qir.ir.op import Value
@@ -71,7 +77,7 @@ def spatial_axes(weight: Operand) -> int:
 def shape_of(held: Operand) -> tuple[int, ...]:
     if isinstance(held, Value):
         return held.type.shape
-    return tuple(held.shape) if not hasattr(held, "needed") else ()
+    return () if isinstance(held, (MissingResult, Complex)) else tuple(held.shape)
 
 
 def image_weight(ctx: ImportContext, weight: Operand, axes: int) -> Value:
