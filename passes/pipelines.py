@@ -123,19 +123,20 @@ def transform(
     outliers: Outliers | None = Outliers.AUTO,
     weight_bits: int = 8,
     is_static: bool = False,
+    row_bits: int = 8,
 ) -> Pipeline:
     """Float passes that make a canonical graph kinder to quantization, before calibration: those of
     `lower`, then those that look at data, on `sample`: one array for each input, any number of
     samples.
 
-    Of a graph with ops of sequences `outliers` are treated; `weight_bits`, `is_static`: how its
-    linear ops are quantized, whether their inputs have calibrated scales.
+    Of a graph with ops of sequences `outliers` are treated; the rest: how its linear ops are
+    quantized: bits of weights, whether their inputs have calibrated scales, else bits of rows.
     """
     reach = ReachOnDemand(graph, sample) if graph is not None and sample else {}
     apart = MoveConcats(sample, reach)
     kinder: list[Pass] = [*lower(graph), RepeatMasked(reach), apart, EqualizeChannels(halves=reach)]
     if graph is not None and is_wide(graph):
-        kinder += outlier_passes(outliers, sample, weight_bits, is_static)
+        kinder += outlier_passes(outliers, sample, weight_bits, is_static, row_bits)
         kinder += [EqualizeNorms(sample), EqualizeAttention(sample)]
     return Pipeline("transform", "transformed", tuple(kinder))
 

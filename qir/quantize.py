@@ -75,7 +75,9 @@ class Quantizer:
         mixed = isinstance(self.bits, MixedPrecision)
         widths = pipelines.EIGHT if mixed else widths_of(self.bits)[0]
         is_static = not are_layers_by_rows(graph, self.scales)
-        return pipelines.transform(graph, sample, self.outliers, widths.weight, is_static)
+        return pipelines.transform(
+            graph, sample, self.outliers, widths.weight, is_static, widths.activation
+        )
 
     def run(
         self,

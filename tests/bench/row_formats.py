@@ -44,7 +44,7 @@ def simulated(graph: Graph, sample: Array, form: str, how: Outliers | None) -> G
     bits, manager = Bits.parse(text), Manager()
     ways = Scales.STATIC if scales == STATIC else Scales.AUTO
     is_static = ways is Scales.STATIC
-    kinder = pipelines.transform(graph, (sample,), how, bits.weight, is_static)
+    kinder = pipelines.transform(graph, (sample,), how, bits.weight, is_static, bits.activation)
     graph = manager.run(graph, kinder)
     ranges = calibrate(graph, [sample], "mse" if is_static else "min-max")
     rows = row_passes(graph, ways, bits)

@@ -67,6 +67,7 @@ class ChooseOutliers(Pass):
     sample: tuple[Array, ...] = ()
     weight_bits: int = 8
     is_static: bool = False
+    row_bits: int = 8
 
     def run(self, graph: Graph, record: Record) -> Graph:
         if not self.sample:
@@ -102,7 +103,7 @@ class Candidate:
         self.runs = captured(trunk, how.sample, names, max(RUNS, -(-SEEN // size)))
         self.reach = {name: reach_of(xs).double().numpy() for name, xs in self.runs.items()}
         self.judged = max(1, min(RUNS // 2, -(-JUDGED // size)))
-        self.form = Form(how.weight_bits, how.is_static)
+        self.form = Form(how.weight_bits, how.is_static, how.row_bits)
         self.judges = {one.value.name: self._judge(one, 0) for one in self.classes}
         self.errors = {
             one.value.name: self._errors(one, [AS_IT_WAS, SMOOTHED]) for one in self.classes

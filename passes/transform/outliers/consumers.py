@@ -11,7 +11,7 @@ import torch
 
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Op, Value
-from qir.ir.ops import Attention, Linear, RmsNorm, RoundRows
+from qir.ir.ops import Attention, Linear, RmsNorm, RoundRowBlocks
 from qir.ir.ops.kinds import Elementwise, Layer
 from qir.ir.ops.sequence.rope import Rotation
 from qir.ir.torch_executor import FloatProgram, in_place
@@ -27,17 +27,19 @@ INNER = (Attention, Elementwise, RmsNorm, Rotation)
 @dataclass(frozen=True)
 class Form:
     """How linear ops are quantized: bits of weights, a scale for each output; scales of rows at run
-    time, or one for all of x.
+    time, with codes of so many bits, or one for all of x.
     """
 
     weight_bits: int = 8
     is_static: bool = False
+    row_bits: int = 8
 
     def rounded(self, x: Any, reach: float) -> Any:
         """x as it is stored; of one scale those that `reach` covers."""
         if not self.is_static:
             width = x.shape[-1]
-            return RoundRows(Value("x", None), width).compute(torch, x)  # type: ignore[arg-type]
+            rows = RoundRowBlocks(Value("x", None), width, self.row_bits, 0)  # type: ignore[arg-type]
+            return rows.compute(torch, x)
         step = max(reach, 1e-30) / 127
         return torch.clamp(torch.floor(x / step + 0.5), -127, 127) * step
 

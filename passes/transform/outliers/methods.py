@@ -22,14 +22,18 @@ class Outliers(Enum):
 
 
 def outlier_passes(
-    how: Outliers | None, sample: tuple[Array, ...], weight_bits: int = 8, is_static: bool = False
+    how: Outliers | None,
+    sample: tuple[Array, ...],
+    weight_bits: int = 8,
+    is_static: bool = False,
+    row_bits: int = 8,
 ) -> tuple[Pass, ...]:
-    """The passes of a way; `weight_bits`, `is_static`: how linear ops are quantized after them."""
+    """The passes of a way; the rest: how linear ops are quantized after them."""
     match how:
         case Outliers.AUTO:
-            return (ChooseOutliers(sample, weight_bits, is_static),)
+            return (ChooseOutliers(sample, weight_bits, is_static, row_bits),)
         case Outliers.OSPLUS:
-            return (OutlierSuppression(sample, weight_bits, is_static),)
+            return (OutlierSuppression(sample, weight_bits, is_static, row_bits),)
         case Outliers.SMOOTHQUANT:
             return (SmoothQuant(sample),)
         case Outliers.ROTATE:

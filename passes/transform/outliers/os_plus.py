@@ -38,6 +38,7 @@ class OutlierSuppression(Pass):
     sample: tuple[Array, ...] = ()
     weight_bits: int = 8
     is_static: bool = False
+    row_bits: int = 8
 
     def run(self, graph: Graph, record: Record) -> Graph:
         if not self.sample:
@@ -49,7 +50,7 @@ class OutlierSuppression(Pass):
         names = {one.value.name for one in classes}
         reach = channel_reach(graph, self.sample, names)
         runs = captured(graph, self.sample, names, RUNS)
-        edits, form = Edits(), Form(self.weight_bits, self.is_static)
+        edits, form = Edits(), Form(self.weight_bits, self.is_static, self.row_bits)
         for one in classes:
             judge = Judge(Consumer(graph, one), runs[one.value.name], form)
             grid = np.geomspace(1.0, LEAST, THRESHOLDS)
