@@ -14,7 +14,7 @@ from qir.ir.types import Array
 from qir.net import Net, translated
 from qir.report.model import Report
 from qir.runtime import Program
-from qir.runtime.format import shown
+from qir.runtime.format import show
 
 DECODE, PREFILL, LOGITS, SKIP = "decode", "prefill", "logits", "skip"
 """The entries: of a token; of a chunk, with the logits of one of its tokens; with those of all; of
@@ -250,6 +250,6 @@ def _check_sampling(max_new_tokens: int, temperature: float, top_k: int) -> None
     counts = {"max_new_tokens": max_new_tokens, "top_k": top_k}
     for name, value in counts.items():
         if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 0:
-            raise DataError(f"{name}: {shown(value)}, an integer from 0 is needed")
+            raise DataError(f"{name}: {show(value)}, an integer from 0 is needed")
     if not isinstance(temperature, (int, float)) or not 0 <= temperature < float("inf"):
-        raise DataError(f"temperature: {shown(temperature)}, a number from 0 is needed")
+        raise DataError(f"temperature: {show(temperature)}, a number from 0 is needed")

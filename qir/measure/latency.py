@@ -100,7 +100,7 @@ def _of_layer(name: str, steps: list[tuple[Step, float]]) -> float:
 
 def _timed(graph: Graph, machine: Target, store: Store) -> list[tuple[Step, float]]:
     """Every step of the graph's program with its microseconds; builds it if one is not cached."""
-    programs = variants.lowered(graph, machine, "latency")
+    programs = variants.lower_all(graph, machine, "latency")
     keys = [[_key(program, step, machine) for step in program.steps] for program in programs]
     for program, known in zip(programs[::-1], keys[::-1], strict=True):
         entries = [_entry(store, key) for key in known]

@@ -67,7 +67,7 @@ def test_sizes_are_those_of_what_is_linked(m4: Artifact, tmp_path: Path) -> None
     subprocess.run([*compiler, *tools.flags, *flags, *files, "-o", "image"], cwd=home, check=True)
     image, said = (home / "image").read_bytes(), m4.manifest["memory"]
     assert not [s.name for s in elf.symbols(image) if "run_float" in s.name or "fdiv" in s.name]
-    held = elf.loaded(image)
+    held = elf.loaded_sizes(image)
     own = held.text + held.rodata + held.data - said["flash_bytes"]
     assert 0 < own < 400  # compute and memset
     buffers = said["ram_bytes"] + said["input_bytes"] + said["output_bytes"]
@@ -76,7 +76,7 @@ def test_sizes_are_those_of_what_is_linked(m4: Artifact, tmp_path: Path) -> None
 
 def test_the_manifest_adds_up(m4: Artifact) -> None:
     memory, manifest = m4.manifest["memory"], m4.manifest
-    held = elf.loaded(m4.files["small.o"])
+    held = elf.loaded_sizes(m4.files["small.o"])
     sections = [memory[f"{kind}_bytes"] for kind in ("text", "rodata", "data", "bss")]
     assert sections == [held.text, held.rodata, held.data, held.bss] and held.text > 0
     assert memory["flash_bytes"] == sum(sections[:3]) + manifest["weights_bytes"]
@@ -114,6 +114,6 @@ def test_sections_are_counted_by_kind() -> None:
     int a_run(int i) { return c[i] + d[i] + z[i]; }
     """
     linked = link(find("x86-64"), "a", {"a.c": code}, {}, ["a_run"], {})
-    held = elf.loaded(linked.object)
+    held = elf.loaded_sizes(linked.object)
     assert (held.data, held.bss) == (40, 28)
     assert held.rodata >= 100 and 0 < held.text < 200

@@ -139,8 +139,8 @@ def test_building_twice_gives_the_same_bytes(target: str) -> None:
 
 def test_programs_share_memory_and_constants() -> None:
     graph, target = residual_network(), find("arm")
-    programs = variants.lowered(graph, target, "small")
-    alone = [variants.lowered(graph, v, "small")[0] for v in target.variants]
+    programs = variants.lower_all(graph, target, "small")
+    alone = [variants.lower_all(graph, v, "small")[0] for v in target.variants]
     assert len({p.weights for p in programs}) == len({p.workspace_bytes for p in programs}) == 1
     assert programs[0].workspace_bytes == max(p.workspace_bytes for p in alone)
     assert len(programs[0].weights) < sum(len(p.weights) for p in alone[1:])
@@ -169,7 +169,7 @@ def test_the_kernels_of_each_variant_use_its_own_dots(name: str) -> None:
     made = artifact(name)
     found = prove(made.manifest, made.files["small.o"], made.target)
     held = {body.symbol: body.dots for body in found.bodies}
-    for program in variants.lowered(residual_network(), made.target, "small"):
+    for program in variants.lower_all(residual_network(), made.target, "small"):
         for kernel, code in program.codes.items():
             if wanted := OF_KERNELS.get(getattr(code, "dot", "")):
                 assert held[symbol(program, kernel)].get(wanted, 0) > 0, (program.variant, kernel)
