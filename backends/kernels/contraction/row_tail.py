@@ -33,10 +33,10 @@ def plan_row_tail(
     numbers = const.rows
     assert numbers is not None
     tail = replace(tail, is_short=_is_short(const))
-    high_words = _high_words(tail, channels, numbers) if tail.is_short else None
-    if high_words is not None:
+    found = _high_words(tail, channels, numbers) if tail.is_short else None
+    if found is not None:
         has_bias = numbers.bias is not None
-        return replace(tail, is_high=True, has_bias=has_bias), _of_all(high_words, channels)
+        return replace(tail, is_high=True, has_bias=has_bias), _of_all(found, channels)
     bias = np.asarray(0 if numbers.bias is None else numbers.bias)
     values = {
         "row_mult": numbers.mult,
@@ -56,11 +56,11 @@ def field_names(values: Mapping[str, Array], scheme: Scheme) -> tuple[str, ...]:
     """As they stand in records: factors of every second lane apart, where these are taken so."""
     if scheme is not Scheme.PAIRS or "row_shift" in values:
         return tuple(values)
-    split_names = ("row_mult", "row_part")
+    apart = ("row_mult", "row_part")
     return tuple(
         each
         for name in values
-        for each in ((f"{name}_even", f"{name}_odd") if name in split_names else (name,))
+        for each in ((f"{name}_even", f"{name}_odd") if name in apart else (name,))
     )
 
 
@@ -78,40 +78,38 @@ def _is_short(const: Constants) -> bool:
 def _high_words(tail: RowTail, channels: int, numbers: RowNumbers) -> dict[str, Array | int] | None:
     """The numbers of the form of high words, where it is exact for every row."""
     mult, shift = _spread(numbers.mult, channels), _spread(numbers.shift, channels)
-    is_used = mult != 0
-    first = int(shift[is_used].min()) if is_used.any() else int(shift.min())
-    left = np.where(is_used, shift - first, 0)
+    used = mult != 0
+    first = int(shift[used].min()) if used.any() else int(shift.min())
+    left = np.where(used, shift - first, 0)
     low, high = tail.exponents
     # All to the left as far as it goes: as many rows as can be then have a shift of 32 or more.
     more = min(MOST_LEFT, 62 - first + low)
     if int(left.max()) > more or first + more - high < 32:
         return None
-    if int((shift[is_used] - FRACTION - low).max(initial=1)) > 62:
+    if int((shift[used] - FRACTION - low).max(initial=1)) > 62:
         return None
     # What is shifted by, behind the high word, is this less the exponent of the row.
     shared = {"row_mult": mult << (more - left), "row_base": first + more - 32}
     value = HALF + _spread(0 if numbers.bias is None else numbers.bias, channels)
-    addend_bound = int(np.abs(value).max())
+    beside = int(np.abs(value).max())
     if tail.residual is not None:
-        residual = _residual(tail, numbers, addend_bound)
-        return None if residual is None else shared | {"row_added": value} | residual
+        own = _residual(tail, numbers, beside)
+        return None if own is None else shared | {"row_added": value} | own
     if numbers.bias is None:
         return shared
     parts = {"row_whole": value >> FRACTION, "row_part": 2 * (value & (2 * HALF - 1)) + 1}
-    return shared | parts if addend_bound < 1 << 31 else None
+    return shared | parts if beside < 1 << 31 else None
 
 
-def _residual(
-    tail: RowTail, numbers: RowNumbers, addend_bound: int
-) -> dict[str, Array | int] | None:
+def _residual(tail: RowTail, numbers: RowNumbers, beside: int) -> dict[str, Array | int] | None:
     """The factor of a residual, and how far it is shifted to the left so that the high word of the
-    product is what is needed; None where one of these, or the sum with addends up to
-    `addend_bound`, may need more than 32 bits.
+    product is what is needed; None where one of these, or the sum with what is `beside`, may need
+    more than 32 bits.
     """
     factor, shift = numbers.residual[0], numbers.residual[1] - FRACTION
     to_factor = min(max(32 - shift, 0), 31 - max(factor, 1).bit_length())
     left = 32 - shift - to_factor
-    most = (factor << tail.residual_bits >> shift) + 1 + addend_bound
+    most = (factor << tail.residual_bits >> shift) + 1 + beside
     if left < 0 or tail.residual_bits + left > 31 or most >= 1 << 31:
         return None
     return {"row_residual": factor << to_factor, "row_left": left}

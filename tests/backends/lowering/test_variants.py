@@ -18,7 +18,7 @@ from qir import runtime
 from qir.backends import build, find
 from qir.backends.artifact.artifact import Artifact
 from qir.backends.c.dispatch import symbol
-from qir.backends.c.features import BITS, WORDS, needed
+from qir.backends.c.features import BITS, WORDS, required_bits
 from qir.backends.lowering import variants
 from qir.backends.proofs.disassembly import NEWEST, OLDEST
 from qir.backends.proofs.instructions import OF_KERNELS
@@ -230,10 +230,10 @@ def test_what_a_processor_lacks_is_not_used(programs: Path, cpu: str, said: str)
 
 
 def test_masks_hold_the_bits_of_the_features() -> None:
-    assert needed(find("x86-64")) == (0,) * WORDS["x86_64"]
-    assert needed(find("aarch64-i8mm")) == (1 << 1 | 1 << 20, 1 << 13)
-    assert needed(find("x86-avxvnni"))[3:] == (1 << 4, 1 << 5, 0b110)
-    assert needed(find("x86-avx512vnni"))[5] == 0b11100110
+    assert required_bits(find("x86-64")) == (0,) * WORDS["x86_64"]
+    assert required_bits(find("aarch64-i8mm")) == (1 << 1 | 1 << 20, 1 << 13)
+    assert required_bits(find("x86-avxvnni"))[3:] == (1 << 4, 1 << 5, 0b110)
+    assert required_bits(find("x86-avx512vnni"))[5] == 0b11100110
     for architecture, bits in BITS.items():
         places = [place for of in bits.values() for place in of]
         assert len(set(places)) == len(places)
@@ -242,7 +242,7 @@ def test_masks_hold_the_bits_of_the_features() -> None:
 
 def test_a_feature_that_cannot_be_asked_for_is_named() -> None:
     with pytest.raises(LowerError, match="features of riscv64 cannot be asked for, one of x86_64,"):
-        needed(find("riscv64"))
+        required_bits(find("riscv64"))
     odd = replace(find("aarch64"), features=("neon", "sve9"))
     with pytest.raises(LowerError, match="target aarch64: no bit known for sve9, one is needed"):
-        needed(odd)
+        required_bits(odd)

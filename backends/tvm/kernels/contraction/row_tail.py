@@ -73,8 +73,8 @@ class RowTailWriter(ABC):
                 residual = None
                 if self.rows.residual is not None:
                     place = self._place(self.rows.residual, p) + at.channels[v]
-                    elements = w.load(self.residual, residual_at + place, lanes)
-                    residual = w.let(cast(elements, "int32", lanes))
+                    loaded = w.load(self.residual, residual_at + place, lanes)
+                    residual = w.let(cast(loaded, "int32", lanes))
                 value = self._scaled(_Lanes(epilogue, record, total, residual), row)
                 offset = self._place(code.y, p) + at.channels[v]
                 count = lanes if code.packing.by_vector else code.share - v * lanes
@@ -160,10 +160,10 @@ class HighTail(RowTailWriter):
     def _scaled(self, at: _Lanes, row: tuple[Expr, ...]) -> Expr:
         w, lanes, longs = self.w, self.dot.lanes, self.longs
         short = w.let(at.total * spread(row[0], lanes))
-        more, addend = self._addends(at, row)
+        more, whole = self._beside(at, row)
         product = longs.product(longs.signed(short), self._factors(at), more)
         y = tirx.shift_right(w.let(longs.high(product)), spread(row[1], lanes))
-        y = w.let(y if addend is None else y + addend)
+        y = w.let(y if whole is None else y + whole)
         return cast(clamp(y, self.rows.low, self.rows.high, "int32", lanes), self.rows.dtype, lanes)
 
     def _factors(self, at: _Lanes) -> Longs:
@@ -179,16 +179,16 @@ class HighTail(RowTailWriter):
             for half in ("even", "odd")
         )
 
-    def _addends(self, at: _Lanes, row: tuple[Expr, ...]) -> tuple[Longs, Expr]:
+    def _beside(self, at: _Lanes, row: tuple[Expr, ...]) -> tuple[Longs, Expr]:
         """(2 * (v & 255) + 1) << (n - 9), and v >> 8."""
         w, lanes, by = self.w, self.dot.lanes, spread(row[2], self.longs.count)
         if at.residual is not None:
-            addend = w.let(at.words("row_added") + self._residual(at))
+            added = w.let(at.words("row_added") + self._residual(at))
             mask = splat(2 * (2 * HALF - 1), "int32", lanes)
-            twice = tirx.bitwise_and(tirx.shift_left(addend, splat(1, "int32", lanes)), mask)
+            twice = tirx.bitwise_and(tirx.shift_left(added, splat(1, "int32", lanes)), mask)
             odd = w.let(tirx.bitwise_or(twice, splat(1, "int32", lanes)))
             parts = tuple(tirx.shift_left(w.let(x), by) for x in self.longs.unsigned(odd))
-            return parts, tirx.shift_right(addend, splat(FRACTION, "int32", lanes))
+            return parts, tirx.shift_right(added, splat(FRACTION, "int32", lanes))
         if not self.rows.has_bias:
             return self.longs.broadcast(row[3]), None
         parts = tuple(tirx.shift_left(x, by) for x in self._pair(at, "row_part"))

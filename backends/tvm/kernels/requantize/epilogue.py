@@ -67,7 +67,7 @@ class VectorEpilogue(ABC):
             residual = None if residual is None else let(tirx.shift_left(residual, left))
         return let(acc, "acc"), residual
 
-    def _finish_shift(self, value: Expr, record: Expr) -> Expr:
+    def _lowered(self, value: Expr, record: Expr) -> Expr:
         """The rest of the shift, and the zero point."""
         if self.code.after:
             value = tirx.shift_right(value, self._word(record, "after"))
@@ -122,7 +122,7 @@ class PairsEpilogue(VectorEpilogue):
         odd = self.writer.let(self._sum(record, "odd", acc, residual), "odd")
         if self.code.wide:
             return self.writer.let(self._wide(record, even, odd))
-        return self.writer.let(self._finish_shift(self._merge(even, odd, high=True), record))
+        return self.writer.let(self._lowered(self._merge(even, odd, high=True), record))
 
     def _sum(self, record: Expr, half: str, acc: Expr, residual: Expr) -> Expr:
         mult, add = self._long(record, "mult_" + half), self._long(record, "add_" + half)
@@ -186,7 +186,7 @@ class LanesEpilogue(VectorEpilogue):
             )
             return self.writer.let(stored + splat(code.zero_point, "int32", lanes))
         top = cast(tirx.shift_right(total, splat(32, "int64", lanes)), "int32", lanes)
-        return self.writer.let(self._finish_shift(top, record))
+        return self.writer.let(self._lowered(top, record))
 
     def _product(self, value: Expr, record: Expr, factor: str) -> Expr:
         lanes = self.dot.lanes
@@ -211,13 +211,13 @@ class HalvesEpilogue(VectorEpilogue):
         mult = let(self._word(record, "mult"))
         total = dot.high_product(acc, mult) + self._word(record, "half")
         if residual is not None:
-            total = total + self._residual_part(acc, mult, residual, record)
+            total = total + self._beside(acc, mult, residual, record)
         value = dot.added_high(let(total), acc, mult)
         if self.code.late:
             value = value + self._word(record, "late")
-        return let(self._finish_shift(value, record))
+        return let(self._lowered(value, record))
 
-    def _residual_part(self, acc: Expr, mult: Expr, residual: Expr, record: Expr) -> Expr:
+    def _beside(self, acc: Expr, mult: Expr, residual: Expr, record: Expr) -> Expr:
         """The residual's part of the sum: its product >> 16, and the carry of the low bits."""
         factor, dot = self.writer.let(self._word(record, "residual")), self.halves
         mask = splat(0xFFFF, "int32", dot.lanes)
@@ -227,8 +227,8 @@ class HalvesEpilogue(VectorEpilogue):
         ]
         by = splat(16, "int32", dot.lanes)
         carry = tirx.shift_right(low[0] + low[1], by)
-        product = residual * tirx.shift_right(factor, by)
-        return product + dot.high_product(residual, factor) + carry
+        whole = residual * tirx.shift_right(factor, by)
+        return whole + dot.high_product(residual, factor) + carry
 
 
 SCHEMES: dict[Scheme, type[VectorEpilogue]] = {
