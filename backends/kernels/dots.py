@@ -97,7 +97,7 @@ def _neon(name: str, needs: str, rate: float, **rest: object) -> Dot:
     """One of NEON's, on vectors of 16 bytes; the rate is one over its instructions."""
     shared = {"vector_bytes": 16, "registers": 32 if "aarch64" in needs else 16, "temporaries": 2,
               "forms": 1, "latency": 1, "x": "int8", "scheme": Scheme.LANES, "counts": True,
-              "spread": 0.5, "held": 1}  # fmt: skip
+              "spread": 0.5, "x_registers": 1}  # fmt: skip
     return Dot(name=name, needs=frozenset(needs.split()), rate=rate, **{**shared, **rest})  # type: ignore[arg-type]
 
 
