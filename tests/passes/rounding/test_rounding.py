@@ -192,7 +192,7 @@ def test_moments_give_the_error_of_a_layer(groups: int, stride: int, dilation: i
     sample = rng.normal(size=(8, 9, 8, 6)).astype(np.float32)
     seen = simulated(graph, sample)
     weights = stored_weights(seen, graph, next(layers_of(seen)))
-    exact = with_float_weights(seen, {weights.reals: weights.wanted})
+    exact = with_float_weights(seen, {weights.reals: weights.floats})
     problem = layer_problem(weights, [moments_of(exact, graph, "y", sample)])
     (want,) = run_float(graph, (sample,))
     layer = upstream(seen, ["y"])
@@ -214,7 +214,7 @@ def problem_of(own: Array, stored: Array, wanted: Array, step: float = 1.0) -> L
     some = stored_weights(pairs, graph, next(layers_of(pairs)))
     scale = np.full(len(wanted), step)
     few = {"bias": None, "low": -4, "high": 3, "floor": scale * 0}
-    weights = replace(some, stored=stored, wanted=wanted, scale=scale, **few)
+    weights = replace(some, stored=stored, floats=wanted, scale=scale, **few)
     zeros = np.zeros((1, len(own)))
     return LayerProblem(weights, own[None], own[None], own[None], zeros, zeros)
 
