@@ -138,7 +138,8 @@ def _shape(
             )
         if size is None:
             raise FrontendError(
-                f"{where}: dimension {at} of {_dims_text(tensor.shape.dim)} is free, a size is needed",
+                f"{where}: dimension {at} of {_dims_text(tensor.shape.dim)} is free,"
+                " a size is needed",
                 f"shapes={{{info.name!r}: (...)}}",
             )
         sizes.append(size)
