@@ -33,7 +33,7 @@ Measure = Callable[[str], dict[str, Any]]
 
 def main() -> None:
     given = _arguments()
-    wanted = [*given.names, *given.models] or _networks()
+    expected = [*given.names, *given.models] or _networks()
     kinds: list[tuple[Sequence[str], Sequence[str], Measure, Callable[..., list[str]]]] = [
         (
             language.NAMES,
@@ -55,10 +55,10 @@ def main() -> None:
         ),
     ]
     known = [name for names, *_ in kinds for name in names]
-    if unknown := [name for name in wanted if name not in known]:
+    if unknown := [name for name in expected if name not in known]:
         raise SystemExit(f"error: model {unknown[0]}: not known\nhint: {', '.join(known)}")
     for names, heads, measure, cells in kinds:
-        chosen = [name for name in wanted if name in names]
+        chosen = [name for name in expected if name in names]
         if chosen:
             _print(chosen, heads, measure, cells, given)
 

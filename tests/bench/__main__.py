@@ -78,8 +78,8 @@ def bench(name: str, given: argparse.Namespace) -> dict[str, Timing]:
     paths = {OURS: folder}
     if not given.no_peers:
         files = peer_files(name)
-        wanted = {**PEERS, **FLOATS} if given.float else PEERS
-        paths |= {engine: files[kind] for engine, kind in wanted.items()}
+        expected = {**PEERS, **FLOATS} if given.float else PEERS
+        paths |= {engine: files[kind] for engine, kind in expected.items()}
     children = {
         engine: Child(engine, _command(engine, path, name, given.threads))
         for engine, path in paths.items()

@@ -148,7 +148,7 @@ def main() -> None:
     from qir.backends.tvm.kernels.registry import emit
 
     family = sys.argv[1] if len(sys.argv) > 1 else "vnni512"
-    wanted = sys.argv[2] if len(sys.argv) > 2 else ""
+    expected = sys.argv[2] if len(sys.argv) > 2 else ""
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
@@ -159,7 +159,7 @@ def main() -> None:
         )
         timer = ctypes.CDLL(str(path / "t.so"))
         for name, spec in LAYERS.items():
-            if wanted not in name:
+            if expected not in name:
                 continue
             case = Case(spec, constants(rng, spec))
             kernel = prepare(spec, case.const, features(family))

@@ -64,13 +64,13 @@ def assert_calls_are_the_interpreters(program: Program, calls: Sequence[tuple[st
     """Outputs and the state, every bit, of calls one after the other."""
     memory, state = StateMemory(*entries().values()), program.new_state()
     found = program.run_calls(state, [(name, [x]) for name, x in calls])
-    for (name, x), got in zip(calls, found, strict=True):
-        for y, want in zip(got, memory.call(entries()[name], [x]), strict=True):
-            assert y.dtype == want.dtype and np.array_equal(y, want), name
+    for (name, x), actual in zip(calls, found, strict=True):
+        for y, expected in zip(actual, memory.call(entries()[name], [x]), strict=True):
+            assert y.dtype == expected.dtype and np.array_equal(y, expected), name
     for entry in program.manifest["states"]:
-        want = memory.arrays[entry["name"]]
+        expected = memory.arrays[entry["name"]]
         at = entry["offset"]
-        assert state[at : at + want.nbytes].tobytes() == want.tobytes(), entry["name"]
+        assert state[at : at + expected.nbytes].tobytes() == expected.tobytes(), entry["name"]
 
 
 CALLS = [
@@ -137,8 +137,8 @@ def test_threads_with_states_of_their_own(session: runtime.Session) -> None:
 
     alone = [run(seed) for seed in range(4)]
     with ThreadPoolExecutor(4) as pool:
-        for got, want in zip(pool.map(run, range(4)), alone, strict=True):
-            assert np.array_equal(got, want)
+        for actual, expected in zip(pool.map(run, range(4)), alone, strict=True):
+            assert np.array_equal(actual, expected)
 
 
 @pytest.mark.parametrize(

@@ -120,8 +120,8 @@ def test_steps_are_shared_out_in_pieces_of_any_order(entries: Entries, count: in
     threads = QirThreads(RUN(run), 0x5EED, count)
     entries.output[:] = 0
     assert entries.call("run", threads=ctypes.addressof(threads)) == 0
-    (want,) = interpret(residual_network(), inputs)
-    assert entries.output[:10].tobytes() == want.tobytes()
+    (expected,) = interpret(residual_network(), inputs)
+    assert entries.output[:10].tobytes() == expected.tobytes()
     # Without this no test would notice that work is never split.
     assert len(seen) >= 2 and all(1 <= grain < units and n > 1 for units, grain, n in seen)
 

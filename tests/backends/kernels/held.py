@@ -223,17 +223,17 @@ def run_case(rng: Generator, library: ctypes.CDLL, symbol: str, case: Case) -> s
     addresses = {name: block.ctypes.data for name, block in blocks.items()}
     addresses |= {name: x.address for name, x in case.inputs.items()} | {"y": case.y.address}
     pointers = [ctypes.c_void_p(addresses[name]) for name in kernel.arguments]
-    want = case.y.buffer.copy()
+    expected = case.y.buffer.copy()
     offset = (case.y.address - case.y.buffer.ctypes.data) // case.y.buffer.itemsize
-    np.lib.stride_tricks.as_strided(want[offset:], case.y.items.shape, case.y.items.strides)[
+    np.lib.stride_tricks.as_strided(expected[offset:], case.y.items.shape, case.y.items.strides)[
         ...
     ] = case.want
     cut = int(rng.integers(0, kernel.units + 1))
     for begin, end in ((cut, kernel.units), (0, cut)):
         getattr(library, symbol)(*pointers, begin, end)
-    if np.array_equal(case.y.buffer, want):
+    if np.array_equal(case.y.buffer, expected):
         return ""
-    wrong = case.y.buffer != want
+    wrong = case.y.buffer != expected
     first = int(np.argmax(wrong)) - offset
     return f"{symbol}: {int(wrong.sum())} of {wrong.size} differ, first {first}: {kernel.code}"
 

@@ -103,8 +103,8 @@ def test_codes_on_vectors_of_64_bytes() -> None:
 
 def check(files: dict[str, bytes], graph: Graph) -> None:
     session, cases = runtime.opened(runtime.from_files(files)), drawn(graph)
-    for got, case in zip(session.run_many(cases), cases, strict=True):
-        for i, (g, w) in enumerate(zip(got, interpret(graph, case), strict=True)):
+    for actual, case in zip(session.run_many(cases), cases, strict=True):
+        for i, (g, w) in enumerate(zip(actual, interpret(graph, case), strict=True)):
             assert np.array_equal(g, w), i
 
 

@@ -150,12 +150,12 @@ def test_calls_equal_the_interpreter(make: Callable[[], Graph], target: str) -> 
     for _ in range(4):
         given = inputs(graph, rng)
         found = session.entries["call"].run_integer(state, *given)
-        for y, want in zip(found, memory.call(graph, given), strict=True):
-            assert np.array_equal(y, want)
+        for y, expected in zip(found, memory.call(graph, given), strict=True):
+            assert np.array_equal(y, expected)
         for entry in session.manifest["states"]:
-            want = memory.arrays[entry["name"]]
+            expected = memory.arrays[entry["name"]]
             at = entry["offset"]
-            assert state[at : at + want.nbytes].tobytes() == want.tobytes(), entry["name"]
+            assert state[at : at + expected.nbytes].tobytes() == expected.tobytes(), entry["name"]
 
 
 IN_PLACE = {"read_after", "read_before", "new_is_an_output"}

@@ -52,9 +52,9 @@ def here() -> list[str]:
 def assert_same_bits(
     session: runtime.Program, graph: Graph, cases: Sequence[Sequence[Array]]
 ) -> None:
-    for case, got in zip(cases, session.run_many(cases), strict=True):
-        for y, want in zip(got, interpret(graph, case), strict=True):
-            assert y.dtype == want.dtype and np.array_equal(y, want), session.variant
+    for case, actual in zip(cases, session.run_many(cases), strict=True):
+        for y, expected in zip(actual, interpret(graph, case), strict=True):
+            assert y.dtype == expected.dtype and np.array_equal(y, expected), session.variant
 
 
 def test_the_best_variant_runs_unless_another_is_wanted() -> None:
@@ -171,8 +171,8 @@ def test_the_kernels_of_each_variant_use_its_own_dots(name: str) -> None:
     held = {body.symbol: body.dots for body in found.bodies}
     for program in variants.lower_all(residual_network(), made.target, "small"):
         for kernel, code in program.codes.items():
-            if wanted := OF_KERNELS.get(getattr(code, "dot", "")):
-                assert held[symbol(program, kernel)].get(wanted, 0) > 0, (program.variant, kernel)
+            if expected := OF_KERNELS.get(getattr(code, "dot", "")):
+                assert held[symbol(program, kernel)].get(expected, 0) > 0, (program.variant, kernel)
 
 
 # -- the choice, on machines that QEMU makes up

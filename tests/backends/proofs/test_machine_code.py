@@ -44,8 +44,8 @@ def test_a_network_is_integers_only_and_its_kernels_use_their_dots(name: str) ->
     assert set(found.unreached) <= {f"{made.name}_{name}" for name in others}
     held = {body.symbol: body.dots for body in found.bodies}
     for symbol, code in made.program.codes.items():
-        if wanted := OF_KERNELS.get(getattr(code, "dot", "")):
-            assert held[linked_name(made.program, symbol)].get(wanted, 0) > 0, (symbol, wanted)
+        if expected := OF_KERNELS.get(getattr(code, "dot", "")):
+            assert held[linked_name(made.program, symbol)].get(expected, 0) > 0, (symbol, expected)
 
 
 @pytest.mark.parametrize("name", NAMES)

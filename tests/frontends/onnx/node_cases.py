@@ -84,11 +84,11 @@ def run(case: Any) -> None:
         graph = import_onnx(model)
         assert graph.output_names == tuple(o.name for o in model.graph.output)
         feeds = [_fed(x, v.type.elem) for x, v in zip(rest, graph.inputs, strict=True)]
-        for got, want in zip(run_float(graph, feeds), expected, strict=True):
+        for actual, want in zip(run_float(graph, feeds), expected, strict=True):
             reals = array_of(want).astype(np.float32)
-            assert got.shape == reals.shape
+            assert actual.shape == reals.shape
             within = BFLOAT16 if array_of(want).dtype.name == "bfloat16" else case.rtol
-            np.testing.assert_allclose(got.astype(np.float32), reals, rtol=within, atol=1e-5)
+            np.testing.assert_allclose(actual.astype(np.float32), reals, rtol=within, atol=1e-5)
 
 
 def array_of(x: Any) -> Array:

@@ -69,10 +69,14 @@ def agree_all(modules: Mapping[str, torch.nn.Module], xs: tuple[torch.Tensor, ..
     found = iter(run_float(graph, [x.numpy() for x in xs]))
     wrong = []
     for (name, module), x in zip(modules.items(), xs, strict=True):
-        for want in outputs_of(module, (x,)):
-            got = next(found)
-            if got.shape != want.shape or not np.allclose(got, want, rtol=1e-4, atol=1e-4):
-                wrong.append(f"{name}: {got.shape} for {want.shape}, {np.abs(got - want).max()}")
+        for expected in outputs_of(module, (x,)):
+            actual = next(found)
+            if actual.shape != expected.shape or not np.allclose(
+                actual, expected, rtol=1e-4, atol=1e-4
+            ):
+                wrong.append(
+                    f"{name}: {actual.shape} for {expected.shape}, {np.abs(actual - expected).max()}"
+                )
     assert not wrong
 
 
@@ -95,9 +99,9 @@ def compare(
 ) -> None:
     found = run_float(graph, [x.numpy() for x in xs])
     assert len(found) == len(wanted) == len(graph.output_names)
-    for got, want in zip(found, wanted, strict=True):
-        assert got.shape == want.shape
-        np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance)
+    for actual, expected in zip(found, wanted, strict=True):
+        assert actual.shape == expected.shape
+        np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance)
 
 
 def mnemonics(graph: Graph) -> list[str]:

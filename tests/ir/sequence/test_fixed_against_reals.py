@@ -140,13 +140,13 @@ def test_norms(centred: bool, size: int) -> None:
     wide = torch.from_numpy(x * s_x)
     if centred:
         arguments = ((size,), torch.from_numpy(gain), torch.from_numpy(offset), eps)
-        want = torch.nn.functional.layer_norm(wide, *arguments).numpy()
+        expected = torch.nn.functional.layer_norm(wide, *arguments).numpy()
     else:
         root = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
-        want = (wide * root * torch.from_numpy(gain)).numpy()
+        expected = (wide * root * torch.from_numpy(gain)).numpy()
         made = RmsNorm(real("x", x), real("g", gain), eps, names=("n",))
-        assert np.allclose(computed(made, x * s_x, gain), want, atol=1e-4)
-    assert np.max(np.abs(y - np.clip(want, -8, 8))) <= s_y * 1.5 + 2e-5 * np.abs(want).max()
+        assert np.allclose(computed(made, x * s_x, gain), expected, atol=1e-4)
+    assert np.max(np.abs(y - np.clip(expected, -8, 8))) <= s_y * 1.5 + 2e-5 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("interleaved", [False, True])
@@ -164,8 +164,8 @@ def test_rotations(interleaved: bool, pairs: int) -> None:
     assert not list(op.faults())
     y = op.evaluate(x, cos, sin) * 0.002
     made = Rope(real("x", x), real("c", cos), real("s", sin), 8, interleaved, names=("r",))
-    want = computed(made, x * 0.001, cos * 2.0**-14, sin * 2.0**-14)
-    assert np.max(np.abs(y - want)) <= 0.001 + 1e-5
+    expected = computed(made, x * 0.001, cos * 2.0**-14, sin * 2.0**-14)
+    assert np.max(np.abs(y - expected)) <= 0.001 + 1e-5
 
 
 @pytest.mark.parametrize(("size", "blocks"), [(1, 3), (64, 2), (12, 1), (20, 3), (144, 1)])
@@ -263,6 +263,6 @@ def test_attention(case: str) -> None:
         None if bias is None else real("b", bias), *operands[1:], *numbers[:2],
         1 / math.sqrt(d), *numbers[2:], names=("a",),
     )  # fmt: skip
-    want = computed(made, *reals, None if bias is None else bias * s_b, visible, start)
-    assert noise_ratio(want, y) > 42
+    expected = computed(made, *reals, None if bias is None else bias * s_b, visible, start)
+    assert noise_ratio(expected, y) > 42
     assert visible is None or not y[1].any()

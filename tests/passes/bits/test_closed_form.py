@@ -18,8 +18,8 @@ from qir.passes.bits.costs import LayerWork, average_limits, measured_layer
 
 def test_closed_form_is_baqs_for_equal_sizes() -> None:
     losses = {"a": 1.0, "b": 16.0, "c": 4.0}  # geometric mean 4
-    want = {"a": 4 - 2 / THETA, "b": 4 + 2 / THETA, "c": 4.0}
-    assert closed_form(losses, 4) == pytest.approx(want)
+    expected = {"a": 4 - 2 / THETA, "b": 4 + 2 / THETA, "c": 4.0}
+    assert closed_form(losses, 4) == pytest.approx(expected)
 
 
 POSITIVE = st.floats(1e-9, 1e9)

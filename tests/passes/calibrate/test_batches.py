@@ -36,9 +36,9 @@ def tuples() -> list[tuple[Array, ...]]:
 
 def test_each_run_takes_its_rows_of_every_input() -> None:
     found = calibrate(three(), tuples(), "min-max")
-    wanted = (X + ANCHORS) * GAIN[:, None, None]
-    assert found.seen["y"].count == wanted.size
-    assert (found.seen["y"].low, found.seen["y"].high) == (wanted.min(), wanted.max())
+    expected = (X + ANCHORS) * GAIN[:, None, None]
+    assert found.seen["y"].count == expected.size
+    assert (found.seen["y"].low, found.seen["y"].high) == (expected.min(), expected.max())
 
 
 def test_several_runs_in_one_batch_are_those_runs() -> None:

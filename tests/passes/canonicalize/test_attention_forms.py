@@ -23,9 +23,9 @@ def canonical(module: nn.Module, *xs: Tensor) -> Graph:
     module.eval()
     graph = Manager().run(import_torch(module, xs), CANONICALIZE)
     with torch.no_grad():
-        wanted = module(*xs)
+        expected = module(*xs)
     (found,) = run_float(graph, [x.numpy() for x in xs])
-    torch.testing.assert_close(torch.from_numpy(found), wanted, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-4, atol=1e-4)
     return graph
 
 

@@ -285,10 +285,10 @@ def test_floor_behind_a_table_or_a_sum_is_floor() -> None:
         real = b.input("x", Tensor((256,), F32))
         stored = b.add(Dequantize(b.add(Quantize(real, given, Rounding.HALF_EVEN))))
         y = b.add(Dequantize(b.add(Quantize(b.add(op(stored)), kept, Rounding.FLOOR))))
-        (got,) = interpret(Manager().run(b.finish([y]), TO_INTEGER), [x])
-        want = np.clip(np.floor(256 * function(reals)), 0, 255)
+        (actual,) = interpret(Manager().run(b.finish([y]), TO_INTEGER), [x])
+        expected = np.clip(np.floor(256 * function(reals)), 0, 255)
         on_a_step = np.abs(256 * function(reals) - np.rint(256 * function(reals))) < 1e-4
-        assert np.array_equal(got[~on_a_step], want[~on_a_step]), op
+        assert np.array_equal(actual[~on_a_step], expected[~on_a_step]), op
         assert on_a_step.sum() <= 2 or op is Relu
 
 
@@ -326,7 +326,7 @@ def test_parameters_of_a_batch_norm_may_be_stored_constants() -> None:
         b.finish([b.add(Dequantize(b.add(Quantize(y, to, Rounding.HALF_EVEN))))]), TO_INTEGER
     )
     stored = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 2, 1)
-    (got,) = interpret(integer, [stored])
+    (actual,) = interpret(integer, [stored])
     reals = (stored - 100.0) * 0.1
-    want = (reals - [2, 3]) / np.sqrt([4, 1]) * [0.9, 0.4] + [1, 0]
-    assert np.abs(got - np.clip(want / 0.1 + 100, 0, 255)).max() < 0.5001
+    expected = (reals - [2, 3]) / np.sqrt([4, 1]) * [0.9, 0.4] + [1, 0]
+    assert np.abs(actual - np.clip(expected / 0.1 + 100, 0, 255)).max() < 0.5001

@@ -88,11 +88,11 @@ def test_integers_follow_the_simulation(bits: Bits) -> None:
     kept = {str(op.x.type.quant.storage) for op in simulated.ops if isinstance(op, Dequantize)}
     assert f"i{bits.weight}" in kept or bits.group
     for x in samples(graph, 4):
-        want = run_float(simulated, [x[None]])[0]
+        expected = run_float(simulated, [x[None]])[0]
         stored = interpret(integer, quantize_inputs(integer, [x[None]]))[0]
         quant = integer.outputs[0].type.quant
         real = (stored.astype(np.float64) - quant.zero_point.array) * quant.scale.array
-        assert np.abs(real - want).max() <= 2.01 * float(quant.scale.array)
+        assert np.abs(real - expected).max() <= 2.01 * float(quant.scale.array)
 
 
 def levels_net() -> Graph:

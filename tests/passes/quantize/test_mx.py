@@ -34,10 +34,10 @@ def test_the_specification(x: np.ndarray, bits: int) -> None:
             if part.any():
                 assert shared == max(np.floor(np.log2(np.abs(part).max())), -127)
             fraction = 2.0 ** (bits - 2)
-            want = np.clip(
+            expected = np.clip(
                 np.floor(part / 2.0**shared * fraction + 0.5), -2 * fraction, 2 * fraction - 1
             )
-            assert np.array_equal(elements[32 * b : 32 * (b + 1)], want)
+            assert np.array_equal(elements[32 * b : 32 * (b + 1)], expected)
     again = mx.encode(made.reals, bits)
     assert np.abs(again.reals - made.reals).max() <= np.abs(made.reals).max() * 2.0 ** (3 - bits)
 

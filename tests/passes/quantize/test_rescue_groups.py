@@ -63,10 +63,10 @@ def output_sqnr(graph: Graph, simulated: Graph) -> float:
     integer = Manager().run(simulated, pipelines.TO_INTEGER)
     signal = noise = 0.0
     for part in np.split(data(2), 16):
-        (wanted,) = run_float(graph, (part,))
+        (expected,) = run_float(graph, (part,))
         (stored,) = interpret(integer, quantize_inputs(integer, (part,)))
-        got = dequantized(stored, integer.outputs[0].type.quant)
-        signal, noise = signal + (wanted**2).sum(), noise + ((got - wanted) ** 2).sum()
+        actual = dequantized(stored, integer.outputs[0].type.quant)
+        signal, noise = signal + (expected**2).sum(), noise + ((actual - expected) ** 2).sum()
     return 10 * float(np.log10(signal / noise))
 
 

@@ -29,9 +29,12 @@ def decibels(graph: Graph, fit: object, fresh: list[tuple[Array, ...]]) -> float
     integer = integers(graph, fit)
     power = noise = 0.0
     for x in fresh:
-        (wanted,) = run_float(graph, x)
+        (expected,) = run_float(graph, x)
         (y,) = dequantize_outputs(integer, interpret(integer, quantize_inputs(integer, x)))
-        power, noise = power + float((wanted**2).sum()), noise + float(((wanted - y) ** 2).sum())
+        power, noise = (
+            power + float((expected**2).sum()),
+            noise + float(((expected - y) ** 2).sum()),
+        )
     return float(10 * np.log10(power / noise))
 
 

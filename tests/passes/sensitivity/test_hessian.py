@@ -126,14 +126,14 @@ def hessians(whole: Subject, kind: str) -> dict[str, Array]:
     probe = Probe(whole.graph, SAMPLES)
     leaves = probe.leaves(False, False)
     group = leaves.weights if kind == WEIGHTS else leaves.inputs
-    wanted = probe.run(whole.sample, leaves)
+    expected = probe.run(whole.sample, leaves)
     found = {}
     for name, x in group.items():
 
         def loss(flat: torch.Tensor, name: str = name, x: torch.Tensor = x) -> torch.Tensor:
             held = {**group, name: flat.reshape(x.shape)}
             weights, inputs = (held, leaves.inputs) if kind == WEIGHTS else (leaves.weights, held)
-            return divergence(probe.run(whole.sample, type(leaves)(weights, inputs)), wanted)
+            return divergence(probe.run(whole.sample, type(leaves)(weights, inputs)), expected)
 
         found[name] = torch.autograd.functional.hessian(loss, x.reshape(-1)).double().numpy()
     return found

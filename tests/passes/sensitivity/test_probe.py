@@ -45,8 +45,8 @@ def test_a_probe_computes_the_graph_whatever_its_values_are_called() -> None:
             probe.leaves(False, False),
             lambda v, x, to=seen: to.__setitem__(v.name, tuple(x.shape)),
         )
-        for y, wanted in zip(found, run_float(graph, [X[:1]]), strict=True):
-            assert torch.equal(y, torch.from_numpy(wanted))
+        for y, expected in zip(found, run_float(graph, [X[:1]]), strict=True):
+            assert torch.equal(y, torch.from_numpy(expected))
         assert all(seen[v.name] == v.type.shape for v in graph.values if v.name in seen)
         assert {"a", "b", *names} <= set(seen)
 

@@ -73,9 +73,9 @@ def run_integers(graph: Graph, *inputs: Array) -> Array:
 def test_decoder_is_near_to_floats(is_tied: bool) -> None:
     graph, simulated, integer, tokens = decoder(is_tied)
     for row in tokens[:4]:
-        want = run_float(graph, [row[None]])[0]
-        assert decibels(want, run_float(simulated, [row[None]])[0]) > 25
-        assert decibels(want, run_integers(integer, row[None])) > 25
+        expected = run_float(graph, [row[None]])[0]
+        assert decibels(expected, run_float(simulated, [row[None]])[0]) > 25
+        assert decibels(expected, run_integers(integer, row[None])) > 25
 
 
 def test_widths_of_a_decoder() -> None:
@@ -112,8 +112,8 @@ def test_static_scales_keep_rows_of_queries_alone() -> None:
     simulated, integer = quantized(graph, tokens, scales=Scales.STATIC)
     assert sum(isinstance(op, RoundRows) for op in simulated.ops) == 2
     assert not any(isinstance(op, ScaleRows) for op in integer.ops)
-    want = run_float(graph, [tokens[:1]])[0]
-    assert decibels(want, run_integers(integer, tokens[:1])) > 18
+    expected = run_float(graph, [tokens[:1]])[0]
+    assert decibels(expected, run_integers(integer, tokens[:1])) > 18
 
 
 def encoder() -> Graph:
@@ -162,11 +162,13 @@ def test_encoder(scales: Scales) -> None:
     mask = (rng.random((24, 17)) < 0.8).astype(np.int32)
     simulated, integer = quantized(graph, images, mask, scales=scales)
     runs = [(images[i : i + 1], mask[i : i + 1]) for i in range(8)]
-    want, near = (np.concatenate([run_float(g, r)[0] for r in runs]) for g in (graph, simulated))
+    expected, near = (
+        np.concatenate([run_float(g, r)[0] for r in runs]) for g in (graph, simulated)
+    )
     found = np.concatenate([run_integers(integer, *quantize_inputs(integer, r)) for r in runs])
     least = 28 if scales is Scales.AUTO else 22
-    assert decibels(want, near) > least
-    assert decibels(want, found) > least
+    assert decibels(expected, near) > least
+    assert decibels(expected, found) > least
 
 
 def test_small_tables_have_the_steps_of_the_result() -> None:
@@ -195,6 +197,6 @@ def test_what_a_curve_draws_has_16_bits() -> None:
     (made,) = (op for op in integer.ops if isinstance(op, Interpolate))
     assert made.to.storage == I16
     runs = [sample[i : i + 1] for i in range(4)]
-    want = np.concatenate([run_float(graph, [x])[0] for x in runs])
+    expected = np.concatenate([run_float(graph, [x])[0] for x in runs])
     found = np.concatenate([run_integers(integer, *quantize_inputs(integer, [x])) for x in runs])
-    assert decibels(want, found) > 30
+    assert decibels(expected, found) > 30

@@ -63,8 +63,8 @@ def test_reals_stay(kv_heads: int, layout: str, passes: tuple[Pass, ...]) -> Non
     after = manager.run(before, passes)
     for record in manager.records:
         assert record.rewrites >= 2 and record.error is not None and record.error <= 1e-4
-    want = run(before)
-    assert np.abs(run(after) - want).max() <= 1e-4 * (1 + np.abs(want).max())
+    expected = run(before)
+    assert np.abs(run(after) - expected).max() <= 1e-4 * (1 + np.abs(expected).max())
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -52,12 +52,12 @@ def outputs(graph: Graph, x: Array) -> Array:
 def decibels(graph: Graph, sample: Array, is_equalized: bool) -> float:
     """Of the last output on samples that nothing was made from."""
     fresh, manager = drawn(256, 9), Manager()
-    wanted = outputs(graph, fresh)
+    expected = outputs(graph, fresh)
     if is_equalized:
         graph = manager.run(graph, transform(graph, (sample,)))
     simulated = manager.run(graph, quantize(calibrate(graph, sample)))
-    noise = outputs(simulated, fresh) - wanted
-    return float(10 * np.log10((wanted**2).sum() / (noise**2).sum()))
+    noise = outputs(simulated, fresh) - expected
+    return float(10 * np.log10((expected**2).sum() / (noise**2).sum()))
 
 
 @pytest.mark.parametrize("count", [2, 8, 64])

@@ -149,9 +149,9 @@ def test_rotations_at_run_time() -> None:
     sizes = [op.size for op in integer.ops if isinstance(op, Hadamard)]
     assert sorted(sizes) == [8, 8, 8, 8, 96, 96]
     assert prove_no_overflow(integer)
-    want = run_float(before, [TOKENS[:1]])[0]
+    expected = run_float(before, [TOKENS[:1]])[0]
     found = dequantize_outputs(integer, interpret(integer, [TOKENS[:1]]))[0]
-    assert 10 * np.log10((want**2).sum() / ((want - found) ** 2).sum()) > 25
+    assert 10 * np.log10((expected**2).sum() / ((expected - found) ** 2).sum()) > 25
 
 
 def test_blocks_of_widths_without_a_matrix() -> None:
@@ -184,9 +184,9 @@ def test_a_rotated_tied_stream_in_integers() -> None:
     constants = [op for op in integer.ops if isinstance(op, Constant)]
     assert sum(op.value.shape == (40, 32) for op in constants) == 1
     assert prove_no_overflow(integer)
-    want = run_float(before, [TOKENS[:1]])[0]
+    expected = run_float(before, [TOKENS[:1]])[0]
     found = dequantize_outputs(integer, interpret(integer, [TOKENS[:1]]))[0]
-    assert 10 * np.log10((want**2).sum() / ((want - found) ** 2).sum()) > 25
+    assert 10 * np.log10((expected**2).sum() / ((expected - found) ** 2).sum()) > 25
 
 
 def test_without_a_sample_nothing_is_done() -> None:
