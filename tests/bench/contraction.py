@@ -60,8 +60,8 @@ def conv(
     """A layer of h x w outputs, its input padded; `pad`: the output is inside a padded plane."""
     kw = k if kw is None else kw
     x = Plane.packed("uint8", 1, (h - 1) * s + k, (w - 1) * s + kw, c)
-    whole = Plane.packed("uint8", 1, h + 2, w + 2, o) if pad else Plane.packed("uint8", 1, h, w, o)
-    y = Plane("uint8", 1, h, w, o, whole.pitch_n, whole.pitch_y, whole.pitch_x)
+    outer = Plane.packed("uint8", 1, h + 2, w + 2, o) if pad else Plane.packed("uint8", 1, h, w, o)
+    y = Plane("uint8", 1, h, w, o, outer.pitch_n, outer.pitch_y, outer.pitch_x)
     r = Plane.packed("uint8", 1, h, w, o) if res else None
     return ContractionSpec(x, y, (k, kw), (s, s), groups=c if dw else 1, residual=r)
 

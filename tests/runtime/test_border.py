@@ -69,8 +69,10 @@ def test_plain_integers_pass_unchanged() -> None:
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "int32"])
 def test_bytes_are_little_endian(dtype: str) -> None:
-    kept = np.iinfo(dtype)
-    port = runtime.Port("x", np.dtype(dtype), (2,), int(kept.min), int(kept.max), None, None, None)
-    x = np.array([kept.min, kept.max], dtype)
+    storage = np.iinfo(dtype)
+    port = runtime.Port(
+        "x", np.dtype(dtype), (2,), int(storage.min), int(storage.max), None, None, None
+    )
+    x = np.array([storage.min, storage.max], dtype)
     assert port.written(x) == x.astype(x.dtype.newbyteorder("<")).tobytes()
     assert np.array_equal(port.read(b"?" + port.written(x), 1), x)

@@ -96,9 +96,9 @@ def test_any_layout_and_width_of_an_input_is_taken(session: runtime.Session) -> 
 
 def test_results_do_not_change_later(session: runtime.Session) -> None:
     one = session(X)
-    kept = one.copy()
+    saved_copy = one.copy()
     session(X + 2)
-    assert np.array_equal(one, kept)
+    assert np.array_equal(one, saved_copy)
 
 
 def test_inputs_are_only_read(session: runtime.Session) -> None:

@@ -76,8 +76,8 @@ def test_compiling_twice_gives_the_same_bytes(built: Artifact) -> None:
 
 
 def test_the_library_needs_nothing_but_libc(built: Artifact) -> None:
-    needed = elf.undefined(built.files["libsmall.so"])
-    assert set(built.manifest["proofs"]["undefined_symbols"]) == set(needed)
+    symbols = elf.undefined(built.files["libsmall.so"])
+    assert set(built.manifest["proofs"]["undefined_symbols"]) == set(symbols)
     assert all(
         n.startswith(("pthread_", "sem_"))
         or n
@@ -91,7 +91,7 @@ def test_the_library_needs_nothing_but_libc(built: Artifact) -> None:
             "sched_yield",
             "sigfillset",
         )
-        for n in needed
+        for n in symbols
     )
     shown = {s.name for s in elf.symbols(built.files["libsmall.so"]) if s.is_defined}
     assert shown == {f"small_{f}" for f in (

@@ -160,8 +160,8 @@ def run_walled(library: ctypes.CDLL, symbol: str, case: Case) -> str:
     faults = []
     for at_end in (True, False):
         y = _walled(case.y, 0, at_end)
-        held = {name: _walled(x, SLACK, at_end) for name, x in case.inputs.items()}
-        addresses = {name: x.address for name, x in held.items()} | {"y": y.address}
+        walled_inputs = {name: _walled(x, SLACK, at_end) for name, x in case.inputs.items()}
+        addresses = {name: x.address for name, x in walled_inputs.items()} | {"y": y.address}
         blocks = {n: _walled_block(b, at_end) for n, b in case.kernel.blocks.items() if b}
         addresses |= {name: block.ctypes.data for name, block in blocks.items()}
         pointers = [ctypes.c_void_p(addresses[name]) for name in case.kernel.arguments]

@@ -66,11 +66,11 @@ def frame_case(rng: Generator, features: frozenset[str]) -> Case:
     n, h, w, c = pick(rng, (1, 1, 1, 1), (2, 5, 4, 3), (1, 8, 8, 40), (3, 3, 9, 16))
     pad = tuple(int(v) for v in rng.integers(0, 4, 4))
     dtype = pick(rng, *ALL)
-    whole = View.packed(dtype, (n, pad[0] + h + pad[2], pad[1] + w + pad[3], c))
-    inside = Plane(dtype, n, h, w, c, *whole.strides[:3])
+    outer = View.packed(dtype, (n, pad[0] + h + pad[2], pad[1] + w + pad[3], c))
+    inside = Plane(dtype, n, h, w, c, *outer.strides[:3])
     value = zero(rng, dtype)
-    y = out(rng, whole)
-    expected = np.full(whole.shape, value, dtype)
+    y = out(rng, outer)
+    expected = np.full(outer.shape, value, dtype)
     rows, columns = slice(pad[0], pad[0] + h), slice(pad[1], pad[1] + w)
     expected[:, rows, columns] = y.items[:, rows, columns]
     return Case(frame(inside, pad, value, features), {}, y, expected)  # type: ignore[arg-type]

@@ -106,8 +106,8 @@ def drawn(graph: Graph) -> list[list[Array]]:
         at = next(n for n, v in enumerate(graph.inputs) if v.name == "scale")
         if i < 4:  # scales that tell scores apart
             shape = inputs[at].shape
-            made = rng.integers(-8, -2, shape) * 256 + rng.integers(128, 256, shape)
-            inputs[at] = made.astype(np.int32)
+            values = rng.integers(-8, -2, shape) * 256 + rng.integers(128, 256, shape)
+            inputs[at] = values.astype(np.int32)
         cases.append(inputs)
     return cases
 

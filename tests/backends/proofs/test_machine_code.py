@@ -36,32 +36,35 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_network_is_integers_only_and_its_kernels_use_their_dots(name: str) -> None:
-    made = artifact(name)
-    found = prove(made.manifest, made.files[f"{made.name}.o"], made.target)
-    assert found.instructions > 500
+    built = artifact(name)
+    findings = prove(built.manifest, built.files[f"{built.name}.o"], built.target)
+    assert findings.instructions > 500
     # Neither the border nor TVM's helpers for 16-bit floats: only other entries of the same code.
     others = ("sizes", "profile", "variant", "use_variant")
-    assert set(found.unreached) <= {f"{made.name}_{name}" for name in others}
-    held = {body.symbol: body.dots for body in found.bodies}
-    for symbol, code in made.program.codes.items():
+    assert set(findings.unreached) <= {f"{built.name}_{name}" for name in others}
+    dots_by_symbol = {body.symbol: body.dots for body in findings.bodies}
+    for symbol, code in built.program.codes.items():
         if expected := OF_KERNELS.get(getattr(code, "dot", "")):
-            assert held[linked_name(made.program, symbol)].get(expected, 0) > 0, (symbol, expected)
+            assert dots_by_symbol[linked_name(built.program, symbol)].get(expected, 0) > 0, (
+                symbol,
+                expected,
+            )
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_random_graphs_are_integers_only(name: str) -> None:
     for family in ("all", "sequences"):
-        made = build(batch(GRAPHS, family=family), name)
-        prove(made.manifest, made.files[f"{made.name}.o"], made.target)
+        built = build(batch(GRAPHS, family=family), name)
+        prove(built.manifest, built.files[f"{built.name}.o"], built.target)
 
 
 @pytest.mark.parametrize("name", ["x86", "aarch64", "cortex-m4"])
 def test_every_entry_is_integers_only(name: str) -> None:
-    made = build(entries(), name, "net")
-    found = prove(made.manifest, made.files["net.o"], made.target)
+    built = build(entries(), name, "net")
+    findings = prove(built.manifest, built.files["net.o"], built.target)
     others = ("sizes", "decode_profile", "prefill_profile", "variant", "use_variant", "reset_state")
-    assert set(found.unreached) <= {f"net_{other}" for other in others}
-    assert any("prefill" in body.symbol for body in found.bodies)
+    assert set(findings.unreached) <= {f"net_{other}" for other in others}
+    assert any("prefill" in body.symbol for body in findings.bodies)
 
 
 def planted(name: str, code: str, *exports: str) -> Findings:
@@ -133,9 +136,9 @@ def test_a_call_to_a_library_is_found() -> None:
 
 
 def test_a_symbol_that_is_missing_is_named() -> None:
-    made = artifact("x86-64")
+    built = artifact("x86-64")
     with pytest.raises(VerifyError, match="functions that the object lacks\n  nowhere"):
-        check(made.files["small.o"], made.target, ["small_run", "nowhere"])
+        check(built.files["small.o"], built.target, ["small_run", "nowhere"])
 
 
 def test_what_is_no_object_is_refused() -> None:
@@ -170,8 +173,8 @@ riscv64 UNKNOWN <unknown> wfi
 @pytest.mark.parametrize("line", KINDS.strip().splitlines())
 def test_what_an_instruction_does(line: str) -> None:
     architecture, kind, *names = line.split()
-    found = {n: kind_of(Instruction(0, n, n, 0), SETS[architecture]).name for n in names}
-    assert found == dict.fromkeys(names, kind)
+    kinds = {n: kind_of(Instruction(0, n, n, 0), SETS[architecture]).name for n in names}
+    assert kinds == dict.fromkeys(names, kind)
 
 
 HEXAGON = {

@@ -71,10 +71,10 @@ def frozen(case: Any, inputs: list[Any]) -> tuple[onnx.ModelProto, list[Array]]:
     }
     for name in constant:
         model.graph.initializer.append(numpy_helper.from_array(np.asarray(given[name]), name))
-    kept = [i for i in model.graph.input if i.name not in constant]
+    inputs_at_run_time = [i for i in model.graph.input if i.name not in constant]
     del model.graph.input[:]
-    model.graph.input.extend(kept)
-    return model, [np.asarray(given[i.name]) for i in kept]
+    model.graph.input.extend(inputs_at_run_time)
+    return model, [np.asarray(given[i.name]) for i in inputs_at_run_time]
 
 
 def run(case: Any) -> None:

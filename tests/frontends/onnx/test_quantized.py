@@ -234,8 +234,8 @@ def test_operators_on_stored_integers(name: str) -> None:
     (actual,) = run_float(graph, [x])
     assert np.abs(actual - expected).max() <= STEP * sy
     assert np.mean(actual != expected) < 0.02
-    kept = [o.to for o in graph.ops if isinstance(o, ops.Quantize)]
-    assert kept == [Quant.per_tensor(U8, float(sy), int(zy))]
+    quants = [o.to for o in graph.ops if isinstance(o, ops.Quantize)]
+    assert quants == [Quant.per_tensor(U8, float(sy), int(zy))]
 
 
 @pytest.mark.parametrize("form", ["MatMulInteger", "ConvInteger"])
@@ -281,8 +281,13 @@ def test_four_bit_products_of_microsoft(has_zero: bool) -> None:
 
 @pytest.mark.parametrize("activation", ["Relu", "LeakyRelu", "HardSigmoid", "Clip"])
 def test_fused_activations_are_ops_of_their_own(activation: str) -> None:
-    given = {"LeakyRelu": [0.1], "HardSigmoid": [0.3, 0.4], "Clip": [-0.5, 0.5]}.get(activation, [])
-    attributes = {"activation": activation, **({"activation_params": given} if given else {})}
+    parameters = {"LeakyRelu": [0.1], "HardSigmoid": [0.3, 0.4], "Clip": [-0.5, 0.5]}.get(
+        activation, []
+    )
+    attributes = {
+        "activation": activation,
+        **({"activation_params": parameters} if parameters else {}),
+    }
     node = helper.make_node(
         "FusedConv", ["x", "w", "b"], ["y"], domain="com.microsoft", **attributes
     )

@@ -27,8 +27,8 @@ def canonical(name: str, attention: str) -> Graph:
     with torch.no_grad():
         wanted = net(**inputs)
     assert [v.name for v in graph.inputs] == list(inputs)
-    found = run_float(graph, [x.numpy() for x in inputs.values()])
-    for key, y in zip(graph.output_names, found, strict=True):
+    outputs = run_float(graph, [x.numpy() for x in inputs.values()])
+    for key, y in zip(graph.output_names, outputs, strict=True):
         expected = wanted[key].numpy()
         assert np.abs(y - expected).max() < 1e-4 * (1 + np.abs(expected).max()), key
     return graph

@@ -171,13 +171,13 @@ def test_one_layer_equals_the_simulation_but_for_ties() -> None:
 
 def test_ties_of_a_mean_that_keeps_its_scale_go_where_the_quantize_says() -> None:
     """Against exact fractions: (sum of 4 stored) / 4, of which a quarter are ties."""
-    kept = Quant.per_tensor(U8, 0.3, 7)
+    quant = Quant.per_tensor(U8, 0.3, 7)
     x = np.random.default_rng(0).integers(0, 256, (200, 4))
     for rounding in Rounding:
         b = Builder("mean", "simulated")
         real = b.input("x", Tensor((200, 4), F32))
-        stored = b.add(Dequantize(b.add(Quantize(real, kept, Rounding.HALF_EVEN))))
-        mean = b.add(Quantize(b.add(ReduceMean(stored, (1,), False)), kept, rounding))
+        stored = b.add(Dequantize(b.add(Quantize(real, quant, Rounding.HALF_EVEN))))
+        mean = b.add(Quantize(b.add(ReduceMean(stored, (1,), False)), quant, rounding))
         graph = Manager().run(b.finish([b.add(Dequantize(mean))]), TO_INTEGER)
         (y,) = interpret(graph, [x.astype(np.uint8)])
         assert np.array_equal(y, round_real((x - 7).sum(1) / 4, rounding) + 7), rounding
@@ -240,11 +240,11 @@ def test_sqnr_finds_the_bad_layer() -> None:
     graph, _ = one_conv()
     x = samples(graph, 10)
     float_, _, integer = whole_way(graph, x)
-    found = measure_sqnr(float_, integer, x)
-    assert [s.op.names[0] for s in found] == ["r"]
+    sqnr = measure_sqnr(float_, integer, x)
+    assert [s.op.names[0] for s in sqnr] == ["r"]
     reals, integers = evaluate(batched(float_, 10), [x])[0], run_integer(batched(integer, 10), x)[0]
-    assert found[0].decibels == pytest.approx(-20 * np.log10(noise(reals, integers)), abs=1e-3)
-    assert found[0].elements == reals.size
+    assert sqnr[0].decibels == pytest.approx(-20 * np.log10(noise(reals, integers)), abs=1e-3)
+    assert sqnr[0].elements == reals.size
     net, x = random_net(7), samples(random_net(7), 9)
     several = [s.decibels for s in measure_sqnr(*whole_way(net, x)[::2], x)]
     assert several == sorted(several) and len(several) > 3
@@ -294,10 +294,10 @@ def test_floor_behind_a_table_or_a_sum_is_floor() -> None:
 
 def test_floor_of_a_softmax_is_refused() -> None:
     b = Builder("floor", "simulated")
-    given = Quant.per_tensor(U8, 0.05, 128)
+    quant = Quant.per_tensor(U8, 0.05, 128)
     real = b.input("x", Tensor((4,), F32))
-    stored = b.add(Dequantize(b.add(Quantize(real, given, Rounding.HALF_EVEN))))
-    y = b.add(Quantize(b.add(Softmax(stored)), given, Rounding.FLOOR))
+    stored = b.add(Dequantize(b.add(Quantize(real, quant, Rounding.HALF_EVEN))))
+    y = b.add(Quantize(b.add(Softmax(stored)), quant, Rounding.FLOOR))
     with pytest.raises(LowerError, match="rounding = floor of a result that is rounded half up"):
         Manager().run(b.finish([b.add(Dequantize(y))]), TO_INTEGER)
 

@@ -48,9 +48,9 @@ def of_all_pairs(op: Any, a: Quant, b: Quant, y: Quant) -> tuple[Array, Array, A
     result = g.add(Quantize(g.add(op(*reals), "y"), y, Rounding.HALF_EVEN))
     graph = g.finish([g.add(Dequantize(result))])
     integer = Manager().run(Manager().run(graph, quantize(None)), TO_INTEGER)
-    given = [x.reshape(s) for x, s in zip(stored, shapes, strict=True)]
-    (actual,) = interpret(integer, given)
-    return dequantized(given[0], a), dequantized(given[1], b), actual, integer
+    arrays = [x.reshape(s) for x, s in zip(stored, shapes, strict=True)]
+    (actual,) = interpret(integer, arrays)
+    return dequantized(arrays[0], a), dequantized(arrays[1], b), actual, integer
 
 
 @pytest.mark.parametrize("op", EXTREMA)

@@ -171,9 +171,12 @@ def moments_of(seen: Graph, reference: Graph, layer: str, sample: Array) -> Mapp
     """What a pass learns of a layer that makes up for what is before it."""
     op, of_float = (one.producers[layer] for one in (seen, reference))
     assert isinstance(op, (Conv, Linear)) and isinstance(of_float, (Conv, Linear))
-    held = {"x": sample.reshape(-1, *seen.inputs[0].type.shape)}
-    pair = (stretch(seen, held, [op.x.name], ()), stretch(reference, held, [of_float.x.name], ()))
-    return moments(*pair, (op,), {layer: of_float.x.name}, held, held, AT_ONCE)
+    cut_values = {"x": sample.reshape(-1, *seen.inputs[0].type.shape)}
+    pair = (
+        stretch(seen, cut_values, [op.x.name], ()),
+        stretch(reference, cut_values, [of_float.x.name], ()),
+    )
+    return moments(*pair, (op,), {layer: of_float.x.name}, cut_values, cut_values, AT_ONCE)
 
 
 @pytest.mark.parametrize("groups, stride, dilation", [(1, 1, 1), (2, 2, 1), (6, 1, 2), (3, 2, 2)])
@@ -190,12 +193,12 @@ def test_moments_give_the_error_of_a_layer(groups: int, stride: int, dilation: i
     conv = Conv(x, b.add(Constant.of(w)), bias, pair, pad, (dilation, dilation), groups)
     graph = b.finish([b.add(conv, "y")])
     sample = rng.normal(size=(8, 9, 8, 6)).astype(np.float32)
-    seen = simulated(graph, sample)
-    weights = stored_weights(seen, graph, next(layers_of(seen)))
-    exact = with_float_weights(seen, {weights.reals: weights.floats})
+    pairs = simulated(graph, sample)
+    weights = stored_weights(pairs, graph, next(layers_of(pairs)))
+    exact = with_float_weights(pairs, {weights.reals: weights.floats})
     problem = layer_problem(weights, [moments_of(exact, graph, "y", sample)])
     (expected,) = run_float(graph, (sample,))
-    layer = upstream(seen, ["y"])
+    layer = upstream(pairs, ["y"])
     measured, formula = [], []
     for scale in (0.5, 2.0):
         other = w.astype(np.float64) * scale + 0.1

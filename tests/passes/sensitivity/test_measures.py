@@ -112,15 +112,15 @@ def test_losses_are_what_assignment_takes(found: Sensitivities) -> None:
     hessian = {n: {b: row[b] for b in (W4, W8)} for n, row in found.losses().items()}
     layers = [measured_layer(n, row, works[n]) for n, row in hessian.items()]
     best = assign(layers, {"bops": 100 * (64 + 2 * 16)})
-    kept = [n for n, bits in best.bits.items() if bits == W8]
-    assert kept == [max(hessian, key=lambda n: hessian[n][W4] - hessian[n][W8])]
+    widest = [n for n, bits in best.bits.items() if bits == W8]
+    assert widest == [max(hessian, key=lambda n: hessian[n][W4] - hessian[n][W8])]
 
 
 def test_layers_are_stored_as_the_quantized_graph_has_them(ranges: Ranges) -> None:
     stored = stored_layers(GRAPH, ranges, (W4,))
     simulated = Manager().run(GRAPH, [QuantizeGraph(ranges, 4, 4)])
-    kept = {op.names[0]: op for op in simulated.ops if isinstance(op, (Conv, Linear))}
-    for name, op in kept.items():
+    layers = {op.names[0]: op for op in simulated.ops if isinstance(op, (Conv, Linear))}
+    for name, op in layers.items():
         x, w = op.operands[:2]
         source = simulated.producers[w.name].operands[0]
         constant = simulated.producers[source.name]
@@ -236,22 +236,22 @@ def test_json_gives_an_equal_value(found: Sensitivities) -> None:
 def test_work_is_resumed_from_the_store(
     ranges: Ranges, found: Sensitivities, pool: Executor, tmp_path: Path
 ) -> None:
-    told: list[tuple[str, int, int]] = []
+    progress: list[tuple[str, int, int]] = []
 
     def measure() -> Sensitivities:
         return measure_sensitivities(
             GRAPH, ranges, SAMPLE, CANDIDATES, effort=EFFORT, executor=pool,
-            store=Store(tmp_path), tell=lambda *what: told.append(what),
+            store=Store(tmp_path), tell=lambda *what: progress.append(what),
         )  # fmt: skip
 
     assert measure() == found
-    steps = {what for what, _, _ in told}
+    steps = {what for what, _, _ in progress}
     assert steps == {
         "one layer at a time", "hessian traces", "input changes", "relevance", "eigenvalues"
     }  # fmt: skip
-    told.clear()
+    progress.clear()
     assert measure() == found
-    assert all(done == of for _, done, of in told)  # nothing was left to do
+    assert all(done == of for _, done, of in progress)  # nothing was left to do
 
 
 def distance(outputs: tuple[torch.Tensor, ...], at: Array) -> torch.Tensor:

@@ -45,11 +45,11 @@ def positioned() -> Graph:
     rng, b, width = np.random.default_rng(3), Builder("positioned", "canonical"), 16
 
     def constant(*shape: int) -> Value:
-        drawn = rng.standard_normal(shape) / np.sqrt(shape[-1])
-        return b.add(Constant.of(drawn.astype(np.float32)))
+        values = rng.standard_normal(shape) / np.sqrt(shape[-1])
+        return b.add(Constant.of(values.astype(np.float32)))
 
-    taken = b.add(Take(constant(40, width), b.input("tokens", Tensor((1, COUNT), I32))))
-    x = b.add(Add(taken, constant(1, COUNT, width)))
+    embedded = b.add(Take(constant(40, width), b.input("tokens", Tensor((1, COUNT), I32))))
+    x = b.add(Add(embedded, constant(1, COUNT, width)))
     q, k, v = (b.add(Linear(x, constant(width, width), constant(width))) for _ in range(3))
     heads = b.add(Attention(q, k, v, None, None, None, 2, 2, 8**-0.5, True, 0))
     return b.finish([b.add(Linear(heads, constant(40, width), constant(40)))])
@@ -86,8 +86,8 @@ def test_first_tokens(kind: str, count: int) -> None:
 def test_floats_too() -> None:
     graph = float_graph(random_decoder(), 1, COUNT)
     expected = run_float(graph, [TOKENS[:1]])[0]
-    found = run_float(retimed(graph, 4), [TOKENS[:1, :4]])[0]
-    assert np.allclose(found, expected[:, :4], atol=1e-5)
+    outputs = run_float(retimed(graph, 4), [TOKENS[:1, :4]])[0]
+    assert np.allclose(outputs, expected[:, :4], atol=1e-5)
 
 
 def run_chunks(graph: Graph, sizes: list[int], most: int) -> Array:
@@ -106,8 +106,8 @@ def run_chunks(graph: Graph, sizes: list[int], most: int) -> Array:
         entry = entries[size]
         row = TOKENS[:1, start : start + size]
         empty = {v.name: np.zeros(v.type.shape, v.type.elem.carrier) for v in entry.inputs}
-        given = {**empty, **state, "tokens": row, "start": np.array(start, np.int32)}
-        arrays = [given[v.name] for v in entry.inputs]
+        feeds = {**empty, **state, "tokens": row, "start": np.array(start, np.int32)}
+        arrays = [feeds[v.name] for v in entry.inputs]
         results = dict(zip((v.name for v in entry.outputs), interpret(entry, arrays), strict=True))
         state = {before: results[after] for before, after in entry.states}
         logits.append(results[entry.outputs[0].name])
@@ -157,12 +157,12 @@ def test_what_a_cache_adds() -> None:
     entry = with_cache(whole("rope"), 1, 10)
     assert isinstance(entry, Graph)
     assert [v.name for v in entry.inputs[:2]] == ["tokens", "start"]
-    kept = {v.name: v for v in entry.inputs[2:]}
+    caches = {v.name: v for v in entry.inputs[2:]}
     outputs = {v.name: v for v in entry.outputs[1:]}
-    assert len(entry.states) == len(kept) == len(outputs) == 4
+    assert len(entry.states) == len(caches) == len(outputs) == 4
     for before, after in entry.states:
-        assert kept[before].type == outputs[after].type
-        assert kept[before].type.shape == (1, 10, 16)
+        assert caches[before].type == outputs[after].type
+        assert caches[before].type.shape == (1, 10, 16)
         made = entry.producers[after]
         assert isinstance(made, WriteRows) and made.cache.name == before
     assert sum(isinstance(op, SliceRows) for op in entry.ops) == 2  # of cosines, of sines

@@ -29,8 +29,8 @@ def mlp(spread: float = 0.0, shown: bool = False) -> Graph:
 
     def w(rows: int, columns: int, of: Array | None = None) -> Value:
         scale = 1 if of is None else of
-        drawn = rng.normal(size=(rows, columns)) / columns**0.5
-        return b.add(Constant.of((drawn * scale).astype(np.float32)), "w")
+        values = rng.normal(size=(rows, columns)) / columns**0.5
+        return b.add(Constant.of((values * scale).astype(np.float32)), "w")
 
     x = b.input("x", Tensor((1, 64), F32))
     h = b.add(Linear(x, w(WIDTH, 64, uneven[:, None]), None), "h")

@@ -151,9 +151,9 @@ def test_ops_follow_a_layout(name: str, perm: tuple[int, ...]) -> None:
 
     after = op.in_layout(perm).rebind(bound)
     expected = run_op(op, args).transpose(perm)
-    found = run_op(after, moved)
-    assert after.results[0].type.shape == found.shape
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    outputs = run_op(after, moved)
+    assert after.results[0].type.shape == outputs.shape
+    np.testing.assert_allclose(outputs, expected, rtol=1e-6)
 
 
 def test_a_reduction_that_drops_axes() -> None:

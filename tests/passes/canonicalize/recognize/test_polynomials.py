@@ -54,9 +54,9 @@ def written(steps: list[tuple[str, float]]) -> tuple[Graph, np.polynomial.Polyno
 @given(Steps)
 def test_the_coefficients_are_those_of_the_formula(steps: list[tuple[str, float]]) -> None:
     graph, expected = written(steps)
-    found = polynomial(Site(graph, "test"), graph.outputs[0], graph.inputs[0])
-    assert found is not None and matches(found, tuple(expected.coef))
-    assert not matches(found, (*expected.coef[:-1], expected.coef[-1] + 1))
+    coefficients = polynomial(Site(graph, "test"), graph.outputs[0], graph.inputs[0])
+    assert coefficients is not None and matches(coefficients, tuple(expected.coef))
+    assert not matches(coefficients, (*expected.coef[:-1], expected.coef[-1] + 1))
 
 
 @given(Steps.map(lambda steps: [s for s in steps if s[0] != "times x"]))
