@@ -48,7 +48,7 @@ from qir.passes.integer.to_integer import ToInteger
 from qir.passes.quantize.correct_bias import CorrectBias, CorrectChannels
 from qir.passes.quantize.place_rows import is_wide
 from qir.passes.quantize.quantize_graph import QuantizeGraph
-from qir.passes.transform.channel_ranges import channel_reach
+from qir.passes.transform.channel_ranges import ReachOnDemand
 from qir.passes.transform.equalize_attention import EqualizeAttention
 from qir.passes.transform.equalize_channels import EqualizeChannels
 from qir.passes.transform.equalize_norms import EqualizeNorms
@@ -131,7 +131,7 @@ def transform(
     Of a graph with ops of sequences `outliers` are treated; `weight_bits`, `is_static`: how its
     linear ops are quantized, whether their inputs have calibrated scales.
     """
-    reach = channel_reach(graph, sample) if graph is not None and sample else {}
+    reach = ReachOnDemand(graph, sample) if graph is not None and sample else {}
     apart = MoveConcats(sample, reach)
     kinder: list[Pass] = [*lower(graph), RepeatMasked(reach), apart, EqualizeChannels(halves=reach)]
     if graph is not None and is_wide(graph):

@@ -20,7 +20,8 @@ from qir.passes.transform.depth.requests import AS_IT_IS, Planner, Shallower
 from qir.quantize import Quantizer
 from qir.report.chosen_bits import ChosenBits
 
-SQNR_SAMPLES = 16  # calibration samples on which every value is compared with the float graph
+SQNR_SAMPLES = 16  # calibration samples on which every value is compared with the float graph,
+COMPARED = 1 << 26  # or fewer, of so many elements of outputs: logits of all tokens are large
 
 
 class Stages:
@@ -110,4 +111,6 @@ class Stages:
         """Set the first samples apart: some for passes, others to judge the result by."""
         if self._batches:
             self._sample, self._batches = first_samples(self.newest, self._batches)
-            self._sample, self._control = held_back(self.newest, self._sample, SQNR_SAMPLES)
+            own = sum(v.type.size for v in self.newest.outputs)
+            most = max(1, min(SQNR_SAMPLES, COMPARED // max(1, own)))
+            self._sample, self._control = held_back(self.newest, self._sample, most)

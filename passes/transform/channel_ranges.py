@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
@@ -85,12 +86,35 @@ class Reach:
         return np.asarray(self.halves.max(0))
 
 
+class ReachOnDemand(Mapping[str, Reach]):
+    """`channel_reach` of all values, computed when it is first asked for: a run of a large graph on
+    the whole sample takes a while, and few graphs have layers that want it.
+    """
+
+    def __init__(self, graph: Graph, sample: tuple[Array, ...]) -> None:
+        self.graph, self.sample = graph, sample
+
+    @cached_property
+    def _values(self) -> Mapping[str, Reach]:
+        return channel_reach(self.graph, self.sample)
+
+    def __getitem__(self, name: str) -> Reach:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
 def channel_reach(
     graph: Graph, sample: tuple[Array, ...], names: Container[str] | None = None
 ) -> Mapping[str, Reach]:
     """The bounds of each float value that is not constant, or of those called `names`, on every
     other run of the sample and on the runs between.
     """
+    graph = graph if names is None else up_to(graph, names)
     constant = {n for op in graph.ops if isinstance(op, Constant) for n in op.names}
     halves: dict[str, list[Array]] = {}
     counts: dict[str, int] = {}
@@ -116,3 +140,10 @@ def channel_reach(
         for i in range(0, len(part[0]), size):
             run_chunk(graph, cut(graph, part, i, i + size), watch)
     return {n: Reach(np.stack(each), max(1, counts[n] // 2)) for n, each in halves.items()}
+
+
+def up_to(graph: Graph, names: Container[str]) -> Graph:
+    """What the values called `names` are computed by: a head costs as much as several layers."""
+    values = tuple(v for v in graph.values if v.name in names)
+    outputs = tuple(v.name for v in values)
+    return replace(graph, outputs=values, output_names=outputs, states=()).without_dead_code()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import ClassVar
 
 import numpy as np
@@ -13,12 +14,14 @@ from qir.ir.op import Op
 from qir.ir.ops import Attention, Constant, Linear, Mul
 from qir.ir.stages import FLOAT_STAGES
 from qir.ir.types import Array
+from qir.passes.calibrate.ranges import cut, rows_of
 from qir.passes.infra.layers import constant_of
 from qir.passes.infra.manager import Claim, Miss, Pass, Record, keeps_reals, register
 from qir.passes.transform.attention_chains import Chain, chain_to, pairs_of
 from qir.passes.transform.channel_ranges import Reach, channel_reach
 from qir.passes.transform.equalize_channels import choose_scales, rescaled, widened
 
+SEEN = 2048  # elements of a channel, of a sample that has as many
 LEAST = 1 / 16  # of what is left behind a rotation: its reciprocals are stored in 16 bits
 UNLIKE = 1 / 2  # of the pair's reach: a channel that has more of it is left as it is
 
@@ -50,7 +53,10 @@ class EqualizeAttention(Pass):
             record.misses.append(Miss("no attention" if self.sample else "no sample is given"))
             return graph
         changes = Changes(record)
-        reach = channel_reach(graph, self.sample, {v.name for op in heads for v in (op.k, op.v)})
+        names = {v.name for op in heads for v in (op.k, op.v)}
+        runs = -(-SEEN // min(prod(op.k.type.shape[:-1]) for op in heads))
+        sample = cut(graph, self.sample, 0, rows_of(graph.inputs[0]) * runs)
+        reach = channel_reach(graph, sample, names)
         for op in heads:
             for way in (scale_keys, scale_values):
                 if (miss := way(graph, op, reach, changes)) is None:

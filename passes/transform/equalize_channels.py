@@ -76,8 +76,10 @@ class EqualizeChannels(Pass):
             if constant(graph, reader.w) is None:
                 return Miss("its reader's weights are not constants", last)
             layers.append(reader)
+        if not layers:
+            return Miss("nothing reads it", last)
         reach = self.halves.get(last) or Reach.alike(self.reach.get(last, ()))
-        if not layers or not reach.of_all.any():
+        if not reach.of_all.any():
             return Miss("no channel ranges were observed", last)
         scales = choose_scales(reach, [by_input(graph, r) for r in layers])
         return Equalization(chain, layers, scales)

@@ -33,7 +33,7 @@ class FloatProgram:
         self.graph = graph
         self._last = last_uses(graph)
         self._constants = {
-            op.names[0]: _in_place(op) if isinstance(op, Constant) else op.compute(torch)
+            op.names[0]: in_place(op.value.array) if isinstance(op, Constant) else op.compute(torch)
             for op in graph.ops
             if not op.operands
         }
@@ -119,9 +119,9 @@ class _Writable:
         self.array = array  # the memory stays as long as the view
 
 
-def _in_place(op: Constant) -> torch.Tensor:
-    """The constant's own memory: no op writes to its operands."""
-    return torch.from_numpy(np.asarray(_Writable(op.value.array)))
+def in_place(array: Array) -> torch.Tensor:
+    """A tensor over the memory of a constant: no op writes to its operands."""
+    return torch.from_numpy(np.asarray(_Writable(array)))
 
 
 def run_op(op: Op, operands: Sequence[Array]) -> Array:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -11,7 +11,6 @@ import numpy as np
 from qir.ir.graph import Graph
 from qir.ir.stages import FLOAT_STAGES
 from qir.ir.types import Array
-from qir.passes.calibrate.ranges import cut, rows_of
 from qir.passes.infra.manager import (
     Claim,
     Miss,
@@ -21,20 +20,29 @@ from qir.passes.infra.manager import (
     keeps_reals,
     register,
 )
-from qir.passes.transform.channel_ranges import channel_reach
-from qir.passes.transform.outliers.consumers import Consumer, Form, Judge, captured
+from qir.passes.transform.channel_ranges import up_to
+from qir.passes.transform.outliers.consumers import Consumer, Form, Judge, captured, reach_of
 from qir.passes.transform.outliers.os_plus import suppression
 from qir.passes.transform.outliers.rotate_residual import RotateResidual
 from qir.passes.transform.outliers.smooth_quant import smoothing
 from qir.passes.transform.outliers.tie_classes import Edits, TieClass, tie_classes
 
-ALPHAS = (0.35, 0.5, 0.65, 0.8)
-SHARES = (0.5, 0.3, 0.2, 0.12, 0.07, 0.04)  # of the greatest channel: t of Outlier Suppression+
-RUNS = 4  # of the sample, half of them to choose by, half to judge the choice
-SEEN = 2048  # elements of an input at least by which channels' bounds are known
-TURN = 0.8  # of the errors without it: a rotation that leaves more is none
-GAIN = 0.98  # of the error as it was: a choice that leaves more of it is none
 AS_IT_WAS = "as it was"
+SMOOTHED = "smooth-quant 0.5"
+SMOOTHINGS = {f"smooth-quant {alpha:g}": alpha for alpha in (0.35, 0.5, 0.65, 0.8)}
+SUPPRESSIONS = {  # by the share of the greatest channel: t of Outlier Suppression+
+    f"outlier-suppression {share:g}": share for share in (0.5, 0.3, 0.2, 0.12, 0.07, 0.04)
+}
+RUNS = 4  # of the sample at least, by which channels' bounds are known
+SEEN = 1024  # elements of an input at least, for the same
+JUDGED = 256  # elements of an input to choose by, and as many to judge the choice: one run or two
+TURN = 0.8  # of the errors without it: a rotation that leaves more is none
+WAYS = (
+    (SMOOTHED, "smooth-quant 0.65", "smooth-quant 0.8"),
+    (SMOOTHED, "smooth-quant 0.35"),
+    (AS_IT_WAS, *SUPPRESSIONS),
+)
+GAIN = 0.98  # of the error as it was: a choice that leaves more of it is none
 
 
 @register
@@ -78,7 +86,10 @@ class ChooseOutliers(Pass):
 
 
 class Candidate:
-    """A graph with its classes, and how well they are rounded."""
+    """A graph with its classes, and how well they are rounded.
+
+    `errors`: of each class, by the name of the value, on half of the runs for some of the choices.
+    """
 
     def __init__(self, graph: Graph, how: ChooseOutliers) -> None:
         self.graph = graph
@@ -87,67 +98,72 @@ class Candidate:
         self.classes = [one for one in found if isinstance(one, TieClass)]
         names = {one.value.name for one in self.classes}
         trunk = up_to(graph, names)
-        self.reach = channel_reach(trunk, _part(trunk, how.sample), names)
-        self.runs = captured(trunk, how.sample, names, RUNS)
+        size = max(1, trunk.inputs[0].type.size)
+        self.runs = captured(trunk, how.sample, names, max(RUNS, -(-SEEN // size)))
+        self.reach = {name: reach_of(xs).double().numpy() for name, xs in self.runs.items()}
+        self.judged = max(1, min(RUNS // 2, -(-JUDGED // size)))
         self.form = Form(how.weight_bits, how.is_static)
-        self.loss = sum(min(self._first(one)) for one in self.classes)
-
-    def _first(self, one: TieClass) -> tuple[float, float]:
-        """Errors of a class on half of the runs, as it is and smoothed."""
-        judge = self._judge(one, 0)
-        reach = self.reach[one.value.name].of_all
-        return judge.error(np.ones(one.width)), judge.error(smoothing(self.graph, one, reach, 0.5))
+        self.judges = {one.value.name: self._judge(one, 0) for one in self.classes}
+        self.errors = {
+            one.value.name: self._errors(one, [AS_IT_WAS, SMOOTHED]) for one in self.classes
+        }
+        self.loss = sum(min(each.values()) for each in self.errors.values())
 
     def _judge(self, one: TieClass, half: int) -> Judge:
         runs = self.runs[one.value.name]
-        return Judge(Consumer(self.graph, one), runs[half::2] or runs, self.form)
+        chosen = runs[half::2] or runs
+        return Judge(Consumer(self.graph, one), chosen[: self.judged], self.form)
+
+    def _errors(self, one: TieClass, choices: Iterable[str]) -> dict[str, float]:
+        judge = self.judges[one.value.name]
+        return {name: judge.error(self._scales(one, name)) for name in choices}
+
+    def _scales(self, one: TieClass, choice: str) -> Array:
+        """s of a choice."""
+        reach = self.reach[one.value.name]
+        if choice in SMOOTHINGS:
+            return smoothing(self.graph, one, reach, SMOOTHINGS[choice])
+        if choice in SUPPRESSIONS:
+            return suppression(one, reach, SUPPRESSIONS[choice])
+        return np.ones(one.width)
 
     def chosen(self, record: Record, by: str) -> Graph:
         """The graph with the best s of each class."""
         edits = Edits()
         record.misses += self.misses
         for one in self.classes:
-            judge, control = self._judge(one, 0), self._judge(one, 1)
-            errors = {name: (judge.error(s), s) for name, s in self._choices(one)}
-            name = min(errors, key=lambda n: errors[n][0])
-            s, before = errors[name][1], control.error(np.ones(one.width), judge.reach)
-            after = control.error(s, judge.reach)
-            if name == AS_IT_WAS or after > GAIN * before:
-                continue
-            edits.divide(one, s)
-            self._note(one, name, s, record)
+            errors = self._followed(one)
+            name = min(errors, key=lambda n: errors[n])
+            if name != AS_IT_WAS and self._helps(one, s := self._scales(one, name)):
+                edits.divide(one, s)
+                self._note(one, name, s, record)
         return edits.made(self.graph, by) if record.rewrites else self.graph
 
-    def _choices(self, one: TieClass) -> Iterator[tuple[str, Array]]:
-        reach = self.reach[one.value.name].of_all
-        yield AS_IT_WAS, np.ones(one.width)
-        for alpha in ALPHAS:
-            yield f"smooth-quant {alpha:g}", smoothing(self.graph, one, reach, alpha)
-        for share in SHARES:
-            yield f"outlier-suppression {share:g}", suppression(one, reach, share)
+    def _followed(self, one: TieClass) -> dict[str, float]:
+        """The errors of a class, each way followed as long as they become no larger."""
+        errors = dict(self.errors[one.value.name])
+        for first, *way in WAYS:
+            last = errors[first]
+            for name in way:
+                errors |= self._errors(one, [name])
+                if errors[name] > last:
+                    break
+                last = errors[name]
+        return errors
+
+    def _helps(self, one: TieClass, s: Array) -> bool:
+        """Whether it does on the other half of the runs."""
+        control, reach = self._judge(one, 1), self.judges[one.value.name].reach
+        return control.error(s, reach) <= GAIN * control.error(np.ones(one.width), reach)
 
     def _note(self, one: TieClass, name: str, s: Array, record: Record) -> None:
-        reach = self.reach[one.value.name].of_all
+        reach = self.reach[one.value.name]
         before, after = (spread_of(r) for r in (reach, reach / s[one.spread]))
         record.notes.append(
             f"{one}: {name}, greatest channel over the median {before:.1f} -> {after:.1f}"
         )
         record.rewrites += 1
         divide(record.divided, one.divided(s))
-
-
-def up_to(graph: Graph, names: Container[str]) -> Graph:
-    """What the values called `names` are computed by: a head costs as much as several layers."""
-    values = tuple(v for v in graph.values if v.name in names)
-    outputs = tuple(v.name for v in values)
-    return replace(graph, outputs=values, output_names=outputs, states=()).without_dead_code()
-
-
-def _part(graph: Graph, sample: tuple[Array, ...]) -> tuple[Array, ...]:
-    """As much of the sample as bounds need."""
-    first = graph.inputs[0]
-    runs = max(2 * RUNS, -(-SEEN // max(1, first.type.size)))
-    return cut(graph, sample, 0, rows_of(first) * runs)
 
 
 def spread_of(reach: Array) -> float:

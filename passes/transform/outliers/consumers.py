@@ -11,10 +11,10 @@ import torch
 
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Op, Value
-from qir.ir.ops import Attention, RmsNorm, RoundRows
+from qir.ir.ops import Attention, Linear, RmsNorm, RoundRows
 from qir.ir.ops.kinds import Elementwise, Layer
 from qir.ir.ops.sequence.rope import Rotation
-from qir.ir.torch_executor import FloatProgram
+from qir.ir.torch_executor import FloatProgram, in_place
 from qir.ir.types import Array
 from qir.passes.calibrate.ranges import run_chunk, run_of
 from qir.passes.infra.layers import constant_of
@@ -43,8 +43,9 @@ class Form:
 
     def rounded_weights(self, w: Any) -> Any:
         top = (1 << (self.weight_bits - 1)) - 1
-        step = w.abs().amax(1, keepdim=True).clamp(min=1e-30) / top
-        return torch.round(w / step) * step
+        low, high = torch.aminmax(w, dim=1, keepdim=True)
+        step = torch.maximum(-low, high).clamp(min=1e-30) / top
+        return w.div(step).round_().mul_(step)
 
 
 class Consumer:
@@ -73,7 +74,7 @@ class Consumer:
             now[op.names[0]] = b.add(op.rebind(lambda v: now[v.name]), op.names[0])
         outputs = [now[name] for name in inside if name not in read]
         self.program = FloatProgram(b.finish(outputs))
-        self.weights = [_tensor(constant_of(graph, op.w)) for op in one.consumers]
+        self.weights = [_weights(graph, op) for op in one.consumers]
 
     def outputs(self, runs: Sequence[Any], weights: Sequence[Any]) -> list[Any]:
         with torch.no_grad():
@@ -85,9 +86,10 @@ def _maker(graph: Graph, value: Value) -> Op:
     return graph.producers[value.name]
 
 
-def _tensor(array: Array | None) -> Any:
+def _weights(graph: Graph, layer: Linear) -> Any:
+    array = constant_of(graph, layer.w)
     assert array is not None
-    return torch.from_numpy(np.array(array, np.float32))
+    return in_place(array.astype(np.float32, copy=False))
 
 
 class Judge:
@@ -96,7 +98,7 @@ class Judge:
     def __init__(self, consumer: Consumer, runs: Sequence[Any], form: Form) -> None:
         self.consumer, self.runs, self.form = consumer, runs, form
         self.wanted = consumer.outputs(runs, consumer.weights)
-        self.reach = torch.stack([x.abs().reshape(-1, x.shape[-1]).amax(0) for x in runs]).amax(0)
+        self.reach = reach_of(runs)
 
     def error(self, s: Array, reach: Any = None) -> float:
         """`reach`: of channels of x elsewhere, which static scales cover; else those of here."""
@@ -112,11 +114,17 @@ class Judge:
         )
 
 
+def reach_of(runs: Sequence[Any]) -> Any:
+    """max|x| of each channel over runs of x (..., C)."""
+    return torch.stack([x.abs().reshape(-1, x.shape[-1]).amax(0) for x in runs]).amax(0)
+
+
 def captured(
     graph: Graph, sample: tuple[Array, ...], names: set[str], runs: int
 ) -> Mapping[str, list[Any]]:
     """What values are on a few runs spread over the sample."""
     found: dict[str, list[Any]] = {name: [] for name in names}
+    programs: dict[int, FloatProgram | None] = {}
 
     def watch(value: Value, x: Any) -> None:
         if value.name in found:
@@ -124,5 +132,5 @@ def captured(
 
     count = len(sample[0]) // max(1, graph.inputs[0].type.shape[0])
     for i in np.unique(np.linspace(0, count - 1, min(runs, count)).astype(int)):
-        run_chunk(graph, run_of(graph, sample, int(i)), watch)
+        run_chunk(graph, run_of(graph, sample, int(i)), watch, programs)
     return found
