@@ -19,6 +19,7 @@ from qir.ir.ops import (
     Mul,
     NormFixed,
     PackRows,
+    Positions,
     QuantizeRows,
     RopeFixed,
     RowScale,
@@ -27,6 +28,7 @@ from qir.ir.ops import (
     SliceRows,
     Take,
     UnpackRows,
+    Within,
     WriteRows,
 )
 from qir.ir.ops.sequence.matrices import factors
@@ -223,6 +225,16 @@ def grow_take(g: Rows) -> None:
     g.add(Take(table, index))
 
 
+def grow_ids(g: Rows) -> None:
+    """Which ids count, their positions, and rows of a table by these."""
+    n = g.between(1, 9)
+    ids = g.outside(g.pick([(n,), (1, n), (3, n)]), g.pick(INDICES))
+    low = g.pick([0, 1, -5])
+    bits = g.add(Within(ids, low, low + g.pick([0, 0, 9, 1 << 61]), g.chance(0.5)))
+    at = g.add(Positions(bits, g.between(-2, 3), g.pick([None, 0, 1, -7])))
+    g.add(Take(g.rows((I8, I16), (None, None)), g.pick([at, at, bits])))
+
+
 def grow_embed(g: Rows) -> None:
     count, width = g.between(1, 30), g.pick(WIDTHS)
     storage = g.pick([I8, I8, I4])
@@ -310,8 +322,8 @@ def grow_attention(g: Rows) -> None:
 
 SEQUENCE_KINDS: tuple[tuple[Callable[[Rows], None], int], ...] = (
     (grow_codes, 2), (grow_projection, 4), (grow_norm, 2), (grow_rope, 2), (grow_curve, 1),
-    (grow_hadamard, 2),
-    (grow_take, 1), (grow_embed, 1), (grow_write, 1), (grow_mul, 1), (grow_attention, 4),
+    (grow_hadamard, 2), (grow_ids, 2), (grow_take, 1),
+    (grow_embed, 1), (grow_write, 1), (grow_mul, 1), (grow_attention, 4),
     (grow_packed, 2),
 )  # fmt: skip
 """How an op is added, and how often."""

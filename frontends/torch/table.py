@@ -79,7 +79,6 @@ NEAREST = {
     "aten._local_scalar_dense": "a tensor in place of its item()",
     "aten._cdist_forward": "matmul of the two sets",
     "aten.prod": "exp(sum(log(x)))",
-    "aten.cumsum": "sum over a whole axis",
     "aten._fft_r2c": "a conv1d by the constant Fourier basis",
     "torchvision.nms": "the boxes before nms",
     "torchvision.deform_conv2d": "conv2d",

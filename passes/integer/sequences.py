@@ -20,6 +20,7 @@ from qir.ir.ops import (
     Hadamard,
     LayerNorm,
     NormFixed,
+    Positions,
     QuantizeRows,
     RmsNorm,
     Rope,
@@ -27,6 +28,7 @@ from qir.ir.ops import (
     RoundRows,
     RowScale,
     Take,
+    Within,
 )
 from qir.ir.ops.sequence.attention import SCORE_BITS
 from qir.ir.ops.sequence.norm import UNIT_BITS
@@ -169,6 +171,21 @@ class Embeddings(Rule):
         if isinstance(form, Stored):
             return Made(partial(embedded, form.value, index), op.loc)
         return Made(lambda to: Take(at.constant(op.table, to), index), op.loc)
+
+
+@rule(Positions, Within)
+class Ids(Rule):
+    """What is made of ids stays as it is."""
+
+    def ask(self, op: Op, operands: Sequence[Operand]) -> Answer | Needs:
+        (x,) = operands
+        if not x.is_stored:
+            raise NoInteger(f"operand {x.value} is {x.kind.value}, integers are needed")
+        return Answer(Kind.STORED, elem=op.results[0].type.elem)
+
+    def lower(self, op: Positions | Within, at: Lowering, answer: Answer) -> Form:
+        same = op.on(at.stored(op.operands[0], LONG))
+        return Stored(at.emit(same, op.names[0], op.loc))
 
 
 def embedded(table: Value, index: Value, to: Quant) -> Embed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from qir.backends.kernels.contraction.spec import RowNumbers
-from qir.backends.kernels.sequence import attention, curve, hadamard, indexed, norm, rope, rows
+from qir.backends.kernels.sequence import attention, curve, hadamard, ids, indexed, norm, rope, rows
 from qir.backends.lowering.choose.codes import clamp_of, norm_numbers, numbers_of
 from qir.backends.lowering.context import Call, Context, NoKernel, call
 from qir.backends.lowering.fuse import Fusion
@@ -14,12 +14,14 @@ from qir.ir.ops import (
     Hadamard,
     Interpolate,
     NormFixed,
+    Positions,
     QuantizeRows,
     RopeFixed,
     RowScale,
     ScaleRows,
     SliceRows,
     Take,
+    Within,
     WriteRows,
 )
 from qir.ir.rows import exponent
@@ -105,6 +107,22 @@ def choose_interpolate(fusion: Fusion, context: Context) -> Call:
     x, y = context.place(op.x), context.place(op.result)
     kernel = curve.interpolate(x.view, op.table.array, y.view, context.features)
     return call(kernel, {"x": x, "y": y})
+
+
+def choose_within(fusion: Fusion, context: Context) -> Call:
+    """within -> a bit for each integer."""
+    op = fusion.anchor
+    assert isinstance(op, Within)
+    x, y = context.place(op.x), context.place(op.result)
+    return call(ids.within(x.view, op.low, op.high, op.outside, y.view), {"x": x, "y": y})
+
+
+def choose_positions(fusion: Fusion, context: Context) -> Call:
+    """positions -> a count along each row of tokens."""
+    op = fusion.anchor
+    assert isinstance(op, Positions)
+    bits, y = context.place(op.bits), context.place(op.result)
+    return call(ids.positions(bits.view, op.first, op.hidden, y.view), {"bits": bits, "y": y})
 
 
 def choose_take(fusion: Fusion, context: Context) -> Call:

@@ -27,12 +27,14 @@ from qir.backends.lowering.choose.sequence import (
     choose_hadamard,
     choose_interpolate,
     choose_norm,
+    choose_positions,
     choose_quantize_rows,
     choose_rope,
     choose_row_scale,
     choose_scale_rows,
     choose_slice_rows,
     choose_take,
+    choose_within,
     choose_write_rows,
 )
 from qir.backends.lowering.context import Call, Context, NoKernel
@@ -55,6 +57,7 @@ from qir.ir.ops import (
     NormFixed,
     PackRows,
     Pad,
+    Positions,
     QuantizeRows,
     ReduceMax,
     ReduceMean,
@@ -67,6 +70,7 @@ from qir.ir.ops import (
     SoftmaxFixed,
     Take,
     UnpackRows,
+    Within,
     WriteRows,
 )
 
@@ -87,6 +91,7 @@ CHOOSERS: Mapping[type[Op], Callable[[Fusion, Context], Call]] = {
     NormFixed: choose_norm,
     PackRows: choose_pack_rows,
     Pad: choose_pad,
+    Positions: choose_positions,
     QuantizeRows: choose_quantize_rows,
     ReduceMax: choose_reduce_max,
     ReduceMean: choose_reduce_sum,
@@ -99,6 +104,7 @@ CHOOSERS: Mapping[type[Op], Callable[[Fusion, Context], Call]] = {
     SoftmaxFixed: choose_softmax,
     Take: choose_take,
     UnpackRows: choose_unpack_rows,
+    Within: choose_within,
     WriteRows: choose_write_rows,
 }
 """A new kernel is a function in a module of this folder, and a line here."""

@@ -21,6 +21,7 @@ from qir.backends.kernels.sequence.codes import RowCodesCode
 from qir.backends.kernels.sequence.curve import InterpolateCode
 from qir.backends.kernels.sequence.embedding import EmbedCode, EmbedPackedCode
 from qir.backends.kernels.sequence.hadamard import HadamardCode
+from qir.backends.kernels.sequence.ids import PositionsCode, WithinCode
 from qir.backends.kernels.sequence.indexed import CopyRowsCode, TakeCode
 from qir.backends.kernels.sequence.norm import NormCode
 from qir.backends.kernels.sequence.packing import PackRowsCode, UnpackRowsCode
@@ -44,6 +45,7 @@ from qir.backends.tvm.kernels.sequence.codes import emit_row_codes
 from qir.backends.tvm.kernels.sequence.curve import emit_interpolate
 from qir.backends.tvm.kernels.sequence.embedding import emit_embed, emit_embed_packed
 from qir.backends.tvm.kernels.sequence.hadamard import emit_hadamard
+from qir.backends.tvm.kernels.sequence.ids import emit_positions, emit_within
 from qir.backends.tvm.kernels.sequence.indexed import emit_copy_rows, emit_take
 from qir.backends.tvm.kernels.sequence.norm import emit_norm
 from qir.backends.tvm.kernels.sequence.packing import emit_pack_rows, emit_unpack_rows
@@ -77,6 +79,7 @@ EMITTERS: dict[type, Callable[[Any, str], PrimFunc]] = {
     NormCode: emit_norm,
     PackRowsCode: emit_pack_rows,
     PlainCode: emit_plain,
+    PositionsCode: emit_positions,
     QuantizeRowsCode: emit_quantize_rows,
     ReduceCode: emit_reduce,
     RopeCode: emit_rope,
@@ -89,6 +92,7 @@ EMITTERS: dict[type, Callable[[Any, str], PrimFunc]] = {
     UnpackRowsCode: emit_unpack_rows,
     VectorAttentionCode: emit_vector_attention,
     WideCode: emit_wide,
+    WithinCode: emit_within,
 }
 """A new kernel is a code class in backends/kernels, a function that writes it, and a line here."""
 

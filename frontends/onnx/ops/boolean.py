@@ -1,12 +1,14 @@
-"""Booleans of the run: masks that the caller gives. They are floats 0 and 1 here."""
+"""Booleans of the run: masks that the caller gives, floats 0 and 1 here; comparisons of ids."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 
 from qir.frontends.onnx.context import ImportContext
 from qir.frontends.onnx.operands import ConstantOperand
-from qir.ir import ops
+from qir.ir import ops, select
 from qir.ir.op import Value
 from qir.ir.select import MASKED, as_floats, is_mask
 
@@ -37,29 +39,82 @@ def either(ctx: ImportContext) -> Value:
 
 
 def opposite(ctx: ImportContext) -> Value:
-    """Not: 1 - x."""
+    """Not: 1 - x; of a comparison of ids, the opposite one."""
+    x = ctx.operand(0)
+    if isinstance(x, Value):
+        made = select.opposite(ctx.result, ctx.writer.builder.producer, x)
+        if made is not None:
+            return made
     return ctx.result(ops.Sub(ctx.constant(1, "one"), bits(ctx, 0)))
 
 
-def equal(ctx: ImportContext) -> Value:
-    """Equal: of a mask and the constant 0 or 1."""
-    side = 0 if isinstance(ctx.operand(0), Value) else 1
-    number = ctx.scalar(1 - side, "what is compared")
-    if number not in (0, 1):
-        ctx.refuse(f"a comparison with {number}", "0 or 1, of a mask, is needed")
-    x = ctx.operand(side)
-    if not isinstance(x, Value) or not is_mask(x, ctx.writer.builder.producer):
-        ctx.refuse("a comparison of values of the run", *NEEDED)
-    found = as_floats(ctx.emit, x)
-    return found if number else ctx.result(ops.Sub(ctx.constant(1, "one"), found))
+def comparison(how: str, turned: str) -> Callable[[ImportContext], Value]:
+    """Integers of the run and a number, or, `turned`, a number and integers: bits. Of a mask that
+    is compared with 0 or 1: its floats, or 1 less them.
+    """
+
+    def convert(ctx: ImportContext) -> Value:
+        side = 0 if isinstance(ctx.operand(0), Value) else 1
+        number = ctx.scalar(1 - side, "what is compared")
+        x = ctx.operand(side)
+        if not isinstance(x, Value) or not select.is_integers(x) or number is None:
+            ctx.refuse("a comparison of values of the run", *NEEDED)
+        if number % 1:
+            ctx.refuse(f"a comparison of integers with {number}", "a whole number is needed")
+        if how == "eq" and number in (0, 1) and is_mask(x, ctx.writer.builder.producer):
+            found = as_floats(ctx.emit, x)
+            return found if number else ctx.result(ops.Sub(ctx.constant(1, "one"), found))
+        return ctx.result(select.COMPARISONS[turned if side else how](x, int(number)))
+
+    return convert
+
+
+def cumulated(ctx: ImportContext) -> Value:
+    """CumSum of a mask along its last axis: positions of the tokens that count."""
+    x, axis = ctx.operand(0), ctx.scalar(1, "the axis")
+    made = None
+    if isinstance(x, Value) and axis in (-1, x.type.rank - 1) and not _is_other_sum(ctx):
+        made = select.counted(ctx.emit, ctx.writer.builder.producer, x)
+    if made is None:
+        ctx.refuse("sums up to each element", "those of a mask, over tokens, are needed")
+    return made
+
+
+def _is_other_sum(ctx: ImportContext) -> bool:
+    return bool(ctx.integer("exclusive", 0) or ctx.integer("reverse", 0))
+
+
+def moved(ctx: ImportContext, sign: int) -> Value | None:
+    """Add, or Sub, of positions of tokens and a whole number; None for other values."""
+    sides = (0, 1) if sign > 0 else (0,)
+    for side in sides:
+        x, by = ctx.operand(side), ctx.operand(1 - side)
+        if isinstance(x, Value) and isinstance(by, ConstantOperand) and by.array.size == 1:
+            number = sign * by.array.reshape(-1)[0].item()
+            if number % 1 == 0:
+                return select.moved(ctx.emit, ctx.writer.builder.producer, x, int(number))
+    return None
+
+
+def kept(ctx: ImportContext) -> Value | None:
+    """Mul of positions of tokens and of which count; None for other values."""
+    a, b = ctx.operand(0), ctx.operand(1)
+    if not isinstance(a, Value) or not isinstance(b, Value):
+        return None
+    return select.kept(ctx.emit, ctx.writer.builder.producer, a, b)
 
 
 def cast(ctx: ImportContext, x: Value, is_boolean: bool, is_real: bool) -> Value:
-    """Integers of the run: ids stay, and those of masks become floats 0 and 1."""
-    if is_boolean or is_real:
-        if not is_mask(x, ctx.writer.builder.producer):
-            ctx.refuse("ids as floats or booleans", "an input called mask is needed")
+    """Integers of the run: ids stay, as booleans what is not 0, and those of masks become floats 0
+    and 1.
+    """
+    is_known = is_mask(x, ctx.writer.builder.producer)
+    if is_known and (is_boolean or is_real):
         return as_floats(ctx.emit, x)
+    if is_boolean:
+        return ctx.result(select.COMPARISONS["ne"](x, 0))
+    if is_real:
+        ctx.refuse("ids as floats", "an input called mask is needed")
     return x
 
 

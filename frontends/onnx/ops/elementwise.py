@@ -9,6 +9,7 @@ import numpy as np
 
 from qir.frontends.onnx.context import ImportContext
 from qir.frontends.onnx.operands import ConstantOperand, Operand
+from qir.frontends.onnx.ops import boolean
 from qir.ir import ops
 from qir.ir.fixed import Rounding
 from qir.ir.op import Op, Value
@@ -35,8 +36,22 @@ def power(ctx: ImportContext) -> Value:
     return ctx.result(ops.Pow(ctx.real(0), ctx.parameter(1)))
 
 
+def multiply(ctx: ImportContext) -> Value:
+    """Mul; of positions of tokens, by which of them count."""
+    return boolean.kept(ctx) or binary(ops.Mul)(ctx)
+
+
+def subtract(ctx: ImportContext) -> Value:
+    """Sub; of positions of tokens, a number."""
+    return boolean.moved(ctx, -1) or binary(ops.Sub)(ctx)
+
+
 def add(ctx: ImportContext) -> Value:
-    """Add; a constant mask of -inf before a Softmax becomes a finite one."""
+    """Add, of positions of tokens too; a constant mask of -inf before a Softmax becomes a finite
+    one.
+    """
+    if (positions := boolean.moved(ctx, 1)) is not None:
+        return positions
     return ctx.result(ops.Add(*(ctx.valued_real(finite_mask(ctx, k)) for k in (0, 1))))
 
 

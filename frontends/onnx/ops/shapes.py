@@ -240,6 +240,15 @@ def gather(ctx: ImportContext) -> Value:
     return ctx.result(ops.Gather(x, Data(np.where(whole < 0, whole + total, whole)), axis))
 
 
+def gather_elements(ctx: ImportContext) -> Operand:
+    """GatherElements of a constant that is one number throughout, wherever the index points."""
+    table, at = ctx.operand(0), ctx.operand(1)
+    elements = table.array.reshape(-1) if isinstance(table, ConstantOperand) else np.empty(0)
+    if not elements.size or (elements != elements[0]).any():
+        ctx.refuse("elements by indices of the run", "Gather by a constant is the nearest")
+    return ConstantOperand(np.broadcast_to(elements[0], shape_of(at)), ctx.outputs[0])
+
+
 def expand(ctx: ImportContext) -> Value:
     """Expand: x and the shape broadcast together."""
     x, wanted = ctx.value(0), ctx.integer_list(1, "shape")

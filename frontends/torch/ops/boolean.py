@@ -1,15 +1,18 @@
-"""Booleans of the run: masks that the caller gives. They are floats 0 and 1 here."""
+"""Booleans of the run: masks that the caller gives, floats 0 and 1 here; comparisons of ids."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 
-from qir.frontends.torch.context import ImportContext, Number, Operand
+from qir.frontends.torch.context import ImportContext, Number, Operand, axis_of
 from qir.frontends.torch.table import Unsupported, imports
+from qir.ir import select as ids
 from qir.ir.op import Value
 from qir.ir.ops import Add, Maximum, Mul, Sub
 from qir.ir.select import MASKED
+
+NEEDED = "relu, clamp, maximum or minimum, or a mask that the caller gives, is needed"
 
 
 @imports("aten.__and__.Tensor", "aten.bitwise_and.Tensor", "aten.logical_and.default")
@@ -26,32 +29,70 @@ def either(ctx: ImportContext, a: Operand, b: Operand) -> Value:
 
 @imports("aten.bitwise_not.default", "aten.logical_not.default")
 def opposite(ctx: ImportContext, x: Operand) -> Value:
-    """not -> 1 - x."""
-    return ctx.add(Sub(ctx.value(1.0), checked(ctx, x)))
+    """not -> 1 - x; of a comparison of ids, the opposite one."""
+    made = ids.opposite(ctx.add, ctx.builder.producer, x) if isinstance(x, Value) else None
+    return ctx.add(Sub(ctx.value(1.0), checked(ctx, x))) if made is None else made
 
 
 @imports("aten.eq.Scalar")
 def equal(ctx: ImportContext, x: Operand, number: Number) -> Value:
-    """A boolean, or an integer of a mask, that is 0, or 1."""
-    if number not in (0, 1):
-        raise Unsupported(f"a comparison with {number}", "0 or 1, of a mask, is needed")
-    return checked(ctx, x) if number else opposite(ctx, x)
+    """Of a mask: its bits, or the opposite; of ids, which of them are this one."""
+    if ctx.is_mask(x) and number in (0, 1):
+        return checked(ctx, x) if number else opposite(ctx, x)
+    return compared(ctx, x, number, "eq")
 
 
 @imports("aten.ne.Scalar")
 def unequal(ctx: ImportContext, x: Operand, number: Number) -> Value:
-    if number not in (0, 1):
-        raise Unsupported(f"a comparison with {number}", "0 or 1, of a mask, is needed")
-    return opposite(ctx, x) if number else checked(ctx, x)
+    if ctx.is_mask(x) and number in (0, 1):
+        return opposite(ctx, x) if number else checked(ctx, x)
+    return compared(ctx, x, number, "ne")
+
+
+@imports("aten.gt.Scalar")
+def greater(ctx: ImportContext, x: Operand, number: Number) -> Value:
+    return compared(ctx, x, number, "gt")
+
+
+@imports("aten.ge.Scalar")
+def at_least(ctx: ImportContext, x: Operand, number: Number) -> Value:
+    return compared(ctx, x, number, "ge")
+
+
+@imports("aten.lt.Scalar")
+def less(ctx: ImportContext, x: Operand, number: Number) -> Value:
+    return compared(ctx, x, number, "lt")
+
+
+@imports("aten.le.Scalar")
+def at_most(ctx: ImportContext, x: Operand, number: Number) -> Value:
+    return compared(ctx, x, number, "le")
+
+
+def compared(ctx: ImportContext, x: Operand, number: Number, how: str) -> Value:
+    """Integers of the run compared with a whole number: bits."""
+    if not isinstance(x, Value) or not ids.is_integers(x):
+        raise Unsupported("a condition on values of the run", NEEDED)
+    if number != int(number):
+        raise Unsupported(f"a comparison of integers with {number}", "a whole number is needed")
+    return ctx.add(ids.COMPARISONS[how](x, int(number)))
+
+
+@imports("aten.cumsum.default")
+def cumsum(ctx: ImportContext, x: Operand, dim: int, *, dtype: object = None) -> Value:
+    """Of a mask, along its last axis: positions of the tokens that count."""
+    made = None
+    if isinstance(x, Value) and axis_of(dim, x.type.rank) == x.type.rank - 1:
+        made = ids.counted(ctx.add, ctx.builder.producer, x)
+    if made is None:
+        raise Unsupported("sums up to each element", "those of a mask, over tokens, are needed")
+    return made
 
 
 def checked(ctx: ImportContext, x: Operand) -> Value:
     """A boolean as a float; another value of the run is refused."""
     if not ctx.is_mask(x):
-        raise Unsupported(
-            "a condition on values of the run", "relu, clamp, maximum or minimum, or a mask that"
-            " the caller gives, is needed",
-        )  # fmt: skip
+        raise Unsupported("a condition on values of the run", NEEDED)
     return ctx.bits(x)
 
 
@@ -64,7 +105,7 @@ def chosen(ctx: ImportContext, bits: Value, a: torch.Tensor, b: torch.Tensor) ->
 
 def hidden(ctx: ImportContext, bits: Value, x: Value) -> Value:
     """Scores less 1e9 where the bits are 1: what a softmax makes 0."""
-    return ctx.add(Add(x, ctx.add(Mul(bits, ctx.value(MASKED)))))
+    return ctx.add(Add(x, ctx.add(Mul(ctx.bits(bits), ctx.value(MASKED)))))
 
 
 def reals(x: torch.Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

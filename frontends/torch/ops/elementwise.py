@@ -9,6 +9,7 @@ import torch
 from qir.frontends.torch.context import ImportContext, Number, Operand
 from qir.frontends.torch.ops.boolean import checked, chosen, hidden, opposite
 from qir.frontends.torch.table import Unsupported, imports
+from qir.ir import select as ids
 from qir.ir.op import Value
 from qir.ir.ops import Add, Div, Maximum, Minimum, Mul, Pow, Reciprocal, Rsqrt, Sqrt, Sub
 from qir.ir.select import MASKED, select
@@ -20,14 +21,28 @@ OperandOrNumber = Operand | Number
 @imports("aten.add.Tensor", "aten.add.Scalar")
 def add(ctx: ImportContext, a: OperandOrNumber, b: OperandOrNumber, alpha: Number = 1) -> Value:
     """a + alpha * b; a constant mask of -inf before a softmax becomes a finite one."""
+    if (moved := positions(ctx, a, b, alpha)) is not None:
+        return moved
     if alpha == 1:
         a, b = softmax_mask(ctx, a), softmax_mask(ctx, b)
     return ctx.add(Add(ctx.value(a), scaled(ctx, b, alpha)))
 
 
+def positions(
+    ctx: ImportContext, a: OperandOrNumber, b: OperandOrNumber, alpha: Number
+) -> Value | None:
+    """a + alpha * b of positions of tokens and a whole number; None for other values."""
+    by = b.item() if isinstance(b, torch.Tensor) and b.numel() == 1 else b
+    if not isinstance(a, Value) or not isinstance(by, (int, float)) or by * alpha % 1:
+        return None
+    return ids.moved(ctx.add, ctx.builder.producer, a, int(by * alpha))
+
+
 @imports("aten.sub.Tensor", "aten.sub.Scalar")
 def sub(ctx: ImportContext, a: OperandOrNumber, b: OperandOrNumber, alpha: Number = 1) -> Value:
     """a - alpha * b."""
+    if (moved := positions(ctx, a, b, -alpha)) is not None:
+        return moved
     return ctx.add(Sub(ctx.value(a), scaled(ctx, b, alpha)))
 
 
@@ -39,7 +54,11 @@ def rsub(ctx: ImportContext, a: OperandOrNumber, b: OperandOrNumber, alpha: Numb
 
 @imports("aten.mul.Tensor", "aten.mul.Scalar")
 def mul(ctx: ImportContext, a: OperandOrNumber, b: OperandOrNumber) -> Value:
-    return ctx.add(Mul(ctx.value(a), ctx.value(b)))
+    """a * b; of positions of tokens, by which of them count."""
+    kept = None
+    if isinstance(a, Value) and isinstance(b, Value):
+        kept = ids.kept(ctx.add, ctx.builder.producer, a, b)
+    return kept or ctx.add(Mul(ctx.value(a), ctx.value(b)))
 
 
 @imports("aten.div.Tensor", "aten.div.Scalar", "aten.true_divide.Tensor")

@@ -11,6 +11,7 @@ import torch
 
 from qir.frontends.torch.context import ImportContext, Operand, QuantizedConstant, axis_of
 from qir.frontends.torch.table import Unsupported, imports
+from qir.ir import select as ids
 from qir.ir.data import Data
 from qir.ir.op import Value
 from qir.ir.ops import Expand, Gather, Transpose
@@ -29,8 +30,10 @@ def identity(ctx: ImportContext, x: Operand, *to: Any, **settings: Any) -> Opera
     if wanted is None:
         return x
     if isinstance(x, Value) and isinstance(x.type.elem, Int):
-        if wanted == torch.bool or (wanted.is_floating_point and ctx.is_mask(x)):
+        if ctx.is_mask(x) and (wanted == torch.bool or wanted.is_floating_point):
             return ctx.bits(x)
+        if wanted == torch.bool:
+            return ctx.add(ids.COMPARISONS["ne"](x, 0))
         if wanted.is_floating_point:
             raise Unsupported("ids as floats", "booleans, or an input called mask, are needed")
         return x

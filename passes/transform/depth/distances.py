@@ -14,9 +14,10 @@ class Distance(Enum):
     """Of one output of one run from the float network's."""
 
     JS = "js"  # Jensen-Shannon divergence of the softmax along the last axis, nats, its mean
+    KL = "kl"  # Kullback-Leibler divergence of the softmax from the float network's, nats, its mean
     ANGLE = "angle"  # angle of vectors along the last axis, over pi, its mean
     NORM = "norm"  # the length of the difference over that of the float output
-    NATS = "nats"  # negative log likelihood of the next token, as a language model has it
+    NATS = "nats"  # by how much the negative log likelihood of the next token is above the float's
 
 
 def js(y: Any, wanted: Any) -> Any:
@@ -25,6 +26,18 @@ def js(y: Any, wanted: Any) -> Any:
     log_m = torch.logaddexp(log_p, log_q) - math.log(2)
     halves = log_p.exp() * (log_p - log_m) + log_q.exp() * (log_q - log_m)
     return halves.sum(-1).mean() / 2
+
+
+def kl(y: Any, wanted: Any) -> Any:
+    """mean(KL(p || q)): p the distribution of the float network, q that of y."""
+    log_p = wanted.log_softmax(-1)
+    return (log_p.exp() * (log_p - y.log_softmax(-1))).sum(-1).mean()
+
+
+def nats(y: Any, following: Any) -> float:
+    """mean(-log likelihood of `following`), of the first logits."""
+    logs = y[..., : following.shape[-1], :].log_softmax(-1)
+    return -float(logs.gather(-1, following[..., None].long()).double().mean())
 
 
 def angle(y: Any, wanted: Any) -> Any:
@@ -37,17 +50,17 @@ def norm(y: Any, wanted: Any) -> Any:
 
 
 MEASURES: dict[Distance, Callable[[Any, Any], Any]] = {
-    Distance.JS: js, Distance.ANGLE: angle, Distance.NORM: norm,
+    Distance.JS: js, Distance.KL: kl, Distance.ANGLE: angle, Distance.NORM: norm,
 }  # fmt: skip
 
 
 def distance(
-    kind: Distance, outputs: Sequence[Any], wanted: Sequence[Any], inputs: Sequence[Any]
+    kind: Distance, outputs: Sequence[Any], wanted: Sequence[Any], following: Any
 ) -> float:
-    """The sum over outputs; of NATS that of the first input's tokens by the first output."""
+    """The sum over outputs; of NATS that of `following`, the tokens behind the first rows of the
+    first output.
+    """
     if kind is Distance.NATS:
-        logs = outputs[0][..., :-1, :].log_softmax(-1)
-        following = inputs[0][..., 1:, None].long()
-        return -float(logs.gather(-1, following).double().mean())
+        return nats(outputs[0], following) - nats(wanted[0], following)
     measure = MEASURES[kind]
     return float(sum(measure(y, f).double() for y, f in zip(outputs, wanted, strict=True)))

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from math import prod
 from typing import Any
+
+import numpy as np
 
 from qir.ir.errors import PassError
 from qir.ir.graph import Graph
@@ -18,50 +21,48 @@ from qir.passes.transform.depth.choose_groups import choose_groups
 from qir.passes.transform.depth.distances import Distance
 from qir.passes.transform.depth.group_layers import ALL, GroupLayers, layers_of
 from qir.passes.transform.depth.outcome import Depth
-from qir.passes.transform.depth.search import Removal, Search, mean_cosines
+from qir.passes.transform.depth.search import PARTS, Removal, Search, mean_cosines
 from qir.passes.transform.depth.skip_layers import SkipLayers
 from qir.passes.transform.depth.sublayers import Sublayer, sublayers_of
 
 GREEDY, ONE_SHOT, INFLUENCE = "greedy", "one-shot", "influence"
 """Ways to choose sub-layers: FinerCut's, and its baselines."""
+POSITIONS, LEAST_RUNS, MOST_RUNS = 2048, 4, 64  # on which outputs are compared
 
 
 @dataclass(frozen=True)
 class Skip:
     """Leave out `share` of the sub-layers, those that the outputs miss least.
 
-    distance: js, angle, norm or nats: how outputs are compared; nats needs token ids and logits.
-    by:       greedy, after FinerCut: each the one that is missed least after those before it;
-              one-shot: ranked by what each alone does; influence: ranked by how little it turns
-              the stream (ShortGPT).
-    width:    of greedy: from the second round on, only so many are tried, those least missed in
-              the round before; None for all.
-    samples:  runs of the network on which outputs are compared.
+    distance: js, kl, angle, norm or nats: how outputs are compared; nats needs token ids and
+              logits.
+    by:       greedy, after FinerCut: each the one that is missed least after those before it, or
+              as many by a ranking where these are missed less; one-shot: ranked by what each alone
+              does; influence: ranked by how little it turns the stream (ShortGPT).
+    width:    of greedy: how many are tried in a round at least, those first that raised the
+              distance least when they were tried last; None: all.
+    samples:  runs of the network on which outputs are compared; None: so many that they have
+              2,048 positions, 4 to 64.
+    names:    sub-layers by kind and number, as `mlp 5`, in place of a search.
     """
 
-    share: float
-    distance: str = Distance.JS.value
+    share: float = 0.25
+    distance: str = Distance.KL.value
     by: str = GREEDY
-    width: int | None = None
-    samples: int = 8
+    width: int | None = 8
+    samples: int | None = None
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _check(
-            "skip",
-            "share",
-            self.share,
-            isinstance(self.share, (int, float))
-            and not isinstance(self.share, bool)
-            and 0 < self.share < 1,
-            "above 0 and below 1",
-        )
+        is_number = isinstance(self.share, (int, float)) and not isinstance(self.share, bool)
+        fits = is_number and 0 < self.share < 1
+        _check("skip", "share", self.share, fits, "above 0 and below 1")
         known = [one.value for one in Distance]
         _check("skip", "distance", self.distance, self.distance in known, ", ".join(known))
         ways = (GREEDY, ONE_SHOT, INFLUENCE)
         _check("skip", "by", self.by, self.by in ways, ", ".join(ways))
-        _check("skip", "samples", self.samples, _is_count(self.samples), "1 or more")
-        is_width = self.width is None or _is_count(self.width)
-        _check("skip", "width", self.width, is_width, "1 or more, or None,")  # fmt: skip
+        for name, value in (("width", self.width), ("samples", self.samples)):
+            _check("skip", name, value, value is None or _is_count(value), "1 or more, or None,")
 
 
 @dataclass(frozen=True)
@@ -150,21 +151,27 @@ class Planner:
         return tuple(passes), depth
 
     def _runs(self, graph: Graph, most: int, what: str) -> tuple[Array, ...]:
-        """The first runs of the sample."""
+        """Runs of the sample, evenly over all of it: texts and pictures lie in it in order."""
         if not self.sample:
             raise PassError(f"{what}: no calibration data, samples are needed")
-        return cut(graph, self.sample, 0, most * rows_of(graph.inputs[0]))
+        own = rows_of(graph.inputs[0])
+        count = len(self.sample[0]) // own
+        starts = [i * count // most * own for i in range(most)] if count > most else [0]
+        size = own if count > most else count * own
+        parts = [cut(graph, self.sample, at, at + size) for at in starts]
+        return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
 
     def _curve(self, graph: Graph, parts: Sequence[Sublayer], how: Skip) -> tuple[Removal, ...]:
         count = min(max(1, round(how.share * len(parts))), len(parts) - 1)
-        search = Search(graph, tuple(parts), self._runs(graph, how.samples, "skip"),
-                        Distance(how.distance), self.executor, self.store, self.tell)  # fmt: skip
+        runs = self._runs(graph, how.samples or enough_runs(graph), "skip")
+        search = Search(graph, tuple(parts), runs, Distance(how.distance),
+                        None, self.executor, self.store, self.tell)  # fmt: skip
+        if how.names:
+            return search.ranked(named(parts, how.names), len(how.names))
         if how.by == GREEDY:
-            return search.greedy(count, how.width)
-        order = search.one_shot()
-        if how.by == INFLUENCE:
-            turned = search.influence()
-            order = tuple(sorted(turned, key=lambda name: turned[name]))
+            rivals = (search.influence(), search.one_shot(PARTS if how.width is None else 1))
+            return search.greedy(count, how.width, rivals)
+        order = search.influence() if how.by == INFLUENCE else search.one_shot()
         return search.ranked(order, count)
 
     def _groups(self, graph: Graph, how: Concurrency) -> tuple[tuple[int, ...], ...]:
@@ -185,6 +192,20 @@ class Planner:
                 f" {len(every)}, a greater share or fewer members are needed"
             )
         return found
+
+
+def enough_runs(graph: Graph) -> int:
+    """Runs whose outputs have POSITIONS positions together, within LEAST_RUNS and MOST_RUNS."""
+    positions = max(prod(v.type.shape[:-1]) for v in graph.outputs)
+    return min(max(LEAST_RUNS, -(-POSITIONS // positions)), MOST_RUNS)
+
+
+def named(parts: Sequence[Sublayer], wanted: Sequence[str]) -> tuple[str, ...]:
+    """The sub-layers of these titles. Errors: PassError for a title that none has."""
+    known = {title: name for name, title in titles(parts).items()}
+    for title in wanted:
+        _check("skip", "names", title, title in known, f"one of {', '.join(known)}")
+    return tuple(known[title] for title in wanted)
 
 
 def titles(parts: Sequence[Sublayer]) -> dict[str, str]:

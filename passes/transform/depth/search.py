@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from qir.passes.calibrate.state import graph_digest
 from qir.passes.infra.tasks import Store, Task, Tell, cores, quiet, run_tasks
 from qir.passes.transform.depth.distances import Distance
 from qir.passes.transform.depth.sublayers import Sublayer
-from qir.passes.transform.depth.trial import Trial, distances
+from qir.passes.transform.depth.trial import Trial, distances, interval
 
 PARTS = 4  # tasks that the samples of one round are cut into
 
@@ -40,6 +41,7 @@ class Removal:
 class Search:
     """The sub-layers of a graph measured on a sample: one array of samples for each input.
 
+    every:    outputs are compared at each `every`-th position; None: as their size asks for.
     executor: of any kind; the default are threads, which share the network's weights.
     store:    where each measured part is kept; a search goes on from there.
     """
@@ -47,14 +49,19 @@ class Search:
     graph: Graph
     parts: tuple[Sublayer, ...]
     sample: tuple[Array, ...]
-    kind: Distance = Distance.JS
+    kind: Distance = Distance.KL
+    every: int | None = None
     executor: Executor | None = field(default=None, compare=False)
     store: Store | None = field(default=None, compare=False)
     tell: Tell = field(default=quiet, compare=False)
 
     @cached_property
     def trial(self) -> Trial:
-        return Trial(self.graph, self.parts)
+        return Trial(self.graph, self.parts, self.every or interval(self.graph))
+
+    @cached_property
+    def _known(self) -> dict[str, dict[str, float]]:
+        return {}
 
     @cached_property
     def samples(self) -> Sequence[tuple[Array, ...]]:
@@ -68,70 +75,120 @@ class Search:
     @cached_property
     def key(self) -> str:
         """A digest of graph, sample and distance."""
-        total = hashlib.sha256(f"depth {graph_digest(self.graph)} {self.kind.value}".encode())
+        said = f"depth {graph_digest(self.graph)} {self.kind.value} {self.trial.every}"
+        total = hashlib.sha256(said.encode())
         for x in self.sample:
             total.update(f"{x.dtype}{x.shape}".encode() + np.ascontiguousarray(x).tobytes())
         return total.hexdigest()
 
-    def distances(self, without: Sequence[str], tried: Sequence[str]) -> dict[str, float]:
-        """For each sub-layer that is tried the distance of the outputs without it and `without`."""
+    def distances(
+        self, without: Sequence[str], tried: Sequence[str], parts: int = PARTS
+    ) -> dict[str, float]:
+        """For each sub-layer that is tried the distance of the outputs without it and `without`,
+        on the first `parts` of the sample.
+        """
         said = f"without {','.join(sorted(without))} tried {','.join(tried)}"
+        if (known := self._known.get(f"{said} {parts}")) is not None:
+            return known
         tasks = [
             Task(f"{self.key} {said} part {i}", distances,
                  (self.trial, part, tuple(without), tuple(tried), self.kind.value))
-            for i, part in enumerate(self.samples)
+            for i, part in enumerate(self.samples[:parts])
         ]  # fmt: skip
         pool = ThreadPoolExecutor(cores()) if self.executor is None else None
         with nullcontext(self.executor) if pool is None else pool as used:
             found = run_tasks("skip", tasks, used, self.store)
         runs = sum(int(part["runs"]) for part in found)
         means = np.sum([part["distances"] for part in found], 0) / runs
-        return dict(zip(tried, map(float, means), strict=True))
+        self._known[f"{said} {parts}"] = near = dict(zip(tried, map(float, means), strict=True))
+        return near
 
-    def greedy(self, count: int, width: int | None = None) -> tuple[Removal, ...]:
+    def greedy(
+        self, count: int, width: int | None = None, rivals: Sequence[Sequence[str]] = ()
+    ) -> tuple[Removal, ...]:
         """The curve of `count` removals, each the one after which the outputs are nearest to the
-        full network's.
-
-        width: from the second round on only so many are tried, those nearest in the round before.
-        Source: FinerCut, arXiv:2405.18218, algorithm 1; `width`: this project.
+        full network's: the last of `paths`.
         """
-        gone, curve = list[str](), list[Removal]()
-        tried = [part.name for part in self.parts]
+        return list(self.paths(count, width, rivals))[-1]
+
+    def paths(
+        self, count: int, width: int | None = None, rivals: Sequence[Sequence[str]] = ()
+    ) -> Iterator[tuple[Removal, ...]]:
+        """The curve of the best removals of each count from 1 on: that of the count before and the
+        sub-layer that is missed least, or the first of a rival's order where they are missed less.
+
+        width:  of those left only the `width` whose last measured rise of the distance was least
+                are tried in a round, and all others whose last rise was below the least one of the
+                round; the first rises are measured on a part of the sample. None: all are tried.
+        rivals: orders of sub-layers.
+        Source: FinerCut, arXiv:2405.18218, algorithm 1; rises grow as more is left out, mostly, so
+                old ones are bounds: Minoux 1978, accelerated greedy algorithms; rivals: this
+                project.
+        """
+        names = [part.name for part in self.parts]
+        rises = dict.fromkeys(names, 0.0)
+        if width is not None:
+            rises |= self.distances((), names, 1)
+        best, others = tuple[Removal, ...](), [tuple[Removal, ...]()] * len(rivals)
         for done in range(count):
             self.tell("skip", done, count)
-            near = self.distances(gone, tried)
-            best = min(tried, key=lambda name: near[name])
-            curve.append(Removal(best, near[best]))
-            gone.append(best)
-            left = [part.name for part in self.parts if part.name not in gone]
-            if width is not None:
-                kept = sorted((n for n in near if n != best), key=lambda n: near[n])
-                left = [name for name in left if name in set(kept[:width])] or left
-            tried = left
+            near = self._round(best, rises, width or len(names))
+            others = [
+                self._longer(curve, order[done])
+                for curve, order in zip(others, rivals, strict=True)
+            ]
+            nearest = min(near, key=lambda name: near[name])
+            own = (*best, Removal(nearest, near[nearest]))
+            best = min((own, *others), key=lambda curve: curve[-1].distance)
+            yield best
         self.tell("skip", count, count)
-        return tuple(curve)
+
+    def _longer(self, curve: tuple[Removal, ...], name: str) -> tuple[Removal, ...]:
+        (distance,) = self.distances([r.name for r in curve], [name]).values()
+        return (*curve, Removal(name, distance))
+
+    def _round(
+        self, curve: tuple[Removal, ...], rises: dict[str, float], width: int
+    ) -> dict[str, float]:
+        """The distances of those that are tried, `width` at a time; their rises are set."""
+        gone, at = [r.name for r in curve], curve[-1].distance if curve else 0.0
+        left = sorted((name for name in rises if name not in gone), key=lambda name: rises[name])
+        near: dict[str, float] = {}
+        while left:
+            least = min(near.values(), default=math.inf) - at
+            tried = [name for name in left[:width] if rises[name] < least]
+            if not tried:
+                break
+            near |= self.distances(gone, tried)
+            left = left[width:]
+        rises |= {name: distance - at for name, distance in near.items()}
+        return near
 
     def ranked(self, order: Sequence[str], count: int) -> tuple[Removal, ...]:
         """The curve of the first `count` removals in a given order."""
-        curve = list[Removal]()
+        curve = tuple[Removal, ...]()
         for i, name in enumerate(order[:count]):
             self.tell("skip", i, count)
-            curve.append(Removal(name, self.distances(order[:i], [name])[name]))
+            curve = self._longer(curve, name)
         self.tell("skip", count, count)
-        return tuple(curve)
+        return curve
 
-    def one_shot(self) -> tuple[str, ...]:
-        """All sub-layers, the one first whose removal alone changes the outputs least."""
-        near = self.distances((), [part.name for part in self.parts])
+    def one_shot(self, parts: int = PARTS) -> tuple[str, ...]:
+        """All sub-layers, the one first whose removal alone changes the outputs least, on the first
+        `parts` of the sample.
+        """
+        near = self.distances((), [part.name for part in self.parts], parts)
         return tuple(sorted(near, key=lambda name: near[name]))
 
-    def influence(self) -> dict[str, float]:
-        """1 - the mean cosine, over tokens, of the stream before and after each sub-layer.
+    def influence(self) -> tuple[str, ...]:
+        """All sub-layers, the one first that turns the stream least: by 1 - the mean cosine, over
+        tokens, of the stream before and after it.
 
         Source: ShortGPT's block influence, arXiv:2403.03853, section 2.2, of sub-layers.
         """
         pairs = {part.name: (part.stream.name, part.name) for part in self.parts}
-        return {name: 1 - c for name, c in mean_cosines(self.graph, self.sample, pairs).items()}
+        alike = mean_cosines(self.graph, self.sample, pairs)
+        return tuple(sorted(alike, key=lambda name: -alike[name]))
 
 
 def mean_cosines(

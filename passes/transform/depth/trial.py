@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 
-from qir.ir.graph import Graph
+from qir.ir.graph import Builder, Graph
+from qir.ir.op import Op
+from qir.ir.ops import Linear, Slice
 from qir.ir.torch_executor import FloatProgram
 from qir.ir.types import Array
 from qir.passes.calibrate.ranges import rows_of, run_of
@@ -20,18 +22,77 @@ from qir.passes.transform.depth.sublayers import Sublayer
 
 Env = dict[str, Any]
 
+LOGITS = 12288  # of a position: more of them are computed at fewer positions
+KEPT_ELEMENTS = 1 << 26  # of the full network's outputs, that are not computed again
+
+
+def interval(graph: Graph) -> int:
+    """At every how many positions outputs are compared: logits of a large vocabulary cost more than
+    the layers in front of them, and say much the same at adjacent positions.
+    """
+    ends = [graph.producers.get(v.name) for v in graph.outputs]
+    heads = [op.result.type.shape for op in ends if op is not None and _is_head(op)]
+    if len(heads) < len(ends):
+        return 1
+    return max(1, *(min(shape[2] // LOGITS, shape[1] // 16) for shape in heads))
+
+
+def _is_head(op: Op) -> bool:
+    return isinstance(op, Linear) and op.x.type.rank == 3
+
+
+def thinned(graph: Graph, every: int) -> Graph:
+    """y (N, L, C) = linear(x), an output -> y of each `every`-th row of x alone, from every - 1 on.
+
+    Keeps: those rows.
+    """
+    ends = {v.name for v in graph.outputs}
+
+    def changed(op: Op, builder: Builder) -> Op:
+        if every == 1 or op.names[0] not in ends or not isinstance(op, Linear) or not _is_head(op):
+            return op
+        start, stop, step = (0, every - 1, 0), op.x.type.shape, (1, every, 1)
+        return replace(op, x=builder.add(Slice(op.x, start, stop, step, loc=op.loc)))
+
+    return graph.mapped(changed)
+
 
 @dataclass(frozen=True)
 class Trial:
-    """Runs of a graph without sub-layers. What is before the first sub-layer that is left out is
-    run once for all that follow it. A copy in another process makes the program again.
+    """Runs of a graph without sub-layers, outputs at every `every`-th position. What is before the
+    first sub-layer that is left out is run once for all that follow it. A copy in another process
+    makes the program again.
     """
 
-    graph: Graph
+    whole: Graph
     parts: tuple[Sublayer, ...]
+    every: int = 1
 
     def __reduce__(self) -> tuple[Callable[..., Trial], tuple[Any, ...]]:
-        return Trial, (self.graph, self.parts)
+        return Trial, (self.whole, self.parts, self.every)
+
+    @cached_property
+    def graph(self) -> Graph:
+        return thinned(self.whole, self.every)
+
+    @cached_property
+    def _full(self) -> dict[bytes, tuple[Any, ...]]:
+        return {}
+
+    def full(self, inputs: Sequence[Array]) -> tuple[Any, ...]:
+        """The outputs of the full network; those of the first runs are kept."""
+        key = b"".join(np.ascontiguousarray(x).tobytes() for x in inputs)
+        found = self._full.get(key)
+        if found is None:
+            found = self.outputs(inputs, ())
+            if (len(self._full) + 1) * sum(y.numel() for y in found) <= KEPT_ELEMENTS:
+                self._full[key] = found
+        return found
+
+    def following(self, inputs: Sequence[Array]) -> torch.Tensor:
+        """The first input at the positions behind those of the outputs, of token ids."""
+        ids = torch.from_numpy(np.atleast_1d(inputs[0]))
+        return ids[..., self.every :: self.every]
 
     @cached_property
     def program(self) -> FloatProgram:
@@ -101,8 +162,7 @@ def distances(
     with torch.no_grad():
         for i in range(runs):
             inputs = run_of(trial.graph, sample, i)
-            given = [torch.from_numpy(np.asarray(x)) for x in inputs]
-            wanted = trial.outputs(inputs, ())
+            wanted, following = trial.full(inputs), trial.following(inputs)
             for name, outputs in trial.each(inputs, without, tried):
-                total[name] += distance(Distance(kind), outputs, wanted, given)
+                total[name] += distance(Distance(kind), outputs, wanted, following)
     return {"distances": np.array([total[name] for name in tried]), "runs": np.array(runs)}

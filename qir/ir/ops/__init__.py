@@ -17,6 +17,7 @@ from qir.ir.ops.sequence.attention import Attention, AttentionFixed
 from qir.ir.ops.sequence.curve import Interpolate
 from qir.ir.ops.sequence.embedding import Embed, SliceRows, Take, WriteRows
 from qir.ir.ops.sequence.hadamard import Hadamard
+from qir.ir.ops.sequence.ids import Positions, Within
 from qir.ir.ops.sequence.norm import NormFixed, RmsNorm
 from qir.ir.ops.sequence.packing import PackRows, RoundBlocks, UnpackRows
 from qir.ir.ops.sequence.rope import Rope, RopeFixed
@@ -52,9 +53,10 @@ __all__ = [
     "Concat", "Constant", "Conv", "ConvTranspose", "Dequantize", "Div", "Elu", "Embed", "Erf",
     "Exp", "Expand", "Gather", "Gelu", "Hadamard", "HardSigmoid", "HardSwish", "Interpolate",
     "LayerNorm", "LeakyRelu", "Linear", "Log", "Lookup", "MatMul", "MaxPool", "Maximum", "Minimum",
-    "Mul", "Neg", "NormFixed", "PRelu", "PackRows", "Pad", "PadMode", "Pow", "Quantize",
-    "QuantizeRows", "Reciprocal", "ReduceMax", "ReduceMean", "ReduceSum", "Relu", "Requantize",
-    "Reshape", "RmsNorm", "Rope", "RopeFixed", "RoundBlocks", "RoundRows", "RowScale", "Rsqrt",
-    "ScaleGroups", "ScaleRows", "Sigmoid", "Silu", "Slice", "SliceRows", "Softmax", "SoftmaxFixed",
-    "Softplus", "Sqrt", "Sub", "Take", "Tanh", "Transpose", "Unary", "UnpackRows", "WriteRows",
+    "Mul", "Neg", "NormFixed", "PRelu", "PackRows", "Pad", "PadMode", "Positions", "Pow",
+    "Quantize", "QuantizeRows", "Reciprocal", "ReduceMax", "ReduceMean", "ReduceSum", "Relu",
+    "Requantize", "Reshape", "RmsNorm", "Rope", "RopeFixed", "RoundBlocks", "RoundRows", "RowScale",
+    "Rsqrt", "ScaleGroups", "ScaleRows", "Sigmoid", "Silu", "Slice", "SliceRows", "Softmax",
+    "SoftmaxFixed", "Softplus", "Sqrt", "Sub", "Take", "Tanh", "Transpose", "Unary", "UnpackRows",
+    "Within", "WriteRows",
 ]  # fmt: skip

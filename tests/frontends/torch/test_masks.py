@@ -72,6 +72,46 @@ def test_integers_called_a_mask(function: Callable[..., Tensor]) -> None:
     assert [v.type.elem for v in graph.inputs] == [F32, I32]
 
 
+IDS = torch.tensor([[3, 0, 1, 1], [2, 3, 1, 2]])
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, i: x * (i != 1).float() + (i == 2).float(),
+        lambda x, i: x * (~(i > 1)).float() + (i <= 0).float(),
+        lambda x, i: x * ((i >= 2) & (i < 3)).float() + i.bool().float(),
+        lambda x, i: F.scaled_dot_product_attention(x, x, x, i[:, :2] != 0),
+    ],
+    ids=["equal", "greater", "between", "attention"],
+)
+def test_ids_that_are_compared(function: Callable[..., Tensor]) -> None:
+    agree(Function(function), (X, IDS))
+
+
+TABLE = torch.randn(9, 4)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda m: (m.cumsum(1) + 0) * m + 1,
+        lambda m: m.cumsum(-1) * m - 1 + 2,
+        lambda m: 3 + m.cumsum(1),
+    ],
+    ids=["roberta", "opt", "counted"],
+)
+def test_positions_of_ids_that_count(function: Callable[..., Tensor]) -> None:
+    def places(x: Tensor, i: Tensor) -> Tensor:
+        return x[..., None] + F.embedding(function((i != 1).int()).long(), TABLE)
+
+    def masked(x: Tensor, mask: Tensor) -> Tensor:
+        return x[..., None] + F.embedding(function(mask), TABLE)
+
+    assert "positions" in mnemonics(agree(Function(places), (X, IDS)))
+    assert "positions" in mnemonics(agree(Masked(masked), (X, BITS.long())))
+
+
 def refusal(function: Callable[..., Tensor], *xs: Tensor) -> str:
     with pytest.raises(FrontendError) as caught:
         import_torch(Function(function), xs)
@@ -82,12 +122,14 @@ def test_refusals() -> None:
     ids = torch.ones(2, 4, dtype=torch.int64)
     text = refusal(lambda x, i: x * i.float(), X, ids)
     assert "ids as floats, booleans, or an input called mask, are needed" in text
-    text = refusal(lambda x, i: x * (i == 1), X, ids)
+    text = refusal(lambda x, i: x * (x == 1), X, ids)
     assert "a condition on values of the run, relu, clamp, maximum or minimum, or a mask" in text
-    text = refusal(lambda x, m: x * (m == 3), X, BITS)
-    assert "a comparison with 3, 0 or 1, of a mask, is needed" in text
-    text = refusal(lambda x, m: x * (m != 3), X, BITS)
-    assert "a comparison with 3, 0 or 1, of a mask, is needed" in text
+    text = refusal(lambda x, i: x * (i > 2.5).float(), X, ids)
+    assert "a comparison of integers with 2.5, a whole number is needed" in text
+    text = refusal(lambda x, i: x * i.cumsum(1), X, ids)
+    assert "sums up to each element, those of a mask, over tokens, are needed" in text
+    text = refusal(lambda x, i: x * (i == 1).cumsum(0), X, ids)
+    assert "sums up to each element, those of a mask, over tokens, are needed" in text
     text = refusal(lambda x, m: torch.where(m, x, 2 * x), X, BITS)
     assert "a choice between values of the run, constants, or one of -inf, are needed" in text
     text = refusal(lambda x, i: x + torch.gather(X, 1, i), X, ids)

@@ -53,8 +53,10 @@ def masked() -> dict[str, torch.Tensor]:
     return {**tokens(), "attention_mask": mask}
 
 
-def placed() -> dict[str, torch.Tensor]:
-    return {**tokens(), "position_ids": torch.arange(2, 12).expand(2, -1).contiguous()}
+def padded() -> dict[str, torch.Tensor]:
+    ids = tokens()
+    ids["input_ids"][1, -3:] = 1
+    return ids
 
 
 def image() -> dict[str, torch.Tensor]:
@@ -83,8 +85,8 @@ CASES = {
         {**BERT, "linear": 12},
     ),
     "roberta": Case(
-        transformers.RobertaModel, transformers.RobertaConfig, {**WIDE, **TEXT}, placed,
-        {**BERT, "take": 2}, moves=1,
+        transformers.RobertaModel, transformers.RobertaConfig, {**WIDE, **TEXT}, padded,
+        {**BERT, "take": 2, "within": 1, "positions": 1}, moves=1,
     ),
     "gpt2": Case(
         transformers.GPT2LMHeadModel, transformers.GPT2Config,

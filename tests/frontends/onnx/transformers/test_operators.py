@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from qir.frontends.onnx import import_onnx
 from qir.ir.errors import FrontendError
 from qir.ir.graph import Graph
-from qir.ir.ops import Attention
+from qir.ir.ops import Attention, Positions
 from qir.ir.torch_executor import run_float
 from qir.ir.types import Array
 from qir.passes.infra.manager import Manager
@@ -224,6 +224,40 @@ def test_booleans_of_the_run(form: str) -> None:
     agreed(model(nodes, inputs, constants), inputs)
 
 
+def test_positions_of_ids_that_count() -> None:
+    """As exporters write RoBERTa's: cumsum(ids != 1) * (ids != 1) + 1; and other comparisons."""
+    rng = np.random.default_rng(3)
+    inputs = {"ids": rng.integers(0, 4, (2, 6))}
+    constants = {
+        "one": np.int64(1), "nothing": np.int32(0), "axis": np.int64(1), "table": reals(8, 5),
+        "kinds": np.zeros((2, 8), np.int64), "zero": np.int64(0), "three": np.int64(3),
+        "last": np.array([2]),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Equal", ["ids", "one"], ["absent"]),
+        helper.make_node("Not", ["absent"], ["present"]),
+        helper.make_node("Cast", ["present"], ["bits"], to=TensorProto.INT32),
+        helper.make_node("CumSum", ["bits", "axis"], ["sums"]),
+        helper.make_node("Add", ["sums", "nothing"], ["more"]),
+        helper.make_node("Mul", ["more", "bits"], ["counted"]),
+        helper.make_node("Cast", ["counted"], ["wide"], to=TensorProto.INT64),
+        helper.make_node("Add", ["wide", "one"], ["places"]),
+        helper.make_node("GatherElements", ["kinds", "places"], ["kind"], axis=1),
+        helper.make_node("Gather", ["table", "places"], ["a"]),
+        helper.make_node("Gather", ["table", "kind"], ["b"]),
+        helper.make_node("Add", ["a", "b"], ["rows"]),
+        helper.make_node("Less", ["zero", "ids"], ["greater"]),
+        helper.make_node("GreaterOrEqual", ["three", "ids"], ["no_more"]),
+        helper.make_node("And", ["greater", "no_more"], ["between"]),
+        helper.make_node("Cast", ["between"], ["factor"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["factor", "last"], ["factors"]),
+        helper.make_node("Mul", ["rows", "factors"], ["y"]),
+    ]
+    graph = agreed(model(nodes, inputs, constants), inputs)
+    (found,) = (op for op in graph.ops if isinstance(op, Positions))
+    assert (found.first, found.hidden) == (2, 1)
+
+
 def refusal(
     made: onnx.NodeProto, inputs: Mapping[str, Array], constants: Mapping[str, Array]
 ) -> str:
@@ -235,14 +269,17 @@ def refusal(
 def test_refusals() -> None:
     ids = {"ids": np.ones((2, 3), np.int64)}
     cast = helper.make_node("Cast", ["ids"], ["y"], to=TensorProto.FLOAT)
-    assert "ids as floats or booleans, an input called mask is needed" in refusal(cast, ids, {})
+    assert "ids as floats, an input called mask is needed" in refusal(cast, ids, {})
     made = helper.make_node("Not", ["ids"], ["y"])
     assert "input 0 is a condition on tensor<2x3xi32>, a mask that the caller" in refusal(
         made, ids, {}
     )
+    made = helper.make_node("Equal", ["x", "c"], ["y"])
+    assert "a comparison of values of the run" in refusal(made, {"x": reals(2)}, {"c": reals(1)})
     made = helper.make_node("Equal", ["ids", "c"], ["y"])
-    assert "a comparison with 5" in refusal(made, ids, {"c": np.int64(5)})
-    assert "a comparison of values of the run" in refusal(made, ids, {"c": np.int64(1)})
+    assert "a comparison of integers with 0.5" in refusal(made, ids, {"c": np.float32(0.5)})
+    made = helper.make_node("CumSum", ["ids", "c"], ["y"])
+    assert "those of a mask, over tokens, are needed" in refusal(made, ids, {"c": np.int64(1)})
     x = {"x": reals(1, 6, 32)}
     made = node("RotaryEmbedding", "x places cos sin", scale=2.0)
     text = refusal(made, x, {"places": np.array([0]), "cos": COS, "sin": SIN})

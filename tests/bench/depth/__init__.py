@@ -1,0 +1,1 @@
+"""Networks made less deep: what they lose, and how long they take."""
