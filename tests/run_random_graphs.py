@@ -72,13 +72,13 @@ def differences(seeds: Sequence[int], target: str, family: str) -> list[str]:
             saved = portable(seeds, family).save(Path(folder) / "prog.qir")
             fault = self_test(saved, "prog", target, "-O1")
         return [fault] if fault else []
-    inputs = sample(seeds, family)
+    network = sample(seeds, family)
     artifact = portable(seeds, family) if target == "c" else made(seeds, family, target)
     emulate = bool(artifact.target.emulator)
     session = runtime.opened(runtime.from_files(artifact.files), emulate=emulate)
     results = []
-    for case, outputs in enumerate(session.run_many(inputs.cases)):
-        for name, y, w in zip(inputs.graph.output_names, outputs, inputs.wanted[case], strict=True):
+    for case, outputs in enumerate(session.run_many(network.cases)):
+        for name, y, w in zip(network.graph.output_names, outputs, network.wanted[case], strict=True):
             if y.dtype != w.dtype or not np.array_equal(y, w):
                 wrong = int(np.count_nonzero(y != w))
                 results.append(f"{name}, case {case}: {wrong} of {w.size} elements differ")

@@ -101,10 +101,10 @@ class Retiming:
         is_timed = any(v.name in self.timed for v in op.operands)
         new = op.rebind(lambda v: self.now[v.name])
         if is_timed:
-            retimed = self.retime_op(op, new)
-            if isinstance(retimed, Miss):
-                return retimed
-            new = retimed
+            changed = self.changed(op, new)
+            if isinstance(changed, Miss):
+                return changed
+            new = changed
         try:
             results = self.builder.add_all(replace(new, names=op.names))
         except VerifyError as e:
@@ -114,12 +114,12 @@ class Retiming:
             if is_timed:
                 self.timed.add(old.name)
                 shape, axis = old.type.shape, AXIS
-                expected = (*shape[:axis], self.after, *shape[axis + 1 :])
-                if shape[axis : axis + 1] != (self.before,) or value.type.shape != expected:
+                want = (*shape[:axis], self.after, *shape[axis + 1 :])
+                if shape[axis : axis + 1] != (self.before,) or value.type.shape != want:
                     return Miss(f"{old.type} becomes {value.type}, tokens are to be along axis 1")
         return None
 
-    def retime_op(self, op: Op, new: Op) -> Op | Miss:
+    def changed(self, op: Op, new: Op) -> Op | Miss:
         """The op on the new values, with tables of positions cut."""
         match op:
             case Rotation():
@@ -191,11 +191,11 @@ class Retiming:
     @staticmethod
     def rows(source: Constant, axes: tuple[int, ...], count: int) -> Constant:
         """The first `count` elements along the axes."""
-        slices = [slice(None)] * source.value.array.ndim
+        chosen = [slice(None)] * source.value.array.ndim
         for axis in axes:
-            slices[axis] = slice(0, count)
+            chosen[axis] = slice(0, count)
         return replace(
-            Constant.of(np.ascontiguousarray(source.value.array[tuple(slices)]), source.elem),
+            Constant.of(np.ascontiguousarray(source.value.array[tuple(chosen)]), source.elem),
             loc=source.loc,
         )
 
@@ -213,34 +213,34 @@ class Caching(Retiming):
         for op in self.graph.ops:
             if isinstance(op, AttentionFixed):
                 for v in (op.k, op.v):
-                    producer = self.graph.producers.get(v.name)
-                    type_ = (producer.x if isinstance(producer, UnpackRows) else v).type
-                    shape = (type_.shape[0], self.most, type_.shape[2])
-                    cache = self.builder.input(f"{v.name}_cache", type_.with_shape(shape))
+                    made = self.graph.producers.get(v.name)
+                    kept = (made.x if isinstance(made, UnpackRows) else v).type
+                    shape = (kept.shape[0], self.most, kept.shape[2])
+                    cache = self.builder.input(f"{v.name}_cache", kept.with_shape(shape))
                     self.inputs[op.names[0], v.name] = cache
 
     def finish(self, outputs: list[Value]) -> Graph:
         names = (*self.graph.output_names, *(cache.name for cache, _ in self.caches))
-        graph = self.builder.finish([*outputs, *(after for _, after in self.caches)], names)
-        return replace(graph, states=tuple((a.name, b.name) for a, b in self.caches))
+        whole = self.builder.finish([*outputs, *(after for _, after in self.caches)], names)
+        return replace(whole, states=tuple((a.name, b.name) for a, b in self.caches))
 
-    def retime_op(self, op: Op, new: Op) -> Op | Miss:
+    def changed(self, op: Op, new: Op) -> Op | Miss:
         if not isinstance(op, AttentionFixed):
-            return super().retime_op(op, new)
+            return super().changed(op, new)
         if not op.causal or op.start is not None or op.visible is not None or op.bias is not None:
             return Miss("causal attention without a bias, a mask or a start is needed")
         assert isinstance(new, AttentionFixed)
-        caches = []
+        written = []
         for v, x in ((op.k, new.k), (op.v, new.v)):
-            cache, producer = self.inputs[op.names[0], v.name], self.builder.producer(x)
-            row = producer.x if isinstance(producer, UnpackRows) else x
+            cache, made = self.inputs[op.names[0], v.name], self.builder.producer(x)
+            row = made.x if isinstance(made, UnpackRows) else x
             after = self.builder.add(WriteRows(cache, row, self.start), f"{v.name}_kept")
             self.caches.append((cache, after))
-            if isinstance(producer, UnpackRows):
-                unpacked = replace(producer, x=after, start=self.start, count=self.after)
-                after = self.builder.add(unpacked, f"{v.name}_whole")
-            caches.append(after)
-        return replace(new, k=caches[0], v=caches[1], start=self.start)
+            if isinstance(made, UnpackRows):
+                whole = replace(made, x=after, start=self.start, count=self.after)
+                after = self.builder.add(whole, f"{v.name}_whole")
+            written.append(after)
+        return replace(new, k=written[0], v=written[1], start=self.start)
 
     def table(self, v: Value, axes: tuple[int, ...]) -> Value | Miss:
         """Rows of a constant from `start` on."""
@@ -260,10 +260,8 @@ class Caching(Retiming):
         """SliceRows of the table with its axis of tokens first, of which all before have size 1."""
         table, shape = self.rows(source, (axis,), self.most), v.type.shape
         elements = table.value.array.reshape(self.most, *shape[axis + 1 :])
-        table_value = self.builder.add(
-            replace(Constant.of(elements, table.elem), loc=table.loc), v.name
-        )
-        sliced = self.builder.add(SliceRows(table_value, self.start, self.after), f"{v.name}_at")
+        held = self.builder.add(replace(Constant.of(elements, table.elem), loc=table.loc), v.name)
+        sliced = self.builder.add(SliceRows(held, self.start, self.after), f"{v.name}_at")
         if axis == 0:
             return sliced
         return self.builder.add(Reshape(sliced, (*shape[:axis], self.after, *shape[axis + 1 :])))

@@ -75,8 +75,8 @@ def source_of(
     if op is None or isinstance(op, Constant):
         return value
     if isinstance(op, Concat):
-        sources = {inner(v) for v in op.xs}
-        return sources.pop() if len(sources) == 1 else value
+        found = {inner(v) for v in op.xs}
+        return found.pop() if len(found) == 1 else value
     if isinstance(op, (*MOVES, Neg)):
         x = op.operands[0]
         return value if value.type.size == size and x.type.size > size else inner(x)
@@ -90,9 +90,9 @@ def source_of(
 
 def factor_of(at: Site, op: Op | None, sums: bool) -> tuple[Value, Array] | None:
     """(x, c) of an op that multiplies x by a constant c, or divides it by 1 / c."""
-    if not isinstance(op, (Mul, Div)) or (parts := split_constant(at, op)) is None:
+    if not isinstance(op, (Mul, Div)) or (found := split_constant(at, op)) is None:
         return None
-    x, c, first = parts
+    x, c, first = found
     uniform = c.size > 0 and bool(np.all(c == c.flat[0]))
     if (isinstance(op, Div) and not (first and np.all(c != 0))) or not (sums or uniform):
         return None
@@ -109,7 +109,7 @@ def places_of(
     op = op or at.producer(value)
     if isinstance(op, Concat):
         parts = [places_of(at, v, source, sums) for v in op.xs]
-        return _concat(parts, op)
+        return _joined(parts, op)
     if isinstance(op, MOVES):
         inner = places_of(at, op.operands[0], source, sums)
         return None if inner is None else inner.moved(op)
@@ -130,16 +130,16 @@ def places_of(
     )
 
 
-def _concat(parts: Sequence[Places | None], op: Concat) -> Places | None:
-    places = [p for p in parts if p is not None]
-    if len(places) != len(parts):
+def _joined(parts: Sequence[Places | None], op: Concat) -> Places | None:
+    held = [p for p in parts if p is not None]
+    if len(held) != len(parts):
         return None
-    terms = max(len(p.places) for p in places)
-    places = [p.padded(terms) for p in places]
+    terms = max(len(p.places) for p in held)
+    held = [p.padded(terms) for p in held]
     return Places(
-        places[0].source,
-        np.concatenate([p.places for p in places], op.axis + 1),
-        np.concatenate([p.factors for p in places], op.axis + 1),
+        held[0].source,
+        np.concatenate([p.places for p in held], op.axis + 1),
+        np.concatenate([p.factors for p in held], op.axis + 1),
     )
 
 
@@ -153,8 +153,8 @@ def emitted(at: Site, source: Value, places: Array) -> Value | None:
     """
     if np.array_equal(places.reshape(-1), np.arange(source.type.size)):
         return reshaped(at, source, places.shape)
-    if (parts := _channels(places, source)) is not None:
-        rows, channels = parts
+    if (found := _channels(places, source)) is not None:
+        rows, channels = found
         lead = source.type.shape[:-1]
         if np.array_equal(rows, np.arange(len(rows))):
             lead = places.shape[:-1]
@@ -196,8 +196,8 @@ def _channels(places: Array, source: Value) -> tuple[Array, Array] | None:
         return None
     flat = places.reshape(count, -1)
     rows, channels = flat[:, 0] // wide, flat[0] % wide
-    is_regular = np.array_equal(flat, rows[:, None] * wide + channels)
-    return (rows, channels) if is_regular else None
+    same = np.array_equal(flat, rows[:, None] * wide + channels)
+    return (rows, channels) if same else None
 
 
 def _axes(places: Array) -> tuple[list[int], list[int]] | None:
@@ -206,9 +206,9 @@ def _axes(places: Array) -> tuple[list[int], list[int]] | None:
     for axis, size in enumerate(places.shape):
         line = np.moveaxis(places, axis, 0).reshape(size, -1)[:, 0]
         if size > 1:
-            runs = _runs(line - line[0])
-            sizes += [n for n, _ in runs]
-            strides += [s for _, s in runs]
+            found = _runs(line - line[0])
+            sizes += [n for n, _ in found]
+            strides += [s for _, s in found]
     grid = np.zeros((), np.int64)
     for n, s in zip(sizes, strides, strict=True):
         grid = grid[..., None] + np.arange(n) * s

@@ -50,8 +50,8 @@ class RecognizeRope(RewritePass):
         source = source_of(at, value, True, op, value.type.size)
         if source == value or source.type.size != value.type.size or not source.type.rank:
             return Miss("not all elements are of one value, each of it once")
-        places = places_of(at, value, source, True, op)
-        rotation = None if places is None else rotation_of(places)
+        found = places_of(at, value, source, True, op)
+        rotation = None if found is None else rotation_of(found)
         if rotation is None:
             return Miss("it rotates no pairs of channels", source.name)
         split = heads_of(source, rotation)
@@ -70,9 +70,9 @@ def turns(at: Site, op: Op) -> bool:
         case Add() | Sub():
             return all(factor_of(at, at.producer(v), True) is not None for v in (op.a, op.b))
         case Concat():
-            terms = [at.producer(v) for v in op.xs]
-            terms += [at.producer(p.x) for p in terms if isinstance(p, MOVES)]
-            return any(isinstance(p, (Add, Sub)) and turns(at, p) for p in terms)
+            made = [at.producer(v) for v in op.xs]
+            made += [at.producer(p.x) for p in made if isinstance(p, MOVES)]
+            return any(isinstance(p, (Add, Sub)) and turns(at, p) for p in made)
     return False
 
 
@@ -89,12 +89,12 @@ class RotationPlaces:
     scale: float
 
 
-def rotation_of(sums: Places) -> RotationPlaces | None:
+def rotation_of(found: Places) -> RotationPlaces | None:
     """The rotation that the sums are, with a factor in front; None where they are none."""
-    if len(sums.places) != 2:
+    if len(found.places) != 2:
         return None
-    shape, size = sums.places.shape[1:], sums.source.type.size
-    one, two = sums.places.reshape(2, -1)
+    shape, size = found.places.shape[1:], found.source.type.size
+    one, two = found.places.reshape(2, -1)
     low, high = np.minimum(one, two), np.maximum(one, two)
     order = np.lexsort((np.arange(size), high, low))
     first, second = order[:-1], order[1:]  # each pair's two elements stand side by side
@@ -109,16 +109,14 @@ def rotation_of(sums: Places) -> RotationPlaces | None:
     if np.any(is_rotated != (one != two)):
         return None
     itself = np.where(one == places, 0, 1)
-    factors = sums.factors.reshape(2, -1)
-    own_factors = np.take_along_axis(factors, itself[None], 0)[0]
+    factors = found.factors.reshape(2, -1)
+    own = np.take_along_axis(factors, itself[None], 0)[0]
     other = np.take_along_axis(factors, 1 - itself[None], 0)[0]
-    own_factors = np.where(is_rotated, own_factors, factors.sum(0))
-    if not np.array_equal(own_factors[a], own_factors[b]) or not np.array_equal(
-        other[a], -other[b]
-    ):
+    own = np.where(is_rotated, own, factors.sum(0))
+    if not np.array_equal(own[a], own[b]) or not np.array_equal(other[a], -other[b]):
         return None
     cos, sin, partner = np.empty(size), np.zeros(size), np.arange(size)
-    cos[places] = own_factors
+    cos[places] = own
     sin[low[a]] = sin[high[a]] = other[b]
     partner[low[a]], partner[high[a]] = high[a], low[a]
     return _scaled(places.reshape(shape), partner, cos, sin)
