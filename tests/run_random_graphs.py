@@ -78,7 +78,8 @@ def differences(seeds: Sequence[int], target: str, family: str) -> list[str]:
     session = runtime.opened(runtime.from_files(artifact.files), emulate=emulate)
     results = []
     for case, outputs in enumerate(session.run_many(network.cases)):
-        for name, y, w in zip(network.graph.output_names, outputs, network.wanted[case], strict=True):
+        expected = network.wanted[case]
+        for name, y, w in zip(network.graph.output_names, outputs, expected, strict=True):
             if y.dtype != w.dtype or not np.array_equal(y, w):
                 wrong = int(np.count_nonzero(y != w))
                 results.append(f"{name}, case {case}: {wrong} of {w.size} elements differ")
