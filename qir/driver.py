@@ -25,6 +25,7 @@ from qir.passes.calibrate.observers import Observer
 from qir.passes.infra.manager import Manager, Pass
 from qir.passes.infra.tasks import Tell, quiet
 from qir.passes.rounding import Rounding
+from qir.passes.transform.blocks.caches import plan_named
 from qir.passes.transform.depth.requests import Concurrency, Shallower, Skip
 from qir.quantize import BitsRequest, Quantizer
 from qir.report.build import build_report
@@ -48,6 +49,7 @@ def compile(
     outliers: str | None = "auto",
     concurrency: int | Concurrency | None = None,
     skip: float | Skip | None = None,
+    kv: int | str | None = 8,
     state: str | Path | None = None,
     executor: Executor | None = None,
     passes: Sequence[Pass] = (),
@@ -87,6 +89,10 @@ def compile(
                   (Concurrency says more): fewer and wider steps, other results.
     skip:         0.25 leaves out a quarter of the sub-layers of a residual network, those that its
                   outputs miss least (Skip says more).
+    kv:           how keys and values of attention are stored: 8, in 8 bits of static scales (None
+                  too); 4, in 4 bits with a step and an offset for each token and head; bfp8, bfp6
+                  or bfp4, in block floating point, 32 channels an exponent; auto, in the fewest
+                  bits that move the outputs by at most 0.025 nats of softmax on calibration data.
     state:        folder for results of calibration, sensitivities and rounding; an interrupted
                   compile resumes from it, with the same result.
     executor:     concurrent.futures.Executor for sensitivities and rounding, such as a dask
@@ -107,14 +113,14 @@ def compile(
     service.start()  # it loads TVM beside that
     tell = progress or quiet
     folder, how, kinder = state_folder(state), scales_of(scales), outliers_of(outliers)
-    shallower = Shallower.of(skip, concurrency)
+    shallower, caches = Shallower.of(skip, concurrency), plan_named(kv)
     quantizer = Quantizer(bits, observer, rounding, machine, folder, executor, tell, how, kinder)
     first, batches = first_batch(calibration)
     if is_torch(model):
         inputs = examples(model, inputs, first, batch)
     graph = imported(model, inputs, batch, shapes)
     manager = Manager(check=check, watch=lambda what, i, of: tell(f"pass {what}", i, of))
-    stages = Stages(graph, batches, quantizer, manager, shallower=shallower)
+    stages = Stages(graph, batches, quantizer, manager, caches, shallower)
     stages.run(passes)
     return _built(name or name_of(model, graph), machine, stages, tell)
 
@@ -126,7 +132,7 @@ def _built(name: str, machine: Target, stages: Stages, tell: Tell) -> Net:
     built = artifact.build(graph, machine, name)
     tell("kernels", 1, 1)
     report = build_report(built, graph, records, built.intermediates, stages.noise())
-    report = replace(report, chosen=chosen, depth=stages.depth)
+    report = replace(report, **stages.outcomes())
     if chosen is not None:
         bits_of = {layer.layer: Bits.parse(layer.bits) for layer in chosen.layers}
         built = built.with_file(BITS, bits_text(bits_of).encode())

@@ -24,7 +24,7 @@ from qir.ir.target import Target
 from qir.ir.types import Array
 from qir.language_net import DECODE, LOGITS, PREFILL, SKIP, LanguageNet
 from qir.loading import compiled
-from qir.models import imported, is_torch, name_of
+from qir.models import imported, is_torch, language_model, name_of
 from qir.passes.calibrate.observers import Observer
 from qir.passes.infra.last_row import with_last_row
 from qir.passes.infra.manager import Manager, Miss
@@ -59,7 +59,7 @@ def compile_lm(
     outliers: str | None = "auto",
     concurrency: int | Concurrency | None = None,
     skip: float | Skip | DecodeSkip | None = None,
-    kv: int | str = 8,
+    kv: int | str | None = 8,
     state: str | Path | None = None,
     executor: Executor | None = None,
     check: bool = False,
@@ -68,17 +68,15 @@ def compile_lm(
     """Compile a language model to an integer-only program that reads prompts and writes tokens.
 
     model:        a causal decoder from token ids (1, N) to logits (1, N, V): a torch module, such
-                  as Hugging Face's of a LLaMA, or an ONNX model.
+                  as Hugging Face's of a LLaMA, the path of its folder or of a .gguf file, or an
+                  ONNX model.
     calibration:  token ids (S, N) of text, from which ranges are estimated; joined to sequences of
                   `max_tokens`.
     max_tokens:   the most tokens of a prompt and its continuation; caches have room for as many.
     prefill:      tokens of a prompt that are read at once.
     shapes:       shapes of the inputs of an ONNX model with free sizes, by input.
     skip:         as of `qir.compile`; or DecodeSkip(1.2): tokens that are written leave out layers.
-    kv:           how caches hold keys and values: 8, in 8 bits of static scales; 4, in 4 bits with
-                  a step and an offset for each token and head; bfp8, bfp6 or bfp4, in block
-                  floating point, 32 channels an exponent; auto, in the fewest bits that move the
-                  distribution of the next token by at most 0.025 nats on the calibration text.
+    kv:           as of `qir.compile`: how caches hold keys and values.
     Other arguments are those of `qir.compile`.
 
     Errors: those of `qir.compile`; PassError for a model that is no causal decoder.
@@ -94,7 +92,8 @@ def compile_lm(
     service.start()  # it loads TVM beside that
     tell = progress or quiet
     quantizer = Quantizer(bits, observer, rounding, machine, folder, executor, tell, how, kinder)
-    graph = imported(model, [ids[:1]] if is_torch(model) else None, None, shapes)
+    net = language_model(model)
+    graph = imported(net, [ids[:1]] if is_torch(net) else None, None, shapes)
     _check_inputs(graph, max_tokens)
     manager = Manager(check=check, watch=lambda what, i, of: tell(f"pass {what}", i, of))
     stages = Stages(graph, iter([ids]), quantizer, manager, caches, shallower)
@@ -171,7 +170,7 @@ def _built(
     records = stages.manager.records
     logits = LogitsComparison()
     report = build_report(built, entries, records, built.intermediates, stages.noise(logits.add))
-    report = replace(report, agreement=logits.agreement(), depth=stages.depth)
+    report = replace(report, agreement=logits.agreement(), **stages.outcomes())
     files = built.with_file(REPORT, report.without_times().to_json().encode()).files
     net = compiled(files, stages.graphs, report, entries)
     assert isinstance(net, LanguageNet)  # by its entries

@@ -55,6 +55,18 @@ def imported(
     )
 
 
+def language_model(model: Any) -> Any:
+    """The torch module of a checkpoint on disk, a folder or a .gguf file; another model as it is.
+
+    Errors: FrontendError.
+    """
+    if isinstance(model, (str, Path)) and (Path(model).is_dir() or Path(model).suffix == ".gguf"):
+        from qir.frontends.torch import load_checkpoint
+
+        return load_checkpoint(model)
+    return model
+
+
 def is_torch(model: Any) -> bool:
     """Whether the model is of a class from torch; torch is not imported to find out."""
     return any(kind.__module__.split(".")[0] == "torch" for kind in type(model).__mro__)

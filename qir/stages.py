@@ -13,7 +13,8 @@ from qir.passes.infra.manager import Manager, Pass, divisors
 from qir.passes.quantize.place_rows import with_rows
 from qir.passes.quantize.placement import plan_quantization
 from qir.passes.sensitivity.sqnr import Pairs, measure_sqnr
-from qir.passes.transform.blocks.caches import PLANS, CachePlan, choose_plan
+from qir.passes.transform.blocks.caches import PLANS, CachePlan, Trial, choose_plan, head_of
+from qir.passes.transform.blocks.outcome import Caches
 from qir.passes.transform.channel_ranges import first_samples, held_back
 from qir.passes.transform.depth.outcome import Depth
 from qir.passes.transform.depth.requests import AS_IT_IS, Planner, Shallower
@@ -31,7 +32,8 @@ class Stages:
     graphs:  all of them, by stage;
     chosen:  the bits of the layers, in mixed precision;
     depth:   what is left out or side by side, as `shallower` asks;
-    caches:  how keys and values are stored; None until one is chosen on the sample.
+    caches:  how keys and values are stored; None until one is chosen on the sample;
+    kept:    what a report says of that; None of 8 bits that were asked for.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Stages:
         self.shallower = shallower
         self.depth: Depth | None = None
         self.caches = caches
+        self.kept: Caches | None = None
         self._batches = batches and batches_in_order(batches, [v.name for v in graph.inputs])
         self._sample: tuple[Any, ...] = ()
         self._control: tuple[Any, ...] = ()
@@ -66,10 +69,8 @@ class Stages:
             kinder = self.quantizer.transform(self.newest, self._sample)
             self._reach(self.manager.run(self.newest, kinder))
         if self.newest.stage == "transformed":
-            if self.caches is None:
-                self.caches, _ = choose_plan(self.newest, self._sample)
-            turned = self.caches.float_passes(self._sample)
-            self._reach(self.manager.run(self.newest, turned))
+            plan = self._plan()
+            self._reach(self.manager.run(self.newest, plan.float_passes(self._sample)))
             graph, self.chosen = self.quantizer.run(
                 self.newest, self._batches, self._sample, self.manager
             )
@@ -78,6 +79,10 @@ class Stages:
             self._reach(self.manager.run(self.newest, pipelines.TO_INTEGER))
         if self.newest.stage == "integer" and self.caches is not None:
             self._reach(self.manager.run(self.newest, self.caches.integer_passes))
+
+    def outcomes(self) -> dict[str, Any]:
+        """What a report says of choices: its fields of these names."""
+        return {"chosen": self.chosen, "depth": self.depth, "caches": self.kept}
 
     def noise(self, watch: Pairs | None = None) -> dict[str, float]:
         """The SQNR in dB of every value of the integer graph, by name; empty without samples.
@@ -91,6 +96,16 @@ class Stages:
         divided = divisors(self.manager.records)
         ratios = measure_sqnr(model, self.newest, [self._control], divided=divided, watch=watch)
         return {s.op.names[0]: s.decibels for s in ratios}
+
+    def _plan(self) -> CachePlan:
+        """How keys and values are stored, chosen on the sample where that is asked for."""
+        head, tried = head_of(self.newest), tuple[Trial, ...]()
+        if self.caches is None:
+            self.caches, tried = choose_plan(self.newest, self._sample)
+        if head and (tried or self.caches != PLANS[8]):
+            others = tuple((str(t.plan), t.bits, t.divergence) for t in tried)
+            self.kept = Caches(str(self.caches), self.caches.bits(head), others)
+        return self.caches
 
     def _leave_out(self) -> None:
         """Make the float graph less deep. Errors: PassError for a graph of a later stage."""

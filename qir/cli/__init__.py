@@ -1,4 +1,4 @@
-"""The command line: qir compile | run | bench | report | opt | cases | targets | passes."""
+"""The command line: qir compile | compile-lm | run | generate | bench | report | opt | ..."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import traceback
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
-from qir.cli.parser import FAILED, INTERRUPTED, failed, parser
+from qir.cli.parser import parser
+from qir.cli.syntax import FAILED, INTERRUPTED, failed
 from qir.ir.errors import QirError, printable
 from qir.runtime.errors import RuntimeFault
 

@@ -1,23 +1,21 @@
-"""The commands compile, run, bench, report and targets."""
+"""The commands run, bench, report and targets."""
 
 from __future__ import annotations
 
 import json
 from argparse import Namespace
 from collections.abc import Callable
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 import qir
-from qir.backends.artifact.folder import check_free
 from qir.backends.targets import TARGETS
-from qir.cli.console import console, lines, progress
+from qir.cli.console import console, lines
 from qir.cli.entries import bench_entries, run_entry
-from qir.cli.files import read_batches, read_inputs, write_arrays
-from qir.ir.errors import DataError, FrontendError, PassError, printable
+from qir.cli.files import read_inputs, write_arrays
+from qir.ir.errors import DataError, printable
 from qir.ir.text.file import write_whole
 from qir.ir.types import Array
 from qir.loading import look
@@ -25,107 +23,10 @@ from qir.measure.machines import builds, runs
 from qir.measure.profiling import profiled, reals_within
 from qir.measure.timing import Timing, measure
 from qir.report.model import Report
-from qir.report.numbers import count, memory, micros, part
+from qir.report.numbers import count, micros, part
 from qir.report.tables import table
-from qir.report.terminal import summary
 from qir.runtime import Port
 from qir.runtime.machine import cpu_flags
-
-CONVERTERS = {
-    ".pt": "in Python, qir.compile takes the torch module itself",
-    ".pth": "in Python, qir.compile takes the torch module itself",
-    ".pt2": "in Python, qir.compile takes the result of torch.export.load",
-    ".tflite": "tf2onnx converts it: python -m tf2onnx.convert --tflite IN --output OUT.onnx",
-    ".h5": "tf2onnx converts it: python -m tf2onnx.convert --keras IN --output OUT.onnx",
-    ".keras": "tf2onnx converts it: python -m tf2onnx.convert --keras IN --output OUT.onnx",
-}
-
-
-def compile_model(options: Namespace) -> None:
-    """Compile a model file to an artifact folder."""
-    _check_model(options.model)
-    output = options.output or Path(f"{options.model.stem}.qir")
-    check_free(output)  # before the work, not after it
-    if options.fresh:
-        from qir.measure.latency import forget_times  # torch, which other commands do without
-
-        forget_times()
-    with progress() as tell:
-        net = qir.compile(
-            options.model,
-            calibration=read_batches(options.calibration) if options.calibration else None,
-            target=options.target,
-            bits=_bits(options),
-            rounding=_rounding(options),
-            batch=options.batch,
-            shapes=dict(options.shape) or None,
-            name=options.name,
-            observer=options.observer,
-            scales=options.scales,
-            outliers=None if options.outliers == "none" else options.outliers,
-            concurrency=options.concurrency,
-            skip=options.skip,
-            state=options.state,
-            check=options.check,
-            progress=tell,
-        )
-    net.save(output)
-    report = net.report()
-    lines(
-        f"{report.name} for {report.machine}: {summary(report)}",
-        f"integer only: {report.proofs.integer_only}",
-        f"no overflow: {report.proofs.overflow_claims} intermediates stay within their bits",
-        f"memory: {memory(report.sizes)}",
-        f"written to {output}; details: qir report {output}",
-    )
-
-
-def _check_model(model: Path) -> None:
-    """Errors: DataError for a path that is no file, FrontendError for a format that is not read."""
-    if (model / "manifest.json").exists():
-        raise DataError(
-            f"{model}: an artifact, a model is needed", "qir run or qir report takes an artifact"
-        )
-    if not model.is_file():
-        found = "no file" if model.exists() else "no such file"
-        raise DataError(f"{model}: {found}, a model is needed")
-    if hint := CONVERTERS.get(model.suffix):
-        raise FrontendError(f"{model}: a {model.suffix} file, .onnx or .qir is needed", hint)
-
-
-def _rounding(options: Namespace) -> Any:
-    """The rounding method, in as many waves as --waves says."""
-    if options.waves is None:
-        return options.rounding
-    if options.rounding is None:
-        raise PassError("--waves: given without --rounding, a method is needed")
-    from qir.passes.rounding import method_of  # torch, which other commands do without
-    from qir.passes.rounding.base import RoundWeights
-
-    return [
-        replace(method, waves=options.waves) if isinstance(method, RoundWeights) else method
-        for method in method_of(options.rounding)
-    ]
-
-
-def _bits(options: Namespace) -> Any:
-    """The bits of --bits, with the limits of mixed precision.
-
-    Errors: DataError for a limit without --bits mixed.
-    """
-    names = ("size", "bops", "latency", "size_bytes", "latency_us", "weight_bits",
-             "activation_bits", "choices", "ends", "measure")  # fmt: skip
-    limits = {name: value for name in names if (value := getattr(options, name)) is not None}
-    if options.bits != "mixed":
-        if limits:
-            option = next(iter(limits)).replace("_", "-")
-            raise DataError(f"--{option}: given with --bits {options.bits}, --bits mixed is needed")
-        return options.bits
-    if "choices" in limits:
-        limits["choices"] = tuple(limits["choices"].split(","))
-    if limits.get("ends") == "none":
-        limits["ends"] = None
-    return qir.MixedPrecision(**limits)
 
 
 def run_artifact(options: Namespace) -> None:

@@ -15,7 +15,7 @@ from qir.report.rows import ReportData
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
-FORMAT = 8  # of the JSON; another number is refused
+FORMAT = 9  # of the JSON; another number is refused
 LARGEST = 2**63 - 1  # of a number in the JSON
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from qir.ir.errors import ArtifactError
+from qir.passes.transform.blocks.outcome import Caches
 from qir.passes.transform.depth.outcome import Depth
 from qir.report.chosen_bits import ChosenBits
 
@@ -203,6 +204,7 @@ class ReportData:
     warnings: where accuracy was given away that another model would keep.
     notes:    what passes did to single values, such as outliers.
     depth:    what was left out of the model, or runs side by side.
+    caches:   how keys and values of attention are stored, where it is not in 8 bits as usual.
     entries:  of an artifact with several; `rows`, `inputs` and `outputs` are those of the first.
     agreement: of a language model with its float model.
     """
@@ -223,6 +225,12 @@ class ReportData:
     entries: tuple[EntryRow, ...] = ()
     agreement: Agreement | None = None
     depth: Depth | None = None
+    caches: Caches | None = None
+
+    def treatments(self) -> tuple[str, ...]:
+        """Facts on what was changed on request: depth, keys and values."""
+        depth = self.depth.lines() if self.depth else ()
+        return (*depth, *(self.caches.lines() if self.caches else ()))
 
     @property
     def machine(self) -> str:

@@ -52,7 +52,7 @@ def tables(report: ReportData, columns: int = LEAST_COLUMNS) -> Iterator[Rendera
         yield Text(printable(note), style=STYLES["none"])
     if len(report.notes) > NOTES:
         yield Text(f"and {len(report.notes) - NOTES} more such notes", style=STYLES["none"])
-    for line in report.depth.lines() if report.depth else ():
+    for line in report.treatments():
         yield Text(printable(line), style=STYLES["fair"])
     if report.entries:
         yield _entries(report, columns)

@@ -16,7 +16,7 @@ import torch
 
 import qir
 from qir.cli import main
-from qir.cli.parser import FAILED
+from qir.cli.syntax import FAILED
 from qir.inputs import in_order
 from qir.loading import look
 from qir.quantize import widths_of

@@ -17,7 +17,7 @@ import qir
 from qir.backends.targets import TARGETS, find
 from qir.backends.toolchain import interpreter
 from qir.cli import main
-from qir.cli.commands import progress
+from qir.cli.console import progress
 from qir.cli.opt import named_pipelines
 from qir.ir.graph import Builder
 from qir.ir.ops import Constant, Take

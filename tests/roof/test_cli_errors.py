@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from qir.cli import commands, main
-from qir.cli.parser import FAILED, INTERRUPTED, USAGE
+from qir.cli.syntax import FAILED, INTERRUPTED, USAGE
 from tests.roof.conftest import Made
 from tests.roof.test_cli import ADD_ZERO
 

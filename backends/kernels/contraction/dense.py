@@ -206,10 +206,19 @@ class DenseCode:
         return self.epilogue.record_bytes(self.machine.lanes)
 
     @property
+    def shared_at(self) -> int:
+        """Where what all channels have begins in the constants."""
+        return self._aligned(self.vectors * self.mult_bytes)
+
+    @property
     def records_at(self) -> int:
-        """Where the records begin in the constants, at a multiple of 8 bytes or a whole vector."""
+        """Where the records begin in the constants."""
+        return self._aligned(self.shared_at + 4 * len(self.rows.shared if self.rows else ()))
+
+    def _aligned(self, size: int) -> int:
+        """The next multiple of 8 bytes or a whole vector."""
         unit = max(self.machine.vector_bytes, 8)
-        return -(-self.vectors * self.mult_bytes // unit) * unit
+        return -(-size // unit) * unit
 
     @property
     def row_tiles(self) -> int:

@@ -1,15 +1,16 @@
 """The blocks of a dense contraction: panels of weights; and multipliers, epilogue records.
 
 weights        [panel][tap][part][row][vector][form][lane][k]
-constants      multipliers [panel][tap][part][vector][lane], u8, where weights have groups, then
-               records [panel][vector], at a multiple of a vector
+constants      multipliers [panel][tap][part][vector][lane], u8, where weights have groups; the
+               numbers, i32, of a tail by rows that all channels have, and records
+               [panel][vector], both at a multiple of a vector
 
 Where vectors lie apart, each is a panel of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -26,11 +27,15 @@ BLOCK = 1 << 20
 """Weights of which sums are computed at once."""
 
 
-def dense_kernel(code: DenseCode, const: Constants, channels: ChannelConstants) -> Kernel:
+def dense_kernel(
+    code: DenseCode, const: Constants, channels: ChannelConstants, shared: Mapping[str, int]
+) -> Kernel:
     """The code with its blocks; see the module."""
     order = _order(code)
-    mults = _mults(code, const, order).ljust(code.records_at, b"\0")
-    constants = mults + records(code.epilogue, channels, order, code.machine.lanes)
+    mults = _mults(code, const, order).ljust(code.shared_at, b"\0")
+    numbers = np.array(list(shared.values()), "<i4").tobytes()
+    before = (mults + numbers).ljust(code.records_at, b"\0")
+    constants = before + records(code.epilogue, channels, order, code.machine.lanes)
     return Kernel(code, constants, _weights(code, const.weights, order.reshape(-1)))
 
 

@@ -13,8 +13,11 @@ import numpy as np
 
 from qir.backends.kernels.contraction.spec import Array, Constants, ContractionSpec, arguments
 from qir.backends.kernels.kernel import Kernel
-from qir.backends.kernels.plane import check_indices
+from qir.backends.kernels.plane import BYTES, check_indices
 from qir.backends.kernels.requantize.epilogue import ChannelConstants, Epilogue
+
+FIELDS = {"add": "int64", "mult": "int32", "residual": "int32", "bias": "int32", "shift": "int8"}
+"""The dtypes of what each channel has."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +37,8 @@ class PlainCode:
     def __post_init__(self) -> None:
         if self.bits < 8:
             check_indices("contraction: bits of the weights", self.weight_bits)
-        field_bytes = 8 * len(self.fields) * self.spec.y.channels
         check_indices("contraction: bytes of the weights", self.weight_bytes)
-        check_indices("contraction: bytes of the constants", self.records_at + field_bytes)
+        check_indices("contraction: bytes of the constants", self.constant_bytes)
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -48,10 +50,20 @@ class PlainCode:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """Each an int64 for every channel, after the multipliers of the weights."""
+        """An array each, of all channels, after the multipliers of the weights; widest first."""
         if self.epilogue.raw:
-            return ("bias",)
-        return ("mult", "add", "shift") + (("residual",) if self.epilogue.residual else ())
+            return ("bias",) if self.epilogue.biased else ()
+        return ("add", "mult", *(("residual",) if self.epilogue.residual else ()), "shift")
+
+    def field_at(self, name: str) -> int:
+        """Where a field begins in the constants."""
+        before = self.fields[: self.fields.index(name)]
+        return self.records_at + self.spec.y.channels * sum(BYTES[FIELDS[f]] for f in before)
+
+    @property
+    def constant_bytes(self) -> int:
+        each = sum(BYTES[FIELDS[f]] for f in self.fields)
+        return self.records_at + self.spec.y.channels * each
 
     @property
     def weight_bits(self) -> int:
@@ -78,7 +90,8 @@ def plain_kernel(code: PlainCode, const: Constants, channels: ChannelConstants) 
     mults = b""
     if code.block:
         mults = np.ascontiguousarray(const.group_mult, np.uint8).tobytes()
-    fields = b"".join(getattr(channels, field).astype("<i8").tobytes() for field in code.fields)
+    kinds = {name: np.dtype(dtype).newbyteorder("<") for name, dtype in FIELDS.items()}
+    fields = b"".join(getattr(channels, f).astype(kinds[f]).tobytes() for f in code.fields)
     constants = mults.ljust(code.records_at, b"\0") + fields
     return Kernel(code, constants, stream(const.weights, code.bits))
 

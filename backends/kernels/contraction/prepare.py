@@ -12,6 +12,7 @@ load.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -26,7 +27,7 @@ from qir.backends.kernels.contraction.depthwise import (
 from qir.backends.kernels.contraction.join import fold_pixels, join_rows
 from qir.backends.kernels.contraction.panels import CHAINED, dense_kernel, longest_chain
 from qir.backends.kernels.contraction.plain import PlainCode, plain_kernel
-from qir.backends.kernels.contraction.row_tail import field_names, plan_row_tail
+from qir.backends.kernels.contraction.row_tail import plan_row_tail
 from qir.backends.kernels.contraction.spec import Array, Constants, ContractionSpec
 from qir.backends.kernels.contraction.tiling import Tile
 from qir.backends.kernels.dots import DOTS, PLAIN, Dot, Scheme, usable
@@ -78,12 +79,13 @@ def _on_vectors(
         if packing is None or not can_hold(spec, dot, packing):
             return None
     fuses = dot.fuses is not None and dot.fuses in features
-    epilogue, channels = plan_epilogue(spec, const, bias, x_range, fuses, dot.scheme)
+    is_narrow = _are_narrow(spec, dot)
+    epilogue, channels = plan_epilogue(spec, const, bias, x_range, fuses, dot.scheme, is_narrow)
+    shared: Mapping[str, int] = {}
     if spec.rows is not None:
         tail, numbers = plan_row_tail(spec.rows, spec.y.channels, const)
-        names = field_names(numbers, dot.scheme)
-        spec, epilogue = replace(spec, rows=tail), replace(epilogue, rows=names)
-        channels = replace(channels, rows=numbers)
+        spec, epilogue = replace(spec, rows=tail), replace(epilogue, rows=tuple(numbers.channels))
+        channels, shared = replace(channels, rows=numbers.channels), numbers.shared
     if epilogue.wide and dot.scheme is Scheme.HALVES:
         return None
     if spec.is_depthwise:
@@ -95,7 +97,14 @@ def _on_vectors(
     code = plan_dense(spec, epilogue, dot, tile, packing, shift)
     if dot.weight_offset and not code.aligned:
         return None
-    return dense_kernel(code, const, channels)
+    return dense_kernel(code, const, channels, shared)
+
+
+def _are_narrow(spec: ContractionSpec, dot: Dot) -> bool:
+    """Whether records are narrow: of dense contractions, on vectors that can be cut. Depthwise
+    ones have few products for each record, so that its unpacking would show.
+    """
+    return not spec.is_depthwise and dot.lanes > 1 and not dot.aligned
 
 
 def _packing(

@@ -12,12 +12,11 @@ needed. Else each term is shifted in 64 bits, by what its row and channel say.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from qir.backends.kernels.contraction.spec import Array, Constants, RowNumbers, RowTail
-from qir.backends.kernels.dots import Scheme
 from qir.backends.kernels.plane import RANGE
 from qir.backends.kernels.requantize.epilogue import acc_range
 from qir.ir.ops.sequence.rows import FRACTION, MULT_BITS
@@ -26,42 +25,33 @@ MOST_LEFT = 31 - MULT_BITS  # by which multipliers can be shifted to the left
 HALF = 1 << FRACTION - 1
 
 
-def plan_row_tail(
-    tail: RowTail, channels: int, const: Constants
-) -> tuple[RowTail, Mapping[str, Array]]:
-    """The tail in its cheapest form, and its numbers of channels by the names of their fields."""
+@dataclass(frozen=True, eq=False)
+class TailNumbers:
+    """Those of each channel, by their fields in records, and those that all channels have."""
+
+    channels: Mapping[str, Array]
+    shared: Mapping[str, int]
+
+
+def plan_row_tail(tail: RowTail, channels: int, const: Constants) -> tuple[RowTail, TailNumbers]:
+    """The tail in its cheapest form, and its numbers."""
     numbers = const.rows
     assert numbers is not None
-    tail = replace(tail, is_short=_is_short(const))
+    tail = replace(tail, is_short=_is_short(const), has_bias=numbers.bias is not None)
     found = _high_words(tail, channels, numbers) if tail.is_short else None
     if found is not None:
-        has_bias = numbers.bias is not None
-        return replace(tail, is_high=True, has_bias=has_bias), _of_all(found, channels)
-    bias = np.asarray(0 if numbers.bias is None else numbers.bias)
-    values = {
-        "row_mult": numbers.mult,
-        "row_shift": numbers.shift - FRACTION,
-        # floor((s + 1) / 2) + bias + 2**7, shifted by FRACTION, is s + this shifted by one more
-        "row_bias": 1 + 2 * HALF + 2 * bias,
-        **({"row_residual": np.asarray(numbers.residual[0])} if tail.residual else {}),
-    }
-    return tail, _of_all(values, channels)
+        return replace(tail, is_high=True, shared=tuple(found.shared)), found
+    values = {"row_mult": numbers.mult, "row_shift": numbers.shift - FRACTION}
+    if numbers.bias is not None:
+        values["row_bias"] = np.asarray(long_bias(numbers.bias))
+    shared = {"row_residual": numbers.residual[0]} if tail.residual else {}
+    each = {name: _spread(v, channels) for name, v in values.items()}
+    return replace(tail, shared=tuple(shared)), TailNumbers(each, shared)
 
 
-def _of_all(values: Mapping[str, Array | int], channels: int) -> Mapping[str, Array]:
-    return {name: _spread(v, channels) for name, v in values.items()}
-
-
-def field_names(values: Mapping[str, Array], scheme: Scheme) -> tuple[str, ...]:
-    """As they stand in records: factors of every second lane apart, where these are taken so."""
-    if scheme is not Scheme.PAIRS or "row_shift" in values:
-        return tuple(values)
-    apart = ("row_mult", "row_part")
-    return tuple(
-        each
-        for name in values
-        for each in ((f"{name}_even", f"{name}_odd") if name in apart else (name,))
-    )
+def long_bias(bias: Array | int) -> Array | int:
+    """floor((s + 1) / 2) + bias + 2**7, shifted by FRACTION, is s + this shifted by one more."""
+    return 1 + 2 * HALF + 2 * bias
 
 
 def _spread(values: Array | int, channels: int) -> Array:
@@ -75,7 +65,7 @@ def _is_short(const: Constants) -> bool:
     return most * 255 <= RANGE["int32"][1]
 
 
-def _high_words(tail: RowTail, channels: int, numbers: RowNumbers) -> dict[str, Array | int] | None:
+def _high_words(tail: RowTail, channels: int, numbers: RowNumbers) -> TailNumbers | None:
     """The numbers of the form of high words, where it is exact for every row."""
     mult, shift = _spread(numbers.mult, channels), _spread(numbers.shift, channels)
     used = mult != 0
@@ -89,19 +79,19 @@ def _high_words(tail: RowTail, channels: int, numbers: RowNumbers) -> dict[str, 
     if int((shift[used] - FRACTION - low).max(initial=1)) > 62:
         return None
     # What is shifted by, behind the high word, is this less the exponent of the row.
-    shared = {"row_mult": mult << (more - left), "row_base": first + more - 32}
+    shared = {"row_base": first + more - 32}
+    each = {"row_mult": mult << (more - left)}
     value = HALF + _spread(0 if numbers.bias is None else numbers.bias, channels)
     beside = int(np.abs(value).max())
+    if tail.has_bias:
+        each["row_added"] = value
     if tail.residual is not None:
         own = _residual(tail, numbers, beside)
-        return None if own is None else shared | {"row_added": value} | own
-    if numbers.bias is None:
-        return shared
-    parts = {"row_whole": value >> FRACTION, "row_part": 2 * (value & (2 * HALF - 1)) + 1}
-    return shared | parts if beside < 1 << 31 else None
+        return None if own is None else TailNumbers(each, shared | own)
+    return TailNumbers(each, shared) if beside < 1 << 31 else None
 
 
-def _residual(tail: RowTail, numbers: RowNumbers, beside: int) -> dict[str, Array | int] | None:
+def _residual(tail: RowTail, numbers: RowNumbers, beside: int) -> dict[str, int] | None:
     """The factor of a residual, and how far it is shifted to the left so that the high word of the
     product is what is needed; None where one of these, or the sum with what is `beside`, may need
     more than 32 bits.

@@ -36,7 +36,7 @@ class RowTail:
     """scale_rows (qir.ir.ops.sequence.rows) of raw sums, where Y then is stored as `dtype`: `scale`
     has one i32 for each pixel. `exponents`: the proven range of those of scales. `residual_bits`:
     of a residual, without its sign. `is_short`: sums times a mantissa of 8 bits fit 32. `is_high`,
-    `has_bias`: the form, see `row_tail`.
+    `has_bias`: the form, see `row_tail`. `shared`: the names of the numbers that all channels have.
     """
 
     scale: Plane
@@ -49,6 +49,7 @@ class RowTail:
     is_short: bool = False
     is_high: bool = False
     has_bias: bool = True
+    shared: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,14 @@ no 64-bit lanes and takes m = h * 2**16 + l apart,
 fit 32 bits (the last one 48, inside the instruction); accumulators start at the bias, so that
 nothing else has bits below 2**16, and a residual brings its own carry.
 All give the same bits as the definition in `contraction`.
+
+A record is laid out for the instructions that read it, so that each field is a memory operand; or
+it is `narrow`: multipliers that every second lane takes are stored once, shifts are bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -30,8 +33,10 @@ from qir.backends.kernels.plane import RANGE
 from qir.ir.fixed import MANTISSA_BITS, MAX_SHIFT
 from qir.ir.ops.accumulate import signed_sums
 
-FIELD_BYTES = {"add": 8, "shift": 8, "row_bias": 8, "row_part": 8}
-"""Bytes for each lane of fields that have not 4; those of every second lane have 8 for two."""
+LONGS = frozenset({"add", "shift", "row_bias"})
+"""Fields of 8 bytes for each lane; those of every second lane have 8 for two."""
+SHIFTS = frozenset({"shift", "before", "after", "row_shift"})
+"""Fields of a byte for each lane in narrow records. All others have 4."""
 
 INT32, INT64 = RANGE["int32"], (-(2**63), 2**63 - 1)
 
@@ -43,7 +48,7 @@ class Epilogue:
     `zero_point` is what is left to add after the shift (0 when folded). `before`, `after`:
     per-channel shifts of the fast form are present. `fused`: accumulators begin at `start`, odd
     lanes are multiplied and added at once. `late`: some rounding is added after the products.
-    Constants of one vector of channels are a record of `fields`.
+    `biased`: raw sums have a bias. Constants of one vector of channels are a record of `fields`.
     """
 
     dtype: str
@@ -58,28 +63,39 @@ class Epilogue:
     fused: bool = False
     scheme: Scheme = Scheme.PAIRS
     late: bool = False
+    biased: bool = True
     rows: tuple[str, ...] = ()
+    narrow: bool = False
 
     @property
     def fields(self) -> tuple[str, ...]:
+        if self.raw and self.scheme is Scheme.HALVES:
+            return ("start",)
         if self.raw:
-            return ("start",) if self.scheme is Scheme.HALVES else ("bias", *self.rows)
-        names = {
-            Scheme.PAIRS: ["mult_even", "mult_odd", "add_even", "add_odd"],
-            Scheme.LANES: ["mult", "add"],
-            Scheme.HALVES: ["start", "mult", "half"],
-        }[self.scheme]
-        paired = self.scheme is Scheme.PAIRS
-        if self.wide:
-            names += ["shift_even", "shift_odd"] if paired else ["shift"]
-        names += ["before"] if self.before else []
-        names += ["after"] if self.after else []
+            return (*(("bias",) if self.biased else ()), *self.rows)
+        names = ["start"] if self.starts else []
+        names += self._halves("mult")
+        names += ["half"] if self.scheme is Scheme.HALVES else self._halves("add")
         names += ["late"] if self.late else []
         if self.residual:
-            names += ["residual_even", "residual_odd"] if paired else ["residual"]
+            names += self._halves("residual")
             names += ["center"] if self.scheme is Scheme.HALVES else []
-        names += ["start"] if self.fused else []
+        names += self._halves("shift") if self.wide else []
+        names += ["before"] if self.before else []
+        names += ["after"] if self.after else []
         return tuple(names)
+
+    def _halves(self, name: str) -> list[str]:
+        """The field, or those of the even and of the odd lanes, where it is stored so."""
+        if self.scheme is not Scheme.PAIRS or (self.narrow and name != "add"):
+            return [name]
+        return [f"{name}_even", f"{name}_odd"]
+
+    def lane_bytes(self, name: str) -> int:
+        """Of a field, for each lane of a vector."""
+        if self.narrow and name in SHIFTS:
+            return 1
+        return 8 if name in LONGS else 4
 
     @property
     def starts(self) -> bool:
@@ -88,11 +104,11 @@ class Epilogue:
 
     def offset(self, field: str, lanes: int) -> int:
         """Bytes of a record before a field."""
-        return sum(FIELD_BYTES.get(f, 4) for f in self.fields[: self.fields.index(field)]) * lanes
+        return sum(map(self.lane_bytes, self.fields[: self.fields.index(field)])) * lanes
 
     def record_bytes(self, lanes: int) -> int:
         """Of the constants of one vector of channels."""
-        return sum(FIELD_BYTES.get(f, 4) for f in self.fields) * lanes
+        return sum(map(self.lane_bytes, self.fields)) * lanes
 
     @property
     def clamps(self) -> bool:
@@ -181,6 +197,7 @@ def plan_epilogue(
     x_range: tuple[int, int],
     multiplies_52_bits: bool = False,
     scheme: Scheme = Scheme.PAIRS,
+    narrow: bool = False,
 ) -> tuple[Epilogue, ChannelConstants]:
     """The cheapest exact form for all channels; `bias`, `x_range` as the dot reads the input.
 
@@ -189,7 +206,10 @@ def plan_epilogue(
     low, high = acc_range(const.scaled_weights, x_range)
     count = spec.y.channels
     residual = spec.residual.dtype if spec.residual else None
-    base = Epilogue(spec.y.dtype, *spec.clamp, raw=spec.is_raw, residual=residual, scheme=scheme)
+    base = Epilogue(
+        spec.y.dtype, *spec.clamp, raw=spec.is_raw, residual=residual, scheme=scheme,
+        biased=bool(np.any(bias)), narrow=narrow,
+    )  # fmt: skip
     terms = _terms(spec, const, bias, low, high)
     shift = np.array([t.shift for t in terms], np.int64)
     left = [0] * count
@@ -279,39 +299,21 @@ def records(epilogue: Epilogue, channels: ChannelConstants, order: Array, lanes:
     """The constants of vectors whose lane (v, i) is channel `order[v, i]`; -1: no channel."""
     real = order >= 0
     take = np.where(real, order, 0)
-
-    def lane(values: Array) -> Array:
-        return np.where(real, values[take], 0)
-
-    made: dict[str, Array] = {}
-    for name in ("bias", "before", "after", "mult", "half", "late", "start", "center"):
-        made[name] = lane(getattr(channels, name)).astype("<i4")
-    for name, values in channels.rows.items():
-        if name in epilogue.rows:
-            made[name] = lane(values).astype(f"<i{FIELD_BYTES.get(name, 4)}")
-        else:
-            longs = lane(values).astype("<i8")
-            made[f"{name}_even"], made[f"{name}_odd"] = longs[:, 0::2], longs[:, 1::2]
+    made = {
+        name: np.where(real, values[take], 0)
+        for name, values in (vars(channels) | dict(channels.rows)).items()
+        if isinstance(values, np.ndarray)
+    }
     if epilogue.scheme is Scheme.PAIRS:
-        _split(made, channels, lane, lanes)
-    else:
-        made["residual"] = lane(channels.residual).astype("<i4")
-        made["add"], made["shift"] = (lane(v).astype("<i8") for v in (channels.add, channels.shift))
-    rows = [
-        np.ascontiguousarray(made[name]).view(np.uint8).reshape(len(order), -1)
-        for name in epilogue.fields
-    ]
+        made["start"] = made["start"] * (np.arange(lanes) % 2)  # even lanes start at 0
+        made["add"] = made["add"] - made["start"] * made["mult"]
+    rows = [np.zeros((len(order), 0), np.uint8)]
+    for name in epilogue.fields:
+        whole = name.removesuffix("_even").removesuffix("_odd")
+        values, size = made[whole], epilogue.lane_bytes(whole)
+        if name != whole:
+            values, size = values[:, int(name.endswith("_odd")) :: 2], 8
+        stored = np.ascontiguousarray(values.astype(f"<i{size}"))
+        rows.append(stored.view(np.uint8).reshape(len(order), -1))
     assert sum(row.shape[1] for row in rows) == epilogue.record_bytes(lanes)
     return np.concatenate(rows, axis=1).tobytes()
-
-
-def _split(
-    made: dict[str, Array], channels: ChannelConstants, lane: Callable[[Array], Array], lanes: int
-) -> None:
-    """The fields of every second lane, in 64 bits."""
-    start = np.where(np.arange(lanes) % 2, lane(channels.start), 0)  # even lanes start at 0
-    made["start"] = start.astype("<i4")
-    for name in ("mult", "add", "shift", "residual"):
-        values = lane(getattr(channels, name)).astype("<i8")
-        made[name + "_even"], made[name + "_odd"] = values[:, 0::2], values[:, 1::2]
-    made["add_odd"] = made["add_odd"] - start[:, 1::2] * made["mult_odd"]

@@ -75,7 +75,7 @@ class ScaleRowsCode(NestCode):
     @property
     def fields(self) -> Fields:
         size = self.nest.shape[-1]
-        entries = [("mult", "int32", size), ("shift", "int32", size)]
+        entries = [("mult", "int32", size), ("shift", "int8", size)]
         entries += [("bias", "int64", size)] if self.has_bias else []
         entries += [("residual", "int64", 2)] if self.residual else []
         return Fields(tuple(entries))

@@ -77,9 +77,11 @@ AUTO = "auto"
 
 
 def plan_named(kv: Any) -> CachePlan | None:
-    """The plan of that name; None for auto. Errors: DataError for any other."""
+    """The plan of that name; None for auto. None names 8 bits. Errors: DataError for any other."""
     if kv == AUTO:
         return None
+    if kv is None:
+        return PLANS[WHOLE]
     known = isinstance(kv, int | str) and not isinstance(kv, bool) and kv in PLANS
     if not known:
         names = ", ".join(map(repr, (*PLANS, AUTO)))

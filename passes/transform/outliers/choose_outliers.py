@@ -158,14 +158,6 @@ class Candidate:
 
     def _note(self, one: TieClass, name: str, s: Array, record: Record) -> None:
         reach = self.reach[one.value.name]
-        before, after = (spread_of(r) for r in (reach, reach / s[one.spread]))
-        record.notes.append(
-            f"{one}: {name}, greatest channel over the median {before:.1f} -> {after:.1f}"
-        )
+        record.notes.append(f"{one}: {name}, {one.change(s, reach)}")
         record.rewrites += 1
         divide(record.divided, one.divided(s))
-
-
-def spread_of(reach: Array) -> float:
-    """The greatest channel over the median."""
-    return float(reach.max() / max(float(np.median(reach)), 1e-30))

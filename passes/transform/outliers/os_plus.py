@@ -57,6 +57,7 @@ class OutlierSuppression(Pass):
             s = min(choices, key=judge.error)
             if s.max() > 1:
                 edits.divide(one, s)
+                record.notes.append(f"{one}: {one.change(s, reach[one.value.name].of_all)}")
                 record.divided.update(one.divided(s))
                 record.rewrites += 1
         return edits.made(graph, self.name) if record.rewrites else graph

@@ -66,6 +66,7 @@ class RotateResidual(Pass):
         for stream in found:
             graph = rotated(graph, stream, record, self.name)
             record.rewrites += 1
+            record.notes.append(f"%{min(stream.values)} and all of its stream")
         return graph
 
     def _has_outliers(self, stream: Stream) -> bool:

@@ -46,8 +46,10 @@ class SmoothQuant(Pass):
         reach = channel_reach(graph, self.sample, {one.value.name for one in classes})
         edits = Edits()
         for one in classes:
-            s = smoothing(graph, one, reach[one.value.name].of_all, self.alpha)
+            of_all = reach[one.value.name].of_all
+            s = smoothing(graph, one, of_all, self.alpha)
             edits.divide(one, s)
+            record.notes.append(f"{one}: {one.change(s, of_all)}")
             record.divided.update(one.divided(s))
             record.rewrites += 1
         return edits.made(graph, self.name) if record.rewrites else graph

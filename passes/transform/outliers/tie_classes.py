@@ -47,9 +47,19 @@ class TieClass:
         """By what the channels of each value are divided."""
         return {name: s[self.spread] if name == self.value.name else s for name in self.names}
 
+    def change(self, s: Array, reach: Array) -> str:
+        """What a division by s, (width,), does to channels that reach so far, (C,)."""
+        before, after = (spread_of(r) for r in (reach, reach / s[self.spread]))
+        return f"greatest channel over the median {before:.1f} -> {after:.1f}"
+
     def __str__(self) -> str:
         readers = ", ".join(f"%{op.names[0]}" for op in self.consumers)
         return f"{self.value} -> {readers}"
+
+
+def spread_of(reach: Array) -> float:
+    """The greatest channel over the median."""
+    return float(reach.max() / max(float(np.median(reach)), 1e-30))
 
 
 def tie_classes(graph: Graph) -> Iterator[TieClass | Miss]:

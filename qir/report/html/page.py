@@ -10,9 +10,9 @@ from string import Template
 
 from qir.report.chosen_bits import ChosenBits, LayerBits, widest
 from qir.report.html.bits_plots import bits_plot, front_plot
-from qir.report.html.depth import depth_section
 from qir.report.html.graph import draw
 from qir.report.html.plots import sqnr_plot, time_bars, worst
+from qir.report.html.treatments import treatments_section
 from qir.report.numbers import (
     ENTRIES,
     KERNELS,
@@ -48,7 +48,7 @@ def page(report: ReportData) -> str:
         "cards": _cards(report),
         "worst": _worst(report),
         "bits": _bits(report.chosen),
-        "depth": depth_section(report.depth),
+        "treatments": treatments_section(report),
         "sqnr": sqnr_plot(report),
         "times": time_bars(report),
         "graph": draw(report),

@@ -7,6 +7,9 @@ from dataclasses import replace
 import pytest
 
 from qir.backends import find, lower
+from qir.backends.kernels.contraction.dense import DenseCode
+from qir.backends.kernels.contraction.plain import PlainCode
+from qir.backends.kernels.sequence.rows import ScaleRowsCode
 from qir.backends.lowering.fuse import fuse
 from qir.ir.data import Data
 from qir.ir.graph import Graph
@@ -30,6 +33,31 @@ def test_machines_with_vectors_store_no_sum(target: str) -> None:
 def test_other_machines_do(target: str) -> None:
     titles = steps(GRAPH, target)
     assert sum(t.startswith("scale_rows") for t in titles) == 8
+
+
+@pytest.mark.parametrize(
+    ("target", "each"), [("x86-avx2", 8), ("x86-avx512vnni", 8), ("aarch64-dotprod", 4)]
+)
+def test_a_channel_takes_few_bytes(target: str, each: int) -> None:
+    """A multiplier, and a bias where codes are read as unsigned; beside these, numbers that all
+    channels of a layer have."""
+    program = lower(GRAPH, find(target))
+    codes = [code for code in program.codes.values() if isinstance(code, DenseCode)]
+    assert codes
+    for code in codes:
+        assert code.record_bytes == each * code.machine.lanes
+        assert code.records_at <= code.machine.vector_bytes
+
+
+def test_a_channel_takes_few_bytes_in_plain_loops() -> None:
+    """A multiplier and a shift."""
+    program = lower(GRAPH, find("c"))
+    linear = [code for code in program.codes.values() if isinstance(code, PlainCode)]
+    scales = [code for code in program.codes.values() if isinstance(code, ScaleRowsCode)]
+    assert linear and all(code.constant_bytes == 0 for code in linear)
+    assert scales and {entry[:2] for code in scales for entry in code.fields.entries} == {
+        ("mult", "int32"), ("shift", "int8"), ("residual", "int64")
+    }  # fmt: skip
 
 
 def test_a_sum_that_others_read_is_stored() -> None:

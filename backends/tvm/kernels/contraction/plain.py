@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from qir.backends.kernels.contraction.plain import PlainCode
+from qir.backends.kernels.contraction.plain import FIELDS, PlainCode
 from qir.backends.kernels.kernel import CONSTANTS, WEIGHTS
-from qir.backends.kernels.plane import Plane
+from qir.backends.kernels.plane import BYTES, Plane
 from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.kernels.script import Script
 from qir.backends.tvm.kernels.writer import Expr, Registers
@@ -17,7 +17,8 @@ class _Plain:
         self.x = w.pointer("x", spec.x.dtype)
         self.weights = w.pointer(WEIGHTS, "int8" if code.bits == 8 else "uint8")
         constants = w.pointer(CONSTANTS, "int8")  # bytes: C on big-endian machines turns the views
-        self.fields = w.view(constants, "int64")
+        kinds = {FIELDS[name] for name in code.fields}
+        self.views = {d: w.view(constants, d) for d in sorted(kinds)}
         if code.block:
             self.mults = w.view(constants, "uint8")
         self.residual = w.pointer("residual", spec.residual.dtype) if spec.residual else None
@@ -91,19 +92,22 @@ class _Plain:
     def _stored(self, acc: Expr, o: Expr, residual: Expr) -> Expr:
         code = self.code.epilogue
         if code.raw:
-            return acc + self._field("bias", o).astype("int32")
-        wide = acc.astype("int64") * self._field("mult", o) + self._field("add", o)
+            return acc + self._field("bias", o) if code.biased else acc
+        wide = acc.astype("int64") * self._long("mult", o) + self._long("add", o)
         if residual is not None:
-            wide = wide + residual.astype("int64") * self._field("residual", o)
-        shifted = tirx.shift_right(wide, self._field("shift", o)) + tirx.const(
+            wide = wide + residual.astype("int64") * self._long("residual", o)
+        shifted = tirx.shift_right(wide, self._long("shift", o)) + tirx.const(
             code.zero_point, "int64"
         )
         low, high = (tirx.const(v, "int64") for v in (code.low, code.high))
         return tirx.min(tirx.max(self.writer.let(shifted), low), high).astype(self.spec.y.dtype)
 
     def _field(self, name: str, o: Expr) -> Expr:
-        at = self.code.records_at // 8 + self.spec.y.channels * self.code.fields.index(name)
-        return self.writer.load(self.fields, at + o)
+        dtype = FIELDS[name]
+        return self.writer.load(self.views[dtype], self.code.field_at(name) // BYTES[dtype] + o)
+
+    def _long(self, name: str, o: Expr) -> Expr:
+        return self._field(name, o).astype("int64")
 
 
 def streamed(w: Script, weights: Expr, index: Expr, bits: int) -> Expr:

@@ -6,16 +6,17 @@ Its forms are those of qir.backends.kernels.contraction.row_tail.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from qir.backends.kernels.contraction.dense import DenseCode
-from qir.backends.kernels.contraction.row_tail import HALF
+from qir.backends.kernels.contraction.row_tail import HALF, long_bias
 from qir.backends.kernels.dots import Scheme
 from qir.backends.kernels.plane import Plane
 from qir.backends.tvm.compat import tirx
 from qir.backends.tvm.dots import VectorDot
 from qir.backends.tvm.kernels.contraction.channels import WorkUnit
-from qir.backends.tvm.kernels.longs import Longs, signed_low, widening
+from qir.backends.tvm.kernels.longs import Longs, widening
 from qir.backends.tvm.kernels.requantize.epilogue import VectorEpilogue
 from qir.backends.tvm.kernels.sequence.arithmetic import (
     LONG,
@@ -27,21 +28,24 @@ from qir.backends.tvm.kernels.sequence.arithmetic import (
 )
 from qir.backends.tvm.kernels.stores import store_lanes
 from qir.backends.tvm.kernels.sums import spread
-from qir.backends.tvm.kernels.writer import Expr, Writer, cast, clamp, shuffle, splat
+from qir.backends.tvm.kernels.writer import Expr, Writer, cast, cast_bits, clamp, splat
 from qir.ir.ops.sequence.rows import FRACTION
 
 
 @dataclass(frozen=True)
 class _Lanes:
-    """One vector of a tile: where its numbers are, its raw sums, its residual in int32."""
+    """One vector of a tile: where its numbers are, its raw sums, its residual in int32; the numbers
+    that all channels have.
+    """
 
     epilogue: VectorEpilogue
     record: Expr
     total: Expr
     residual: Expr
+    shared: Mapping[str, Expr]
 
     def words(self, name: str) -> Expr:
-        return self.epilogue.field(self.record, name, "int32", self.epilogue.dot.lanes)
+        return self.epilogue.word(self.record, name)
 
     def longs(self, name: str) -> Expr:
         return self.epilogue.field(self.record, name, LONG, self.epilogue.dot.lanes)
@@ -63,10 +67,10 @@ class RowTailWriter(ABC):
         scale_at, residual_at = self._first(self.rows.scale, at), 0
         if self.rows.residual is not None:
             residual_at = w.let(self._first(self.rows.residual, at) + self._channel(at))
-        base = self._base(epilogue, at.records)
+        shared = {name: self._shared(epilogue, name) for name in self.rows.shared}
         for p in range(code.tile.places):
             scale = w.let(w.load(self.scale, scale_at + self._place(self.rows.scale, p)))
-            row = self._row(base, w.let(mantissa(scale)), w.let(exponent(scale)))
+            row = self._row(w.let(mantissa(scale)), w.let(exponent(scale)), shared)
             for v in range(code.tile.vectors):
                 record = at.records + v * (code.spacing * code.record_bytes)
                 total = w.let(epilogue.requantize(acc[p * code.tile.vectors + v], record))
@@ -75,7 +79,7 @@ class RowTailWriter(ABC):
                     place = self._place(self.rows.residual, p) + at.channels[v]
                     loaded = w.load(self.residual, residual_at + place, lanes)
                     residual = w.let(cast(loaded, "int32", lanes))
-                value = self._scaled(_Lanes(epilogue, record, total, residual), row)
+                value = self._scaled(_Lanes(epilogue, record, total, residual, shared), row)
                 offset = self._place(code.y, p) + at.channels[v]
                 count = lanes if code.packing.by_vector else code.share - v * lanes
                 count = min(lanes, count, code.share)
@@ -94,12 +98,13 @@ class RowTailWriter(ABC):
         row, column = divmod(index, self.code.tile.pixels)
         return row * plane.pitch_y + column * plane.pitch_x
 
-    @abstractmethod
-    def _base(self, epilogue: VectorEpilogue, record: Expr) -> Expr:
-        """What shifts of all channels and rows have in common."""
+    def _shared(self, epilogue: VectorEpilogue, name: str) -> Expr:
+        """A number that all channels have."""
+        at = self.code.shared_at + 4 * self.rows.shared.index(name)
+        return self.w.let(cast_bits(self.w.load(epilogue.constants, at, 4), "int32"))
 
     @abstractmethod
-    def _row(self, base: Expr, mantissa: Expr, exponent: Expr) -> tuple[Expr, ...]:
+    def _row(self, mantissa: Expr, exponent: Expr, shared: Mapping[str, Expr]) -> tuple[Expr, ...]:
         """What depends on the scale of a row alone."""
 
     @abstractmethod
@@ -110,10 +115,7 @@ class RowTailWriter(ABC):
 class LongTail(RowTailWriter):
     """Each term shifted in 64 bits."""
 
-    def _base(self, epilogue: VectorEpilogue, record: Expr) -> Expr:
-        return None
-
-    def _row(self, base: Expr, mantissa: Expr, exponent: Expr) -> tuple[Expr, ...]:
+    def _row(self, mantissa: Expr, exponent: Expr, shared: Mapping[str, Expr]) -> tuple[Expr, ...]:
         return mantissa, exponent
 
     def _scaled(self, at: _Lanes, row: tuple[Expr, ...]) -> Expr:
@@ -128,9 +130,10 @@ class LongTail(RowTailWriter):
         by = at.words("row_shift") - spread(row[1], lanes)
         by = w.let(clipped_shift(w.let(by), lanes)) - splat(1, LONG, lanes)
         twice = tirx.shift_right(product, w.let(by))  # z, before it is rounded
-        twice = twice + at.longs("row_bias")
+        bias = at.longs("row_bias") if rows.has_bias else splat(int(long_bias(0)), LONG, lanes)
+        twice = twice + bias
         if at.residual is not None:
-            factor = cast(at.words("row_residual"), LONG, lanes)
+            factor = spread(cast(at.shared["row_residual"], LONG, 1), lanes)
             more = w.let(cast(at.residual, LONG, lanes) * factor)
             more = rounded(w, more, splat(self.code.residual_shift, LONG, lanes), lanes)
             twice = twice + tirx.shift_left(w.let(more), splat(1, LONG, lanes))
@@ -145,14 +148,10 @@ class HighTail(RowTailWriter):
         super().__init__(w, code, dot)
         self.longs = widening(w, dot.lanes, code.epilogue.scheme is Scheme.PAIRS)
 
-    def _base(self, epilogue: VectorEpilogue, record: Expr) -> Expr:
-        lanes = self.dot.lanes
-        return self.w.let(shuffle([epilogue.field(record, "row_base", "int32", lanes)], [0]))
-
-    def _row(self, base: Expr, mantissa: Expr, exponent: Expr) -> tuple[Expr, ...]:
+    def _row(self, mantissa: Expr, exponent: Expr, shared: Mapping[str, Expr]) -> tuple[Expr, ...]:
         """The mantissa, the shift behind high words, and where 2 * (v & 255) + 1 begins."""
         w = self.w
-        by = w.let(base - exponent)
+        by = w.let(shared["row_base"] - exponent)
         at = w.let(cast(by, LONG, 1) + long(32 - FRACTION - 1))
         alone = w.let(tirx.shift_left(long(2 * HALF + 1), at))  # of v = 2**7
         return mantissa, by, at, alone
@@ -161,44 +160,31 @@ class HighTail(RowTailWriter):
         w, lanes, longs = self.w, self.dot.lanes, self.longs
         short = w.let(at.total * spread(row[0], lanes))
         more, whole = self._beside(at, row)
-        product = longs.product(longs.signed(short), self._factors(at), more)
+        product = longs.product(longs.signed(short), longs.signed(at.words("row_mult")), more)
         y = tirx.shift_right(w.let(longs.high(product)), spread(row[1], lanes))
         y = w.let(y if whole is None else y + whole)
         return cast(clamp(y, self.rows.low, self.rows.high, "int32", lanes), self.rows.dtype, lanes)
 
-    def _factors(self, at: _Lanes) -> Longs:
-        if self.longs.parts == 1:
-            return self.longs.signed(at.words("row_mult"))
-        return tuple(signed_low(x, self.longs.count) for x in self._pair(at, "row_mult"))
-
-    def _pair(self, at: _Lanes, name: str) -> Longs:
-        if self.longs.parts == 1:
-            return (at.longs(name),)
-        return tuple(
-            at.epilogue.field(at.record, f"{name}_{half}", LONG, self.longs.count)
-            for half in ("even", "odd")
-        )
-
     def _beside(self, at: _Lanes, row: tuple[Expr, ...]) -> tuple[Longs, Expr]:
         """(2 * (v & 255) + 1) << (n - 9), and v >> 8."""
         w, lanes, by = self.w, self.dot.lanes, spread(row[2], self.longs.count)
-        if at.residual is not None:
-            added = w.let(at.words("row_added") + self._residual(at))
-            mask = splat(2 * (2 * HALF - 1), "int32", lanes)
-            twice = tirx.bitwise_and(tirx.shift_left(added, splat(1, "int32", lanes)), mask)
-            odd = w.let(tirx.bitwise_or(twice, splat(1, "int32", lanes)))
-            parts = tuple(tirx.shift_left(w.let(x), by) for x in self.longs.unsigned(odd))
-            return parts, tirx.shift_right(added, splat(FRACTION, "int32", lanes))
-        if not self.rows.has_bias:
+        if at.residual is None and not self.rows.has_bias:
             return self.longs.broadcast(row[3]), None
-        parts = tuple(tirx.shift_left(x, by) for x in self._pair(at, "row_part"))
-        return parts, at.words("row_whole")
+        added = at.words("row_added") if self.rows.has_bias else splat(HALF, "int32", lanes)
+        if at.residual is not None:
+            added = added + self._residual(at)
+        added = w.let(added)
+        mask = splat(2 * (2 * HALF - 1), "int32", lanes)
+        twice = tirx.bitwise_and(tirx.shift_left(added, splat(1, "int32", lanes)), mask)
+        odd = w.let(tirx.bitwise_or(twice, splat(1, "int32", lanes)))
+        parts = tuple(tirx.shift_left(w.let(x), by) for x in self.longs.unsigned(odd))
+        return parts, tirx.shift_right(added, splat(FRACTION, "int32", lanes))
 
     def _residual(self, at: _Lanes) -> Expr:
         """The residual in steps of y / 2**8."""
         w, longs = self.w, self.longs
-        value = w.let(tirx.shift_left(at.residual, at.words("row_left")))
-        factors = longs.uniform(at.words("row_residual"))
+        value = w.let(tirx.shift_left(at.residual, spread(at.shared["row_left"], self.dot.lanes)))
+        factors = longs.uniform(spread(at.shared["row_residual"], self.dot.lanes))
         return longs.high_product(longs.signed(value), factors, longs.broadcast(long(1 << 31)))
 
 

@@ -6,10 +6,10 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from qir.backends.kernels.dots import Scheme
-from qir.backends.kernels.requantize.epilogue import FIELD_BYTES, Epilogue
+from qir.backends.kernels.requantize.epilogue import Epilogue
 from qir.backends.tvm.compat import tirx
 from qir.backends.tvm.dots import HalvesDot, PackingDot, VectorDot
-from qir.backends.tvm.kernels.longs import signed_low
+from qir.backends.tvm.kernels.longs import Pairs, signed_low
 from qir.backends.tvm.kernels.writer import (
     Expr,
     Writer,
@@ -44,25 +44,31 @@ class VectorEpilogue(ABC):
         """The initial accumulators of a vector of channels."""
         if not self.code.starts:
             return splat(0, "int32", self.dot.lanes)
-        return self.field(record, "start", "int32", self.dot.lanes)
+        return self.word(record, "start")
 
     @abstractmethod
     def requantize(self, acc: Expr, record: Expr, residual: Expr = None) -> Expr:
         """int32 lanes, before storage saturation; `record`: byte offset of the constants."""
 
     def field(self, record: Expr, name: str, dtype: str, lanes: int) -> Expr:
-        size = FIELD_BYTES.get(name, 4) * self.dot.lanes
+        size = self.code.lane_bytes(name) * self.dot.lanes
         at = record + self.code.offset(name, self.dot.lanes)
         return cast_bits(self.writer.load(self.constants, at, size), kind(dtype, lanes))
 
-    def _word(self, record: Expr, name: str) -> Expr:
+    def word(self, record: Expr, name: str) -> Expr:
+        """A field as int32 lanes."""
+        if self.code.lane_bytes(name) == 1:
+            return cast(self.field(record, name, "int8", self.dot.lanes), "int32", self.dot.lanes)
         return self.field(record, name, "int32", self.dot.lanes)
+
+    def _biased(self, acc: Expr, record: Expr) -> Expr:
+        return acc + self.word(record, "bias") if self.code.biased else acc
 
     def _raised(self, acc: Expr, record: Expr, residual: Expr) -> tuple[Expr, Expr]:
         """Accumulator and residual, shifted left where their shift is short."""
         let = self.writer.let
         if self.code.before:
-            left = self._word(record, "before")
+            left = self.word(record, "before")
             acc = tirx.shift_left(acc, left)
             residual = None if residual is None else let(tirx.shift_left(residual, left))
         return let(acc, "acc"), residual
@@ -70,7 +76,7 @@ class VectorEpilogue(ABC):
     def _lowered(self, value: Expr, record: Expr) -> Expr:
         """The rest of the shift, and the zero point."""
         if self.code.after:
-            value = tirx.shift_right(value, self._word(record, "after"))
+            value = tirx.shift_right(value, self.word(record, "after"))
         if self.code.zero_point:
             value = value + splat(self.code.zero_point, "int32", self.dot.lanes)
         return value
@@ -116,7 +122,7 @@ class PairsEpilogue(VectorEpilogue):
 
     def requantize(self, acc: Expr, record: Expr, residual: Expr = None) -> Expr:
         if self.code.raw:
-            return acc + self._word(record, "bias")
+            return self._biased(acc, record)
         acc, residual = self._raised(acc, record, residual)
         even = self.writer.let(self._sum(record, "even", acc, residual), "even")
         odd = self.writer.let(self._sum(record, "odd", acc, residual), "odd")
@@ -125,7 +131,7 @@ class PairsEpilogue(VectorEpilogue):
         return self.writer.let(self._lowered(self._merge(even, odd, high=True), record))
 
     def _sum(self, record: Expr, half: str, acc: Expr, residual: Expr) -> Expr:
-        mult, add = self._long(record, "mult_" + half), self._long(record, "add_" + half)
+        mult, add = self._long(record, "mult", half), self._long(record, "add", half)
         if self.code.fused and half == "odd":
             lanes = self.dot.lanes // 2
             unsigned = cast_bits(acc, f"uint64x{lanes}")
@@ -137,7 +143,7 @@ class PairsEpilogue(VectorEpilogue):
             total = self._half(acc, half) * signed_low(mult, self.dot.lanes // 2) + add
         if residual is None:
             return total
-        factor = signed_low(self._long(record, "residual_" + half), self.dot.lanes // 2)
+        factor = signed_low(self._long(record, "residual", half), self.dot.lanes // 2)
         return total + self._half(residual, half) * factor
 
     def _half(self, vector: Expr, half: str) -> Expr:
@@ -151,7 +157,7 @@ class PairsEpilogue(VectorEpilogue):
         """Shift and clamp in 64-bit lanes, then the low words."""
         code, count, halves = self.code, self.dot.lanes // 2, []
         for name, value in (("even", even), ("odd", odd)):
-            shifted = tirx.shift_right(value, self._long(record, "shift_" + name))
+            shifted = tirx.shift_right(value, self._long(record, "shift", name))
             low = tirx.max(shifted, splat(code.low - code.zero_point, "int64", count))
             high = tirx.min(low, splat(code.high - code.zero_point, "int64", count))
             halves.append(high + splat(code.zero_point, "int64", count))
@@ -163,8 +169,12 @@ class PairsEpilogue(VectorEpilogue):
         picks = [p for i in range(0, lanes, 2) for p in (i + high, lanes + i + high)]
         return shuffle(words, picks)
 
-    def _long(self, record: Expr, name: str) -> Expr:
-        return self.field(record, name, "int64", self.dot.lanes // 2)
+    def _long(self, record: Expr, name: str, half: str) -> Expr:
+        """The even or the odd lanes of a field that is not negative, in 64 bits; of `add` too."""
+        if f"{name}_{half}" in self.code.fields:
+            return self.field(record, f"{name}_{half}", "int64", self.dot.lanes // 2)
+        both = Pairs(self.writer, self.dot.lanes).unsigned(self.word(record, name))
+        return both[half == "odd"]
 
 
 class LanesEpilogue(VectorEpilogue):
@@ -173,13 +183,14 @@ class LanesEpilogue(VectorEpilogue):
     def requantize(self, acc: Expr, record: Expr, residual: Expr = None) -> Expr:
         code, lanes = self.code, self.dot.lanes
         if code.raw:
-            return self.writer.let(acc + self._word(record, "bias"))
+            return self.writer.let(self._biased(acc, record))
         acc, residual = self._raised(acc, record, residual)
         total = self._product(acc, record, "mult") + self.field(record, "add", "int64", lanes)
         if residual is not None:
             total = total + self._product(residual, record, "residual")
         if code.wide:
-            shifted = tirx.shift_right(total, self.field(record, "shift", "int64", lanes))
+            by = self.field(record, "shift", "int8" if code.narrow else "int64", lanes)
+            shifted = tirx.shift_right(total, cast(by, "int64", lanes))
             low, high = code.low - code.zero_point, code.high - code.zero_point
             stored = cast(
                 clamp(self.writer.let(shifted), low, high, "int64", lanes), "int32", lanes
@@ -190,7 +201,7 @@ class LanesEpilogue(VectorEpilogue):
 
     def _product(self, value: Expr, record: Expr, factor: str) -> Expr:
         lanes = self.dot.lanes
-        return cast(value, "int64", lanes) * cast(self._word(record, factor), "int64", lanes)
+        return cast(value, "int64", lanes) * cast(self.word(record, factor), "int64", lanes)
 
 
 class HalvesEpilogue(VectorEpilogue):
@@ -206,20 +217,20 @@ class HalvesEpilogue(VectorEpilogue):
         if self.code.raw:
             return acc
         if residual is not None:
-            residual = let(residual - self._word(record, "center"))
+            residual = let(residual - self.word(record, "center"))
         acc, residual = self._raised(acc, record, residual)
-        mult = let(self._word(record, "mult"))
-        total = dot.high_product(acc, mult) + self._word(record, "half")
+        mult = let(self.word(record, "mult"))
+        total = dot.high_product(acc, mult) + self.word(record, "half")
         if residual is not None:
             total = total + self._beside(acc, mult, residual, record)
         value = dot.added_high(let(total), acc, mult)
         if self.code.late:
-            value = value + self._word(record, "late")
+            value = value + self.word(record, "late")
         return let(self._lowered(value, record))
 
     def _beside(self, acc: Expr, mult: Expr, residual: Expr, record: Expr) -> Expr:
         """The residual's part of the sum: its product >> 16, and the carry of the low bits."""
-        factor, dot = self.writer.let(self._word(record, "residual")), self.halves
+        factor, dot = self.writer.let(self.word(record, "residual")), self.halves
         mask = splat(0xFFFF, "int32", dot.lanes)
         low = [
             tirx.bitwise_and(dot.low_product(v, m), mask)

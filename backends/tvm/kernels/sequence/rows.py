@@ -86,7 +86,8 @@ def emit_scale_rows(code: ScaleRowsCode, symbol: str) -> PrimFunc:
         at = [o + i * s for o, s in zip(offsets, steps, strict=True)]
         mult = cast(constants.take("mult", at[-2], 1, width), LONG, width)
         product = cast(w.load(x, at[0], width), LONG, width) * spread(a, width) * mult
-        by = constants.take("shift", at[-2], 1, width) - spread(e, width)
+        own = cast(constants.take("shift", at[-2], 1, width), "int32", width)
+        by = own - spread(e, width)
         z = rounded(w, w.let(product), w.let(clipped_shift(w.let(by), width)), width)
         if code.has_bias:
             z = z + constants.take("bias", at[-2], 1, width)

@@ -1,18 +1,20 @@
-"""The section about what was left out of a model, or runs side by side."""
+"""The section about what was changed on request: depth, keys and values."""
 
 from __future__ import annotations
 
 from html import escape
 
 from qir.passes.transform.depth.outcome import Depth
+from qir.report.rows import ReportData
 
 
-def depth_section(depth: Depth | None) -> str:
+def treatments_section(report: ReportData) -> str:
     """Facts and the curve of removals; nothing where nothing was asked for."""
-    if depth is None:
+    facts = "".join(f"<li>{escape(line)}</li>" for line in report.treatments())
+    if not facts:
         return ""
-    facts = "".join(f"<li>{escape(line)}</li>" for line in depth.lines())
-    return f"<section><h2>Depth</h2><ul>{facts}</ul>{_curve(depth)}</section>"
+    curve = _curve(report.depth) if report.depth else ""
+    return f"<section><h2>Changed on request</h2><ul>{facts}</ul>{curve}</section>"
 
 
 def _curve(depth: Depth) -> str:

@@ -1,0 +1,26 @@
+"""How keys and values are stored, for a report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Caches:
+    """`format`: of keys and of values; `bits` a value, with the numbers that a block shares.
+
+    tried: the formats that were looked at, each with its bits and how far it moves the outputs on
+           calibration data, nats.
+    """
+
+    format: str
+    bits: float
+    tried: tuple[tuple[str, float, float], ...] = ()
+
+    def lines(self) -> tuple[str, ...]:
+        """Facts for a reader."""
+        found = [f"keys and values: {self.format}, {self.bits:.4g} bits a value"]
+        if self.tried:
+            shown = "; ".join(f"{name} {1000 * far:.3g} mnat" for name, _, far in self.tried)
+            found.append(f"formats tried: {shown}")
+        return tuple(found)
