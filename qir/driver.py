@@ -66,7 +66,8 @@ def compile(
     target:       a name that `qir targets` lists, or a Target.
     bits:         widths of weights and activations: 8; (4, 8) for (weights, activations);
                   "w4g32a8" with a scale for each 32 input channels; "bfp8", "bfp6" or "bfp4" with
-                  an exponent for each 32 (block floating point); a mapping from layers to widths,
+                  an exponent for each 32 (block floating point); "w8a8b32" with an exponent for
+                  each 32 activations of a token; "w4a6"; a mapping from layers to widths,
                   or its file; or qir.MixedPrecision(size=0.5), which chooses them for each
                   layer. Inputs and outputs of the network have 8 bits.
     rounding:     rounding of weights: None for the nearest; adaround, adaquant, gptq, gpfq,

@@ -90,7 +90,7 @@ class Quantizer:
             on_pool = replace(self, executor=pool)
             default, layers, assignment = on_pool._bits(graph, ranges, sample)
             rounding = on_pool._rounding(graph, sample)
-            rows = row_passes(graph, self.scales)
+            rows = row_passes(graph, self.scales, default, layers)
             corrected = None if are_layers_by_rows(graph, self.scales) else graph
             pairs = pipelines.quantize(ranges, default, layers, corrected, sample, rounding, rows)
             return manager.run(graph, pairs), assignment
@@ -150,7 +150,7 @@ class Quantizer:
         """The time of each layer at each width, all layers of one width at a time."""
         layers, graphs, manager = layer_works(graph), {}, Manager()
         for bits in every:
-            rows = row_passes(graph, self.scales)
+            rows = row_passes(graph, self.scales, bits)
             uniform = pipelines.quantize(ranges, bits, dict.fromkeys(layers, bits), rows=rows)
             graphs[bits] = manager.run(manager.run(graph, uniform), pipelines.TO_INTEGER)
         return measure_latency(graphs, layers, self.machine, tell=self.tell)

@@ -20,6 +20,7 @@ from qir.ir.ops import (
     NormFixed,
     PackRows,
     Positions,
+    QuantizeRowBlocks,
     QuantizeRows,
     RopeFixed,
     RowScale,
@@ -132,7 +133,7 @@ def grow_projection(g: Rows) -> None:
     x = g.rows((I32, I20, I16))
     width, out = x.type.shape[-1], int(g.pick(WIDTHS))
     scale = g.scaled_by(x, width)
-    codes = g.add(QuantizeRows(x, scale, width))
+    codes = g.add(QuantizeRows(x, scale, width) if g.chance(0.7) else in_blocks(g, x, scale))
     storage = g.pick([I8, I8, I4])
     w = g.rng.integers(storage.min, storage.max + 1, (out, width))
     elem = Quant.per_axis(storage, 2.0 ** g.rng.uniform(-9, -5, out), 0, 0)
@@ -140,6 +141,13 @@ def grow_projection(g: Rows) -> None:
     finish(g, acc, scale)
     if g.chance(0.15):
         finish(g, acc, scale)
+
+
+def in_blocks(g: Rows, x: Value, scale: Value) -> Op:
+    """Codes of few bits, or in blocks."""
+    width = x.type.shape[-1]
+    block = int(g.pick([b for b in range(1, width + 1) if width % b == 0]))
+    return QuantizeRowBlocks(x, scale, block, g.between(2, 8), g.between(0, 7))
 
 
 def finish(g: Rows, acc: Value, scale: Value) -> None:

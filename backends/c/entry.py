@@ -134,7 +134,7 @@ def _step(program: LoweredProgram, number: int, step: Step, texts: Mapping[str, 
     parameters = "const void *context, int32_t begin, int32_t end, int32_t thread"
     return (
         f"{comment(f'{machine}{number}: {step.title}{place}')}\n"
-        f"static void {name}({parameters}) {{\n"
+        f"static APART void {name}({parameters}) {{\n"
         f"    const struct call *c = context;\n    (void)thread;\n"
         f"    {function}(\n{arguments}        begin, end);\n}}"
     )

@@ -14,6 +14,8 @@ from qir.ir.text.file import write_whole
 
 WIDEST = 32
 BLOCK_FLOATING = {"bfp4": 4, "bfp6": 6, "bfp8": 8}  # mantissa bits; exponents for each 32 weights
+SIZE = "[1-9][0-9]{0,3}"  # of a group, of a block
+FORM = re.compile(rf"w([1-9][0-9]?)(?:([gb])({SIZE}))?a([1-9][0-9]?)(?:b({SIZE}))?")
 HEAD = "# layer = w<bits of the weights>a<bits of the activations>; may be edited and passed back"
 
 
@@ -23,22 +25,27 @@ class Bits:
 
     group: input channels that share a scale, 0 for all of an output channel; written w4g32a8.
     floating: these scales are powers of two, weights are block floating point; written w4b32a8.
+    block: input channels whose activations share an exponent under the scale of a row, 0 for all;
+           written w8a8b32.
     """
 
     weight: int
     activation: int
     group: int = 0
     floating: bool = False
+    block: int = 0
 
     def __post_init__(self) -> None:
-        if not (1 <= self.weight <= WIDEST and 1 <= self.activation <= WIDEST and self.group >= 0):
+        are_widths = 1 <= self.weight <= WIDEST and 1 <= self.activation <= WIDEST
+        if not are_widths or min(self.group, self.block) < 0:
             raise PassError(f"bits {self}: not a pair of widths, 1 to {WIDEST} each are needed")
         if self.floating and not self.group:
             raise PassError(f"bits {self}: floating without blocks, a group of 1 or more is needed")
 
     def __str__(self) -> str:
         group = f"{'b' if self.floating else 'g'}{self.group}" if self.group else ""
-        return f"w{self.weight}{group}a{self.activation}"
+        block = f"b{self.block}" if self.block else ""
+        return f"w{self.weight}{group}a{self.activation}{block}"
 
     @classmethod
     def parse(cls, text: str) -> Bits:
@@ -48,10 +55,11 @@ class Bits:
         """
         if text in BLOCK_FLOATING:
             return cls(BLOCK_FLOATING[text], 8, 32, floating=True)
-        match = re.fullmatch(r"w([1-9][0-9]?)(?:([gb])([1-9][0-9]{0,3}))?a([1-9][0-9]?)", text)
+        match = FORM.fullmatch(text)
         if match is None or max(int(match[1]), int(match[4])) > WIDEST:
             raise ParseError(f'bits "{text}": not a pair of widths, a text like w4a8 is needed')
-        return cls(int(match[1]), int(match[4]), int(match[3] or 0), match[2] == "b")
+        group, block = int(match[3] or 0), int(match[5] or 0)
+        return cls(int(match[1]), int(match[4]), group, match[2] == "b", block)
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,12 @@ from qir.ir.ops import (
     LayerNorm,
     NormFixed,
     Positions,
+    QuantizeRowBlocks,
     QuantizeRows,
     RmsNorm,
     Rope,
     RopeFixed,
+    RoundRowBlocks,
     RoundRows,
     RowScale,
     Take,
@@ -64,13 +66,30 @@ class RowScales(Rule):
             return Answer(Kind.ROWS, bits=LONG)
         return stored_operands(operands, LONG) or Answer(Kind.ROWS, bits=LONG)
 
-    def lower(self, op: RoundRows, at: Lowering, answer: Answer) -> Form:
-        form = at.forms[op.x.name]
-        x = form.terms[0].value if isinstance(form, Sum) else at.stored(op.x, LONG)
-        name = op.names[0]
+    def lower(self, op: Op, at: Lowering, answer: Answer) -> Form:
+        assert isinstance(op, RoundRows)
+        x, name = rows_of(op.x, at), op.names[0]
         scale = at.emit(RowScale(x, op.block), at.free(f"{name}_scale"), op.loc)
         codes = at.emit(QuantizeRows(x, scale, op.block), at.free(f"{name}_codes"), op.loc)
         return Rows(codes, scale, op.block)
+
+
+def rows_of(x: Value, at: Lowering) -> Value:
+    """The integers of x: stored, or an exact product."""
+    form = at.forms[x.name]
+    return form.terms[0].value if isinstance(form, Sum) else at.stored(x, LONG)
+
+
+@rule(RoundRowBlocks)
+class RowBlocks(RowScales):
+    """round_row_blocks(x) -> rows(quantize_row_blocks(x, row_scale(x)))"""
+
+    def lower(self, op: Op, at: Lowering, answer: Answer) -> Form:
+        assert isinstance(op, RoundRowBlocks)
+        x, name, width = rows_of(op.x, at), op.names[0], op.x.type.shape[-1]
+        scale = at.emit(RowScale(x, width), at.free(f"{name}_scale"), op.loc)
+        made = QuantizeRowBlocks(x, scale, op.block, op.bits, op.spread)
+        return Rows(at.emit(made, at.free(f"{name}_codes"), op.loc), scale, width)
 
 
 @rule(RmsNorm, LayerNorm)

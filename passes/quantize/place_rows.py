@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import ClassVar
 
+from qir.ir.errors import PassError
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Op, Value
-from qir.ir.ops import Attention, Constant, Hadamard, Linear, RmsNorm, Rope, RoundRows
+from qir.ir.ops import (
+    Attention,
+    Constant,
+    Hadamard,
+    Linear,
+    RmsNorm,
+    Rope,
+    RoundRowBlocks,
+    RoundRows,
+    Take,
+)
+from qir.ir.ops.sequence.row_blocks import MOST_SPREAD
+from qir.ir.rows import code_top
 from qir.ir.stages import FLOAT_STAGES
+from qir.ir.types import I32
+from qir.passes.bits.choice import Bits
 from qir.passes.infra.manager import Claim, Miss, Pass, Record, changes, register
+from qir.passes.integer.rules import BYTE
 
-SEQUENCE = (Attention, Hadamard, RmsNorm, Rope, RoundRows)
+ROWS = (RoundRows, RoundRowBlocks)
+SEQUENCE = (Attention, Hadamard, RmsNorm, Rope, *ROWS)
+EIGHT = Bits(8, 8)
+NARROW = 6  # bits of codes whose blocks fit 8 bits, each shifted by as many as are left
+MULTIPLIERS = 255  # the greatest of a group of weights
 
 
 class Scales(Enum):
@@ -30,10 +51,18 @@ def is_wide(graph: Graph) -> bool:
     return any(isinstance(op, SEQUENCE) for op in graph.ops)
 
 
-def row_passes(graph: Graph, scales: Scales = Scales.AUTO) -> tuple[Pass, ...]:
-    """The pass that places rows with scales of their own; none where the graph has none."""
+def row_passes(
+    graph: Graph,
+    scales: Scales = Scales.AUTO,
+    bits: Bits = EIGHT,
+    layers: Mapping[str, Bits] | None = None,
+) -> tuple[Pass, ...]:
+    """The pass that places rows with scales of their own; none where the graph has none.
+
+    `bits` hold for all layers but those of which `layers` says others.
+    """
     is_asked = scales is Scales.TOKEN or any(isinstance(op, Attention) for op in graph.ops)
-    return (PlaceRows(scales.value),) if is_asked else ()
+    return (PlaceRows(scales.value, str(bits), layers or {}),) if is_asked else ()
 
 
 def are_layers_by_rows(graph: Graph, scales: Scales) -> bool:
@@ -55,16 +84,20 @@ class PlaceRows(Pass):
 
     Of linear ops a scale for each row, of queries one for each head. `scales`: auto places both
     where the graph has attention and nothing elsewhere, token both everywhere, static those of
-    queries alone.
-    Changes: rows are rounded to 8 bits.
+    queries alone. Linear ops whose `bits`, or those of `layers`, say fewer than 8 or a block read
+    round_row_blocks; the spread of exponents is as wide as sums of i32 allow. A head that is tied
+    to an embedding keeps 8 bits unless `layers` names it.
+    Changes: rows are rounded to 8 bits, or to as few as asked for.
     Source: I-LLM, arXiv:2405.17849, section 3.2.
     """
 
     name: ClassVar[str] = "place-rows"
-    claim: ClassVar[Claim] = changes("rows are rounded to 8 bits")
+    claim: ClassVar[Claim] = changes("rows are rounded to few bits")
     stages: ClassVar[tuple[str, ...]] = FLOAT_STAGES
 
     scales: str = Scales.AUTO.value
+    bits: str = str(EIGHT)
+    layers: Mapping[str, Bits] = field(default_factory=dict, hash=False)
 
     def run(self, graph: Graph, record: Record) -> Graph:
         how = Scales(self.scales)
@@ -73,24 +106,53 @@ class PlaceRows(Pass):
         if not (of_layers or has_attention):
             record.misses.append(Miss("no attention"))
             return graph
-        rows: dict[tuple[str, int], Value] = {}
+        rows: dict[Op, Value] = {}
+        usual = Bits.parse(self.bits)
 
-        def rounded(x: Value, block: int, builder: Builder, op: Op) -> Value:
-            if isinstance(builder.producer(x), RoundRows):
+        def rounded(x: Value, made: Op, builder: Builder, op: Op) -> Value:
+            if isinstance(builder.producer(x), ROWS):
                 return x
-            if (x.name, block) not in rows:
-                made = RoundRows(x, block, loc=op.loc.touched(self.name))
-                rows[x.name, block] = builder.add(made, f"{x.name}_rows")
+            if made not in rows:
+                placed = replace(made, loc=op.loc.touched(self.name))
+                rows[made] = builder.add(placed, f"{x.name}_rows")
                 record.rewrites += 1
-            return rows[x.name, block]
+            return rows[made]
 
         def placed(op: Op, builder: Builder) -> Op:
             if isinstance(op, Attention):
-                return replace(op, q=rounded(op.q, op.q.type.shape[-1] // op.heads, builder, op))
+                of_heads = RoundRows(op.q, op.q.type.shape[-1] // op.heads)
+                return replace(op, q=rounded(op.q, of_heads, builder, op))
             if not (of_layers and isinstance(op, Linear)) or not op.x.type.is_float:
                 return op
             if not isinstance(builder.producer(op.w), Constant):
                 return op
-            return replace(op, x=rounded(op.x, op.x.type.shape[-1], builder, op))
+            readers = graph.users[graph.producers[op.names[0]].operands[1].name]
+            is_tied = any(isinstance(reader, Take) for reader in readers)
+            bits = self.layers.get(op.names[0], EIGHT if is_tied else usual)
+            return replace(op, x=rounded(op.x, rows_in(op.x, bits, record), builder, op))
 
         return graph.mapped(placed)
+
+
+def rows_in(x: Value, bits: Bits, record: Record) -> Op:
+    """x rounded as activations of these bits are, for a linear op."""
+    width, block = x.type.shape[-1], bits.block
+    if block and width % block:
+        record.misses.append(Miss(f"rows of {width}, blocks of {block} do not divide them", x.name))
+        block = 0
+    if not 2 <= bits.activation <= BYTE:
+        raise PassError(f"place-rows: activations of {bits}, 2 to {BYTE} bits in rows are needed")
+    if bits.activation == BYTE and not block:
+        return RoundRows(x, width)
+    spread = spread_of(bits, width) if block else 0
+    return RoundRowBlocks(x, block or width, bits.activation, spread)
+
+
+def spread_of(bits: Bits, width: int) -> int:
+    """By how many bits the exponents of blocks may differ: as sums of i32 allow, whatever the
+    weights; codes of few bits stay within 8.
+    """
+    most = BYTE - bits.activation if bits.activation <= NARROW else MOST_SPREAD
+    reach = (1 << bits.weight - 1) * (MULTIPLIERS if bits.group else 1)
+    room = I32.max // (width * reach * code_top(bits.activation))
+    return max(0, min(most, room.bit_length() - 1))

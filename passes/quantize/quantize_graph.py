@@ -12,9 +12,9 @@ from qir.ir.errors import PassError, listed
 from qir.ir.fixed import Rounding
 from qir.ir.graph import Builder, Graph
 from qir.ir.op import Loc, Op, Value
-from qir.ir.ops import Constant, Dequantize, Quantize, RoundRows, ScaleGroups, Take
+from qir.ir.ops import Constant, Dequantize, Quantize, RoundRowBlocks, ScaleGroups, Take
 from qir.ir.ops.kinds import Layer
-from qir.ir.rows import CODE_TOP
+from qir.ir.rows import CODE_TOP, code_top
 from qir.ir.stages import FLOAT_STAGES
 from qir.ir.types import U8, Array, Quant
 from qir.passes.bits.choice import Bits
@@ -23,7 +23,7 @@ from qir.passes.infra.manager import Claim, Miss, Pass, Record, changes, registe
 from qir.passes.integer.rules import BYTE, Sharing
 from qir.passes.quantize.channel_scales import channel_quants
 from qir.passes.quantize.joins import apart, in_u8
-from qir.passes.quantize.place_rows import is_wide
+from qir.passes.quantize.place_rows import ROWS, is_wide
 from qir.passes.quantize.placement import QuantizationPlan, plan_quantization
 from qir.passes.quantize.repeats import with_shared_ranges
 from qir.passes.quantize.scales import (
@@ -80,12 +80,7 @@ class QuantizeGraph(Pass):
         _check_names(graph, self.bits)
         for width in (self.activation_bits, *(b.activation for b in self.bits.values())):
             storage_of(width, is_signed=False)
-            if plan.is_wide and width != BYTE:
-                raise PassError(
-                    f"quantize-graph: activations of {width} bits beside ops of sequences, 8 are"
-                    " needed",
-                    hint="bits=(4, 8) or 'w4g32a8' store weights in fewer bits",
-                )
+        self._check_activations(graph, plan)
         widths = activation_widths(plan, self.bits, self.activation_bits)
         ranges = self.ranges and with_shared_ranges(graph, self.ranges)
         quants = {**choose_quants(plan, ranges, widths), **self._of_channels(plan, record)}
@@ -93,6 +88,24 @@ class QuantizeGraph(Pass):
         new = emission.run()
         record.rewrites = emission.count
         return new.at_stage("simulated")
+
+    def _check_activations(self, graph: Graph, plan: QuantizationPlan) -> None:
+        """Errors: PassError for activations of other than 8 bits, or in blocks, without rows: in a
+        wide graph without rows in front of any layer, or of a layer that is named.
+        """
+        layers = {op.names[0]: op for op in graph.ops if isinstance(op, Layer)}
+        rows = {n for n, op in layers.items() if isinstance(graph.producers.get(op.x.name), ROWS)}
+        asked = {"": Bits(BYTE, self.activation_bits)} if not rows else {}
+        asked |= {name: bits for name, bits in self.bits.items() if name not in rows}
+        for name, bits in asked.items():
+            if bits.block or (plan.is_wide and bits.activation != BYTE):
+                what = f"layer {name}" if name else "layers"
+                raise PassError(
+                    f"quantize-graph: activations of {bits}, {what} without rows: 8 bits and no"
+                    " blocks are needed",
+                    hint="scales=\"token\" gives linear ops rows; (4, 8) or 'w4g32a8' store weights"
+                    " in fewer bits",
+                )
 
     def _apart(self, graph: Graph, record: Record) -> set[str]:
         """Concats whose operands keep scales of their own."""
@@ -293,8 +306,11 @@ class Emission:
         w, bias = (constant(self.graph, v) for v in (op.w, op.bias))
         x = self._read_quant(op)
         x_scale, reach = (1.0, 255) if x is None else (float(x.scale.array), 2**x.storage.bits - 1)
-        if isinstance(self.graph.producers.get(op.x.name), RoundRows):
-            bias, reach = None, CODE_TOP  # a bias is added behind the scale of the row
+        rows = self.graph.producers.get(op.x.name)
+        if isinstance(rows, ROWS):  # a bias is added behind the scale of the row
+            bias, reach = None, CODE_TOP
+        if isinstance(rows, RoundRowBlocks):
+            reach = code_top(rows.bits) << rows.spread
         if w is None:
             wrapped = self.graph.producers.get(op.w.name)
             source = wrapped.x.name if isinstance(wrapped, Dequantize) else ""

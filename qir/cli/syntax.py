@@ -56,7 +56,7 @@ def command(
     return p
 
 
-BITS = r"w\d+([gb]\d+)?a\d+|bfp[468]"
+BITS = r"w\d+([gb]\d+)?a\d+(b\d+)?|bfp[468]"
 
 
 def bits(text: str) -> int | tuple[int, int] | str:

@@ -15,8 +15,19 @@ Array = npt.NDArray[Any]
 
 CODE_TOP = 127  # the greatest code of a row
 ALIGNED_BITS = 15  # of an element before it is multiplied by the reciprocal of its row's scale
-RECIPROCALS = np.array([round(CODE_TOP * 2**15 / a) for a in range(128, 256)], np.int64)
-"""CODE_TOP * 2**15 / a for a mantissa a, rounded, by a - 128: below 2**15."""
+
+
+def code_top(bits: int) -> int:
+    """The greatest code of so many bits."""
+    return (1 << (bits - 1)) - 1
+
+
+def reciprocals(top: int) -> Array:
+    """top * 2**15 / a for a mantissa a, rounded, by a - 128: below 2**15."""
+    return np.array([round(top * 2**15 / a) for a in range(128, 256)], np.int64)
+
+
+RECIPROCALS = reciprocals(CODE_TOP)
 
 ROOTS = np.array([round(2**16 / np.sqrt((i + 32.5) / 32)) for i in range(96)], np.int64)
 """2**16 / sqrt(m) in the middle of each of 96 intervals of m in [1, 4), each 1/32 wide."""
@@ -70,16 +81,16 @@ def exponent(scale: Array) -> Array:
     return np.asarray(np.asarray(scale, np.int64) >> 8)
 
 
-def codes(x: Array, scale: Array) -> Array:
-    """round(x * 127 / (a * 2**e)), half up, in [-127, 127]: t * RECIPROCALS[a - 128] / 2**22, where
-    t = floor(x * 2**(7 - e)), clipped to 16 bits.
+def codes(x: Array, scale: Array, top: int) -> Array:
+    """round(x * top / (a * 2**e)), half up, in [-top, top]: t * reciprocals(top)[a - 128] / 2**22,
+    where t = floor(x * 2**(7 - e)), clipped to 16 bits.
     """
     t = np.clip(np.asarray(x, np.int64), -(2**31), 2**31 - 1)
     # Beyond 16 bits to the left every x but 0 is clipped, beyond 31 to the right its sign is left.
     by = np.clip(exponent(scale) - 7, -16, 31)
     t = np.clip(shifted(t, by), -(2**15), 2**15 - 1)
-    inverse = RECIPROCALS[np.clip(mantissa(scale) - 128, 0, 127)]
-    return np.asarray(np.clip((t * inverse + (1 << 21)) >> 22, -CODE_TOP, CODE_TOP))
+    inverse = reciprocals(top)[np.clip(mantissa(scale) - 128, 0, 127)]
+    return np.asarray(np.clip((t * inverse + (1 << 21)) >> 22, -top, top))
 
 
 def reciprocal_root(x: Array) -> tuple[Array, Array]:

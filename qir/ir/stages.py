@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from qir.ir.graph import Graph
 from qir.ir.op import Op, Value, meaning
-from qir.ir.ops import BatchNorm, Constant, Dequantize, Maximum, Minimum, RoundRows
+from qir.ir.ops import BatchNorm, Constant, Dequantize, Maximum, Minimum, RoundRowBlocks, RoundRows
 from qir.ir.ops.kinds import Contraction, Selection
 
 FLOAT_STAGES = ("imported", "canonical", "transformed")
@@ -58,7 +58,7 @@ def simulated_stage(graph: Graph) -> Iterator[str]:
 
 def not_dequantized(graph: Graph, value: Value) -> str:
     """The first source of `value`, through selections, maxima and minima, that is no dequantize and
-    no round_rows; empty if all are. Extrema read constants in the quantization of their results.
+    no rounded rows; empty if all are. Extrema read constants in the quantization of their results.
     """
     todo, visited = [value], {value.name}
     while todo:
@@ -72,7 +72,7 @@ def not_dequantized(graph: Graph, value: Value) -> str:
                 sources = [w for w in sources if not is_constant(graph, w)]
             todo += sources
             visited.update(w.name for w in sources)
-        elif not isinstance(op, (Dequantize, RoundRows)):
+        elif not isinstance(op, (Dequantize, RoundRows, RoundRowBlocks)):
             return str(op)
     return ""
 

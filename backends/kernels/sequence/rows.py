@@ -1,7 +1,8 @@
-"""Kernels of rows with scales of their own: row_scale, quantize_rows and scale_rows.
+"""Kernels of rows with scales of their own: row_scale, quantize_rows, .._row_blocks, scale_rows.
 
     row_scale(x: View, block, y: View, features)
     quantize_rows(x: View, scale: View, block, y: View, features)
+    quantize_row_blocks(x: View, scale: View, form, y: View, features)
     scale_rows(x: View, scale: View, residual: View | None, numbers: RowNumbers, y: View, features)
 
 The meaning of each is that of its op in qir.ir.ops.sequence.rows. Arguments ("x", "y"), ("x",
@@ -41,6 +42,26 @@ class QuantizeRowsCode(NestCode):
     """The nest's operands: x, scale, y; its last axis is a block."""
 
     x: str
+    nest: Nest
+    vector_bytes: int
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        return ("x", "scale", "constants", "y")
+
+    @property
+    def fields(self) -> Fields:
+        return RECIPROCALS
+
+
+@dataclass(frozen=True)
+class QuantizeRowBlocksCode(NestCode):
+    """The nest's operands: x, the row's scale, y; its last axis is a block."""
+
+    x: str
+    y: str
+    top: int
+    spread: int
     nest: Nest
     vector_bytes: int
 
@@ -101,6 +122,19 @@ def quantize_rows(x: View, scale: View, block: int, y: View, features: frozenset
     loops = nest(parts.shape, (parts.strides, (*scale.strides, 0), codes.strides), inner=1)
     code = QuantizeRowsCode(x.dtype, loops, vector_bytes(features))
     return Kernel(code, code.fields.pack({"reciprocals": rows.RECIPROCALS}))
+
+
+def quantize_row_blocks(
+    x: View, scale: View, form: tuple[int, int, int], y: View, features: frozenset[str]
+) -> Kernel:
+    """Codes of `form`, (block, bits, spread), by the scales of rows and by what blocks reach."""
+    block, bits, spread = form
+    parts, codes = blocks(x, block), blocks(y, block)
+    scales = (*scale.strides[:-1], 0, 0)
+    loops = nest(parts.shape, (parts.strides, scales, codes.strides), whole=1)
+    top = rows.code_top(bits)
+    code = QuantizeRowBlocksCode(x.dtype, y.dtype, top, spread, loops, vector_bytes(features))
+    return Kernel(code, code.fields.pack({"reciprocals": rows.reciprocals(top)}))
 
 
 def scale_rows(

@@ -15,6 +15,7 @@ from qir.ir.ops import (
     Interpolate,
     NormFixed,
     Positions,
+    QuantizeRowBlocks,
     QuantizeRows,
     RopeFixed,
     RowScale,
@@ -41,6 +42,16 @@ def choose_quantize_rows(fusion: Fusion, context: Context) -> Call:
     assert isinstance(op, QuantizeRows)
     x, scale, y = (context.place(v) for v in (op.x, op.scale, op.result))
     kernel = rows.quantize_rows(x.view, scale.view, op.block, y.view, context.features)
+    return call(kernel, {"x": x, "scale": scale, "y": y})
+
+
+def choose_quantize_row_blocks(fusion: Fusion, context: Context) -> Call:
+    """quantize_row_blocks -> codes by the scales of rows and by what blocks reach."""
+    op = fusion.anchor
+    assert isinstance(op, QuantizeRowBlocks)
+    x, scale, y = (context.place(v) for v in (op.x, op.scale, op.result))
+    form = op.block, op.bits, op.spread
+    kernel = rows.quantize_row_blocks(x.view, scale.view, form, y.view, context.features)
     return call(kernel, {"x": x, "scale": scale, "y": y})
 
 

@@ -26,7 +26,12 @@ from qir.backends.kernels.sequence.indexed import CopyRowsCode, TakeCode
 from qir.backends.kernels.sequence.norm import NormCode
 from qir.backends.kernels.sequence.packing import PackRowsCode, UnpackRowsCode
 from qir.backends.kernels.sequence.rope import RopeCode
-from qir.backends.kernels.sequence.rows import QuantizeRowsCode, RowScaleCode, ScaleRowsCode
+from qir.backends.kernels.sequence.rows import (
+    QuantizeRowBlocksCode,
+    QuantizeRowsCode,
+    RowScaleCode,
+    ScaleRowsCode,
+)
 from qir.backends.kernels.softmax import SoftmaxCode
 from qir.backends.tvm.compat import PrimFunc
 from qir.backends.tvm.kernels.bilinear import emit_bilinear
@@ -51,6 +56,7 @@ from qir.backends.tvm.kernels.sequence.norm import emit_norm
 from qir.backends.tvm.kernels.sequence.packing import emit_pack_rows, emit_unpack_rows
 from qir.backends.tvm.kernels.sequence.rope import emit_rope
 from qir.backends.tvm.kernels.sequence.rows import (
+    emit_quantize_row_blocks,
     emit_quantize_rows,
     emit_row_scale,
     emit_scale_rows,
@@ -80,6 +86,7 @@ EMITTERS: dict[type, Callable[[Any, str], PrimFunc]] = {
     PackRowsCode: emit_pack_rows,
     PlainCode: emit_plain,
     PositionsCode: emit_positions,
+    QuantizeRowBlocksCode: emit_quantize_row_blocks,
     QuantizeRowsCode: emit_quantize_rows,
     ReduceCode: emit_reduce,
     RopeCode: emit_rope,

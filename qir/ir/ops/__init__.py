@@ -21,6 +21,7 @@ from qir.ir.ops.sequence.ids import Positions, Within
 from qir.ir.ops.sequence.norm import NormFixed, RmsNorm
 from qir.ir.ops.sequence.packing import PackRows, RoundBlocks, UnpackRows
 from qir.ir.ops.sequence.rope import Rope, RopeFixed
+from qir.ir.ops.sequence.row_blocks import QuantizeRowBlocks, RoundRowBlocks
 from qir.ir.ops.sequence.rows import QuantizeRows, RoundRows, RowScale, ScaleRows
 from qir.ir.ops.shape import Concat, Expand, Gather, Reshape, Slice, Transpose
 from qir.ir.ops.softmax import Softmax, SoftmaxFixed
@@ -54,9 +55,9 @@ __all__ = [
     "Exp", "Expand", "Gather", "Gelu", "Hadamard", "HardSigmoid", "HardSwish", "Interpolate",
     "LayerNorm", "LeakyRelu", "Linear", "Log", "Lookup", "MatMul", "MaxPool", "Maximum", "Minimum",
     "Mul", "Neg", "NormFixed", "PRelu", "PackRows", "Pad", "PadMode", "Positions", "Pow",
-    "Quantize", "QuantizeRows", "Reciprocal", "ReduceMax", "ReduceMean", "ReduceSum", "Relu",
-    "Requantize", "Reshape", "RmsNorm", "Rope", "RopeFixed", "RoundBlocks", "RoundRows", "RowScale",
-    "Rsqrt", "ScaleGroups", "ScaleRows", "Sigmoid", "Silu", "Slice", "SliceRows", "Softmax",
-    "SoftmaxFixed", "Softplus", "Sqrt", "Sub", "Take", "Tanh", "Transpose", "Unary", "UnpackRows",
-    "Within", "WriteRows",
+    "Quantize", "QuantizeRowBlocks", "QuantizeRows", "Reciprocal", "ReduceMax", "ReduceMean",
+    "ReduceSum", "Relu", "Requantize", "Reshape", "RmsNorm", "Rope", "RopeFixed", "RoundBlocks",
+    "RoundRowBlocks", "RoundRows", "RowScale", "Rsqrt", "ScaleGroups", "ScaleRows", "Sigmoid",
+    "Silu", "Slice", "SliceRows", "Softmax", "SoftmaxFixed", "Softplus", "Sqrt", "Sub", "Take",
+    "Tanh", "Transpose", "Unary", "UnpackRows", "Within", "WriteRows",
 ]  # fmt: skip

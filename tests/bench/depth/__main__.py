@@ -52,7 +52,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--latency", action="store_true")
     p.add_argument("--threads", type=int, default=2, help="of programs; of searches, tasks at once")
     p.add_argument("--rows", type=int, help="to judge on (64; 16 of smollm2)")
-    p.add_argument("--calibration", type=int, help="rows to search on (64; 12 of smollm2)")
+    p.add_argument("--calibration", type=int, help="rows to search on (64; 8 of smollm2)")
     p.add_argument("--count", type=int, help="sub-layers left out (a half; a quarter of smollm2)")
     p.add_argument("--pairs", type=int, help="groups at most (a third of the layers)")
     p.add_argument("--members", type=int, nargs="+", default=[2], help="layers of a group")
@@ -70,7 +70,7 @@ def curves(given: argparse.Namespace, of: Subject, file: Path) -> dict[str, Any]
     store = Store(CACHE / "depth", source("qir.ir", "qir.passes"))
     made = Curves(
         of,
-        spread(of.case.calibration, given.calibration or (12 if is_large else 64)),
+        spread(of.case.calibration, given.calibration or (8 if is_large else 64)),
         spread(of.case.tokens, given.rows or (16 if is_large else 64)),
         store,
         given.threads,

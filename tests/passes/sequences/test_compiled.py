@@ -30,8 +30,10 @@ def compiled(**options: Any) -> qir.Net:
         ({"bits": "w4g32a8", "rounding": "gptq"}, 14.0),
         ({"bits": qir.MixedPrecision(size=0.5)}, 14.0),
         ({"bits": "bfp6"}, 22.0),
+        ({"bits": "w8a8b16"}, 28.0),
+        ({"bits": "w4a4b16"}, 4.0),
     ],
-    ids=["w8", "groups", "mixed", "bfp6"],
+    ids=["w8", "groups", "mixed", "bfp6", "blocks", "few"],
 )
 def test_a_decoder(options: dict[str, Any], least: float) -> None:
     net = compiled(**options)
@@ -49,7 +51,7 @@ def test_a_decoder(options: dict[str, Any], least: float) -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(PassError, match="activations of 4 bits beside ops of sequences, 8 are"):
-        compiled(bits=(4, 4))
+    with pytest.raises(PassError, match="of w8a4, layers without rows: 8 bits and no blocks are"):
+        compiled(bits=(4, 4), scales="static")
     with pytest.raises(DataError, match="scales: 'rows' given, one of auto, token, static is"):
         compiled(scales="rows")

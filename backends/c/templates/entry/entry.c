@@ -9,6 +9,17 @@ struct call {
     const unsigned char *weights;
 };
 
+/* Functions that are alike stay apart: GCC 12 merges them (-fipa-icf), and then has compiled the
+ * kernels inside them to other results. */
+#ifdef __has_attribute
+#if __has_attribute(no_icf)
+#define APART __attribute__((no_icf))
+#endif
+#endif
+#ifndef APART
+#define APART
+#endif
+
 @KERNELS@
 
 @FUNCTIONS@

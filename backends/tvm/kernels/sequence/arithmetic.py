@@ -77,10 +77,10 @@ def row_scale(w: Script, greatest: Expr) -> Expr:
 
 
 class Coder:
-    """Codes of one row by its scale: qir.ir.rows.codes, in lanes of int32."""
+    """Codes of one row by its scale, up to `top`: qir.ir.rows.codes, in lanes of int32."""
 
-    def __init__(self, w: Script, constants: ConstantBlock, scale: Expr) -> None:
-        self.w = w
+    def __init__(self, w: Script, constants: ConstantBlock, scale: Expr, top: int) -> None:
+        self.w, self.top = w, top
         by = w.let(tirx.min(tirx.max(exponent(scale) - word(7), word(-16)), word(31)))
         self.right, self.left = (
             w.let(tirx.max(by, word(0))), w.let(tirx.max(word(0) - by, word(0)))
@@ -89,14 +89,14 @@ class Coder:
         self.inverse = w.let(constants.take("reciprocals", at))
 
     def codes(self, x: Expr, lanes: int) -> Expr:
-        """Lanes of int32 in [-127, 127] from lanes of int32."""
+        """Lanes of int32 in [-top, top] from lanes of int32."""
         w = self.w
         t = _clip16(tirx.shift_right(x, spread(self.right, lanes)), lanes)
         t = _clip16(tirx.shift_left(w.let(t), spread(self.left, lanes)), lanes)
         product = w.let(t) * spread(self.inverse, lanes) + splat(1 << 21, "int32", lanes)
         code = w.let(tirx.shift_right(product, splat(22, "int32", lanes)))
-        top = splat(rows.CODE_TOP, "int32", lanes)
-        return tirx.max(tirx.min(code, top), splat(-rows.CODE_TOP, "int32", lanes))
+        top = splat(self.top, "int32", lanes)
+        return tirx.max(tirx.min(code, top), splat(-self.top, "int32", lanes))
 
 
 class NearCoder:

@@ -1,8 +1,13 @@
-"""row_scale, quantize_rows and scale_rows in TIR."""
+"""row_scale, quantize_rows, quantize_row_blocks and scale_rows in TIR."""
 
 from __future__ import annotations
 
-from qir.backends.kernels.sequence.rows import QuantizeRowsCode, RowScaleCode, ScaleRowsCode
+from qir.backends.kernels.sequence.rows import (
+    QuantizeRowBlocksCode,
+    QuantizeRowsCode,
+    RowScaleCode,
+    ScaleRowsCode,
+)
 from qir.backends.tvm.compat import PrimFunc, tirx
 from qir.backends.tvm.kernels.script import ConstantBlock, Script, straight, width_of
 from qir.backends.tvm.kernels.sequence.arithmetic import (
@@ -15,10 +20,14 @@ from qir.backends.tvm.kernels.sequence.arithmetic import (
     mantissa,
     rounded,
     row_scale,
+    word,
 )
 from qir.backends.tvm.kernels.sums import spread
 from qir.backends.tvm.kernels.writer import Expr, cast, clamp, splat
 from qir.ir.ops.sequence.rows import FRACTION
+from qir.ir.rows import CODE_TOP
+
+Blocks = RowScaleCode | QuantizeRowBlocksCode
 
 
 def emit_row_scale(code: RowScaleCode, symbol: str) -> PrimFunc:
@@ -31,7 +40,9 @@ def emit_row_scale(code: RowScaleCode, symbol: str) -> PrimFunc:
     return w.finish(symbol)
 
 
-def greatest(w: Script, x: Expr, at: Expr, step: int, code: RowScaleCode) -> Expr:
+def greatest(
+    w: Script, x: Expr, at: Expr, step: int, code: RowScaleCode | QuantizeRowBlocksCode
+) -> Expr:
     """max |x| over a row, int64: the least and the greatest are found in int32."""
     size = code.nest.shape[-1]
     lanes = straight((step,), width_of(code.vector_bytes, "int32")) if step else 1
@@ -57,7 +68,7 @@ def emit_quantize_rows(code: QuantizeRowsCode, symbol: str) -> PrimFunc:
     x_step, _, y_step = code.nest.steps
     lanes = straight((x_step, y_step), width_of(code.vector_bytes, "int32")) if x_step else 1
     with w.units() as unit, w.rows(code.nest, unit) as (x_at, scale_at, y_at):
-        coder = Coder(w, constants, w.let(w.load(scale, scale_at)))
+        coder = Coder(w, constants, w.let(w.load(scale, scale_at)), CODE_TOP)
 
         def row(i: Expr, width: int) -> None:
             elements = cast(w.load(x, x_at + i * x_step, width), "int32", width)
@@ -65,6 +76,32 @@ def emit_quantize_rows(code: QuantizeRowsCode, symbol: str) -> PrimFunc:
             w.store(y, y_at + i * y_step, codes, width)
 
         w.spans(code.nest.shape[-1], lanes, row)
+    return w.finish(symbol)
+
+
+def emit_quantize_row_blocks(code: QuantizeRowBlocksCode, symbol: str) -> PrimFunc:
+    """`void symbol(x, scale, constants, y, begin, end)`."""
+    w = Script(code.vector_bytes > 0)
+    x, scale = w.pointer("x", code.x), w.pointer("scale", "int32")
+    constants = ConstantBlock(w, code.fields)
+    y = w.pointer("y", code.y)
+    x_step, _, y_step = code.nest.steps
+    lanes = straight((x_step, y_step), width_of(code.vector_bytes, "int32")) if x_step else 1
+    with w.units() as unit, w.rows(code.nest, unit) as (x_at, scale_at, y_at):
+        row = w.let(w.load(scale, scale_at))
+        own = row_scale(w, greatest(w, x, x_at, x_step, code))
+        less = tirx.Select(tirx.GT(mantissa(own), mantissa(row)), word(1), word(0))
+        lower = w.let(exponent(row) - exponent(own) - less)
+        t = w.let(clamp(lower, 0, code.spread, "int32", 1))
+        coder = Coder(w, constants, w.let(row - t * word(256)), code.top)
+        times = w.let(tirx.shift_left(word(1), w.let(word(code.spread) - t)))
+
+        def some(i: Expr, width: int) -> None:
+            found = cast(w.load(x, x_at + i * x_step, width), "int32", width)
+            codes = w.let(coder.codes(w.let(found), width)) * spread(times, width)
+            w.store(y, y_at + i * y_step, cast(codes, code.y, width), width)
+
+        w.spans(code.nest.shape[-1], lanes, some)
     return w.finish(symbol)
 
 

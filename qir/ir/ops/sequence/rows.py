@@ -33,7 +33,7 @@ class RoundRows(Op):
     block: int
 
     def infer(self) -> Tensor:
-        _check_block(self, self.x, self.block)
+        check_block(self, self.x, self.block)
         if not self.x.type.is_float:
             self.fail(f"x is {self.x.type}", "floats are needed (to-integer makes quantize_rows)")
         return self.x.type
@@ -48,7 +48,8 @@ class RoundRows(Op):
         return y.reshape(x.shape)
 
 
-def _check_block(op: Op, x: Value, block: int) -> None:
+def check_block(op: Op, x: Value, block: int) -> None:
+    """Errors: VerifyError for a block that does not divide the rows of x."""
     if not x.type.rank or block < 1 or not x.type.shape[-1] or x.type.shape[-1] % block:
         op.fail(f"x is {x.type}, block {block}", "a divisor of the last axis is needed")
 
@@ -76,7 +77,7 @@ class RowScale(Op):
     block: int
 
     def infer(self) -> Tensor:
-        _check_block(self, self.x, self.block)
+        check_block(self, self.x, self.block)
         check_rows(self, self.x)
         return Tensor((*self.x.type.shape[:-1], self.x.type.shape[-1] // self.block), I32)
 
@@ -109,7 +110,7 @@ class QuantizeRows(Op):
     block: int
 
     def infer(self) -> Tensor:
-        _check_block(self, self.x, self.block)
+        check_block(self, self.x, self.block)
         check_rows(self, self.x)
         x = self.x.type
         shape = (*x.shape[:-1], x.shape[-1] // self.block)
@@ -119,7 +120,7 @@ class QuantizeRows(Op):
 
     def evaluate(self, x: Array, scale: Array) -> Array:
         each = np.repeat(scale, self.block, axis=-1)
-        return stored(rows.codes(x, each), self.result.type)
+        return stored(rows.codes(x, each, rows.CODE_TOP), self.result.type)
 
     def bound(self, x: Bounds, scale: Bounds) -> Bounds:
         return Bounds.of(-rows.CODE_TOP, rows.CODE_TOP)
