@@ -1,4 +1,5 @@
-"""Compares artifacts of random integer graphs with the interpreter, bit for bit.
+"""Compares artifacts of random integer graphs with the interpreter, bit for bit, and proves that
+their machine code holds no float.
 
 python -m tests.run_random_graphs --graphs 1000 [--start 0] [--batch 50] [--target cpu riscv64 ...]
     [--family sequences]
@@ -25,6 +26,7 @@ import numpy as np
 
 from qir import runtime
 from qir.backends import Artifact, build, find
+from qir.backends.proofs.machine_code import prove
 from qir.ir.errors import QirError
 from qir.ir.graph import Graph
 from qir.ir.interpret import interpret
@@ -74,6 +76,7 @@ def differences(seeds: Sequence[int], target: str, family: str) -> list[str]:
         return [fault] if fault else []
     network = sample(seeds, family)
     artifact = portable(seeds, family) if target == "c" else made(seeds, family, target)
+    prove(artifact.manifest, artifact.files[f"{artifact.name}.o"], artifact.target)
     emulate = bool(artifact.target.emulator)
     session = runtime.opened(runtime.from_files(artifact.files), emulate=emulate)
     results = []

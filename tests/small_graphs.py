@@ -120,6 +120,19 @@ def low_bits() -> Graph:
     return b.finish(graphs)
 
 
+def side_by_side(*graphs: Graph) -> Graph:
+    """Several graphs in one, inputs and outputs in order, so that one artifact holds them all."""
+    b = Builder(graphs[0].name, "integer")
+    outputs: list[Value] = []
+    for graph in graphs:
+        now = {v.name: b.input(v.name, v.type) for v in graph.inputs}
+        for op in graph.ops:
+            results = b.add_all(op.rebind(lambda v, now=now: now[v.name]))
+            now.update(zip(op.names, results, strict=True))
+        outputs += [now[v.name] for v in graph.outputs]
+    return b.finish(outputs)
+
+
 @cache
 def artifact(target: str = "cpu") -> Artifact:
     """The residual network's artifact, built once for all tests of a process."""

@@ -64,7 +64,8 @@ X86 = InstructionSet(
         vpcmp\w+[bwdq] vptestn?m[bwdq] v?ptest v?psign[bwd] v?pavg[bw]
         v?ps(ll|rl|ra)v?[wdq] v?ps(ll|rl)dq vpro[lr]v?[dq] vpsh[lr]dv?[wdq] vpmultishiftqb
         v?pack[su]s(wb|dw) v?punpck[hl](bw|wd|dq|qdq) v?pshuf(b|d|hw|lw) v?palignr valign[dq]
-        v?pblend(vb|w|d) vpblendm[bwdq] v?pmovmskb vpmov([bwdq]2m|m2[bwdq]) v?phadds?[wd]
+        v?pblend(vb|w|d) vpblendm[bwdq] v?pmovmskb vpmov([bwdq]2m|m2[bwdq])
+        v?ph(add|sub)s?[wd] v?phminposuw
         v?pmov[sz]x(bw|bd|bq|wd|wq|dq) vpmov(us|s)?(wb|db|dw|qb|qw|qd)
         v?p(insr|extr)[bwdq] vpbroadcast[bwdq] vbroadcasti\d+(x\d)? vpbroadcastm\w+
         vperm[bwdq] vperm[it]2[bwdq] vperm2i128 v(insert|extract)i\d+(x\d)? vshufi\d+x\d
@@ -153,7 +154,7 @@ HEXAGON = InstructionSet(
         mem(b|ub|h|uh|w|d)(_fifo)? vmemu? vgather vscatter dcfetch dczeroa? l2fetch
         add(asl|asr)? addi sub and or xor not neg abs combine mux tfr tfril? loop[01] sp[123]loop0
         asl asr lsr lsl rol asrrnd aslh asrh mpy(i|u|su)? maxu? minu? sxt[bhw] zxt[bh]
-        cmp[bh]?\.(eq|gtu?|lt|ge) [bs]?it(s|set|sclr)\w* bits(set|clr) tstbit setbit clrbit
+        v?cmp[bh]?\.(eq|gtu?|lt|ge) [bs]?it(s|set|sclr)\w* bits(set|clr) tstbit setbit clrbit
         togglebit
         extractu? insert ct[01] cl[01b] clip normamt popcount brev bitsplit swiz
         sat([bhw]|ub|uh)? round cround packhl parity any8 all8 mask lsplit interleave deinterleave

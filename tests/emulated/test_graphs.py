@@ -14,16 +14,22 @@ from qir.cli import main
 from qir.ir.interpret import interpret
 from tests.emulated.harness import TARGETS, assert_same_bits, need_emulator
 from tests.run_random_graphs import check
-from tests.small_graphs import low_bits, residual_network, stored_inputs, two_branches
+from tests.small_graphs import (
+    low_bits,
+    residual_network,
+    side_by_side,
+    stored_inputs,
+    two_branches,
+)
 from tests.small_transformers import Shape, decoder, decoder_inputs
 
-GRAPHS = 20
+GRAPHS = 12
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_small_graphs(target: str) -> None:
-    for graph in (residual_network(), two_branches(), low_bits()):
-        assert_same_bits(graph, target, [list(stored_inputs(graph, seed)) for seed in range(4)])
+    graph = side_by_side(residual_network(), two_branches(), low_bits())
+    assert_same_bits(graph, target, [list(stored_inputs(graph, seed)) for seed in range(4)])
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -52,9 +58,9 @@ def test_random_sequences(target: str) -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_decoders(target: str) -> None:
-    for shape in (Shape(), Shape(tokens=1, width=64, heads=4, bits=4, block=32)):
-        graph = decoder(shape)
-        assert_same_bits(graph, target, [decoder_inputs(graph, seed) for seed in range(2)])
+    graphs = [decoder(Shape()), decoder(Shape(tokens=1, width=64, heads=4, bits=4, block=32))]
+    cases = [[x for g in graphs for x in decoder_inputs(g, seed)] for seed in range(2)]
+    assert_same_bits(side_by_side(*graphs), target, cases)
 
 
 @pytest.mark.parametrize("target", TARGETS)

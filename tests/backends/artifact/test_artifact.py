@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from qir import runtime
 from qir.backends import build
 from qir.backends.artifact import folder
 from qir.backends.artifact.artifact import Artifact
+from qir.backends.artifact.folder import write_folder
 from qir.backends.c.entry import identifier
 from qir.backends.toolchain import elf
 from qir.ir.errors import ArtifactError
@@ -209,32 +210,32 @@ def test_a_place_that_cannot_be_written_is_an_error(built: Artifact, tmp_path: P
         built.save(tmp_path / "file" / "small.qir")
 
 
-SAVER = """
-import pickle, sys
-from qir.backends.artifact.folder import write_folder
-files = pickle.load(open(sys.argv[1], "rb"))
-print("ready", flush=True)
-while True:
-    write_folder(sys.argv[2], files)
-"""
+def saver(path: Path, built: Artifact) -> int:
+    """The process id of one that saves again and again, until it is killed."""
+    reader, writer = os.pipe()
+    if process := os.fork():
+        assert os.read(reader, 1) == b"!"
+        os.close(reader)
+        os.close(writer)
+        return process
+    try:
+        os.write(writer, b"!")
+        while True:
+            write_folder(path, built.files)
+    finally:
+        os._exit(1)
 
 
 def test_killed_while_saving_it_is_whole_or_absent(built: Artifact, tmp_path: Path) -> None:
-    import pickle
-
-    (tmp_path / "files").write_bytes(pickle.dumps(dict(built.files)))
     (tmp_path / "out").mkdir()
     path, rng = tmp_path / "out" / "small.qir", np.random.default_rng(0)
-    for attempt in range(8):
+    for attempt in range(16):
         if attempt % 2:
             shutil.rmtree(path, ignore_errors=True)
-        command = [sys.executable, "-c", SAVER, str(tmp_path / "files"), str(path)]
-        saver = subprocess.Popen(command, stdout=subprocess.PIPE)
-        assert saver.stdout is not None and saver.stdout.readline() == b"ready\n"
+        process = saver(path, built)
         time.sleep(float(rng.uniform(0, 0.03)))
-        saver.send_signal(signal.SIGKILL)
-        saver.wait()
-        saver.stdout.close()
+        os.kill(process, signal.SIGKILL)
+        assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
         if path.exists():
             runtime.read(path)
     built.save(path)

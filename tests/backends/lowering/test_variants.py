@@ -92,8 +92,8 @@ def test_every_variant_equals_the_interpreter(make: object) -> None:
         assert_same_bits(runtime.opened(built, variant=name), graph, cases)
 
 
-@pytest.mark.parametrize("first", [300_000, 300_012])
-def test_random_graphs_equal_the_interpreter(first: int) -> None:
+def test_random_graphs_equal_the_interpreter() -> None:
+    first = 300_000
     graph, rng = batch(range(first, first + 12)), np.random.default_rng(first)
     built = runtime.from_files(build(graph, "x86").files)
     cases = [random_inputs(graph, rng, extreme=bool(case % 2)) for case in range(4)]
