@@ -81,7 +81,7 @@ class CorrectionWalk:
         judge: SampleGraph,
         scaled: Mapping[str, StoredWeights],
     ) -> None:
-        self.targets, self.scaled = channels_of(reference, fit.sample), scaled
+        self.target_moments, self.scaled = channels_of(reference, fit.sample), scaled
         self.runs = len(fit.sample[0]) // rows_of(reference.inputs[0])
         self.fit, self.judge = _begun(fit), _begun(judge)
         pairs = dict.fromkeys(zip(ends_of(judge.graph), ends_of(reference), strict=True))
@@ -113,7 +113,7 @@ class CorrectionWalk:
         layers = [
             i
             for i, op in enumerate(graph.ops)
-            if isinstance(op, Layer) and own_bias(graph, op) and op.names[0] in self.targets
+            if isinstance(op, Layer) and own_bias(graph, op) and op.names[0] in self.target_moments
         ]
         count = min(SEGMENTS, len(layers))
         starts = [layers[len(layers) * k // count] for k in range(count)]
@@ -132,7 +132,7 @@ class CorrectionWalk:
         fitted: dict[str, Correction] = {}
 
         def correct(value: Value, y: Any) -> None:
-            if value.name in free and (target := self.targets.get(value.name)) is not None:
+            if value.name in free and (target := self.target_moments.get(value.name)) is not None:
                 rows = y.reshape(self.runs, -1, y.shape[-1]).double()
                 std = rows.reshape(-1, y.shape[-1]).std(0, correction=0).numpy()
                 has = ChannelMoments(rows.mean(1).numpy(), std)

@@ -131,7 +131,7 @@ def quantize_row_blocks(
     block, bits, spread = form
     parts, codes = blocks(x, block), blocks(y, block)
     scales = (*scale.strides[:-1], 0, 0)
-    loops = nest(parts.shape, (parts.strides, scales, codes.strides), whole=1)
+    loops = nest(parts.shape, (parts.strides, scales, codes.strides), inner=1)
     top = rows.code_top(bits)
     code = QuantizeRowBlocksCode(x.dtype, y.dtype, top, spread, loops, vector_bytes(features))
     return Kernel(code, code.fields.pack({"reciprocals": rows.reciprocals(top)}))
