@@ -27,8 +27,8 @@ def is_near(a: str, b: str) -> bool:
     """Whether two lines of text are equal but for reals, and these near each other."""
     if REAL.sub("", a) != REAL.sub("", b):
         return False
-    ours, theirs = (np.array([float(r) for r in REAL.findall(line)]) for line in (a, b))
-    return bool(np.allclose(ours, theirs, rtol=WITHIN, atol=0.0))
+    a_reals, b_reals = (np.array([float(r) for r in REAL.findall(line)]) for line in (a, b))
+    return bool(np.allclose(a_reals, b_reals, rtol=WITHIN, atol=0.0))
 
 
 @dataclass(frozen=True)
@@ -57,39 +57,39 @@ class CaseData:
         if parts is None:
             return ()
         rng, count = np.random.default_rng(int(parts["seed"])), int(parts["count"])
-        found = []
+        arrays = []
         for v in graph.inputs:
             if not v.type.is_float or not v.type.rank:
                 raise ParseError(f"sample of {v}: {v.type}, floats with an axis of samples needed")
-            drawn = rng.standard_normal((count, *v.type.shape[1:]))
-            found.append((np.rint(drawn * PARTS) / PARTS).astype(v.type.elem.carrier))
-        return tuple(found)
+            samples = rng.standard_normal((count, *v.type.shape[1:]))
+            arrays.append((np.rint(samples * PARTS) / PARTS).astype(v.type.elem.carrier))
+        return tuple(arrays)
 
-    def are_equal(self, found: Graph, expected: Graph) -> bool:
+    def are_equal(self, actual: Graph, expected: Graph) -> bool:
         """Whether two graphs are equal; where a sample was computed on, reals within 1e-5, as not
         every machine adds floats in one order.
         """
-        if not self.sample or found == expected:
-            return found == expected
-        ours, theirs = text(found).split("\n"), text(expected).split("\n")
-        return len(ours) == len(theirs) and all(
-            is_near(a, b) for a, b in zip(ours, theirs, strict=True)
+        if not self.sample or actual == expected:
+            return actual == expected
+        a_lines, b_lines = text(actual).split("\n"), text(expected).split("\n")
+        return len(a_lines) == len(b_lines) and all(
+            is_near(a, b) for a, b in zip(a_lines, b_lines, strict=True)
         )
 
     def on(self, one: Pass, before: Graph) -> Pass:
         """The pass with those of its options filled that these lines give and that it takes."""
         options: dict[str, Any] = {}
-        known = {f.name for f in fields(one)}
-        if self.reference and "reference" in known:
+        options_of = {f.name for f in fields(one)}
+        if self.reference and "reference" in options_of:
             options["reference"] = before
         if self.sample:
             sample = self.arrays(before)
-            if "sample" in known:
+            if "sample" in options_of:
                 options["sample"] = sample
-            if "ranges" in known:
+            if "ranges" in options_of:
                 options["ranges"] = calibrate(before, sample, "min-max")
-            if "halves" in known and not getattr(one, "reach", None):
+            if "halves" in options_of and not getattr(one, "reach", None):
                 options["halves"] = channel_reach(before, sample)
-        if options and "executor" in known:
+        if options and "executor" in options_of:
             options["executor"] = ThreadPoolExecutor(1)
         return replace(one, **options) if options else one

@@ -58,28 +58,28 @@ def read_cases(file: Path) -> tuple[Case, ...]:
     """
     cases: list[Case] = []
     passes: tuple[Pass, ...] = ()
-    keeps, data = "", CaseData()
+    claim, data = "", CaseData()
     for name, part in parts(file.read_text(encoding="utf-8")):
-        found = VERDICT.search(part)
-        headers = HEADER.findall(part[: found.start() if found else len(part)])
+        verdict = VERDICT.search(part)
+        headers = HEADER.findall(part[: verdict.start() if verdict else len(part)])
         if any(key == "pass" for key, _ in headers):
             listed = (read_pass(value, file) for key, value in headers if key == "pass")
             passes = tuple(one for line in listed for one in line)
-            keeps, data = "", CaseData()
+            claim, data = "", CaseData()
         lines = {key: value.strip() for key, value in headers if key in ("sample", "reference")}
         data = replace(data, **lines)
         if fault := data.fault():
             raise ParseError(f"{file.name}: {fault}")
-        keeps = next((value.strip() for key, value in headers if key == "keeps"), keeps)
-        if found is None:
+        claim = next((value.strip() for key, value in headers if key == "keeps"), claim)
+        if verdict is None:
             if name == BEFORE:
                 continue  # what stands before the first case holds for all
             raise ParseError(
                 f"{file.name} {name!r}: no verdict, '// ---- becomes' or its like is needed"
             )
-        kind, rest = found["kind"], part[found.end() :].strip("\n")
-        expected = f"{rest}\n" if kind == "becomes" else found["text"].strip()
-        cases.append(Case(file, name, passes, keeps, data, part[: found.start()], kind, expected))
+        kind, rest = verdict["kind"], part[verdict.end() :].strip("\n")
+        expected = f"{rest}\n" if kind == "becomes" else verdict["text"].strip()
+        cases.append(Case(file, name, passes, claim, data, part[: verdict.start()], kind, expected))
     if any(not case.name for case in cases):
         raise ParseError(f"{file.name}: a case without a name, '// ==== NAME' is needed")
     counts = Counter(case.name for case in cases)
@@ -133,8 +133,8 @@ def read_graph(source: str) -> Graph:
     """Parse and verify; what is printed must parse to the same graph."""
     graph = parse(source)
     verify(graph)
-    again = parse(text(graph), blobs(graph))
-    if again != graph:
+    reparsed = parse(text(graph), blobs(graph))
+    if reparsed != graph:
         raise PassError(
             f"graph @{graph.name}: printed and parsed it is another, the same is needed"
         )
@@ -162,18 +162,18 @@ def hold_claims(case: Case, before: Graph, after: Graph) -> None:
     if any(c.within is None for c in claims):
         return
     within = sum(c.within or 0.0 for c in claims)
-    for what, inputs in samples(before):
+    for kind, inputs in samples(before):
         error = distance(evaluate(before, inputs), evaluate(after, inputs))
         if not error <= within:
             raise PassError(
-                f"{case}: outputs differ by {error:g} on {what} inputs, {within:g} is claimed"
+                f"{case}: outputs differ by {error:g} on {kind} inputs, {within:g} is claimed"
             )
 
 
 def samples(graph: Graph) -> list[tuple[str, tuple[Array, ...]]]:
     """Random inputs, and those at the ends of what they can hold."""
-    found = [(f"random ({seed})", sample_inputs(graph, seed)) for seed in range(3)]
-    for what, of_float, end in (("least", -64.0, 0), ("greatest", 64.0, 1), ("zero", 0.0, None)):
+    cases = [(f"random ({seed})", sample_inputs(graph, seed)) for seed in range(3)]
+    for kind, of_float, end in (("least", -64.0, 0), ("greatest", 64.0, 1), ("zero", 0.0, None)):
         arrays = []
         for value in graph.inputs:
             storage = integer_of(value.type.elem)
@@ -184,16 +184,16 @@ def samples(graph: Graph) -> list[tuple[str, tuple[Array, ...]]]:
                 fill = 0 if end is None else storage.max if end else storage.min
                 dtype = storage.carrier
             arrays.append(np.full(value.type.shape, fill, dtype))
-        found.append((what, tuple(arrays)))
-    return found
+        cases.append((kind, tuple(arrays)))
+    return cases
 
 
 def check_stays(case: Case, before: Graph, after: Graph, misses: list[Miss]) -> None:
     if after.canonical() != before.canonical():
         raise PassError((f"{case}: became", *lines(after), "to stay is expected"))
     if case.expected and not any(case.expected in m.why for m in misses):
-        said = "; ".join(dict.fromkeys(m.why for m in misses)) or "nothing"
-        raise PassError(f"{case}: the pass said {said}, {case.expected!r} is expected")
+        reasons = "; ".join(dict.fromkeys(m.why for m in misses)) or "nothing"
+        raise PassError(f"{case}: the pass said {reasons}, {case.expected!r} is expected")
 
 
 def check_error(case: Case) -> None:
@@ -203,8 +203,8 @@ def check_error(case: Case) -> None:
     except QirError as e:
         if case.expected and case.expected in str(e):
             return
-        said = " ".join(str(e).split("\n"))
-        raise PassError(f"{case}: the error is {said}, {case.expected!r} is expected") from e
+        message = " ".join(str(e).split("\n"))
+        raise PassError(f"{case}: the error is {message}, {case.expected!r} is expected") from e
     raise PassError(f"{case}: no error, {case.expected!r} is expected")
 
 
@@ -225,12 +225,12 @@ def lines(graph: Graph) -> list[str]:
 def update(file: Path) -> None:
     """Rewrite what stands after each "becomes" of a case file to what the passes give now."""
     cases = {case.name: case for case in read_cases(file)}
-    written: list[str] = []
+    sections: list[str] = []
     for name, part in parts(file.read_text(encoding="utf-8")):
-        written += [] if name == BEFORE else [f"// ==== {name}"]
+        sections += [] if name == BEFORE else [f"// ==== {name}"]
         case = cases.get(name)
         if case is not None and case.verdict == "becomes":
             after = golden(run(case, read_graph(case.before))[0])
             part = f"{case.before}// ---- becomes\n{after}"
-        written.append(part.rstrip("\n") if name == BEFORE else part.strip("\n"))
-    file.write_text("\n".join(w for w in written if w) + "\n", encoding="utf-8")
+        sections.append(part.rstrip("\n") if name == BEFORE else part.strip("\n"))
+    file.write_text("\n".join(w for w in sections if w) + "\n", encoding="utf-8")

@@ -75,12 +75,12 @@ class MixedPrecision:
 
     def __post_init__(self) -> None:
         limits = {name: getattr(self, name) for name in (*SHARES, *AMOUNTS)}
-        given = {name: limit for name, limit in limits.items() if limit is not None}
-        if not given:
+        requests = {name: limit for name, limit in limits.items() if limit is not None}
+        if not requests:
             raise PassError(
                 f"mixed precision: no limit is given, one of {', '.join(limits)} is needed"
             )
-        for name, limit in given.items():
+        for name, limit in requests.items():
             is_number = isinstance(limit, Real) and not isinstance(limit, bool)
             if not is_number:
                 raise PassError(f"mixed precision: {name} is {limit!r}, a number is needed")
@@ -122,13 +122,13 @@ SHARES = {"size": SIZE, "bops": BOPS, "latency": LATENCY}
 AMOUNTS = ("size_bytes", "latency_us", "weight_bits", "activation_bits")
 
 
-def _bits(given: object) -> Bits:
+def _bits(bits: object) -> Bits:
     """Errors: PassError or ParseError for what names no bits."""
-    if isinstance(given, Bits):
-        return given
-    if isinstance(given, str):
-        return Bits.parse(given)
-    raise PassError(f"mixed precision: bits {given!r} given, Bits or a text like w4a8 is needed")
+    if isinstance(bits, Bits):
+        return bits
+    if isinstance(bits, str):
+        return Bits.parse(bits)
+    raise PassError(f"mixed precision: bits {bits!r} given, Bits or a text like w4a8 is needed")
 
 
 @dataclass(frozen=True)
@@ -190,12 +190,12 @@ def _ends(graph: Graph) -> list[str]:
 
 def _meeting(graph: Graph) -> list[list[str]]:
     """The layers whose results, clamped or moved at most, meet at each sum or concatenation."""
-    found = []
+    meetings = []
     for op in graph.ops:
         if isinstance(op, (Add, Sub, Concat)):
             makers = [_layer_behind(graph, v.name) for v in op.operands]
-            found.append([name for name in makers if name is not None])
-    return found
+            meetings.append([name for name in makers if name is not None])
+    return meetings
 
 
 def _layer_behind(graph: Graph, name: str) -> str | None:
@@ -232,8 +232,8 @@ def plan_bits(
     )
     limits = {
         resource: bound_at(layers, resource, share)
-        for given, resource in SHARES.items()
-        if (share := getattr(request, given)) is not None
+        for option, resource in SHARES.items()
+        if (share := getattr(request, option)) is not None
     }
     limits |= average_limits(works.values(), request.weight_bits, request.activation_bits)
     for resource, amount in ((SIZE, request.size_bytes), (LATENCY, request.latency_us)):

@@ -61,8 +61,8 @@ def scales_of(scales: Any) -> Scales:
     try:
         return Scales(scales)
     except ValueError as e:
-        known = ", ".join(one.value for one in Scales)
-        raise DataError(f"scales: {scales!r} given, one of {known} is needed") from e
+        choices = ", ".join(one.value for one in Scales)
+        raise DataError(f"scales: {scales!r} given, one of {choices} is needed") from e
 
 
 def outliers_of(outliers: Any) -> Outliers | None:
@@ -70,8 +70,8 @@ def outliers_of(outliers: Any) -> Outliers | None:
     try:
         return None if outliers is None else Outliers(outliers)
     except ValueError as e:
-        known = ", ".join(one.value for one in Outliers)
-        raise DataError(f"outliers: {outliers!r} given, one of {known} or None is needed") from e
+        choices = ", ".join(one.value for one in Outliers)
+        raise DataError(f"outliers: {outliers!r} given, one of {choices} or None is needed") from e
 
 
 def state_folder(state: Any) -> Path | None:
@@ -89,8 +89,8 @@ def state_folder(state: Any) -> Path | None:
     except FileExistsError as e:
         raise DataError(f"state {folder}: not a folder, a folder or a free path is needed") from e
     except (OSError, ValueError) as e:
-        why = (e.strerror if isinstance(e, OSError) else None) or e
+        reason = (e.strerror if isinstance(e, OSError) else None) or e
         raise DataError(
-            f"state {folder}: cannot be made ({why}), a folder that can be written is needed"
+            f"state {folder}: cannot be made ({reason}), a folder that can be written is needed"
         ) from e
     return folder

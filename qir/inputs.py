@@ -30,29 +30,29 @@ def in_order(batch: Any, names: Sequence[str], where: str) -> tuple[Any, ...]:
 
 
 def assigned(
-    named: Mapping[str, Any], unnamed: Iterable[Any], names: Sequence[str], where: str
+    by_name: Mapping[str, Any], unnamed: Iterable[Any], names: Sequence[str], where: str
 ) -> tuple[Any, ...]:
     """An array for each input: those with the input's name first, the unnamed ones fill the rest.
 
     Errors: DataError for arrays of other names, or of another number.
     """
-    if strange := [k for k in named if not isinstance(k, str)]:
+    if strange := [k for k in by_name if not isinstance(k, str)]:
         raise DataError(f"{where}: array called {strange[0]!r}, the name of an input is needed")
-    positions = sorted((k for k in named if UNNAMED.fullmatch(k)), key=lambda k: int(k[4:]))
-    known = {k: x for k, x in named.items() if k not in positions}
-    rest = [*unnamed, *(named[k] for k in positions)]
-    if len(names) == len(known) == 1 and not rest:
-        return tuple(known.values())
-    keys = {name: k for name in names if (k := _key(name, known)) is not None}
+    positions = sorted((k for k in by_name if UNNAMED.fullmatch(k)), key=lambda k: int(k[4:]))
+    inputs_by_name = {k: x for k, x in by_name.items() if k not in positions}
+    rest = [*unnamed, *(by_name[k] for k in positions)]
+    if len(names) == len(inputs_by_name) == 1 and not rest:
+        return tuple(inputs_by_name.values())
+    keys = {name: k for name in names if (k := _key(name, inputs_by_name)) is not None}
     fill = iter(rest)
     missing = len(names) - len(keys)
-    unused = [k for k in known if k not in keys.values()]
+    unused = [k for k in inputs_by_name if k not in keys.values()]
     if len(rest) != missing or (unused and missing):
         inputs = f"{len(names)} are needed: {', '.join(names)}"
-        if not known:
+        if not inputs_by_name:
             raise DataError(f"{where}: {_counted(len(rest))}, {inputs}")
-        raise DataError(f"{where}: arrays are called {', '.join(named)}, {inputs}", HINT)
-    return tuple(known[keys[name]] if name in keys else next(fill) for name in names)
+        raise DataError(f"{where}: arrays are called {', '.join(by_name)}, {inputs}", HINT)
+    return tuple(inputs_by_name[keys[name]] if name in keys else next(fill) for name in names)
 
 
 def batches_in_order(
@@ -124,9 +124,9 @@ def _samples(arrays: Sequence[Any], batch: int | None, where: str) -> Sequence[A
     if empty := [a for a in arrays if a.shape and not len(a)]:
         raise DataError(f"{where}: shape {list(empty[0].shape)}, one sample is needed")
     if len(set(sizes)) == 1 and sizes[0]:
-        chosen = [i % sizes[0] for i in range(batch or 1)]
+        indices = [i % sizes[0] for i in range(batch or 1)]
         try:
-            return [array[chosen] for array in arrays]
+            return [array[indices] for array in arrays]
         except (RuntimeError, TypeError, IndexError) as e:
             raise DataError(
                 f"{where}: its samples cannot be selected ({_first_sentence(e)}), dense arrays are"

@@ -14,7 +14,7 @@ from qir.ir.types import Array
 from qir.net import Net, translated
 from qir.report.model import Report
 from qir.runtime import Program
-from qir.runtime.format import shown
+from qir.runtime.format import show
 
 DECODE, PREFILL, LOGITS, SKIP = "decode", "prefill", "logits", "skip"
 """The entries: of a token; of a chunk, with the logits of one of its tokens; with those of all; of
@@ -48,17 +48,17 @@ def is_language(program: Program) -> bool:
     """Whether an artifact has the entries of a language model: ids (1, N), a start, and in prefill
     which token is the last come in, logits (1, N, V) or (1, 1, V) go out.
     """
-    found = {s.name: [p.shape for p in (*s.inputs, *s.outputs)] for s in program.signatures}
-    if set(found) - {SKIP} != {DECODE, PREFILL, LOGITS}:
+    shapes_of = {s.name: [p.shape for p in (*s.inputs, *s.outputs)] for s in program.signatures}
+    if set(shapes_of) - {SKIP} != {DECODE, PREFILL, LOGITS}:
         return False
-    chunk, vocabulary = found[LOGITS][0], found[LOGITS][-1][2:]
+    chunk, vocabulary = shapes_of[LOGITS][0], shapes_of[LOGITS][-1][2:]
     one = [(1, 1), (), (1, 1, *vocabulary)]
-    wanted = {
+    expected = {
         PREFILL: [chunk, (), (), (1, 1, *vocabulary)],
         LOGITS: [chunk, (), (*chunk, *vocabulary)],
     }
     are_limited = all(len(s.limits) == len(s.inputs) for s in program.signatures)
-    fit = all(shapes == wanted.get(name, one) for name, shapes in found.items())
+    fit = all(shapes == expected.get(name, one) for name, shapes in shapes_of.items())
     return fit and len(chunk) == 2 and len(vocabulary) == 1 and are_limited
 
 
@@ -96,8 +96,8 @@ class LanguageNet(Net):
         Errors: DataError for no token, what is no id, or more tokens than there is room for; the
         sequence is as it was.
         """
-        read = self._checked(ids, sequence)
-        *_, logits = self._read(read, sequence, self._last)
+        tokens = self._checked(ids, sequence)
+        *_, logits = self._logits_of(tokens, sequence, self._last)
         return np.asarray(logits[-1])
 
     def decode(self, id: int, sequence: Sequence) -> Array:
@@ -106,9 +106,9 @@ class LanguageNet(Net):
 
         Errors: DataError, as of prefill.
         """
-        read = self._checked([id], sequence)
+        tokens = self._checked([id], sequence)
         entry = SKIP if SKIP in self.session.entries else DECODE
-        return np.asarray(self._call(entry, read[None], 1, sequence)[-1])
+        return np.asarray(self._call(entry, tokens[None], 1, sequence)[-1])
 
     def logits(self, ids: npt.ArrayLike) -> Array:
         """(N, V): what follows each of N tokens, which are read into an empty sequence.
@@ -116,8 +116,8 @@ class LanguageNet(Net):
         Errors: DataError, as of prefill.
         """
         sequence = self.new_sequence()
-        read = self._checked(ids, sequence)
-        return np.concatenate(list(self._read(read, sequence, self._every)))
+        tokens = self._checked(ids, sequence)
+        return np.concatenate(list(self._logits_of(tokens, sequence, self._every)))
 
     def generate(
         self,
@@ -140,18 +140,18 @@ class LanguageNet(Net):
         Errors: DataError for arguments out of range, or more tokens than there is room for.
         """
         _check_sampling(max_new_tokens, temperature, top_k)
-        held = self.new_sequence() if sequence is None else sequence
-        read = self._checked(ids, held, max(max_new_tokens - 1, 0))
+        state = self.new_sequence() if sequence is None else sequence
+        tokens = self._checked(ids, state, max(max_new_tokens - 1, 0))
         ends = frozenset(stop)
         draw = Sampler(temperature, top_k, np.random.default_rng(seed))
-        return self._generated(read, max_new_tokens, draw, ends, held)
+        return self._generated(tokens, max_new_tokens, draw, ends, state)
 
     def _generated(
-        self, read: Array, count: int, draw: Sampler, ends: frozenset[int], sequence: Sequence
+        self, tokens: Array, count: int, draw: Sampler, ends: frozenset[int], sequence: Sequence
     ) -> Iterator[int]:
         token = 0
         for i in range(count):
-            logits = self.decode(token, sequence) if i else self.prefill(read, sequence)
+            logits = self.decode(token, sequence) if i else self.prefill(tokens, sequence)
             token = draw(logits)
             if token in ends:
                 return
@@ -179,15 +179,15 @@ class LanguageNet(Net):
                 " needed",
                 "the tokenizer is to be the model's own",
             )
-        needed = sequence.length + a.size + more
-        if needed > self.max_tokens:
+        length = sequence.length + a.size + more
+        if length > self.max_tokens:
             raise DataError(
-                f"net {self.name}: {needed} tokens in all, at most {self.max_tokens} have room",
+                f"net {self.name}: {length} tokens in all, at most {self.max_tokens} have room",
                 "compile_lm(..., max_tokens=...) makes room for more",
             )
         return a.reshape(-1).astype(self._dtypes[0])
 
-    def _read(self, ids: Array, sequence: Sequence, chunk: Reader) -> Iterator[Array]:
+    def _logits_of(self, ids: Array, sequence: Sequence, chunk: Reader) -> Iterator[Array]:
         """The logits of the tokens, in parts: of a chunk those that its reader gives."""
         at, rest = 0, len(ids)
         while rest:
@@ -250,6 +250,6 @@ def _check_sampling(max_new_tokens: int, temperature: float, top_k: int) -> None
     counts = {"max_new_tokens": max_new_tokens, "top_k": top_k}
     for name, value in counts.items():
         if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 0:
-            raise DataError(f"{name}: {shown(value)}, an integer from 0 is needed")
+            raise DataError(f"{name}: {show(value)}, an integer from 0 is needed")
     if not isinstance(temperature, (int, float)) or not 0 <= temperature < float("inf"):
-        raise DataError(f"temperature: {shown(temperature)}, a number from 0 is needed")
+        raise DataError(f"temperature: {show(temperature)}, a number from 0 is needed")

@@ -37,8 +37,8 @@ def load(
     DataError for arguments out of range.
     """
     with translated():
-        loaded = runtime.read(path, sha256)
-        session = runtime.opened(loaded, threads, emulate, variant)
+        artifact = runtime.read(path, sha256)
+        session = runtime.opened(artifact, threads, emulate, variant)
     return _net(path, session)
 
 
@@ -60,11 +60,11 @@ def compiled(
 ) -> Net:
     """The net of a new artifact, ready to run if this machine can."""
     with translated():
-        loaded = runtime.from_files(files)
+        artifact = runtime.from_files(files)
         try:
-            session = runtime.opened(loaded)
+            session = runtime.opened(artifact)
         except runtime.MachineError:
-            session = Program(loaded)
+            session = Program(artifact)
     return _of(session, stages, report, entries or {})
 
 

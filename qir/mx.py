@@ -36,12 +36,12 @@ class MxTensor:
     def __post_init__(self) -> None:
         if self.bits not in WIDTHS:
             raise DataError(f"mx: elements of {self.bits} bits, 4 or 8 are needed")
-        lead, width = self.elements.shape[:-1], self.elements.shape[-1]
-        want = (*lead, -(-width // BLOCK))
-        if self.exponents.shape != want or self.exponents.dtype != np.uint8:
+        outer, width = self.elements.shape[:-1], self.elements.shape[-1]
+        shape = (*outer, -(-width // BLOCK))
+        if self.exponents.shape != shape or self.exponents.dtype != np.uint8:
             raise DataError(
                 f"mx: exponents {self.exponents.dtype}{list(self.exponents.shape)}, uint8"
-                f"{list(want)} is needed"
+                f"{list(shape)} is needed"
             )
         top = 1 << (self.bits - 1)
         low, high = int(self.elements.min(initial=0)), int(self.elements.max(initial=0))

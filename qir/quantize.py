@@ -90,12 +90,12 @@ class Quantizer:
         ranges = None if batches is None else self._ranges(graph, batches)
         with nullcontext(self.executor) if self.executor is not None else Processes() as pool:
             on_pool = replace(self, executor=pool)
-            default, layers, chosen = on_pool._bits(graph, ranges, sample)
+            default, layers, assignment = on_pool._bits(graph, ranges, sample)
             rounding = on_pool._rounding(graph, sample)
             rows = row_passes(graph, self.scales, default, layers)
             corrected = None if are_layers_by_rows(graph, self.scales) else graph
             pairs = pipelines.quantize(ranges, default, layers, corrected, sample, rounding, rows)
-            return manager.run(graph, pairs), chosen
+            return manager.run(graph, pairs), assignment
 
     def _bits(
         self, graph: Graph, ranges: Ranges | None, sample: tuple[Array, ...]
@@ -105,8 +105,8 @@ class Quantizer:
             return *widths_of(self.bits), None
         if ranges is None:
             raise PassError("mixed precision: no calibration data, samples are needed")
-        chosen, layers = self._choose(graph, ranges, sample, self.bits)
-        return pipelines.EIGHT, layers, chosen
+        assignment, layers = self._choose(graph, ranges, sample, self.bits)
+        return pipelines.EIGHT, layers, assignment
 
     def _ranges(self, graph: Graph, batches: Iterable[Any]) -> Ranges:
         file = None
@@ -145,8 +145,8 @@ class Quantizer:
             timed = self._latencies(graph, ranges, every)
             latencies, rest = timed.layers, timed.rest
         plan = plan_bits(graph, request, sensitivities.losses(request.measure), latencies, rest)
-        chosen = chosen_bits(plan, request, sensitivities, layer_works(graph))
-        return chosen, plan.best.bits
+        assignment = chosen_bits(plan, request, sensitivities, layer_works(graph))
+        return assignment, plan.best.bits
 
     def _latencies(self, graph: Graph, ranges: Ranges, every: Sequence[Bits]) -> Latencies:
         """The time of each layer at each width, all layers of one width at a time."""
@@ -201,7 +201,7 @@ def chosen_bits(
     plan: BitPlan,
     request: MixedPrecision,
     sensitivities: Sensitivities,
-    works: Mapping[str, LayerWork],
+    layer_works: Mapping[str, LayerWork],
 ) -> ChosenBits:
     """The assignment as a report stores it."""
     narrowest = min(choice.bits for layer in plan.layers for choice in layer.choices)
@@ -211,7 +211,9 @@ def chosen_bits(
         request=str(request),
         measure=request.measure,
         layers=tuple(
-            _layer_bits(layer, plan.best.bits[layer.name], sensitivities.values[layer.name], works)
+            _layer_bits(
+                layer, plan.best.bits[layer.name], sensitivities.values[layer.name], layer_works
+            )
             for layer in plan.layers
         ),
         used=_measured(plan.best.costs),

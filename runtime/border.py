@@ -26,8 +26,8 @@ def quantized(port: Port, x: Array) -> Array:
     scale, zero = _numbers(port)
     with np.errstate(all="ignore"):  # infinities and NaN are taken care of
         steps = np.rint((x.astype(np.float32) / scale).astype(np.float64)) + zero
-    kept: Array = np.fmin(np.fmax(steps, port.low), port.high)  # fmax takes what is no NaN
-    return kept.astype(port.dtype)
+    codes: Array = np.fmin(np.fmax(steps, port.low), port.high)  # fmax takes what is no NaN
+    return codes.astype(port.dtype)
 
 
 def dequantized(port: Port, stored: Array) -> Array:

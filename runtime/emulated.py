@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from .border import dequantized, quantized
 from .errors import ArtifactError, listed
-from .format import EMULATORS, Content, shown
+from .format import EMULATORS, Content, show
 from .load import Loaded
 from .machine import word
 from .port import Array
@@ -69,7 +69,7 @@ class Emulated(Program):
                 f" {target}",
                 f"apt-get install {package(command[0])}",
             )
-        self._command = [*command, str(self._written(loaded.files[runner]))]
+        self._command = [*command, str(self._write_runner(loaded.files[runner]))]
         self._variant = variant
         self._chosen = [] if variant is None else [str(self._number(variant))]
 
@@ -78,7 +78,7 @@ class Emulated(Program):
         command = tuple(self.manifest["emulator"])
         if command and command not in EMULATORS:
             raise ArtifactError(
-                f"artifact {self.loaded.name}: its emulator is {shown(' '.join(command))}, one that"
+                f"artifact {self.loaded.name}: its emulator is {show(' '.join(command))}, one that"
                 " the runtime knows is needed",
                 "runtime.Emulated(loaded, emulator=[...]) runs a command of your own",
             )
@@ -110,12 +110,12 @@ class Emulated(Program):
         check_state(self.manifest, state)
         signatures = [self.signature(name) for name, _ in calls]
         parts = [struct.pack("<II", len(calls), 1), state.tobytes()]
-        for signature, (_, given) in zip(signatures, calls, strict=True):
-            parts += [struct.pack("<I", signature.number), _written(signature, given)]
+        for signature, (_, inputs) in zip(signatures, calls, strict=True):
+            parts += [struct.pack("<I", signature.number), _encode(signature, inputs)]
         sizes = sum(port.size_bytes for s in signatures for port in s.outputs)
         content = self._answer(b"".join(parts), sizes + len(state))
         state[...] = np.frombuffer(content[sizes:], np.uint8)
-        return _read(content, signatures)
+        return _decode(content, signatures)
 
     def profile(self, *stored: npt.ArrayLike) -> list[tuple[dict[str, Any], int]]:
         raise ArtifactError(
@@ -129,38 +129,43 @@ class Emulated(Program):
 
     def _run(self, cases: Sequence[Sequence[Array]]) -> list[tuple[Array, ...]]:
         signature = self.only
-        parts = [struct.pack("<I", len(cases)), *(_written(signature, case) for case in cases)]
-        needed = len(cases) * sum(port.size_bytes for port in signature.outputs)
-        return _read(self._answer(b"".join(parts), needed), [signature] * len(cases))
+        parts = [struct.pack("<I", len(cases)), *(_encode(signature, case) for case in cases)]
+        size = len(cases) * sum(port.size_bytes for port in signature.outputs)
+        return _decode(self._answer(b"".join(parts), size), [signature] * len(cases))
 
-    def _answer(self, content: bytes, needed: int) -> bytes:
-        """What the runner writes, `needed` bytes."""
-        answer = self._ask(content, self._chosen)
-        if len(answer) != needed:
-            raise self._fault(f"gave {len(answer)} bytes, {needed} are needed")
-        return answer
+    def _answer(self, content: bytes, size: int) -> bytes:
+        """What the runner writes, `size` bytes."""
+        output = self._ask(content, self._chosen)
+        if len(output) != size:
+            raise self._fault(f"gave {len(output)} bytes, {size} are needed")
+        return output
 
     def _ask(self, content: bytes, arguments: Sequence[str]) -> bytes:
         command = [*self._command, *arguments]
         try:
-            done = subprocess.run(command, input=content, capture_output=True, timeout=self.seconds)
+            process = subprocess.run(
+                command, input=content, capture_output=True, timeout=self.seconds
+            )
         except subprocess.TimeoutExpired as e:
             raise self._fault(f"ran over {self.seconds:g} s, an end is needed") from e
         except OSError as e:
             raise self._fault(f"cannot be started ({e.strerror}), a working one is needed") from e
-        if done.returncode:
+        if process.returncode:
             raise self._fault(
-                f"ended with {_status(done.returncode)}, status 0 is needed",
-                done.stderr.decode(errors="replace").strip().splitlines()[-5:],
+                f"ended with {_status(process.returncode)}, status 0 is needed",
+                process.stderr.decode(errors="replace").strip().splitlines()[-5:],
             )
-        return done.stdout
+        return process.stdout
 
-    def _fault(self, what: str, said: Sequence[str] = ()) -> ArtifactError:
+    def _fault(self, problem: str, messages: Sequence[str] = ()) -> ArtifactError:
         return ArtifactError(
-            listed(f"artifact {self.loaded.name}: its runner under {self._command[0]} {what}", said)
+            listed(
+                f"artifact {self.loaded.name}: its runner under {self._command[0]} {problem}",
+                messages,
+            )
         )
 
-    def _written(self, runner: Content) -> Path:
+    def _write_runner(self, runner: Content) -> Path:
         """The runner as a file that lives as long as this object, and is this process's to remove.
 
         Errors: ArtifactError when it cannot be written.
@@ -210,20 +215,20 @@ def _reals(signature: Signature, stored: Sequence[Array]) -> Any:
     return y[0] if len(y) == 1 else y
 
 
-def _written(signature: Signature, given: Sequence[npt.ArrayLike]) -> bytes:
+def _encode(signature: Signature, inputs: Sequence[npt.ArrayLike]) -> bytes:
     """The stored inputs of a call, as a runner reads them. Errors: DataError."""
-    arrays = signature.stored(given)
+    arrays = signature.stored(inputs)
     pairs = zip(signature.inputs, arrays, strict=True)
-    return b"".join(port.written(x) for port, x in pairs)
+    return b"".join(port.encode(x) for port, x in pairs)
 
 
-def _read(content: bytes, signatures: Sequence[Signature]) -> list[tuple[Array, ...]]:
+def _decode(content: bytes, signatures: Sequence[Signature]) -> list[tuple[Array, ...]]:
     """The stored outputs of calls, as a runner wrote them."""
     at, results = 0, []
     for signature in signatures:
         outputs = []
         for port in signature.outputs:
-            outputs.append(port.read(content, at))
+            outputs.append(port.decode(content, at))
             at += port.size_bytes
         results.append(tuple(outputs))
     return results

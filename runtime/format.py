@@ -87,12 +87,11 @@ def unsealed(content: Content) -> Manifest:
     """The manifest in these bytes. Errors: ValueError that says what is wrong."""
     manifest = parsed(content)
     if manifest.get("format") != FORMAT:
-        raise ValueError(f"format is {shown(manifest.get('format'))}, {FORMAT!r} is needed")
+        raise ValueError(f"format is {show(manifest.get('format'))}, {FORMAT!r} is needed")
     abi = manifest.get("abi")
     if type(abi) is not int or abi not in (ABI, ENTRIES_ABI):
         raise ValueError(
-            f"ABI version is {shown(abi)}, {ABI} or {ENTRIES_ABI} is needed:"
-            " compile the model again"
+            f"ABI version is {show(abi)}, {ABI} or {ENTRIES_ABI} is needed: compile the model again"
         )
     check_seal(manifest)
     return manifest
@@ -106,7 +105,7 @@ def check_seal(manifest: Manifest) -> None:
         raise ValueError("no JSON of ours (nested too deep)") from e
     if manifest.get("sha256") != computed:
         raise ValueError(
-            f"its hash is {computed[:12]}, {shown(manifest.get('sha256'))} is written in it:"
+            f"its hash is {computed[:12]}, {show(manifest.get('sha256'))} is written in it:"
             " it was changed"
         )
 
@@ -119,12 +118,12 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     entries: dict[str, Any] = {}
     for key, value in pairs:
         if key in entries:
-            raise ValueError(f"key {shown(key)} stands twice in one object, once is needed")
+            raise ValueError(f"key {show(key)} stands twice in one object, once is needed")
         entries[key] = value
     return entries
 
 
-def shown(value: Any) -> str:
+def show(value: Any) -> str:
     """A value as one short line without control characters."""
     if isinstance(value, (list, dict)):
         return f"a {type(value).__name__} of {len(value)}"

@@ -55,13 +55,13 @@ class Library:
 
         Errors: ArtifactError that names the first number that differs.
         """
-        wanted = _sizes(manifest)
-        numbers = [("sizes", len(wanted)), *wanted]
+        sizes = _sizes(manifest)
+        numbers = [("sizes", len(sizes)), *sizes]
         compiled = self.function("sizes", [], ctypes.POINTER(ctypes.c_uint64))()
-        for i, (name, want) in enumerate(numbers):
-            if compiled[i] != want:
+        for i, (name, size) in enumerate(numbers):
+            if compiled[i] != size:
                 raise ArtifactError(
-                    f"artifact {self.name}: {name} {want} in its manifest, {compiled[i]} in its"
+                    f"artifact {self.name}: {name} {size} in its manifest, {compiled[i]} in its"
                     " code, equal ones are needed"
                 )
 
@@ -69,12 +69,12 @@ class Library:
 def _sizes(manifest: format.Manifest) -> list[tuple[str, int]]:
     """What NAME_sizes holds after its own length, with names, if its code is for this manifest."""
     if manifest["abi"] == format.ABI:
-        return [*_named(manifest, format.SIZES[:5]), *_own(manifest)]
-    whole = _named({**manifest, "entries": len(manifest["entries"])}, format.SHARED_SIZES)
-    return [*whole, *(size for entry in manifest["entries"] for size in _own(entry))]
+        return [*_with_names(manifest, format.SIZES[:5]), *_entry_sizes(manifest)]
+    shared = _with_names({**manifest, "entries": len(manifest["entries"])}, format.SHARED_SIZES)
+    return [*shared, *(size for entry in manifest["entries"] for size in _entry_sizes(entry))]
 
 
-def _own(entry: Mapping[str, Any]) -> list[tuple[str, int]]:
+def _entry_sizes(entry: Mapping[str, Any]) -> list[tuple[str, int]]:
     """What is there of one program, or of one entry."""
     ports = (*entry["inputs"], *entry["outputs"])
     steps = (entry["steps"], *(v["steps"] for v in entry["variants"]))
@@ -84,11 +84,11 @@ def _own(entry: Mapping[str, Any]) -> list[tuple[str, int]]:
         "inputs": len(entry["inputs"]),
         "outputs": len(entry["outputs"]),
     }
-    sizes = [(f"bytes of {format.shown(p['name'])}", port_bytes(p)) for p in ports]
-    return [*_named(numbers, format.ENTRY_SIZES), *sizes]
+    sizes = [(f"bytes of {format.show(p['name'])}", port_bytes(p)) for p in ports]
+    return [*_with_names(numbers, format.ENTRY_SIZES), *sizes]
 
 
-def _named(numbers: Mapping[str, Any], names: Sequence[str]) -> list[tuple[str, int]]:
+def _with_names(numbers: Mapping[str, Any], names: Sequence[str]) -> list[tuple[str, int]]:
     return [(name, THREADS if name == "version" else numbers[name]) for name in names]
 
 

@@ -42,7 +42,7 @@ def read(path: str | os.PathLike[str], sha256: str | None = None) -> Loaded:
     `sha256` that is none.
     """
     if sha256 is not None and not (isinstance(sha256, str) and schema.is_hash(sha256.lower())):
-        raise DataError(f"sha256: {format.shown(sha256)}, 64 hexadecimal digits are needed")
+        raise DataError(f"sha256: {format.show(sha256)}, 64 hexadecimal digits are needed")
     for _ in range(READS - 1):
         with Folder(path) as folder:
             try:
@@ -82,25 +82,25 @@ def _manifest(where: str, content: format.Content) -> format.Manifest:
     try:
         manifest = format.unsealed(content)
     except (ValueError, MemoryError) as e:
-        why = str(e) or "out of memory"
-        raise ArtifactError(f"{where}: {format.MANIFEST} is unusable: {why}") from e
+        problem = str(e) or "out of memory"
+        raise ArtifactError(f"{where}: {format.MANIFEST} is unusable: {problem}") from e
     if faults := list(schema.faults(manifest)):
         raise ArtifactError(listed(f"{where}: {format.MANIFEST} describes no artifact", faults))
     return manifest
 
 
 def _checked(where: str, manifest: format.Manifest, files: Mapping[str, format.Content]) -> Loaded:
-    wrong = []
+    faults = []
     for name, entry in manifest["files"].items():
         content = files[name]
         if len(content) != entry["bytes"]:
-            wrong.append(f"{name}: {len(content)} bytes, {entry['bytes']} are needed")
+            faults.append(f"{name}: {len(content)} bytes, {entry['bytes']} are needed")
         elif (computed := format.digest(content)) != entry["sha256"]:
-            wrong.append(
+            faults.append(
                 f"{name}: hash {computed[:12]}, {entry['sha256'][:12]} is needed: it was changed"
             )
-    if wrong:
-        raise ArtifactError(listed(f"{where}: files are damaged", wrong))
+    if faults:
+        raise ArtifactError(listed(f"{where}: files are damaged", faults))
     weights = manifest["weights"]
     try:
         in_place = shared(files[weights], manifest["files"][weights]["sha256"])

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from .errors import MachineError
-from .format import EMULATORS, Manifest, shown
+from .format import EMULATORS, Manifest, show
 
 
 def cpu_flags() -> frozenset[str]:
@@ -43,8 +43,8 @@ def check_machine(manifest: Manifest) -> None:
         raise MachineError(
             f"{where}: made for {target['pointer_bits']}-bit pointers, this process has {bits}"
         )
-    have = cpu_flags()
-    if missing := [word(feature) for feature in target["needs"] if feature not in have]:
+    flags = cpu_flags()
+    if missing := [word(feature) for feature in target["needs"] if feature not in flags]:
         raise MachineError(
             f"{where}: made for CPUs with {', '.join(missing)}, which this one lacks",
             "compile for target cpu on this machine, or for one that needs less than"
@@ -54,4 +54,4 @@ def check_machine(manifest: Manifest) -> None:
 
 def word(text: str) -> str:
     """A name of the manifest, printable in an error."""
-    return text if text.isprintable() and len(text) <= 40 else shown(text)
+    return text if text.isprintable() and len(text) <= 40 else show(text)

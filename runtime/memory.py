@@ -28,16 +28,16 @@ def shared(content: Content, sha256: str) -> memoryview:
     """Read-only bytes at an aligned address; equal hashes share them."""
     weights = _WEIGHTS.get(sha256)
     if weights is None:
-        weights = _WEIGHTS.setdefault(sha256, _placed(content))
+        weights = _WEIGHTS.setdefault(sha256, _aligned(content))
     return weights.data
 
 
-def _placed(content: Content) -> Array:
+def _aligned(content: Content) -> Array:
     """The same memory where its address is aligned and nobody may write to it, else a copy."""
     if content and memoryview(content).readonly:
-        there = np.frombuffer(content, np.uint8)
-        if there.ctypes.data % MOST_ALIGNMENT == 0:
-            return there
+        array = np.frombuffer(content, np.uint8)
+        if array.ctypes.data % MOST_ALIGNMENT == 0:
+            return array
     copy = aligned(len(content))
     copy[:] = np.frombuffer(content, np.uint8) if content else 0
     copy.setflags(write=False)

@@ -66,8 +66,8 @@ class Port:
                 f"input {self.name}: {a.dtype}{list(a.shape)} given, {self.dtype}{list(self.shape)}"
                 " is needed"
             )
-        kept = np.iinfo(self.dtype)
-        if a.dtype != self.dtype or (kept.min, kept.max) != (self.low, self.high):
+        limits = np.iinfo(self.dtype)
+        if a.dtype != self.dtype or (limits.min, limits.max) != (self.low, self.high):
             low, high = int(a.min()), int(a.max())
             if low < self.low or high > self.high:
                 raise DataError(
@@ -90,12 +90,12 @@ class Port:
         with np.errstate(over="ignore"):  # what is beyond float32 is infinite, and clamped as that
             return np.require(a, REAL, ["C", "A"])
 
-    def read(self, content: Content, at: int) -> Array:
+    def decode(self, content: Content, at: int) -> Array:
         """The stored integers that lie, little endian, in `content` from `at`."""
         flat = np.frombuffer(content, self.dtype.newbyteorder("<"), prod(self.shape), at)
         return flat.reshape(self.shape).astype(self.dtype)
 
-    def written(self, stored: Array) -> bytes:
+    def encode(self, stored: Array) -> bytes:
         """Little-endian bytes of stored integers."""
         return stored.astype(self.dtype.newbyteorder("<")).tobytes()
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import ArtifactError, DataError
-from .format import Content, shown
+from .format import Content, show
 from .load import Loaded
 from .machine import check_machine
 from .port import Array, Port
@@ -80,7 +80,7 @@ class Program:
                 return signature
         names = ", ".join(s.name for s in self.signatures if s.name) or "none"
         raise DataError(
-            f"artifact {self.loaded.name}: entry {shown(entry)}, one of those it has is needed:"
+            f"artifact {self.loaded.name}: entry {show(entry)}, one of those it has is needed:"
             f" {names}"
         )
 
@@ -96,14 +96,14 @@ class Program:
 
     def steps_of(self, signature: Signature) -> list[dict[str, Any]]:
         """The manifest's entry of each step of an entry that runs."""
-        own = self._described(signature)
-        running = (v["steps"] for v in own["variants"] if v["name"] == self.variant)
-        return list(next(running, own["steps"]))
+        description = self._described(signature)
+        running = (v["steps"] for v in description["variants"] if v["name"] == self.variant)
+        return list(next(running, description["steps"]))
 
     def most_steps(self, signature: Signature) -> int:
         """The number of steps of an entry, of the variant that has most."""
-        own = self._described(signature)
-        return max(map(len, (own["steps"], *(v["steps"] for v in own["variants"]))))
+        description = self._described(signature)
+        return max(map(len, (description["steps"], *(v["steps"] for v in description["variants"]))))
 
     def _described(self, signature: Signature) -> Any:
         """What the manifest says of an entry."""
@@ -152,7 +152,7 @@ class Program:
         for name in entry["calls"] if self.has_entries else [""] * entry["cases"]:
             signature, arrays = self.signature(name), []
             for port in (*signature.inputs, *signature.outputs):
-                arrays.append(port.read(content, at))
+                arrays.append(port.decode(content, at))
                 at += port.size_bytes
             count = len(signature.inputs)
             cases.append((name, arrays[:count], arrays[count:]))
@@ -165,16 +165,16 @@ class Program:
         """
         cases = self.golden_calls()
         if self.has_entries:
-            found = self.run_calls(self.new_state(), [(name, x) for name, x, _ in cases])
+            outputs = self.run_calls(self.new_state(), [(name, x) for name, x, _ in cases])
         else:
-            found = self.run_many([inputs for _, inputs, _ in cases])
-        for number, ((name, _, wanted), got) in enumerate(zip(cases, found, strict=True)):
-            for port, y, want in zip(self.signature(name).outputs, got, wanted, strict=True):
+            outputs = self.run_many([inputs for _, inputs, _ in cases])
+        for number, ((name, _, expected), actual) in enumerate(zip(cases, outputs, strict=True)):
+            for port, y, want in zip(self.signature(name).outputs, actual, expected, strict=True):
                 if not np.array_equal(y, want):
-                    wrong = int(np.count_nonzero(y != want))
+                    count = int(np.count_nonzero(y != want))
                     raise ArtifactError(
                         f"artifact {self.loaded.name}: golden case {number}, output {port.name}:"
-                        f" {wrong} of {y.size} elements differ, 0 are needed"
+                        f" {count} of {y.size} elements differ, 0 are needed"
                     )
         return len(cases)
 
@@ -191,10 +191,10 @@ class Program:
     def _number(self, variant: str) -> int:
         """Which of the variants it is, for the code."""
         if variant not in self.variants:
-            have = ", ".join(self.variants) or "none"
+            variants = ", ".join(self.variants) or "none"
             raise DataError(
-                f"artifact {self.loaded.name}: variant {shown(variant)}, one of those it has is"
-                f" needed: {have}"
+                f"artifact {self.loaded.name}: variant {show(variant)}, one of those it has is"
+                f" needed: {variants}"
             )
         return self.variants.index(variant)
 

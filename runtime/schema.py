@@ -8,7 +8,7 @@ from itertools import pairwise
 from math import prod
 from typing import Any
 
-from .format import ENTRIES_ABI, MANIFEST, Manifest, shown
+from .format import ENTRIES_ABI, MANIFEST, Manifest, show
 
 ALIGNMENTS = (16, 32, 64, 128)
 DTYPES: Mapping[str, tuple[int, int, int]] = {
@@ -36,9 +36,9 @@ Check = Callable[[str, Any], Iterator[str]]
 
 def _text(where: str, value: Any) -> Iterator[str]:
     if not isinstance(value, str) or len(value) > LONGEST_TEXT:
-        yield f"{where}: {shown(value)}, a text is needed"
+        yield f"{where}: {show(value)}, a text is needed"
     elif not _is_unicode(value):
-        yield f"{where}: {shown(value)}, a text without lone surrogates is needed"
+        yield f"{where}: {show(value)}, a text without lone surrogates is needed"
 
 
 def _is_unicode(text: str) -> bool:
@@ -48,7 +48,7 @@ def _is_unicode(text: str) -> bool:
 def _integer(low: int, high: int) -> Check:
     def check(where: str, value: Any) -> Iterator[str]:
         if type(value) is not int or not low <= value <= high:
-            yield f"{where}: {shown(value)}, an integer in [{low}, {high}] is needed"
+            yield f"{where}: {show(value)}, an integer in [{low}, {high}] is needed"
 
     return check
 
@@ -56,7 +56,7 @@ def _integer(low: int, high: int) -> Check:
 def _one_of(*values: Any) -> Check:
     def check(where: str, value: Any) -> Iterator[str]:
         if not any(type(value) is type(v) and value == v for v in values):
-            yield f"{where}: {shown(value)}, one of {', '.join(map(str, values))} is needed"
+            yield f"{where}: {show(value)}, one of {', '.join(map(str, values))} is needed"
 
     return check
 
@@ -64,7 +64,7 @@ def _one_of(*values: Any) -> Check:
 def _list(check_one: Check, most: int) -> Check:
     def check(where: str, value: Any) -> Iterator[str]:
         if not isinstance(value, list) or len(value) > most:
-            yield f"{where}: {shown(value)}, a list of at most {most} is needed"
+            yield f"{where}: {show(value)}, a list of at most {most} is needed"
             return
         for i, one in enumerate(value):
             yield from check_one(f"{where}[{i}]", one)
@@ -75,7 +75,7 @@ def _list(check_one: Check, most: int) -> Check:
 def _object(**entries: Check) -> Check:
     def check(where: str, value: Any) -> Iterator[str]:
         if not isinstance(value, dict):
-            yield f"{where or 'manifest'}: {shown(value)}, an object is needed"
+            yield f"{where or 'manifest'}: {show(value)}, an object is needed"
             return
         for key, check_one in entries.items():
             at = f"{where}.{key}" if where else key
@@ -94,7 +94,7 @@ def _only(**entries: Check) -> Check:
     def check(where: str, value: Any) -> Iterator[str]:
         yield from inner(where, value)
         if isinstance(value, dict) and (more := sorted(set(value) - set(entries))):
-            yield f"{where}: {shown(more[0])} in it, only {', '.join(entries)} are needed"
+            yield f"{where}: {show(more[0])} in it, only {', '.join(entries)} are needed"
 
     return check
 
@@ -109,12 +109,12 @@ def _or_none(check_one: Check) -> Check:
 
 def _scale(where: str, value: Any) -> Iterator[str]:
     if type(value) not in (int, float) or not 0 < value < math.inf:
-        yield f"{where}: {shown(value)}, a positive number is needed"
+        yield f"{where}: {show(value)}, a positive number is needed"
 
 
 def _hash(where: str, value: Any) -> Iterator[str]:
     if not is_hash(value):
-        yield f"{where}: {shown(value)}, 64 hexadecimal digits are needed"
+        yield f"{where}: {show(value)}, 64 hexadecimal digits are needed"
 
 
 def is_hash(value: Any) -> bool:
@@ -125,7 +125,7 @@ def is_hash(value: Any) -> bool:
 def _name(where: str, value: Any) -> Iterator[str]:
     fits = isinstance(value, str) and value.isidentifier() and value.isascii()
     if not fits or len(value) > LONGEST_NAME:
-        yield f"{where}: {shown(value)}, a C identifier is needed"
+        yield f"{where}: {show(value)}, a C identifier is needed"
 
 
 def is_plain(name: Any) -> bool:
@@ -142,12 +142,12 @@ def is_plain(name: Any) -> bool:
 
 def _files(where: str, value: Any) -> Iterator[str]:
     if not isinstance(value, dict) or len(value) > MOST_FILES:
-        yield f"{where}: {shown(value)}, an object of at most {MOST_FILES} is needed"
+        yield f"{where}: {show(value)}, an object of at most {MOST_FILES} is needed"
         return
     for name, entry in value.items():
         if not is_plain(name):
-            yield f"{where}: {shown(name)}, a plain name is needed"
-        yield from _FILE(f"{where}[{shown(name)}]", entry)
+            yield f"{where}: {show(name)}, a plain name is needed"
+        yield from _FILE(f"{where}[{show(name)}]", entry)
 
 
 _BYTES = _integer(0, MOST_BYTES)
@@ -249,7 +249,7 @@ def faults(manifest: Manifest) -> Iterator[str]:
 def _distinct(where: str, names: Sequence[str]) -> Iterator[str]:
     ordered = sorted(names)
     for twice in sorted({a for a, b in pairwise(ordered) if a == b}):
-        yield f"{where}: {shown(twice)} stands twice, once is needed"
+        yield f"{where}: {show(twice)} stands twice, once is needed"
 
 
 def _entries(manifest: Manifest) -> Iterator[str]:
@@ -270,7 +270,7 @@ def _entries(manifest: Manifest) -> Iterator[str]:
     names = {entry["name"] for entry in entries}
     for i, name in enumerate(manifest["golden"]["calls"]):
         if name not in names:
-            yield f"golden.calls[{i}]: {shown(name)}, the name of an entry is needed"
+            yield f"golden.calls[{i}]: {show(name)}, the name of an entry is needed"
 
 
 def _states(manifest: Manifest) -> Iterator[str]:
@@ -290,9 +290,9 @@ def _states(manifest: Manifest) -> Iterator[str]:
         end = max(end, at + port_bytes(state))
 
 
-def _ports(where: str, held: Mapping[str, Any]) -> Iterator[str]:
+def _ports(where: str, interface: Mapping[str, Any]) -> Iterator[str]:
     for kind in ("inputs", "outputs"):
-        for i, port in enumerate(held[kind]):
+        for i, port in enumerate(interface[kind]):
             yield from _port(f"{where}{kind}[{i}]", port)
 
 
@@ -310,20 +310,20 @@ def _roles(manifest: Manifest) -> Iterator[str]:
         roles["graph"] = manifest["graph"]
     for role, file in {**roles, "golden.file": golden["file"]}.items():
         if file is not None and file not in files:
-            yield f"{role}: {shown(file)}, one of the files is needed"
+            yield f"{role}: {show(file)}, one of the files is needed"
             return
     sizes = {
         "weights": (manifest["weights"], manifest["weights_bytes"]),
         "golden.file": (golden["file"], sum(map(_case_bytes, calls))),
     }
-    for role, (file, needed) in sizes.items():
-        if files[file]["bytes"] != needed:
-            yield f"{role}: {shown(file)} of {files[file]['bytes']} bytes, {needed} are needed"
+    for role, (file, size) in sizes.items():
+        if files[file]["bytes"] != size:
+            yield f"{role}: {show(file)} of {files[file]['bytes']} bytes, {size} are needed"
 
 
-def _case_bytes(held: Mapping[str, Any]) -> int:
+def _case_bytes(interface: Mapping[str, Any]) -> int:
     """Of the inputs and outputs of one call."""
-    return sum(port_bytes(port) for port in (*held["inputs"], *held["outputs"]))
+    return sum(port_bytes(port) for port in (*interface["inputs"], *interface["outputs"]))
 
 
 def port_bytes(port: Mapping[str, Any]) -> int:
@@ -334,7 +334,7 @@ def port_bytes(port: Mapping[str, Any]) -> int:
 def _port(where: str, port: Mapping[str, Any]) -> Iterator[str]:
     low, high, _ = DTYPES[port["dtype"]]
     if prod(port["shape"]) > MOST_ELEMENTS:
-        yield f"{where}.shape: {shown(port['shape'])}, at most {MOST_ELEMENTS} elements are allowed"
+        yield f"{where}.shape: {show(port['shape'])}, at most {MOST_ELEMENTS} elements are allowed"
     if not low <= port["low"] <= port["high"] <= high:
         yield f"{where}: range [{port['low']}, {port['high']}], one in [{low}, {high}] is needed"
     if (q := port["quantization"]) is None:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from .address import address
 from .box import Arrays, Box
 from .errors import ArtifactError, DataError, MachineError
-from .format import shown
+from .format import show
 from .library import Function, Library
 from .load import Loaded
 from .machine import cpu_flags
@@ -66,7 +66,7 @@ class Session(Program):
         super().__init__(loaded)
         if type(threads) is not int or threads < 1:
             raise DataError(
-                f"artifact {loaded.name}: {shown(threads)} threads, at least 1 is needed"
+                f"artifact {loaded.name}: {show(threads)} threads, at least 1 is needed"
             )
         self._library = Library(loaded)
         self._functions = [_Functions.of(self._library, s) for s in self.signatures]
@@ -94,8 +94,8 @@ class Session(Program):
         number = self._number(variant)
         if not self._library.function("use_variant", [ctypes.c_int])(number):
             return
-        have = cpu_flags()
-        missing = [n for n in self.manifest["variants"][number]["needs"] if n not in have]
+        flags = cpu_flags()
+        missing = [n for n in self.manifest["variants"][number]["needs"] if n not in flags]
         raise MachineError(
             f"artifact {self.loaded.name}: variant {variant} is for CPUs with"
             f" {', '.join(missing) or 'more'}, which this one lacks",
@@ -173,11 +173,11 @@ class Session(Program):
         stored: Sequence[npt.ArrayLike],
         *more: int,
     ) -> tuple[Array, ...]:
-        given = signature.stored(stored)
+        integers = signature.stored(stored)
         box = self._take_box()
         try:
             arrays = box.arrays[signature.number]
-            for buffer, x in zip(arrays.inputs, given, strict=True):
+            for buffer, x in zip(arrays.inputs, integers, strict=True):
                 np.copyto(buffer, x, casting="unsafe")  # the range was checked
             self._call(function, (*arrays.head, *state, *box.memory), *more)
             return tuple(y.copy() for y in arrays.outputs)
@@ -195,10 +195,9 @@ class Session(Program):
         try:
             return Box(self.manifest, self.signatures, self.weights)
         except MemoryError as e:
-            needed = self.manifest["workspace_bytes"] + max(s.stored_bytes for s in self.signatures)
+            size = self.manifest["workspace_bytes"] + max(s.stored_bytes for s in self.signatures)
             raise ArtifactError(
-                f"artifact {self.loaded.name}: out of memory, {needed} bytes of workspace are"
-                " needed"
+                f"artifact {self.loaded.name}: out of memory, {size} bytes of workspace are needed"
             ) from e
 
     def _call(self, function: Function, arguments: tuple[int, ...], *more: int) -> None:

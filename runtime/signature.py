@@ -46,19 +46,19 @@ class Signature:
         """For errors."""
         return f"artifact {self.artifact}" + (f", entry {self.name}" if self.name else "")
 
-    def check_count(self, given: Sequence[Any]) -> None:
+    def check_count(self, inputs: Sequence[Any]) -> None:
         """Errors: DataError for another number of inputs."""
-        if len(given) != len(self.inputs):
-            needed = len(self.inputs)
-            raise DataError(f"{self.where}: {len(given)} inputs given, {needed} are needed")
+        if len(inputs) != len(self.inputs):
+            count = len(self.inputs)
+            raise DataError(f"{self.where}: {len(inputs)} inputs given, {count} are needed")
 
-    def stored(self, given: Sequence[npt.ArrayLike]) -> list[Array]:
+    def stored(self, inputs: Sequence[npt.ArrayLike]) -> list[Array]:
         """One input after the other as integers that can be stored, within their limits.
 
         Errors: DataError.
         """
-        self.check_count(given)
-        arrays = [port.stored(x) for port, x in zip(self.inputs, given, strict=True)]
+        self.check_count(inputs)
+        arrays = [port.stored(x) for port, x in zip(self.inputs, inputs, strict=True)]
         for i, a in enumerate(arrays):
             self.check_limits(a, i)
         return arrays

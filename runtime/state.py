@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .errors import ArtifactError, DataError
-from .format import Content, Manifest, shown
+from .format import Content, Manifest, show
 from .memory import aligned
 from .port import Array, Port
 
@@ -40,7 +40,7 @@ def new_state(manifest: Manifest, saved: Content | Array | None = None) -> Array
         part = _part(state, entry)
         if part.size and not entry["low"] <= part.min() <= part.max() <= entry["high"]:
             raise DataError(
-                f"artifact {name}: state {shown(entry['name'])} reaches [{part.min()},"
+                f"artifact {name}: state {show(entry['name'])} reaches [{part.min()},"
                 f" {part.max()}], [{entry['low']}, {entry['high']}] is needed",
                 "a state is for the artifact that it was saved from",
             )
@@ -57,13 +57,13 @@ def check_state(manifest: Manifest, state: Any) -> Array:
     """The state of a call. Errors: DataError for what is no state of this artifact's."""
     size, name = manifest["state_bytes"], manifest["name"]
     if not isinstance(state, np.ndarray) or state.dtype != np.uint8 or state.shape != (size,):
-        found = (
+        description = (
             f"{state.dtype}{list(state.shape)}"
             if isinstance(state, np.ndarray)
             else f"a {type(state).__name__}"
         )
         raise DataError(
-            f"artifact {name}: the state is {found}, uint8[{size}] is needed",
+            f"artifact {name}: the state is {description}, uint8[{size}] is needed",
             "new_state() gives one, new_state(saved) one from saved bytes",
         )
     is_placed = state.ctypes.data % manifest["alignment"] == 0 or not size

@@ -63,11 +63,11 @@ def warnings_are_errors() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def zoo() -> ModuleType:
     """zoo.py of the model zoo: the folder $QIR_ZOO, or ../shared/zoo beside the checkout."""
-    named = os.environ.get("QIR_ZOO")
-    file = (Path(named) if named else ROOT.parent / "shared" / "zoo") / "zoo.py"
+    path = os.environ.get("QIR_ZOO")
+    file = (Path(path) if path else ROOT.parent / "shared" / "zoo") / "zoo.py"
     if not file.is_file():
-        if named:
-            pytest.fail(f"QIR_ZOO is {named}, which holds no zoo.py")
+        if path:
+            pytest.fail(f"QIR_ZOO is {path}, which holds no zoo.py")
         pytest.skip(f"the model zoo is absent: no {file} (set QIR_ZOO to its folder)")
     spec = importlib.util.spec_from_file_location("zoo", file)
     assert spec is not None and spec.loader is not None

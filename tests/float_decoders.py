@@ -55,7 +55,7 @@ def random_decoder(
     def gains() -> Array:
         return rng.uniform(0.5, 1.5, width).astype(np.float32)
 
-    made = [
+    items = [
         {name: drawn(shape) for name, shape in shapes.items()}
         | {"norm1": gains(), "norm2": gains()}
         for _ in range(layers)
@@ -63,7 +63,7 @@ def random_decoder(
     embedding = rng.standard_normal((tokens, width)).astype(np.float32)
     embedding[:, 0] *= 4
     head = embedding if is_tied else drawn((tokens, width)) * 3
-    return Decoder("decoder", heads, kv_heads, embedding, gains(), head, made)
+    return Decoder("decoder", heads, kv_heads, embedding, gains(), head, items)
 
 
 def rotations(decoder: Decoder, count: int) -> tuple[Array, Array]:

@@ -68,19 +68,19 @@ def random_inputs(graph: Graph, rng: np.random.Generator, extreme: bool) -> list
     """
     arrays, bounds = [], {limit.index: limit for limit in limits(graph)}
     for number, value in enumerate(graph.inputs):
-        kept = integer_of(value.type.elem)
-        assert kept is not None
+        storage = integer_of(value.type.elem)
+        assert storage is not None
         q = value.type.elem
-        if not isinstance(q, Quant) and kept.bits > 1 and rng.random() < 0.7:
-            drawn = rng.integers(*NEAR[int(rng.integers(len(NEAR)))], value.type.shape)
-            drawn = drawn.clip(kept.min, kept.max)
+        if not isinstance(q, Quant) and storage.bits > 1 and rng.random() < 0.7:
+            values = rng.integers(*NEAR[int(rng.integers(len(NEAR)))], value.type.shape)
+            values = values.clip(storage.min, storage.max)
         elif extreme:
             zero = int(q.zero_point.array) if isinstance(q, Quant) else 0
-            drawn = rng.choice([kept.min, kept.max, zero], value.type.shape)
+            values = rng.choice([storage.min, storage.max, zero], value.type.shape)
         else:
-            drawn = rng.integers(kept.min, kept.max, value.type.shape, endpoint=True)
+            values = rng.integers(storage.min, storage.max, value.type.shape, endpoint=True)
         if limit := bounds.get(number):
-            drawn = drawn.clip(limit.low, limit.high)
-        arrays.append(drawn.astype(kept.carrier))
+            values = values.clip(limit.low, limit.high)
+        arrays.append(values.astype(storage.carrier))
     assert all(a.size == prod(a.shape) for a in arrays)
     return arrays

@@ -213,13 +213,13 @@ def grow_bilinear(g: Grower) -> None:
 def grow_matmul(g: Grower) -> None:
     a = g.value(lambda v: v.type.rank >= 2 and v.type.quant.storage.bits <= 8)
     k = a.type.shape[-1]
-    found = [
+    storage = [
         v
         for v in g.values
         if v.type.rank >= 2 and v.type.shape[-2] == k and integer_of(v.type.elem) != I32
     ]
-    if found and g.chance(0.7):
-        b = g.pick(found)
+    if storage and g.chance(0.7):
+        b = g.pick(storage)
     else:
         perm = (*range(a.type.rank - 2), a.type.rank - 1, a.type.rank - 2)
         b = g.add(Transpose(a, perm))

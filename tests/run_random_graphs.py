@@ -74,18 +74,19 @@ def differences(seeds: Sequence[int], target: str, family: str) -> list[str]:
             saved = portable(seeds, family).save(Path(folder) / "prog.qir")
             fault = self_test(saved, "prog", target, "-O1")
         return [fault] if fault else []
-    given = sample(seeds, family)
+    network = sample(seeds, family)
     artifact = portable(seeds, family) if target == "c" else made(seeds, family, target)
     prove(artifact.manifest, artifact.files[f"{artifact.name}.o"], artifact.target)
     emulate = bool(artifact.target.emulator)
     session = runtime.opened(runtime.from_files(artifact.files), emulate=emulate)
-    found = []
-    for case, outputs in enumerate(session.run_many(given.cases)):
-        for name, y, w in zip(given.graph.output_names, outputs, given.wanted[case], strict=True):
+    results = []
+    for case, outputs in enumerate(session.run_many(network.cases)):
+        expected = network.wanted[case]
+        for name, y, w in zip(network.graph.output_names, outputs, expected, strict=True):
             if y.dtype != w.dtype or not np.array_equal(y, w):
                 wrong = int(np.count_nonzero(y != w))
-                found.append(f"{name}, case {case}: {wrong} of {w.size} elements differ")
-    return found
+                results.append(f"{name}, case {case}: {wrong} of {w.size} elements differ")
+    return results
 
 
 def check(seeds: Sequence[int], target: str, family: str = "all") -> list[str]:

@@ -49,11 +49,11 @@ class Small(Builder):
         """Weights, by groups of `block` input channels unless that is 0, and a bias."""
         count = shape[0]
         elem = Quant.per_axis(storage, self.rng.uniform(0.001, 0.01, count), 0, 0)
-        drawn = self.rng.integers(storage.min + (storage is I8), storage.max + 1, shape)
-        w = self.add(Constant.of(drawn, elem))
+        values = self.rng.integers(storage.min + (storage is I8), storage.max + 1, shape)
+        w = self.add(Constant.of(values, elem))
         scale = elem.scale.array * x.type.quant.scale.array
-        kept = Quant.per_axis(I32, scale, 0, 0)
-        bias = self.add(Constant.of(self.rng.integers(-3000, 3000, count), kept))
+        quant = Quant.per_axis(I32, scale, 0, 0)
+        bias = self.add(Constant.of(self.rng.integers(-3000, 3000, count), quant))
         if block:
             size = (*shape[:-1], -(-shape[-1] // block))
             mult = self.add(Constant.of(self.rng.integers(1, 256, size), U8))
@@ -108,7 +108,7 @@ def two_branches() -> Graph:
 def low_bits() -> Graph:
     """For each width below 8 bits: depthwise, dense and grouped convolutions, linear layers."""
     b = Small("low_bits")
-    made = []
+    graphs = []
     for i, (storage, channels) in enumerate(zip(LOW, (24, 33, 64, 96, 20), strict=True)):
         x = b.image(1, 9, 9, channels, name=f"x{i}", storage=I8 if i == 2 else U8, zero=3)
         large = b.requantize(b.conv(x, channels, 5, 2, channels, storage), scale=0.2)
@@ -116,8 +116,8 @@ def low_bits() -> Graph:
         dense = b.requantize(b.conv(small, 40, 3, 0, 1, storage), scale=1.0)
         parts = b.requantize(b.conv(dense, 24, 1, 0, 1, storage, block=16), scale=50.0)
         flat = b.add(Reshape(parts, (1, 7 * 7 * 24)))
-        made += [b.linear(flat, 10, storage), b.linear(flat, 33, storage, block=64)]
-    return b.finish(made)
+        graphs += [b.linear(flat, 10, storage), b.linear(flat, 33, storage, block=64)]
+    return b.finish(graphs)
 
 
 def side_by_side(*graphs: Graph) -> Graph:

@@ -190,7 +190,7 @@ def decoder_inputs(graph: Graph, seed: int = 0) -> list[Array]:
     rng = np.random.default_rng(seed)
     ids, _, *caches = graph.inputs
     room = caches[0].type.shape[1] - ids.type.shape[1]
-    made = [rng.integers(0, 40, ids.type.shape).astype(np.int32), np.int32(room // 2)]
-    return [np.asarray(a) for a in made] + [
+    values = [rng.integers(0, 40, ids.type.shape).astype(np.int32), np.int32(room // 2)]
+    return [np.asarray(a) for a in values] + [
         np.clip(np.rint(rng.normal(0, 30, v.type.shape)), -127, 127).astype(np.int8) for v in caches
     ]

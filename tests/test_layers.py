@@ -167,10 +167,10 @@ def faults(module: str, tree: ast.AST) -> list[str]:
 
 
 def test_every_import_follows_the_table() -> None:
-    found = [
+    messages = [
         why for name, file in SOURCE.items() for why in faults(name, ast.parse(file.read_text()))
     ]
-    assert not found, "\n".join(found)
+    assert not messages, "\n".join(messages)
 
 
 @pytest.mark.parametrize(
@@ -258,8 +258,10 @@ def runs(module: str, target: str) -> Iterator[str]:
 
 
 def cycles(graph: nx.DiGraph) -> list[list[str]]:
-    found = [sorted(part) for part in nx.strongly_connected_components(graph) if len(part) > 1]
-    return found + [[name] for name in nx.nodes_with_selfloops(graph)]
+    cyclic_parts = [
+        sorted(part) for part in nx.strongly_connected_components(graph) if len(part) > 1
+    ]
+    return cyclic_parts + [[name] for name in nx.nodes_with_selfloops(graph)]
 
 
 def test_no_import_cycles() -> None:

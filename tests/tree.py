@@ -22,14 +22,14 @@ def pyproject() -> dict[str, Any]:
 
 def modules() -> dict[str, Path]:
     """Every module of qir and its file; a package stands for its `__init__.py`."""
-    found = {}
+    modules_by_name = {}
     for package, folder in FOLDERS.items():
         for file in sorted(folder.rglob("*.py")):
             inner = file.relative_to(folder).with_suffix("").parts
             if inner[-1] == "__init__":
                 inner = inner[:-1]
-            found[".".join((package, *inner))] = file
-    return found
+            modules_by_name[".".join((package, *inner))] = file
+    return modules_by_name
 
 
 def link(tree: Path) -> Path:

@@ -71,9 +71,9 @@ class Artifact:
     def with_file(self, name: str, content: bytes) -> Artifact:
         """The same artifact with one file more, in the manifest as the others are."""
         every = dict(sorted({**self.manifest["files"], name: listed(content)}.items()))
-        changed = {**self.manifest, "files": every}
-        files = {**self.files, name: content, format.MANIFEST: format.sealed(changed)}
-        return replace(self, manifest=changed, files=files)
+        manifest = {**self.manifest, "files": every}
+        files = {**self.files, name: content, format.MANIFEST: format.sealed(manifest)}
+        return replace(self, manifest=manifest, files=files)
 
 
 def build(
@@ -95,7 +95,7 @@ def build(
     machine, graphs = find(target), _entries(graph)
     first = next(iter(graphs.values()))
     lowering = graphs if "" not in graphs else first
-    programs = variants.lowered(lowering, machine, entry.identifier(name or first.name))
+    programs = variants.lower_all(lowering, machine, entry.identifier(name or first.name))
     intermediates = [one for each in graphs.values() for one in prove(each)]
     kernels = compiled(programs, machine)
     sources = _sources(programs, machine, kernels.texts)
@@ -108,8 +108,8 @@ def build(
     footprint = Footprint.of(entries, linked.object)
     files = _files(graphs, entries, sources, linked, calls)
     files[PROGRAM] = "\n".join(p.text for p in programs).encode()
-    needed = elf.undefined(linked.object)
-    files[README] = readme(entries, machine, footprint, needed, version_of("qir")).encode()
+    symbols = elf.undefined(linked.object)
+    files[README] = readme(entries, machine, footprint, symbols, version_of("qir")).encode()
     proven = proofs(graphs.values(), intermediates, kernels.checked)
     described = {
         **manifest(programs, machine, files, linked, kernels, proven, [call for call, _ in calls]),
@@ -142,10 +142,10 @@ def _entries(graph: Graph | Mapping[str, Graph]) -> Mapping[str, Graph]:
     return graph
 
 
-def _calls(graphs: Mapping[str, Graph], given: Sequence[Any] | None) -> Calls:
-    if given is None:
+def _calls(graphs: Mapping[str, Graph], calls: Sequence[Any] | None) -> Calls:
+    if calls is None:
         return list(examples(graphs))
-    return [("", inputs) for inputs in given] if "" in graphs else list(given)
+    return [("", inputs) for inputs in calls] if "" in graphs else list(calls)
 
 
 def _sources(

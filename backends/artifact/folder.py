@@ -59,15 +59,15 @@ def check_free(path: str | os.PathLike[str]) -> None:
     place = None
     try:
         place = _place(path)
-        why = _obstacle(place)
+        reason = _obstacle(place)
     except FileNotFoundError as e:
         is_gone = place is not None and not os.path.lexists(place)  # moved away meanwhile
-        why = None if is_gone else f"cannot be looked at ({_why(e)})"
+        reason = None if is_gone else f"cannot be looked at ({_why(e)})"
     except (OSError, ValueError) as e:
-        why = f"cannot be looked at ({_why(e)})"
-    if why is not None:
+        reason = f"cannot be looked at ({_why(e)})"
+    if reason is not None:
         raise ArtifactError(
-            f"{path}: {why}, a free path or an artifact to replace is needed",
+            f"{path}: {reason}, a free path or an artifact to replace is needed",
             "-o of qir compile, or the path of save, names another; or remove what is there",
         )
 
@@ -80,11 +80,11 @@ def _place(path: str | os.PathLike[str]) -> Path:
     """The absolute path; of its last part no link is followed."""
     if not isinstance(path, (str, os.PathLike)):
         raise ArtifactError(f"path: a {type(path).__name__} was given, a path is needed")
-    given = Path(path)
-    given = given if given.is_absolute() else Path.cwd() / given
-    if given.name in ("", ".."):
-        return Path(os.path.realpath(given))
-    return Path(os.path.realpath(given.parent)) / given.name
+    absolute = Path(path)
+    absolute = absolute if absolute.is_absolute() else Path.cwd() / absolute
+    if absolute.name in ("", ".."):
+        return Path(os.path.realpath(absolute))
+    return Path(os.path.realpath(absolute.parent)) / absolute.name
 
 
 def _obstacle(folder: Path, is_cut: bool = False) -> str | None:
@@ -110,7 +110,7 @@ def _obstacle(folder: Path, is_cut: bool = False) -> str | None:
     if manifest is None:
         return "exists and is no artifact"
     listed = _listed(manifest)
-    foreign, changed = [], []
+    foreign, damaged = [], []
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             if entry.name == format.MANIFEST:
@@ -118,15 +118,15 @@ def _obstacle(folder: Path, is_cut: bool = False) -> str | None:
             if entry.name not in listed or not entry.is_file(follow_symlinks=False):
                 foreign.append(entry.name)
             elif not _is_as_listed(folder / entry.name, listed[entry.name], is_cut):
-                changed.append(entry.name)
+                damaged.append(entry.name)
     if foreign:
-        return f"holds {_shown(foreign)} beside its artifact"
-    if changed:
-        return f"holds {_shown(changed)}, not as its manifest states"
+        return f"holds {_names_text(foreign)} beside its artifact"
+    if damaged:
+        return f"holds {_names_text(damaged)}, not as its manifest states"
     return None
 
 
-def _shown(names: Sequence[str]) -> str:
+def _names_text(names: Sequence[str]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(printable(name) for name in names[:SHOWN]) + more
 
@@ -150,8 +150,8 @@ def _listed(manifest: format.Manifest) -> dict[str, Any]:
     files, program = manifest.get("files"), manifest.get("name")
     if not isinstance(files, dict) or not isinstance(program, str) or not program.isidentifier():
         return {}
-    known = files_of(program, _entries(manifest))
-    return {name: entry for name, entry in files.items() if name in known}
+    names = files_of(program, _entries(manifest))
+    return {name: entry for name, entry in files.items() if name in names}
 
 
 def _entries(manifest: format.Manifest) -> list[str]:
@@ -168,9 +168,9 @@ def _is_as_listed(file: Path, entry: Any, is_cut: bool) -> bool:
         return False
     handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(handle, "rb") as f:
-        found = os.fstat(handle).st_size
-        if found != size:
-            return is_cut and found < size
+        length = os.fstat(handle).st_size
+        if length != size:
+            return is_cut and length < size
         return hashlib.file_digest(f, "sha256").hexdigest() == entry.get("sha256")
 
 

@@ -32,7 +32,7 @@ class Footprint:
     def of(entries: Sequence[LoweredProgram], core: bytes) -> Footprint:
         """Of a program for each entry, and the object with these and their kernels."""
         return Footprint(
-            **asdict(elf.loaded(core)),
+            **asdict(elf.loaded_sizes(core)),
             weights=len(entries[0].weights),
             workspace=entries[0].workspace_bytes,
             inputs=max(sum(map(size_bytes, p.inputs)) for p in entries),

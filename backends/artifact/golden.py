@@ -24,16 +24,16 @@ def examples(graphs: Mapping[str, Graph]) -> Iterator[tuple[str, list[Array]]]:
             bounds = {limit.index: limit for limit in limits(graph)}
             arrays = []
             for i, value in enumerate(caller_inputs(graph)):
-                kept = integer_of(value.type.elem)
-                assert kept is not None
-                limit = bounds.get(i, Limit(i, kept.min, kept.max))
+                storage = integer_of(value.type.elem)
+                assert storage is not None
+                limit = bounds.get(i, Limit(i, storage.min, storage.max))
                 choices = np.array([limit.low, limit.high]) if case % 2 else None
-                drawn = (
+                array = (
                     rng.integers(limit.low, limit.high, value.type.shape, endpoint=True)
                     if choices is None
                     else rng.choice(choices, value.type.shape)
                 )
-                arrays.append(np.asarray(drawn, kept.carrier))
+                arrays.append(np.asarray(array, storage.carrier))
             yield entry, arrays
 
 

@@ -34,11 +34,11 @@ def manifest(
 ) -> dict[str, Any]:
     """The manifest but for the memory; `calls`: the entry of each golden case."""
     program = programs[-1]
-    whole = {
+    common = {
         "format": format.FORMAT,
         "name": program.name,
         "target": {
-            key: list(held) if isinstance(held := getattr(target, key), tuple) else held
+            key: list(value) if isinstance(value := getattr(target, key), tuple) else value
             for key in TARGET_KEYS
         },
         "files": {n: listed(c) for n, c in sorted(files.items())},
@@ -58,7 +58,7 @@ def manifest(
     }  # fmt: skip
     if not program.entry:
         return {
-            **whole,
+            **common,
             "abi": format.ABI,
             **_entry(programs),
             "graph": GRAPH,
@@ -69,7 +69,7 @@ def manifest(
                 if p.variant is not None
             ],
         }
-    return {**whole, **_of_entries(programs), "golden": {"file": GOLDEN, "calls": list(calls)}}
+    return {**common, **_of_entries(programs), "golden": {"file": GOLDEN, "calls": list(calls)}}
 
 
 def _of_entries(programs: Sequence[LoweredProgram]) -> dict[str, Any]:
@@ -141,15 +141,15 @@ def _step(step: Step) -> dict[str, Any]:
 
 
 def _tensor(value: Value, name: str) -> dict[str, Any]:
-    kept = integer_of(value.type.elem)
-    assert kept is not None  # verified: the graph is integer
+    storage = integer_of(value.type.elem)
+    assert storage is not None  # verified: the graph is integer
     q = value.type.elem if isinstance(value.type.elem, Quant) else None
     return {
         "name": name,
         "dtype": str(value.type.elem.carrier),
         "shape": list(value.type.shape),
-        "low": kept.min,
-        "high": kept.max,
+        "low": storage.min,
+        "high": storage.max,
         "quantization": None
         if q is None
         else {

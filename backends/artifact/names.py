@@ -23,5 +23,5 @@ def graph_file(entry: str) -> str:
 
 def files_of(program: str, entries: Iterable[str] = ()) -> frozenset[str]:
     """Every name that a file of this program's artifact can have, the manifest's apart."""
-    own = {form.format(program) for form in OF_PROGRAM}
-    return ALWAYS | own | {graph_file(entry) for entry in entries}
+    names = {form.format(program) for form in OF_PROGRAM}
+    return ALWAYS | names | {graph_file(entry) for entry in entries}

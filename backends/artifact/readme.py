@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from qir.backends.artifact.footprint import Footprint
-from qir.backends.c.header import about
+from qir.backends.c.header import description
 from qir.backends.c.template import fill
 from qir.backends.kernels import SLACK
 from qir.backends.lowering.program import LoweredProgram, size_bytes
@@ -32,14 +32,14 @@ def readme(
     entries: Sequence[LoweredProgram],
     target: Target,
     footprint: Footprint,
-    needed: Iterable[str],
+    symbols: Iterable[str],
     version: str,
 ) -> str:
-    """README.md of a program for each entry; `needed`: the functions of the C library that the core
+    """README.md of a program for each entry; `symbols`: functions of the C library that the core
     calls.
     """
     program = entries[0]
-    functions = ", ".join(f"`{symbol}`" for symbol in needed)
+    functions = ", ".join(f"`{symbol}`" for symbol in symbols)
     state = f"| state, the caller's | {footprint.state:,} |\n" if program.entry else ""
     return fill(
         "readme/readme.md",
@@ -104,9 +104,9 @@ def _ports(entries: Sequence[LoweredProgram]) -> str:
 def _ports_of(program: LoweredProgram) -> Iterator[str]:
     of = f" of `{program.entry}`" if program.entry else ""
     for i, value in enumerate(program.inputs):
-        yield f"- input {i}{of} (`{_code(value.name)}`): {about(value)}"
+        yield f"- input {i}{of} (`{_code(value.name)}`): {description(value)}"
     for i, (value, name) in enumerate(zip(program.outputs, program.output_names, strict=True)):
-        yield f"- output {i}{of} (`{_code(name)}`): {about(value)}"
+        yield f"- output {i}{of} (`{_code(name)}`): {description(value)}"
 
 
 def _code(name: str) -> str:
@@ -129,9 +129,11 @@ def _buffers(program: LoweredProgram) -> str:
 
 def _compiler(target: Target) -> str:
     """The first toolchain that is a program of its own, else the first."""
-    own = [t for t in candidates_of(target) if t.compiler[0] != PYTHON]
-    chosen = (own or candidates_of(target))[0]
-    words = ["python" if word == PYTHON else word for word in (*chosen.compiler, *chosen.flags)]
+    programs = [t for t in candidates_of(target) if t.compiler[0] != PYTHON]
+    toolchain = (programs or candidates_of(target))[0]
+    words = [
+        "python" if word == PYTHON else word for word in (*toolchain.compiler, *toolchain.flags)
+    ]
     return " ".join(words)
 
 

@@ -69,10 +69,10 @@ def _entry(program: LoweredProgram) -> str:
     offsets, _ = scratch(program)
     name = program.c_name
 
-    def pointers(letter: str, given: str, values: tuple[Value, ...]) -> str:
+    def pointers(letter: str, array: str, values: tuple[Value, ...]) -> str:
         places = [offsets.get(f"{letter}{i}") for i in range(len(values))]
         return ", ".join(
-            f"{given}[{i}]" if at is None else f"s + {at}" for i, at in enumerate(places)
+            f"{array}[{i}]" if at is None else f"s + {at}" for i, at in enumerate(places)
         )
 
     before = [
@@ -83,12 +83,12 @@ def _entry(program: LoweredProgram) -> str:
         f"    {name}_dequantize_{i}(s + {offsets[f'o{i}']}, outputs[{i}]);\n"
         for i, _ in quantized(program.outputs)
     ]
-    made = [_function(program, "quantize", i, v) for i, v in quantized(program.inputs)]
-    made += [_function(program, "dequantize", i, v) for i, v in quantized(program.outputs)]
+    functions = [_function(program, "quantize", i, v) for i, v in quantized(program.inputs)]
+    functions += [_function(program, "dequantize", i, v) for i, v in quantized(program.outputs)]
     return fill(
         "border/run_float.c",
         **parameters(program),
-        FUNCTIONS="\n".join(made),
+        FUNCTIONS="\n".join(functions),
         WHOLE_INPUTS=pointers("i", "inputs", program.inputs),
         WHOLE_OUTPUTS=pointers("o", "outputs", program.outputs),
         BEFORE="".join(before),

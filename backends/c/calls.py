@@ -39,14 +39,14 @@ def parameters(program: LoweredProgram) -> dict[str, str]:
 
 def prepare(program: LoweredProgram) -> str:
     """The function that checks the arguments of a call."""
-    held = parameters(program)
+    slots = parameters(program)
     return fill(
         "entry/prepare.c",
         LOCAL=local(program),
         UPPER=program.name.upper(),
         LIMITS="".join(_limits(program)),
         KEEP="    c->state = state;\n" if program.entry else "",
-        **{key: held[key] for key in ("MACRO", "STATE", "IS_NULL", "PLACE")},
+        **{key: slots[key] for key in ("MACRO", "STATE", "IS_NULL", "PLACE")},
     )
 
 
@@ -73,12 +73,12 @@ def profile(program: LoweredProgram, number: int) -> str:
 
 
 def _call(template: str, program: LoweredProgram, number: int, keys: tuple[str, ...]) -> str:
-    held = parameters(program)
+    slots = parameters(program)
     return fill(
         template,
         LOCAL=local(program),
         WHICH=number if program.entry else "",
-        **{key: held[key] for key in keys},
+        **{key: slots[key] for key in keys},
     )
 
 

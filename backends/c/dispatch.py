@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from qir.backends.c.calls import local
-from qir.backends.c.features import WORDS, needed
+from qir.backends.c.features import WORDS, required_bits
 from qir.backends.c.portable import printable
 from qir.backends.c.template import fill
 from qir.backends.lowering.program import LoweredProgram, Step
@@ -53,7 +53,7 @@ def steps(programs: Sequence[LoweredProgram]) -> str:
     """The tables of steps, and the function that returns the one to run."""
     program, entries = programs[0], by_entry(programs)
     tables = "\n\n".join(
-        f"static const struct step {_named(p)}[] = {{\n{_table(p)}\n}};" for p in programs
+        f"static const struct step {_table_name(p)}[] = {{\n{_table(p)}\n}};" for p in programs
     )
     if program.variant is None:
         if not program.entry:
@@ -74,20 +74,20 @@ def steps(programs: Sequence[LoweredProgram]) -> str:
     )
 
 
-def _named(program: LoweredProgram) -> str:
+def _table_name(program: LoweredProgram) -> str:
     """The table of a program's steps."""
     return f"{local(program)}{label(program.variant)}steps"
 
 
 def _order(program: LoweredProgram) -> str:
-    return f"{{{_named(program)}, {len(program.steps)}}}"
+    return f"{{{_table_name(program)}, {len(program.steps)}}}"
 
 
 def _variant(programs: Sequence[LoweredProgram]) -> str:
     """One variant: the order of steps of each entry, and what the machine needs."""
     program = programs[0]
     assert program.variant is not None
-    masks = ", ".join(f"{mask:#x}" for mask in needed(program.variant))
+    masks = ", ".join(f"{mask:#x}" for mask in required_bits(program.variant))
     orders = ", ".join(map(_order, programs))
     return f"    {{{f'{{{orders}}}' if program.entry else orders}, {{{masks}}}}},"
 

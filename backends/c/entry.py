@@ -46,15 +46,15 @@ def identifier(name: str) -> str:
 def exports(programs: Sequence[LoweredProgram], target: Target) -> tuple[str, ...]:
     """The functions that a shared library shows."""
     name, entries = programs[0].name, last_variants(programs)
-    own = [f"{p.c_name}_{call}" for p in entries for call in ("run", "run_float")]
+    names = [f"{p.c_name}_{call}" for p in entries for call in ("run", "run_float")]
     if target.variants:
-        own += [f"{name}_variant", f"{name}_use_variant"]
+        names += [f"{name}_variant", f"{name}_use_variant"]
     if target.is_hosted:
         profiles = [f"{p.c_name}_profile" for p in entries]
-        own += [f"{name}_sizes", *profiles, f"{name}_pool_start", f"{name}_pool_stop"]
+        names += [f"{name}_sizes", *profiles, f"{name}_pool_start", f"{name}_pool_stop"]
     if programs[0].entry:
-        own.append(f"{name}_reset_state")
-    return (*own, *(function for p in entries for function in border.functions(p)))
+        names.append(f"{name}_reset_state")
+    return (*names, *(function for p in entries for function in border.functions(p)))
 
 
 def entry(programs: Sequence[LoweredProgram], texts: Mapping[str, str]) -> str:
@@ -123,7 +123,7 @@ def _prototype(program: LoweredProgram, step: Step) -> str:
 
 
 def _step(program: LoweredProgram, number: int, step: Step, texts: Mapping[str, str]) -> str:
-    called = step.symbol if texts else symbol(program, step.symbol)
+    function = step.symbol if texts else symbol(program, step.symbol)
     arguments = "".join(
         f"        {_pointer(a, bool(texts))}, /* {printable(f'{a.name}: {a.about}')} */\n"
         for a in step.arguments
@@ -136,7 +136,7 @@ def _step(program: LoweredProgram, number: int, step: Step, texts: Mapping[str, 
         f"{comment(f'{machine}{number}: {step.title}{place}')}\n"
         f"static APART void {name}({parameters}) {{\n"
         f"    const struct call *c = context;\n    (void)thread;\n"
-        f"    {called}(\n{arguments}        begin, end);\n}}"
+        f"    {function}(\n{arguments}        begin, end);\n}}"
     )
 
 

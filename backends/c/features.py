@@ -41,17 +41,17 @@ BITS: Mapping[str, Mapping[str, Bits]] = {
 """LLVM's name of each feature -> its bits, by architecture."""
 
 
-def needed(target: Target) -> tuple[int, ...]:
+def required_bits(target: Target) -> tuple[int, ...]:
     """The bits that each word must have for `target`, as masks.
 
     Errors: LowerError for a feature, or an architecture, that nothing here says how to ask for.
     """
     bits = BITS.get(target.architecture)
     if bits is None:
-        known = ", ".join(BITS)
+        architectures = ", ".join(BITS)
         raise LowerError(
             f"target {target}: features of {target.architecture} cannot be asked for, one of"
-            f" {known} is needed"
+            f" {architectures} is needed"
         )
     if unknown := [f for f in target.features if f not in bits]:
         raise LowerError(

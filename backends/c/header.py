@@ -17,7 +17,7 @@ from qir.ir.target import Target
 from qir.ir.types import Quant
 
 
-def about(value: Value) -> str:
+def description(value: Value) -> str:
     """A value as a comment: its storage, shape and reals."""
     shape = "x".join(map(str, value.type.shape)) or "scalar"
     elem = value.type.elem
@@ -64,7 +64,7 @@ def header(programs: Sequence[LoweredProgram], target: Target, version: str) -> 
 def _of_entries(programs: Sequence[LoweredProgram], common: dict[str, object]) -> str:
     program, entries = programs[-1], by_entry(programs)
     states = [
-        f" *   at {s.offset}: {s.value.name}, {about(s.value)}, every element {s.initial}"
+        f" *   at {s.offset}: {s.value.name}, {description(s.value)}, every element {s.initial}"
         for s in program.states
     ]
     return fill(
@@ -97,8 +97,10 @@ def _entry(programs: Sequence[LoweredProgram]) -> str:
 
 def _values(program: LoweredProgram) -> str:
     ranges = {limit.index: _range(limit) for limit in program.limits}
-    lines = [f"input {i}: {about(v)}{ranges.get(i, '')}" for i, v in enumerate(program.inputs)]
-    lines += [f"output {i}: {about(v)}" for i, v in enumerate(program.outputs)]
+    lines = [
+        f"input {i}: {description(v)}{ranges.get(i, '')}" for i, v in enumerate(program.inputs)
+    ]
+    lines += [f"output {i}: {description(v)}" for i, v in enumerate(program.outputs)]
     return "\n".join(f" *   {line}" for line in lines)
 
 

@@ -32,13 +32,13 @@ typedef char needs_arithmetic_shift_to_the_right[(-1 >> 1) == -1 ? 1 : -1];
 typedef char needs_twos_complement[(int8_t)0xFF == -1 ? 1 : -1];"""
 
 
-def kernels(programs: Sequence[LoweredProgram], written: Mapping[str, str]) -> str:
+def kernels(programs: Sequence[LoweredProgram], texts: Mapping[str, str]) -> str:
     """The assumptions, the small functions in use, then every kernel below a comment."""
-    parts = [ASSUMED, *_helpers(written.values())]
+    parts = [ASSUMED, *_helpers(texts.values())]
     every = [(local(p), i, s) for p in programs for i, s in enumerate(p.steps)]
     for symbol in dict.fromkeys(step.symbol for _, _, step in every):
         steps = [(f"{entry}{i}", s) for entry, i, s in every if s.symbol == symbol]
-        parts.append(comment(_about(symbol, steps)) + "\n" + written[symbol].rstrip())
+        parts.append(comment(_description(symbol, steps)) + "\n" + texts[symbol].rstrip())
     return "\n\n".join(parts)
 
 
@@ -49,8 +49,8 @@ def floats(text: str) -> list[str]:
 
 def check_integer_only(name: str, text: str) -> None:
     """Errors: LowerError that lists the floats of a C file."""
-    if found := floats(text):
-        raise LowerError(listed(f"{name}: floats in the C text, none is allowed", found))
+    if matches := floats(text):
+        raise LowerError(listed(f"{name}: floats in the C text, none is allowed", matches))
 
 
 def printable(text: str) -> str:
@@ -67,7 +67,7 @@ def comment(text: str) -> str:
     return "/* " + "\n * ".join(lines) + " */"
 
 
-def _about(symbol: str, steps: list[tuple[str, Step]]) -> str:
+def _description(symbol: str, steps: list[tuple[str, Step]]) -> str:
     """The description of a kernel: the first of its steps, its arguments, and the steps that share
     it.
     """
@@ -80,13 +80,13 @@ def _about(symbol: str, steps: list[tuple[str, Step]]) -> str:
 
 def _helpers(texts: Iterable[str]) -> list[str]:
     """The functions of portable.c that the kernels call, in their order there."""
-    called = {name for text in texts for name in TAKEN.findall(text)}
+    calls = {name for text in texts for name in TAKEN.findall(text)}
     content = (FOLDER / "portable.c").read_text()
     starts = [m.start() for m in re.finditer(r"^(?:/\*[^\n]*\n)?static ", content, re.MULTILINE)]
-    found = {}
+    helpers = {}
     for begin, end in pairwise([*starts, len(content)]):
         text = content[begin:end].strip()
-        found[TAKEN.findall(text)[0]] = text
-    if missing := called - set(found):
+        helpers[TAKEN.findall(text)[0]] = text
+    if missing := calls - set(helpers):
         raise LowerError(f"kernels: {', '.join(sorted(missing))} not in portable.c, all are needed")
-    return [text for name, text in found.items() if name in called]
+    return [text for name, text in helpers.items() if name in calls]

@@ -12,6 +12,6 @@ HOLE = re.compile(r"@([A-Z_]+)@")
 def fill(template: str, **holes: object) -> str:
     """templates/`template` with each @KEY@ replaced; holes and keys must be the same."""
     text = (FOLDER / template).read_text()
-    found = set(HOLE.findall(text))
-    assert found == set(holes), (template, found ^ set(holes))
+    keys = set(HOLE.findall(text))
+    assert keys == set(holes), (template, keys ^ set(holes))
     return HOLE.sub(lambda m: str(holes[m.group(1)]), text)

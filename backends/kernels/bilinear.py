@@ -45,8 +45,13 @@ class BilinearCode:
     @property
     def fields(self) -> Fields:
         h, w = 2 * self.y.height, 2 * self.y.width
-        own = (("rows", "int32", h), ("columns", "int32", w), ("u", "int16", h), ("v", "int16", w))
-        fields = Fields((("center", "int32", 1), *own))
+        positions = (
+            ("rows", "int32", h),
+            ("columns", "int32", w),
+            ("u", "int16", h),
+            ("v", "int16", w),
+        )
+        fields = Fields((("center", "int32", 1), *positions))
         return fields + self.scaling.fields if self.scaling else fields
 
 
@@ -72,9 +77,9 @@ def bilinear(
     }
     ends = [(end - zero_point) * UNIT * UNIT for end in RANGE[x.dtype]]
     term = ScaleTerm.total(min(ends), max(ends))
-    scaling, params, own = scaled_or_raw("bilinear", scale, [term], y.dtype, y.shape)
+    scaling, params, scale_values = scaled_or_raw("bilinear", scale, [term], y.dtype, y.shape)
     code = BilinearCode(x, y, scaling, params, vector_bytes(features))
-    return Kernel(code, code.fields.pack(values | own))
+    return Kernel(code, code.fields.pack(values | scale_values))
 
 
 def _check(x: Plane, y: Plane, indices: tuple[Array, ...], weights: tuple[Array, ...]) -> None:

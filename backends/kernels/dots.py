@@ -36,7 +36,7 @@ class Dot:
     weight_offset   added to every weight of 8 bits, as it is to fewer; taken off in the end
     rows            pixels that share accumulators
     together        steps whose X is loaded at once
-    held            vector registers that the loaded X of one pixel takes until it is used up
+    x_registers     vector registers that the loaded X of one pixel takes until it is used up
     most_places     pixels of a tile, at most
     block           bytes within which bytes and words are interleaved
     scheme          of its epilogue
@@ -63,7 +63,7 @@ class Dot:
     weight_offset: int = 0
     rows: int = 1
     together: int = 1
-    held: int = 0
+    x_registers: int = 0
     most_places: int = 28
     block: int = 16
     scheme: Scheme = Scheme.PAIRS
@@ -97,7 +97,7 @@ def _neon(name: str, needs: str, rate: float, **rest: object) -> Dot:
     """One of NEON's, on vectors of 16 bytes; the rate is one over its instructions."""
     shared = {"vector_bytes": 16, "registers": 32 if "aarch64" in needs else 16, "temporaries": 2,
               "forms": 1, "latency": 1, "x": "int8", "scheme": Scheme.LANES, "counts": True,
-              "spread": 0.5, "held": 1}  # fmt: skip
+              "spread": 0.5, "x_registers": 1}  # fmt: skip
     return Dot(name=name, needs=frozenset(needs.split()), rate=rate, **{**shared, **rest})  # type: ignore[arg-type]
 
 
@@ -131,9 +131,9 @@ SDOT = _neon("sdot", "aarch64 dotprod", 1.0, together=4)
 NEON_PAIRS = _neon("neon_pairs", "aarch64 neon", 0.25, pair_sums=True, temporaries=4, together=4)
 NEON_WIDE = _neon("neon_wide", "aarch64 neon", 0.167, temporaries=4, together=4)
 ARMV7_PAIRS = _neon(
-    "armv7_pairs", "arm neon", 0.2, pair_sums=True, temporaries=4, held=0, spread=2.0
+    "armv7_pairs", "arm neon", 0.2, pair_sums=True, temporaries=4, x_registers=0, spread=2.0
 )
-ARMV7_WIDE = _neon("armv7_wide", "arm neon", 0.14, temporaries=4, held=0, spread=2.0)
+ARMV7_WIDE = _neon("armv7_wide", "arm neon", 0.14, temporaries=4, x_registers=0, spread=2.0)
 VMLADAVA = Dot(
     name="vmladava", needs=frozenset({"thumb", "mve"}), vector_bytes=4, registers=8, temporaries=1,
     forms=1, latency=1, rate=1.0, depth=16, x="int8", scheme=Scheme.LANES, is_sparse=False,

@@ -63,8 +63,8 @@ def requantize(
     ranges: Sequence[tuple[int, int] | None] | None = None,
 ) -> Kernel:
     """The sum of all x, each in its own scale, in the scale of y."""
-    known = ranges or [None] * len(xs)
-    terms = [ScaleTerm.of(x.dtype, z, r) for x, z, r in zip(xs, zero_points, known, strict=True)]
+    x_ranges = ranges or [None] * len(xs)
+    terms = [ScaleTerm.of(x.dtype, z, r) for x, z, r in zip(xs, zero_points, x_ranges, strict=True)]
     scaled = plan_scaling(scale, terms, y.dtype, y.shape)
     operands = [x.expanded(y.shape).strides for x in xs]
     loops = nest(y.shape, [*operands, scaled.view.strides, y.strides])
@@ -99,11 +99,11 @@ def multiply(
         "zero_b": np.asarray(zero_points[1]),
     }
     term = _product(a, b, zero_points)
-    scaling, params, own = scaled_or_raw("multiply", scale, [term], y.dtype, y.shape)
+    scaling, params, scale_values = scaled_or_raw("multiply", scale, [term], y.dtype, y.shape)
     operands = [x.expanded(y.shape).strides for x in (a, b)]
     loops = nest(y.shape, [*operands, params, y.strides])
     code = ElementwiseCode((a.dtype, b.dtype), True, scaling, loops, vector_bytes(features))
-    return Kernel(code, code.fields.pack(values | own))
+    return Kernel(code, code.fields.pack(values | scale_values))
 
 
 def _product(a: View, b: View, zeros: tuple[int, int]) -> ScaleTerm:

@@ -73,23 +73,23 @@ def lookup(x: View, table: Array, first: int, y: View, features: frozenset[str])
             " 8 bits and one shape are needed"
         )
     channels = y.shape[-1] if y.shape else 1
-    whole = np.atleast_2d(table)
-    if table.dtype != y.dtype or len(whole) not in (1, channels) or table.ndim > 2:
+    rows = np.atleast_2d(table)
+    if table.dtype != y.dtype or len(rows) not in (1, channels) or table.ndim > 2:
         raise ValueError(
             f"lookup: table is {table.dtype} {list(table.shape)}, {y.dtype} for 1 or {channels}"
             " channels is needed"
         )
-    spread = np.zeros((len(whole), ENTRIES), table.dtype)
-    spread[:, (np.arange(whole.shape[1]) + first) % ENTRIES] = whole
+    spread = np.zeros((len(rows), ENTRIES), table.dtype)
+    spread[:, (np.arange(rows.shape[1]) + first) % ENTRIES] = rows
     index = [0] * len(y.shape)
-    if len(whole) > 1:
+    if len(rows) > 1:
         index[-1] = 1
     loops = nest(y.shape, (x.strides, index, y.strides))
     gather = next((g for needs, g in GATHERS if needs <= features), GatherMethod.LOOP)
-    is_plain = len(whole) == 1 and y.item == 1 and loops.steps[0] == loops.steps[-1] == 1
+    is_plain = len(rows) == 1 and y.item == 1 and loops.steps[0] == loops.steps[-1] == 1
     if not is_plain or loops.row < gather.value:
         gather = GatherMethod.LOOP
-    code = LookupCode(y.dtype, len(whole), loops, gather)
+    code = LookupCode(y.dtype, len(rows), loops, gather)
     if gather is GatherMethod.LOOP:
         return Kernel(code, code.fields.pack({"table": spread}))
     content: Array = spread.view(np.uint8).reshape(-1)

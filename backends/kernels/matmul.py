@@ -58,7 +58,7 @@ def matmul(
     scale: Scale | None = None,
 ) -> Kernel:
     """The exact product of two tensors, or that product requantized."""
-    lead = y.shape[:-2]
+    batch_shape = y.shape[:-2]
     (m, k), n = a.shape[-2:], b.shape[-1]
     if b.shape[-2] != k or y.shape[-2:] != (m, n):
         raise ValueError(
@@ -70,13 +70,16 @@ def matmul(
         "zero_b": np.asarray(zero_points[1]),
     }
     term = _term(a, b, zero_points, k)
-    scaling, params, own = scaled_or_raw("matmul", scale, [term], y.dtype, y.shape)
-    whole_a, whole_b = a.expanded((*lead, m, k)).strides, b.expanded((*lead, k, n)).strides
+    scaling, params, scale_values = scaled_or_raw("matmul", scale, [term], y.dtype, y.shape)
+    whole_a, whole_b = (
+        a.expanded((*batch_shape, m, k)).strides,
+        b.expanded((*batch_shape, k, n)).strides,
+    )
     walked = ((*whole_a[:-1], 0), (*whole_b[:-2], 0, whole_b[-1]), params, y.strides)
-    loops = nest(y.shape, walked, whole=2)
+    loops = nest(y.shape, walked, inner=2)
     depth = k, whole_a[-1], whole_b[-2]
     code = MatMulCode((a.dtype, b.dtype), y.dtype, depth, scaling, loops, vector_bytes(features))
-    return Kernel(code, code.fields.pack(values | own))
+    return Kernel(code, code.fields.pack(values | scale_values))
 
 
 def _term(a: View, b: View, zero_points: tuple[int, int], k: int) -> ScaleTerm:

@@ -23,7 +23,7 @@ import numpy as np
 from qir.backends.kernels.contraction.spec import Array
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, vector_bytes
-from qir.backends.kernels.nest import GRAIN, Nest, NestCode, nest, turned
+from qir.backends.kernels.nest import GRAIN, Nest, NestCode, nest, transpose_nest
 from qir.backends.kernels.plane import BYTES, RANGE, Plane, check_indices
 from qir.backends.kernels.view import View
 
@@ -141,7 +141,7 @@ def _route(item: int, loops: Nest, width: int) -> CopyCode:
     lanes = SHUFFLED // item
     if not width or y_step != 1 or x_step in (0, 1) or 1 not in outer:
         return CopyCode(item, loops, Route.ROWS, max(1, width // item))
-    turn = turned(loops, outer.index(1), lanes, 4 * GRAIN // item)
+    turn = transpose_nest(loops, outer.index(1), lanes, 4 * GRAIN // item)
     many, few = turn.shape[-2:] if turn.cut < len(turn.shape) - 2 else (turn.piece, turn.shape[-1])
     y_near = turn.strides[1][-2]
     if few <= WOVEN and y_near == few and many >= lanes:
@@ -167,11 +167,11 @@ def frame(
     _check_value("frame", value, inside.dtype)
     top, left, bottom, right = pad
     p = inside
-    needed = left + p.width + right
-    if min(pad) < 0 or p.pitch_y != needed * p.pitch_x or p.pitch_x != p.channels:
+    row_pixels = left + p.width + right
+    if min(pad) < 0 or p.pitch_y != row_pixels * p.pitch_x or p.pitch_x != p.channels:
         raise ValueError(
             f"frame: pixels are {p.pitch_x} elements apart, rows {p.pitch_y}; pad {pad} needs"
-            f" {p.channels} and {needed * p.channels}"
+            f" {p.channels} and {row_pixels * p.channels}"
         )
     between = p.pitch_y - p.width * p.pitch_x
     head = top * p.pitch_y + left * p.pitch_x
@@ -219,7 +219,7 @@ def gather(offsets: Sequence[Array | int], dtype: str, y: View, features: frozen
     return Kernel(code, code.fields.pack({"offsets": flat}))
 
 
-def _check_value(what: str, value: int, dtype: str) -> None:
+def _check_value(kernel: str, value: int, dtype: str) -> None:
     low, high = RANGE[dtype]
     if not low <= value <= high:
-        raise ValueError(f"{what}: value {value}, {low} to {high} is needed for {dtype}")
+        raise ValueError(f"{kernel}: value {value}, {low} to {high} is needed for {dtype}")

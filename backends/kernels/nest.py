@@ -52,20 +52,20 @@ class NestCode:
 
 
 def nest(
-    shape: Sequence[int], strides: Sequence[Sequence[int]], grain: int = GRAIN, whole: int = 0
+    shape: Sequence[int], strides: Sequence[Sequence[int]], grain: int = GRAIN, inner: int = 0
 ) -> Nest:
     """The simplest nest that visits the same elements, ordered by the strides of the last operand.
 
-    The last `whole` axes keep their places and are never cut or merged with others.
+    The last `inner` axes keep their places and are never cut or merged with others.
     """
-    free = len(shape) - whole
+    free = len(shape) - inner
     axes = [(size, tuple(s[i] for s in strides)) for i, size in enumerate(shape[:free]) if size > 1]
     axes.sort(key=lambda axis: -abs(axis[1][-1]))
     fixed = [(size, tuple(s[free + i] for s in strides)) for i, size in enumerate(shape[free:])]
-    axes = [*_merged(axes), *fixed]
-    if not axes or (whole and len(axes) == whole):
-        axes = [(1, (1,) * len(strides) if not whole else (0,) * len(strides)), *axes]
-    cut, piece = _cut([size for size, _ in axes], grain, len(axes) - whole)
+    axes = [*_merge_axes(axes), *fixed]
+    if not axes or (inner and len(axes) == inner):
+        axes = [(1, (1,) * len(strides) if not inner else (0,) * len(strides)), *axes]
+    cut, piece = _cut([size for size, _ in axes], grain, len(axes) - inner)
     return Nest(
         tuple(size for size, _ in axes),
         tuple(tuple(steps[k] for _, steps in axes) for k in range(len(strides))),
@@ -74,18 +74,18 @@ def nest(
     )
 
 
-def turned(whole: Nest, near: int, least: int, grain: int = GRAIN) -> Nest:
+def transpose_nest(loops: Nest, near: int, least: int, grain: int = GRAIN) -> Nest:
     """The nest with axis `near` moved to just before the last; pieces of it are `least` or more."""
-    last = len(whole.shape) - 1
+    last = len(loops.shape) - 1
     order = [a for a in range(last) if a != near] + [near, last]
-    shape = tuple(whole.shape[a] for a in order)
+    shape = tuple(loops.shape[a] for a in order)
     cut, piece = _cut(list(shape), grain, last)
     if cut == last - 1:
         piece = max(piece, min(least, shape[cut]))
-    return Nest(shape, tuple(tuple(s[a] for a in order) for s in whole.strides), cut, piece)
+    return Nest(shape, tuple(tuple(s[a] for a in order) for s in loops.strides), cut, piece)
 
 
-def _merged(axes: list[tuple[int, tuple[int, ...]]]) -> list[tuple[int, tuple[int, ...]]]:
+def _merge_axes(axes: list[tuple[int, tuple[int, ...]]]) -> list[tuple[int, tuple[int, ...]]]:
     """Merge neighbours that every operand walks like one axis."""
     merged: list[tuple[int, tuple[int, ...]]] = []
     for size, steps in axes:

@@ -97,8 +97,10 @@ class SumPoolCode:
             ("column", "int32", w),
             ("columns", "int32", w),
         )
-        own = Fields((("minus_zero", "int32", 1), *places))
-        return _renamed(own) + self.scaling.fields if self.scaling else _renamed(own)
+        pool_fields = Fields((("minus_zero", "int32", 1), *places))
+        return (
+            _renamed(pool_fields) + self.scaling.fields if self.scaling else _renamed(pool_fields)
+        )
 
 
 def _renamed(fields: Fields) -> Fields:
@@ -139,23 +141,23 @@ def sum_pool(
     }
     most, (low, high) = int(np.prod(window.kernel)), RANGE[x.dtype]
     term = ScaleTerm.total((low - zero_point) * most, (high - zero_point) * most)
-    scaling, params, own = scaled_or_raw("sum_pool", scale, [term], y.dtype, y.shape)
+    scaling, params, scale_values = scaled_or_raw("sum_pool", scale, [term], y.dtype, y.shape)
     clips = any(int(c.min()) < k for c, k in zip(counts, window.kernel, strict=True))
     pitch = window.dilation[0] * x.pitch_y, window.dilation[1] * x.pitch_x
     width = vector_bytes(features)
     code = SumPoolCode(x, y, window.kernel, pitch, clips, scaling, params, width)
-    return Kernel(code, code.fields.pack(values | own))
+    return Kernel(code, code.fields.pack(values | scale_values))
 
 
-def _checked(what: str, x: Plane, y: Plane, window: PoolWindow) -> tuple[Array, Array]:
+def _checked(kernel: str, x: Plane, y: Plane, window: PoolWindow) -> tuple[Array, Array]:
     if (x.batch, x.channels) != (y.batch, y.channels):
         raise ValueError(
-            f"{what}: x is {list(x.shape)}, y {list(y.shape)}; one batch and channels are needed"
+            f"{kernel}: x is {list(x.shape)}, y {list(y.shape)}; one batch and channels are needed"
         )
     taps = window.taps(0, x.height, y.height), window.taps(1, x.width, y.width)
     for t, name, size in zip(taps, ("height", "width"), (y.height, y.width), strict=True):
         if t.max(1).min() < 0:
             raise ValueError(
-                f"{what}: a window of {name} {size} holds no element of x, one is needed"
+                f"{kernel}: a window of {name} {size} holds no element of x, one is needed"
             )
     return taps

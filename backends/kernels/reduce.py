@@ -59,8 +59,8 @@ def reduce_max(x: View, axes: tuple[int, ...], y: View, features: frozenset[str]
     """The greatest element over the axes."""
     if x.dtype != y.dtype:
         raise ValueError(f"reduce_max: x is {x.dtype}, y {y.dtype}; one dtype is needed")
-    inner, kept = _split("reduce_max", x, axes, y)
-    loops = nest(y.shape, (kept, (0,) * len(y.shape), y.strides), _grain(inner))
+    inner, x_strides = _split("reduce_max", x, axes, y)
+    loops = nest(y.shape, (x_strides, (0,) * len(y.shape), y.strides), _grain(inner))
     code = ReduceCode(x.dtype, y.dtype, True, inner, None, loops, vector_bytes(features))
     return Kernel(code, code.fields.pack({"offset": np.zeros(1, np.int64)}))
 
@@ -74,7 +74,7 @@ def reduce_sum(
     scale: Scale | None = None,
 ) -> Kernel:
     """The exact sum over the axes less the zero points, or that sum requantized."""
-    inner, kept = _split("reduce_sum", x, axes, y)
+    inner, x_strides = _split("reduce_sum", x, axes, y)
     count, (low, high) = prod(size for size, _ in inner), RANGE[x.dtype]
     offset = -zero_point * count
     if abs(offset) >= 2**31:
@@ -83,10 +83,10 @@ def reduce_sum(
         )
     values: dict[str, Array] = {"offset": np.asarray(offset)}
     term = ScaleTerm.total((low - zero_point) * count, (high - zero_point) * count)
-    scaling, params, own = scaled_or_raw("reduce_sum", scale, [term], y.dtype, y.shape)
-    loops = nest(y.shape, (kept, params, y.strides), _grain(inner))
+    scaling, params, scale_values = scaled_or_raw("reduce_sum", scale, [term], y.dtype, y.shape)
+    loops = nest(y.shape, (x_strides, params, y.strides), _grain(inner))
     code = ReduceCode(x.dtype, y.dtype, False, inner, scaling, loops, vector_bytes(features))
-    return Kernel(code, code.fields.pack(values | own))
+    return Kernel(code, code.fields.pack(values | scale_values))
 
 
 def _grain(inner: tuple[tuple[int, int], ...]) -> int:
@@ -94,12 +94,12 @@ def _grain(inner: tuple[tuple[int, int], ...]) -> int:
 
 
 def _split(
-    what: str, x: View, axes: tuple[int, ...], y: View
+    kernel: str, x: View, axes: tuple[int, ...], y: View
 ) -> tuple[tuple[tuple[int, int], ...], tuple[int, ...]]:
     """Reduced axes as (size, stride), joined where they adjoin; and the strides of x along y."""
-    kept = tuple(1 if i in axes else s for i, s in enumerate(x.shape))
-    if y.shape != kept:
-        raise ValueError(f"{what}: y is {list(y.shape)}, {list(kept)} is needed")
+    shape = tuple(1 if i in axes else s for i, s in enumerate(x.shape))
+    if y.shape != shape:
+        raise ValueError(f"{kernel}: y is {list(y.shape)}, {list(shape)} is needed")
     pairs = [(x.shape[a], (x.strides[a],)) for a in axes]
     loops = nest([s for s, _ in pairs], ([t[0] for _, t in pairs],))
     inner = tuple(zip(loops.shape, loops.strides[0], strict=True))

@@ -58,7 +58,7 @@ def softmax(
     """Probabilities along the last axis; the same code on every machine, so far."""
     table = np.asarray(exp_table, np.int64)
     _check(x, y, table, mult, shift)
-    loops = nest(x.shape, (x.strides, y.strides), whole=1)
+    loops = nest(x.shape, (x.strides, y.strides), inner=1)
     code = SoftmaxCode(x.dtype, y.dtype, low, high, loops)
     seeds = [(1 << 69) // ((2 * (i + SEEDS) + 1) << 30) for i in range(SEEDS)]
     exp = np.zeros(256, np.int64)

@@ -60,8 +60,8 @@ class View:
         if not broadcasts(self.shape, shape):
             raise ValueError(f"view: {list(self.shape)} does not broadcast to {list(shape)}")
         new = len(shape) - len(self.shape)
-        kept = [t if s > 1 else 0 for s, t in zip(self.shape, self.strides, strict=True)]
-        return View(self.dtype, tuple(shape), (*[0] * new, *kept))
+        strides = [t if s > 1 else 0 for s, t in zip(self.shape, self.strides, strict=True)]
+        return View(self.dtype, tuple(shape), (*[0] * new, *strides))
 
     def transposed(self, perm: tuple[int, ...]) -> View:
         """Axis k is axis perm[k] of this view."""

@@ -23,35 +23,37 @@ def with_codes(graph: Graph, fusions: Sequence[Fusion]) -> tuple[Fusion, ...]:
     """
     pairs = {pair.scale.x.name: pair for pair in _pairs(graph)}
     alone = {f.anchor.names[0]: f for f in fusions if len(f.ops) == 1}
-    made: dict[str, Fusion] = {}  # by the anchor
-    gone: set[str] = set()
+    coded: dict[str, Fusion] = {}  # by the anchor
+    merged: set[str] = set()
     for name, pair in pairs.items():
         maker = alone.get(name)
-        if maker is not None and _takes(maker.anchor, pair):
+        if maker is not None and _has_kernel(maker.anchor, pair):
             fusion = _with_curve(graph, replace(maker, coded=pair))
-            gone.update((pair.scale.names[0], *((fusion.curve.names) if fusion.curve else ())))
+            merged.update((pair.scale.names[0], *((fusion.curve.names) if fusion.curve else ())))
         else:
-            fusion = Fusion(pair.scale, coded=replace(pair, keeps=False))
-        made[fusion.anchor.names[0]] = fusion
-        gone.add(pair.codes.names[0])
-    return tuple(made.get(f.anchor.names[0], f) for f in fusions if f.anchor.names[0] not in gone)
+            fusion = Fusion(pair.scale, coded=replace(pair, keeps_elements=False))
+        coded[fusion.anchor.names[0]] = fusion
+        merged.add(pair.codes.names[0])
+    return tuple(
+        coded.get(f.anchor.names[0], f) for f in fusions if f.anchor.names[0] not in merged
+    )
 
 
 def _pairs(graph: Graph) -> list[Coded]:
     """Every row_scale with the quantize_rows that reads it: the first of an operand."""
-    outputs, found, seen = {v.name for v in graph.outputs}, [], set()
+    outputs, pairs, names = {v.name for v in graph.outputs}, [], set()
     for op in graph.ops:
-        if not isinstance(op, QuantizeRows) or op.x.name in seen:
+        if not isinstance(op, QuantizeRows) or op.x.name in names:
             continue
         scale = graph.producers.get(op.scale.name)
         if isinstance(scale, RowScale) and (scale.x, scale.block) == (op.x, op.block):
-            seen.add(op.x.name)
+            names.add(op.x.name)
             others = [u for u in graph.users[op.x.name] if u is not op and u is not scale]
-            found.append(Coded(scale, op, bool(others) or op.x.name in outputs))
-    return found
+            pairs.append(Coded(scale, op, bool(others) or op.x.name in outputs))
+    return pairs
 
 
-def _takes(maker: Op, pair: Coded) -> bool:
+def _has_kernel(maker: Op, pair: Coded) -> bool:
     """Whether a kernel gives the elements and their codes."""
     block, x = pair.scale.block, pair.scale.x
     if block > MOST_BLOCK:
@@ -62,7 +64,7 @@ def _takes(maker: Op, pair: Coded) -> bool:
         case Interpolate():
             return True
         case Mul():
-            return not pair.keeps and all(_is_short(v) for v in (maker.a, maker.b))
+            return not pair.keeps_elements and all(_is_short(v) for v in (maker.a, maker.b))
     return False
 
 

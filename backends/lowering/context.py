@@ -83,9 +83,9 @@ class Context:
         """The proven (least, greatest) stored value."""
         return self.bounds[value.name].whole
 
-    def array(self, value: Value, what: str) -> Any:
+    def array(self, value: Value, role: str) -> Any:
         """The elements of a constant operand."""
-        found = self.constants.get(value.name)
-        if found is None:
-            raise NoKernel(f"{what} {value} is computed at run time, a constant is needed")
-        return found.value.array
+        constant = self.constants.get(value.name)
+        if constant is None:
+            raise NoKernel(f"{role} {value} is computed at run time, a constant is needed")
+        return constant.value.array

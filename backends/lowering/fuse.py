@@ -38,11 +38,11 @@ MOST_ADDED = 1 << 59
 
 @dataclass(frozen=True)
 class Coded:
-    """The scales of rows and their codes; `keeps`: whether others read the elements too."""
+    """The scales of rows and their codes; `keeps_elements`: others read the elements too."""
 
     scale: RowScale
     codes: QuantizeRows
-    keeps: bool = False
+    keeps_elements: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,17 +80,17 @@ class Fusion:
         """All that the kernel writes."""
         if self.coded is None:
             return (self.result,)
-        kept = (self.anchor.result,) if self.coded.keeps else ()
-        return (self.result, self.coded.scale.result, *kept)
+        elements = (self.anchor.result,) if self.coded.keeps_elements else ()
+        return (self.result, self.coded.scale.result, *elements)
 
     @property
     def operands(self) -> tuple[Value, ...]:
         """The operands of the kernel, without the constants it is built with."""
         scale = () if self.rows is None else (self.rows.scale,)
-        own = self.anchor.operands
+        operands = self.anchor.operands
         if self.curve is not None:
-            own = tuple(self.curve.x if v == self.curve.result else v for v in own)
-        return own + scale + (() if self.residual is None else (self.residual,))
+            operands = tuple(self.curve.x if v == self.curve.result else v for v in operands)
+        return operands + scale + (() if self.residual is None else (self.residual,))
 
     @property
     def accumulator_at(self) -> int:
@@ -156,18 +156,18 @@ def _with_rows(graph: Graph, rows: ScaleRows, outputs: set[str]) -> Fusion | Non
     if not isinstance(anchor, Linear) or rows.x.name in outputs or rows.x == rows.residual:
         return None
     maker = graph.producers.get(anchor.w.name)
-    kept = anchor.w if not isinstance(maker, ScaleGroups) else maker.w
-    q = kept.type.quant
+    weights = anchor.w if not isinstance(maker, ScaleGroups) else maker.w
+    q = weights.type.quant
     is_narrow = q.storage.bits <= 8 and q.storage.is_signed and not np.any(q.zero_point.array)
     is_constant = isinstance(maker, Constant | ScaleGroups)
     if not is_narrow or not is_constant or str(anchor.x.type.elem.carrier) not in CODES:
         return None
-    if len(graph.users[rows.x.name]) != 1 or _added(rows) >= MOST_ADDED:
+    if len(graph.users[rows.x.name]) != 1 or _addend_bound(rows) >= MOST_ADDED:
         return None
     return Fusion(anchor, None, rows.residual, rows)
 
 
-def _added(rows: ScaleRows) -> int:
+def _addend_bound(rows: ScaleRows) -> int:
     """A bound on what is added to a scaled sum, in its steps."""
     bias = 0 if rows.bias is None else int(np.abs(rows.bias.array).max(initial=0))
     if rows.residual is None:
@@ -195,14 +195,14 @@ def _can_be_residual(value: Value, acc: Value) -> bool:
 
 def constants(graph: Graph) -> Mapping[str, Constant]:
     """The constants of a graph by the name of their value, weights with their groups scaled too."""
-    found: dict[str, Constant] = {}
+    named: dict[str, Constant] = {}
     for op in graph.ops:
         if isinstance(op, Constant):
-            found[op.names[0]] = op
+            named[op.names[0]] = op
         elif isinstance(op, ScaleGroups):
-            w, mult = (found[v.name].value.array for v in op.operands)
-            found[op.names[0]] = Constant.of(op.evaluate(w, mult), op.result.type.elem)
-    return found
+            w, mult = (named[v.name].value.array for v in op.operands)
+            named[op.names[0]] = Constant.of(op.evaluate(w, mult), op.result.type.elem)
+    return named
 
 
 def grouped(graph: Graph) -> Mapping[str, ScaleGroups]:

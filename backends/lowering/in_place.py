@@ -70,23 +70,23 @@ def overwritten(
 
 def written_in_place(graph: Graph, fusions: Sequence[Fusion]) -> Mapping[str, Value]:
     """The results of write_rows that lie where the state is that they are the next content of."""
-    found = {}
+    caches = {}
     states = dict(graph.states)
     for at, fusion in enumerate(fusions):
         op = fusion.anchor
         if isinstance(op, WriteRows) and states.get(op.cache.name) == op.names[0]:
-            seen = _views(op.cache, fusions)
+            aliases = _views(op.cache, fusions)
             after = {v.name for later in fusions[at + 1 :] for v in later.operands}
             after.update(v.name for v in (op.x, op.start, *graph.outputs))
-            if not seen & after:
-                found[op.names[0]] = op.cache
-    return found
+            if not aliases & after:
+                caches[op.names[0]] = op.cache
+    return caches
 
 
 def _views(value: Value, fusions: Sequence[Fusion]) -> set[str]:
     """The values that may be the same memory as `value`, by name."""
-    seen = {value.name}
+    names = {value.name}
     for fusion in fusions:
-        if isinstance(fusion.anchor, VIEWS) and fusion.anchor.operands[0].name in seen:
-            seen.add(fusion.result.name)
-    return seen
+        if isinstance(fusion.anchor, VIEWS) and fusion.anchor.operands[0].name in names:
+            names.add(fusion.result.name)
+    return names

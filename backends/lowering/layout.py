@@ -31,7 +31,7 @@ class Root:
     """A piece of memory: an input, output, state or constant of the program, or a buffer of the
     workspace.
 
-    `size` counts elements. With a `fill`, `whole` is all of it and `inner` the part that values
+    `size` counts elements. With a `fill`, `outer` is all of it and `inner` the part that values
     occupy; what is around that part holds `fill`.
     Errors: ValueError for more elements than kernels can index.
     """
@@ -42,7 +42,7 @@ class Root:
     size: int
     index: int = 0
     fill: int | None = None
-    whole: Place | None = None
+    outer: Place | None = None
     inner: Place | None = None
 
     def __post_init__(self) -> None:
@@ -190,12 +190,15 @@ class _Placer:
         return not isinstance(maker, (*VIEWS, Pad))
 
     def _place(self, value: Value) -> Place:
-        found = self.layout.places.get(value.name)
-        if found is None:
-            found = self.layout.places[value.name] = (
-                self._over(value) or self._inside(value) or self._alias(value) or self._own(value)
+        place = self.layout.places.get(value.name)
+        if place is None:
+            place = self.layout.places[value.name] = (
+                self._over(value)
+                or self._inside(value)
+                or self._alias(value)
+                or self._own_place(value)
             )
-        return found
+        return place
 
     def _over(self, value: Value) -> Place | None:
         old = self.over.get(value.name)
@@ -206,14 +209,14 @@ class _Placer:
         if value.name not in self.inside:
             return None
         op, at = self.inside[value.name]
-        whole = self._place(op.result)
+        outer = self._place(op.result)
         match op:
             case Concat():
-                place: Place | None = part(op, at, whole)
+                place: Place | None = part(op, at, outer)
             case Pad():
-                place = interior(op, whole)
+                place = interior(op, outer)
             case _:
-                place = whole.reshaped(value.type.shape)
+                place = outer.reshaped(value.type.shape)
         return None if place is None or place.plane() is None else place
 
     def _alias(self, value: Value) -> Place | None:
@@ -228,7 +231,7 @@ class _Placer:
         place = through(maker, self._place(maker.operands[0]))
         return None if place is None or place.plane() is None else place
 
-    def _own(self, value: Value) -> Place:
+    def _own_place(self, value: Value) -> Place:
         halo = self.halo.get(value.name, NO_HALO)
         if value.name in self.constants:
             return self._packed(value, CONSTANT)
@@ -248,18 +251,18 @@ class _Placer:
         """Inside a larger plane of zero points."""
         n, h, w, c = value.type.shape
         top, left, bottom, right = halo
-        whole = Place.packed(
+        outer = Place.packed(
             f"%{value.name}", carrier(value), (n, top + h + bottom, left + w + right, c)
         )
-        inner = whole.sliced((0, top, left, 0), value.type.shape)
-        self._root(value, BUFFER, 0, whole, inner)
+        inner = outer.sliced((0, top, left, 0), value.type.shape)
+        self._root(value, BUFFER, 0, outer, inner)
         return inner
 
-    def _root(self, value: Value, kind: str, index: int, whole: Place, inner: Place) -> None:
+    def _root(self, value: Value, kind: str, index: int, outer: Place, inner: Place) -> None:
         maker = self.makers.get(value.name)
         if isinstance(maker, Pad) and maker.mode is PadMode.CONSTANT:
             inner = interior(maker, inner)
-        fill = None if inner.is_same(whole) else zero_of(value)
-        self.layout.roots[whole.root] = Root(
-            whole.root, kind, whole.dtype, max(whole.size, 1), index, fill, whole, inner
+        fill = None if inner.is_same(outer) else zero_of(value)
+        self.layout.roots[outer.root] = Root(
+            outer.root, kind, outer.dtype, max(outer.size, 1), index, fill, outer, inner
         )

@@ -78,14 +78,14 @@ def lower(
     while True:
         layout = _laid_out(graph, fusions, sums)
         external = frozenset(r.name for r in layout.roots.values() if r.kind in (INPUT, OUTPUT))
-        placed = replace(context, places=layout.places, external=external, calls={})
-        kept = shared or Shared.of([graph], target.alignment)
-        lowering = _Lowering(graph, placed, layout, name or graph.name, kept)
+        layout_context = replace(context, places=layout.places, external=external, calls={})
+        blocks = shared or Shared.of([graph], target.alignment)
+        lowering = _Lowering(graph, layout_context, layout, name or graph.name, blocks)
         program = lowering.run(fusions)
         if not lowering.refused:
-            kept.symbols.update(lowering.symbols)
-            _check_memory(program, kept.weights.size, target)
-            return program if shared else replace(program, weights=kept.weights.blob)
+            blocks.symbols.update(lowering.symbols)
+            _check_memory(program, blocks.weights.size, target)
+            return program if shared else replace(program, weights=blocks.weights.blob)
         sums -= lowering.refused
 
 
@@ -100,14 +100,14 @@ def _laid_out(graph: Graph, fusions: Sequence[Fusion], in_place: Collection[str]
 
 def _check_memory(program: LoweredProgram, weights: int, target: Target) -> None:
     """Errors: LowerError for more memory than the target's pointers reach."""
-    for what, size in (
+    for role, size in (
         ("weights", weights),
         ("workspace", program.workspace_bytes),
         ("state", program.state_bytes),
     ):
         if size >= 1 << (target.pointer_bits - 1):
             raise LowerError(
-                f"program {program.name}: {what} of {size} bytes, fewer than"
+                f"program {program.name}: {role} of {size} bytes, fewer than"
                 f" 2**{target.pointer_bits - 1} are needed on {target}"
             )
 
@@ -141,19 +141,19 @@ class _Lowering:
             self._try(f"{fusion}{where}", partial(self._lower, fusion))
         for index, (value, _) in enumerate(caller_outputs(self.graph)):
             self._try(f"output {value}", partial(self._leave, index, value))
-        self._keep()
+        self._copy_states()
         if self.faults:
             count, target = len(self.faults), self.context.target
             head = f"graph @{self.graph.name}: {count} ops have no kernel on {target}"
             raise LowerError(listed(head, self.faults))
         return self._finish()
 
-    def _try(self, what: str, do: Callable[[], None]) -> None:
+    def _try(self, title: str, do: Callable[[], None]) -> None:
         """Run one step; the reason of a failure is collected for the error at the end."""
         try:
             do()
         except (NoKernel, ValueError) as e:  # kernels refuse a specification with a ValueError
-            self.faults.append(f"{what}: {e}")
+            self.faults.append(f"{title}: {e}")
 
     # -- steps
 
@@ -172,7 +172,7 @@ class _Lowering:
         if not (is_there and place.is_packed and place.offset == 0):
             self._copy(place, self._external(value, OUTPUT, index), (), f"output {value}")
 
-    def _keep(self) -> None:
+    def _copy_states(self) -> None:
         """Copy the next content of each state that was not written in place, at the end: nothing
         reads the old one any more, but the copies themselves, which then go through a buffer.
         """
@@ -187,12 +187,12 @@ class _Lowering:
             if root.kind != STATE:
                 pending.append((place, state, index, title))
             elif root.index != index or not place.is_packed:
-                between = self._fresh(value)
+                between = self._scratch(value)
                 self._try(title, partial(self._copy, place, between, (), title))
                 pending.append((between, state, index, title))
         for place, state, index, title in pending:
-            kept = self._external(state, STATE, index)
-            self._try(title, partial(self._copy, place, kept, (), title))
+            target = self._external(state, STATE, index)
+            self._try(title, partial(self._copy, place, target, (), title))
 
     def _external(self, value: Value, kind: str, index: int) -> Place:
         place = Place.packed(f"{kind} {index}", carrier(value), value.type.shape)
@@ -201,7 +201,7 @@ class _Lowering:
         )
         return place
 
-    def _fresh(self, value: Value) -> Place:
+    def _scratch(self, value: Value) -> Place:
         """A buffer of its own for a packed copy of `value`."""
         name = f"%{value.name}.copy{len(self.layout.roots)}"
         place = Place.packed(name, carrier(value), value.type.shape)
@@ -209,8 +209,8 @@ class _Lowering:
         return place
 
     def _lower(self, fusion: Fusion) -> None:
-        moved = moves(fusion.anchor, self.context.place, self._fresh)
-        if moved is None:
+        copies = moves(fusion.anchor, self.context.place, self._scratch)
+        if copies is None:
             if isinstance(fusion.anchor, WriteRows):
                 self._keep_rows(fusion.anchor)
             call = choose(fusion, self.context)
@@ -219,7 +219,7 @@ class _Lowering:
                 self.refused.add(fusion.result.name)
             self._add(call, fusion.ops, str(fusion))
             return
-        for x, y in moved:
+        for x, y in copies:
             if not x.is_same(y):
                 self._copy(x, y, fusion.ops, str(fusion))
             else:
@@ -236,9 +236,9 @@ class _Lowering:
 
     def _add(self, call: Call, ops: tuple[Op, ...], title: str) -> None:
         for name in RESULTS:
-            written = call.places.get(name)
-            if written is not None:
-                self._frame(written)
+            place = call.places.get(name)
+            if place is not None:
+                self._frame(place)
         about = f": {call.about}" if call.about else ""
         self.pending.append(_Pending(call, ops, title + about))
 
@@ -260,11 +260,11 @@ class _Lowering:
         lifetimes = [memory.Lifetime(b.name, b.size_bytes, b.first, b.last) for b in buffers]
         slack = SLACK if buffers else 0
         outputs = caller_outputs(self.graph)
-        used = {step.symbol for step in steps}
+        symbols = {step.symbol for step in steps}
         return LoweredProgram(
             self.name, caller_inputs(self.graph), tuple(v for v, _ in outputs),
             tuple(name for _, name in outputs), steps, buffers,
-            {symbol: code for code, symbol in self.symbols.items() if symbol in used},
+            {symbol: code for code, symbol in self.symbols.items() if symbol in symbols},
             b"", plan_bytes + slack, memory.max_live(lifetimes) + slack,
             states=self.shared.states, state_bytes=self.shared.state_bytes,
             limits=limits(self.graph),
@@ -272,26 +272,26 @@ class _Lowering:
 
     def _buffers(self) -> tuple[Buffer, ...]:
         """The roots of the workspace, alive from their first use to their last, with offsets."""
-        used: dict[str, list[int]] = {}
+        uses: dict[str, list[int]] = {}
         for i, p in enumerate(self.pending):
             for place in p.call.places.values():
                 if place is not None:
-                    used.setdefault(place.root, []).append(i)
+                    uses.setdefault(place.root, []).append(i)
         lives, alignment = [], self.context.target.alignment
-        for name, at in used.items():
+        for name, at in uses.items():
             root = self.layout.roots[name]
             if root.kind == BUFFER:
                 size = memory.aligned(root.size * BYTES[root.dtype], alignment)
                 lives.append(memory.Lifetime(name, size, min(at), max(at)))
         plan = memory.plan(lives)
         return tuple(
-            Buffer(b.name, self._about(b.name), b.size_bytes, offset, b.first, b.last)
+            Buffer(b.name, self._text(b.name), b.size_bytes, offset, b.first, b.last)
             for b, offset in zip(lives, plan.offsets, strict=True)
         )
 
-    def _about(self, name: str) -> str:
+    def _text(self, name: str) -> str:
         root = self.layout.roots[name]
-        shape = "x".join(map(str, root.whole.shape)) if root.whole is not None else str(root.size)
+        shape = "x".join(map(str, root.outer.shape)) if root.outer is not None else str(root.size)
         return f"{root.dtype}[{shape}]"
 
     def _step(self, pending: _Pending, offsets: Mapping[str, int]) -> Step:
@@ -300,13 +300,18 @@ class _Lowering:
         symbol = self.symbols.setdefault(code, f"{_kind(code)}{len(self.symbols)}")
         arguments = tuple(self._arguments(call, offsets))
         sizes = {name: len(block) for name, block in call.kernel.blocks.items()}
-        own = sum((sizes | {n: b for n, b in call.reads.items() if n in sizes}).values())
+        weight_bytes = sum((sizes | {n: b for n, b in call.reads.items() if n in sizes}).values())
         places = {n: p.size * BYTES[p.dtype] for n, p in call.places.items() if p}
-        moved = sum((places | {n: b for n, b in call.reads.items() if n in places}).values()) + own
+        total_bytes = (
+            sum((places | {n: b for n, b in call.reads.items() if n in places}).values())
+            + weight_bytes
+        )
         names = tuple(op.names[0] for op in pending.ops)
         loc = Loc.merged(*(op.loc for op in pending.ops))
         title = pending.title
-        return Step(symbol, title, arguments, code.units, names, loc, call.macs, moved, own)
+        return Step(
+            symbol, title, arguments, code.units, names, loc, call.macs, total_bytes, weight_bytes
+        )
 
     def _arguments(self, call: Call, offsets: Mapping[str, int]) -> Iterator[Argument]:
         for name, place in call.places.items():
@@ -315,8 +320,8 @@ class _Lowering:
                 address = Address(WEIGHTS, self.weights.add(block))
                 yield Argument(name, address, f"{len(block)} bytes")
                 continue
-            about = f"{place.dtype}[{'x'.join(map(str, place.shape))}] of {place.root}"
-            yield Argument(name, self._address(place, offsets), about)
+            text = f"{place.dtype}[{'x'.join(map(str, place.shape))}] of {place.root}"
+            yield Argument(name, self._address(place, offsets), text)
 
     def _address(self, place: Place, offsets: Mapping[str, int]) -> Address:
         root = self.layout.roots[place.root]
@@ -327,8 +332,8 @@ class _Lowering:
             name = state_inputs(self.graph)[root.index].name
             return Address(STATE, self.shared.offset(name) + at)
         if root.kind == CONSTANT:
-            held = self.context.constants[root.name.removeprefix("%")].value.array
-            little = np.ascontiguousarray(held, held.dtype.newbyteorder("<"))
+            array = self.context.constants[root.name.removeprefix("%")].value.array
+            little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
             return Address(WEIGHTS, self.weights.add(little.tobytes() + bytes(SLACK)) + at)
         return Address(root.kind, at, root.index)
 

@@ -133,15 +133,15 @@ def _place(buffers: Sequence[Lifetime], order: Iterable[int], gap: Gap) -> dict[
     offsets: dict[int, int] = {}
     for i in order:
         size = aligned(buffers[i].size_bytes)
-        taken = sorted((at, at + aligned(buffers[j].size_bytes)) for j, at in offsets.items()
+        ranges = sorted((at, at + aligned(buffers[j].size_bytes)) for j, at in offsets.items()
                        if buffers[j].overlaps(buffers[i]))  # fmt: skip
-        offsets[i] = gap(taken, size)
+        offsets[i] = gap(ranges, size)
     return offsets
 
 
-def _smallest_gap(taken: Sequence[tuple[int, int]], size: int) -> int:
+def _smallest_gap(ranges: Sequence[tuple[int, int]], size: int) -> int:
     at, best, best_room = 0, None, 0
-    for begin, end in taken:
+    for begin, end in ranges:
         room = begin - at
         if room >= size and (best is None or room < best_room):
             best, best_room = at, room
@@ -149,9 +149,9 @@ def _smallest_gap(taken: Sequence[tuple[int, int]], size: int) -> int:
     return at if best is None else best
 
 
-def _lowest_gap(taken: Sequence[tuple[int, int]], size: int) -> int:
+def _lowest_gap(ranges: Sequence[tuple[int, int]], size: int) -> int:
     at = 0
-    for begin, end in taken:
+    for begin, end in ranges:
         if begin - at >= size:
             return at
         at = max(at, end)

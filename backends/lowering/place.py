@@ -72,10 +72,10 @@ class Place:
     def broadcast(self, shape: Sequence[int]) -> Place:
         """Broadcast as NumPy does: strides of 0 along repeated axes."""
         lead = len(shape) - len(self.shape)
-        own = (1,) * lead + self.shape
+        extents = (1,) * lead + self.shape
         strides = (0,) * lead + self.strides
         spread = tuple(
-            0 if o == 1 and n != 1 else s for o, n, s in zip(own, shape, strides, strict=True)
+            0 if o == 1 and n != 1 else s for o, n, s in zip(extents, shape, strides, strict=True)
         )
         return replace(self, shape=tuple(shape), strides=spread)
 

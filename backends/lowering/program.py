@@ -26,8 +26,8 @@ class Address:
     index: int = 0
 
     def __str__(self) -> str:
-        which = f" {self.index}" if self.space in (INPUT, OUTPUT) else ""
-        return f"{self.space}{which}+{self.offset}"
+        number = f" {self.index}" if self.space in (INPUT, OUTPUT) else ""
+        return f"{self.space}{number}+{self.offset}"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from qir.ir.graph import Graph
 from qir.ir.target import Target
 
 
-def lowered(
+def lower_all(
     graphs: Graph | Mapping[str, Graph], target: Target, name: str
 ) -> tuple[LoweredProgram, ...]:
     """The program of each variant, in their order, for each entry in turn.
@@ -26,31 +26,31 @@ def lowered(
     """
     entries = {"": graphs} if isinstance(graphs, Graph) else graphs
     shared = Shared.of(entries.values(), target.alignment)
-    made: dict[tuple[str, int], LoweredProgram] = {}
+    variants: dict[tuple[str, int], LoweredProgram] = {}
     for number, machine in enumerate(target.variants or (target,)):
-        own = shared.for_machine()
+        blocks = shared.for_machine()
         variant = machine if target.variants else None
         for entry, graph in entries.items():
-            program = lower(graph, machine, name, own)
-            made[entry, number] = replace(program, entry=entry, variant=variant)
+            program = lower(graph, machine, name, blocks)
+            variants[entry, number] = replace(program, entry=entry, variant=variant)
     order, weights = {entry: at for at, entry in enumerate(entries)}, shared.weights.blob
     return tuple(
         replace(
-            made[key],
+            variants[key],
             weights=weights,
-            workspace_bytes=max(p.workspace_bytes for p in made.values()),
-            workspace_bound=max(p.workspace_bound for p in made.values()),
+            workspace_bytes=max(p.workspace_bytes for p in variants.values()),
+            workspace_bound=max(p.workspace_bound for p in variants.values()),
         )
-        for key in sorted(made, key=lambda key: (order[key[0]], key[1]))
+        for key in sorted(variants, key=lambda key: (order[key[0]], key[1]))
     )
 
 
 def by_entry(programs: Sequence[LoweredProgram]) -> list[list[LoweredProgram]]:
     """The programs of each entry, for its variants."""
-    found: dict[str, list[LoweredProgram]] = {}
+    entries: dict[str, list[LoweredProgram]] = {}
     for program in programs:
-        found.setdefault(program.entry, []).append(program)
-    return list(found.values())
+        entries.setdefault(program.entry, []).append(program)
+    return list(entries.values())
 
 
 def last_variants(programs: Sequence[LoweredProgram]) -> list[LoweredProgram]:

@@ -81,8 +81,8 @@ def tool() -> str:
     Errors: LowerError when there is none, or only older ones.
     """
     for release in range(NEWEST, OLDEST - 1, -1):
-        if found := shutil.which(f"llvm-objdump-{release}"):
-            return found
+        if path := shutil.which(f"llvm-objdump-{release}"):
+            return path
     plain = shutil.which("llvm-objdump")
     if plain and _release(plain) >= OLDEST:
         return plain
@@ -93,9 +93,9 @@ def tool() -> str:
 
 
 def _release(command: str) -> int:
-    said = subprocess.run([command, "--version"], capture_output=True, text=True).stdout
-    found = re.search(r"version (\d+)", said)
-    return int(found.group(1)) if found else 0
+    text = subprocess.run([command, "--version"], capture_output=True, text=True).stdout
+    match = re.search(r"version (\d+)", text)
+    return int(match.group(1)) if match else 0
 
 
 def functions(content: bytes, target: Target) -> tuple[Function, ...]:
@@ -112,15 +112,15 @@ def data_references(content: bytes) -> dict[str, frozenset[str]]:
 
     Errors: LowerError without llvm-objdump, or when it cannot read the bytes.
     """
-    section, found, places = "", dict[str, set[str]](), dict[str, str]()
+    section, names_of, places = "", dict[str, set[str]](), dict[str, str]()
     for line in _listing(content).splitlines():
         if m := _RECORDS.fullmatch(line):
             section = m[1]
         elif m := _RECORD.fullmatch(line):
-            found.setdefault(section, set()).add(_plain(m[1]))
+            names_of.setdefault(section, set()).add(_plain(m[1]))
         elif m := _PLACED.fullmatch(line):
             places[m[2]] = m[1]
-    sections = {s: frozenset(names) for s, names in found.items() if not _CODE.match(s)}
+    sections = {s: frozenset(names) for s, names in names_of.items() if not _CODE.match(s)}
     return sections | {name: sections[s] for name, s in places.items() if s in sections}
 
 
@@ -134,15 +134,15 @@ def _listing(content: bytes, *options: str) -> str:
         Path(file.name).write_bytes(content)
         command = [tool(), "-t", "-r", *options, file.name]
         try:
-            done = subprocess.run(
+            process = subprocess.run(
                 command, capture_output=True, text=True, errors="replace", timeout=SECONDS
             )
         except subprocess.TimeoutExpired as e:
             raise LowerError(f"machine code: {tool()} ran over {SECONDS} s") from e
-    if done.returncode != 0:
-        said = done.stderr.strip().splitlines()[-1:] or ["silent"]
-        raise LowerError(f"machine code: {tool()} ended with {done.returncode} ({said[0]})")
-    return done.stdout
+    if process.returncode != 0:
+        message = process.stderr.strip().splitlines()[-1:] or ["silent"]
+        raise LowerError(f"machine code: {tool()} ended with {process.returncode} ({message[0]})")
+    return process.stdout
 
 
 def _options(target: Target) -> list[str]:

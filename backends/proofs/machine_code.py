@@ -101,8 +101,8 @@ def check(content: bytes, target: Target, symbols: Iterable[str]) -> Findings:
     """
     kinds = SETS.get(target.architecture) or SETS.get(target.machine)  # C is for this machine
     if kinds is None:
-        known = ", ".join(SETS)
-        raise VerifyError(f"machine code of {target.machine}: no list, one of {known} has one")
+        machines = ", ".join(SETS)
+        raise VerifyError(f"machine code of {target.machine}: no list, one of {machines} has one")
     code = functions(content, target)
     inside = _reached(code, data_references(content), symbols)
     foreign = frozenset(elf.undefined(content))
@@ -120,32 +120,32 @@ def prove(manifest: Mapping[str, Any], content: bytes, target: Target | None = N
     """
     names = [f"{entry['name']}_run" for entry in manifest.get("entries", ())] or ["run"]
     functions_called = [f"{manifest['name']}_{name}" for name in names]
-    found = check(content, target or find(manifest["target"]["name"]), functions_called)
-    if found.faults:
-        what = f"{len(found.faults)} faults in integer-only code, none is allowed"
+    findings = check(content, target or find(manifest["target"]["name"]), functions_called)
+    if findings.faults:
+        count = f"{len(findings.faults)} faults in integer-only code, none is allowed"
         raise VerifyError(
-            listed(f"machine code of {manifest['name']}: {what}", map(str, found.faults))
+            listed(f"machine code of {manifest['name']}: {count}", map(str, findings.faults))
         )
-    return found
+    return findings
 
 
 def _reached(
     code: Iterable[Function], data: Mapping[str, frozenset[str]], symbols: Iterable[str]
 ) -> list[Function]:
     """The functions of these names, and all that they or the data they refer to name."""
-    named: dict[str, list[Function]] = {}
+    by_name: dict[str, list[Function]] = {}
     for function in code:
         for key in (function.name, function.section):
-            named.setdefault(key, []).append(function)
-    todo, seen = list(symbols), set[str]()
-    if missing := [s for s in todo if s not in named]:
+            by_name.setdefault(key, []).append(function)
+    todo, reached = list(symbols), set[str]()
+    if missing := [s for s in todo if s not in by_name]:
         raise VerifyError(listed("machine code: functions that the object lacks", missing))
     while todo:
-        if (name := todo.pop()) not in seen:
-            seen.add(name)
+        if (name := todo.pop()) not in reached:
+            reached.add(name)
             todo += data.get(name, ())
-            todo += [r for function in named.get(name, ()) for r in function.references]
-    return [f for f in code if seen & {f.name, f.section}]
+            todo += [r for function in by_name.get(name, ()) for r in function.references]
+    return [f for f in code if reached & {f.name, f.section}]
 
 
 @cache
@@ -185,8 +185,8 @@ def _body(function: Function, kinds: InstructionSet) -> Body:
 
 def dots(function: Function, kinds: InstructionSet) -> Counter[str]:
     """How many of each dot instruction a function holds."""
-    found = (dot_of(i, kinds) for i in function.instructions)
-    return Counter(name for name in found if name)
+    names = (dot_of(i, kinds) for i in function.instructions)
+    return Counter(name for name in names if name)
 
 
 def dot_of(instruction: Instruction, kinds: InstructionSet) -> str | None:
@@ -197,23 +197,23 @@ def dot_of(instruction: Instruction, kinds: InstructionSet) -> str | None:
 def _faults(function: Function, kinds: InstructionSet, foreign: frozenset[str]) -> Iterator[Fault]:
     for instruction in function.instructions:
         if (kind := kind_of(instruction, kinds)) in FAULTS:
-            what = f"`{instruction.text}` at {instruction.address:#x}"
-            yield Fault(function.name, what, kind)
+            site = f"`{instruction.text}` at {instruction.address:#x}"
+            yield Fault(function.name, site, kind)
     for name in sorted(function.references & foreign):
         if not FOREIGN.fullmatch(name):
             yield Fault(function.name, f"`{name}` outside the object", InstructionKind.UNKNOWN)
 
 
-def summary(found: Findings) -> Iterator[str]:
+def summary(findings: Findings) -> Iterator[str]:
     """A readable summary: one line for each function, then the total."""
-    for body in found.bodies:
+    for body in findings.bodies:
         notes = [f"{n} {name}" for name, n in body.dots.items()]
         notes += [f"({n} {name})" for name, n in body.carriers.items()]
         yield f"{body.symbol}: {body.instructions} instructions {' '.join(notes)}".rstrip()
-    yield f"outside the core: {', '.join(found.unreached)}"
-    total = ", ".join(f"{n} {name}" for name, n in found.dots.items()) or "none"
+    yield f"outside the core: {', '.join(findings.unreached)}"
+    total = ", ".join(f"{n} {name}" for name, n in findings.dots.items()) or "none"
     yield (
-        f"{found.instructions} instructions in {len(found.bodies)} functions, all of them on"
+        f"{findings.instructions} instructions in {len(findings.bodies)} functions, all of them on"
         f" integers; dots: {total}; by {Path(tool()).name}"
     )
 
@@ -226,11 +226,11 @@ def main(arguments: list[str]) -> int:
     folder = Path(arguments[0])
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
-        found = prove(manifest, (folder / f"{manifest['name']}.o").read_bytes())
+        findings = prove(manifest, (folder / f"{manifest['name']}.o").read_bytes())
     except (QirError, OSError) as e:
         print(f"error: {e}", file=sys.stderr)
         return 1
-    print("\n".join(summary(found)))
+    print("\n".join(summary(findings)))
     return 0
 
 

@@ -42,14 +42,14 @@ def find(name: str | Target) -> Target:
     """
     if isinstance(name, Target):
         return name
-    known = [make() for make in TARGETS]
-    every = ", ".join(target.name for target in known)
+    targets = [make() for make in TARGETS]
+    every = ", ".join(target.name for target in targets)
     if not isinstance(name, str):
         raise LowerError(f"target: {name!r} given, a Target or one of {every} is needed")
-    for target in known:
+    for target in targets:
         if name in target.names:
             return target
-    near = difflib.get_close_matches(name, [n for t in known for n in t.names], 1)
+    near = difflib.get_close_matches(name, [n for t in targets for n in t.names], 1)
     hint = f"did you mean {near[0]}?" if near else None
-    shown = name if name and name.isprintable() else repr(name)
-    raise LowerError(f"target {shown}: unknown, one of {every} is needed", hint)
+    label = name if name and name.isprintable() else repr(name)
+    raise LowerError(f"target {label}: unknown, one of {every} is needed", hint)

@@ -75,12 +75,12 @@ def x86(name: str, features: tuple[str, ...], about: str, aliases: tuple[str, ..
 
 def level_features(flags: Collection[str]) -> tuple[str, ...]:
     """LLVM's names of the features a CPU reports; a level counts only when all of it is there."""
-    have = {name for name, flag in LINUX_NAMES.items() if flag in flags}
-    if not set(_V3) <= have:
+    features = {name for name, flag in LINUX_NAMES.items() if flag in flags}
+    if not set(_V3) <= features:
         return ()
-    if not set(_V4) <= have:
-        have -= {f for f in have if f.startswith("avx512")}
-    return tuple(sorted(have))
+    if not set(_V4) <= features:
+        features -= {f for f in features if f.startswith("avx512")}
+    return tuple(sorted(features))
 
 
 BASELINE = x86("x86-64", (), "any x86-64 machine", ("x86_64",))

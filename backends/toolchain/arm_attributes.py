@@ -22,13 +22,13 @@ COMPATIBILITY = 32  # a number and a text
 
 def neutral(content: bytes) -> bytes:
     """The object, fit for firmware of either float ABI; others than ARM's stay as they are."""
-    changed = bytearray(content)
+    patched = bytearray(content)
     for section in sections(content):
         if section.kind == SHT_ARM_ATTRIBUTES:
             for tag, at in _numbers(content, section.offset, section.offset + section.size):
                 if tag in NEUTRAL:
-                    changed[at] = NEUTRAL[tag]  # all values of these tags take one byte
-    return bytes(changed)
+                    patched[at] = NEUTRAL[tag]  # all values of these tags take one byte
+    return bytes(patched)
 
 
 def attributes(content: bytes) -> dict[int, int]:

@@ -44,7 +44,7 @@ def compile_kernels(codes: Mapping[str, Code], target: Target) -> Compiled:
     # Every other kernel: neighbours cost alike, so both halves take as long.
     shares = [{s: codes[s] for s in symbols[i::count]} for i in range(count)]
     described = generator_of(target).machine(target)
-    return _joined(service.answers([_question(described, share) for share in shares]))
+    return _join(service.answers([_question(described, share) for share in shares]))
 
 
 def _question(described: Mapping[str, object], share: Mapping[str, Code]) -> bytes:
@@ -64,7 +64,7 @@ def _unpicklable(share: Mapping[str, Code]) -> Iterator[str]:
             yield f"{symbol}: {type(e).__name__}: {e}"
 
 
-def _joined(parts: Sequence[Built]) -> Compiled:
+def _join(parts: Sequence[Built]) -> Compiled:
     faults = [fault for part in parts for fault in part.faults]
     if faults:
         raise LowerError(listed(f"kernels: {len(faults)} faults in their code", faults))

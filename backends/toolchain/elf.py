@@ -67,7 +67,7 @@ def sections(content: bytes) -> tuple[Section, ...]:
         raise _cut_off(e) from e
 
 
-def loaded(content: bytes) -> Sections:
+def loaded_sizes(content: bytes) -> Sections:
     """The sizes of all sections that are loaded, by kind; alignment between them not counted.
 
     Errors: LowerError when the bytes are no ELF file.

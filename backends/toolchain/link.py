@@ -78,15 +78,17 @@ def toolchain(target: Target) -> Toolchain:
         )
     candidates = candidates_of(target)
     natives = [t for t in candidates[:1] if t.is_native]
-    if natives and (named := os.environ.get("CC")):
+    if natives and (command := os.environ.get("CC")):
         candidates.insert(
-            0, replace(natives[0], name=f"$CC = {named}", compiler=tuple(shlex.split(named)))
+            0, replace(natives[0], name=f"$CC = {command}", compiler=tuple(shlex.split(command)))
         )
     for candidate in candidates:
         if is_there(candidate.compiler):
             return candidate
-    tried = [f"{c.name}: not found; {c.install}" for c in candidates]
-    raise LowerError(listed(f"target {target}: no C compiler found, one of these is needed", tried))
+    attempts = [f"{c.name}: not found; {c.install}" for c in candidates]
+    raise LowerError(
+        listed(f"target {target}: no C compiler found, one of these is needed", attempts)
+    )
 
 
 def candidates_of(target: Target) -> list[Toolchain]:
@@ -103,30 +105,30 @@ def is_there(command: Sequence[str]) -> bool:
     return shutil.which(command[0]) is not None
 
 
-def _run(command: Sequence[str], folder: Path, what: str) -> str:
+def _run(command: Sequence[str], folder: Path, task: str) -> str:
     """Run in `folder`, with nothing of the caller's language or place in the output."""
-    whole = [sys.executable if part == PYTHON else part for part in command]
-    if os.sep in whole[0]:
-        whole[0] = os.path.abspath(whole[0])  # noqa: PTH100 (a link to a compiler stays one)
+    arguments = [sys.executable if part == PYTHON else part for part in command]
+    if os.sep in arguments[0]:
+        arguments[0] = os.path.abspath(arguments[0])  # noqa: PTH100 (a link to a compiler stays one)
     variables = interpreter.environment() if command[0] == PYTHON else dict(os.environ)
     environment = {**variables, "LC_ALL": "C", "SOURCE_DATE_EPOCH": "0", "ZERO_AR_DATE": "1"}
     try:
-        done = _finished(whole, folder, environment)
+        process = _finished(arguments, folder, environment)
     except subprocess.TimeoutExpired as e:
-        raise LowerError(f"{what}: {whole[0]} ran over {SECONDS} s, an end is needed") from e
+        raise LowerError(f"{task}: {arguments[0]} ran over {SECONDS} s, an end is needed") from e
     except OSError as e:
         raise LowerError(
-            f"{what}: {whole[0]} cannot run ({e.strerror}), a working compiler is needed"
+            f"{task}: {arguments[0]} cannot run ({e.strerror}), a working compiler is needed"
         ) from e
-    if done.returncode != 0:
-        said = [line for line in done.stderr.splitlines() if line.strip()]
+    if process.returncode != 0:
+        messages = [line for line in process.stderr.splitlines() if line.strip()]
         raise LowerError(
             listed(
-                f"{what}: {whole[0]} ended with {done.returncode}, 0 is needed",
-                said or ["(silent)"],
+                f"{task}: {arguments[0]} ended with {process.returncode}, 0 is needed",
+                messages or ["(silent)"],
             )
         )
-    return done.stdout
+    return process.stdout
 
 
 def _finished(
@@ -146,8 +148,8 @@ def _finished(
 
 def version(tools: Toolchain, folder: Path) -> str:
     """The compiler's first line about itself; it runs in `folder`."""
-    said = _run((*tools.compiler, "--version"), folder, "compiler version")
-    return said.splitlines()[0].strip() if said.strip() else tools.name
+    text = _run((*tools.compiler, "--version"), folder, "compiler version")
+    return text.splitlines()[0].strip() if text.strip() else tools.name
 
 
 def link(
@@ -177,27 +179,33 @@ def link(
         compiled = [
             _compile(tools, target, folder, name, file) for file in sources if file.endswith(".c")
         ]
-        core, apart = f"{name}.c.o", [file for file in compiled if file != f"{name}.c.o"]
-        whole, archive = f"{name}.o", f"lib{name}.a"
+        core, rest = f"{name}.c.o", [file for file in compiled if file != f"{name}.c.o"]
+        core_object, archive = f"{name}.o", f"lib{name}.a"
         cc = (*tools.compiler, *tools.flags)
-        others = [s for c in _contents(folder, apart) for s in elf.symbols(c)]
+        others = [s for c in _contents(folder, rest) for s in elf.symbols(c)]
         elsewhere = {s.name for s in others if s.is_defined}
-        kept = [f"-Wl,-u,{symbol}" for symbol in exports if symbol not in elsewhere]
-        _run((*cc, *RELOCATABLE, *kept, "-o", whole, core, *objects), folder, f"link {whole}")
+        roots = [f"-Wl,-u,{symbol}" for symbol in exports if symbol not in elsewhere]
+        _run(
+            (*cc, *RELOCATABLE, *roots, "-o", core_object, core, *objects),
+            folder,
+            f"link {core_object}",
+        )
         if not target.is_hosted:  # firmware is of any ABI
-            for file in (whole, *apart):
+            for file in (core_object, *rest):
                 (folder / file).write_bytes(neutral((folder / file).read_bytes()))
-        _run((*tools.archiver, "rcsD", archive, whole, *apart), folder, f"archive {archive}")
-        inputs = (whole, *apart)
+        _run((*tools.archiver, "rcsD", archive, core_object, *rest), folder, f"archive {archive}")
+        inputs = (core_object, *rest)
         library = _shared(cc, folder, name, inputs, exports) if target.is_hosted else None
         foreign = elf.undefined(*([library] if library else _contents(folder, inputs)))
-        if wrong := [s for s in foreign if not LIBC.fullmatch(s.split("@")[0])]:
+        if missing := [s for s in foreign if not LIBC.fullmatch(s.split("@")[0])]:
             raise LowerError(
-                listed(f"library {name}: needs symbols that libc does not have", wrong)
+                listed(f"library {name}: needs symbols that libc does not have", missing)
             )
-        read = _contents(folder, (whole, archive))
+        contents = _contents(folder, (core_object, archive))
         executable = _static(cc, folder, archive, runner) if runner else None
-        return Linked(read[0], read[1], library, executable, version(tools, folder), foreign)
+        return Linked(
+            contents[0], contents[1], library, executable, version(tools, folder), foreign
+        )
 
 
 def _static(cc: Sequence[str], folder: Path, archive: str, runner: Mapping[str, bytes]) -> bytes:

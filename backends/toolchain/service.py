@@ -42,8 +42,8 @@ def answers(questions: Sequence[bytes]) -> list[Built]:
     """
     server, end = _server(), time.monotonic() + SECONDS
     with ExitStack() as connections:
-        asked = [connections.enter_context(server.ask(question)) for question in questions]
-        return [server.answer(connection, end) for connection in asked]
+        pending = [connections.enter_context(server.ask(question)) for question in questions]
+        return [server.answer(connection, end) for connection in pending]
 
 
 class _Server:
@@ -52,14 +52,14 @@ class _Server:
     def __init__(self) -> None:
         # One thread: it forks, and a fork takes no other thread along that may hold a lock.
         single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-        self.said = tempfile.TemporaryFile("a+b")  # noqa: SIM115 (closed by close)
-        self.control, theirs = socket.socketpair()
-        with theirs:
+        self.log = tempfile.TemporaryFile("a+b")  # noqa: SIM115 (closed by close)
+        self.control, child = socket.socketpair()
+        with child:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", "from qir.backends.tvm.worker import main; main()"],
-                stdin=theirs.fileno(),
-                stdout=self.said,
-                stderr=self.said,
+                stdin=child.fileno(),
+                stdout=self.log,
+                stderr=self.log,
                 env={**environment(), **single},
                 cwd=os.sep,
                 start_new_session=True,  # Ctrl-C is for the caller, who decides what it ends
@@ -73,18 +73,18 @@ class _Server:
         """Send a question; returns its connection without waiting for the server, which may be
         loading.
         """
-        ours, theirs = Pipe()
+        parent, child = Pipe()
         try:
-            with tempfile.TemporaryFile() as file, theirs:
+            with tempfile.TemporaryFile() as file, child:
                 file.write(question)
                 file.flush()
-                socket.send_fds(self.control, [b"?"], [file.fileno(), theirs.fileno()])
+                socket.send_fds(self.control, [b"?"], [file.fileno(), child.fileno()])
         except BrokenPipeError:
             pass  # the server died; the answer says so
         except BaseException:
-            ours.close()
+            parent.close()
             raise
-        return ours
+        return parent
 
     def answer(self, connection: Connection, end: float) -> Built:
         """The answer, if it comes before `end` by the monotonic clock."""
@@ -93,21 +93,21 @@ class _Server:
                 fault = self._fault(f"ran over {SECONDS} s")
                 self.close()  # it may hang itself; its children that answer others go on
                 raise fault
-            built: Built = pickle.loads(connection.recv_bytes())
+            result: Built = pickle.loads(connection.recv_bytes())
         except (EOFError, OSError) as e:
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(SETTLING)  # if it was the server, the next question sees that
             raise self._fault("died") from e
-        return built
+        return result
 
-    def _fault(self, what: str) -> LowerError:
-        head = f"kernels: the process that builds them {what}, an answer is needed"
+    def _fault(self, problem: str) -> LowerError:
+        head = f"kernels: the process that builds them {problem}, an answer is needed"
         return LowerError(listed(head, self._last_lines()))
 
     def _last_lines(self) -> list[str]:
         try:
-            size = os.fstat(self.said.fileno()).st_size
-            text = os.pread(self.said.fileno(), size, 0).decode(errors="replace")
+            size = os.fstat(self.log.fileno()).st_size
+            text = os.pread(self.log.fileno(), size, 0).decode(errors="replace")
         except ValueError:  # closed since, by another thread that saw that the server died
             return []
         return text.strip().splitlines()[-LINES:]
@@ -116,7 +116,7 @@ class _Server:
         self.control.close()
         self.process.kill()
         self.process.wait()
-        self.said.close()
+        self.log.close()
 
 
 _LOCK = threading.RLock()

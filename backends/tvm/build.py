@@ -86,12 +86,12 @@ def lower(functions: Mapping[str, PrimFunc], target: Mapping[str, object]) -> IR
     rest = {name: f for name, f in functions.items() if name not in flat}
     lowered = {}
     with machine:
-        for chosen, passes in ((rest, _passes()), (flat, [])):
-            if chosen:
+        for group, passes in ((rest, _passes()), (flat, [])):
+            if group:
                 mod = IRModule(
                     {
                         GlobalVar(name): f.with_attr("global_symbol", name)
-                        for name, f in chosen.items()
+                        for name, f in group.items()
                     }
                 )
                 mod = Sequential([_X.BindTarget(machine), *passes, _X.LowerIntrin()])(mod)
@@ -108,8 +108,8 @@ def generate(module: IRModule, target: Mapping[str, object]) -> Any:
 def guarded(target: Mapping[str, object]) -> dict[str, object]:
     """The target without AVX512-VBMI: its byte shuffles send LLVM 22 into endless loops."""
     plain = dict(target)
-    given: Any = plain.get("mattr", [])
-    features = list(given)
+    attributes: Any = plain.get("mattr", [])
+    features = list(attributes)
     if _is_x86(plain):
         plain["mattr"] = [f for f in features if f.lstrip("+-") not in _VBMI] + [
             "-" + f for f in _VBMI
@@ -160,8 +160,8 @@ def _framed(function: PrimFunc) -> PrimFunc:
     id_ = tirx.const(int(llvm_lookup_intrinsic_id(name)), "uint32")
     frame = Var("frame", kind)
     here = tirx.Bind(frame, tirx.call_llvm_intrin(kind, id_, tirx.const(0, "int32")))
-    known = tirx.NE(tirx.reinterpret("uint64", frame), tirx.const(0, "uint64"))
-    body = tirx.SeqStmt([here, tirx.IfThenElse(known, function.body, None)])
+    is_framed = tirx.NE(tirx.reinterpret("uint64", frame), tirx.const(0, "uint64"))
+    body = tirx.SeqStmt([here, tirx.IfThenElse(is_framed, function.body, None)])
     return PrimFunc(function.params, body, function.ret_type, function.attrs)
 
 
@@ -179,13 +179,13 @@ def _within(seconds: float, work: Callable[[], object], names: list[str]) -> Non
         _run_and_exit(work, writer)
     os.close(writer)
     try:
-        ready, _, _ = select.select([reader], [], [], seconds)
-        message = b"".join(iter(lambda: os.read(reader, 65536), b"")) if ready else b""
+        is_ready, _, _ = select.select([reader], [], [], seconds)
+        message = b"".join(iter(lambda: os.read(reader, 65536), b"")) if is_ready else b""
     finally:
         os.close(reader)
         os.kill(child, signal.SIGKILL)
         status = os.waitpid(child, 0)[1]
-    if not ready:
+    if not is_ready:
         raise CodegenTimeout(f"code generation of {', '.join(names)}: not done after {seconds:g} s")
     if message != b"done":
         reason = message.decode(errors="replace") or f"the compiler died with status {status}"

@@ -115,28 +115,30 @@ class Expressions:
 
     def element(self, buffer: Any, indices: Any) -> Text:
         """One element of a buffer, which may be assigned too where it is no load function."""
-        held, dtype = self.memory[buffer], dtype_of(buffer)
+        memory, dtype = self.memory[buffer], dtype_of(buffer)
         if len(indices) != 1:
-            raise NotC(f"{len(indices)} indices of {held.name}")
-        if held.is_scalar:
-            return Text(held.name, PRIMARY, dtype)
+            raise NotC(f"{len(indices)} indices of {memory.name}")
+        if memory.is_scalar:
+            return Text(memory.name, PRIMARY, dtype)
         at = self.of(indices[0])
-        if held.dtype == dtype:
-            return Text(f"{held.name}[{at.text}]", PRIMARY, dtype)
-        return Text(f"{LETTERS[dtype]}_at({held.name}, {at.text})", PRIMARY, dtype)
+        if memory.dtype == dtype:
+            return Text(f"{memory.name}[{at.text}]", PRIMARY, dtype)
+        return Text(f"{LETTERS[dtype]}_at({memory.name}, {at.text})", PRIMARY, dtype)
 
     def _infix(self, node: Any, kind: str) -> Text:
         symbol, strength = INFIX[kind]
         a, b, dtype = self.of(node.a), self.of(node.b), dtype_of(node)
-        want = promoted(dtype_of(node.a))
-        have = promoted(a.dtype) if kind == "RShift" else common(a.dtype, b.dtype)
-        if have != want:
-            a = cast(a, want)
+        result_type = promoted(dtype_of(node.a))
+        c_type = promoted(a.dtype) if kind == "RShift" else common(a.dtype, b.dtype)
+        if c_type != result_type:
+            a = cast(a, result_type)
         if symbol in "+-" and b.literal is not None and b.literal < 0:
             symbol, b = "-" if symbol == "+" else "+", literal(-b.literal)
         left, right = _inside(a, strength, True), _inside(b, strength, False)
-        whole = Text(f"{left} {symbol} {right}", strength, "int32" if dtype == "bool" else want)
-        return cast(whole, dtype) if kind in LEAVES and dtype not in RANKS else whole
+        text = Text(
+            f"{left} {symbol} {right}", strength, "int32" if dtype == "bool" else result_type
+        )
+        return cast(text, dtype) if kind in LEAVES and dtype not in RANKS else text
 
     def _load(self, node: Any) -> Text:
         return self.element(node.source, node.indices)
@@ -177,7 +179,7 @@ class Expressions:
         text = f"{sides[0]} ? {sides[1]} : {sides[2]}"
         return Text(text, CHOICE, common(parts[1].dtype, parts[2].dtype))
 
-    def _called(self, node: Any) -> Text:
+    def _call_of(self, node: Any) -> Text:
         name = str(getattr(node.op, "name", node.op))
         if name == "tirx.if_then_else":
             return self._choice(*node.args)
@@ -199,7 +201,7 @@ def _inside(part: Text, outer: int, is_left: bool) -> str:
 
 
 _WRITERS: dict[str, Callable[[Expressions, Any], Text]] = {
-    "Call": Expressions._called,
+    "Call": Expressions._call_of,
     "Cast": Expressions._cast,
     "IntImm": Expressions._number,
     "LShift": Expressions._shift_left,

@@ -41,16 +41,16 @@ class _Function:
     def text(self, symbol: str) -> str:
         parameters = [self._parameter(p) for p in self._function.params]
         self._statement(self._function.body)
-        body = _needed(self._lines)
-        used = set(WORD.findall("\n".join(body)))
-        unused = [f"    (void){p.name};" for p in self._function.params if p.name not in used]
+        body = _drop_unused(self._lines)
+        words = set(WORD.findall("\n".join(body)))
+        unused = [f"    (void){p.name};" for p in self._function.params if p.name not in words]
         head = f"static void {symbol}({', '.join(parameters)}) {{"
         return "\n".join(
             part for line in (head, *unused, *body, "}", "") for part in _wrapped(line)
         )
 
     def _parameter(self, parameter: Var) -> str:
-        name = self._named(parameter)
+        name = self._name_of(parameter)
         element = getattr(parameter.ty, "element_type", None)
         if element is None:
             return f"{dtype_of(parameter)}_t {name}"
@@ -61,7 +61,7 @@ class _Function:
         meets = name in SHARED and any(p.name == "residual" for p in self._function.params)
         return f"{const}{dtype}_t *{'' if meets else 'restrict '}{name}"
 
-    def _named(self, var: Var) -> str:
+    def _name_of(self, var: Var) -> str:
         """A name of its own for each variable, the one it has in TIR where that is free."""
         name, count = re.sub(r"\W", "_", var.name), 1
         while name in self._taken:
@@ -94,7 +94,7 @@ class _Function:
 
     def _for(self, node: Any) -> None:
         begin, end = self._expressions.of(node.min), self._end(node)
-        i = self._named(node.loop_var)
+        i = self._name_of(node.loop_var)
         dtype = dtype_of(node.loop_var)
         self._block(f"for ({dtype}_t {i} = {begin.text}; {i} < {end.text}; {i}++)", node.body)
 
@@ -112,7 +112,7 @@ class _Function:
 
     def _bind(self, node: Any) -> None:
         value = self._expressions.of(node.value)
-        self._write(f"const {dtype_of(node.var)}_t {self._named(node.var)} = {value.text};")
+        self._write(f"const {dtype_of(node.var)}_t {self._name_of(node.var)} = {value.text};")
 
     def _declbuffer(self, node: Any) -> None:
         """A view of memory: another element type, or another name."""
@@ -120,7 +120,7 @@ class _Function:
         self._memory[node.buffer] = self._memory[source]
 
     def _allocbuffer(self, node: Any) -> None:
-        name, dtype = self._named(node.buffer), dtype_of(node.buffer)
+        name, dtype = self._name_of(node.buffer), dtype_of(node.buffer)
         count = int(node.buffer.shape[0])
         self._memory[node.buffer] = CBuffer(name, dtype, count == 1)
         self._write(f"{dtype}_t {name};" if count == 1 else f"{dtype}_t {name}[{count}];")
@@ -145,7 +145,7 @@ class _Function:
 def _stored(function: PrimFunc) -> set[Var]:
     """The parameters that are written to."""
     base: dict[Var, Var] = {p: p for p in function.params}
-    found: set[Var] = set()
+    buffers: set[Var] = set()
 
     def visit(node: Any) -> None:
         kind = type(node).__name__
@@ -153,23 +153,25 @@ def _stored(function: PrimFunc) -> set[Var]:
             source = node.data if type(node.data).__name__ == "Var" else node.data.args[0]
             base[node.buffer] = base.get(source, source)
         elif kind == "BufferStore":
-            found.add(node.buffer)
+            buffers.add(node.buffer)
 
     tvm_ffi.structural_walk([function.body], visit)
-    return {base.get(buffer, buffer) for buffer in found}
+    return {base.get(buffer, buffer) for buffer in buffers}
 
 
-def _needed(lines: Sequence[str]) -> list[str]:
+def _drop_unused(lines: Sequence[str]) -> list[str]:
     """The lines without constants that nobody reads."""
-    kept = list(lines)
+    remaining = list(lines)
     while True:
         counts: dict[str, int] = {}
-        for word in WORD.findall("\n".join(kept)):
+        for word in WORD.findall("\n".join(remaining)):
             counts[word] = counts.get(word, 0) + 1
-        fewer = [line for line in kept if not (m := CONSTANT.match(line)) or counts[m.group(1)] > 1]
-        if len(fewer) == len(kept):
-            return kept
-        kept = fewer
+        fewer = [
+            line for line in remaining if not (m := CONSTANT.match(line)) or counts[m.group(1)] > 1
+        ]
+        if len(fewer) == len(remaining):
+            return remaining
+        remaining = fewer
 
 
 def _wrapped(line: str) -> Iterator[str]:

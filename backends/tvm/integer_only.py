@@ -11,16 +11,14 @@ FLOATS = ("float", "bfloat")
 
 def integer_only(function: PrimFunc) -> list[str]:
     """Every float type, constant and operation found, as text; an empty list is the proof."""
-    found: dict[str, None] = {}
+    faults: dict[str, None] = {}
 
     def visit(node: object) -> None:
-        own = getattr(node, "ty", "")
-        kind = str(
-            getattr(own, "dtype", own) or getattr(getattr(node, "buffer", None), "dtype", "")
-        )
+        ty = getattr(node, "ty", "")
+        kind = str(getattr(ty, "dtype", ty) or getattr(getattr(node, "buffer", None), "dtype", ""))
         if any(name in kind for name in FLOATS) or "FloatImm" in type(node).__name__:
             text = " ".join(str(node).split())
-            found[f"{type(node).__name__} of type {kind}: {text[:80]}"] = None
+            faults[f"{type(node).__name__} of type {kind}: {text[:80]}"] = None
 
     tvm_ffi.structural_walk([*function.params, function.body], visit)
-    return list(found)
+    return list(faults)

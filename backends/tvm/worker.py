@@ -110,9 +110,9 @@ def _answer(file: int, handle: int) -> NoReturn:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         connection = Connection(handle)
         _end_with(handle)
-        built = _built(file) if not connection.poll() else None  # closed before that took effect
+        result = _build(file) if not connection.poll() else None  # closed before that took effect
         fcntl.fcntl(handle, fcntl.F_SETFL, 0)  # the caller reads now, which is no hang-up
-        connection.send_bytes(pickle.dumps(built))
+        connection.send_bytes(pickle.dumps(result))
     except OSError:
         pass  # nobody wants the answer any more
     except BaseException:
@@ -130,7 +130,7 @@ def _end_with(handle: int) -> None:
     fcntl.fcntl(handle, fcntl.F_SETFL, os.O_ASYNC)
 
 
-def _built(file: int) -> Built:
+def _build(file: int) -> Built:
     try:
         with os.fdopen(file, "rb") as question:
             question.seek(0)

@@ -52,56 +52,57 @@ class ImportContext:
         inner.outputs = tuple(f"{name}.{suffix}" if name else "" for name in self.outputs)
         return inner
 
-    def refuse(self, found: str, needed: str, hint: str | None = None) -> NoReturn:
-        raise FrontendError(f"{found}, {needed}", hint)
+    def refuse(self, problem: str, requirement: str, hint: str | None = None) -> NoReturn:
+        raise FrontendError(f"{problem}, {requirement}", hint)
 
     # -- attributes
 
     def integer(self, name: str, default: int | None = None) -> int:
-        got = self._attribute(name, AttributeProto.INT, "an integer", default)
-        return default if got is None else int(got.i)  # type: ignore[return-value]
+        attribute = self._attribute(name, AttributeProto.INT, "an integer", default)
+        return default if attribute is None else int(attribute.i)  # type: ignore[return-value]
 
     def number(self, name: str, default: float | None = None) -> float:
-        got = self._attribute(name, AttributeProto.FLOAT, "a real", default)
-        x = default if got is None else float(got.f)
+        attribute = self._attribute(name, AttributeProto.FLOAT, "a real", default)
+        x = default if attribute is None else float(attribute.f)
         if x is not None and np.isnan(x):
             self.refuse(f"attribute {name} is NaN", "a number is needed")
         return x  # type: ignore[return-value]
 
     def text(self, name: str, default: str | None = None) -> str:
-        got = self._attribute(name, AttributeProto.STRING, "a text", default)
-        return default if got is None else got.s.decode("utf-8", "replace")  # type: ignore[return-value]
+        attribute = self._attribute(name, AttributeProto.STRING, "a text", default)
+        return default if attribute is None else attribute.s.decode("utf-8", "replace")  # type: ignore[return-value]
 
     def integers(self, name: str) -> tuple[int, ...] | None:
         """The integers of an attribute, None where it is absent."""
-        got = self._attribute(name, AttributeProto.INTS, "integers", ())
-        if got is not None and len(got.ints) > MAX_LIST:
+        attribute = self._attribute(name, AttributeProto.INTS, "integers", ())
+        if attribute is not None and len(attribute.ints) > MAX_LIST:
             self.refuse(
-                f"attribute {name} of {len(got.ints)} integers", f"at most {MAX_LIST} are needed"
+                f"attribute {name} of {len(attribute.ints)} integers",
+                f"at most {MAX_LIST} are needed",
             )
-        return None if got is None else tuple(int(i) for i in got.ints)
+        return None if attribute is None else tuple(int(i) for i in attribute.ints)
 
     def numbers(self, name: str) -> tuple[float, ...] | None:
-        got = self._attribute(name, AttributeProto.FLOATS, "reals", ())
-        return None if got is None else tuple(float(f) for f in got.floats)
+        attribute = self._attribute(name, AttributeProto.FLOATS, "reals", ())
+        return None if attribute is None else tuple(float(f) for f in attribute.floats)
 
     def has_attribute(self, name: str) -> bool:
         return name in self._attributes
 
     def tensor(self, name: str) -> Array:
-        got = self._attribute(name, AttributeProto.TENSOR, "a tensor", None)
-        return np.asarray(numpy_helper.to_array(got.t))
+        attribute = self._attribute(name, AttributeProto.TENSOR, "a tensor", None)
+        return np.asarray(numpy_helper.to_array(attribute.t))
 
-    def _attribute(self, name: str, kind: int, what: str, default: object) -> Any:
-        got = self._attributes.get(name)
-        if got is None:
+    def _attribute(self, name: str, kind: int, expected: str, default: object) -> Any:
+        attribute = self._attributes.get(name)
+        if attribute is None:
             if default is None:
-                self.refuse(f"attribute {name} is absent", f"{what} is needed")
+                self.refuse(f"attribute {name} is absent", f"{expected} is needed")
             return None
-        if got.type != kind:
-            found = AttributeProto.AttributeType.Name(got.type)
-            self.refuse(f"attribute {name} is of type {found}", f"{what} is needed")
-        return got
+        if attribute.type != kind:
+            kind_name = AttributeProto.AttributeType.Name(attribute.type)
+            self.refuse(f"attribute {name} is of type {kind_name}", f"{expected} is needed")
+        return attribute
 
     # -- operands
 
@@ -109,10 +110,10 @@ class ImportContext:
         return index < len(self.operands) and self.operands[index] is not None
 
     def operand(self, index: int) -> Operand:
-        found = self.operands[index] if index < len(self.operands) else None
-        if found is None:
+        operand = self.operands[index] if index < len(self.operands) else None
+        if operand is None:
             self.refuse(f"input {index} is absent", f"{index + 1} inputs are needed")
-        return found
+        return operand
 
     def value(self, index: int) -> Value:
         """Operand `index` as a value of the graph, float or quantized."""
@@ -124,46 +125,46 @@ class ImportContext:
 
     def parameter(self, index: int) -> Value:
         """Operand `index` as a float value; a quantized constant as the reals it stands for."""
-        found = self.operand(index)
-        if isinstance(found, ConstantOperand):
-            found = found.dequantized()
-        return self.valued_real(found)
+        operand = self.operand(index)
+        if isinstance(operand, ConstantOperand):
+            operand = operand.dequantized()
+        return self.valued_real(operand)
 
-    def array(self, index: int, what: str) -> Array | None:
+    def array(self, index: int, role: str) -> Array | None:
         """Operand `index` as a constant array (of reals where it is quantized), None where it is
         absent.
         """
         if not self.has(index):
             return None
-        found = self.operand(index)
-        if isinstance(found, Value):
+        operand = self.operand(index)
+        if isinstance(operand, Value):
             self.refuse(
-                f"{what} (input {index}) is computed at run time",
+                f"{role} (input {index}) is computed at run time",
                 "a constant is needed",
                 "give all dimensions of the inputs (batch, shapes), so that it can be folded",
             )
-        return found.dequantized().array
+        return operand.dequantized().array
 
-    def integer_list(self, index: int, what: str) -> tuple[int, ...] | None:
+    def integer_list(self, index: int, role: str) -> tuple[int, ...] | None:
         """Operand `index` as constant integers, in order, None where it is absent."""
-        found = self.array(index, what)
-        if found is not None and found.dtype.kind not in "iu":
-            self.refuse(f"{what} (input {index}) is {found.dtype}", "integers are needed")
-        if found is not None and found.size > MAX_LIST:
+        integers = self.array(index, role)
+        if integers is not None and integers.dtype.kind not in "iu":
+            self.refuse(f"{role} (input {index}) is {integers.dtype}", "integers are needed")
+        if integers is not None and integers.size > MAX_LIST:
             self.refuse(
-                f"{what} (input {index}) has {found.size} integers",
+                f"{role} (input {index}) has {integers.size} integers",
                 f"at most {MAX_LIST} are needed",
             )
-        return None if found is None else tuple(int(i) for i in found.reshape(-1))
+        return None if integers is None else tuple(int(i) for i in integers.reshape(-1))
 
-    def scalar(self, index: int, what: str) -> float | None:
+    def scalar(self, index: int, role: str) -> float | None:
         """Operand `index` as one constant number, None where it is absent."""
-        found = self.array(index, what)
-        if found is None:
+        number = self.array(index, role)
+        if number is None:
             return None
-        if found.size != 1:
-            self.refuse(f"{what} (input {index}) has {found.size} elements", "one is needed")
-        return float_of(found)
+        if number.size != 1:
+            self.refuse(f"{role} (input {index}) has {number.size} elements", "one is needed")
+        return float_of(number)
 
     # -- writing ops
 
@@ -177,11 +178,11 @@ class ImportContext:
         return self._add(op, self.outputs[index] if index < len(self.outputs) else op.mnemonic)
 
     def _add(self, op: Op, name: str) -> Value:
-        placed = replace(op, loc=self.loc)
+        located = replace(op, loc=self.loc)
         try:
-            value = self.writer.builder.add(placed, sanitized(name))
+            value = self.writer.builder.add(located, sanitized(name))
         except VerifyError as e:  # which node it is, the importer says already
-            rule = e.text.removeprefix(f"{placed}: ")
+            rule = e.text.removeprefix(f"{located}: ")
             raise FrontendError(f"{op.mnemonic}: {rule}", e.hint) from e
         if not 0 < value.type.size <= MAX_ELEMENTS:
             self.refuse(
@@ -198,14 +199,14 @@ class ImportContext:
         """A float value; stored integers are refused, a constant's integers become floats."""
         if isinstance(operand, ConstantOperand) and not operand.is_float:
             operand = ConstantOperand(as_float(operand.array), operand.name)
-        found = self.valued(operand)
-        if not found.type.is_float:
+        value = self.valued(operand)
+        if not value.type.is_float:
             self.refuse(
-                f"%{found.name} holds {found.type.elem}",
+                f"%{value.name} holds {value.type.elem}",
                 "floats are needed",
                 "put a DequantizeLinear (or a Cast of uint8 inputs) before it",
             )
-        return found
+        return value
 
     def constant(self, array: npt.ArrayLike, suffix: str) -> Value:
         """A float constant of the node's own."""
@@ -227,9 +228,9 @@ class ImportContext:
         if tuple(shape) == shape_of(operand):
             return operand
         if isinstance(operand, ConstantOperand):
-            moved = operand.reshaped(shape)
-            if moved is not None:
-                return moved
+            constant = operand.reshaped(shape)
+            if constant is not None:
+                return constant
         return self.emit(ops.Reshape(self.valued(operand), tuple(shape)))
 
     def axis(self, axis: int, rank: int) -> int:
@@ -239,10 +240,10 @@ class ImportContext:
         return axis % rank
 
     def axes(self, axes: Sequence[int], rank: int) -> tuple[int, ...]:
-        found = tuple(self.axis(a, rank) for a in axes)
-        if len(set(found)) != len(found):
+        result = tuple(self.axis(a, rank) for a in axes)
+        if len(set(result)) != len(result):
             self.refuse(f"axes {list(axes)} of rank {rank}", "each axis once is needed")
-        return found
+        return result
 
 
 def float_of(array: Array) -> float:

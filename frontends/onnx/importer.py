@@ -20,7 +20,7 @@ from qir.frontends.onnx.read.functions import FunctionLibrary
 from qir.frontends.onnx.read.inputs import input_types
 from qir.frontends.onnx.read.load import DEFAULT_DOMAINS, Model, load, versions
 from qir.frontends.onnx.read.names import sanitized
-from qir.frontends.onnx.read.order import ordered, reads_of, shown
+from qir.frontends.onnx.read.order import node_text, ordered, reads_of
 from qir.frontends.onnx.table import hint_for, lookup
 from qir.frontends.onnx.writer import GraphWriter
 from qir.ir.errors import FrontendError, QirError, listed, printable
@@ -51,16 +51,16 @@ def import_onnx(
     Errors: FrontendError for a model that is damaged, or that holds nodes qir has no op for; all of
             them in one error: op, name in the model, reason, and the nearest supported form.
     """
-    loaded = load(model)
+    onnx_model = load(model)
     try:
-        return _Importer(loaded).run(batch, shapes)
+        return _Importer(onnx_model).run(batch, shapes)
     except FrontendError:
         raise
     except QirError as e:
-        raise FrontendError(e.after(loaded.file), e.hint) from e
+        raise FrontendError(e.after(onnx_model.file), e.hint) from e
     except DAMAGE as e:
         raise FrontendError(
-            f"{loaded.file}: damaged ({type(e).__name__}: {e}), a valid ONNX model is needed"
+            f"{onnx_model.file}: damaged ({type(e).__name__}: {e}), a valid ONNX model is needed"
         ) from e
 
 
@@ -106,8 +106,8 @@ class _Importer:
         if name not in scope:
             where = f"{self.model.file} output {name!r}"
             raise FrontendError(f"{where}: defined nowhere, a definition is needed")
-        found = scope[name]
-        return self.writer.constant(found) if isinstance(found, ConstantOperand) else found
+        operand = scope[name]
+        return self.writer.constant(operand) if isinstance(operand, ConstantOperand) else operand
 
     def constants(self, proto: Any, outer: Scope) -> Scope:
         """A new scope inside `outer` with the initializers of `proto`."""
@@ -143,14 +143,16 @@ class _Importer:
         except OverBudget as e:
             if e.is_placed:
                 raise
-            placed = OverBudget(e.after(f"{self.model.file}: {shown(node)}"), e.hint)
-            placed.is_placed = True
-            raise placed from e
+            error = OverBudget(e.after(f"{self.model.file}: {node_text(node)}"), e.hint)
+            error.is_placed = True
+            raise error from e
         except QirError as e:
             hint = f" (hint: {e.hint})" if e.hint else ""
-            self.faults.append(f"{shown(node)}: {e.text}{hint}")
+            self.faults.append(f"{node_text(node)}: {e.text}{hint}")
         except DAMAGE as e:
-            self.faults.append(f"{shown(node)}: {type(e).__name__}: {e}, a valid node is needed")
+            self.faults.append(
+                f"{node_text(node)}: {type(e).__name__}: {e}, a valid node is needed"
+            )
         return []
 
     def _results(self, node: NodeProto, scope: Scope, opsets: Opsets) -> Sequence[Operand | None]:
@@ -172,16 +174,18 @@ class _Importer:
         is_constant = all(a is not None or not n for a, n in zip(arrays, node.input, strict=True))
         can_fold = not domain and node.op_type in FOLDED
         if can_fold and is_constant:
-            folded = fold(node, arrays, version, self.budget)
-            return [ConstantOperand(a, name) for a, name in zip(folded, node.output, strict=True)]
+            arrays_out = fold(node, arrays, version, self.budget)
+            return [
+                ConstantOperand(a, name) for a, name in zip(arrays_out, node.output, strict=True)
+            ]
         convert = lookup(domain, node.op_type)
         if convert is None and not (refused and can_fold):
             raise FrontendError("no such op in qir", hint_for(domain, node.op_type))
         if convert is None or refused:
             return []
         feeds = next(iter(node.output), "") in self.softmax_inputs
-        found = convert(ImportContext(node, operands, version, self.writer, feeds))
-        results = found if isinstance(found, tuple) else (found,)
+        result = convert(ImportContext(node, operands, version, self.writer, feeds))
+        results = result if isinstance(result, tuple) else (result,)
         for at, name in enumerate(node.output):
             if at >= len(results) and name in self.read:
                 raise FrontendError(f"output {at} ({name!r}) is used, only the first can be")
@@ -198,10 +202,10 @@ class _Importer:
                 "the condition is computed at run time, a constant is needed",
                 "give all dimensions of the inputs (batch, shapes), so that it can be folded",
             )
-        taken = "then_branch" if operands[0].array.reshape(-1)[0] else "else_branch"
-        graphs = [a.g for a in node.attribute if a.name == taken and a.HasField("g")]
+        branch_name = "then_branch" if operands[0].array.reshape(-1)[0] else "else_branch"
+        graphs = [a.g for a in node.attribute if a.name == branch_name and a.HasField("g")]
         if len(graphs) != 1:
-            raise FrontendError(f"{len(graphs)} graphs {taken}, one is needed")
+            raise FrontendError(f"{len(graphs)} graphs {branch_name}, one is needed")
         inner = self.constants(graphs[0], scope)
         names = [o.name for o in graphs[0].output]
         self.nodes(graphs[0].node, inner, names, opsets)

@@ -26,55 +26,55 @@ class GraphWriter:
         self._datas: dict[tuple[int, Quant | None], tuple[Array, Data, Elem]] = {}
         self._written: dict[tuple[str, Data, Elem], Value] = {}
 
-    def constant(self, known: ConstantOperand) -> Value:
-        """`known` as a value: floats as f32; with a quantization the stored integers, dequantized.
+    def constant(self, operand: ConstantOperand) -> Value:
+        """`operand` as a value: floats as f32; stored integers of a quantization, dequantized.
 
         Errors: FrontendError for NaN, infinity, no elements, or a type without counterpart.
         """
-        where = f"{self.file} constant {known.name!r}"
-        if not known.array.size:
+        where = f"{self.file} constant {operand.name!r}"
+        if not operand.array.size:
             raise FrontendError(
-                f"{where}: shape {list(known.shape)}, one element or more is needed"
+                f"{where}: shape {list(operand.shape)}, one element or more is needed"
             )
-        data, elem = self._data(known, where)
-        key = (known.name, data, elem)
+        data, elem = self._data(operand, where)
+        key = (operand.name, data, elem)
         if key not in self._written:
-            self._written[key] = self._write(known, data, elem)
+            self._written[key] = self._write(operand, data, elem)
         return self._written[key]
 
-    def stored(self, known: ConstantOperand, quant: Quant) -> Value:
+    def stored(self, operand: ConstantOperand, quant: Quant) -> Value:
         """Integers of the model as a constant of `quant`, not dequantized."""
-        loc = Loc(f"{self.file} constant {known.name}")
-        data = Data(known.array.astype(quant.carrier))
-        return self.builder.add(ops.Constant(data, quant, loc=loc), sanitized(known.name))
+        loc = Loc(f"{self.file} constant {operand.name}")
+        data = Data(operand.array.astype(quant.carrier))
+        return self.builder.add(ops.Constant(data, quant, loc=loc), sanitized(operand.name))
 
-    def _data(self, known: ConstantOperand, where: str) -> tuple[Data, Elem]:
+    def _data(self, operand: ConstantOperand, where: str) -> tuple[Data, Elem]:
         """The elements as written; those of one array (tied weights) are one Data."""
-        key = (id(known.array), known.quant)
+        key = (id(operand.array), operand.quant)
         if key not in self._datas:
-            what = f"constant {known.name!r}"
-            self.budget.check_bytes(known.array.size * FLOAT_BYTES, what)
-            stored, elem = self._stored(known, where)
-            self.budget.spend_bytes(stored.nbytes, what)
-            self._datas[key] = known.array, Data(stored), elem
+            subject = f"constant {operand.name!r}"
+            self.budget.check_bytes(operand.array.size * FLOAT_BYTES, subject)
+            stored, elem = self._stored(operand, where)
+            self.budget.spend_bytes(stored.nbytes, subject)
+            self._datas[key] = operand.array, Data(stored), elem
         return self._datas[key][1:]
 
-    def _write(self, known: ConstantOperand, data: Data, elem: Elem) -> Value:
-        loc, name = Loc(f"{self.file} constant {known.name}"), sanitized(known.name)
-        if known.quant is None:
+    def _write(self, operand: ConstantOperand, data: Data, elem: Elem) -> Value:
+        loc, name = Loc(f"{self.file} constant {operand.name}"), sanitized(operand.name)
+        if operand.quant is None:
             return self.builder.add(ops.Constant(data, elem, loc=loc), name)
-        kept = self.builder.add(ops.Constant(data, elem, loc=loc), f"{name}.stored")
-        return self.builder.add(ops.Dequantize(kept, loc=loc), name)
+        stored = self.builder.add(ops.Constant(data, elem, loc=loc), f"{name}.stored")
+        return self.builder.add(ops.Dequantize(stored, loc=loc), name)
 
-    def _stored(self, known: ConstantOperand, where: str) -> tuple[Array, Elem]:
-        array = known.array
-        if known.quant is not None:
-            return array.astype(known.quant.carrier), known.quant
+    def _stored(self, operand: ConstantOperand, where: str) -> tuple[Array, Elem]:
+        array = operand.array
+        if operand.quant is not None:
+            return array.astype(operand.quant.carrier), operand.quant
         if array.dtype.name in FLOATS:
             array = as_float(array)
-            if wrong := int(np.count_nonzero(~np.isfinite(array))):
+            if faulty := int(np.count_nonzero(~np.isfinite(array))):
                 raise FrontendError(
-                    f"{where}: {wrong} of {array.size} elements are NaN or infinite as f32,"
+                    f"{where}: {faulty} of {array.size} elements are NaN or infinite as f32,"
                     " finite ones are needed"
                 )
         elif (kind := stored_int(array)) is not None:

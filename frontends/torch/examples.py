@@ -31,12 +31,12 @@ def checked_examples(examples: Any) -> Examples | None:
     if examples is None:
         return None
     if not isinstance(examples, (torch.Tensor, np.ndarray, Sequence, Mapping)):
-        found = type(examples).__name__
-        raise FrontendError(f"example inputs: {found}, a sequence of tensors is needed")
+        kind = type(examples).__name__
+        raise FrontendError(f"example inputs: {kind}, a sequence of tensors is needed")
     is_one = isinstance(examples, (torch.Tensor, np.ndarray))
-    named = dict(examples) if isinstance(examples, Mapping) else None
+    by_name = dict(examples) if isinstance(examples, Mapping) else None
     every_one = (examples,) if is_one else tuple(examples)
-    flat, spec = pytree.tree_flatten(every_one if named is None else named)
+    flat, spec = pytree.tree_flatten(every_one if by_name is None else by_name)
     every = [as_tensor(k, x) for k, x in enumerate(flat)]
     check_tensors({f"example input {k}": x for k, x in enumerate(every)})
     for k, x in enumerate(every):
@@ -44,8 +44,8 @@ def checked_examples(examples: Any) -> Examples | None:
             every[k] = x.float()
         else:
             element_of(f"example input {k}", x)
-    made: Examples = pytree.tree_unflatten(every, spec)
-    return made
+    restored: Examples = pytree.tree_unflatten(every, spec)
+    return restored
 
 
 def element_of(where: str, x: torch.Tensor) -> Elem:
@@ -66,8 +66,8 @@ def as_tensor(k: int, x: Any) -> torch.Tensor:
         a = unmasked(x, f"example input {k}")
         return torch.from_numpy(np.array(a, a.dtype.newbyteorder("=")))
     if not isinstance(x, torch.Tensor):
-        found = f"array of {x.dtype}" if isinstance(x, np.ndarray) else type(x).__name__
-        raise FrontendError(f"example input {k}: {found}, a torch.Tensor is needed")
+        kind = f"array of {x.dtype}" if isinstance(x, np.ndarray) else type(x).__name__
+        raise FrontendError(f"example input {k}: {kind}, a torch.Tensor is needed")
     return x
 
 
@@ -116,11 +116,11 @@ def leaves(examples: Examples | None) -> tuple[torch.Tensor, ...] | None:
 def arguments(model: torch.nn.Module, examples: Examples) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The examples by position and by name; no cache is asked of a module that would return one."""
     by_position = examples if isinstance(examples, tuple) else ()
-    named = {} if isinstance(examples, tuple) else dict(examples)
+    by_name = {} if isinstance(examples, tuple) else dict(examples)
     parameters = list(inspect.signature(model.forward).parameters)
     if CACHE in parameters[len(by_position) :]:
-        named.setdefault(CACHE, False)
-    return by_position, named
+        by_name.setdefault(CACHE, False)
+    return by_position, by_name
 
 
 def tensors(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

@@ -56,7 +56,7 @@ def to_program(model: Any, example_inputs: Any) -> TorchGraph:
     """
     examples = checked_examples(example_inputs)
     if isinstance(model, (str, Path)):
-        model = loaded(Path(model))
+        model = load_exported(Path(model))
     if isinstance(model, ExportedProgram):
         return of_exported(model, leaves(examples))
     if isinstance(model, GraphModule) and is_functional(model):
@@ -76,7 +76,7 @@ def to_program(model: Any, example_inputs: Any) -> TorchGraph:
     return of_exported(exported(model, examples), leaves(examples), type(model).__name__)
 
 
-def loaded(path: Path) -> ExportedProgram:
+def load_exported(path: Path) -> ExportedProgram:
     """The exported program of a .pt2 file. Errors: FrontendError."""
     try:
         return torch.export.load(path)
@@ -135,8 +135,8 @@ def of_exported(
             inputs.append(placeholders[spec.arg.name])
     check_tensors(dict(constants.values()), may_be_complex=True)
     if examples is None and core.example_inputs is not None:
-        given, keywords = core.example_inputs
-        held_now = pytree.tree_leaves((given, keywords))
+        arguments, keywords = core.example_inputs
+        held_now = pytree.tree_leaves((arguments, keywords))
         examples = tuple(t for t in held_now if isinstance(t, torch.Tensor))
     returned = [s.arg for s in signature.output_specs if s.kind is OutputKind.USER_OUTPUT]
     by_name = {n.name: n for n in nodes}
@@ -154,10 +154,10 @@ def of_exported(
 def check_stateless(program: ExportedProgram, name: str) -> None:
     """The program changes no buffer and no input."""
     kinds = (OutputKind.BUFFER_MUTATION, OutputKind.USER_INPUT_MUTATION)
-    changed = [str(s.target) for s in program.graph_signature.output_specs if s.kind in kinds]
-    if changed:
+    names = [str(s.target) for s in program.graph_signature.output_specs if s.kind in kinds]
+    if names:
         raise FrontendError(
-            f"torch.export {name}: it changes {', '.join(changed)}, "
+            f"torch.export {name}: it changes {', '.join(names)}, "
             "a program without state is needed",
             hint="export after model.eval(), or return the state as an output",
         )
@@ -224,8 +224,8 @@ def input_types(nodes: Sequence[Node], examples: Sequence[Any] | None) -> dict[s
     for k, node in enumerate(nodes):
         declared = node.meta.get("val", None if examples is None else examples[k])
         if not isinstance(declared, torch.Tensor):
-            found = "no known shape" if declared is None else type(declared).__name__
-            raise FrontendError(f"input {node.name}: {found}, a tensor as example input is needed")
+            kind = "no known shape" if declared is None else type(declared).__name__
+            raise FrontendError(f"input {node.name}: {kind}, a tensor as example input is needed")
         shape = fixed_shape(node.name, declared, None if examples is None else examples[k])
         types[node.name] = Tensor(shape, element_of(f"input {node.name}", declared))
     return types
@@ -242,13 +242,15 @@ def fixed_shape(name: str, declared: torch.Tensor, example: torch.Tensor | None)
             )
         return tuple(int(s) for s in declared.shape)
     shape = tuple(int(s) for s in example.shape)
-    needed = [None if f else int(s) for f, s in zip(free, declared.shape, strict=True)]
-    fits = len(shape) == len(needed) and all(
-        n in (None, s) for s, n in zip(shape, needed, strict=True)
+    sizes = [None if f else int(s) for f, s in zip(free, declared.shape, strict=True)]
+    fits = len(shape) == len(sizes) and all(
+        n in (None, s) for s, n in zip(shape, sizes, strict=True)
     )
     if not fits:
-        wanted = ", ".join("any" if n is None else str(n) for n in needed)
-        raise FrontendError(f"input {name}: example has shape {list(shape)}, [{wanted}] is needed")
+        sizes_text = ", ".join("any" if n is None else str(n) for n in sizes)
+        raise FrontendError(
+            f"input {name}: example has shape {list(shape)}, [{sizes_text}] is needed"
+        )
     return shape
 
 
@@ -284,8 +286,8 @@ def module_name(nodes: Sequence[Node]) -> str:
     """The class of the exported module, from the first node that records it."""
     for node in nodes:
         for _, kind in (node.meta.get("nn_module_stack") or {}).values():
-            named = kind if isinstance(kind, str) else kind.__name__
-            return str(named).rsplit(".", 1)[-1]
+            class_name = kind if isinstance(kind, str) else kind.__name__
+            return str(class_name).rsplit(".", 1)[-1]
     return "program"
 
 

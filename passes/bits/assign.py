@@ -68,9 +68,9 @@ def pareto(
     high = min(dearest.costs[resource], others.get(resource, math.inf))
     front: list[Assignment] = []
     for bound in np.linspace(low, high, points).tolist() if points > 1 else [high]:
-        found = _best(program, {**others, resource: min(max(bound, low), high)})
-        if not front or found.loss < front[-1].loss:
-            front.append(found)
+        assignment = _best(program, {**others, resource: min(max(bound, low), high)})
+        if not front or assignment.loss < front[-1].loss:
+            front.append(assignment)
     return tuple(front)
 
 
@@ -145,27 +145,27 @@ class _Program:
         cuts: Sequence[LinearConstraint],
     ) -> Array | None:
         """The choice of each group, as indices of variables, or None where none keeps the rows."""
-        found = milp(
+        result = milp(
             self.scaled(objective, OBJECTIVE_STEP)[0],
             integrality=np.ones(len(objective)),
             bounds=Bounds(0, 1),
             constraints=[*self.shape, *(self._row(*row) for row in rows), *cuts],
             options={"mip_rel_gap": 0},
         )
-        if found.status == 2:
+        if result.status == 2:
             return None
-        if found.status != 0:
-            raise PassError(f"assign-bits: HiGHS stopped ({found.message}), an optimum is needed")
-        taken = found.x > 0.5
-        if any((rule.A @ taken != rule.lb).any() for rule in self.shape):
+        if result.status != 0:
+            raise PassError(f"assign-bits: HiGHS stopped ({result.message}), an optimum is needed")
+        is_selected = result.x > 0.5
+        if any((rule.A @ is_selected != rule.lb).any() for rule in self.shape):
             raise PassError("assign-bits: HiGHS gave bits that break a rule, none broken is needed")
-        return np.flatnonzero(taken)
+        return np.flatnonzero(is_selected)
 
-    def read(self, chosen: Array) -> Assignment:
+    def read(self, variables: Array) -> Assignment:
         """The assignment of chosen variables, one for each group."""
         bits = {
             name: group.choices[at].bits
-            for group, at in zip(self.groups, (chosen - self.starts).tolist(), strict=True)
+            for group, at in zip(self.groups, (variables - self.starts).tolist(), strict=True)
             for name in group.members
         }
         return evaluate(self.layers, {name: bits[name] for name in self.known})
@@ -177,21 +177,21 @@ class _Program:
         """
         costs = {r: self.cost(r) for r, bound in limits.items() if bound < math.inf}
         rows, cuts = [(costs[r], limits[r]) for r in costs], list[LinearConstraint]()
-        while (chosen := self.solve(objective, rows, cuts)) is not None:
-            found = self.read(chosen)
-            broken = next((r for r in costs if found.costs[r] > limits[r]), None)
+        while (variables := self.solve(objective, rows, cuts)) is not None:
+            assignment = self.read(variables)
+            broken = next((r for r in costs if assignment.costs[r] > limits[r]), None)
             if broken is None:
-                return found
+                return assignment
             if len(cuts) == CUTS:
                 raise PassError(
                     f"assign-bits {broken}: the limit is {_number(limits[broken])}, which more "
                     f"than {CUTS} assignments miss by their last digits; a limit a little above "
                     f"or below is needed"
                 )
-            cuts.append(self._cover_cut(costs[broken], chosen))
+            cuts.append(self._cover_cut(costs[broken], variables))
         return None
 
-    def _cover_cut(self, costs: Array, chosen: Array) -> LinearConstraint:
+    def _cover_cut(self, costs: Array, variables: Array) -> LinearConstraint:
         """Excludes choices that break a limit, and all that use at least as much of the resource.
 
             sum_{g in C} sum_{c: d_c >= d_g} x_c + sum_{g not in C} sum_{c: d_c >= max d} x_c < |C|
@@ -201,37 +201,37 @@ class _Program:
         Source: extended cover inequalities of the knapsack problem (Balas 1975), for choices.
         """
         above = self.scaled(costs, 1.0)[0]
-        used = above[chosen]
-        cover = used > 0
-        needed = np.where(cover, used, used.max() if cover.any() else np.inf)
-        row = (above >= needed[self.group_of]).astype(float)
+        use = above[variables]
+        cover = use > 0
+        thresholds = np.where(cover, use, use.max() if cover.any() else np.inf)
+        row = (above >= thresholds[self.group_of]).astype(float)
         return LinearConstraint(row[None], -np.inf, int(cover.sum()) - 1)
 
     def least(self, resource: str, limits: Mapping[str, float]) -> float:
         """The least cost in a resource within limits that can be met."""
-        found = self.search(self.cost(resource), limits)
-        assert found is not None
-        return found.costs[resource]
+        assignment = self.search(self.cost(resource), limits)
+        assert assignment is not None
+        return assignment.costs[resource]
 
     def least_use(self, best: Assignment, limits: Mapping[str, float]) -> Assignment:
         """An assignment with the loss of the best one, but the least use of limited resources."""
-        used = [self.scaled(self.cost(r), 1.0)[0] for r in limits]
-        if not used:
+        costs = [self.scaled(self.cost(r), 1.0)[0] for r in limits]
+        if not costs:
             return best
         rows = [(self.cost(r), bound) for r, bound in limits.items() if bound < math.inf]
-        chosen = self.solve(np.sum(used, axis=0), [*rows, (self.loss, best.loss)], ())
-        if chosen is None:
+        variables = self.solve(np.sum(costs, axis=0), [*rows, (self.loss, best.loss)], ())
+        if variables is None:
             return best
-        found = self.read(chosen)
-        keeps = all(found.costs[r] <= bound for r, bound in limits.items())
-        return found if keeps and found.loss <= best.loss else best
+        assignment = self.read(variables)
+        fits = all(assignment.costs[r] <= bound for r, bound in limits.items())
+        return assignment if fits and assignment.loss <= best.loss else best
 
 
 def _best(program: _Program, limits: Mapping[str, float]) -> Assignment:
-    found = program.search(program.loss, limits)
-    if found is None:
+    assignment = program.search(program.loss, limits)
+    if assignment is None:
         raise _out_of_reach(program, limits)
-    return program.least_use(found, limits)
+    return program.least_use(assignment, limits)
 
 
 def _out_of_reach(program: _Program, limits: Mapping[str, float]) -> PassError:

@@ -55,11 +55,11 @@ class Bits:
         """
         if text in BLOCK_FLOATING:
             return cls(BLOCK_FLOATING[text], 8, 32, floating=True)
-        found = FORM.fullmatch(text)
-        if found is None or max(int(found[1]), int(found[4])) > WIDEST:
+        match = FORM.fullmatch(text)
+        if match is None or max(int(match[1]), int(match[4])) > WIDEST:
             raise ParseError(f'bits "{text}": not a pair of widths, a text like w4a8 is needed')
-        group, block = int(found[3] or 0), int(found[5] or 0)
-        return cls(int(found[1]), int(found[4]), group, found[2] == "b", block)
+        group, block = int(match[3] or 0), int(match[5] or 0)
+        return cls(int(match[1]), int(match[4]), group, match[2] == "b", block)
 
 
 @dataclass(frozen=True)
@@ -90,10 +90,10 @@ class LayerChoices:
         for choice in self.choices:
             if widths.count(choice.bits) > 1:
                 raise PassError(f"layer {self.name}: {choice.bits} is given twice, once is needed")
-            for what, value in (("loss", choice.loss), *choice.costs.items()):
+            for quantity, value in (("loss", choice.loss), *choice.costs.items()):
                 if not math.isfinite(value):
                     raise PassError(
-                        f"layer {self.name}: {what} of {choice.bits} is {value}, "
+                        f"layer {self.name}: {quantity} of {choice.bits} is {value}, "
                         f"a finite number is needed"
                     )
 
@@ -133,14 +133,14 @@ def by_name(layers: Iterable[LayerChoices]) -> dict[str, LayerChoices]:
 
     Errors: PassError if there is none, or if two have one name.
     """
-    found: dict[str, LayerChoices] = {}
+    by_layer: dict[str, LayerChoices] = {}
     for layer in layers:
-        if layer.name in found:
+        if layer.name in by_layer:
             raise PassError(f"layer {layer.name}: given twice, names of their own are needed")
-        found[layer.name] = layer
-    if not found:
+        by_layer[layer.name] = layer
+    if not by_layer:
         raise PassError("layers: none given, at least one is needed")
-    return found
+    return by_layer
 
 
 def evaluate(layers: Sequence[LayerChoices], bits: Mapping[str, Bits]) -> Assignment:
@@ -148,24 +148,24 @@ def evaluate(layers: Sequence[LayerChoices], bits: Mapping[str, Bits]) -> Assign
 
     Errors: PassError for a layer without bits, bits without a layer, and bits a layer cannot have.
     """
-    known = by_name(layers)
-    faults = [f"{name}: no bits given" for name in known if name not in bits]
-    faults += [f"{name}: not a layer" for name in bits if name not in known]
+    choices = by_name(layers)
+    faults = [f"{name}: no bits given" for name in choices if name not in bits]
+    faults += [f"{name}: not a layer" for name in bits if name not in choices]
     faults += [
-        f"{name}: {none_of(width, known[name])}"
+        f"{name}: {none_of(width, choices[name])}"
         for name, width in bits.items()
-        if name in known and width not in known[name].widths
+        if name in choices and width not in choices[name].widths
     ]
     if faults:
         raise PassError(
             listed(f"bits: {len(faults)} faults, one choice for each layer is needed", faults)
         )
-    chosen = [layer.choice(bits[name]) for name, layer in known.items()]
-    shared = [name for name in chosen[0].costs if all(name in one.costs for one in chosen)]
+    selected = [layer.choice(bits[name]) for name, layer in choices.items()]
+    shared = [name for name in selected[0].costs if all(name in one.costs for one in selected)]
     return Assignment(
-        {name: bits[name] for name in known},
-        math.fsum(one.loss for one in chosen),
-        {name: math.fsum(one.costs[name] for one in chosen) for name in shared},
+        {name: bits[name] for name in choices},
+        math.fsum(one.loss for one in selected),
+        {name: math.fsum(one.costs[name] for one in selected) for name in shared},
     )
 
 
@@ -194,24 +194,24 @@ def parse_bits(text: str, layers: Iterable[LayerChoices] | None, where: str) -> 
     Errors: ParseError that lists each line that is no assignment, names no layer or one that was
     named before, or names bits that are none of the layer's choices.
     """
-    known = None if layers is None else by_name(layers)
-    found, faults = dict[str, Bits](), list[str]()
+    by_layer = None if layers is None else by_name(layers)
+    bits_of, faults = dict[str, Bits](), list[str]()
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         try:
-            name, bits = _parse_line(line, known)
-            if name in found:
+            name, bits = _parse_line(line, by_layer)
+            if name in bits_of:
                 raise ParseError(f"layer {name}: given twice, one line is needed")
-            found[name] = bits
+            bits_of[name] = bits
         except ParseError as e:
             faults.append(f"line {number}: {e.text}")
     if faults:
         raise ParseError(listed(f"{where}: {len(faults)} faults, none is needed", faults))
-    return found
+    return bits_of
 
 
-def _parse_line(line: str, known: Mapping[str, LayerChoices] | None) -> tuple[str, Bits]:
+def _parse_line(line: str, by_layer: Mapping[str, LayerChoices] | None) -> tuple[str, Bits]:
     parts = LINE.fullmatch(line)
     try:
         name = parts and (parts["bare"] or json.loads(f'"{parts["quoted"]}"'))
@@ -219,11 +219,11 @@ def _parse_line(line: str, known: Mapping[str, LayerChoices] | None) -> tuple[st
         name = None
     if parts is None or name is None:
         raise ParseError(f'{line.strip()[:60]}: not an assignment, layer = "w4a8" is needed')
-    if known is not None and name not in known:
+    if by_layer is not None and name not in by_layer:
         raise ParseError(f"layer {name}: not in the network, one of its layers is needed")
     bits = Bits.parse(parts["bits"])
-    if known is not None and bits not in known[name].widths:
-        raise ParseError(f"layer {name}: {none_of(bits, known[name])}")
+    if by_layer is not None and bits not in by_layer[name].widths:
+        raise ParseError(f"layer {name}: {none_of(bits, by_layer[name])}")
     return name, bits
 
 

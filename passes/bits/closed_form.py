@@ -62,9 +62,9 @@ def allocate_bits(
         )
     budget = average * float(p.sum())
     real = _levelled(_excess(c, p), p, steps, budget)
-    chosen = np.searchsorted(steps, real, side="right") - 1
-    _widen(chosen, np.array(steps), c, p, budget)
-    return dict(zip(losses, np.array(steps)[chosen].tolist(), strict=True))
+    indices = np.searchsorted(steps, real, side="right") - 1
+    _widen(indices, np.array(steps), c, p, budget)
+    return dict(zip(losses, np.array(steps)[indices].tolist(), strict=True))
 
 
 def _checked(
@@ -102,14 +102,14 @@ def _levelled(excess: Array, p: Array, steps: Sequence[int], budget: float) -> A
     return np.clip(low + excess, steps[0], steps[-1])
 
 
-def _widen(chosen: Array, steps: Array, c: Array, p: Array, budget: float) -> None:
+def _widen(indices: Array, steps: Array, c: Array, p: Array, budget: float) -> None:
     """Spend the rest of the budget, in place: the unit with the largest gain per bit first."""
     while True:
-        more = np.minimum(chosen + 1, len(steps) - 1)
-        price = p * (steps[more] - steps[chosen])
-        fits = (price > 0) & (p @ steps[chosen] + price <= budget) & (c > 0)
+        more = np.minimum(indices + 1, len(steps) - 1)
+        price = p * (steps[more] - steps[indices])
+        fits = (price > 0) & (p @ steps[indices] + price <= budget) & (c > 0)
         if not fits.any():
             return
-        gain = c * (2.0 ** (-THETA * steps[chosen]) - 2.0 ** (-THETA * steps[more]))
+        gain = c * (2.0 ** (-THETA * steps[indices]) - 2.0 ** (-THETA * steps[more]))
         best = np.argmax(np.where(fits, gain / np.maximum(price, 1), -1.0))
-        chosen[best] += 1
+        indices[best] += 1

@@ -74,7 +74,7 @@ def measured_layer(
 
 
 def average_limits(
-    works: Iterable[LayerWork], weight: float | None = None, activation: float | None = None
+    layer_works: Iterable[LayerWork], weight: float | None = None, activation: float | None = None
 ) -> dict[str, float]:
     """The limits that keep average widths at or below these.
 
@@ -82,11 +82,11 @@ def average_limits(
 
     Source: MixDQ, arXiv:2405.17873 (average weighted by parameters).
     """
-    works, limits = list(works), dict[str, float]()
+    layer_works, limits = list(layer_works), dict[str, float]()
     if weight is not None:
-        limits[WEIGHT_BITS] = weight * sum(work.parameters for work in works)
+        limits[WEIGHT_BITS] = weight * sum(work.parameters for work in layer_works)
     if activation is not None:
-        limits[ACTIVATION_BITS] = activation * sum(work.activations for work in works)
+        limits[ACTIVATION_BITS] = activation * sum(work.activations for work in layer_works)
     return limits
 
 
@@ -108,9 +108,9 @@ def cost_of(layer: LayerChoices, choice: Choice, resource: str) -> float:
     Errors: PassError if that is not known.
     """
     if resource not in choice.costs:
-        known = ", ".join(choice.costs) or "none"
+        resources = ", ".join(choice.costs) or "none"
         raise PassError(
             f"layer {layer.name}: no {resource} of {choice.bits}, a number is needed",
-            hint=f"resources known of it: {known}",
+            hint=f"resources known of it: {resources}",
         )
     return choice.costs[resource]

@@ -46,20 +46,20 @@ def grouped(layers: Sequence[LayerChoices], rules: Rules) -> tuple[Group, ...]:
     Errors: PassError if a rule names a layer that is not there, gives a layer bits it cannot have,
     or if layers that are tied have no bits in common.
     """
-    known = by_name(layers)
-    for rule, names in _named(rules):
+    by_layer = by_name(layers)
+    for rule, names in _rule_names(rules):
         for name in names:
-            if name not in known:
+            if name not in by_layer:
                 raise PassError(f"{rule} {name}: not a layer, the name of one is needed")
     for name, bits in rules.fixed.items():
-        if bits not in known[name].widths:
-            raise PassError(f"fixed {name}: {none_of(bits, known[name])}")
+        if bits not in by_layer[name].widths:
+            raise PassError(f"fixed {name}: {none_of(bits, by_layer[name])}")
     return tuple(
-        _group([known[name] for name in part], rules) for part in _parts(known, rules.ties)
+        _group([by_layer[name] for name in part], rules) for part in _parts(by_layer, rules.ties)
     )
 
 
-def _named(rules: Rules) -> Iterator[tuple[str, Collection[str]]]:
+def _rule_names(rules: Rules) -> Iterator[tuple[str, Collection[str]]]:
     yield from (("tie of", names) for names in rules.ties)
     yield from (("tie of activations of", names) for names in rules.activation_ties)
     yield "fixed", rules.fixed.keys()
@@ -78,15 +78,16 @@ def _parts(names: Collection[str], ties: Sequence[Collection[str]]) -> list[list
 
 def _group(layers: Sequence[LayerChoices], rules: Rules) -> Group:
     """Layers as one: the bits that all may have, their losses and costs summed."""
-    allowed = {
+    widths_of = {
         layer.name: [rules.fixed[layer.name]] if layer.name in rules.fixed else layer.widths
         for layer in layers
     }
-    common = [bits for bits in layers[0].widths if all(bits in w for w in allowed.values())]
+    common = [bits for bits in layers[0].widths if all(bits in w for w in widths_of.values())]
     if not common:
         raise PassError(
             _conflict(
-                "tie of", {name: [str(bits) for bits in widths] for name, widths in allowed.items()}
+                "tie of",
+                {name: [str(bits) for bits in widths] for name, widths in widths_of.items()},
             )
         )
     return Group(
@@ -95,9 +96,9 @@ def _group(layers: Sequence[LayerChoices], rules: Rules) -> Group:
     )
 
 
-def _conflict(rule: str, allowed: Mapping[str, Sequence[str]]) -> str:
-    each = "; ".join(f"{name} has {', '.join(widths)}" for name, widths in allowed.items())
-    return f"{rule} {', '.join(allowed)}: no bits in common ({each}), one width for all is needed"
+def _conflict(rule: str, widths_of: Mapping[str, Sequence[str]]) -> str:
+    each = "; ".join(f"{name} has {', '.join(widths)}" for name, widths in widths_of.items())
+    return f"{rule} {', '.join(widths_of)}: no bits in common ({each}), one width for all is needed"
 
 
 def _together(choices: Sequence[Choice]) -> Choice:
@@ -115,8 +116,8 @@ def same_activations(groups: Sequence[Group], rules: Rules) -> list[list[int]]:
     """
     owner = {name: k for k, group in enumerate(groups) for name in group.members}
     ties = [[str(owner[name]) for name in tie] for tie in rules.activation_ties]
-    found = [list(map(int, p)) for p in _parts([str(k) for k in range(len(groups))], ties)]
-    tied = [part for part in found if len(part) > 1]
+    parts = [list(map(int, p)) for p in _parts([str(k) for k in range(len(groups))], ties)]
+    tied = [part for part in parts if len(part) > 1]
     for part in tied:
         widths = {str(groups[k]): activation_widths(groups[k]) for k in part}
         if not set.intersection(*map(set, widths.values())):

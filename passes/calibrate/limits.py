@@ -22,7 +22,7 @@ POINTS = 4097  # at which a function is looked at
 COARSE = 2.0**-4  # a step between points over which a function may bend unseen
 
 
-def limits(graph: Graph, seen: Mapping[str, Observation]) -> Mapping[str, Interval]:
+def limits(graph: Graph, observations: Mapping[str, Observation]) -> Mapping[str, Interval]:
     """The interval of each value, constants too, to which it can be clamped: the results of all its
     readers change by no more than SLIGHT of their greatest size on what was seen.
 
@@ -31,11 +31,11 @@ def limits(graph: Graph, seen: Mapping[str, Observation]) -> Mapping[str, Interv
     results need. So a mask of -1e4 or -3e38 takes no part of a range.
     """
     every: dict[str, Interval] = dict.fromkeys((v.name for v in graph.outputs), EVERYWHERE)
-    reals = Reals(graph, seen)
+    reals = Reals(graph, observations)
     for op in reversed(graph.ops):
         result = every.get(op.names[0], EVERYWHERE)
         for i, v in enumerate(op.operands):
-            low, high = _needed(op, i, result, reals)
+            low, high = _relevant_range(op, i, result, reals)
             before = every.get(v.name, (low, high))
             every[v.name] = min(before[0], low), max(before[1], high)
     return {name: ends for name, ends in every.items() if ends != EVERYWHERE}
@@ -44,8 +44,8 @@ def limits(graph: Graph, seen: Mapping[str, Observation]) -> Mapping[str, Interv
 class Reals:
     """What values reach: constants as they are, others as they were seen."""
 
-    def __init__(self, graph: Graph, seen: Mapping[str, Observation]) -> None:
-        self.seen = seen
+    def __init__(self, graph: Graph, observations: Mapping[str, Observation]) -> None:
+        self.seen = observations
         self._constants = {op.names[0]: op for op in graph.ops if isinstance(op, Constant)}
 
     def constant(self, value: Value) -> Interval | None:
@@ -61,14 +61,14 @@ class Reals:
         return EVERYWHERE if one is None else (one.low, one.high)
 
 
-def _needed(op: Op, place: int, result: Interval, reals: Reals) -> Interval:
+def _relevant_range(op: Op, place: int, result: Interval, reals: Reals) -> Interval:
     """Where the operand at this place matters, if the result does within `result`."""
     match op:
         case Softmax():
-            seen = reals.seen.get(op.x.name)
-            if seen is None or not np.isfinite(seen.least_top):
+            observation = reals.seen.get(op.x.name)
+            if observation is None or not np.isfinite(observation.least_top):
                 return EVERYWHERE
-            return seen.least_top + float(np.log(SLIGHT / op.x.type.shape[-1])), np.inf
+            return observation.least_top + float(np.log(SLIGHT / op.x.type.shape[-1])), np.inf
         case Unary():
             return _saturation(op, reals.of(op.x), result)
         case Selection() | Maximum() | Minimum():

@@ -92,12 +92,12 @@ class Observation:
 
     def merged(self, other: Observation) -> Observation:
         """The observations of both values together."""
-        both = self.histogram is not None and other.histogram is not None
+        have_histograms = self.histogram is not None and other.histogram is not None
         return Observation(
             self.count + other.count,
             min(self.low, other.low),
             max(self.high, other.high),
-            self.histogram.merged(other.histogram) if both else None,  # type: ignore[union-attr, arg-type]
+            self.histogram.merged(other.histogram) if have_histograms else None,  # type: ignore[union-attr, arg-type]
             min(self.least_top, other.least_top),
         )
 
@@ -114,17 +114,19 @@ class Observer:
 
     needs_histogram: ClassVar[bool] = True
 
-    def range(self, seen: Observation, levels: int) -> tuple[float, float]:
+    def range(self, histogram: Observation, levels: int) -> tuple[float, float]:
         """The range; that of a value that is always 0 is (0, 0)."""
-        low, high = min(seen.low, 0.0), max(seen.high, 0.0)
-        if seen.histogram is None or low == high:
+        low, high = min(histogram.low, 0.0), max(histogram.high, 0.0)
+        if histogram.histogram is None or low == high:
             return low, high
-        if 2.0 ** (seen.histogram.exponent or 0) > (high - low) / levels:
+        if 2.0 ** (histogram.histogram.exponent or 0) > (high - low) / levels:
             return low, high  # bins wider than a step tell nothing of it
-        below, above = self.choose(seen.histogram, low, high, levels)
+        below, above = self.choose(histogram.histogram, low, high, levels)
         return max(low, min(below, 0.0)), min(high, max(above, 0.0))
 
-    def choose(self, seen: Histogram, low: float, high: float, levels: int) -> tuple[float, float]:
+    def choose(
+        self, histogram: Histogram, low: float, high: float, levels: int
+    ) -> tuple[float, float]:
         raise NotImplementedError(type(self).__name__)
 
 
@@ -134,7 +136,9 @@ class MinMax(Observer):
 
     needs_histogram: ClassVar[bool] = False
 
-    def choose(self, seen: Histogram, low: float, high: float, levels: int) -> tuple[float, float]:
+    def choose(
+        self, histogram: Histogram, low: float, high: float, levels: int
+    ) -> tuple[float, float]:
         return low, high
 
 
@@ -149,25 +153,31 @@ class Percentile(Observer):
         if not 50 < self.percent <= 100:
             raise DataError(f"percentile observer: {self.percent} %, more than 50 to 100 is needed")
 
-    def choose(self, seen: Histogram, low: float, high: float, levels: int) -> tuple[float, float]:
-        share = np.cumsum(seen.counts) / seen.counts.sum()
+    def choose(
+        self, histogram: Histogram, low: float, high: float, levels: int
+    ) -> tuple[float, float]:
+        share = np.cumsum(histogram.counts) / histogram.counts.sum()
         sides = (low < 0) + (high > 0)
         out = (1 - self.percent / 100) / sides
-        width = 2.0 ** (seen.exponent or 0)
+        width = 2.0 ** (histogram.exponent or 0)
         first = int(np.searchsorted(share, out, side="right"))
         last = int(np.searchsorted(share, 1 - out, side="left"))
-        return seen.centres[first] - width / 2, seen.centres[min(last, BINS - 1)] + width / 2
+        return histogram.centres[first] - width / 2, histogram.centres[
+            min(last, BINS - 1)
+        ] + width / 2
 
 
 @dataclass(frozen=True)
 class Searching(Observer):
     """Tries shrunken ranges, both ends by one factor and then each alone, and keeps the best."""
 
-    def choose(self, seen: Histogram, low: float, high: float, levels: int) -> tuple[float, float]:
-        used = seen.counts > 0
+    def choose(
+        self, histogram: Histogram, low: float, high: float, levels: int
+    ) -> tuple[float, float]:
+        occupied = histogram.counts > 0
         counts, centres = (
-            seen.counts[used].astype(np.float64),
-            np.clip(seen.centres[used], low, high),
+            histogram.counts[occupied].astype(np.float64),
+            np.clip(histogram.centres[occupied], low, high),
         )
         factors = np.linspace(1.0, 1.0 / TRIALS, TRIALS)
         best = (self.cost(counts, centres, low, high, levels), low, high)
@@ -212,24 +222,26 @@ class Entropy(Searching):
             of 0 as in NVIDIA's pytorch-quantization; two-sided ranges, bins in use: this project.
     """
 
-    def choose(self, seen: Histogram, low: float, high: float, levels: int) -> tuple[float, float]:
-        counts = seen.counts.copy()
+    def choose(
+        self, histogram: Histogram, low: float, high: float, levels: int
+    ) -> tuple[float, float]:
+        counts = histogram.counts.copy()
         counts[BINS // 2] = counts[BINS // 2 + 1]
         if not counts.any():
             return low, high
-        return super().choose(Histogram(counts, seen.exponent), low, high, levels)
+        return super().choose(Histogram(counts, histogram.exponent), low, high, levels)
 
     def cost(self, counts: Array, centres: Array, low: float, high: float, levels: int) -> float:
         inside = (centres >= low) & (centres <= high)
         if not inside.all() and np.count_nonzero(inside) < max(2, levels // 2):
             return float("inf")
-        kept = counts[inside]
-        p = kept.copy()
+        counts_inside = counts[inside]
+        p = counts_inside.copy()
         p[0] += counts[centres < low].sum()
         p[-1] += counts[centres > high].sum()
         stored = _steps(centres[inside], low, high, levels)[0]
         _, group = np.unique(stored, return_inverse=True)
-        q = (np.bincount(group, kept) / np.bincount(group))[group]
+        q = (np.bincount(group, counts_inside) / np.bincount(group))[group]
         p, q = p / p.sum(), q / q.sum()
         return float((p * np.log(p / q)).sum())
 
@@ -242,10 +254,12 @@ OBSERVERS: dict[str, Observer] = {
 }
 
 
-def observer_of(chosen: str | Observer) -> Observer:
+def observer_of(observer: str | Observer) -> Observer:
     """The observer itself, or the one of that name."""
-    if isinstance(chosen, Observer):
-        return chosen
-    if chosen not in OBSERVERS:
-        raise DataError(f"observer {chosen!r}: not known, one of {', '.join(OBSERVERS)} is needed")
-    return OBSERVERS[chosen]
+    if isinstance(observer, Observer):
+        return observer
+    if observer not in OBSERVERS:
+        raise DataError(
+            f"observer {observer!r}: not known, one of {', '.join(OBSERVERS)} is needed"
+        )
+    return OBSERVERS[observer]

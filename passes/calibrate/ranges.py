@@ -90,32 +90,32 @@ def calibrate(
     Errors: DataError for no data, another shape or dtype, NaN or Inf (with the batch), and a state
     file of another graph or other data.
     """
-    how, path = observer_of(observer), None if state is None else Path(state)
-    fresh = State(graph_digest(graph), chunk_of(graph), how.needs_histogram)
-    now = resumed(path, fresh)
-    feeder, digest, position = Feeder(graph, now), hashlib.sha256(), 0
+    estimator, path = observer_of(observer), None if state is None else Path(state)
+    initial = State(graph_digest(graph), chunk_of(graph), estimator.needs_histogram)
+    current = resumed(path, initial)
+    feeder, digest, position = Feeder(graph, current), hashlib.sha256(), 0
     saver = Saver(path)
-    for chunk in chunks(graph, batches, now.chunk):
+    for chunk in chunks(graph, batches, current.chunk):
         for x in chunk:
             digest.update(x.tobytes())
         start, position = position, position + len(chunk[0])
-        if start < now.samples:  # seen before the interruption
-            if position > now.samples or (
-                position == now.samples and digest.hexdigest() != now.data
+        if start < current.samples:  # seen before the interruption
+            if position > current.samples or (
+                position == current.samples and digest.hexdigest() != current.data
             ):
-                raise other_data(path, now)
+                raise other_data(path, current)
             continue
         feeder.feed(chunk)
-        now.samples, now.data = position, digest.hexdigest()
-        saver.sometimes(now)
+        current.samples, current.data = position, digest.hexdigest()
+        saver.sometimes(current)
         if progress is not None:
             progress(position)
     if position == 0:
         raise DataError("calibration data: no samples, at least one is needed")
-    if position < now.samples:
-        raise other_data(path, now)
-    saver.at_once(now)
-    return Ranges(now.seen, how, now.samples, limits(graph, now.seen))
+    if position < current.samples:
+        raise other_data(path, current)
+    saver.at_once(current)
+    return Ranges(current.seen, estimator, current.samples, limits(graph, current.seen))
 
 
 class Saver:
@@ -165,17 +165,17 @@ class Feeder:
                 f"calibration: value {value} reaches [{low:g}, {high:g}] after"
                 f" {self.state.samples} samples, finite values are needed"
             )
-        seen = self.state.seen.setdefault(value.name, Observation())
-        seen.count += x.numel()
-        seen.low, seen.high = min(seen.low, low), max(seen.high, high)
+        observation = self.state.seen.setdefault(value.name, Observation())
+        observation.count += x.numel()
+        observation.low, observation.high = min(observation.low, low), max(observation.high, high)
         if value.name in self._in_rows:
             tops = x.amax(-1)
             near = tops >= tops.max() - FAR  # a row that is masked throughout has no top
-            seen.least_top = min(seen.least_top, float(tops[near].min()))
+            observation.least_top = min(observation.least_top, float(tops[near].min()))
         if self.state.histograms:
-            if seen.histogram is None:
-                seen.histogram = Histogram()
-            seen.histogram.add(torch, x, max(-low, high))
+            if observation.histogram is None:
+                observation.histogram = Histogram()
+            observation.histogram.add(torch, x, max(-low, high))
 
 
 def run_chunk(
@@ -188,24 +188,26 @@ def run_chunk(
     caches the rebatched graphs.
     """
     factor = len(chunk[0]) // rows_of(graph.inputs[0])
-    held: dict[int, FloatProgram | None] = {} if programs is None else programs
+    cache: dict[int, FloatProgram | None] = {} if programs is None else programs
     with torch.no_grad():
-        if (whole := remade(graph, factor, held)) is not None:
-            whole(*chunk, watch=watch)
+        if (batched := remade(graph, factor, cache)) is not None:
+            batched(*chunk, watch=watch)
             return
-        one = remade(graph, 1, held)
+        one = remade(graph, 1, cache)
         assert one is not None
         for i in range(factor):
             single = run_of(graph, chunk, i)
             one(*single, watch=watch)
 
 
-def remade(graph: Graph, factor: int, held: dict[int, FloatProgram | None]) -> FloatProgram | None:
+def remade(
+    graph: Graph, factor: int, programs: dict[int, FloatProgram | None]
+) -> FloatProgram | None:
     """The graph for `factor` times its batch, ready to run; None when it cannot be remade."""
-    if factor not in held:
+    if factor not in programs:
         larger = graph if factor == 1 else rebatch(graph, factor)
-        held[factor] = None if isinstance(larger, Miss) else FloatProgram(larger)
-    return held[factor]
+        programs[factor] = None if isinstance(larger, Miss) else FloatProgram(larger)
+    return programs[factor]
 
 
 def batches_of(data: Any) -> Iterable[Any]:
@@ -220,27 +222,27 @@ def rows_of(value: Value) -> int:
 
 def cut(graph: Graph, sample: Sequence[Array], start: int, stop: int) -> tuple[Array, ...]:
     """The part of a sample from `start` to `stop`, counted in rows of the first input."""
-    own = rows_of(graph.inputs[0])
+    run_rows = rows_of(graph.inputs[0])
     return tuple(
-        x[start * rows_of(v) // own : stop * rows_of(v) // own]
+        x[start * rows_of(v) // run_rows : stop * rows_of(v) // run_rows]
         for v, x in zip(graph.inputs, sample, strict=True)
     )
 
 
 def run_of(graph: Graph, sample: Sequence[Array], i: int) -> tuple[Array, ...]:
     """The inputs of run `i`, in the shapes of the graph."""
-    own = rows_of(graph.inputs[0])
-    part = cut(graph, sample, i * own, (i + 1) * own)
+    run_rows = rows_of(graph.inputs[0])
+    part = cut(graph, sample, i * run_rows, (i + 1) * run_rows)
     return tuple(x.reshape(v.type.shape) for v, x in zip(graph.inputs, part, strict=True))
 
 
 def chunk_of(graph: Graph) -> int:
     """How many samples to feed at once: as many as keep the largest op's values bounded."""
-    own = rows_of(graph.inputs[0]) if graph.inputs else 1
+    run_rows = rows_of(graph.inputs[0]) if graph.inputs else 1
     most = max(
         (sum(v.type.size for v in (*op.operands, *op.results)) for op in graph.ops), default=1
     )
-    return own * max(1, min(LARGEST_CHUNK, LIVE_ELEMENTS // max(most, 1)))
+    return run_rows * max(1, min(LARGEST_CHUNK, LIVE_ELEMENTS // max(most, 1)))
 
 
 def chunks(graph: Graph, batches: Iterable[Any], size: int) -> Iterator[tuple[Array, ...]]:
@@ -248,28 +250,29 @@ def chunks(graph: Graph, batches: Iterable[Any], size: int) -> Iterator[tuple[Ar
 
     Errors: DataError that names the batch and what is wrong with it.
     """
-    own = rows_of(graph.inputs[0])
+    run_rows = rows_of(graph.inputs[0])
     waiting: list[tuple[Array, ...]] = []
-    have = 0
+    filled = 0
     for number, batch in enumerate(batches_of(batches)):
         arrays = checked(graph, batch, number)
         start, count = 0, len(arrays[0])
         while start < count:
-            taken = min(size - have, count - start)
-            waiting.append(cut(graph, arrays, start, start + taken))
-            start, have = start + taken, have + taken
-            if have == size:
-                yield joined(waiting)
-                waiting, have = [], 0
-    if have:
-        if have % own:
+            rows = min(size - filled, count - start)
+            waiting.append(cut(graph, arrays, start, start + rows))
+            start, filled = start + rows, filled + rows
+            if filled == size:
+                yield concatenate(waiting)
+                waiting, filled = [], 0
+    if filled:
+        if filled % run_rows:
             raise DataError(
-                f"calibration data: {have % own} samples left over, a multiple of {own} is needed"
+                f"calibration data: {filled % run_rows} samples left over, a multiple of"
+                f" {run_rows} is needed"
             )
-        yield joined(waiting)
+        yield concatenate(waiting)
 
 
-def joined(parts: Sequence[Sequence[Array]]) -> tuple[Array, ...]:
+def concatenate(parts: Sequence[Sequence[Array]]) -> tuple[Array, ...]:
     return tuple(np.concatenate(columns) for columns in zip(*parts, strict=True))
 
 
@@ -285,16 +288,16 @@ def checked(graph: Graph, batch: Any, number: int) -> list[Array]:
         for value, x in zip(graph.inputs, by_input(graph, batch, where), strict=True)
     ]
     counts = [len(a) for a in arrays]
-    own = [rows_of(v) for v in graph.inputs]
-    if any(n * own[0] != counts[0] * o for n, o in zip(counts, own, strict=True)):
-        raise DataError(f"{where}: {counts} samples, {_proportion(own)} are needed")
-    if len(set(own)) > 1 and counts[0] % own[0]:
-        raise DataError(f"{where}: {counts} samples, multiples of {own} are needed")
+    run_rows = [rows_of(v) for v in graph.inputs]
+    if any(n * run_rows[0] != counts[0] * o for n, o in zip(counts, run_rows, strict=True)):
+        raise DataError(f"{where}: {counts} samples, {_proportion(run_rows)} are needed")
+    if len(set(run_rows)) > 1 and counts[0] % run_rows[0]:
+        raise DataError(f"{where}: {counts} samples, multiples of {run_rows} are needed")
     return arrays
 
 
-def _proportion(own: Sequence[int]) -> str:
-    return "as many for each" if len(set(own)) == 1 else f"multiples of {list(own)}"
+def _proportion(run_rows: Sequence[int]) -> str:
+    return "as many for each" if len(set(run_rows)) == 1 else f"multiples of {list(run_rows)}"
 
 
 def by_input(graph: Graph, batch: Any, where: str) -> list[Any]:
@@ -317,9 +320,9 @@ def checked_array(value: Value, x: Any, where: str) -> Array:
     try:
         a = unmasked(x.detach().cpu() if hasattr(x, "detach") else x, f"{where} for input {value}")
     except (TypeError, ValueError, RuntimeError) as e:
-        why = (str(e).splitlines() or [type(e).__name__])[0]
+        reason = (str(e).splitlines() or [type(e).__name__])[0]
         raise DataError(
-            f"{where}: a {type(x).__name__} for input {value} that is no array ({why}), one of"
+            f"{where}: a {type(x).__name__} for input {value} that is no array ({reason}), one of"
             " numbers is needed"
         ) from e
     storage = integer_of(value.type.elem)
@@ -336,9 +339,9 @@ def checked_array(value: Value, x: Any, where: str) -> Array:
     with np.errstate(over="ignore"):  # what is beyond float32 is refused as infinite
         a = a.astype(np.int64 if storage is not None else value.type.elem.carrier)
     if storage is None and not np.isfinite(a).all():
-        wrong = int(np.count_nonzero(~np.isfinite(a)))
+        faulty = int(np.count_nonzero(~np.isfinite(a)))
         raise DataError(
-            f"{where}: {wrong} NaN or infinite of {a.size} elements for input {value},"
+            f"{where}: {faulty} NaN or infinite of {a.size} elements for input {value},"
             " finite ones are needed"
         )
     return a

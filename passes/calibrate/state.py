@@ -77,14 +77,18 @@ class State:
             )
         with np.load(io.BytesIO(body)) as z:
             head = json.loads(z["head"].tobytes())
-            seen = {}
+            observations = {}
             for i, name in enumerate(head.pop("names")):
-                held = None
+                histogram = None
                 if head["histograms"]:
-                    held = Histogram(z[f"h{i}"][:-1], int(z[f"h{i}"][-1])) if f"h{i}" in z else None
+                    histogram = (
+                        Histogram(z[f"h{i}"][:-1], int(z[f"h{i}"][-1])) if f"h{i}" in z else None
+                    )
                 low, high, least_top = z["ends"][i].tolist()
-                seen[name] = Observation(int(z["counts"][i]), low, high, held, least_top)
-        return State(**head, seen=seen)
+                observations[name] = Observation(
+                    int(z["counts"][i]), low, high, histogram, least_top
+                )
+        return State(**head, seen=observations)
 
 
 def graph_digest(graph: Graph) -> str:
@@ -92,22 +96,22 @@ def graph_digest(graph: Graph) -> str:
     return hashlib.sha256(text(graph, locs=False).encode()).hexdigest()
 
 
-def resumed(path: Path | None, fresh: State) -> State:
-    """The state in the file when it continues `fresh`; `fresh` when there is no file.
+def resumed(path: Path | None, initial: State) -> State:
+    """The state in the file when it continues `initial`; `initial` when there is no file.
 
     Errors: DataError when the file is of another graph or another way to observe.
     """
     if path is None or not path.exists():
-        return fresh
+        return initial
     old = State.load(path)
-    for what, found, needed in (
-        ("graph", old.graph[:12], fresh.graph[:12]),
-        ("chunk of samples", old.chunk, fresh.chunk),
-        ("histograms", old.histograms, fresh.histograms),
+    for quantity, actual, expected in (
+        ("graph", old.graph[:12], initial.graph[:12]),
+        ("chunk of samples", old.chunk, initial.chunk),
+        ("histograms", old.histograms, initial.histograms),
     ):
-        if found != needed:
+        if actual != expected:
             raise DataError(
-                f"calibration state {path}: {what} {found}, {needed} is needed",
+                f"calibration state {path}: {quantity} {actual}, {expected} is needed",
                 hint="delete the file to start again",
             )
     return old

@@ -33,15 +33,15 @@ class AffineToConv(RewritePass):
     def rewrite(self, op: Op, at: Site) -> Value | Miss:
         if op.result.type.rank != 4:
             return Miss(f"x has rank {op.result.type.rank}, 4 is needed")
-        found = affine(op, at)
-        if found is None:
+        parts = affine(op, at)
+        if parts is None:
             return Miss("no constant of one number, or one for each channel")
-        x, scale, shift = found
+        x, scale, shift = parts
         inner = at.producer(x)
         before = affine(inner, at) if isinstance(inner, Mul) and isinstance(op, Add) else None
-        merged: tuple[Op, ...] = ()
+        merged_ops: tuple[Op, ...] = ()
         if before is not None and inner is not None and at.uses(x) == 1:
-            (x, scale, _), merged = before, (inner,)
+            (x, scale, _), merged_ops = before, (inner,)
         if scale.ndim == 0 and shift.ndim == 0:
             return Miss("one number for all channels, a function of one element as others are")
         if isinstance(op, Mul) and at.uses(op.result) == 1 and self._is_shifted(op, at):
@@ -52,7 +52,7 @@ class AffineToConv(RewritePass):
         bias = None
         if np.any(shift != 0):
             bias = at.emit(Constant.of(np.broadcast_to(shift, (channels,)), elem))
-        return at.replace(Conv(x, w, bias, (1, 1), (0, 0, 0, 0), (1, 1), channels), *merged)
+        return at.replace(Conv(x, w, bias, (1, 1), (0, 0, 0, 0), (1, 1), channels), *merged_ops)
 
     @staticmethod
     def _is_shifted(op: Op, at: Site) -> bool:

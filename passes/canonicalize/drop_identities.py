@@ -89,9 +89,9 @@ def stored_again(op: Quantize, at: Site) -> Value | Miss:
         return Miss("x does not come from a dequantize")
     if op.rounding is Rounding.FLOOR:
         return Miss("rounding down may lose a step", source.result.name)
-    held = source.x.type.elem
-    if held != op.to:
-        return Miss(f"x was dequantized from {held}, {op.to} is wanted", source.result.name)
+    elem = source.x.type.elem
+    if elem != op.to:
+        return Miss(f"x was dequantized from {elem}, {op.to} is wanted", source.result.name)
     if not is_exact(op.to):
         return Miss("its integers are not all exact in float32", source.result.name)
     return source.x
@@ -133,18 +133,18 @@ def moved(op: Op, at: Site) -> Value | Miss:
         ):
             return at.replace(Reshape(x, op.result.type.shape))
         case Transpose():
-            same = op.perm == tuple(range(len(op.perm)))
+            is_identity = op.perm == tuple(range(len(op.perm)))
         case Pad():
-            same = not any((*op.before, *op.after)) and op.result.type == x.type
+            is_identity = not any((*op.before, *op.after)) and op.result.type == x.type
         case Gather():
-            same = op.result.type == x.type and np.array_equal(
+            is_identity = op.result.type == x.type and np.array_equal(
                 op.index.array, np.arange(x.type.shape[op.axis])
             )
         case Concat():
-            kept = [v for v in op.xs if v.type.shape[op.axis]]
-            if len(op.xs) > len(kept) > 0:
-                return at.replace(replace(op, xs=tuple(kept)))
-            same = len(op.xs) == 1
+            operands = [v for v in op.xs if v.type.shape[op.axis]]
+            if len(op.xs) > len(operands) > 0:
+                return at.replace(replace(op, xs=tuple(operands)))
+            is_identity = len(op.xs) == 1
         case _:
-            same = op.result.type == x.type
-    return x if same else Miss("it moves elements")
+            is_identity = op.result.type == x.type
+    return x if is_identity else Miss("it moves elements")

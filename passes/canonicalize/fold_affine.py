@@ -40,14 +40,14 @@ class FoldAffine(RewritePass):
     def rewrite(self, op: Op, at: Site) -> Value | Miss:
         if isinstance(op, Layer):
             return into_next(op, at)
-        found = affine(op, at)
-        if found is None:
+        parts = affine(op, at)
+        if parts is None:
             return Miss("no constant of one number, or one for each channel")
-        x, scale, shift = found
+        x, scale, shift = parts
         if isinstance(at.producer(x), (Conv, ConvTranspose, Linear)):
-            folded = fold_scale(at, x, scale, shift, op)
-            if not isinstance(folded, Miss):
-                return folded
+            folded_value = fold_scale(at, x, scale, shift, op)
+            if not isinstance(folded_value, Miss):
+                return folded_value
         inner = at.producer(x)
         before = affine(inner, at) if isinstance(inner, (Mul, Add)) and at.uses(x) == 1 else None
         if before is not None and inner is not None and not in_order(inner, op):
@@ -60,10 +60,10 @@ class FoldAffine(RewritePass):
 
 def affine(op: Op, at: Site) -> tuple[Value, Array, Array] | None:
     """(x, scale, shift) of an op that computes x * scale + shift by constants on the last axis."""
-    found = split_constant(at, op)
-    if found is None:
+    split = split_constant(at, op)
+    if split is None:
         return None
-    x, constant, first = found
+    x, constant, first = split
     c = per_channel(constant, x.type.shape[-1] if x.type.rank else 1)
     one, zero = np.ones(()), np.zeros(())
     if c is None:
@@ -91,24 +91,24 @@ def in_order(inner: Op, op: Op) -> bool:
     return isinstance(inner, Mul) and isinstance(op, Add)
 
 
-def written(op: Op, x: Value, scale: Array, shift: Array, at: Site, *merged: Op) -> Value:
+def written(op: Op, x: Value, scale: Array, shift: Array, at: Site, *merged_ops: Op) -> Value:
     """x * scale + shift in place of `op`, without identities."""
     if np.all(shift == 0):
-        return at.replace(Mul(x, at.emit(channel_constant(scale, x))), *merged)
+        return at.replace(Mul(x, at.emit(channel_constant(scale, x))), *merged_ops)
     if np.any(scale != 1):
         x = at.emit(Mul(x, at.emit(channel_constant(scale, x))))
-    return at.replace(Add(x, at.emit(channel_constant(shift, x))), *merged)
+    return at.replace(Add(x, at.emit(channel_constant(shift, x))), *merged_ops)
 
 
 def into_next(op: Layer, at: Site) -> Value | Miss:
     """conv(x * s + t, w, b) -> conv(x, w * s, b + w . t)."""
     inner = at.producer(op.x)
-    found = affine(inner, at) if isinstance(inner, AFFINE) else None
-    if inner is None or found is None:
+    parts = affine(inner, at) if isinstance(inner, AFFINE) else None
+    if inner is None or parts is None:
         return Miss("x is not scaled or shifted by a constant")
     if at.uses(op.x) != 1:
         return Miss(f"x is read {at.uses(op.x)} times", op.x.name)
-    x, scale, shift = found
+    x, scale, shift = parts
     weights, bias = at.constant(op.w), at.constant(op.bias)
     if weights is None or not op.w.type.is_float or (op.bias is not None and bias is None):
         return Miss("weights or bias are not float constants", op.w.name)

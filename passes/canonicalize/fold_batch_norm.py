@@ -37,11 +37,11 @@ class FoldBatchNorm(RewritePass):
 
     def rewrite(self, op: Op, at: Site) -> Value | Miss:
         assert isinstance(op, BatchNorm)
-        found = [at.constant(v) for v in (op.gain, op.offset, op.mean, op.variance)]
-        if any(a is None for a in found):
+        parameters = [at.constant(v) for v in (op.gain, op.offset, op.mean, op.variance)]
+        if any(a is None for a in parameters):
             return Miss("its parameters are not all constants")
         dtype = np.result_type(op.x.type.elem.carrier, np.float32)
-        gain, offset, mean, variance = (np.asarray(a, dtype) for a in found)
+        gain, offset, mean, variance = (np.asarray(a, dtype) for a in parameters)
         variance = variance + dtype.type(op.epsilon)
         if np.any(variance <= 0):
             least = float(np.min(variance))
@@ -52,8 +52,8 @@ class FoldBatchNorm(RewritePass):
         def bias_of(bias: Array | None) -> Array:
             return shift if bias is None else (bias.astype(dtype) - mean) * scale + offset
 
-        folded = fold(at, op.x, scale, bias_of, op)
-        return plain(at, op, scale, shift) if isinstance(folded, Miss) else folded
+        layer = fold(at, op.x, scale, bias_of, op)
+        return plain(at, op, scale, shift) if isinstance(layer, Miss) else layer
 
 
 def plain(at: Site, op: BatchNorm, scale: Array, shift: Array) -> Value:
@@ -63,7 +63,7 @@ def plain(at: Site, op: BatchNorm, scale: Array, shift: Array) -> Value:
     return at.replace(Add(scaled, at.emit(Constant.of(shift, elem))))
 
 
-def fold_scale(at: Site, value: Value, scale: Array, shift: Array, *merged: Op) -> Value | Miss:
+def fold_scale(at: Site, value: Value, scale: Array, shift: Array, *merged_ops: Op) -> Value | Miss:
     """value * scale + shift, per output channel (or one for all), inside the layer that makes
     `value`, in float64.
     """
@@ -71,11 +71,11 @@ def fold_scale(at: Site, value: Value, scale: Array, shift: Array, *merged: Op) 
     def bias_of(bias: Array | None) -> Array:
         return np.asarray((0 if bias is None else bias.astype(np.float64)) * scale + shift)
 
-    return fold(at, value, scale, bias_of, *merged)
+    return fold(at, value, scale, bias_of, *merged_ops)
 
 
 def fold(
-    at: Site, value: Value, scale: Array, bias_of: Callable[[Array | None], Array], *merged: Op
+    at: Site, value: Value, scale: Array, bias_of: Callable[[Array | None], Array], *merged_ops: Op
 ) -> Value | Miss:
     """The layer that computes `value`, with its weights times `scale` and its bias mapped by
     `bias_of`.

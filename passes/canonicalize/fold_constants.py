@@ -37,16 +37,16 @@ class FoldConstants(RewritePass):
             return Miss("a quantized constant is kept as the model has it")
         if isinstance(op, Move) and not isinstance(op, (Concat, Pad)):
             source = at.producer(op.operands[0])
-            if isinstance(source, Dequantize) and (moved := _moved(op, source, at)) is not None:
-                return at.replace(Dequantize(at.emit(moved)), source)
+            if isinstance(source, Dequantize) and (constant := _moved(op, source, at)) is not None:
+                return at.replace(Dequantize(at.emit(constant)), source)
         arrays = [a for v in op.operands if (a := at.constant(v)) is not None]
         if len(arrays) < len(op.operands):
             return Miss("an operand is not a constant")
-        held = op.result.type.elem
+        elem = op.result.type.elem
         if op.has_floats() and op.result.type.is_float:
-            return at.replace(Constant.of(run_op(op, arrays), held))
+            return at.replace(Constant.of(run_op(op, arrays), elem))
         if op.has_integers() and not any(v.type.is_float for v in op.operands):
-            return at.replace(Constant.of(op.evaluate(*op.unpack(tuple(arrays))), held))
+            return at.replace(Constant.of(op.evaluate(*op.unpack(tuple(arrays))), elem))
         return Miss("floats become integers: the model's own rounding is kept visible")
 
 

@@ -54,7 +54,7 @@ def plane_sides(pad: Pad) -> Sides | None:
     return (pad.before[1], pad.before[2], pad.after[1], pad.after[2])
 
 
-def joined(a: Sides, b: Sides) -> Sides:
+def sum_of_pads(a: Sides, b: Sides) -> Sides:
     return (a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3])
 
 
@@ -79,7 +79,7 @@ def padded_conv(op: Conv, at: Site) -> Value | Miss:
     x = inner(stored, at)
     if isinstance(source, Dequantize):
         x = at.emit(replace(source, x=x))
-    return at.replace(replace(op, x=x, pad=joined(op.pad, sides)), stored)
+    return at.replace(replace(op, x=x, pad=sum_of_pads(op.pad, sides)), stored)
 
 
 def padded_pool(op: AvgPool | MaxPool, at: Site) -> Value | Miss:
@@ -94,17 +94,17 @@ def padded_pool(op: AvgPool | MaxPool, at: Site) -> Value | Miss:
             return Miss(
                 "an average that leaves out other padding, or a pad not of 0", source.result.name
             )
-        merged: AvgPool | MaxPool = replace(
-            op, x=source.x, pad=joined(op.pad, sides), count_pad=True
+        pool: AvgPool | MaxPool = replace(
+            op, x=source.x, pad=sum_of_pads(op.pad, sides), count_pad=True
         )
     else:
         least = real_range(at, source.x)[0]
         if source.value > max(float(np.finfo(np.float32).min), least):
             return Miss(f"the pad holds {source.value:g}, x may be less", source.result.name)
-        merged = replace(op, x=source.x, pad=joined(op.pad, sides))
-    if tuple(merged.faults()):
-        return Miss(f"pad {merged.pad} would fill a window {op.kernel}", source.result.name)
-    return at.replace(merged, source)
+        pool = replace(op, x=source.x, pad=sum_of_pads(op.pad, sides))
+    if tuple(pool.faults()):
+        return Miss(f"pad {pool.pad} would fill a window {op.kernel}", source.result.name)
+    return at.replace(pool, source)
 
 
 def one_pad(op: Pad, at: Site) -> Value | Miss:
@@ -113,8 +113,8 @@ def one_pad(op: Pad, at: Site) -> Value | Miss:
         return Miss("x does not come from a pad")
     values = op.value, source.value
     equal = values[0] == values[1] and copysign(1, values[0]) == copysign(1, values[1])
-    same = op.mode is source.mode and (op.mode is PadMode.EDGE or equal)
-    if not same or op.mode is PadMode.REFLECT:
+    is_same = op.mode is source.mode and (op.mode is PadMode.EDGE or equal)
+    if not is_same or op.mode is PadMode.REFLECT:
         return Miss("the two pads hold different elements", source.result.name)
     if any(op.between) and any((*source.before, *source.after, *source.between)):
         return Miss("elements between those of another pad", source.result.name)

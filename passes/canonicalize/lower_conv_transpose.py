@@ -41,20 +41,22 @@ class LowerConvTranspose(RewritePass):
             flipped = flipped and reordered_constant(flipped, axis, order)
         if flipped is None:
             return Miss("blocks of taps that share a scale would be torn apart", op.w.name)
-        turned = at.emit(flipped)
+        flipped_weights = at.emit(flipped)
         if isinstance(wrapped, Dequantize):
-            turned = at.emit(Dequantize(turned))
+            flipped_weights = at.emit(Dequantize(flipped_weights))
         x = op.x
         if op.stride != (1, 1):
             none, between = (0,) * 4, (0, op.stride[0] - 1, op.stride[1] - 1, 0)
             x = at.emit(Pad(x, none, none, between, PadMode.CONSTANT, 0.0))
-        wanted = wanted_pads(op)
-        top, left, bottom, right = (max(p, 0) for p in wanted)
-        conv = Conv(x, turned, op.bias, (1, 1), (top, left, bottom, right), op.dilation, op.groups)
-        if min(wanted) >= 0:
+        pads = wanted_pads(op)
+        top, left, bottom, right = (max(p, 0) for p in pads)
+        conv = Conv(
+            x, flipped_weights, op.bias, (1, 1), (top, left, bottom, right), op.dilation, op.groups
+        )
+        if min(pads) >= 0:
             return at.replace(conv)
         y = at.emit(conv)
-        top, left, bottom, right = (max(-p, 0) for p in wanted)
+        top, left, bottom, right = (max(-p, 0) for p in pads)
         n, height, width, channels = y.type.shape
         stop = (n, height - bottom, width - right, channels)
         return at.replace(Slice(y, (0, top, left, 0), stop, (1, 1, 1, 1)))

@@ -23,16 +23,16 @@ class MergeEqualOps(Pass):
     claim: ClassVar[Claim] = KEEPS_BITS
 
     def run(self, graph: Graph, record: Record) -> Graph:
-        seen: dict[Hashable, tuple[Value, ...]] = {}
+        firsts: dict[Hashable, tuple[Value, ...]] = {}
 
-        def merged(op: Op, builder: Builder) -> Op | tuple[Value, ...]:
-            first = seen.setdefault(meaning(op), op.results)
+        def merge(op: Op, builder: Builder) -> Op | tuple[Value, ...]:
+            first = firsts.setdefault(meaning(op), op.results)
             if first is op.results:
                 return op
             record.rewrites += 1
             return first
 
-        return graph.mapped(merged)
+        return graph.mapped(merge)
 
 
 def computes_the_same(a: Graph, b: Graph) -> bool:
@@ -45,8 +45,8 @@ def computes_the_same(a: Graph, b: Graph) -> bool:
 
 def numbered(graph: Graph, numbers: dict[Hashable, int]) -> list[Value]:
     """The outputs, named by a number for each computation: one for all ops of one meaning."""
-    known = {v.name: Value(str(i), v.type) for i, v in enumerate(graph.inputs)}
+    values = {v.name: Value(str(i), v.type) for i, v in enumerate(graph.inputs)}
     for op in graph.ops:
-        number = numbers.setdefault(meaning(op.rebind(lambda v: known[v.name])), len(numbers))
-        known.update((v.name, Value(f"{number}.{i}", v.type)) for i, v in enumerate(op.results))
-    return [known[v.name] for v in graph.outputs]
+        number = numbers.setdefault(meaning(op.rebind(lambda v: values[v.name])), len(numbers))
+        values.update((v.name, Value(f"{number}.{i}", v.type)) for i, v in enumerate(op.results))
+    return [values[v.name] for v in graph.outputs]

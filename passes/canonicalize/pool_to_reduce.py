@@ -42,21 +42,21 @@ class PoolToReduce(RewritePass):
             )
         if inner.keep != op.keep:
             return Miss("one keeps its axes and one drops them", inner.result.name)
-        return at.replace(replace(op, x=inner.x, axes=joined(inner, op)), inner)
+        return at.replace(replace(op, x=inner.x, axes=all_axes(inner, op)), inner)
 
 
-def joined(inner: Reduce, op: Reduce) -> tuple[int, ...]:
+def all_axes(inner: Reduce, op: Reduce) -> tuple[int, ...]:
     """The axes of both, as axes of the inner operand."""
     rank = inner.x.type.rank
-    left = [a for a in range(rank) if inner.keep or a not in inner.axes]
-    return tuple(sorted({*inner.axes, *(left[a] for a in op.axes)}))
+    remaining = [a for a in range(rank) if inner.keep or a not in inner.axes]
+    return tuple(sorted({*inner.axes, *(remaining[a] for a in op.axes)}))
 
 
 def without_kept(op: Reshape, at: Site) -> Value | Miss:
     inner = at.producer(op.x)
     if not isinstance(inner, Reduce) or not inner.keep or at.uses(op.x) != 1:
         return Miss("x does not come from a reduction with kept axes that only it reads")
-    dropped = tuple(s for a, s in enumerate(inner.x.type.shape) if a not in inner.axes)
-    if dropped != op.shape:
-        return Miss(f"the shape is {list(op.shape)}, {list(dropped)} is what it reduces to")
+    shape = tuple(s for a, s in enumerate(inner.x.type.shape) if a not in inner.axes)
+    if shape != op.shape:
+        return Miss(f"the shape is {list(op.shape)}, {list(shape)} is what it reduces to")
     return at.replace(replace(inner, keep=False), inner)

@@ -13,7 +13,7 @@ def real_range(at: Site, value: Value, depth: int = MAX_DEPTH) -> Interval:
     op = at.producer(value)
     if op is None or depth == 0:
         return REALS
-    own = op.reals(*(REALS for _ in op.operands))
-    if own != REALS:
-        return own
+    bounds = op.reals(*(REALS for _ in op.operands))
+    if bounds != REALS:
+        return bounds
     return op.reals(*(real_range(at, v, depth - 1) for v in op.operands))

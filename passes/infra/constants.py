@@ -12,18 +12,18 @@ from qir.passes.infra.rewriter import Site
 
 def real_constant(at: Site, value: Value | None) -> Array | None:
     """The elements of a float constant as float64; None for anything else."""
-    found = at.constant(value)
-    if found is None or value is None or not value.type.is_float:
+    elements = at.constant(value)
+    if elements is None or value is None or not value.type.is_float:
         return None
-    return np.asarray(found, np.float64)
+    return np.asarray(elements, np.float64)
 
 
 def uniform(at: Site, value: Value | None) -> float | None:
     """The number that a float constant holds everywhere; None for anything else."""
-    found = real_constant(at, value)
-    if found is None or not found.size or np.any(found != found.flat[0]):
+    elements = real_constant(at, value)
+    if elements is None or not elements.size or np.any(elements != elements.flat[0]):
         return None
-    return float(found.flat[0])
+    return float(elements.flat[0])
 
 
 def per_channel(constant: Array, channels: int) -> Array | None:
@@ -46,9 +46,9 @@ def split_constant(at: Site, op: Op) -> tuple[Value, Array, bool] | None:
     if len(op.operands) != 2:
         return None
     for x, c, first in ((*op.operands, True), (*op.operands[::-1], False)):
-        found = real_constant(at, c)
-        if found is not None and x.type == op.result.type and real_constant(at, x) is None:
-            return x, found, first
+        elements = real_constant(at, c)
+        if elements is not None and x.type == op.result.type and real_constant(at, x) is None:
+            return x, elements, first
     return None
 
 

@@ -46,15 +46,15 @@ class LastRow:
         if self.logits.name not in self.narrow:
             return Miss("it is not computed along rows", self.logits.name)
         self.builder = Builder(self.graph.name, self.graph.stage)
-        given = {v.name for v in caller_inputs(self.graph)}
+        inputs = {v.name for v in caller_inputs(self.graph)}
         for is_given in (True, False):
             for v in self.graph.inputs:
-                if (v.name in given) == is_given:
+                if (v.name in inputs) == is_given:
                     self.now[v.name] = self.builder.input(v.name, v.type)
             if is_given:
                 self.last = self.builder.input("last", Tensor((), I32))
         for op in self.graph.ops:
-            source = self.row if op.names[0] in self.narrow else self._whole
+            source = self.row if op.names[0] in self.narrow else self._all_rows
             new = op.rebind(source)
             results = self.builder.add_all(replace(new, names=op.names))
             self.now.update((v.name, r) for v, r in zip(op.results, results, strict=True))
@@ -65,31 +65,31 @@ class LastRow:
 
     def _narrow(self) -> set[str]:
         """The values of which only this row is needed, by what computes along rows."""
-        found: set[str] = set()
+        rows: set[str] = set()
         others = {v.name for v in self.graph.outputs[1:]}
         for op in reversed(self.graph.ops):
             name = op.names[0]
             readers = self.graph.users.get(name, ())
-            is_read_by_rows = all(r.names[0] in found for r in readers) and name not in others
+            is_read_by_rows = all(r.names[0] in rows for r in readers) and name not in others
             if is_read_by_rows and self._is_of_rows(op):
-                found.add(name)
-        return found
+                rows.add(name)
+        return rows
 
     def _is_of_rows(self, op: Op) -> bool:
         """Whether row i of its result depends on row i of each operand alone, and on constants."""
         kinds = (Elementwise, Requantize, Lookup, Interpolate)
         if not (isinstance(op, kinds) or op.is_pointwise or op.last_axes == 1):
             return False
-        read = [v for v in op.operands if not self._is_constant(v)]
-        values = (op.results[0], *read)
+        operands = [v for v in op.operands if not self._is_constant(v)]
+        values = (op.results[0], *operands)
         are_rows = (v.type.rank == 3 and v.type.shape[:2] == self.shape for v in values)
-        return len(op.names) == 1 and bool(read) and all(are_rows)
+        return len(op.names) == 1 and bool(operands) and all(are_rows)
 
     def _is_constant(self, v: Value) -> bool:
         maker = self.graph.producers.get(v.name)
         return isinstance(maker, Constant | ScaleGroups) and v.type.shape[:2] != self.shape
 
-    def _whole(self, v: Value) -> Value:
+    def _all_rows(self, v: Value) -> Value:
         return self.now[v.name]
 
     def row(self, v: Value) -> Value:

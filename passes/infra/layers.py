@@ -20,8 +20,8 @@ def layers_of(graph: Graph) -> Iterator[Layer]:
 
 def float_layers(graph: Graph) -> dict[str, Layer]:
     """The layers whose weights are float constants, by name."""
-    found = (op for op in layers_of(graph) if op.w.type.is_float)
-    return {op.names[0]: op for op in found if weights_of(graph, op) is not None}
+    layers = (op for op in layers_of(graph) if op.w.type.is_float)
+    return {op.names[0]: op for op in layers if weights_of(graph, op) is not None}
 
 
 def check_names(graph: Graph, reference: Graph, by: str) -> list[Miss]:

@@ -17,7 +17,7 @@ from qir.ir.names import is_word
 from qir.ir.op import Value
 from qir.ir.types import Array, Float, integer_of
 from qir.ir.verify import verify
-from qir.passes.infra.options import check_options, read_passes, written
+from qir.passes.infra.options import check_options, pass_text, read_passes
 
 ENTRY_POINTS = "qir.passes"
 
@@ -121,7 +121,7 @@ class Pass:
         check_options(self, self.name)
 
     def __str__(self) -> str:
-        return written(self, self.name)
+        return pass_text(self, self.name)
 
     def run(self, graph: Graph, record: Record) -> Graph:
         raise NotImplementedError(type(self).__name__)
@@ -149,8 +149,8 @@ def find(name: str) -> type[Pass]:
             if point.name == name:
                 register(loaded(point))
     if name not in PASSES:
-        known = sorted({*PASSES, *(p.name for p in entry_points(group=ENTRY_POINTS))})
-        raise PassError(f"pass {name!r}: not known, one of {', '.join(known)} is needed")
+        names = sorted({*PASSES, *(p.name for p in entry_points(group=ENTRY_POINTS))})
+        raise PassError(f"pass {name!r}: not known, one of {', '.join(names)} is needed")
     return PASSES[name]
 
 
@@ -211,10 +211,10 @@ class Manager:
             return self._round(graph, tuple(passes))
         after = self._round(graph, passes.passes)
         for _ in range(1, passes.rounds):
-            graph, kept = after, len(self.records)
+            graph, first = after, len(self.records)
             after = self._round(graph, passes.passes)
             # of passes that had nothing left to do the first record says all
-            self.records[kept:] = [r for r in self.records[kept:] if r.rewrites]
+            self.records[first:] = [r for r in self.records[first:] if r.rewrites]
             if after is graph:
                 break
         after = after.at_stage(passes.stage)

@@ -47,31 +47,31 @@ def read_passes(source: str, find: Callable[[str], type[T]]) -> tuple[T, ...]:
     return PassReader(source).passes(find)
 
 
-def check_options(made: Any, name: str) -> None:
+def check_options(instance: Any, name: str) -> None:
     """Check the options of a pass built in Python against their types."""
-    for f, hint in options_of(type(made)).values():
-        held = getattr(made, f.name)
+    for f, hint in options_of(type(instance)).values():
+        value = getattr(instance, f.name)
         if not is_text(hint):
             continue
-        if not is_option(held, hint):
-            raise PassError(wrong(name, f.name, f"found {value_text(held)}", hint))
+        if not is_option(value, hint):
+            raise PassError(option_error(name, f.name, f"found {value_text(value)}", hint))
         low, high = f.metadata.get("limits", (-inf, inf))
-        if held is not None and (low, high) != (-inf, inf) and not low <= held <= high:
+        if value is not None and (low, high) != (-inf, inf) and not low <= value <= high:
             limits = f"{low:g} to {high:g}" if high < inf else f"{low:g} or more"
             raise PassError(
-                f"pass {name}: option {f.name}: found {value_text(held)}, {limits} is needed"
+                f"pass {name}: option {f.name}: found {value_text(value)}, {limits} is needed"
             )
 
 
-def written(made: Any, name: str) -> str:
+def pass_text(instance: Any, name: str) -> str:
     """A pass as text, without the options that have their defaults; data as ... ."""
-    own = (o for o in options_of(type(made)).values() if o[0].compare)
-    given = [
-        f"{f.name}={value_text(getattr(made, f.name)) if is_text(hint) else '...'}"
-        for f, hint in own
-        if not is_default(f, made)
+    options = (o for o in options_of(type(instance)).values() if o[0].compare)
+    texts = [
+        f"{f.name}={value_text(getattr(instance, f.name)) if is_text(hint) else '...'}"
+        for f, hint in options
+        if not is_default(f, instance)
     ]
-    return f"{name}({', '.join(given)})" if given else name
+    return f"{name}({', '.join(texts)})" if texts else name
 
 
 def described(cls: type[Any]) -> str:
@@ -130,46 +130,46 @@ def is_enum(hint: Any) -> bool:
     return isinstance(hint, type) and issubclass(hint, Enum)
 
 
-def is_option(held: Any, hint: Any) -> bool:
+def is_option(value: Any, hint: Any) -> bool:
     origin, args = get_origin(hint), get_args(hint)
     if origin is Literal:
-        return held in args
+        return value in args
     if origin in (Union, types.UnionType):
-        return any(is_option(held, a) for a in args)
+        return any(is_option(value, a) for a in args)
     if origin is Mapping:
-        return isinstance(held, Mapping)
-    return bool(fits(held, hint)) and held == held  # no NaN
+        return isinstance(value, Mapping)
+    return bool(fits(value, hint)) and value == value  # no NaN
 
 
-def is_default(f: Field[Any], made: Any) -> bool:
-    held = getattr(made, f.name)
+def is_default(f: Field[Any], instance: Any) -> bool:
+    value = getattr(instance, f.name)
     if f.default is not MISSING:
-        same_kind = isinstance(held, (*SCALARS, Enum, tuple)) and type(held) is type(f.default)
-        return held is f.default or (same_kind and held == f.default)
-    return f.default_factory is not MISSING and not held
+        same_kind = isinstance(value, (*SCALARS, Enum, tuple)) and type(value) is type(f.default)
+        return value is f.default or (same_kind and value == f.default)
+    return f.default_factory is not MISSING and not value
 
 
-def value_text(held: Any) -> str:
-    match held:
+def value_text(value: Any) -> str:
+    match value:
         case None:
             return "none"
         case bool():
-            return str(held).lower()
+            return str(value).lower()
         case Enum():
-            return str(held.value)
+            return str(value.value)
         case str():
-            return json.dumps(held)
+            return json.dumps(value)
         case int() | float():
-            return repr(held)
-        case tuple() if all(isinstance(h, (*SCALARS, Enum)) for h in held):
-            return f"[{', '.join(value_text(h) for h in held)}]"
-        case Mapping() if len(held) <= SHOWN:
-            return f"{{{', '.join(f'{json.dumps(k)}: {value_text(v)}' for k, v in held.items())}}}"
-        case np.ndarray() if held.ndim == 1 and held.size <= SHOWN:
-            return str(held.tolist())
+            return repr(value)
+        case tuple() if all(isinstance(h, (*SCALARS, Enum)) for h in value):
+            return f"[{', '.join(value_text(h) for h in value)}]"
+        case Mapping() if len(value) <= SHOWN:
+            return f"{{{', '.join(f'{json.dumps(k)}: {value_text(v)}' for k, v in value.items())}}}"
+        case np.ndarray() if value.ndim == 1 and value.size <= SHOWN:
+            return str(value.tolist())
         case Mapping() | np.ndarray():
             return "..."
-    return repr(held)
+    return repr(value)
 
 
 def hint_name(hint: Any) -> str:
@@ -185,8 +185,8 @@ def hint_name(hint: Any) -> str:
     return hint_text(hint).replace(hint_text(Array), "array")
 
 
-def wrong(name: str, option: str, found: str, hint: Any) -> str:
-    return f"pass {name}: option {option}: {found}, {hint_name(hint)} is needed"
+def option_error(name: str, option: str, problem: str, hint: Any) -> str:
+    return f"pass {name}: option {option}: {problem}, {hint_name(hint)} is needed"
 
 
 class PassReader(Lexer):
@@ -199,27 +199,27 @@ class PassReader(Lexer):
         except ParseError as e:
             raise PassError(f"passes {source!r}: {e.text.partition(': ')[2]}", hint=NEEDED) from e
 
-    def fail(self, found: str, needed: str) -> NoReturn:
+    def fail(self, problem: str, requirement: str) -> NoReturn:
         where = f"pass {self.option}" if self.option else f"passes {self.source[self.at :]!r}"
-        raise PassError(f"{where}: {found}, {needed}")
+        raise PassError(f"{where}: {problem}, {requirement}")
 
     def passes(self, find: Callable[[str], type[T]]) -> tuple[T, ...]:
-        found: list[T] = []
+        passes: list[T] = []
         while True:
             self.option = ""
             if self.kind != "word":
                 self.fail(f"found {self.word!r}", NEEDED)
             name = self.advance()
-            found.append(self.read_pass(name, find(name)))
+            passes.append(self.read_pass(name, find(name)))
             self.option = ""
             if self.kind == "end":
-                return tuple(found)
+                return tuple(passes)
             if not self.accept(","):
                 self.fail(f"found {self.word!r}", NEEDED)
 
     def read_pass(self, name: str, cls: type[T]) -> T:
         """The pass with its options."""
-        known = options_of(cls)
+        options = options_of(cls)
         values: dict[str, Any] = {}
         if self.accept("("):
             while not self.accept(")"):
@@ -227,8 +227,8 @@ class PassReader(Lexer):
                 if values and not self.accept(","):
                     self.fail(f"found {self.word!r}", "',' or ')' is needed")
                 option = self.take("word", "the name of an option")
-                if option not in known:
-                    has = ", ".join(known) or "none"
+                if option not in options:
+                    has = ", ".join(options) or "none"
                     raise PassError(
                         f"pass {name}: option {option}: not known, one of {has} is needed"
                     )
@@ -236,10 +236,10 @@ class PassReader(Lexer):
                     raise PassError(f"pass {name}: option {option}: found twice, once is needed")
                 self.option = f"{name}: option {option}"
                 self.expect("=")
-                values[option] = self.value(known[option][1])
-        missing = [n for n, (f, _) in known.items() if n not in values and is_required(f)]
+                values[option] = self.value(options[option][1])
+        missing = [n for n, (f, _) in options.items() if n not in values and is_required(f)]
         if missing:
-            raise PassError(wrong(name, missing[0], "missing", known[missing[0]][1]))
+            raise PassError(option_error(name, missing[0], "missing", options[missing[0]][1]))
         return cls(**values)
 
     def value(self, hint: Any) -> Any:
@@ -251,9 +251,9 @@ class PassReader(Lexer):
                 " Python, as in qir.compile(passes=[...])",
             )
         for kind in filter(is_text, alternatives(hint)):
-            found, held = self.of_kind(kind)
-            if found:
-                return held
+            fits, value = self.of_kind(kind)
+            if fits:
+                return value
         return self.fail(f"found {self.word!r}", f"{hint_name(hint)} is needed")
 
     def of_kind(self, hint: Any) -> tuple[bool, Any]:
@@ -296,9 +296,9 @@ class PassReader(Lexer):
             return key, np.array(self.value(tuple[float, ...]))
         return key, self.value(hint)
 
-    def keyword(self, held: T) -> T:
+    def keyword(self, value: T) -> T:
         self.advance()
-        return held
+        return value
 
 
 def alternatives(hint: Any) -> tuple[Any, ...]:

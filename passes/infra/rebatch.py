@@ -25,20 +25,20 @@ def rebatch(graph: Graph, factor: int) -> Graph | Miss:
         return Miss(f"inputs start with sizes {sorted(sizes)}, one batch size is needed")
     batch = sizes.pop()
     for v in graph.inputs:
-        if why := v.batch_fault():
-            return Miss(why, v.name)
+        if fault := v.batch_fault():
+            return Miss(fault, v.name)
     builder = Builder(graph.name, graph.stage)
-    now: dict[str, Value] = {}
+    values: dict[str, Value] = {}
     batched: set[str] = set()
     for v in graph.inputs:
         shape = (batch * factor, *v.type.shape[1:])
-        now[v.name] = builder.input(v.name, v.type.with_shape(shape))
+        values[v.name] = builder.input(v.name, v.type.with_shape(shape))
         batched.add(v.name)
     for op in graph.ops:
-        fixed = replace(op.rebind(lambda v: now[v.name]), names=op.names)
+        fixed = replace(op.rebind(lambda v: values[v.name]), names=op.names)
         if any(v.name in batched for v in op.operands):
-            if why := op.batch_fault(batch) or _operands_fault(op, batched):
-                return Miss(why, op.names[0])
+            if fault := op.batch_fault(batch) or _operands_fault(op, batched):
+                return Miss(fault, op.names[0])
             fixed = fixed.with_batch(batch * factor)
             batched.update(op.names)
         try:
@@ -46,14 +46,14 @@ def rebatch(graph: Graph, factor: int) -> Graph | Miss:
         except VerifyError as e:
             return Miss(e.text, op.names[0])
         for old, new in zip(op.results, results, strict=True):
-            lead = batch * factor if old.name in batched else old.type.shape[:1]
-            want = (lead, *old.type.shape[1:]) if old.name in batched else old.type.shape
-            if new.type.shape != want:
-                return Miss(f"{new.type} comes of it, {list(want)} is needed", op.names[0])
-            now[old.name] = new
+            first_axis = batch * factor if old.name in batched else old.type.shape[:1]
+            expected = (first_axis, *old.type.shape[1:]) if old.name in batched else old.type.shape
+            if new.type.shape != expected:
+                return Miss(f"{new.type} comes of it, {list(expected)} is needed", op.names[0])
+            values[old.name] = new
     if not all(v.name in batched for v in graph.outputs):
         return Miss("an output does not depend on the inputs")
-    return builder.finish([now[v.name] for v in graph.outputs], graph.output_names)
+    return builder.finish([values[v.name] for v in graph.outputs], graph.output_names)
 
 
 def _attention_fault(op: Heads, batched: Collection[str]) -> str | None:

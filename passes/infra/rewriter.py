@@ -26,12 +26,12 @@ def collection_paused() -> Iterator[None]:
     """No search for garbage cycles meanwhile: graphs have none, and on 100,000 live ops it takes
     half of the time.
     """
-    was = gc.isenabled()
+    is_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if was:
+        if is_enabled:
             gc.enable()
 
 
@@ -98,9 +98,9 @@ class Site:
 
     def step(self, op: Op) -> Op:
         """Turn to the next op of the old graph, seen with the new operands."""
-        now = self.now
-        if now and any(v.name in now for v in op.operands):
-            op = op.rebind(lambda v: now.get(v.name, v))
+        values = self.now
+        if values and any(v.name in values for v in op.operands):
+            op = op.rebind(lambda v: values.get(v.name, v))
         self._op = op
         self._place += 1
         self._emitted.clear()
@@ -136,17 +136,18 @@ class Site:
             self.builder.add_all(op)
 
     def _map(self, old: Op, new: tuple[Value, ...]) -> None:
-        for was, value in zip(old.results, new, strict=True):
-            if value is was or value == was:
+        for old_value, value in zip(old.results, new, strict=True):
+            if value is old_value or value == old_value:
                 continue
-            if was.type.shape != value.type.shape:
+            if old_value.type.shape != value.type.shape:
                 raise PassError(
-                    f"pass {self.by}: {old} gave {was.type}, its replacement gives {value.type}"
+                    f"pass {self.by}: {old} gave {old_value.type}, its replacement gives"
+                    f" {value.type}"
                 )
-            self.now[was.name] = value
-            if value.name != was.name:
+            self.now[old_value.name] = value
+            if value.name != old_value.name:
                 assert isinstance(self._uses, Counter)
-                self._uses[value.name] += self._uses[was.name]
+                self._uses[value.name] += self._uses[old_value.name]
 
     def finish(self) -> Graph:
         g = self.graph
@@ -225,7 +226,7 @@ class RewritePass(Pass):
             return graph
         site = Site(graph, self.name)
         misses: list[Miss] = []
-        changed = 0
+        count = 0
         for old in graph.ops:
             op = site.step(old)
             if not isinstance(op, self.roots):
@@ -236,8 +237,8 @@ class RewritePass(Pass):
                     misses.append(Miss(why, at or old.names[0]))
                     site.keep(old)
                 case value:
-                    changed += 1
+                    count += 1
                     site.put(old, value)
         record.misses = misses
-        record.rewrites += changed
-        return site.finish() if changed else graph
+        record.rewrites += count
+        return site.finish() if count else graph

@@ -32,7 +32,7 @@ SAFE_PATH = {"PYTHONSAFEPATH": "1"}  # of workers: a torch.py beside a model is 
 IDLE = 60.0  # seconds after which a worker without work ends, that of a killed caller too
 
 
-def quiet(what: str, done: int, of: int) -> None:
+def quiet(task: str, done: int, of: int) -> None:
     """A progress callback that does nothing."""
 
 
@@ -112,9 +112,9 @@ def run_tasks(
     Each task runs on one torch thread, so that sums are added in one order on every executor.
     Errors: what a task raises; the results so far are kept.
     """
-    kept = store or Store()
-    found = [kept.get(task.key) for task in tasks]
-    todo = [i for i, result in enumerate(found) if result is None]
+    cache = store or Store()
+    results = [cache.get(task.key) for task in tasks]
+    todo = [i for i, result in enumerate(results) if result is None]
     tell(what, len(tasks) - len(todo), len(tasks))
     if todo:
         with nullcontext(executor) if executor is not None else Processes() as pool:
@@ -122,17 +122,17 @@ def run_tasks(
                        for i, t in ((i, tasks[i]) for i in todo)}  # fmt: skip
             for future in _finished(pool, futures):
                 at = futures[future]
-                found[at] = result = future.result()
-                kept.put(tasks[at].key, result)
-                tell(what, sum(r is not None for r in found), len(tasks))
-    return [result for result in found if result is not None]
+                results[at] = result = future.result()
+                cache.put(tasks[at].key, result)
+                tell(what, sum(r is not None for r in results), len(tasks))
+    return [result for result in results if result is not None]
 
 
 def _finished(pool: Executor, futures: Mapping[Future[Result], int]) -> Iterator[Future[Result]]:
     """The futures as they are done; those of other libraries in their order."""
-    own = all(isinstance(future, Future) for future in futures)
+    are_futures = all(isinstance(future, Future) for future in futures)
     try:
-        yield from as_completed(futures) if own else futures
+        yield from as_completed(futures) if are_futures else futures
     except BaseException:
         for future in futures:
             future.cancel()
@@ -169,12 +169,12 @@ def _safe_path() -> Iterator[None]:
     """Processes started meanwhile do not search the current folder for modules: loky's tracker of
     resources takes no environment of its own.
     """
-    added = {name: value for name, value in SAFE_PATH.items() if name not in os.environ}
-    os.environ.update(added)
+    variables = {name: value for name, value in SAFE_PATH.items() if name not in os.environ}
+    os.environ.update(variables)
     try:
         yield
     finally:
-        for name in added:
+        for name in variables:
             os.environ.pop(name, None)
 
 

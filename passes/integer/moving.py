@@ -48,10 +48,10 @@ class Moves(Rule):
 
     def lower(self, op: Op, at: Lowering, answer: Answer) -> Form:
         x = at.stored(op.operands[0], LONG)
-        moved = op.on(x)
+        result = op.on(x)
         if answer.is_known and isinstance(source := at.builder.producer(x), Constant):
-            moved = Constant.of(moved.evaluate(source.value.array), x.type.elem)
-        return Stored(at.emit(moved, op.names[0], op.loc), answer.is_known)
+            result = Constant.of(result.evaluate(source.value.array), x.type.elem)
+        return Stored(at.emit(result, op.names[0], op.loc), answer.is_known)
 
 
 @rule(Concat)
@@ -64,8 +64,11 @@ class Concats(Rule):
 
     def ask(self, op: Op, operands: Sequence[Operand]) -> Answer | Needs:
         bits = LONG if any(operand.is_wide for operand in operands) else BYTE
-        whole = [operand for operand in operands if not is_per_axis(operand.elem)]
-        if len(whole) == len(operands) and (needs := stored_operands(operands, bits)) is not None:
+        per_tensor = [operand for operand in operands if not is_per_axis(operand.elem)]
+        if (
+            len(per_tensor) == len(operands)
+            and (needs := stored_operands(operands, bits)) is not None
+        ):
             return needs
         elems = {operand.elem for operand in operands}
         elem = elems.pop() if len(elems) == 1 else None

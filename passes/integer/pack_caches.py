@@ -57,26 +57,26 @@ class PackCaches(Pass):
                 return x
             loc = op.loc.touched(self.name)
             rows = builder.add(PackRows(x, packing, loc=loc), f"{x.name}_packed")
-            made = UnpackRows(rows, None, packing, x.type.shape[-1], 0, x.type.quant, loc=loc)
+            unpack = UnpackRows(rows, None, packing, x.type.shape[-1], 0, x.type.quant, loc=loc)
             record.rewrites += 1
-            return builder.add(made, f"{x.name}_unpacked")
+            return builder.add(unpack, f"{x.name}_unpacked")
 
-        def changed(op: Op, builder: Builder) -> Op:
+        def pack(op: Op, builder: Builder) -> Op:
             if not isinstance(op, AttentionFixed):
                 return op
             k = packed(op.k, self.keys, op, builder)
             return replace(op, k=k, v=packed(op.v, self.values, op, builder))
 
-        return graph.mapped(changed)
+        return graph.mapped(pack)
 
 
 def kind_and_bits(kind: str) -> tuple[str, int] | None:
     """("span", 4) of span4; None of "". Errors: PassError for what names no format."""
     name, bits = kind.rstrip("0123456789"), kind[len(kind.rstrip("0123456789")) :]
-    known = blocks.PLANES if name == "bfp" else [b for b in blocks.PLANES if b < WHOLE]
+    widths = blocks.PLANES if name == "bfp" else [b for b in blocks.PLANES if b < WHOLE]
     if not kind:
         return None
-    if name not in KINDS or not bits or int(bits) not in known:
+    if name not in KINDS or not bits or int(bits) not in widths:
         raise PassError(
             f"pass pack-caches: {kind!r} given, span4, span6, bfp4, bfp6 or bfp8 is needed"
         )
@@ -85,10 +85,10 @@ def kind_and_bits(kind: str) -> tuple[str, int] | None:
 
 def packing_of(kind: str, block: int, head: int) -> Packing | Miss | None:
     """The format of a head's channels in blocks of at most `block`; None where they stay."""
-    found = kind_and_bits(kind)
-    if found is None:
+    parts = kind_and_bits(kind)
+    if parts is None:
         return None
-    name, bits = found
+    name, bits = parts
     size = min(block, head)
     unit = 8 // min(blocks.PLANES[bits])
     if size < 1 or head % size or size % unit:

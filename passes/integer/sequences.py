@@ -124,9 +124,9 @@ def fixed_norm(op: RmsNorm | LayerNorm, x: Value, at: Lowering, to: Quant) -> No
         unit = float(x.type.quant.scale.array) / 2**fraction
         epsilon = max(1, round(op.epsilon * size / unit**2))
         mean = Dyadic.of(2.0**fraction / size) if isinstance(op, LayerNorm) else None
-        made = NormFixed(x, to, Data(mult), steps, shift, epsilon, fraction, mean)
-        if epsilon < 1 << 61 and all(e.fits for e in made.extremes(Bounds.of_type(x.type))):
-            return made
+        norm = NormFixed(x, to, Data(mult), steps, shift, epsilon, fraction, mean)
+        if epsilon < 1 << 61 and all(e.fits for e in norm.extremes(Bounds.of_type(x.type))):
+            return norm
     raise NoInteger(f"rows of {size} elements of {x.type.elem}: sums of their squares overflow")
 
 
@@ -224,10 +224,10 @@ class Attentions(Rule):
         if q.kind is not Kind.ROWS:
             raise NoInteger(f"operand {q.value} is {q.kind.value}, rows are needed (place-rows)")
         floats = [i for i, o in enumerate(rest, 3) if o.value.type.is_float]
-        needed = tuple(i for i in (1, 2) if not operands[i].is_stored)
-        needed += tuple(i for i in floats if not (operands[i].is_stored or operands[i].is_known))
-        if needed:
-            return Needs(needed)
+        places = tuple(i for i in (1, 2) if not operands[i].is_stored)
+        places += tuple(i for i in floats if not (operands[i].is_stored or operands[i].is_known))
+        if places:
+            return Needs(places)
         stored_operands([k, v], BYTE)
         stored_operands([operands[i] for i in floats if operands[i].is_stored], WORD)
         return Answer(Kind.SUM, bits=BYTE, is_exact=True)
@@ -243,11 +243,11 @@ class Attentions(Rule):
         scale = float(rows.codes.type.quant.scale.array * k.type.quant.scale.array)
         mult, shift = (int(x) for x in mantissas(np.asarray(scale * op.scale * unit)))
         ratio = None if bias is None else Dyadic.of(float(bias.type.quant.scale.array) * unit)
-        made = AttentionFixed(
+        attention = AttentionFixed(
             rows.codes, rows.scale, k, v, bias, visible, start, op.heads, op.kv_heads, op.causal,
             op.window, mult, shift, ratio,
         )  # fmt: skip
-        return Sum((Term(at.accumulator(made, op)),), loc=op.loc)
+        return Sum((Term(at.accumulator(attention, op)),), loc=op.loc)
 
     @staticmethod
     def _bias(bias: Value, at: Lowering) -> Value:

@@ -186,11 +186,11 @@ def can_tie(ratios: list[Array]) -> bool:
     have few bits after the point, and one has some. A quotient of calibrated scales has many.
     """
     can = np.array(True)
-    whole = np.array(True)
+    is_integer = np.array(True)
     for r in ratios:
         can = can & (r * 2**TIE_BITS == np.rint(r * 2**TIE_BITS))
-        whole = whole & (r == np.rint(r))
-    return bool(np.any(can & ~whole))
+        is_integer = is_integer & (r == np.rint(r))
+    return bool(np.any(can & ~is_integer))
 
 
 def offset_constant(reals: Array, to: Quant, name: str, loc: Loc, at: Lowering) -> Value:
@@ -198,8 +198,8 @@ def offset_constant(reals: Array, to: Quant, name: str, loc: Loc, at: Lowering) 
     largest = float(np.abs(reals).max(initial=0))
     step = max(float(to.scale.array.min()) / TERM_STEPS * 256, largest / (1 << 30))
     quant = Quant.per_tensor(I32, float(np.float32(step)), 0)
-    whole = np.rint(reals / float(quant.scale.array)).astype(np.int32)
-    return at.emit(Constant.of(whole, quant), name, loc)
+    integers = np.rint(reals / float(quant.scale.array)).astype(np.int32)
+    return at.emit(Constant.of(integers, quant), name, loc)
 
 
 def scaled_rows(form: RowSum, to: Quant) -> ScaleRows:

@@ -108,12 +108,12 @@ def clamp_of(op: Op, before: list[tuple[float, float] | None]) -> tuple[float, f
 
 def filled(reals: Array) -> Array:
     """The table with the nearest defined entry where the function is not defined (log of < 0)."""
-    known = ~np.isnan(reals)
-    if known.all():
+    is_defined = ~np.isnan(reals)
+    if is_defined.all():
         return reals
     out = reals.copy()
     for column in range(reals.shape[1]):
-        at = np.flatnonzero(known[:, column])
+        at = np.flatnonzero(is_defined[:, column])
         if not at.size:
             raise NoInteger("the function is not defined on any value of its operand")
         nearest = at[np.abs(np.arange(len(reals))[:, None] - at[None]).argmin(1)]

@@ -41,7 +41,7 @@ def channel_quants(
     if not groups or not sample:
         return {}
     reach = channel_reach(plan.graph, sample, {name for names in groups for name in names})
-    found: dict[str, Quant] = {}
+    quants: dict[str, Quant] = {}
     for names in groups:
         if any(name not in reach for name in names):
             continue  # of no element
@@ -50,14 +50,16 @@ def channel_quants(
         if not are_unlike(live):
             continue
         if carried[names[0]]:
-            seen = ranges.seen_of(names)
-            wide = widest * max(1.0, max(-seen.low, seen.high) / widest.max())
+            observation = ranges.seen_of(names)
+            wide = widest * max(1.0, max(-observation.low, observation.high) / widest.max())
             ranks = {name: plan.pairs[name].type.rank for name in names}
-            found |= {n: quant_of_channels(wide, seen.low < 0, r - 1) for n, r in ranks.items()}
+            quants |= {
+                n: quant_of_channels(wide, observation.low < 0, r - 1) for n, r in ranks.items()
+            }
             continue
-        why = f"its channels reach {live[0]:.3g} to {live[-1]:.3g} and share a scale"
-        misses.append(Miss(why, next(name for name in names if name in outputs)))
-    return found
+        reason = f"its channels reach {live[0]:.3g} to {live[-1]:.3g} and share a scale"
+        misses.append(Miss(reason, next(name for name in names if name in outputs)))
+    return quants
 
 
 def _sums(plan: QuantizationPlan, group: list[str]) -> list[str]:

@@ -60,8 +60,8 @@ class CorrectBias(Pass):
             record.misses.append(Miss("no float graph and sample are given"))
             return graph
         record.misses += check_names(graph, self.reference, self.name)
-        own = rows_of(graph.inputs[0])
-        runs = min(len(self.sample[0]), CHUNKS * chunk_of(graph)) // own
+        run_rows = rows_of(graph.inputs[0])
+        runs = min(len(self.sample[0]), CHUNKS * chunk_of(graph)) // run_rows
         judges = min(JUDGES, runs // 3)
         if not judges:
             record.misses.append(Miss(f"{runs} runs, 3 are needed to hold one back"))
@@ -71,7 +71,7 @@ class CorrectBias(Pass):
         if misses:
             record.misses.append(misses[0])
             return graph
-        ends = (0, (runs - judges) * own, runs * own)
+        ends = (0, (runs - judges) * run_rows, runs * run_rows)
         fit, judge = (
             SampleGraph(g, cut(graph, self.sample, ends[i], ends[i + 1]))
             for i, g in enumerate(larger)
@@ -112,24 +112,26 @@ class CorrectChannels(CorrectBias):
 
 def scalable(graph: Graph, reference: Graph) -> Mapping[str, StoredWeights]:
     """The layers whose channels have scales of their own, by name."""
-    known = (stored_weights(graph, reference, op) for op in layers_of(graph))
-    return {w.layer: w for w in known if isinstance(w, StoredWeights) and w.has_channel_scales}
+    rounded_layers = (stored_weights(graph, reference, op) for op in layers_of(graph))
+    return {
+        w.layer: w for w in rounded_layers if isinstance(w, StoredWeights) and w.has_channel_scales
+    }
 
 
-def rebiased(graph: Graph, found: Mapping[str, Correction], by: str) -> Graph:
-    """The graph with b * times + shift for the bias b of each layer in `found`, 0 where it has
-    none.
+def rebiased(graph: Graph, corrections: Mapping[str, Correction], by: str) -> Graph:
+    """The graph with b * times + shift for the bias b of each layer in `corrections`, 0 where it
+    has none.
     """
 
     def corrected(op: Op, builder: Builder) -> Op:
-        if not isinstance(op, Layer) or (one := found.get(op.names[0])) is None:
+        if not isinstance(op, Layer) or (one := corrections.get(op.names[0])) is None:
             return op
         bias = one.shift
         if op.bias is not None:
             old = builder.producer(op.bias)
             assert isinstance(old, Constant)
             bias = old.value.array * one.times + bias
-        held = builder.add(Constant.of(bias.astype(np.float32)), f"{op.names[0]}_b")
-        return replace(op, bias=held, loc=op.loc.touched(by))
+        bias_value = builder.add(Constant.of(bias.astype(np.float32)), f"{op.names[0]}_b")
+        return replace(op, bias=bias_value, loc=op.loc.touched(by))
 
     return graph.mapped(corrected)

@@ -81,7 +81,7 @@ class CorrectionWalk:
         judge: SampleGraph,
         scaled: Mapping[str, StoredWeights],
     ) -> None:
-        self.wanted, self.scaled = channels_of(reference, fit.sample), scaled
+        self.target_moments, self.scaled = channels_of(reference, fit.sample), scaled
         self.runs = len(fit.sample[0]) // rows_of(reference.inputs[0])
         self.fit, self.judge = _begun(fit), _begun(judge)
         pairs = dict.fromkeys(zip(ends_of(judge.graph), ends_of(reference), strict=True))
@@ -95,14 +95,14 @@ class CorrectionWalk:
             least = self._error(self.judge.copy(), 0)
             for start, stop in self._segments():
                 fit, judge = self.fit.copy(), self.judge.copy()
-                tried = self._fitted(fit, start, stop)
-                self._advance(judge, start, stop, tried)
+                trial = self._fitted(fit, start, stop)
+                self._advance(judge, start, stop, trial)
                 error = self._error(judge.copy(), stop)
                 if error < least:
                     least, self.fit, self.judge = error, fit, judge
-                    self.results.update(tried)
+                    self.results.update(trial)
                     continue
-                record.misses.append(Miss("held-back outputs are worse with it", next(iter(tried))))
+                record.misses.append(Miss("held-back outputs are worse with it", next(iter(trial))))
                 self._advance(self.fit, start, stop, {})
                 self._advance(self.judge, start, stop, {})
         return self.results
@@ -113,7 +113,7 @@ class CorrectionWalk:
         layers = [
             i
             for i, op in enumerate(graph.ops)
-            if isinstance(op, Layer) and own_bias(graph, op) and op.names[0] in self.wanted
+            if isinstance(op, Layer) and own_bias(graph, op) and op.names[0] in self.target_moments
         ]
         count = min(SEGMENTS, len(layers))
         starts = [layers[len(layers) * k // count] for k in range(count)]
@@ -132,11 +132,11 @@ class CorrectionWalk:
         fitted: dict[str, Correction] = {}
 
         def correct(value: Value, y: Any) -> None:
-            if value.name in free and (wanted := self.wanted.get(value.name)) is not None:
+            if value.name in free and (target := self.target_moments.get(value.name)) is not None:
                 rows = y.reshape(self.runs, -1, y.shape[-1]).double()
                 std = rows.reshape(-1, y.shape[-1]).std(0, correction=0).numpy()
                 has = ChannelMoments(rows.mean(1).numpy(), std)
-                fitted[value.name] = correction(has, wanted, self.scaled.get(value.name))
+                fitted[value.name] = correction(has, target, self.scaled.get(value.name))
                 fitted[value.name].apply(y)
 
         state.program.advance(state.env, start, stop, correct)
@@ -188,17 +188,17 @@ def _values(graph: Graph, sample: tuple[Array, ...], names: Sequence[str]) -> li
 
 
 def correction(
-    has: ChannelMoments, wanted: ChannelMoments, weights: StoredWeights | None
+    has: ChannelMoments, target: ChannelMoments, weights: StoredWeights | None
 ) -> Correction:
-    """What takes the channels that a layer has to the wanted ones: of deviation too where `weights`
+    """What takes the channels that a layer has to the target's: of deviation too where `weights`
     have scales that move; else means alone, as far as they are certain.
     """
     if weights is None:
-        errors = wanted.means - has.means
+        errors = target.means - has.means
         return Correction(np.ones(errors.shape[1]), certain(errors))
-    scale = weights.scaled(ratio_of(has.std, wanted.std))
+    scale = weights.scaled(ratio_of(has.std, target.std))
     times = scale / weights.scale
-    return Correction(times, wanted.mean - times * has.mean, scale)
+    return Correction(times, target.mean - times * has.mean, scale)
 
 
 def certain(errors: Array) -> Array:

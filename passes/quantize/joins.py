@@ -21,7 +21,7 @@ def apart(graph: Graph, ranges: Ranges, misses: list[Miss]) -> set[str]:
     for each slice along the axis. Outputs take that, and moves that keep the axis; where anything
     else reads such a result, the misses say whose values share a scale with wider ones.
     """
-    found: set[str] = set()
+    concats: set[str] = set()
     for op in graph.ops:
         if not isinstance(op, Concat) or not op.result.type.is_float:
             continue
@@ -30,10 +30,10 @@ def apart(graph: Graph, ranges: Ranges, misses: list[Miss]) -> set[str]:
             continue
         if (
             is_carried(graph, op.result, op.axis)
-            and not _joins_other_axes(graph, op, found)
+            and not _joins_other_axes(graph, op, concats)
             and _fits_one_storage(graph, op)
         ):
-            found.add(op.names[0])
+            concats.add(op.names[0])
             continue
         narrow, wide = min(spans, key=spans.__getitem__), max(spans, key=spans.__getitem__)
         misses.append(
@@ -43,7 +43,7 @@ def apart(graph: Graph, ranges: Ranges, misses: list[Miss]) -> set[str]:
                 op.names[0],
             )
         )
-    return found
+    return concats
 
 
 def _spans(graph: Graph, ranges: Ranges, op: Concat) -> Mapping[str, float]:
@@ -84,14 +84,14 @@ def in_u8(quant: Quant) -> Quant:
     return Quant.per_tensor(U8, float(quant.scale.array), zero)
 
 
-def _joins_other_axes(graph: Graph, op: Concat, found: set[str]) -> bool:
+def _joins_other_axes(graph: Graph, op: Concat, concats: set[str]) -> bool:
     """Whether an operand has scales of its own along another axis, or behind moves."""
     for v in op.xs:
         maker: Op | None = graph.producers.get(v.name)
         is_direct = True
         while isinstance(maker, Move) and maker.keeps_slices:
             maker, is_direct = graph.producers.get(maker.operands[0].name), False
-        if not isinstance(maker, Concat) or maker.names[0] not in found:
+        if not isinstance(maker, Concat) or maker.names[0] not in concats:
             continue
         if not (is_direct and maker.axis == op.axis):
             return True

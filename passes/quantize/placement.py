@@ -193,9 +193,9 @@ class PlacementWalk:
 
     def _join(self, op: Op, result: str) -> None:
         plan, is_move = self.plan, len(op.operands) == 1
-        given = {plan.given.get(v.name) for v in op.operands}
-        if len(given) == 1 and (same := given.pop()) is not None:
-            plan.given[result] = same
+        quants = {plan.given.get(v.name) for v in op.operands}
+        if len(quants) == 1 and (quant := quants.pop()) is not None:
+            plan.given[result] = quant
             plan.fixed.add(result)
             return
         plan.groups.add_node(result)

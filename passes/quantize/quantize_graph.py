@@ -230,12 +230,12 @@ class Emission:
 
     def _with_edges(self, op: Op, new: Op) -> Op:
         """Requantize operands of another quantization than the result's by a pair of their own."""
-        want = self.quants.get(op.names[0])
-        if want is None:
+        quant = self.quants.get(op.names[0])
+        if quant is None:
             return new
         operands = [
-            self._through(f"{op.names[0]}_{i}", x, want, op)
-            if (op.names[0], v.name) in self.plan.edges and self.quant.get(v.name) != want
+            self._through(f"{op.names[0]}_{i}", x, quant, op)
+            if (op.names[0], v.name) in self.plan.edges and self.quant.get(v.name) != quant
             else x
             for i, (v, x) in enumerate(zip(op.operands, new.operands, strict=True))
         ]
@@ -276,8 +276,8 @@ class Emission:
 
     def _with_weights(self, op: Layer, new: Op) -> Op:
         assert isinstance(new, Layer)
-        asked = self.options.bits.get(op.names[0], Bits(BYTE, BYTE))
-        if is_tied(self.graph, op.w) and (asked.weight, asked.group) == (BYTE, 0):
+        layer_bits = self.options.bits.get(op.names[0], Bits(BYTE, BYTE))
+        if is_tied(self.graph, op.w) and (layer_bits.weight, layer_bits.group) == (BYTE, 0):
             return replace(new, w=self._table(op.w, op.loc))
         stored = self._stored_weights(op)
         if stored is None:

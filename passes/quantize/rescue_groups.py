@@ -89,12 +89,12 @@ class RescueGroups(Pass):
             return graph
         bits = Bits(self.weight_bits or BYTE, BYTE, self.group)
         layers = stored_bits(graph, bits) if self.weight_bits is None else {}
-        found = find_outliers(source, bits, self.share, self.least_gain, layers)
-        if not found:
+        outliers = find_outliers(source, bits, self.share, self.least_gain, layers)
+        if not outliers:
             record.misses.append(Miss("no layer's weights are far out of its siblings'"))
             return graph
-        record.rewrites = len(found)
-        rescued = {name: (weights[name], layers.get(name, bits)) for name in found}
+        record.rewrites = len(outliers)
+        rescued = {name: (weights[name], layers.get(name, bits)) for name in outliers}
         return _regrouped(graph, rescued)
 
 
@@ -131,14 +131,14 @@ def find_outliers(
     weights = float_weights(graph)
     suspects = _far_out(weights)
     confirmed = {}
-    for name, (what, value, fence) in suspects.items():
-        own = (layers or {}).get(name, bits)
+    for name, (statistic_name, value, fence) in suspects.items():
+        layer_bits = (layers or {}).get(name, bits)
         before, after = (
-            typical_sqnr(weights[name], _stored(weights[name], own, group))
-            for group in (0, own.group)
+            typical_sqnr(weights[name], _stored(weights[name], layer_bits, group))
+            for group in (0, layer_bits.group)
         )
         if before < ENOUGH and after - before >= least_gain:
-            confirmed[name] = Outlier(what, value, fence, before, after)
+            confirmed[name] = Outlier(statistic_name, value, fence, before, after)
     most = max(1, int(share * len(weights)))
     best = sorted(confirmed, key=lambda n: confirmed[n].before - confirmed[n].after)[:most]
     return {name: one for name, one in confirmed.items() if name in best}
@@ -146,24 +146,24 @@ def find_outliers(
 
 def float_weights(graph: Graph) -> dict[str, Array]:
     """The weights of float_layers in float64, by the names of the layers."""
-    found = {name: weights_of(graph, op) for name, op in float_layers(graph).items()}
-    return {name: w.astype(np.float64) for name, w in found.items() if w is not None}
+    weights = {name: weights_of(graph, op) for name, op in float_layers(graph).items()}
+    return {name: w.astype(np.float64) for name, w in weights.items() if w is not None}
 
 
 def _far_out(weights: Mapping[str, Array]) -> dict[str, tuple[str, float, float]]:
     """The statistic of each suspected layer, its value and the fence; the farther of the two."""
-    found: dict[str, tuple[str, float, float]] = {}
-    for what, statistic in (("column ratio", column_ratio), ("row ratio", row_ratio)):
+    suspects: dict[str, tuple[str, float, float]] = {}
+    for statistic_name, statistic in (("column ratio", column_ratio), ("row ratio", row_ratio)):
         values = {name: statistic(w) for name, w in weights.items()}
         for name, value in values.items():
             edge = fence([v for other, v in values.items() if other != name])
-            if value > edge and value / edge > _excess(found.get(name)):
-                found[name] = (what, value, edge)
-    return found
+            if value > edge and value / edge > _excess(suspects.get(name)):
+                suspects[name] = (statistic_name, value, edge)
+    return suspects
 
 
-def _excess(known: tuple[str, float, float] | None) -> float:
-    return known[1] / known[2] if known else 0.0
+def _excess(suspect: tuple[str, float, float] | None) -> float:
+    return suspect[1] / suspect[2] if suspect else 0.0
 
 
 def fence(siblings: list[float]) -> float:

@@ -96,8 +96,11 @@ def quant_of_open_range(
     """
     low, high = natural
     if ranges is not None:
-        seen = ranges.seen_of(names)
-        ends = min(seen.low, 0.0) * (1 + HEADROOM), max(seen.high, 0.0) * (1 + HEADROOM)
+        observation = ranges.seen_of(names)
+        ends = (
+            min(observation.low, 0.0) * (1 + HEADROOM),
+            max(observation.high, 0.0) * (1 + HEADROOM),
+        )
         if ends[1] - ends[0] > SMALLEST:
             low, high = max(low, ends[0]), min(high, ends[1])
     levels = 1 << bits
@@ -124,7 +127,7 @@ def group_range(
 ) -> tuple[float, float]:
     """The range that all these values need together; constants count with all their elements."""
     low = high = 0.0
-    seen = []
+    observed = []
     for name in names:
         producer = plan.graph.producers.get(name)
         if isinstance(producer, Constant):
@@ -134,9 +137,9 @@ def group_range(
             low = min(low, float(elements.min(initial=0)))
             high = max(high, float(elements.max(initial=0)))
         else:
-            seen.append(name)
-    if seen and ranges is not None:
-        a, b = ranges.of(seen, levels)
+            observed.append(name)
+    if observed and ranges is not None:
+        a, b = ranges.of(observed, levels)
         low, high = min(low, a), max(high, b)
     return low, high
 
@@ -162,11 +165,11 @@ def quant_around_zero(low: float, high: float, bits: int) -> Quant:
     """i<bits>, zero point 0, that covers [-m, m], m = max(-low, high) * MARGIN[bits]; of a zero
     range: NO_SCALE.
     """
-    kept = Int(bits, True)
-    scale = float(np.float32(max(-low, high) * MARGIN.get(bits, 1.0) / kept.max))
+    storage = Int(bits, True)
+    scale = float(np.float32(max(-low, high) * MARGIN.get(bits, 1.0) / storage.max))
     if not np.isfinite(scale):
         raise PassError(f"quantize-graph: range [{low:g}, {high:g}], a finite one is needed")
-    return Quant.per_tensor(kept, scale, 0) if scale >= SMALLEST else of_zeros(kept, NO_SCALE)
+    return Quant.per_tensor(storage, scale, 0) if scale >= SMALLEST else of_zeros(storage, NO_SCALE)
 
 
 def is_of_zeros(quant: Quant) -> bool:

@@ -40,7 +40,7 @@ class StoredWeights:
     scale:    of the stored weights, (O,) or ().
     floor:    the least that keeps the bias within i32, as scale.
     groups:   of input channels, where these have scales of their own.
-    wanted:   (O, ..., I) float64, of the float graph.
+    floats:   (O, ..., I) float64, of the float graph.
     low, high: what the storage holds.
     x_reach:  the most that |x - zero_point| can be, in steps of the input.
     """
@@ -54,7 +54,7 @@ class StoredWeights:
     scale: Array
     floor: Array
     groups: GroupMultipliers | None
-    wanted: Array
+    floats: Array
     low: int
     high: int
     x_reach: int
@@ -76,13 +76,13 @@ class StoredWeights:
         """The integer of each weight's group, (O, ..., I); 1 where there are none, ()."""
         if self.groups is None:
             return np.ones((), np.int64)
-        return spread(self.groups.mult, self.groups.block, self.wanted.shape[-1])
+        return spread(self.groups.mult, self.groups.block, self.floats.shape[-1])
 
     @property
     def step(self) -> Array:
         """(O, ..., I) float64, the scale of a channel times the integer of a group."""
-        of_channel = self.scale.reshape(-1, *[1] * (self.wanted.ndim - 1))
-        return np.broadcast_to(of_channel * self.times, self.wanted.shape)
+        of_channel = self.scale.reshape(-1, *[1] * (self.floats.ndim - 1))
+        return np.broadcast_to(of_channel * self.times, self.floats.shape)
 
     def scaled(self, change: Array) -> Array:
         """The scales of channels times (O,) factors, as floats of 32 bits hold them."""
@@ -104,7 +104,7 @@ class StoredWeights:
     def with_scales(self, scale: Array, groups: GroupMultipliers | None) -> StoredWeights:
         """Other scales and the nearest integers; rows where those do not fit are unchanged."""
         new = replace(self, scale=scale, groups=groups)
-        stored = np.clip(np.rint(self.wanted / new.step), self.low, self.high)
+        stored = np.clip(np.rint(self.floats / new.step), self.low, self.high)
         fits = new.fits(stored)
         if groups is not None and self.groups is not None:
             groups = replace(groups, mult=by_row(fits, groups.mult, self.groups.mult))
@@ -112,15 +112,15 @@ class StoredWeights:
         return replace(new, groups=groups, scale=np.where(fits, scale, self.scale), stored=stored)
 
 
-def by_row(which: Array, new: Array, old: Array) -> Array:
-    """new[o] where which[o], else old[o]."""
-    return np.where(which.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+def by_row(mask: Array, new: Array, old: Array) -> Array:
+    """new[o] where mask[o], else old[o]."""
+    return np.where(mask.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
 
-def ratio_of(has: Array, want: Array) -> Array:
-    """(O,) what scales are times to be for channels of deviations `has` to have those wanted."""
-    is_flat = (has <= FLAT) | (want <= FLAT)
-    ratio = np.where(is_flat, 1.0, want / np.maximum(has, FLAT))
+def ratio_of(has: Array, target: Array) -> Array:
+    """(O,) the factors of scales that take channels of deviations `has` to those of `target`."""
+    is_flat = (has <= FLAT) | (target <= FLAT)
+    ratio = np.where(is_flat, 1.0, target / np.maximum(has, FLAT))
     return ratio.clip(1 / MOST, MOST)
 
 
@@ -130,9 +130,9 @@ def stored_weights(graph: Graph, reference: Graph, op: Layer) -> StoredWeights |
     reals = graph.producers.get(op.w.name)
     if not isinstance(reals, Dequantize):
         return Miss("its weights are not stored as integers", name)
-    held = graph.producers.get(reals.x.name)
-    scaled = held if isinstance(held, ScaleGroups) else None
-    constant = graph.producers.get(scaled.w.name) if scaled else held
+    producer = graph.producers.get(reals.x.name)
+    scaled = producer if isinstance(producer, ScaleGroups) else None
+    constant = graph.producers.get(scaled.w.name) if scaled else producer
     groups = _groups(graph, scaled) if scaled else None
     if not isinstance(constant, Constant) or (scaled and groups is None):
         return Miss("its weights are no constant", name)
@@ -141,9 +141,9 @@ def stored_weights(graph: Graph, reference: Graph, op: Layer) -> StoredWeights |
     quant = constant.result.type.quant
     if np.any(quant.zero_point.array):
         return Miss("its weights have a zero point", name)
-    wanted = _float_weights(reference, name, constant.value.shape)
-    if isinstance(wanted, Miss):
-        return wanted
+    floats = _float_weights(reference, name, constant.value.shape)
+    if isinstance(floats, Miss):
+        return floats
     bias = _own_bias(graph, op)
     return StoredWeights(
         layer=name,
@@ -155,7 +155,7 @@ def stored_weights(graph: Graph, reference: Graph, op: Layer) -> StoredWeights |
         scale=quant.scale.array,
         floor=_floor(graph, op, quant.scale.array, bias),
         groups=groups,
-        wanted=wanted,
+        floats=floats,
         low=quant.storage.min,
         high=quant.storage.max,
         x_reach=_reach(graph, op),
@@ -163,18 +163,22 @@ def stored_weights(graph: Graph, reference: Graph, op: Layer) -> StoredWeights |
 
 
 def _groups(graph: Graph, op: ScaleGroups) -> GroupMultipliers | None:
-    held = graph.producers.get(op.mult.name)
-    if not isinstance(held, Constant):
+    producer = graph.producers.get(op.mult.name)
+    if not isinstance(producer, Constant):
         return None
-    name = held.names[0] if graph.use_counts[held.names[0]] == 1 else ""
-    return GroupMultipliers(name, op.block, held.value.array.astype(np.int64))
+    name = producer.names[0] if graph.use_counts[producer.names[0]] == 1 else ""
+    return GroupMultipliers(name, op.block, producer.value.array.astype(np.int64))
 
 
 def _own_bias(graph: Graph, op: Layer) -> Constant | None:
     """The float constant that is the bias of this layer alone, if it has one."""
-    held = None if op.bias is None else graph.producers.get(op.bias.name)
-    is_own = isinstance(held, Constant) and graph.use_counts[held.names[0]] == 1
-    return held if isinstance(held, Constant) and is_own and held.result.type.is_float else None
+    producer = None if op.bias is None else graph.producers.get(op.bias.name)
+    is_own = isinstance(producer, Constant) and graph.use_counts[producer.names[0]] == 1
+    return (
+        producer
+        if isinstance(producer, Constant) and is_own and producer.result.type.is_float
+        else None
+    )
 
 
 def _float_weights(reference: Graph, name: str, shape: tuple[int, ...]) -> Array | Miss:
@@ -203,23 +207,23 @@ def _reach(graph: Graph, op: Layer) -> int:
     return (1 << bits) - 1
 
 
-def with_weights(graph: Graph, found: Mapping[str, Array], by: str) -> Graph:
+def with_weights(graph: Graph, arrays: Mapping[str, Array], by: str) -> Graph:
     """The graph with constants replaced: new elements by the constant's name, and for stored ones
     new scales by its name and ".scale".
     """
 
-    def replaced(op: Op, builder: Builder) -> Op:
-        if not isinstance(op, Constant) or op.names[0] not in found:
+    def replace_constant(op: Op, builder: Builder) -> Op:
+        if not isinstance(op, Constant) or op.names[0] not in arrays:
             return op
         elem = op.elem
-        if (scale := found.get(f"{op.names[0]}.scale")) is not None:
+        if (scale := arrays.get(f"{op.names[0]}.scale")) is not None:
             assert isinstance(elem, Quant)
             elem = Quant.per_axis(elem.storage, scale, 0, axis=0)
         return replace(
-            Constant.of(found[op.names[0]], elem), names=op.names, loc=op.loc.touched(by)
+            Constant.of(arrays[op.names[0]], elem), names=op.names, loc=op.loc.touched(by)
         )
 
-    return graph.mapped(replaced)
+    return graph.mapped(replace_constant)
 
 
 def with_float_weights(graph: Graph, weights: Mapping[str, Array]) -> Graph:

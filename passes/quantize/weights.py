@@ -99,11 +99,11 @@ def _by_group(
     rows = padded.reshape(-1, group)
     widest = np.maximum(np.abs(w).reshape(len(w), -1).max(1) / top, floor)
     tiny = np.repeat(widest / (2 * LARGEST_MULT), len(rows) // len(w))
-    wanted = best_scales(rows, top, tiny, clip).reshape(len(w), -1)
+    group_scales = best_scales(rows, top, tiny, clip).reshape(len(w), -1)
     most = np.full(len(w), float(LARGEST_MULT))
     while True:
-        scale = np.maximum(wanted.max(1) / most, floor).astype(np.float32).astype(np.float64)
-        mult = np.clip(np.rint(wanted / scale[:, None]), 1, most[:, None])
+        scale = np.maximum(group_scales.max(1) / most, floor).astype(np.float32).astype(np.float64)
+        mult = np.clip(np.rint(group_scales / scale[:, None]), 1, most[:, None])
         each = (mult * scale[:, None]).reshape(-1)
         stored = stored_weights(rows, each, top).reshape(len(w), -1, group)
         sums = (np.abs(stored).sum(2) * mult).sum(1) * x_reach
@@ -201,8 +201,8 @@ def best_scales(rows: Array, top: int, floor: Array, clip: bool) -> Array:
         for shrink in SHRINKS if clip else SHRINKS[:1]:
             scale = np.maximum(base * shrink, floor).astype(np.float32).astype(np.float64)
             error = ((rows - stored_weights(rows, scale, top) * scale[:, None]) ** 2).sum(1)
-            better = error < least
-            best, least = np.where(better, scale, best), np.where(better, error, least)
+            is_better = error < least
+            best, least = np.where(is_better, scale, best), np.where(is_better, error, least)
     return best
 
 
@@ -220,8 +220,8 @@ def grid_step(rows: Array) -> float:
         return 0.0
     largest = float(np.abs(values).max())
     step = largest / max(1.0, float(np.rint(largest / gaps.min())))
-    whole = values / step
-    return step if np.abs(whole - np.rint(whole)).max() < OFF_GRID else 0.0
+    multiples = values / step
+    return step if np.abs(multiples - np.rint(multiples)).max() < OFF_GRID else 0.0
 
 
 def stored_weights(rows: Array, scale: Array, top: int) -> Array:

@@ -37,27 +37,27 @@ def activation_widths(plan: QuantizationPlan, bits: Mapping[str, Bits], default:
     """
     if plan.is_wide:
         return wide_widths(plan)
-    found = Widths()
+    widths = Widths()
     for group in sorted(map(sorted, plan.members())):
         readers = [r for name in group for r in plan.graph.users.get(name, ())]
         layers = [r for r in readers if isinstance(r, Contraction)]
         others = [r for r in readers if not isinstance(r, Contraction)]
         is_input = any(v.name in group for v in plan.graph.inputs)
         is_output = any(v.name in group for v in plan.graph.outputs)
-        asked = {r.names[0]: _asked(r, bits, default, is_input) for r in layers}
-        most = max(asked.values(), default=BYTE)
+        requests = {r.names[0]: _asked(r, bits, default, is_input) for r in layers}
+        most = max(requests.values(), default=BYTE)
         if (others and len(group) == 1) or is_input or is_output:
             most = max(most, BYTE)
-        if _is_residual(plan, group, others) and min(asked.values(), default=BYTE) < BYTE:
+        if _is_residual(plan, group, others) and min(requests.values(), default=BYTE) < BYTE:
             most = WORD
         if is_beside_norm(plan, group) and others and not (is_input or is_output):
             most = max(most, least_limit(plan, group, readers))
         if any(r.names[0] in plan.apart for r in others):
             most = BYTE  # the parts of an output have one storage
-        found.stored.update(dict.fromkeys(group, most))
-        single = {r.names[0]: asked[r.names[0]] for r in layers if isinstance(r, Layer)}
-        found.read.update({name: width for name, width in single.items() if width < most})
-    return found
+        widths.stored.update(dict.fromkeys(group, most))
+        single = {r.names[0]: requests[r.names[0]] for r in layers if isinstance(r, Layer)}
+        widths.read.update({name: width for name, width in single.items() if width < most})
+    return widths
 
 
 def is_beside_norm(plan: QuantizationPlan, group: Iterable[str]) -> bool:
@@ -79,7 +79,7 @@ def wide_widths(plan: QuantizationPlan) -> Widths:
     and of what a curve draws; a layer that reads a wider value than its 8 bits has a pair of its
     own.
     """
-    found = Widths()
+    widths = Widths()
     for group in sorted(map(sorted, plan.members())):
         readers = [r for name in group for r in plan.graph.users.get(name, ())]
         readers = [r for r in readers if not set(r.names) & set(group)]
@@ -91,10 +91,10 @@ def wide_widths(plan: QuantizationPlan) -> Widths:
         is_curve = any(m and plan.answers[m.names[0]].kind is Kind.TABLE for m in makers)
         most = min([STREAM if is_stream and not is_curve else WORD, *limits])
         most = most if most >= WORD else BYTE
-        found.stored.update(dict.fromkeys(group, most))
+        widths.stored.update(dict.fromkeys(group, most))
         if most > BYTE:
-            found.read.update({r.names[0]: BYTE for r in layers})
-    return found
+            widths.read.update({r.names[0]: BYTE for r in layers})
+    return widths
 
 
 def _is_of_stream(op: Op) -> bool:
@@ -104,9 +104,9 @@ def _is_of_stream(op: Op) -> bool:
 
 
 def _asked(layer: Op, bits: Mapping[str, Bits], default: int, is_input: bool) -> int:
-    own = bits.get(layer.names[0])
-    if own is not None:
-        return own.activation
+    layer_bits = bits.get(layer.names[0])
+    if layer_bits is not None:
+        return layer_bits.activation
     return max(default, BYTE) if is_input else default
 
 

@@ -41,22 +41,26 @@ def adaquant(problem: LayerProblem, steps: int) -> Mapping[str, Array]:
     rates += [{"params": [t], "lr": SCALE_RATE}] if w.has_channel_scales else []
     optimizer = torch.optim.Adam(rates)
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    best, whole, least, nearest = step, step, float("inf"), None
+    best, integers, least, nearest = step, step, float("inf"), None
     for _ in range(steps):
         change = t.clamp(-LARGEST_CHANGE, LARGEST_CHANGE).exp()
         error = rounded(v.clamp(w.low, w.high)) * step * change - target
         loss = ((error @ moment) * error).sum()
-        now = float(loss.detach())
-        nearest = now + TINY if nearest is None else nearest
-        if now < least:
-            best, whole, least = change.detach(), v.detach().clamp(w.low, w.high).round(), now
+        current = float(loss.detach())
+        nearest = current + TINY if nearest is None else nearest
+        if current < least:
+            best, integers, least = (
+                change.detach(),
+                v.detach().clamp(w.low, w.high).round(),
+                current,
+            )
         optimizer.zero_grad()
         (loss / nearest).backward()
         optimizer.step()
         falling.step()
-    low, high = torch.full_like(whole, w.low), torch.full_like(whole, w.high)
-    whole = descend(whole, target / (step * best), step * best, moment, low, high)
-    return problem.result(whole.numpy(), best.double().numpy() if w.has_channel_scales else None)
+    low, high = torch.full_like(integers, w.low), torch.full_like(integers, w.high)
+    integers = descend(integers, target / (step * best), step * best, moment, low, high)
+    return problem.result(integers.numpy(), best.double().numpy() if w.has_channel_scales else None)
 
 
 @register
@@ -100,28 +104,28 @@ class Moving:
         return [*rates, {"params": scaled, "lr": BLOCK_SCALE_RATE}] if scaled else rates
 
     def tensors(self) -> Mapping[str, Any]:
-        found = dict(self.biases.by_name)
+        tensors = dict(self.biases.by_name)
         for w, v, t, step in zip(self.layers, self.v, self.t, self.step, strict=True):
             change = t.clamp(-LARGEST_CHANGE, LARGEST_CHANGE).exp()
-            whole = rounded(v.clamp(w.low, w.high))
-            found[w.reals] = whole * step * change.reshape(-1, *[1] * (step.ndim - 1))
-        return found
+            integers = rounded(v.clamp(w.low, w.high))
+            tensors[w.reals] = integers * step * change.reshape(-1, *[1] * (step.ndim - 1))
+        return tensors
 
-    def penalty(self, done: float) -> Any:
+    def penalty(self, progress: float) -> Any:
         return 0.0
 
     def decide(self) -> None:
         """No relaxation to harden."""
 
     def result(self) -> Mapping[str, Array]:
-        found = self.biases.result()
+        constants = self.biases.result()
         for w, v, t in zip(self.layers, self.v, self.t, strict=True):
-            whole = v.detach().clamp(w.low, w.high).round().numpy()
-            found[w.constant] = w.checked(whole.astype(w.stored.dtype))
+            integers = v.detach().clamp(w.low, w.high).round().numpy()
+            constants[w.constant] = w.checked(integers.astype(w.stored.dtype))
             if w.has_channel_scales:
                 change = t.detach().clamp(-LARGEST_CHANGE, LARGEST_CHANGE).double().exp().numpy()
-                found[f"{w.constant}.scale"] = w.scaled(change)
-        return found
+                constants[f"{w.constant}.scale"] = w.scaled(change)
+        return constants
 
 
 def adaquant_block(problem: BlockProblem, steps: int) -> Mapping[str, Array]:

@@ -37,11 +37,11 @@ def unstretched(h: Any) -> Any:
     return torch.logit((h - LOW) / (HIGH - LOW))
 
 
-def undecided(h: Any, done: float) -> Any:
-    """mean(1 - |2 h - 1|**beta), beta falling from 20 to 2 as `done` goes from FREE to 1."""
-    if done < FREE:
+def undecided(h: Any, progress: float) -> Any:
+    """mean(1 - |2 h - 1|**beta), beta falling from 20 to 2 as `progress` goes from FREE to 1."""
+    if progress < FREE:
         return 0.0
-    beta = BETAS[0] + (BETAS[1] - BETAS[0]) * (done - FREE) / (1 - FREE)
+    beta = BETAS[0] + (BETAS[1] - BETAS[0]) * (progress - FREE) / (1 - FREE)
     return (1 - (2 * h - 1).abs() ** beta).mean()
 
 
@@ -56,9 +56,9 @@ def adaround(problem: LayerProblem, steps: int) -> Mapping[str, Array]:
         problem.tensor(problem.steps),
         problem.tensor(problem.hessian),
     )
-    wish = problem.tensor(problem.target / problem.steps)
-    floor = wish.floor().clamp(w.low, w.high - 1)
-    off = wish - floor  # beyond [0, 1] where the scale clips
+    target = problem.tensor(problem.target / problem.steps)
+    floor = target.floor().clamp(w.low, w.high - 1)
+    off = target - floor  # beyond [0, 1] where the scale clips
 
     def loss(up: Any) -> Any:
         error = (up - off) * step
@@ -75,8 +75,8 @@ def adaround(problem: LayerProblem, steps: int) -> Mapping[str, Array]:
         total.backward()
         optimizer.step()
         falling.step()
-    whole = floor + stretched(v.detach()).round()
-    return problem.result(descend(whole, wish, step, moment, floor, floor + 1).numpy())
+    integers = floor + stretched(v.detach()).round()
+    return problem.result(descend(integers, target, step, moment, floor, floor + 1).numpy())
 
 
 @register
@@ -113,8 +113,8 @@ class SoftRounding:
         self.layers, self.biases = layers, Biases(layers)
         self.low, self.step, self.v = list[Any](), list[Any](), list[Any]()
         for w in layers:
-            stored, wish = torch.tensor(w.stored).float(), torch.tensor(w.wanted / w.step)
-            is_up = ((stored > wish) | (stored == w.high)) & (stored > w.low)
+            stored, target = torch.tensor(w.stored).float(), torch.tensor(w.floats / w.step)
+            is_up = ((stored > target) | (stored == w.high)) & (stored > w.low)
             self.low.append(stored - is_up.float())
             self.step.append(torch.tensor(w.step).float())
             first = torch.where(is_up, FIRST, 1 - FIRST)
@@ -131,17 +131,17 @@ class SoftRounding:
         parts = zip(self.layers, self.low, self.up(), self.step, strict=True)
         return {w.reals: (low + h) * step for w, low, h, step in parts} | self.biases.by_name
 
-    def penalty(self, done: float) -> Any:
-        return WEIGHT * sum(undecided(h, done) for h in self.up())
+    def penalty(self, progress: float) -> Any:
+        return WEIGHT * sum(undecided(h, progress) for h in self.up())
 
     def decide(self) -> None:
         self.decided = [h.detach().round() for h in self.up()]
 
     def result(self) -> Mapping[str, Array]:
-        whole = [(low + h).numpy() for low, h in zip(self.low, self.up(), strict=True)]
-        pairs = zip(self.layers, whole, strict=True)
-        found = {w.constant: w.checked(q.astype(w.stored.dtype)) for w, q in pairs}
-        return found | self.biases.result()
+        integers = [(low + h).numpy() for low, h in zip(self.low, self.up(), strict=True)]
+        pairs = zip(self.layers, integers, strict=True)
+        constants = {w.constant: w.checked(q.astype(w.stored.dtype)) for w, q in pairs}
+        return constants | self.biases.result()
 
 
 def adaround_block(problem: BlockProblem, steps: int) -> Mapping[str, Array]:

@@ -73,10 +73,10 @@ class RoundWeights(Pass):
         if self.waves is not None and self.waves < 1:
             raise PassError(f"{self.name}: waves is {self.waves}, 1 or more is needed")
         check_names(graph, self.reference, self.name)  # each missing layer is a Miss below
-        known = [stored_weights(graph, self.reference, op) for op in layers_of(graph)]
-        layers = [w for w in known if not isinstance(w, Miss)]
+        results = [stored_weights(graph, self.reference, op) for op in layers_of(graph)]
+        layers = [w for w in results if not isinstance(w, Miss)]
         record.rewrites = len(layers)
-        record.misses += [w for w in known if isinstance(w, Miss)]
+        record.misses += [w for w in results if isinstance(w, Miss)]
         with nullcontext(self.executor) if self.executor is not None else Processes() as pool:
             for after in replace(self, executor=pool).rounded(graph, self.reference, layers):
                 graph = after

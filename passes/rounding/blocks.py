@@ -38,13 +38,13 @@ class BlockGraph:
 def extract(graph: Graph, inputs: Iterable[str], outputs: Sequence[str]) -> Graph:
     """The subgraph that computes `outputs` from `inputs`."""
     cut = set(inputs)
-    needed, ops = set(outputs), list[Op]()
+    live, ops = set(outputs), list[Op]()
     for op in reversed(graph.ops):
-        if needed.intersection(op.names) and not cut.issuperset(op.names):
-            needed.update(v.name for v in op.operands)
+        if live.intersection(op.names) and not cut.issuperset(op.names):
+            live.update(v.name for v in op.operands)
             ops.append(op)
-    known = {v.name: v for v in graph.values}
-    ends = tuple(known[name] for name in outputs)
+    values = {v.name: v for v in graph.values}
+    ends = tuple(values[name] for name in outputs)
     starts = tuple(v for v in graph.values if v.name in cut)
     return Graph(graph.name, starts, tuple(reversed(ops)), ends, tuple(outputs), graph.stage)
 
@@ -77,7 +77,7 @@ def block_units(
     """
     ops = {op.names[0]: op for op in layers_of(graph)}
     singles = {w.layer: layer_unit(graph, reference, ops[w.layer], w) for w in layers}
-    known = {v.name for v in reference.values}
+    names_of_reference = {v.name for v in reference.values}
     start = [v.name for v in graph.inputs]
     ends = list(dict.fromkeys(_origin(graph, v) for v in graph.outputs))
     cuts = {cut: [_quantized(graph, cut)] for cut in _bottlenecks(graph)}
@@ -85,11 +85,11 @@ def block_units(
     for cut, outputs in [*((c, o) for c, o in cuts.items() if o != ends), ("", ends)]:
         part = extract(graph, start, outputs)
         inside = [op.names[0] for op in layers_of(part)]
-        mine = [singles[name] for name in inside if name in singles]
-        if mine and known.issuperset(outputs) and len(inside) <= MOST_LAYERS:
-            units.append(BlockGraph(part, tuple(u.layers[0] for u in mine)))
+        singles_inside = [singles[name] for name in inside if name in singles]
+        if singles_inside and names_of_reference.issuperset(outputs) and len(inside) <= MOST_LAYERS:
+            units.append(BlockGraph(part, tuple(u.layers[0] for u in singles_inside)))
         else:
-            units += mine
+            units += singles_inside
         start = [cut] if inside else start
     return units
 

@@ -49,7 +49,7 @@ class TrainedWeights(Protocol):
     def tensors(self) -> Mapping[str, Any]:
         """Tensors by the names of the graph's values they replace."""
 
-    def penalty(self, done: float) -> Any:
+    def penalty(self, progress: float) -> Any:
         """The regularization of the loss after this fraction of the steps."""
 
     def decide(self) -> None:
@@ -91,11 +91,11 @@ def train_block(problem: BlockProblem, weights: TrainedWeights, steps: int) -> M
 
 
 def _loss(
-    program: UnitProgram, given: Mapping[str, Any], inputs: Any, wants: Any, rows: Any
+    program: UnitProgram, weights: Mapping[str, Any], inputs: Any, wants: Any, rows: Any
 ) -> Any:
-    outputs = program([x[rows].flatten(0, 1) for x in inputs], given)
+    outputs = program([x[rows].flatten(0, 1) for x in inputs], weights)
     pairs = zip(outputs, wants, strict=True)
-    return sum(((y - want[rows].flatten(0, 1)) ** 2).mean() for y, want in pairs)
+    return sum(((y - target[rows].flatten(0, 1)) ** 2).mean() for y, target in pairs)
 
 
 def _draws(name: str, count: int, size: int) -> Iterator[Any]:
@@ -120,8 +120,8 @@ def values_of(graph: Graph, sample: Sequence[Array]) -> list[Any]:
     for i in range(0, len(sample[0]), size):
         run_chunk(graph, cut(graph, sample, i, i + size), watch, programs)
     count = len(sample[0]) // rows_of(graph.inputs[0])
-    joined = [torch.cat(parts[v.name]) for v in graph.outputs]
-    return [x.reshape(count, -1, *x.shape[1:]) for x in joined]
+    stacked = [torch.cat(parts[v.name]) for v in graph.outputs]
+    return [x.reshape(count, -1, *x.shape[1:]) for x in stacked]
 
 
 def _narrow(value: Value) -> Any:
@@ -150,15 +150,17 @@ class RoundBlocks(RoundWeights):
         fit = [u for u in units if not isinstance(rebatch(u.graph, 2), Miss)]
         done, waves = 0, self.in_waves(fit)
         for wave in waves:
-            seen = with_float_weights(graph, {w.reals: w.wanted for u in wave for w in u.layers})
-            aim = seen if len(waves) == 1 else reference
-            tasks = [self._task(u, seen, aim) for u in wave]
+            simulated = with_float_weights(
+                graph, {w.reals: w.floats for u in wave for w in u.layers}
+            )
+            aim = simulated if len(waves) == 1 else reference
+            tasks = [self._task(u, simulated, aim) for u in wave]
             graph = with_results(graph, self.tasks(tasks, done, len(fit)), self.name)
             done += len(wave)
             yield graph
 
-    def _task(self, unit: BlockGraph, seen: Graph, reference: Graph) -> Task:
-        before = upstream(seen, [v.name for v in unit.graph.inputs])
+    def _task(self, unit: BlockGraph, simulated: Graph, reference: Graph) -> Task:
+        before = upstream(simulated, [v.name for v in unit.graph.inputs])
         after = upstream(reference, [v.name for v in unit.graph.outputs])
         problem = BlockProblem(unit, before, after, self.sample)
         function, options = self.work()
@@ -171,8 +173,8 @@ class Biases:
     """The biases of a block's layers in training."""
 
     def __init__(self, layers: Sequence[StoredWeights]) -> None:
-        known = {w.bias_name: w.bias for w in layers if w.bias is not None}
-        self.by_name = {n: torch.tensor(b, requires_grad=True) for n, b in known.items()}
+        biases = {w.bias_name: w.bias for w in layers if w.bias is not None}
+        self.by_name = {n: torch.tensor(b, requires_grad=True) for n, b in biases.items()}
 
     def parameters(self) -> list[dict[str, Any]]:
         return [{"params": list(self.by_name.values()), "lr": BIAS_RATE}] if self.by_name else []

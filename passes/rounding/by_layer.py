@@ -20,7 +20,7 @@ from qir.passes.quantize.stored_weights import StoredWeights, with_float_weights
 from qir.passes.rounding.base import RoundWeights, with_results
 from qir.passes.rounding.blocks import extract
 from qir.passes.rounding.columns import spreading, swept
-from qir.passes.rounding.forward import Held, cut_before, stretch
+from qir.passes.rounding.forward import CutValues, cut_before, stretch
 from qir.passes.rounding.moments import SIDES, LayerProblem, layer_problem, moment_names, moments
 from qir.passes.rounding.scales import with_best_scales
 
@@ -54,7 +54,7 @@ def best_shrinkage(weights: StoredWeights, parts: Sequence[Moments]) -> float:
     if len(parts) < 2:
         return SHRINKAGES[0]
     halves = [layer_problem(weights, parts[start::2]) for start in (0, 1)]
-    losses = [sum(_unseen(replace(mine, shrinkage=s), other) for mine, other in
+    losses = [sum(_unseen(replace(problem, shrinkage=s), other) for problem, other in
                   (halves, halves[::-1])) for s in SHRINKAGES]  # fmt: skip
     return SHRINKAGES[int(np.argmin(losses))]
 
@@ -62,14 +62,14 @@ def best_shrinkage(weights: StoredWeights, parts: Sequence[Moments]) -> float:
 def _unseen(problem: LayerProblem, other: LayerProblem) -> float:
     """The error of some rows, rounded by one part of the samples, on another."""
     w, hessian, total = problem.weights, problem.hessian, 0.0
-    wanted, steps = problem.rows(w.wanted), problem.steps
-    groups, rows = (_some(n, most) for n, most in zip(wanted.shape, (GROUPS, ROWS), strict=False))
+    floats, steps = problem.rows(w.floats), problem.steps
+    groups, rows = (_some(n, most) for n, most in zip(floats.shape, (GROUPS, ROWS), strict=False))
     for g in groups:
-        real, step = (torch.tensor(x[g][rows]) for x in (wanted, steps))
-        whole = swept(real, step, spreading(hessian[g]), (w.low, w.high))
-        error = (whole * step - real).numpy()
-        moved = (other.mean[g] - problem.mean[g]) * (w.bias is not None)
-        total += float(np.sum((error @ other.own[g]) * error) + np.sum((error @ moved) ** 2))
+        real, step = (torch.tensor(x[g][rows]) for x in (floats, steps))
+        integers = swept(real, step, spreading(hessian[g]), (w.low, w.high))
+        error = (integers * step - real).numpy()
+        mean_shift = (other.mean[g] - problem.mean[g]) * (w.bias is not None)
+        total += float(np.sum((error @ other.own[g]) * error) + np.sum((error @ mean_shift) ** 2))
     return total
 
 
@@ -87,7 +87,7 @@ def best_ridge(weights: StoredWeights, parts: Sequence[Moments]) -> float:
     halves = [layer_problem(weights, parts[start::2]) for start in (0, 1)]
     if all(half.is_alone for half in halves):
         return RIDGES[0]  # there is nothing to make up for
-    losses = [sum(_apart(replace(mine, ridge=r), other) for mine, other in
+    losses = [sum(_apart(replace(problem, ridge=r), other) for problem, other in
                   (halves, halves[::-1])) for r in RIDGES]  # fmt: skip
     return RIDGES[int(np.argmin(losses))]
 
@@ -96,13 +96,13 @@ def _apart(problem: LayerProblem, other: LayerProblem) -> float:
     """mean |T xq + b' - W x - b|**2, but for what no T changes, with T and b' by one part of the
     samples, on another.
     """
-    wanted, target = problem.rows(problem.weights.wanted), problem.target
-    total = float(np.sum((target @ other.own - 2 * wanted @ other.cross) * target))
+    floats, target = problem.rows(problem.weights.floats), problem.target
+    total = float(np.sum((target @ other.own - 2 * floats @ other.cross) * target))
     if problem.weights.bias is None:
         return total
-    moved = [target @ p.mean[..., None] - wanted @ p.mean_of_float[..., None]
+    mean_shifts = [target @ p.mean[..., None] - floats @ p.mean_of_float[..., None]
              for p in (problem, other)]  # fmt: skip
-    return total + float(np.sum((moved[1] - moved[0]) ** 2))
+    return total + float(np.sum((mean_shifts[1] - mean_shifts[0]) ** 2))
 
 
 def _some(count: int, most: int) -> Array:
@@ -132,8 +132,8 @@ class RoundLayers(RoundWeights):
             keys = [f"{of} {names} {self.digest} {name}" for name in names]
             sums: Sequence[Mapping[str, Array]] = ()
             if not self.has_all(keys):  # else the walk goes on later, from where it is
-                seen = with_float_weights(graph, {w.reals: w.wanted for w in wave})
-                walk, sums = walk.to(seen, names, self)
+                simulated = with_float_weights(graph, {w.reals: w.floats for w in wave})
+                walk, sums = walk.to(simulated, names, self)
             results = self.tasks([
                 Task(key, round_layer, (w, _own(sums, w.layer), function, *options))
                 for key, w in zip(keys, wave, strict=True)
@@ -150,12 +150,12 @@ class LayerWalk:
     """
 
     reference: Graph
-    held: tuple[tuple[Held, Held], ...]
+    cut_values: tuple[tuple[CutValues, CutValues], ...]
     at_once: int
 
     @staticmethod
     def started(graph: Graph, reference: Graph, sample: tuple[Array, ...]) -> LayerWalk:
-        own = rows_of(graph.inputs[0])
+        run_rows = rows_of(graph.inputs[0])
         runs = [x.reshape(-1, *v.type.shape) for v, x in zip(graph.inputs, sample, strict=True)]
         size = -(-len(runs[0]) // PARTS)
         parts = (
@@ -165,37 +165,38 @@ class LayerWalk:
             )
             for i in range(0, len(runs[0]), size)
         )
-        at_once = min(AT_ONCE, max(1, chunk_of(graph) // own))
-        return LayerWalk(reference, tuple((mine, theirs) for mine, theirs in parts), at_once)
+        at_once = min(AT_ONCE, max(1, chunk_of(graph) // run_rows))
+        return LayerWalk(reference, tuple((first, second) for first, second in parts), at_once)
 
     def to(
-        self, seen: Graph, wave: Sequence[str], by: RoundWeights
+        self, simulated: Graph, wave: Sequence[str], by: RoundWeights
     ) -> tuple[LayerWalk, Sequence[Mapping[str, Array]]]:
         """On to the cut before these layers, and the moments of what they read in each part."""
-        layers = tuple(op for op in layers_of(seen) if op.names[0] in wave)
-        theirs = {op.names[0]: op.x.name for op in layers_of(self.reference)}
-        cut = cut_before(seen, wave)
+        layers = tuple(op for op in layers_of(simulated) if op.names[0] in wave)
+        float_inputs = {op.names[0]: op.x.name for op in layers_of(self.reference)}
+        cut = cut_before(simulated, wave)
         floats = {
-            op.names[0]: theirs[op.names[0]]
+            op.names[0]: float_inputs[op.names[0]]
             for op in layers
-            if not _has_layers(seen, cut, op.x.name, wave)
+            if not _has_layers(simulated, cut, op.x.name, wave)
         }
-        (mine, others), *_ = self.held
+        (first, others), *_ = self.cut_values
         pair = (
-            stretch(seen, mine, [op.x.name for op in layers], cut),
+            stretch(simulated, first, [op.x.name for op in layers], cut),
             stretch(self.reference, others, floats.values(), cut_before(self.reference, wave)),
         )
-        found = run_tasks(f"{by.name}: moments", [
-            Task("", moments, (*pair, layers, floats, *held, self.at_once)) for held in self.held
+        results = run_tasks(f"{by.name}: moments", [
+            Task("", moments, (*pair, layers, floats, *part, self.at_once))
+            for part in self.cut_values
         ], by.executor)  # fmt: skip
-        held = tuple(
+        cut_values = tuple(
             tuple(
                 {name: part[f"{side}{name}"] for name in one.cut}
                 for side, one in zip(SIDES, pair, strict=True)
             )
-            for part in found
+            for part in results
         )
-        return replace(self, held=tuple((a, b) for a, b in held)), found
+        return replace(self, cut_values=tuple((a, b) for a, b in cut_values)), results
 
 
 def _has_layers(graph: Graph, cut: Sequence[str], name: str, layers: Sequence[str]) -> bool:

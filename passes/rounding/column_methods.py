@@ -29,8 +29,8 @@ def gptq_integers(problem: LayerProblem) -> Array:
     w, hessian = problem.weights, problem.hessian
     real, steps = torch.from_numpy(problem.target), torch.from_numpy(problem.steps.copy())
     parts = zip(real, steps, hessian, strict=True)
-    whole = torch.stack([swept(r, s, spreading(h), (w.low, w.high)) for r, s, h in parts])
-    return np.asarray(whole.numpy())
+    integers = torch.stack([swept(r, s, spreading(h), (w.low, w.high)) for r, s, h in parts])
+    return np.asarray(integers.numpy())
 
 
 @register
@@ -57,18 +57,18 @@ def gpfq(problem: LayerProblem) -> Mapping[str, Array]:
     the best integer for the part of the outputs that columns up to t bring; in float64, from the
     largest H_tt on. A column that is always 0 is rounded to nearest.
     """
-    w, own, steps = problem.weights, problem.own, problem.steps
-    wanted = problem.target
-    whole = np.empty_like(wanted)
-    for g in range(len(own)):
-        path = np.zeros_like(wanted[g])  # sum_j H_jt (T_j - q_j step_j) so far, for every t
-        for t in np.argsort(-np.diag(own[g]), kind="stable"):
-            path += wanted[g, :, t, None] * own[g, t]
-            dead = own[g, t, t] <= TINY
-            best = wanted[g, :, t] if dead else path[:, t] / own[g, t, t]
-            whole[g, :, t] = np.clip(np.rint(best / steps[g, :, t]), w.low, w.high)
-            path -= (whole[g, :, t] * steps[g, :, t])[:, None] * own[g, t]
-    return problem.result(whole)
+    w, moment, steps = problem.weights, problem.own, problem.steps
+    target = problem.target
+    integers = np.empty_like(target)
+    for g in range(len(moment)):
+        path = np.zeros_like(target[g])  # sum_j H_jt (T_j - q_j step_j) so far, for every t
+        for t in np.argsort(-np.diag(moment[g]), kind="stable"):
+            path += target[g, :, t, None] * moment[g, t]
+            dead = moment[g, t, t] <= TINY
+            best = target[g, :, t] if dead else path[:, t] / moment[g, t, t]
+            integers[g, :, t] = np.clip(np.rint(best / steps[g, :, t]), w.low, w.high)
+            path -= (integers[g, :, t] * steps[g, :, t])[:, None] * moment[g, t]
+    return problem.result(integers)
 
 
 @register
@@ -92,9 +92,9 @@ def quantease(problem: LayerProblem) -> Mapping[str, Array]:
     """The constants of a layer: coordinate descent on tr D H D', starting from `gptq`."""
     w, moment = problem.weights, problem.tensor(problem.hessian)
     step, target = problem.tensor(problem.steps), problem.tensor(problem.target)
-    whole = problem.tensor(gptq_integers(problem))
-    low, high = torch.full_like(whole, w.low), torch.full_like(whole, w.high)
-    return problem.result(descend(whole, target / step, step, moment, low, high).numpy())
+    integers = problem.tensor(gptq_integers(problem))
+    low, high = torch.full_like(integers, w.low), torch.full_like(integers, w.high)
+    return problem.result(descend(integers, target / step, step, moment, low, high).numpy())
 
 
 @register

@@ -36,42 +36,42 @@ def swept(real: Any, step: Any, to: Spreading, limits: tuple[int, int]) -> Any:
     q_k = clamp(half_even(w_k / step_k)); w_j -= (w_k - q_k * step_k) * U_kj / U_kk for j > k
     """
     order = torch.from_numpy(to.order)
-    left, step = real[:, order], step[:, order]
-    factor = torch.from_numpy(to.factor).to(left.dtype)
-    whole = torch.empty_like(left)
+    remainder, step = real[:, order], step[:, order]
+    factor = torch.from_numpy(to.factor).to(remainder.dtype)
+    integers = torch.empty_like(remainder)
     for start in range(0, len(order), BLOCK):
         end = min(start + BLOCK, len(order))
-        errors = torch.empty_like(left[:, start:end])
+        errors = torch.empty_like(remainder[:, start:end])
         for k in range(start, end):
-            whole[:, k] = (left[:, k] / step[:, k]).round().clamp(*limits)
-            errors[:, k - start] = error = left[:, k] - whole[:, k] * step[:, k]
-            left[:, k:end] -= error[:, None] * factor[k, k:end]
-        left[:, end:] -= errors @ factor[start:end, end:]
-    return whole[:, torch.from_numpy(np.argsort(to.order))]
+            integers[:, k] = (remainder[:, k] / step[:, k]).round().clamp(*limits)
+            errors[:, k - start] = error = remainder[:, k] - integers[:, k] * step[:, k]
+            remainder[:, k:end] -= error[:, None] * factor[k, k:end]
+        remainder[:, end:] -= errors @ factor[start:end, end:]
+    return integers[:, torch.from_numpy(np.argsort(to.order))]
 
 
 MOST = 20  # sweeps over all columns
 
 
-def descend(whole: Any, wish: Any, step: Any, moment: Any, low: Any, high: Any) -> Any:
-    """Integers `whole` (G, O, K) within [low, high], made better column by column for
-    tr (D H D'), D = (whole - wish) * step, until a sweep over all columns changes nothing.
+def descend(integers: Any, target: Any, step: Any, moment: Any, low: Any, high: Any) -> Any:
+    """`integers` (G, O, K) within [low, high], improved column by column for
+    tr (D H D'), D = (integers - target) * step, until a sweep over all columns changes nothing.
 
     Each column takes for all rows at once the best integers given the others:
     q_k - (D H)_k / (H_kk * step_k), rounded and clamped.
-    Shapes: wish, step as whole; moment (G, K, K) is H; all float32 tensors.
+    Shapes: target, step as integers; moment (G, K, K) is H; all float32 tensors.
     Source: Behdin et al. 2023, arXiv:2309.01885 (QuantEase), section 3.
     """
-    now = whole.clone()
-    slope = ((now - wish) * step) @ moment  # half the gradient
+    current = integers.clone()
+    slope = ((current - target) * step) @ moment  # half the gradient
     for _ in range(MOST):
-        before = now.clone()
-        for k in range(now.shape[-1]):
+        before = current.clone()
+        for k in range(current.shape[-1]):
             here = moment[:, k, k, None] * step[..., k]
-            best = (now[..., k] - slope[..., k] / here).round()
+            best = (current[..., k] - slope[..., k] / here).round()
             best = torch.minimum(torch.maximum(best, low[..., k]), high[..., k])
-            slope += ((best - now[..., k]) * step[..., k])[..., None] * moment[:, None, k]
-            now[..., k] = best
-        if torch.equal(now, before):
+            slope += ((best - current[..., k]) * step[..., k])[..., None] * moment[:, None, k]
+            current[..., k] = best
+        if torch.equal(current, before):
             break
-    return now
+    return current

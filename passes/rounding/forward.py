@@ -19,7 +19,7 @@ from qir.passes.calibrate.ranges import remade
 from qir.passes.rounding.blocks import extract, stored
 
 Programs = dict[int, FloatProgram | None]
-Held = Mapping[str, Array]
+CutValues = Mapping[str, Array]
 """Values at a cut, by name: (samples, *shape of the value), integers as they are stored."""
 
 
@@ -32,47 +32,47 @@ class Stretch:
     graph: Graph
     cut: tuple[str, ...]
 
-    def run(self, held: Held, programs: Programs) -> Mapping[str, Any]:
+    def run(self, cut_values: CutValues, programs: Programs) -> Mapping[str, Any]:
         """Everything computed, as tensors (samples * rows, ...), at once where that can be."""
-        given = [torch.from_numpy(held[v.name]) for v in self.graph.inputs]
+        inputs = [torch.from_numpy(cut_values[v.name]) for v in self.graph.inputs]
         if not self.graph.outputs:
             return {}
-        count = len(given[0])
+        count = len(inputs[0])
         with torch.no_grad():
-            if (whole := remade(self.graph, count, programs)) is not None:
-                outputs = whole(*[x.flatten(0, 1) if x.dim() > 1 else x for x in given])
+            if (batched := remade(self.graph, count, programs)) is not None:
+                outputs = batched(*[x.flatten(0, 1) if x.dim() > 1 else x for x in inputs])
             else:
                 one = remade(self.graph, 1, programs)
                 assert one is not None
-                each = [one(*[x[i] for x in given]) for i in range(count)]
+                each = [one(*[x[i] for x in inputs]) for i in range(count)]
                 outputs = tuple(torch.cat(ys) for ys in zip(*each, strict=True))
         return {v.name: y for v, y in zip(self.graph.outputs, outputs, strict=True)}
 
-    def next_cut(self, held: Held, computed: Mapping[str, Any]) -> Held:
-        """What is held from here on."""
-        count = len(next(iter(held.values())))
+    def next_cut(self, cut_values: CutValues, computed: Mapping[str, Any]) -> CutValues:
+        """The values at the next cut."""
+        count = len(next(iter(cut_values.values())))
         kinds = {v.name: integer_of(v.type.elem) for v in self.graph.outputs}
-        found = {}
+        values = {}
         for name in self.cut:
-            if name in held:
-                found[name] = held[name]
+            if name in cut_values:
+                values[name] = cut_values[name]
                 continue
             y = computed[name].numpy()
             kind = kinds[name]
             y = y if kind is None else y.astype(kind.carrier)
-            found[name] = y.reshape(count, -1, *y.shape[1:])
-        return found
+            values[name] = y.reshape(count, -1, *y.shape[1:])
+        return values
 
 
 def stretch(
-    graph: Graph, held: Iterable[str], wanted: Iterable[str], cut: Sequence[str]
+    graph: Graph, known: Iterable[str], outputs: Iterable[str], cut: Sequence[str]
 ) -> Stretch:
-    """From the values that are held to `wanted` and the next cut."""
-    have = set(held)
-    ends = dict.fromkeys([*wanted, *(name for name in cut if name not in have)])
-    part = extract(graph, have, list(ends))
-    read = {v.name for op in part.ops for v in op.operands} | set(ends)
-    inputs = tuple(v for v in part.inputs if v.name in read)
+    """From the known values to `outputs` and the next cut."""
+    known_names = set(known)
+    ends = dict.fromkeys([*outputs, *(name for name in cut if name not in known_names)])
+    part = extract(graph, known_names, list(ends))
+    operands = {v.name for op in part.ops for v in op.operands} | set(ends)
+    inputs = tuple(v for v in part.inputs if v.name in operands)
     return Stretch(Graph(part.name, inputs, part.ops, part.outputs, part.output_names, part.stage),
                    tuple(cut))  # fmt: skip
 
@@ -87,8 +87,8 @@ def cut_before(graph: Graph, layers: Iterable[str]) -> tuple[str, ...]:
     for op in graph.ops[:at]:
         if any(v.name in moving for v in op.operands):
             moving.update(op.names)
-    read = (v for op in graph.ops[at:] for v in op.operands if v.name in moving)
-    return tuple(dict.fromkeys(stored(graph, v) for v in read))
+    reads = (v for op in graph.ops[at:] for v in op.operands if v.name in moving)
+    return tuple(dict.fromkeys(stored(graph, v) for v in reads))
 
 
 class UnitProgram:
@@ -98,31 +98,31 @@ class UnitProgram:
     straight-through estimator of Bengio et al. 2013, arXiv:1308.3432).
     """
 
-    def __init__(self, graph: Graph, given: Sequence[str]) -> None:
+    def __init__(self, graph: Graph, known: Sequence[str]) -> None:
         self.graph = graph
         self._fixed: dict[str, Any] = {}
         self._ops: list[Op] = []
-        for op in _needed(graph, given):
+        for op in _remaining_ops(graph, known):
             args = [self._fixed.get(v.name) for v in op.operands]
             if all(arg is not None for arg in args):
                 self._fixed.update(_results(op, args))
             else:
                 self._ops.append(op)
 
-    def __call__(self, inputs: Sequence[Any], given: Mapping[str, Any]) -> list[Any]:
-        env = {**self._fixed, **given}
+    def __call__(self, inputs: Sequence[Any], values: Mapping[str, Any]) -> list[Any]:
+        env = {**self._fixed, **values}
         env.update((v.name, x) for v, x in zip(self.graph.inputs, inputs, strict=True))
         for op in self._ops:
             env.update(_results(op, [env[v.name] for v in op.operands]))
         return [env[v.name] for v in self.graph.outputs]
 
 
-def _needed(graph: Graph, given: Sequence[str]) -> list[Op]:
+def _remaining_ops(graph: Graph, known: Sequence[str]) -> list[Op]:
     """The ops of a graph that remain to run when some values are known."""
-    needed, ops = {v.name for v in graph.outputs}, list[Op]()
+    live, ops = {v.name for v in graph.outputs}, list[Op]()
     for op in reversed(graph.ops):
-        if needed.intersection(op.names) and op.names[0] not in given:
-            needed.update(v.name for v in op.operands)
+        if live.intersection(op.names) and op.names[0] not in known:
+            live.update(v.name for v in op.operands)
             ops.append(op)
     return ops[::-1]
 

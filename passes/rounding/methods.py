@@ -49,23 +49,23 @@ def rounding_passes(
     return [one.on(reference, sample, executor, store, tell) for one in method_of(method)]
 
 
-def method_of(given: Rounding) -> tuple[Method, ...]:
+def method_of(method: Rounding) -> tuple[Method, ...]:
     """The passes of a method, without data yet.
 
     Errors: PassError for a name that is not in METHODS, or a pass that does not choose weights.
     """
-    parts: Sequence[Any] = given if isinstance(given, (list, tuple)) else (given,)
+    parts: Sequence[Any] = method if isinstance(method, (list, tuple)) else (method,)
     return tuple(one for part in parts for one in _passes_of(part))
 
 
 def _passes_of(part: Any) -> Iterator[Method]:
-    needed = f"one of {', '.join(METHODS)} is needed"
+    requirement = f"one of {', '.join(METHODS)} is needed"
     if isinstance(part, Method):
         yield part
     elif isinstance(part, str):
         for name in part.split(","):
             if name.strip() not in METHODS:
-                raise PassError(f"rounding {name!r}: not known, {needed}")
+                raise PassError(f"rounding {name!r}: not known, {requirement}")
             yield from METHODS[name.strip()]
     else:
-        raise PassError(f"rounding: {part!r} given, {needed}, or such passes")
+        raise PassError(f"rounding: {part!r} given, {requirement}, or such passes")

@@ -19,7 +19,7 @@ from qir.ir.ops import Conv
 from qir.ir.ops.kinds import Layer
 from qir.ir.types import Array
 from qir.passes.quantize.stored_weights import StoredWeights, ratio_of
-from qir.passes.rounding.forward import Held, Programs, Stretch
+from qir.passes.rounding.forward import CutValues, Programs, Stretch
 
 TINY = 1e-12  # for a diagonal of nothing
 DIGITS = 1e-9  # of the squares that are subtracted from each other
@@ -72,8 +72,8 @@ class LayerProblem:
         """
         diagonal = np.diagonal(self.own, axis1=1, axis2=2)
         spread, eye = diagonal.mean(1), np.eye(self.own.shape[-1])
-        own = (1 - self.shrinkage) * self.own + self.shrinkage * eye * diagonal[:, None]
-        return np.asarray(own + eye * (DAMPING * spread + self._least)[:, None, None])
+        moment = (1 - self.shrinkage) * self.own + self.shrinkage * eye * diagonal[:, None]
+        return np.asarray(moment + eye * (DAMPING * spread + self._least)[:, None, None])
 
     @property
     def _least(self) -> Array:
@@ -89,40 +89,40 @@ class LayerProblem:
 
         the nearer to the float ones the less the moments are believed.
         """
-        wanted = self.rows(self.weights.wanted)
+        floats = self.rows(self.weights.floats)
         if np.isinf(self.ridge):
-            return wanted
+            return floats
         diagonal, eye = np.diagonal(self.own, axis1=1, axis2=2), np.eye(self.own.shape[-1])
         sure = self.own + eye * (self.ridge * diagonal + self._least[:, None])[:, None]
-        asked = wanted @ (self.cross - self.own)
-        return np.asarray(wanted + np.linalg.solve(sure, asked.swapaxes(1, 2)).swapaxes(1, 2))
+        correction = floats @ (self.cross - self.own)
+        return np.asarray(floats + np.linalg.solve(sure, correction.swapaxes(1, 2)).swapaxes(1, 2))
 
-    def result(self, whole: Array, change: Array | None = None) -> Mapping[str, Array]:
+    def result(self, integers: Array, change: Array | None = None) -> Mapping[str, Array]:
         """New constants: the integers (G, O / G, K), scales times `change` (G, O / G, 1) and what
         keeps the deviation of each channel unless it is alone, and the bias that keeps its mean.
         """
         w, steps = self.weights, self.steps
-        stored = w.checked(whole.reshape(w.stored.shape).astype(w.stored.dtype))
-        found = {w.constant: stored}
+        stored = w.checked(integers.reshape(w.stored.shape).astype(w.stored.dtype))
+        constants = {w.constant: stored}
         if w.groups is not None and w.groups.name:
-            found[w.groups.name] = w.groups.mult.astype(np.uint8)
+            constants[w.groups.name] = w.groups.mult.astype(np.uint8)
         if w.has_channel_scales:
             times = np.ones(self.channels(w.scale).shape) if change is None else change
             scale = w.scaled(times.reshape(-1) * self._lost(self.rows(stored) * steps * times))
             steps = steps * self.channels(scale / w.scale)
-            found[f"{w.constant}.scale"] = scale
+            constants[f"{w.constant}.scale"] = scale
         if w.bias is not None:
-            had = self.rows(w.wanted) @ self.mean_of_float[..., None]
+            had = self.rows(w.floats) @ self.mean_of_float[..., None]
             has = (self.rows(stored) * steps) @ self.mean[..., None]
-            found[w.bias_name] = (w.bias + (had - has).reshape(-1)).astype(np.float32)
-        return found
+            constants[w.bias_name] = (w.bias + (had - has).reshape(-1)).astype(np.float32)
+        return constants
 
     def _lost(self, rows: Array) -> Array:
         """(O,) the factor that restores the deviation of each channel of these weights."""
         if self.is_alone:
             return np.ones(rows.shape[0] * rows.shape[1])
-        want = _deviation(self.rows(self.weights.wanted), self.own_of_float)
-        return ratio_of(_deviation(rows, self.own), want)
+        target = _deviation(self.rows(self.weights.floats), self.own_of_float)
+        return ratio_of(_deviation(rows, self.own), target)
 
 
 def _deviation(rows: Array, moments: Array) -> Array:
@@ -136,7 +136,7 @@ NAMES = "own", "mean", "count", "cross", "own_of_float", "mean_of_float"  # alon
 
 def moment_names(layer: str) -> list[str]:
     """The names of a layer's sums, in the order of NAMES."""
-    return [f"{layer}.{what}" for what in NAMES]
+    return [f"{layer}.{kind}" for kind in NAMES]
 
 
 SIDES = "seen ", "float "  # of the walk: the simulated graph, and the float one
@@ -145,23 +145,25 @@ SIDES = "seen ", "float "  # of the walk: the simulated graph, and the float one
 def layer_problem(weights: StoredWeights, sums: Sequence[Mapping[str, Array]]) -> LayerProblem:
     """The moments of a layer out of the sums of all parts of the samples."""
     names = [name for name in moment_names(weights.layer) if name in sums[0]]
-    own, mean, count, *of_floats = (np.asarray(sum(part[name] for part in sums)) for name in names)
-    own, mean = own / count, mean / count
-    cross, own_of_float, of_float = [x / count for x in of_floats] or (own, own, mean)
+    own_moment, mean, count, *of_floats = (
+        np.asarray(sum(part[name] for part in sums)) for name in names
+    )
+    own_moment, mean = own_moment / count, mean / count
+    cross, own_of_float, of_float = [x / count for x in of_floats] or (own_moment, own_moment, mean)
     if weights.bias is not None:
-        own = own - mean[..., :, None] * mean[..., None, :]
+        own_moment = own_moment - mean[..., :, None] * mean[..., None, :]
         cross = cross - of_float[..., :, None] * mean[..., None, :]
         own_of_float = own_of_float - of_float[..., :, None] * of_float[..., None, :]
-    return LayerProblem(weights, own, cross, own_of_float, mean, of_float)
+    return LayerProblem(weights, own_moment, cross, own_of_float, mean, of_float)
 
 
 def moments(
-    seen: Stretch,
+    simulated: Stretch,
     reference: Stretch,
     layers: tuple[Layer, ...],
     floats: Mapping[str, str],
-    held: Held,
-    held_float: Held,
+    cut_values: CutValues,
+    cut_floats: CutValues,
     at_once: int,
 ) -> Mapping[str, Array]:
     """Sums over the samples and windows of these layers, by moment_names; and the values at the end
@@ -169,28 +171,30 @@ def moments(
 
     layers: as they are in the simulated graph.
     floats: what a layer reads in the reference, by the layer's name; where it has none the layer is
-            held to its own rounding alone.
-    held:   the values at the start of a stretch, for all samples.
+            fitted to its own rounding alone.
+    cut_values: those at the start of a stretch, for all samples; cut_floats: the reference's.
     at_once: samples that run together; sums of floats depend on it.
     """
     total: dict[str, Array] = {}
     ends: dict[str, list[Array]] = {}
-    kept: tuple[Programs, Programs] = {}, {}
-    count = len(next(iter(held.values())))
+    caches: tuple[Programs, Programs] = {}, {}
+    count = len(next(iter(cut_values.values())))
     for i in range(0, count, at_once):
-        pairs = (seen, held), (reference, held_float)
+        pairs = (simulated, cut_values), (reference, cut_floats)
         chunks = [{name: x[i : i + at_once] for name, x in start.items()} for _, start in pairs]
-        mine, theirs = (
+        quantized, float_values = (
             one.run(chunk, programs)
-            for (one, _), chunk, programs in zip(pairs, chunks, kept, strict=True)
+            for (one, _), chunk, programs in zip(pairs, chunks, caches, strict=True)
         )
         for op in layers:
-            of_float = theirs[floats[op.names[0]]] if op.names[0] in floats else None
-            for name, x in _sums(op, mine[op.x.name], of_float).items():
+            of_float = float_values[floats[op.names[0]]] if op.names[0] in floats else None
+            for name, x in _sums(op, quantized[op.x.name], of_float).items():
                 key = f"{op.names[0]}.{name}"
                 total[key] = total[key] + x if key in total else x
-        for side, one, chunk, values in zip(SIDES, (seen, reference), chunks, (mine, theirs),
-                                            strict=True):  # fmt: skip
+        computed = quantized, float_values
+        for side, one, chunk, values in zip(
+            SIDES, (simulated, reference), chunks, computed, strict=True
+        ):
             for name, x in one.next_cut(chunk, values).items():
                 ends.setdefault(f"{side}{name}", []).append(x)
     return total | {name: np.concatenate(parts) for name, parts in ends.items()}
@@ -198,12 +202,12 @@ def moments(
 
 def _sums(op: Layer, x: Any, of_float: Any) -> dict[str, Array]:
     quantized = windows_of(op, x.double())
-    own = quantized.transpose(1, 2) @ quantized
-    sums = [own, quantized.sum(1), torch.tensor(quantized.shape[1])]
+    moment = quantized.transpose(1, 2) @ quantized
+    sums = [moment, quantized.sum(1), torch.tensor(quantized.shape[1])]
     if of_float is not None:
         floats = windows_of(op, of_float.double())
-        turned = floats.transpose(1, 2)
-        sums += [turned @ quantized, turned @ floats, floats.sum(1)]
+        transposed = floats.transpose(1, 2)
+        sums += [transposed @ quantized, transposed @ floats, floats.sum(1)]
     return {name: y.numpy() for name, y in zip(NAMES, sums, strict=False)}
 
 

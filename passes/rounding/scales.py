@@ -58,22 +58,22 @@ def best_groups(problem: LayerProblem, groups: GroupMultipliers) -> tuple[Array,
     limits = w.low, w.high
     target, steps = problem.target, problem.steps
     rows = groups.mult.reshape(len(w.scale), -1)
-    wanted = w.scale[:, None] * rows
-    by_part = wanted.reshape(*target.shape[:2], -1)  # a view: (G, O / G, groups of a row)
+    group_scales = w.scale[:, None] * rows
+    by_part = group_scales.reshape(*target.shape[:2], -1)  # a view: (G, O / G, groups of a row)
     for g in range(len(target)):
         for number, part in enumerate(_columns(w, groups.block)):
             h = np.linalg.inv(inverse[g][part, part])
             by_part[g, :, number] *= _best(target[g][:, part], steps[g][:, part], h, limits)
     most = rows.max(1)  # what sums had room for
-    scale = w.rounded(wanted.max(1) / most)
-    mult = np.clip(np.rint(wanted / scale[:, None]), 1, LARGEST_MULT).astype(np.int64)
+    scale = w.rounded(group_scales.max(1) / most)
+    mult = np.clip(np.rint(group_scales / scale[:, None]), 1, LARGEST_MULT).astype(np.int64)
     return scale, replace(groups, mult=mult.reshape(groups.mult.shape))
 
 
 def _columns(weights: StoredWeights, block: int) -> Iterator[slice]:
     """Of each group of a row, as their integers are ordered."""
-    inputs = weights.wanted.shape[-1]
-    for tap in range(0, weights.wanted[0].size, inputs):
+    inputs = weights.floats.shape[-1]
+    for tap in range(0, weights.floats[0].size, inputs):
         for start in range(0, inputs, block):
             yield slice(tap + start, tap + min(start + block, inputs))
 
@@ -81,18 +81,18 @@ def _columns(weights: StoredWeights, block: int) -> Iterator[slice]:
 def _best(real: Array, step: Array, hessian: Array, limits: tuple[int, int]) -> Array:
     """(R,) of CHANGES the one of each row whose rounded weights have the least tr D H D'."""
     to, h = spreading(hessian), torch.from_numpy(hessian).float()
-    wish, steps = torch.tensor(real).float(), torch.tensor(step).float()
-    changes, size = torch.tensor(CHANGES).float(), max(1, ELEMENTS // wish.numel())
-    losses = [_losses(wish, steps, changes[i : i + size], to, h, limits)
+    target, steps = torch.tensor(real).float(), torch.tensor(step).float()
+    changes, size = torch.tensor(CHANGES).float(), max(1, ELEMENTS // target.numel())
+    losses = [_losses(target, steps, changes[i : i + size], to, h, limits)
               for i in range(0, len(changes), size)]  # fmt: skip
     return np.asarray(changes[torch.cat(losses).argmin(0)].double())
 
 
 def _losses(
-    wish: Any, steps: Any, changes: Any, to: Spreading, hessian: Any, limits: tuple[int, int]
+    target: Any, steps: Any, changes: Any, to: Spreading, hessian: Any, limits: tuple[int, int]
 ) -> Any:
     """(C, R) of each row with each change."""
-    tried = (changes[:, None, None] * steps).flatten(0, 1)
-    reals = wish.repeat(len(changes), 1)
-    error = swept(reals, tried, to, limits) * tried - reals
+    trial_steps = (changes[:, None, None] * steps).flatten(0, 1)
+    reals = target.repeat(len(changes), 1)
+    error = swept(reals, trial_steps, to, limits) * trial_steps - reals
     return ((error @ hessian) * error).sum(1).reshape(len(changes), -1)

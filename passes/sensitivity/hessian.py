@@ -86,8 +86,8 @@ def hessian_traces(
     is OUTPUTS where the loss allows it.
     Errors: PassError for OUTPUTS with a loss of the user's own, or less than two draws.
     """
-    how = estimator or _best_estimator(subject)
-    if how is Estimator.OUTPUTS and not isinstance(subject.loss, OutputLoss):
+    method = estimator or _best_estimator(subject)
+    if method is Estimator.OUTPUTS and not isinstance(subject.loss, OutputLoss):
         raise PassError(
             "hessian-traces: OUTPUTS is asked for with a loss of the user's own, PARAMETERS is "
             "needed"
@@ -95,19 +95,22 @@ def hessian_traces(
     if most_draws < 2:
         raise PassError(f"hessian-traces: {most_draws} draws, at least 2 are needed for an error")
     parts, shares = subject.parts(), np.array([part.share for part in subject.parts()])
-    drawn: list[dict[str, Array]] = []
+    draws: list[dict[str, Array]] = []
     while True:
-        first = sum(len(d[WEIGHTS]) for d in drawn)
+        first = sum(len(d[WEIGHTS]) for d in draws)
         count = min(max(ROUND, first // 2), most_draws - first)
-        found = (runner or Runner()).run(
+        results = (runner or Runner()).run(
             "hessian traces", subject, draw_traces,
-            [(f"{how.value} seed {seed} draws {first}+{count} part {i} of {len(parts)}",
-              (part, how, seed, i, first, count)) for i, part in enumerate(parts)],
+            [(f"{method.value} seed {seed} draws {first}+{count} part {i} of {len(parts)}",
+              (part, method, seed, i, first, count)) for i, part in enumerate(parts)],
         )  # fmt: skip
-        drawn.append(
-            {k: np.tensordot(shares, np.stack([f[k] for f in found]), 1) for k in (WEIGHTS, INPUTS)}
+        draws.append(
+            {
+                k: np.tensordot(shares, np.stack([f[k] for f in results]), 1)
+                for k in (WEIGHTS, INPUTS)
+            }
         )
-        traces = tuple(_traces(subject, np.concatenate([d[k] for d in drawn]), k)
+        traces = tuple(_traces(subject, np.concatenate([d[k] for d in draws]), k)
                        for k in (WEIGHTS, INPUTS))  # fmt: skip
         worst = max(t.relative_error for group in traces for t in group.values())
         if worst <= within or first + count >= most_draws:
@@ -122,10 +125,10 @@ def _best_estimator(subject: Subject) -> Estimator:
 def _traces(subject: Subject, draws: Array, kind: str) -> Traces:
     """draws: (draws, layers)"""
     probe = Probe(subject.graph, subject.graph.inputs[0].type.shape[0])
-    own = subject.graph.inputs[0].type.shape[0]
+    batch = subject.graph.inputs[0].type.shape[0]
     error = draws.std(0, ddof=1) / len(draws) ** 0.5 if len(draws) > 1 else np.inf * draws[0]
     sizes = {
-        name: op.w.type.size if kind == WEIGHTS else op.x.type.size // own
+        name: op.w.type.size if kind == WEIGHTS else op.x.type.size // batch
         for name, op in probe.layers.items()
     }
     return {
@@ -134,11 +137,13 @@ def _traces(subject: Subject, draws: Array, kind: str) -> Traces:
     }
 
 
-def draw_traces(part: Part, how: Estimator, seed: int, at: int, first: int, count: int) -> Result:
+def draw_traces(
+    part: Part, method: Estimator, seed: int, at: int, first: int, count: int
+) -> Result:
     """The task: draws of the traces on one chunk, (count, layers) for weights and for inputs."""
-    draw = _by_outputs if how is Estimator.OUTPUTS else _by_parameters
-    drawn = draw(part, [(seed, at, k) for k in range(first, first + count)])
-    return {WEIGHTS: np.array(drawn[0]), INPUTS: np.array(drawn[1])}
+    draw = _by_outputs if method is Estimator.OUTPUTS else _by_parameters
+    draws = draw(part, [(seed, at, k) for k in range(first, first + count)])
+    return {WEIGHTS: np.array(draws[0]), INPUTS: np.array(draws[1])}
 
 
 Draws = tuple[list[list[float]], list[list[float]]]
@@ -149,21 +154,21 @@ def _by_outputs(part: Part, seeds: Sequence[tuple[int, ...]]) -> Draws:
     probe = Probe(part.graph, len(part.at))
     leaves = probe.leaves(weights=True, inputs=True)
     outputs = probe.run(part.arrays, leaves)
-    wanted = [y.detach() for y in outputs]
-    found: Draws = ([], [])
+    floats = [y.detach() for y in outputs]
+    draws: Draws = ([], [])
     for seed in seeds:
-        signs = rademacher({str(i): y for i, y in enumerate(wanted)}, seed)
+        signs = rademacher({str(i): y for i, y in enumerate(floats)}, seed)
         gradients = torch.autograd.grad(
             outputs,
             [*leaves.weights.values(), *leaves.inputs.values()],
-            grad_outputs=part.loss.root(wanted, list(signs.values())),
+            grad_outputs=part.loss.root(floats, list(signs.values())),
             retain_graph=True,
             materialize_grads=True,
         )
         squares = [float(g.double().square().sum()) for g in gradients]
-        found[0].append(squares[: len(leaves.weights)])
-        found[1].append(squares[len(leaves.weights) :])
-    return found
+        draws[0].append(squares[: len(leaves.weights)])
+        draws[1].append(squares[len(leaves.weights) :])
+    return draws
 
 
 def _by_parameters(part: Part, seeds: Sequence[tuple[int, ...]]) -> Draws:
@@ -218,11 +223,11 @@ def top_eigenvalues(
     """
     part = subject.first(EIGEN_SAMPLES).parts()[0]
     names = list(Probe(part.graph, len(part.at)).layers)
-    found = (runner or Runner()).run(
+    results = (runner or Runner()).run(
         "eigenvalues", subject, power_iteration,
         [(f"{name} seed {seed}", (part, name, seed)) for name in names],
     )  # fmt: skip
-    return {name: float(f["value"]) for name, f in zip(names, found, strict=True)}
+    return {name: float(f["value"]) for name, f in zip(names, results, strict=True)}
 
 
 def power_iteration(part: Part, layer: str, seed: int) -> Result:

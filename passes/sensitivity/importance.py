@@ -28,11 +28,11 @@ def weight_tails(graph: Graph) -> dict[str, float]:
 
     Source: Dumitru et al. 2024, arXiv:2406.17415, ZD.
     """
-    found = {}
+    tails = {}
     for name, layer in layers_to_quantize(graph).items():
         w = float_weights(graph, layer).astype(np.float64)
-        found[name] = float((w - w.mean() > FAR * w.std()).mean())
-    return found
+        tails[name] = float((w - w.mean() > FAR * w.std()).mean())
+    return tails
 
 
 def input_changes(subject: Subject, runner: Runner | None = None) -> dict[str, float]:
@@ -46,29 +46,29 @@ def input_changes(subject: Subject, runner: Runner | None = None) -> dict[str, f
     arXiv:1905.00414, section 3.
     """
     few = subject.first(min(SIMILARITY_SAMPLES, chunk_of(subject.graph)))
-    (found,) = (runner or Runner()).run(
+    (result,) = (runner or Runner()).run(
         "input changes", few, similarities, [("all layers", (few.graph, few.sample))]
     )
     names = layers_to_quantize(subject.graph)
-    return {n: float(1 - c) for n, c in zip(names, found["cosines"], strict=True)}
+    return {n: float(1 - c) for n, c in zip(names, result["cosines"], strict=True)}
 
 
 def similarities(graph: Graph, sample: tuple[Array, ...]) -> Result:
     """The task: the cosine of input and output of each layer, in the layers' order."""
     layers = layers_to_quantize(graph)
     is_same = all(op.x.type.shape == op.result.type.shape for op in layers.values())
-    wanted = {v.name for op in layers.values() for v in (op.x, op.result)}
-    seen: dict[str, torch.Tensor] = {}
+    names = {v.name for op in layers.values() for v in (op.x, op.result)}
+    activations: dict[str, torch.Tensor] = {}
 
-    def keep(value: Value, x: Any) -> None:
-        if value.name in wanted:
+    def watch(value: Value, x: Any) -> None:
+        if value.name in names:
             rows = x.reshape(len(sample[0]), -1).double()
-            seen[value.name] = rows if is_same else (rows @ rows.T).reshape(1, -1)
+            activations[value.name] = rows if is_same else (rows @ rows.T).reshape(1, -1)
 
     with torch.no_grad():
-        FloatProgram(for_samples(graph, len(sample[0])))(*sample, watch=keep)
+        FloatProgram(for_samples(graph, len(sample[0])))(*sample, watch=watch)
     cosines = [
-        torch.cosine_similarity(seen[op.x.name], seen[op.result.name]).mean()
+        torch.cosine_similarity(activations[op.x.name], activations[op.result.name]).mean()
         for op in layers.values()
     ]
     return {"cosines": torch.stack(cosines).numpy()}
@@ -85,34 +85,34 @@ def relevances(subject: Subject, runner: Runner | None = None) -> dict[str, floa
     """
     parts = subject.parts()
     kinds = loss_of(subject.graph, subject.sample)
-    found = (runner or Runner()).run(
+    results = (runner or Runner()).run(
         "relevance", subject, relevance_of,
         [(f"part {i} of {len(parts)}", (part, kinds)) for i, part in enumerate(parts)],
     )  # fmt: skip
-    total = sum(part.share * f["relevance"] for part, f in zip(parts, found, strict=True))
+    total = sum(part.share * f["relevance"] for part, f in zip(parts, results, strict=True))
     names = layers_to_quantize(subject.graph)
     shares: Mapping[str, Any] = dict(zip(names, np.asarray(total), strict=True))
-    whole = sum(shares.values()) or 1.0
-    return {name: float(share / whole) for name, share in shares.items()}
+    total_relevance = sum(shares.values()) or 1.0
+    return {name: float(share / total_relevance) for name, share in shares.items()}
 
 
 def relevance_of(part: Part, kinds: OutputLoss) -> Result:
     """The task: sum |x * df/dx| of each layer, the mean over one chunk's samples."""
     probe = Probe(part.graph, len(part.at))
     leaves = probe.leaves(weights=False, inputs=True)
-    seen: dict[str, torch.Tensor] = {}
+    activations: dict[str, torch.Tensor] = {}
     inputs = {op.x.name for op in probe.layers.values()}
 
-    def keep(value: Value, x: Any) -> None:
+    def watch(value: Value, x: Any) -> None:
         if value.name in inputs:
-            seen[value.name] = x.detach()
+            activations[value.name] = x.detach()
 
-    outputs = probe.run(part.arrays, leaves, keep)
+    outputs = probe.run(part.arrays, leaves, watch)
     pairs = zip(kinds.distances, outputs, strict=True)
     score = torch.stack([_score(kind, y) for kind, y in pairs]).sum()
     slopes = torch.autograd.grad(score, list(leaves.inputs.values()), materialize_grads=True)
     each = [
-        float((seen[op.x.name] * g).double().abs().sum()) / len(part.at)
+        float((activations[op.x.name] * g).double().abs().sum()) / len(part.at)
         for op, g in zip(probe.layers.values(), slopes, strict=True)
     ]
     return {"relevance": np.array(each)}

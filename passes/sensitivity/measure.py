@@ -59,12 +59,12 @@ def measure_sensitivities(
     Errors: PassError for a graph without layers or one that mixes samples, DataError for a sample
     that does not fit it.
     """
-    spent, runner = effort or Effort(), Runner(executor, store, tell)
-    own = loss_of(graph, sample) if loss is None else OwnLoss(loss)
-    subject = Subject(graph, sample, own).first(spent.samples)
+    budget, runner = effort or Effort(), Runner(executor, store, tell)
+    output_loss = loss_of(graph, sample) if loss is None else OwnLoss(loss)
+    subject = Subject(graph, sample, output_loss).first(budget.samples)
     errors = layer_errors(subject, stored_layers(graph, ranges, candidates), runner)
-    traces = hessian_traces(subject, spent.within, spent.most_draws, seed, runner=runner)
-    found = {
+    traces = hessian_traces(subject, budget.within, budget.most_draws, seed, runner=runner)
+    measures = {
         names.TRACE: _means(traces[0]),
         names.INPUT_TRACE: _means(traces[1]),
         names.INPUT_CHANGE: input_changes(subject, runner),
@@ -72,14 +72,14 @@ def measure_sensitivities(
         names.RELEVANCE: relevances(subject, runner),
     }
     by_bits = losses_of(traces, errors)
-    if spent.eigenvalues:
+    if budget.eigenvalues:
         tops = top_eigenvalues(subject, seed, runner)
-        found[names.EIGENVALUE] = {n: top / traces[0][n].elements for n, top in tops.items()}
+        measures[names.EIGENVALUE] = {n: top / traces[0][n].elements for n, top in tops.items()}
         by_bits[names.EIGENVALUE_LOSS] = {
             n: {bits: omega(tops[n], e.weights) for bits, e in errors[n].items()} for n in errors
         }
     return Sensitivities(
-        {name: {measure: column[name] for measure, column in found.items()} for name in errors},
+        {name: {measure: column[name] for measure, column in measures.items()} for name in errors},
         by_bits,
         {names.TRACE: _deviations(traces[0]), names.INPUT_TRACE: _deviations(traces[1])},
     )

@@ -26,7 +26,7 @@ class Loss(Protocol):
     `wanted` are the float network's outputs, `at` the indices of the samples in the whole sample.
     """
 
-    def __call__(self, outputs: Tensors, wanted: Tensors, at: Array) -> torch.Tensor: ...
+    def __call__(self, outputs: Tensors, reference: Tensors, at: Array) -> torch.Tensor: ...
 
 
 class Distance(Enum):
@@ -49,15 +49,15 @@ class OutputLoss:
     distances: tuple[Distance, ...]
     powers: tuple[float, ...]
 
-    def __call__(self, outputs: Tensors, wanted: Tensors, at: Array) -> torch.Tensor:
-        parts = zip(self.distances, outputs, wanted, self.powers, strict=True)
+    def __call__(self, outputs: Tensors, reference: Tensors, at: Array) -> torch.Tensor:
+        parts = zip(self.distances, outputs, reference, self.powers, strict=True)
         return torch.stack([_distance(kind, y, p) / c for kind, y, p, c in parts]).sum()
 
-    def root(self, wanted: Tensors, signs: Tensors) -> list[torch.Tensor]:
+    def root(self, reference: Tensors, signs: Tensors) -> list[torch.Tensor]:
         """R s for each output, with R R^T the Hessian of the loss by the outputs, at the float
         ones: of KL by logits diag(p) - p p^T, for each sample, over their number.
         """
-        parts = zip(self.distances, wanted, signs, self.powers, strict=True)
+        parts = zip(self.distances, reference, signs, self.powers, strict=True)
         return [_root(kind, y, s) / (len(y) * c) ** 0.5 for kind, y, s, c in parts]
 
 
@@ -67,13 +67,13 @@ class OwnLoss:
 
     function: Callable[[Tensors, Array], torch.Tensor]
 
-    def __call__(self, outputs: Tensors, wanted: Tensors, at: Array) -> torch.Tensor:
-        found = self.function(outputs, at)
-        if found.numel() != 1:
+    def __call__(self, outputs: Tensors, reference: Tensors, at: Array) -> torch.Tensor:
+        value = self.function(outputs, at)
+        if value.numel() != 1:
             raise PassError(
-                f"sensitivity: the loss has shape {list(found.shape)}, one number is needed"
+                f"sensitivity: the loss has shape {list(value.shape)}, one number is needed"
             )
-        return found.reshape(())
+        return value.reshape(())
 
 
 def loss_of(graph: Graph, sample: tuple[Array, ...]) -> OutputLoss:
@@ -113,13 +113,13 @@ def _maker(graph: Graph, value: Value) -> Op | None:
     return op
 
 
-def _distance(kind: Distance, y: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+def _distance(kind: Distance, y: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     if kind is Distance.SQUARES:
-        return ((y - wanted) ** 2).sum() / len(y)
+        return ((y - reference) ** 2).sum() / len(y)
     if kind is Distance.LOGITS:
-        p, log_p, log_y = wanted.softmax(-1), wanted.log_softmax(-1), y.log_softmax(-1)
+        p, log_p, log_y = reference.softmax(-1), reference.log_softmax(-1), y.log_softmax(-1)
     else:
-        p, log_p, log_y = wanted, *(x.clamp_min(LEAST).log() for x in (wanted, y))
+        p, log_p, log_y = reference, *(x.clamp_min(LEAST).log() for x in (reference, y))
     return (p * (log_p - log_y)).sum() / len(y)
 
 

@@ -28,20 +28,20 @@ def layers_to_quantize(graph: Graph) -> dict[str, Layer]:
 
     Errors: PassError if there is none.
     """
-    found = float_layers(graph)
-    if not found:
+    layers = float_layers(graph)
+    if not layers:
         raise PassError(
             f"sensitivity @{graph.name}: no layer, a convolution or linear op with constant float "
             f"weights is needed"
         )
-    return found
+    return layers
 
 
 def float_weights(graph: Graph, layer: Layer) -> Array:
     """(O, ..., I) float32"""
-    found = weights_of(graph, layer)
-    assert found is not None
-    return found
+    weights = weights_of(graph, layer)
+    assert weights is not None
+    return weights
 
 
 def for_samples(graph: Graph, count: int) -> Graph:
@@ -49,12 +49,12 @@ def for_samples(graph: Graph, count: int) -> Graph:
 
     Errors: PassError that names the op which mixes samples, or the batch that does not divide.
     """
-    own = graph.inputs[0].type.shape[0] if graph.inputs[0].type.rank else 0
-    if own < 1 or count % own:
+    batch = graph.inputs[0].type.shape[0] if graph.inputs[0].type.rank else 0
+    if batch < 1 or count % batch:
         raise PassError(
-            f"sensitivity @{graph.name}: {count} samples, a multiple of its batch {own} is needed"
+            f"sensitivity @{graph.name}: {count} samples, a multiple of its batch {batch} is needed"
         )
-    larger = rebatch(graph, count // own)
+    larger = rebatch(graph, count // batch)
     if isinstance(larger, Miss):
         raise PassError(f"sensitivity @{graph.name}: {larger.why} at %{larger.at}, samples that "
                         f"go their own ways are needed")  # fmt: skip
@@ -63,10 +63,10 @@ def for_samples(graph: Graph, count: int) -> Graph:
 
 def chunk_size(graph: Graph) -> int:
     """The number of samples for which all values of the graph fit in bounded memory."""
-    own = rows_of(graph.inputs[0])
+    batch = rows_of(graph.inputs[0])
     constant = {n for op in graph.ops if isinstance(op, Constant) for n in op.names}
     live = sum(v.type.size for v in graph.values if v.name not in constant)
-    return own * max(1, LIVE_ELEMENTS // max(1, live))
+    return batch * max(1, LIVE_ELEMENTS // max(1, live))
 
 
 @dataclass(frozen=True)
@@ -91,18 +91,20 @@ class Probe:
 
     def leaves(self, weights: bool, inputs: bool) -> Leaves:
         """Fresh leaves at the float network; only of what is asked for do they need gradients."""
-        kept = {n: torch.from_numpy(w.copy()).requires_grad_(weights) for n, w in self.kept.items()}
-        added = {
+        leaf_weights = {
+            n: torch.from_numpy(w.copy()).requires_grad_(weights) for n, w in self.kept.items()
+        }
+        leaf_inputs = {
             name: torch.zeros(op.x.type.shape, requires_grad=inputs)
             for name, op in self.layers.items()
         }
-        return Leaves(kept, added)
+        return Leaves(leaf_weights, leaf_inputs)
 
     def run(
         self, chunk: Sequence[Array], at: Leaves, watch: Watch | None = None
     ) -> tuple[torch.Tensor, ...]:
-        added = [t for name in self.layers for t in (at.weights[name], at.inputs[name])]
-        return self._program(*chunk, *added, watch=watch)
+        operands = [t for name in self.layers for t in (at.weights[name], at.inputs[name])]
+        return self._program(*chunk, *operands, watch=watch)
 
 
 def _opened(graph: Graph, layers: Mapping[str, Layer]) -> Graph:

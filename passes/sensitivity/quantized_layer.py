@@ -83,11 +83,11 @@ def stored_layers(
 def _stored(graph: Graph, layer: Layer, bits: Bits, quant: Quant | None) -> StoredLayer:
     scale, reach = (1.0, 255) if quant is None else (
         float(quant.scale.array), 2**quant.storage.bits - 1)  # fmt: skip
-    kept = quantize_weights(
+    quantized = quantize_weights(
         float_weights(graph, layer), bits.weight, True, False, bias_of(graph, layer), scale,
         bits.group, reach, bits.floating,
     )  # fmt: skip
-    return StoredLayer(kept.reals.astype(np.float32), quant)
+    return StoredLayer(quantized.reals.astype(np.float32), quant)
 
 
 def layer_errors(
@@ -98,14 +98,16 @@ def layer_errors(
     """The errors of each layer in each of its bits, one layer at a time."""
     parts, names = subject.parts(), list(stored)
     blocks = [{n: stored[n] for n in names[i : i + BLOCK]} for i in range(0, len(names), BLOCK)]
-    said = [", ".join(f"{n} {' '.join(map(str, block[n]))}" for n in block) for block in blocks]
-    found = (runner or Runner()).run(
+    descriptions = [
+        ", ".join(f"{n} {' '.join(map(str, block[n]))}" for n in block) for block in blocks
+    ]
+    results = (runner or Runner()).run(
         "one layer at a time", subject, errors_of,
         [(f"{text} part {i} of {len(parts)}", (part, block))
-         for text, block in zip(said, blocks, strict=True) for i, part in enumerate(parts)],
+         for text, block in zip(descriptions, blocks, strict=True) for i, part in enumerate(parts)],
     )  # fmt: skip
     totals: dict[str, Array] = {}
-    for at, result in enumerate(found):
+    for at, result in enumerate(results):
         share = parts[at % len(parts)].share
         for name, rows in result.items():
             totals[name] = totals.get(name, 0.0) + share * rows
@@ -141,16 +143,16 @@ def _rows(
 ) -> Array:
     x, y = values[layer.x.name], values[layer.result.name]
     bias = None if layer.bias is None else values[layer.bias.name]
-    wanted = [values[v.name] for v in graph.outputs]
-    base = float(part.loss(wanted, wanted, part.at))
-    rest, needed = after(graph, layer)
+    reference = [values[v.name] for v in graph.outputs]
+    base = float(part.loss(reference, reference, part.at))
+    rest, operands = after(graph, layer)
     program, rows = FloatProgram(rest), []
     for stored in by_bits.values():
-        kept = x if stored.input is None else through(x, layer.x, stored.input)
-        other = layer.compute(torch, kept, torch.from_numpy(stored.weights), bias).contiguous()
-        given = [other if v == layer.result else values[v.name] for v in needed]
-        loss = float(part.loss(program(*given), wanted, part.at)) - base
-        sums = [_power(z) / len(part.at) for z in (kept - x, y, other - y)]
+        x_stored = x if stored.input is None else through(x, layer.x, stored.input)
+        other = layer.compute(torch, x_stored, torch.from_numpy(stored.weights), bias).contiguous()
+        inputs = [other if v == layer.result else values[v.name] for v in operands]
+        loss = float(part.loss(program(*inputs), reference, part.at)) - base
+        sums = [_power(z) / len(part.at) for z in (x_stored - x, y, other - y)]
         rows.append([*sums, loss])
     return np.array(rows)
 
@@ -162,21 +164,21 @@ def _power(x: torch.Tensor) -> float:
 def through(x: torch.Tensor, value: Value, quant: Quant) -> torch.Tensor:
     """dequantize(quantize(x))"""
     pair = Quantize(value, quant, Rounding.HALF_EVEN, names=("q",))
-    kept: torch.Tensor = Dequantize(pair.result).compute(torch, pair.compute(torch, x))
-    return kept
+    reals: torch.Tensor = Dequantize(pair.result).compute(torch, pair.compute(torch, x))
+    return reals
 
 
 def after(graph: Graph, layer: Layer) -> tuple[Graph, list[Value]]:
     """The part of a graph that depends on a layer's result, and the values it needs: its inputs."""
-    reached, ops, needed = {layer.result.name}, list[Op](), {layer.result.name: layer.result}
+    reached, ops, operands = {layer.result.name}, list[Op](), {layer.result.name: layer.result}
     for op in graph.ops:
         if any(v.name in reached for v in op.operands):
             ops.append(op)
             reached.update(op.names)
     for v in (*(v for op in ops for v in op.operands), *graph.outputs):
         if v.name not in reached and not isinstance(graph.producers.get(v.name), Constant):
-            needed[v.name] = v
-    read = {v.name for v in (*(v for op in ops for v in op.operands), *graph.outputs)}
-    constants = [op for op in graph.ops if isinstance(op, Constant) and read & set(op.names)]
-    inputs = tuple(needed.values())
+            operands[v.name] = v
+    reads = {v.name for v in (*(v for op in ops for v in op.operands), *graph.outputs)}
+    constants = [op for op in graph.ops if isinstance(op, Constant) and reads & set(op.names)]
+    inputs = tuple(operands.values())
     return replace(graph, inputs=inputs, ops=(*constants, *ops)), list(inputs)

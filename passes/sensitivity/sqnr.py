@@ -53,14 +53,14 @@ def measure_sqnr(
     pairs = matched(reference, integer)
     power: dict[str, Array] = {name: np.zeros(2) for name in pairs}
     counts = dict.fromkeys(pairs, 0)
-    own = rows_of(reference.inputs[0])
-    size = max(own, min(chunk_of(reference) // 4, most) // own * own)
-    done = 0
+    run_rows = rows_of(reference.inputs[0])
+    size = max(run_rows, min(chunk_of(reference) // 4, most) // run_rows * run_rows)
+    count = 0
     for chunk in chunks(reference, inputs, size):
         for part in batched(reference, integer, chunk):
             add_powers(*part, pairs, power, counts, divided or {}, watch)
-        done += len(chunk[0])
-        if done >= most:
+        count += len(chunk[0])
+        if count >= most:
             break
     ratios = [Sqnr(pairs[name], decibels(*power[name]), counts[name]) for name in pairs]
     return sorted(ratios, key=lambda s: s.decibels)
@@ -72,12 +72,12 @@ def matched(reference: Graph, integer: Graph) -> Mapping[str, Op]:
     """
     shapes = {v.name: v.type.shape for v in reference.values if v.type.is_float}
     ends = zip(reference.outputs, integer.outputs, strict=True)
-    outputs = {mine.name: theirs.name for theirs, mine in ends}
+    outputs = {stored.name: real.name for real, stored in ends}
     pairs: dict[str, Op] = {}
     for op in integer.ops:
-        own = op.names[0]
-        name = outputs.get(own, own)
-        is_taken = own not in outputs and name in outputs.values()
+        own_name = op.names[0]
+        name = outputs.get(own_name, own_name)
+        is_taken = own_name not in outputs and name in outputs.values()
         is_real = not isinstance(op, Constant) and isinstance(op.results[0].type.elem, Quant)
         if is_real and not is_taken and shapes.get(name) == op.results[0].type.shape:
             pairs[name] = op
@@ -114,7 +114,7 @@ def add_powers(
     names = {op.names[0]: name for name, op in pairs.items()}
     ends = {v.name for v in integer.outputs}
 
-    def keep(value: Value, x: Any) -> None:
+    def add(value: Value, x: Any) -> None:
         if value.name in pairs:
             reals[value.name] = x.numpy()
 
@@ -130,7 +130,7 @@ def add_powers(
             counts[name] += x.size
 
     with torch.no_grad():
-        FloatProgram(reference)(*inputs, watch=keep)
+        FloatProgram(reference)(*inputs, watch=add)
     interpret(integer, quantize_inputs(integer, inputs), watch=compare)
 
 

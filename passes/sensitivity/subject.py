@@ -66,9 +66,9 @@ class Subject:
 
     def first(self, count: int) -> Subject:
         """On at most `count` samples, a multiple of the graph's batch."""
-        own = rows_of(self.graph.inputs[0])
-        kept = max(own, count // own * own)
-        return Subject(self.graph, cut(self.graph, self.sample, 0, kept), self.loss)
+        batch = rows_of(self.graph.inputs[0])
+        size = max(batch, count // batch * batch)
+        return Subject(self.graph, cut(self.graph, self.sample, 0, size), self.loss)
 
     def parts(self) -> list[Part]:
         """The sample in chunks whose size follows from the graph alone, not from the machine."""
@@ -96,5 +96,8 @@ class Runner:
         arguments: Sequence[tuple[str, tuple[object, ...]]],
     ) -> list[Result]:
         """function(*arguments) for each of them; the text beside them is part of their key."""
-        tasks = [Task(f"{subject.key} {what} {said}", function, given) for said, given in arguments]
+        tasks = [
+            Task(f"{subject.key} {what} {text}", function, function_arguments)
+            for text, function_arguments in arguments
+        ]
         return run_tasks(what, tasks, self.executor, self.store, self.tell)

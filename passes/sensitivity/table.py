@@ -75,11 +75,11 @@ class Sensitivities:
 
         Errors: PassError for bits that were not measured.
         """
-        found: dict[str, dict[str, float]] = {}
+        by_measure: dict[str, dict[str, float]] = {}
         for name, values in self.values.items():
             for measure, value in values.items():
                 sign = -1.0 if measure in FALLING else 1.0
-                found.setdefault(measure, {})[name] = sign * value
+                by_measure.setdefault(measure, {})[name] = sign * value
         for measure, layers in self.by_bits.items():
             for name, losses in layers.items():
                 if bits not in losses:
@@ -87,8 +87,8 @@ class Sensitivities:
                         f"sensitivities {bits}: not measured, one of "
                         f"{', '.join(map(str, losses))} is needed"
                     )
-                found.setdefault(measure, {})[name] = losses[bits]
-        return found
+                by_measure.setdefault(measure, {})[name] = losses[bits]
+        return by_measure
 
     def agreement(self, bits: Bits) -> dict[str, dict[str, float]]:
         """Spearman's rank correlation over layers between all measures, losses at these bits.
@@ -118,8 +118,8 @@ class Sensitivities:
         Errors: DataError for anything else; ParseError for bits that are none.
         """
         try:
-            held = json.loads(text)
-            values, errors, kept = held["values"], held["errors"], held["by_bits"]
+            content = json.loads(text)
+            values, errors, kept = content["values"], content["errors"], content["by_bits"]
             by_bits = {
                 measure: {n: {Bits.parse(b): float(x) for b, x in losses.items()}
                           for n, losses in layers.items()}

@@ -11,23 +11,23 @@ import numpy as np
 from qir.ir.data import Data
 
 
-def fits(held: Any, hint: Any) -> bool:
+def fits(attribute: Any, hint: Any) -> bool:
     """Whether an attribute is of its field's annotation, and so can be written and read back."""
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        return any(fits(held, a) for a in args)
+        return any(fits(attribute, a) for a in args)
     if origin is tuple:
-        return isinstance(held, tuple) and all(fits(h, args[0]) for h in held)
+        return isinstance(attribute, tuple) and all(fits(h, args[0]) for h in attribute)
     if hint is int:
-        is_whole = isinstance(held, numbers.Integral) and not isinstance(held, bool)
-        return is_whole and abs(int(held)) < 1 << 63
+        is_whole = isinstance(attribute, numbers.Integral) and not isinstance(attribute, bool)
+        return is_whole and abs(int(attribute)) < 1 << 63
     if hint is float:
-        return isinstance(held, numbers.Real) and not isinstance(held, bool)
+        return isinstance(attribute, numbers.Real) and not isinstance(attribute, bool)
     if hint is bool:
-        return isinstance(held, (bool, np.bool_))
+        return isinstance(attribute, (bool, np.bool_))
     if hint is Data:
-        return isinstance(held, Data) and held.array.dtype.name in DTYPES
-    return isinstance(held, hint)
+        return isinstance(attribute, Data) and attribute.array.dtype.name in DTYPES
+    return isinstance(attribute, hint)
 
 
 DTYPES = frozenset(

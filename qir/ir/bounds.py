@@ -49,19 +49,19 @@ class Bounds:
         return Bounds.of(array, array) if array.size else Bounds.of(0, 0)
 
     @staticmethod
-    def of_known(known: Any) -> Bounds:
+    def of_known(operand: Any) -> Bounds:
         """Of an operand as bound() and extremes() see it: bounds, or the elements of a constant."""
-        return known if isinstance(known, Bounds) else Bounds.of_array(known)
+        return operand if isinstance(operand, Bounds) else Bounds.of_array(operand)
 
     @staticmethod
-    def centred(known: Any, type_: Tensor) -> Bounds:
+    def centred(operand: Any, type_: Tensor) -> Bounds:
         """Of x - zero_point, with the zero point of each slice where both are known, else with the
         worst one for each end.
         """
         if not isinstance(type_.elem, Quant):
-            return Bounds.of_known(known)
+            return Bounds.of_known(operand)
         zero = Bounds.of_array(type_.elem.spread(type_.shape)[1])
-        return Bounds.of_known(known).minus(zero)
+        return Bounds.of_known(operand).minus(zero)
 
     @property
     def whole(self) -> tuple[int, int]:

@@ -19,10 +19,10 @@ class Data:
     __slots__ = ("_digest", "_finite", "array")
 
     def __init__(self, array: npt.ArrayLike) -> None:
-        own = np.array(array, order="C", copy=True)
-        own = own.astype(own.dtype.newbyteorder("="), copy=False)
-        own.setflags(write=False)
-        self.array: npt.NDArray[Any] = own
+        contiguous = np.array(array, order="C", copy=True)
+        contiguous = contiguous.astype(contiguous.dtype.newbyteorder("="), copy=False)
+        contiguous.setflags(write=False)
+        self.array: npt.NDArray[Any] = contiguous
         self._digest: str | None = None
         self._finite: bool | None = None
 

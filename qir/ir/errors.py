@@ -77,8 +77,8 @@ class DataError(QirError):
     """Inputs or calibration data are not what the graph takes."""
 
 
-def listed(head: str, faults: Iterable[str], shown: int = SHOWN) -> tuple[str, ...]:
-    """The lines of an error: `head`, then at most `shown` faults, and a count of the rest."""
+def listed(head: str, faults: Iterable[str], most: int = SHOWN) -> tuple[str, ...]:
+    """The lines of an error: `head`, then at most `most` faults, and a count of the rest."""
     every = tuple(faults)
-    rest = (f"  ... and {len(every) - shown} more",) if len(every) > shown else ()
-    return head, *(f"  {fault}" for fault in every[:shown]), *rest
+    rest = (f"  ... and {len(every) - most} more",) if len(every) > most else ()
+    return head, *(f"  {fault}" for fault in every[:most]), *rest

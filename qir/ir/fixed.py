@@ -52,28 +52,30 @@ def wrong_ratios(
     for i, (mult, ratio) in enumerate(zip(mults, ratios, strict=True)):
         real = mult * unit
         slack = np.minimum(unit / 2, coarse) + np.abs(ratio) * FLOAT_SLACK
-        wrong = np.abs(real - ratio) > slack
-        if np.any(wrong):
-            at = int(np.argmax(wrong))
-            found, needed = (float(np.broadcast_to(v, wrong.shape).flat[at]) for v in (real, ratio))
-            yield i, found, needed
+        mismatch = np.abs(real - ratio) > slack
+        if np.any(mismatch):
+            at = int(np.argmax(mismatch))
+            actual, expected = (
+                float(np.broadcast_to(v, mismatch.shape).flat[at]) for v in (real, ratio)
+            )
+            yield i, actual, expected
 
 
 def round_real(x: Array, rounding: Rounding) -> Array:
     """The integers nearest to the reals `x`, ties as `rounding` says; floats in and out."""
-    whole: Array
+    integers: Array
     match rounding:
         case Rounding.HALF_EVEN:
-            whole = np.rint(x)
+            integers = np.rint(x)
         case Rounding.HALF_UP:
-            whole = np.floor(x)
-            whole = whole + (x - whole >= 0.5)
+            integers = np.floor(x)
+            integers = integers + (x - integers >= 0.5)
         case Rounding.HALF_AWAY:
-            whole = np.trunc(x)
-            whole = whole + np.sign(x) * (np.abs(x - whole) >= 0.5)
+            integers = np.trunc(x)
+            integers = integers + np.sign(x) * (np.abs(x - integers) >= 0.5)
         case Rounding.FLOOR:
-            whole = np.floor(x)
-    return whole
+            integers = np.floor(x)
+    return integers
 
 
 def round_half_up(x: Fraction) -> int:
@@ -144,8 +146,8 @@ def one_shift(ratios: npt.ArrayLike, bits: int = MANTISSA_BITS) -> tuple[Array, 
     reals = np.asarray(ratios, np.float64)
     _, shift = dyadic_of(float(np.abs(reals).max(initial=0)), bits)
     top = (1 << bits) - 1
-    whole = np.clip(np.floor(np.ldexp(reals, shift) + 0.5), -top, top)
-    return whole.astype(np.int64), shift
+    mults = np.clip(np.floor(np.ldexp(reals, shift) + 0.5), -top, top)
+    return mults.astype(np.int64), shift
 
 
 @dataclass(frozen=True)
@@ -184,11 +186,11 @@ class Dyadic:
 
         def mult(real: Array) -> Data:
             pairs = zip(np.ravel(real), np.ravel(shift), strict=True)
-            whole = [
+            integers = [
                 round_half_up(abs(Fraction(float(r))) * 2 ** int(s)) * (1 if r >= 0 else -1)
                 for r, s in pairs
             ]
-            return Data(np.clip(np.array(whole, np.int64), -top, top).reshape(real.shape))
+            return Data(np.clip(np.array(integers, np.int64), -top, top).reshape(real.shape))
 
         return tuple(Dyadic(mult(r), Data(shift)) for r in reals)
 

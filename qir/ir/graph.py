@@ -55,11 +55,11 @@ class Graph:
         """The ops that read each value, in order, once for each reading; values nobody reads are
         absent.
         """
-        found: dict[str, list[Op]] = {}
+        users: dict[str, list[Op]] = {}
         for op in self.ops:
             for value in op.operands:
-                found.setdefault(value.name, []).append(op)
-        return {name: tuple(ops) for name, ops in found.items()}
+                users.setdefault(value.name, []).append(op)
+        return {name: tuple(ops) for name, ops in users.items()}
 
     @cached_property
     def use_counts(self) -> Mapping[str, int]:
@@ -102,9 +102,9 @@ class Graph:
         ops = []
         for op in self.ops:
             names = tuple(f"v{next(counter)}" for _ in op.names)
-            fresh = replace(op.rebind(lambda v: new[v.name]), names=names, loc=Loc())
-            new.update(zip(op.names, fresh.results, strict=True))
-            ops.append(fresh)
+            renamed = replace(op.rebind(lambda v: new[v.name]), names=names, loc=Loc())
+            new.update(zip(op.names, renamed.results, strict=True))
+            ops.append(renamed)
         return replace(
             self,
             inputs=tuple(new[v.name] for v in self.inputs),
@@ -121,14 +121,14 @@ class Graph:
         builder get names that no value of this graph has; so a value of both graphs that is of one
         name is of one op. Where something changed, ops that no output needs are dropped.
         """
-        builder = Builder(self.name, self.stage, kept=self.producers)
-        now = {v.name: builder.input(v.name, v.type) for v in self.inputs}
+        builder = Builder(self.name, self.stage, reserved=self.producers)
+        values = {v.name: builder.input(v.name, v.type) for v in self.inputs}
         for old in self.ops:
-            new = change(old.rebind(lambda v: now[v.name]), builder)
+            new = change(old.rebind(lambda v: values[v.name]), builder)
             if isinstance(new, Op):
                 new = builder.keep(new if new.names == old.names else new.named(old.names))
-            now.update(zip(old.names, new, strict=True))
-        outputs = [now[v.name] for v in self.outputs]
+            values.update(zip(old.names, new, strict=True))
+        outputs = [values[v.name] for v in self.outputs]
         after = builder.finish(outputs, self.output_names).with_states_of(self)
         return self if after == self else after.without_dead_code()
 
@@ -142,13 +142,13 @@ class Graph:
 
     def without_dead_code(self) -> Graph:
         """The same graph without the ops that no output needs."""
-        needed = {v.name for v in self.outputs}
-        kept = []
+        live = {v.name for v in self.outputs}
+        ops = []
         for op in reversed(self.ops):
-            if needed.intersection(op.names):
-                needed.update(v.name for v in op.operands)
-                kept.append(op)
-        return self if len(kept) == len(self.ops) else replace(self, ops=tuple(reversed(kept)))
+            if live.intersection(op.names):
+                live.update(v.name for v in op.operands)
+                ops.append(op)
+        return self if len(ops) == len(self.ops) else replace(self, ops=tuple(reversed(ops)))
 
 
 class Builder:
@@ -156,13 +156,13 @@ class Builder:
     a graph.
     """
 
-    def __init__(self, name: str, stage: str, kept: Iterable[str] = ()) -> None:
-        """kept: names that only keep() gives, to the ops that have them already."""
+    def __init__(self, name: str, stage: str, reserved: Iterable[str] = ()) -> None:
+        """`reserved`: names that only keep() assigns, to the ops that have them already."""
         self.name, self.stage = name, stage
-        self._kept = set(kept)
+        self._reserved = set(reserved)
         self._inputs: list[Value] = []
         self._ops: dict[str, Op] = {}  # by first result name, in order
-        self._taken: set[str] = set()
+        self._used_names: set[str] = set()
         self._counts: dict[str, int] = {}
 
     def input(self, name: str, type_: Tensor) -> Value:
@@ -179,11 +179,11 @@ class Builder:
 
     def add_all(self, op: Op, names: tuple[str, ...] | None = None) -> tuple[Value, ...]:
         """Append an op with any number of results."""
-        taken, kept = self._taken, self._kept
-        own = op.names[0] if names is None and len(op.names) == 1 else ""
-        if own and own not in taken and own not in kept:
-            taken.add(own)  # the usual way of passes that keep most ops
-            self._ops[own] = op
+        used_names, reserved = self._used_names, self._reserved
+        name = op.names[0] if names is None and len(op.names) == 1 else ""
+        if name and name not in used_names and name not in reserved:
+            used_names.add(name)  # the usual way of passes that keep most ops
+            self._ops[name] = op
             return op.results
         types: tuple[Tensor, ...] | None = None
         if not op.names:
@@ -191,26 +191,27 @@ class Builder:
             types = out if isinstance(out, tuple) else (out,)
         names = names or op.names or (op.mnemonic,) * len(types or ())
         unique = tuple(self.reserve(n) for n in names)
-        placed = op if op.names == unique else op.named(unique, types)
-        self._ops[unique[0]] = placed
-        return placed.results
+        renamed = op if op.names == unique else op.named(unique, types)
+        self._ops[unique[0]] = renamed
+        return renamed.results
 
     def keep(self, op: Op) -> tuple[Value, ...]:
-        """Append an op under its own names, which were kept for it."""
-        self._kept.difference_update(op.names)
+        """Append an op under its own names, which were reserved for it."""
+        self._reserved.difference_update(op.names)
         return self.add_all(op)
 
     def reserve(self, name: str) -> str:
         """`name`, or `name` and the first free number after it."""
-        if name not in self._taken and name not in self._kept:
-            self._taken.add(name)
+        if name not in self._used_names and name not in self._reserved:
+            self._used_names.add(name)
             return name
         stem = name if name[-1:].isalpha() else f"{name}_"
         while True:
             self._counts[stem] = number = self._counts.get(stem, 0) + 1
-            if (fresh := f"{stem}{number}") not in self._taken and fresh not in self._kept:
-                self._taken.add(fresh)
-                return fresh
+            candidate = f"{stem}{number}"
+            if candidate not in self._used_names and candidate not in self._reserved:
+                self._used_names.add(candidate)
+                return candidate
 
     def producer(self, value: Value) -> Op | None:
         """The op added so far that defines `value` (by its first result), None for an input."""

@@ -39,16 +39,16 @@ def interpret(
 
 def last_uses(graph: Graph) -> Mapping[int, tuple[str, ...]]:
     """For each position in graph.ops, the values that nothing reads after it."""
-    kept = {v.name for v in graph.outputs}
+    outputs = {v.name for v in graph.outputs}
     at: dict[str, int] = {}
     for i, op in enumerate(graph.ops):
         for value in (*op.operands, *op.results):
             at[value.name] = i
-    found: dict[int, list[str]] = {}
+    uses: dict[int, list[str]] = {}
     for name, i in at.items():
-        if name not in kept:
-            found.setdefault(i, []).append(name)
-    return {i: tuple(names) for i, names in found.items()}
+        if name not in outputs:
+            uses.setdefault(i, []).append(name)
+    return {i: tuple(names) for i, names in uses.items()}
 
 
 def quantize_inputs(graph: Graph, reals: Sequence[Array]) -> tuple[Array, ...]:

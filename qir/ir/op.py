@@ -187,8 +187,8 @@ class Op:
         for v in self.results:
             if v.type.rank == 0 or v.type.shape[0] != batch:
                 return f"result {v.type} does not start with the batch size {batch}"
-            if why := v.batch_fault():
-                return why
+            if fault := v.batch_fault():
+                return fault
         return None
 
     def with_batch(self, batch: int) -> Op:
@@ -241,10 +241,10 @@ class Op:
         """Attributes that are not of their fields' types, looked for once."""
         attributes = ((f, getattr(self, f.name)) for f in op_fields(type(self)) if not f.operand)
         return tuple(
-            f"{self}: {f.name} is {held!r} of {type(held).__name__}, {hint_text(f.annotation)} is"
+            f"{self}: {f.name} is {value!r} of {type(value).__name__}, {hint_text(f.annotation)} is"
             " needed"
-            for f, held in attributes
-            if not fits(held, f.annotation)
+            for f, value in attributes
+            if not fits(value, f.annotation)
         )
 
     def rebind(self, to: Callable[[Value], Value]) -> Op:
@@ -255,17 +255,17 @@ class Op:
             old = getattr(self, f.name) if f.operand else None
             if old is None:
                 continue
-            held = tuple(to(v) for v in old) if isinstance(old, tuple) else to(old)
-            new[f.name] = held
-            for was, now in zip(operands_of(old), operands_of(held), strict=True):
-                same_values = same_values and was == now
-                same_types = same_types and was.type == now.type
+            operand = tuple(to(v) for v in old) if isinstance(old, tuple) else to(old)
+            new[f.name] = operand
+            for before, after in zip(operands_of(old), operands_of(operand), strict=True):
+                same_values = same_values and before == after
+                same_types = same_types and before.type == after.type
         if same_values:
             return self
-        made = self._copied(new)
+        op = self._copied(new)
         if same_types and "results" in self.__dict__:  # types follow from types alone
-            made.__dict__["results"] = self.results
-        return made
+            op.__dict__["results"] = self.results
+        return op
 
     def on(self, *operands: Value) -> Op:
         """The same op on these operands, one for each that is there, in the order of the fields."""
@@ -274,19 +274,19 @@ class Op:
 
     def named(self, names: tuple[str, ...], types: tuple[Tensor, ...] | None = None) -> Op:
         """The same op with other result names; `types` of the results, where they are known."""
-        made = self._copied({"names": names})
+        op = self._copied({"names": names})
         if types is None and "results" in self.__dict__:
             types = tuple(v.type for v in self.results)
         if types is not None:
-            made.__dict__["results"] = tuple(map(Value, names, types))
-        return made
+            op.__dict__["results"] = tuple(map(Value, names, types))
+        return op
 
     def _copied(self, new: dict[str, Any]) -> Op:
         """dataclasses.replace, several times faster: a pass copies every op that it renumbers."""
-        made = object.__new__(type(self))
+        op = object.__new__(type(self))
         for f in fields(self):
-            made.__dict__[f.name] = new[f.name] if f.name in new else self.__dict__[f.name]
-        return made
+            op.__dict__[f.name] = new[f.name] if f.name in new else self.__dict__[f.name]
+        return op
 
     def unpack(self, flat: tuple[Any, ...]) -> list[Any]:
         """Arguments for compute/evaluate/bound, one for each operand field: None for absent, a
@@ -296,15 +296,15 @@ class Op:
         args: list[Any] = []
         for f in op_fields(type(self)):
             if f.operand:
-                held = getattr(self, f.name)
-                if isinstance(held, tuple):
-                    args.append(tuple(next(rest) for _ in held))
+                value = getattr(self, f.name)
+                if isinstance(value, tuple):
+                    args.append(tuple(next(rest) for _ in value))
                 else:
-                    args.append(None if held is None else next(rest))
+                    args.append(None if value is None else next(rest))
         return args
 
-    def fail(self, found: str, needed: str) -> NoReturn:
-        raise VerifyError(f"{self}: {found}, {needed}")
+    def fail(self, problem: str, requirement: str) -> NoReturn:
+        raise VerifyError(f"{self}: {problem}, {requirement}")
 
     def __hash__(self) -> int:
         return hash((self.mnemonic, self.names))
@@ -326,14 +326,14 @@ def bits_of(attribute: Any) -> Hashable:
         return struct.pack("<d", attribute)
     if isinstance(attribute, tuple):
         return tuple(map(bits_of, attribute))
-    held: Hashable = attribute
-    return held
+    value: Hashable = attribute
+    return value
 
 
-def operands_of(held: Value | tuple[Value, ...] | None) -> tuple[Value, ...]:
-    if held is None:
+def operands_of(operand: Value | tuple[Value, ...] | None) -> tuple[Value, ...]:
+    if operand is None:
         return ()
-    return held if isinstance(held, tuple) else (held,)
+    return operand if isinstance(operand, tuple) else (operand,)
 
 
 OPS: dict[str, type[Op]] = {}
@@ -347,15 +347,17 @@ def op(mnemonic: str) -> Callable[[C], C]:
     """
 
     def declare(cls: C) -> C:
-        own = {n for n, hint in cls.__annotations__.items() if not str(hint).startswith("ClassVar")}
-        if taken := sorted(n for n in own if hasattr(cls, n)):
+        names = {
+            n for n, hint in cls.__annotations__.items() if not str(hint).startswith("ClassVar")
+        }
+        if clashes := sorted(n for n in names if hasattr(cls, n)):
             raise VerifyError(
-                f"op {mnemonic}: field {taken[0]!r} has a default, or the name of a member of Op;"
+                f"op {mnemonic}: field {clashes[0]!r} has a default, or the name of a member of Op;"
                 " fields without, of other names, are needed"
             )
-        made = dataclass(frozen=True, repr=False)(cls)
-        setattr(made, "__hash__", Op.__hash__)  # noqa: B010 (dataclass has put one over all fields)
-        made.mnemonic = mnemonic
+        decorated = dataclass(frozen=True, repr=False)(cls)
+        setattr(decorated, "__hash__", Op.__hash__)  # noqa: B010 (dataclass has put one over all fields)
+        decorated.mnemonic = mnemonic
         if not is_word(mnemonic):
             raise VerifyError(f"op {mnemonic!r} of {cls.__name__}: a word is needed as its name")
         if mnemonic in OPS:
@@ -363,8 +365,8 @@ def op(mnemonic: str) -> Callable[[C], C]:
             raise VerifyError(
                 f"op {mnemonic}: declared by {first} and {cls.__name__}, once is needed"
             )
-        OPS[mnemonic] = made
-        return cast(C, made)
+        OPS[mnemonic] = decorated
+        return cast(C, decorated)
 
     return declare
 
@@ -376,8 +378,8 @@ def op_fields(cls: type[Op]) -> tuple[OpField, ...]:
     """The fields of an op class, operands told from attributes by their annotation."""
     if cls not in _FIELDS:
         hints = get_type_hints(cls)
-        own = [f.name for f in fields(cls) if f.name not in ("names", "loc")]
-        _FIELDS[cls] = tuple(OpField(n, _operand_kind(hints[n]), hints[n]) for n in own)
+        names = [f.name for f in fields(cls) if f.name not in ("names", "loc")]
+        _FIELDS[cls] = tuple(OpField(n, _operand_kind(hints[n]), hints[n]) for n in names)
     return _FIELDS[cls]
 
 

@@ -42,22 +42,22 @@ class Intermediate:
 
 def ranges(graph: Graph) -> Iterator[OpRange]:
     """The bounds of each op's results, from inputs' storages and actual constants, in order."""
-    known: dict[str, Known] = {v.name: Bounds.of_type(v.type) for v in graph.inputs}
+    facts: dict[str, Known] = {v.name: Bounds.of_type(v.type) for v in graph.inputs}
     for op in graph.ops:
-        yield range_of(op, known)
+        yield range_of(op, facts)
 
 
-def range_of(op: Op, known: dict[str, Known]) -> OpRange:
+def range_of(op: Op, facts: dict[str, Known]) -> OpRange:
     """The bounds of one op's results from those of its operands; its results are added."""
-    operands = tuple(known[v.name] for v in op.operands)
+    operands = tuple(facts[v.name] for v in op.operands)
     if not op.reads_elements:
         operands = tuple(map(Bounds.of_known, operands))
     args = op.unpack(operands)
     bound = op.bound(*args)
     bounds = bound if isinstance(bound, tuple) else (bound,)
-    known.update(zip(op.names, bounds, strict=True))
+    facts.update(zip(op.names, bounds, strict=True))
     if isinstance(op, Constant | ScaleGroups) and not any(isinstance(a, Bounds) for a in args):
-        known[op.names[0]] = op.evaluate(*args)  # contractions need the elements of weights
+        facts[op.names[0]] = op.evaluate(*args)  # contractions need the elements of weights
     return OpRange(op, args, bounds)
 
 
@@ -77,8 +77,8 @@ def extremes_of(r: OpRange) -> Iterator[Extreme]:
     for value, bounds in zip(r.op.results, r.bounds, strict=True):
         storage = integer_of(value.type.elem)
         if storage is not None:
-            what = "result" if len(r.bounds) == 1 else f"result {value}"
-            yield Extreme(what, bounds, storage)
+            title = "result" if len(r.bounds) == 1 else f"result {value}"
+            yield Extreme(title, bounds, storage)
 
 
 def prove_no_overflow(graph: Graph) -> tuple[Intermediate, ...]:

@@ -31,32 +31,32 @@ MASKED = -1e9
 def select(add: Add, condition: Array, a: Value, b: Value) -> Value:
     """y = a where `condition`, else b; for every a and b, infinite and NaN ones too.
 
-    Leading axes along which the condition does not vary are kept apart, so that samples do not mix.
+    Leading axes along which the condition does not vary stay axes, so that samples do not mix.
     Shapes: all three broadcast.
     """
     shape = np.broadcast_shapes(condition.shape, a.type.shape, b.type.shape)
     if condition.all() or not condition.any():
         return _expanded(add, a if condition.all() else b, shape)
     padded = condition.reshape((1,) * (len(shape) - condition.ndim) + condition.shape)
-    lead = next(k for k, size in enumerate(padded.shape) if size > 1)
-    rest = shape[lead:]
-    chosen = np.broadcast_to(padded[(0,) * lead], rest)
-    left, right = (_rows(add, v, shape, lead) for v in (a, b))
+    axis = next(k for k, size in enumerate(padded.shape) if size > 1)
+    rest = shape[axis:]
+    mask = np.broadcast_to(padded[(0,) * axis], rest)
+    left, right = (_rows(add, v, shape, axis) for v in (a, b))
     places = np.arange(prod(rest)).reshape(rest)
     index = np.where(
-        chosen,
+        mask,
         places if left.type.shape[-1] > 1 else 0,
         left.type.shape[-1] + (places if right.type.shape[-1] > 1 else 0),
     )
-    return add(Gather(add(Concat((left, right), lead)), Data(index), lead))
+    return add(Gather(add(Concat((left, right), axis)), Data(index), axis))
 
 
-def _rows(add: Add, x: Value, shape: tuple[int, ...], lead: int) -> Value:
+def _rows(add: Add, x: Value, shape: tuple[int, ...], axis: int) -> Value:
     """x as (*shape[:lead], elements); one number as one element of each row."""
     if x.type.size == 1:
-        return _expanded(add, _reshaped(add, x, (1,) * (lead + 1)), (*shape[:lead], 1))
+        return _expanded(add, _reshaped(add, x, (1,) * (axis + 1)), (*shape[:axis], 1))
     wide = _expanded(add, x, shape)
-    return _reshaped(add, wide, (*shape[:lead], prod(shape[lead:])))
+    return _reshaped(add, wide, (*shape[:axis], prod(shape[axis:])))
 
 
 def _expanded(add: Add, x: Value, shape: tuple[int, ...]) -> Value:

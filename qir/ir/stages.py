@@ -19,7 +19,7 @@ def canonical_stage(graph: Graph) -> Iterator[str]:
     if graph.stage != "canonical":
         return
     live = {name for op in graph.without_dead_code().ops for name in op.names}
-    seen: dict[object, Op] = {}
+    firsts: dict[object, Op] = {}
     for op in graph.ops:
         if not live.intersection(op.names):
             yield f"{op}: no output needs it (remove-dead-code)"
@@ -30,7 +30,7 @@ def canonical_stage(graph: Graph) -> Iterator[str]:
             yield f"{op}: all its operands are constants (fold-constants)"
         if isinstance(op, BatchNorm) and all(constants[1:]) and has_deviation(graph, op):
             yield f"{op}: its parameters are constants (fold-batch-norm)"
-        if (first := seen.setdefault(meaning(op), op)) is not op:
+        if (first := firsts.setdefault(meaning(op), op)) is not op:
             yield f"{op}: equal to {first} (merge-equal-ops)"
 
 
@@ -60,18 +60,18 @@ def not_dequantized(graph: Graph, value: Value) -> str:
     """The first source of `value`, through selections, maxima and minima, that is no dequantize and
     no rounded rows; empty if all are. Extrema read constants in the quantization of their results.
     """
-    todo, seen = [value], {value.name}
+    todo, visited = [value], {value.name}
     while todo:
         v = todo.pop()
         op = graph.producers.get(v.name)
         if op is None:
             return f"input {v}"
         if isinstance(op, (Selection, Maximum, Minimum)):
-            sources = [w for w in op.operands if w.name not in seen]
+            sources = [w for w in op.operands if w.name not in visited]
             if not isinstance(op, Selection):
                 sources = [w for w in sources if not is_constant(graph, w)]
             todo += sources
-            seen.update(w.name for w in sources)
+            visited.update(w.name for w in sources)
         elif not isinstance(op, (Dequantize, RoundRows, RoundRowBlocks)):
             return str(op)
     return ""

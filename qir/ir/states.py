@@ -29,8 +29,8 @@ class Limit:
 
 def caller_inputs(graph: Graph) -> tuple[Value, ...]:
     """The inputs that a caller gives: all but the states."""
-    kept = {before for before, _ in graph.states}
-    return tuple(v for v in graph.inputs if v.name not in kept)
+    names = {before for before, _ in graph.states}
+    return tuple(v for v in graph.inputs if v.name not in names)
 
 
 def caller_outputs(graph: Graph) -> tuple[tuple[Value, str], ...]:
@@ -64,23 +64,23 @@ def limits(graph: Graph) -> tuple[Limit, ...]:
     positions. Outside of them ops clip, which is no error of theirs but one of the caller.
     """
     origin = {v.name: v.name for v in graph.inputs}
-    found: dict[str, tuple[int, int]] = {}
+    ranges: dict[str, tuple[int, int]] = {}
     for op in graph.ops:
         if isinstance(op, WHOLE) and op.operands[0].name in origin:
             origin[op.names[0]] = origin[op.operands[0].name]
         for operand, low, high in op.permitted():
             if (name := origin.get(operand.name)) is not None:
-                least, most = found.get(name, (low, high))
-                found[name] = max(low, least), min(high, most)
-    return tuple(_narrower(graph, found))
+                least, most = ranges.get(name, (low, high))
+                ranges[name] = max(low, least), min(high, most)
+    return tuple(_narrower(graph, ranges))
 
 
-def _narrower(graph: Graph, found: Mapping[str, tuple[int, int]]) -> Iterable[Limit]:
+def _narrower(graph: Graph, ranges: Mapping[str, tuple[int, int]]) -> Iterable[Limit]:
     for index, value in enumerate(caller_inputs(graph)):
         kind = integer_of(value.type.elem)
-        if value.name not in found or kind is None:
+        if value.name not in ranges or kind is None:
             continue
-        low, high = found[value.name]
+        low, high = ranges[value.name]
         if low > high:
             raise VerifyError(
                 f"input {value}: at least {low} and at most {high}, a value that can be is needed"
@@ -98,14 +98,14 @@ class StateMemory:
     def __init__(self, *graphs: Graph) -> None:
         self.arrays: dict[str, Array] = {}
         for value in shared_states(graphs):
-            whole = np.full(value.type.shape, initial(value), value.type.elem.carrier)
-            self.arrays[value.name] = whole
+            array = np.full(value.type.shape, initial(value), value.type.elem.carrier)
+            self.arrays[value.name] = array
 
     def call(self, graph: Graph, inputs: Sequence[Array]) -> tuple[Array, ...]:
         """The caller's outputs of `graph` for the caller's inputs; the states are written."""
-        given = iter(inputs)
-        kept = {before for before, _ in graph.states}
-        every = [self.arrays[v.name] if v.name in kept else next(given) for v in graph.inputs]
+        caller = iter(inputs)
+        names = {before for before, _ in graph.states}
+        every = [self.arrays[v.name] if v.name in names else next(caller) for v in graph.inputs]
         outputs = interpret(graph, every)
         at = {v.name: y for v, y in zip(graph.outputs, outputs, strict=True)}
         self.arrays.update({before: at[after] for before, after in graph.states})
@@ -117,13 +117,13 @@ def shared_states(graphs: Iterable[Graph]) -> tuple[Value, ...]:
 
     Errors: VerifyError when one name has two types.
     """
-    found: dict[str, Value] = {}
+    states: dict[str, Value] = {}
     for graph in graphs:
         for value in state_inputs(graph):
-            known = found.setdefault(value.name, value)
-            if known != value:
+            state = states.setdefault(value.name, value)
+            if state != value:
                 raise VerifyError(
-                    f"state {value}: {known.type} in one graph and {value.type} in another, one"
+                    f"state {value}: {state.type} in one graph and {value.type} in another, one"
                     " type is needed"
                 )
-    return tuple(found.values())
+    return tuple(states.values())

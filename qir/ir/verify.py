@@ -51,13 +51,13 @@ def structure(graph: Graph) -> Iterator[str]:
     for op in graph.ops:
         for value in op.operands:
             if defined.get(value.name) != value:
-                found = (
+                fault = (
                     "no definition"
                     if value.name not in defined
                     else f"defined as {defined[value.name].type}"
                 )
                 yield (
-                    f"{op}: operand {value} of {value.type} has {found}, its definition before it"
+                    f"{op}: operand {value} of {value.type} has {fault}, its definition before it"
                     " is needed"
                 )
         for name in op.names:
@@ -94,19 +94,19 @@ def names(graph: Graph) -> Iterator[str]:
 def states(graph: Graph) -> Iterator[str]:
     """A state is an input and an output of one type, and each is in one state only."""
     inputs, outputs = ({v.name: v for v in vs} for vs in (graph.inputs, graph.outputs))
-    for kind, of, held in (
+    for kind, of, names in (
         ("input", inputs, [before for before, _ in graph.states]),
         ("output", outputs, [after for _, after in graph.states]),
     ):
-        for name, count in Counter(held).items():
+        for name, count in Counter(names).items():
             if name not in of:
                 yield f"state %{name}: no {kind} of the graph, one is needed"
             elif count > 1:
                 yield f"state %{name}: {kind} of {count} states, one is needed"
     for before, after in graph.states:
         if before in inputs and after in outputs and inputs[before].type != outputs[after].type:
-            found = f"{inputs[before].type} before, {outputs[after].type} after a call"
-            yield f"state %{before}: {found}, one type is needed"
+            types = f"{inputs[before].type} before, {outputs[after].type} after a call"
+            yield f"state %{before}: {types}, one type is needed"
 
 
 LETTERS = "letters, digits, '_', '.', '-' and '$', one or more,"
@@ -161,13 +161,13 @@ def quant_faults(tensor: Tensor, q: Quant) -> Iterator[str]:
     if q.block is not None and (q.block < 1 or size % q.block):
         yield f"block {q.block} of {size}, a divisor is needed"
         return
-    want = (
+    shape = (
         (size,)
         if q.block is None
         else (*tensor.shape[: q.axis], size // q.block, *tensor.shape[q.axis + 1 :])
     )
-    if scale.shape != want:
-        yield f"scale of shape {scale.shape}, {want} is needed"
+    if scale.shape != shape:
+        yield f"scale of shape {scale.shape}, {shape} is needed"
 
 
 def ops(graph: Graph) -> Iterator[str]:
@@ -182,26 +182,26 @@ def numbers(graph: Graph) -> Iterator[str]:
         for name in number_fields(type(op)):
             for one in flat(getattr(op, name)):
                 if isinstance(one, Data) and not one.is_finite:
-                    wrong = int(np.count_nonzero(~np.isfinite(one.array)))
+                    count = int(np.count_nonzero(~np.isfinite(one.array)))
                     yield (
-                        f"{op}: {name} holds {wrong} NaN or infinite of {one.array.size}"
+                        f"{op}: {name} holds {count} NaN or infinite of {one.array.size}"
                         " elements, finite ones are needed"
                     )
                 if isinstance(one, float) and np.isnan(one):
                     yield f"{op}: {name} is NaN, a number is needed"
 
 
-def flat(held: object) -> Iterator[object]:
+def flat(value: object) -> Iterator[object]:
     """The numbers and arrays of an attribute."""
-    match held:
+    match value:
         case tuple():
-            yield from (inner for item in held for inner in flat(item))
+            yield from (inner for item in value for inner in flat(item))
         case Dyadic():
-            yield from (held.mult, held.shift)
+            yield from (value.mult, value.shift)
         case Quant():
-            yield from (held.scale, held.zero_point)
+            yield from (value.scale, value.zero_point)
         case _:
-            yield held
+            yield value
 
 
 _NUMBER_FIELDS: dict[type[Op], tuple[str, ...]] = {}
@@ -211,12 +211,12 @@ def number_fields(cls: type[Op]) -> tuple[str, ...]:
     """The attributes of an op class that can hold a NaN."""
     if cls not in _NUMBER_FIELDS:
         kinds = {Data, Dyadic, Quant, float}
-        own = tuple(
+        names = tuple(
             f.name
             for f in op_fields(cls)
             if not f.operand and kinds & {f.annotation, *get_args(f.annotation)}
         )
-        _NUMBER_FIELDS[cls] = own
+        _NUMBER_FIELDS[cls] = names
     return _NUMBER_FIELDS[cls]
 
 

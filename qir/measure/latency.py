@@ -100,10 +100,10 @@ def _of_layer(name: str, steps: list[tuple[Step, float]]) -> float:
 
 def _timed(graph: Graph, machine: Target, store: Store) -> list[tuple[Step, float]]:
     """Every step of the graph's program with its microseconds; builds it if one is not cached."""
-    programs = variants.lowered(graph, machine, "latency")
+    programs = variants.lower_all(graph, machine, "latency")
     keys = [[_key(program, step, machine) for step in program.steps] for program in programs]
-    for program, known in zip(programs[::-1], keys[::-1], strict=True):
-        entries = [_entry(store, key) for key in known]
+    for program, step_keys in zip(programs[::-1], keys[::-1], strict=True):
+        entries = [_entry(store, key) for key in step_keys]
         if all(entry.is_settled for entry in entries):
             return [(s, e.micros) for s, e in zip(program.steps, entries, strict=True)]
     at, medians = _profiled(graph, machine)
@@ -196,9 +196,9 @@ def cores(cpuinfo: str) -> str:
     kinds: dict[str, None] = {}
     for block in cpuinfo.split("\n\n"):
         fields = dict(line.split(":", 1) for line in block.splitlines() if ":" in line)
-        named = {name.strip(): value.strip() for name, value in fields.items()}
-        kind = named.get("model name") or " ".join(
-            f"{name.removeprefix('CPU ')}={value}" for name, value in named.items()
+        values = {name.strip(): value.strip() for name, value in fields.items()}
+        kind = values.get("model name") or " ".join(
+            f"{name.removeprefix('CPU ')}={value}" for name, value in values.items()
             if name.startswith("CPU ")
         )  # fmt: skip
         if kind:

@@ -27,7 +27,7 @@ def profiled(net: Net, entry: str = "") -> tuple[Report, float]:
         runs = [session.profile_call(signature, state, inputs) for _ in range(PROFILES)]
     else:
         runs = [session.profile(*inputs) for _ in range(PROFILES)]
-    moves = [sum(spent for step, spent in run if not step["ops"]) for run in runs]
+    moves = [sum(nanoseconds for step, nanoseconds in run if not step["ops"]) for run in runs]
     report = net.report().with_times(micros_by_op(runs))
     return report, float(np.median(moves)) / 1000
 
@@ -61,5 +61,5 @@ def _reals(port: Port, within: Array) -> Array:
 
 def stored(port: Port) -> Array:
     """Uniform stored integers; the same ones each time."""
-    drawn = np.random.default_rng(0).integers(port.low, port.high, port.shape, endpoint=True)
-    return drawn.astype(port.dtype)
+    integers = np.random.default_rng(0).integers(port.low, port.high, port.shape, endpoint=True)
+    return integers.astype(port.dtype)

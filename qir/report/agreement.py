@@ -16,7 +16,7 @@ class LogitsComparison:
     """Adds up what an Agreement says, over logits (B, N, V)."""
 
     def __init__(self) -> None:
-        self.tokens = self.same = 0
+        self.tokens = self.matches = 0
         self.kl = 0.0
         self.power = np.zeros((0, 2))  # of signal and noise, by position
 
@@ -24,19 +24,19 @@ class LogitsComparison:
         count = floats.shape[-2]
         if len(self.power) == 0:
             self.power = np.zeros((count, 2))
-        wanted, found = (x.reshape(-1, count, x.shape[-1]) for x in (floats, integers))
-        for row in range(len(wanted)):
+        expected, actual = (x.reshape(-1, count, x.shape[-1]) for x in (floats, integers))
+        for row in range(len(expected)):
             for first in range(0, count, AT_ONCE):
                 part = slice(first, first + AT_ONCE)
-                self._add(part, wanted[row, part], found[row, part])
+                self._add(part, expected[row, part], actual[row, part])
 
-    def _add(self, part: slice, wanted: Array, found: Array) -> None:
-        sums = [(x.astype(np.float64) ** 2).sum(-1) for x in (wanted, wanted - found)]
+    def _add(self, part: slice, expected: Array, actual: Array) -> None:
+        sums = [(x.astype(np.float64) ** 2).sum(-1) for x in (expected, expected - actual)]
         self.power[part] += np.stack(sums, -1)
-        p, q = _logarithms(wanted), _logarithms(found)
+        p, q = _logarithms(expected), _logarithms(actual)
         self.kl += float((np.exp(p) * (p - q)).sum())
-        self.same += int((wanted.argmax(-1) == found.argmax(-1)).sum())
-        self.tokens += len(wanted)
+        self.matches += int((expected.argmax(-1) == actual.argmax(-1)).sum())
+        self.tokens += len(expected)
 
     def agreement(self) -> Agreement | None:
         """None where nothing was added."""
@@ -44,7 +44,7 @@ class LogitsComparison:
             return None
         parts = np.array_split(self.power, min(PARTS, len(self.power)))
         along = tuple(decibels(*(float(x) for x in part.sum(0))) for part in parts)
-        return Agreement(self.tokens, self.kl / self.tokens, self.same / self.tokens, along)
+        return Agreement(self.tokens, self.kl / self.tokens, self.matches / self.tokens, along)
 
 
 def _logarithms(logits: Array) -> Array:

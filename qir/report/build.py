@@ -26,7 +26,7 @@ TIGHTEST = 8  # margins that the report shows, of all that the proof has
 
 
 def build_report(
-    built: Artifact,
+    artifact: Artifact,
     graph: Graph | Mapping[str, Graph],
     records: Iterable[Record],
     intermediates: Iterable[Intermediate],
@@ -38,13 +38,13 @@ def build_report(
     records: of the passes; intermediates: of the overflow proof. Sizes are those of the files
     without the report itself.
     """
-    manifest, files, every = built.manifest, built.files, tuple(records)
+    manifest, files, every = artifact.manifest, artifact.files, tuple(records)
     checked = manifest["proofs"]["integer_only"]["kernels"]
     graphs = [graph] if isinstance(graph, Graph) else [*graph.values()]
     first = manifest["entries"][0] if "entries" in manifest else manifest
     return Report(
-        name=built.name,
-        target=built.target.name,
+        name=artifact.name,
+        target=artifact.target.name,
         rows=rows(
             graphs[0],
             kernels_by_op(first["steps"]),
@@ -149,7 +149,7 @@ def micros_by_op(runs: Iterable[Iterable[tuple[Mapping[str, Any], int]]]) -> dic
 
     Steps that only move inputs and outputs belong to no op and are left out.
     """
-    spent: dict[str, list[int]] = {}
+    totals: dict[str, list[int]] = {}
     for run in runs:
         once: dict[str, int] = {}
         for step, nanoseconds in run:
@@ -157,8 +157,8 @@ def micros_by_op(runs: Iterable[Iterable[tuple[Mapping[str, Any], int]]]) -> dic
                 last = str(step["ops"][-1])
                 once[last] = once.get(last, 0) + nanoseconds
         for name, total in once.items():
-            spent.setdefault(name, []).append(total)
-    return {name: median(times) / 1000 for name, times in spent.items()}
+            totals.setdefault(name, []).append(total)
+    return {name: median(times) / 1000 for name, times in totals.items()}
 
 
 def title(fusion: Fusion) -> str:
@@ -187,7 +187,7 @@ def macs(op: Op) -> int:
 
 
 def bits(fusion: Fusion, fixed: Mapping[str, Constant | ScaleGroups]) -> str:
-    """The stored types: products joined by x, what is added by +, then the result.
+    """The stored types: products joined by x, addends by +, then the result.
 
     Weights by groups of 32 input channels are i4g32.
     """
@@ -198,9 +198,9 @@ def bits(fusion: Fusion, fixed: Mapping[str, Constant | ScaleGroups]) -> str:
         case MatMul():
             text = f"{_storage(op.a)} x {_storage(op.b)}"
         case _:
-            read = [_storage(v) for v in op.operands if v.name not in fixed]
-            joined = " + ".join(read), ", ".join(dict.fromkeys(read))
-            text = joined[0] if op.mnemonic == "requantize" else joined[1]
+            operands = [_storage(v) for v in op.operands if v.name not in fixed]
+            texts = " + ".join(operands), ", ".join(dict.fromkeys(operands))
+            text = texts[0] if op.mnemonic == "requantize" else texts[1]
     if fusion.residual is not None:
         text += f" + {_storage(fusion.residual)}"
     return f"{text} -> {_storage(fusion.result)}"
@@ -215,9 +215,9 @@ def _weights(value: Value, fixed: Mapping[str, Constant | ScaleGroups]) -> str:
 
 def weight_bytes(fusion: Fusion, fixed: Mapping[str, Constant | ScaleGroups]) -> int:
     """Bytes of the constants and tables that the fusion reads, at their true widths."""
-    read = [v for op in fusion.ops for v in op.operands if v.name in fixed]
+    operands = [v for op in fusion.ops for v in op.operands if v.name in fixed]
     stored: dict[str, Value] = {}
-    for value in read:
+    for value in operands:
         source = fixed[value.name]
         parts = source.operands if isinstance(source, ScaleGroups) else (value,)
         stored.update({v.name: v for v in parts})

@@ -65,10 +65,10 @@ class ChosenBits:
         return sum(layer.parameters * layer.weight_bits for layer in self.layers) / max(total, 1)
 
 
-def widest(chosen: ChosenBits, kind: str) -> tuple[Measured, ...]:
+def widest(assignment: ChosenBits, kind: str) -> tuple[Measured, ...]:
     """The numbers of one kind (losses, micros, measures) of the layer that has most of them: the
     columns of a table of all layers."""
     columns: tuple[Measured, ...] = max(
-        (getattr(c, kind) for c in chosen.layers), key=len, default=()
+        (getattr(c, kind) for c in assignment.layers), key=len, default=()
     )
     return columns

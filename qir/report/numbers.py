@@ -47,17 +47,18 @@ ENTRIES = ("entry", "tokens>", "steps>", "MACs>", "moved>", "a token>", "of weig
 def entry_cells(report: ReportData) -> Iterator[tuple[str, ...]]:
     """The cells under ENTRIES of every entry."""
     for e in report.entries:
-        moved = (size(e.moved_bytes), size(e.moved_bytes // e.tokens), size(e.weight_bytes))
-        yield e.name, str(e.tokens), count(e.steps), count(e.macs), *moved
+        sizes = (size(e.moved_bytes), size(e.moved_bytes // e.tokens), size(e.weight_bytes))
+        yield e.name, str(e.tokens), count(e.steps), count(e.macs), *sizes
 
 
-def agreement_text(found: Agreement) -> str:
+def agreement_text(agreement: Agreement) -> str:
     """One line: the divergence, the same likeliest tokens, and the SQNR along a sequence."""
-    along = " ".join(decibels(db) for db in found.positions)
+    along = " ".join(decibels(db) for db in agreement.positions)
+    tokens, top1 = count(agreement.tokens), part(agreement.top1, 1.0)
     return (
-        f"on {count(found.tokens)} tokens of calibration text: KL divergence from the float model"
-        f" {1000 * found.kl:.2f} mnat, the same likeliest token in {part(found.top1, 1.0)} of the"
-        f" places, SQNR of the logits along a sequence {along} dB"
+        f"on {tokens} tokens of calibration text: KL divergence from the float model"
+        f" {1000 * agreement.kl:.2f} mnat, the same likeliest token in {top1} of the places,"
+        f" SQNR of the logits along a sequence {along} dB"
     )
 
 
@@ -125,8 +126,8 @@ class Places:
 
     def __init__(self, rows: Iterable[OpRow]) -> None:
         starts = [part.split(" ")[:-1] for row in rows for part in row.loc.split(" + ") if part]
-        same = takewhile(lambda words: len(set(words)) == 1, zip(*starts, strict=False))
-        self.shared = " ".join([*(words[0] for words in same), ""]) if len(starts) > 1 else ""
+        prefix = takewhile(lambda words: len(set(words)) == 1, zip(*starts, strict=False))
+        self.shared = " ".join([*(words[0] for words in prefix), ""]) if len(starts) > 1 else ""
 
     def of(self, row: OpRow) -> str:
         """The origin of `row`, or its value's name if it has none."""

@@ -45,19 +45,19 @@ def table(
         min(w, LEAST_CUT) if n in cut or n in wrap else w
         for n, w in zip(names, widths, strict=True)
     ]
-    shown = _kept_columns(names, least, columns, drop)
-    room = columns - 1 - GAP * len(shown) - sum(least[i] for i in shown)
+    indices = _kept_columns(names, least, columns, drop)
+    room = columns - 1 - GAP * len(indices) - sum(least[i] for i in indices)
     result = Table(
         title=title, title_justify="left", title_style="bold", header_style="dim", box=SIMPLE_HEAD
     )
-    flexible = [i for i in shown if widths[i] > least[i]]
+    flexible = [i for i in indices if widths[i] > least[i]]
     flexible.sort(key=lambda i: widths[i])
     limits = {}
     for at, i in enumerate(flexible):
         extra = max(min(room // (len(flexible) - at), widths[i] - least[i]), 0)
         limits[i] = least[i] + extra
         room -= extra
-    for i in shown:
+    for i in indices:
         justify: JustifyMethod = "right" if heads[i].endswith(">") else "left"
         wraps = names[i] in wrap or room < 0
         result.add_column(
@@ -68,10 +68,10 @@ def table(
             max_width=limits.get(i),
         )
     for at, row in enumerate(cells):
-        result.add_row(*(row[i] for i in shown), end_section=at in lines_after)
+        result.add_row(*(row[i] for i in indices), end_section=at in lines_after)
     result.show_header = any(n.strip() for n in names)
-    if dropped := [n for i, n in enumerate(names) if i not in shown]:
-        result.caption = f"no room for {', '.join(dropped)}: a wider terminal shows more"
+    if missing := [n for i, n in enumerate(names) if i not in indices]:
+        result.caption = f"no room for {', '.join(missing)}: a wider terminal shows more"
     return result
 
 
@@ -79,12 +79,12 @@ def _kept_columns(
     names: Sequence[str], least: Sequence[int], columns: int, drop: Sequence[str]
 ) -> list[int]:
     """The indexes of the columns that fit once those of `drop`, in order, are left out."""
-    shown = list(range(len(names)))
+    indices = list(range(len(names)))
     for name in drop:
-        if sum(least[i] + GAP for i in shown) + 1 <= columns:
+        if sum(least[i] + GAP for i in indices) + 1 <= columns:
             break
-        shown = [i for i in shown if names[i] != name]
-    return shown
+        indices = [i for i in indices if names[i] != name]
+    return indices
 
 
 def _safe(cell: str | Text) -> str | Text:

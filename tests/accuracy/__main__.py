@@ -32,35 +32,35 @@ Measure = Callable[[str], dict[str, Any]]
 
 
 def main() -> None:
-    given = _arguments()
-    wanted = [*given.names, *given.models] or _networks()
+    args = _arguments()
+    expected = [*args.names, *args.models] or _networks()
     kinds: list[tuple[Sequence[str], Sequence[str], Measure, Callable[..., list[str]]]] = [
         (
             language.NAMES,
             language.HEADS,
-            lambda n: language.measured(n, given.bits),
+            lambda n: language.measured(n, args.bits),
             language.cells,
         ),
         (
             encoders.NAMES,
             encoders.HEADS,
-            lambda n: encoders.measured(n, given.bits, given.size, given.peer),
+            lambda n: encoders.measured(n, args.bits, args.size, args.peer),
             encoders.cells,
         ),
         (
             _networks(),
             networks.HEADS,
-            lambda n: networks.measured(n, given.bits, given.observer, given.exact),
+            lambda n: networks.measured(n, args.bits, args.observer, args.exact),
             networks.cells,
         ),
     ]
     known = [name for names, *_ in kinds for name in names]
-    if unknown := [name for name in wanted if name not in known]:
+    if unknown := [name for name in expected if name not in known]:
         raise SystemExit(f"error: model {unknown[0]}: not known\nhint: {', '.join(known)}")
     for names, heads, measure, cells in kinds:
-        chosen = [name for name in wanted if name in names]
-        if chosen:
-            _print(chosen, heads, measure, cells, given)
+        items = [name for name in expected if name in names]
+        if items:
+            _print(items, heads, measure, cells, args)
 
 
 def _print(
@@ -75,15 +75,15 @@ def _print(
         table.add_column(head, justify="right", no_wrap=True)
     for name in names:
         try:
-            found = measure(name)
+            timings = measure(name)
         except Absent as e:
             console.print(f"{name}: left out, {e}")
             continue
         CACHE.mkdir(exist_ok=True)
         with given.out.open("a") as f:
-            print(json.dumps({"bits": given.bits, **found}), file=f)
-        table.add_row(name, *cells(found))
-        console.print(found, soft_wrap=True)
+            print(json.dumps({"bits": given.bits, **timings}), file=f)
+        table.add_row(name, *cells(timings))
+        console.print(timings, soft_wrap=True)
     console.print(table)
 
 
@@ -106,9 +106,9 @@ def _arguments() -> argparse.Namespace:
     p.add_argument("--size", default="small", choices=encoders.SIZES, help="of encoders")
     p.add_argument("--peer", action="store_true", help="ONNX Runtime's int8 of encoders too")
     p.add_argument("--out", type=Path, default=CACHE / "accuracy.jsonl")
-    given = p.parse_args()
-    given.bits = int(given.bits) if given.bits.isdigit() else given.bits
-    return given
+    args = p.parse_args()
+    args.bits = int(args.bits) if args.bits.isdigit() else args.bits
+    return args
 
 
 if __name__ == "__main__":

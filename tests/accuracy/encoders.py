@@ -42,16 +42,16 @@ def measured(name: str, bits: Any, size: str, has_peer: bool) -> dict[str, Any]:
     count = len(case.inputs[0])
     runs = [[x[i : i + 1] for x in case.inputs] for i in range(count)]
     reals = np.concatenate([run_float(net.stages["canonical"], run)[0] for run in runs])
-    found = np.concatenate([_first(net(*run)) for run in runs])
+    outputs = np.concatenate([_first(net(*run)) for run in runs])
     mask = case.mask.reshape(*case.mask.shape, *[1] * (reals.ndim - case.mask.ndim))
     result = {
         "model": name,
         "size": size,
         "inputs": count,
-        "snr": decibels(reals * mask, found * mask),
+        "snr": decibels(reals * mask, outputs * mask),
     }
     if case.is_embedding:
-        result |= nearness(embeddings(reals, case.mask), embeddings(found, case.mask))
+        result |= nearness(embeddings(reals, case.mask), embeddings(outputs, case.mask))
     if has_peer:
         theirs = peer.outputs(case.module, case.calibration, case.inputs)
         result |= {} if theirs is None else {"peer_snr": decibels(reals * mask, theirs * mask)}

@@ -77,9 +77,9 @@ def same_bits(net: Net, x: np.ndarray) -> int:
     graph, same = net.stages["integer"], 0
     for sample in x:
         stored = quantize_inputs(graph, [sample[None]])
-        want, have = interpret(graph, stored), net.run_integer(*stored)
+        expected, have = interpret(graph, stored), net.run_integer(*stored)
         have = have if isinstance(have, tuple) else (have,)
-        same += all(np.array_equal(a, b) for a, b in zip(want, have, strict=True))
+        same += all(np.array_equal(a, b) for a, b in zip(expected, have, strict=True))
     return same
 
 

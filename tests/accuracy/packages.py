@@ -54,13 +54,13 @@ def sentences(count: int, seed: int = 0) -> list[str]:
     """
     from pydoc_data.topics import topics
 
-    found = set()
+    names = set()
     for page in topics.values():
         for paragraph in page.split("\n\n"):
             for s in re.split(r"(?<=[.!?])\s+(?=[A-Z])", " ".join(paragraph.split())):
                 if 20 <= len(s) <= 200 and s[0].isupper() and s[-1] in ".!?" and s.count(" ") > 3:
-                    found.add(s)
-    ordered = sorted(found)
+                    names.add(s)
+    ordered = sorted(names)
     np.random.default_rng(seed).shuffle(ordered)
     return ordered[:count]
 

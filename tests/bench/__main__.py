@@ -43,17 +43,17 @@ def main() -> None:
 
         language(sys.argv[2:])
         return
-    given = _arguments()
-    if given.child:
-        serve(*given.child, given.threads)
+    args = _arguments()
+    if args.child:
+        serve(*args.child, args.threads)
         return
-    machine = about_machine(given.threads)
+    machine = about_machine(args.threads)
     console.print(", ".join(f"{k} {v}" for k, v in machine.items()))
-    table = _table(given.threads)
-    for name in names(given.names):
-        found = bench(name, given)
-        _add(table, name, found)
-        _write(given.out, name, found, machine)
+    table = _table(args.threads)
+    for name in names(args.names):
+        timings = bench(name, args)
+        _add(table, name, timings)
+        _write(args.out, name, timings, machine)
     console.print(table)
 
 
@@ -78,13 +78,13 @@ def bench(name: str, given: argparse.Namespace) -> dict[str, Timing]:
     paths = {OURS: folder}
     if not given.no_peers:
         files = peer_files(name)
-        wanted = {**PEERS, **FLOATS} if given.float else PEERS
-        paths |= {engine: files[kind] for engine, kind in wanted.items()}
+        expected = {**PEERS, **FLOATS} if given.float else PEERS
+        paths |= {engine: files[kind] for engine, kind in expected.items()}
     children = {
         engine: Child(engine, _command(engine, path, name, given.threads))
         for engine, path in paths.items()
     }
-    found: dict[str, Timing] = {}
+    timings: dict[str, Timing] = {}
     for _ in range(given.rounds):
         for engine, child in list(children.items()):
             once = child.run(str(given.seconds))
@@ -92,10 +92,10 @@ def bench(name: str, given: argparse.Namespace) -> dict[str, Timing]:
                 console.print(f"  {engine} fails: {child.why()}", style="yellow")
                 del children[engine]
             else:
-                found[engine] = found[engine].merged(once) if engine in found else once
+                timings[engine] = timings[engine].merged(once) if engine in timings else once
     for child in children.values():
         child.stop()
-    return found
+    return timings
 
 
 def peer_files(name: str) -> dict[str, Path]:

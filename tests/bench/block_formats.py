@@ -191,12 +191,12 @@ def main() -> None:
     p.add_argument("--blocks", type=int, nargs="+", default=[16, 32, 64, 128])
     p.add_argument("--mantissas", type=int, nargs="+", default=[4, 6, 8])
     p.add_argument("--folder", type=Path, default=Path())
-    given = p.parse_args()
-    for name in given.names:
+    args = p.parse_args()
+    for name in args.names:
         if name == "synthetic":
-            synthetic(given.blocks, given.mantissas)
+            synthetic(args.blocks, args.mantissas)
         else:
-            model(name, given)
+            model(name, args)
 
 
 if __name__ == "__main__":

@@ -60,8 +60,8 @@ def conv(
     """A layer of h x w outputs, its input padded; `pad`: the output is inside a padded plane."""
     kw = k if kw is None else kw
     x = Plane.packed("uint8", 1, (h - 1) * s + k, (w - 1) * s + kw, c)
-    whole = Plane.packed("uint8", 1, h + 2, w + 2, o) if pad else Plane.packed("uint8", 1, h, w, o)
-    y = Plane("uint8", 1, h, w, o, whole.pitch_n, whole.pitch_y, whole.pitch_x)
+    outer = Plane.packed("uint8", 1, h + 2, w + 2, o) if pad else Plane.packed("uint8", 1, h, w, o)
+    y = Plane("uint8", 1, h, w, o, outer.pitch_n, outer.pitch_y, outer.pitch_x)
     r = Plane.packed("uint8", 1, h, w, o) if res else None
     return ContractionSpec(x, y, (k, kw), (s, s), groups=c if dw else 1, residual=r)
 
@@ -148,7 +148,7 @@ def main() -> None:
     from qir.backends.tvm.kernels.registry import emit
 
     family = sys.argv[1] if len(sys.argv) > 1 else "vnni512"
-    wanted = sys.argv[2] if len(sys.argv) > 2 else ""
+    expected = sys.argv[2] if len(sys.argv) > 2 else ""
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
@@ -159,7 +159,7 @@ def main() -> None:
         )
         timer = ctypes.CDLL(str(path / "t.so"))
         for name, spec in LAYERS.items():
-            if wanted not in name:
+            if expected not in name:
                 continue
             case = Case(spec, constants(rng, spec))
             kernel = prepare(spec, case.const, features(family))

@@ -25,10 +25,10 @@ PLUGIN_ABI = 1  # of QEMU 4.2 to 8.2
 
 
 def _run(command: Sequence[str], folder: Path) -> None:
-    whole = [sys.executable if part == PYTHON else part for part in command]
-    done = subprocess.run(whole, cwd=folder, capture_output=True, text=True)
+    arguments = [sys.executable if part == PYTHON else part for part in command]
+    done = subprocess.run(arguments, cwd=folder, capture_output=True, text=True)
     if done.returncode != 0:
-        raise SystemExit(f"error: {whole[0]}: {done.stderr.strip()}")
+        raise SystemExit(f"error: {arguments[0]}: {done.stderr.strip()}")
 
 
 @cache

@@ -105,20 +105,20 @@ class Inference:
 
 
 def main() -> None:
-    given = _arguments()
-    targets = given.target or (TARGETS if given.markdown else ("aarch64-dotprod",))
-    pairs = [(m, t) for m in names([*given.models, *given.model] or list(MODELS)) for t in targets]
+    args = _arguments()
+    targets = args.target or (TARGETS if args.markdown else ("aarch64-dotprod",))
+    pairs = [(m, t) for m in names([*args.models, *args.model] or list(MODELS)) for t in targets]
     runs = (measured(model, find(target)) for model, target in pairs)
-    if given.markdown:
+    if args.markdown:
         for line in markdown(runs):
             print(line, flush=True)
         return
-    found = []
+    rows = []
     for run in runs:
-        found.append(run)
-        if given.kernels:
+        rows.append(run)
+        if args.kernels:
             console.print(kernel_table(run))
-    console.print(model_table(found))
+    console.print(model_table(rows))
 
 
 def _arguments() -> argparse.Namespace:

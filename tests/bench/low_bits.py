@@ -155,14 +155,14 @@ def weights(spec: ContractionSpec, bits: int, block: int) -> Constants:
     """Random numbers of a layer; groups where it has more input channels than one holds."""
     block = block if block < spec.weight_shape[-1] else 0
     rng, half = np.random.default_rng(1), 1 << (bits - 1)
-    drawn = rng.integers(-half, half, spec.weight_shape).astype(np.int8)
+    values = rng.integers(-half, half, spec.weight_shape).astype(np.int8)
     if bits == 8:  # as trained: sums of two products fit in 16 bits
-        drawn //= 2
+        values //= 2
     mult = None
     if block:
         shape = (*spec.weight_shape[:3], -(-spec.weight_shape[3] // block))
         mult = rng.integers(1, 32, shape).astype(np.uint8)
-    return replace(constants(rng, spec), weights=drawn, bits=bits, group_mult=mult, block=block)
+    return replace(constants(rng, spec), weights=values, bits=bits, group_mult=mult, block=block)
 
 
 def linear(family: str, turns: int = 60) -> None:
@@ -171,16 +171,16 @@ def linear(family: str, turns: int = 60) -> None:
     size = 8 << 20
     data = [block_of(bytes(size)) for _ in range(ROTATED // size)]
     ways = [(streams, ahead) for streams in (1, 2, 4, 8) for ahead in (0, 512)]
-    found: dict[object, list[float]] = {key: [] for key in [*ways, *LINEAR]}
+    timings_of: dict[object, list[float]] = {key: [] for key in [*ways, *LINEAR]}
     for turn in range(turns):
         for i, (streams, ahead) in enumerate(ways):
             block = data[(turn * len(ways) + i) % len(data)]
             at = ctypes.c_void_p(block.ctypes.data)
             seconds = runner.timer.reading(at, ctypes.c_long(size), streams, ahead)
-            found[streams, ahead].append(seconds)
+            timings_of[streams, ahead].append(seconds)
         for name in LINEAR:
-            found[name].append(runner.least(name, turn, 1, 1))
-    timed = {key: Timed(seconds) for key, seconds in found.items()}
+            timings_of[name].append(runner.least(name, turn, 1, 1))
+    timed = {key: Timed(seconds) for key, seconds in timings_of.items()}
     reads = [timed[way] for way in ways]
     for way, read in zip(ways, reads, strict=True):
         print(f"  read {way[0]} streams, {way[1]:3} ahead {size / read.least * 1e-9:6.1f} GB/s,"
@@ -205,12 +205,12 @@ def convolutions(family: str, wanted: str, turns: int = 25) -> None:
             continue
         runner = Runner(spec, CONV, family, 0)
         inner = {n: max(1, int(2e-4 / runner.least(n, 0, 1, 3))) for n in CONV}
-        found: dict[str, list[float]] = {n: [] for n in CONV}
+        timings_of: dict[str, list[float]] = {n: [] for n in CONV}
         for turn in range(turns):
             for name in CONV:
-                found[name].append(runner.least(name, turn, inner[name], 3))
-        base = min(found["w8"])
-        cells = (f"{min(t) * 1e6:8.1f} {min(t) / base:5.2f}" for t in found.values())
+                timings_of[name].append(runner.least(name, turn, inner[name], 3))
+        base = min(timings_of["w8"])
+        cells = (f"{min(t) * 1e6:8.1f} {min(t) / base:5.2f}" for t in timings_of.values())
         print(f"{layer:30}" + "".join(f"{cell:>16}" for cell in cells), flush=True)
 
 
@@ -219,11 +219,11 @@ def main() -> None:
     p.add_argument("what", nargs="?", choices=("linear", "conv", "all"), default="all")
     p.add_argument("layer", nargs="?", default="", help="a part of its name")
     p.add_argument("--family", choices=FAMILIES, default=FAMILIES[0])
-    given = p.parse_args()
-    if given.what != "conv":
-        linear(given.family)
-    if given.what != "linear":
-        convolutions(given.family, given.layer)
+    args = p.parse_args()
+    if args.what != "conv":
+        linear(args.family)
+    if args.what != "linear":
+        convolutions(args.family, args.layer)
 
 
 if __name__ == "__main__":

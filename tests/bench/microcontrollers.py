@@ -91,20 +91,20 @@ def main() -> None:
     )
     p.add_argument("names", nargs="*", default=list(OFFICIAL), help="models of the zoo")
     p.add_argument("--targets", nargs="+", default=["cortex-m4", "cortex-m7"])
-    given = p.parse_args()
+    args = p.parse_args()
     heads = ("workspace", "input", "output", "stack", "RAM", "code", "constants", "weights",
              "flash", "arena", "tensors", "file", "plan", "graph")  # fmt: skip
     table = Table("model", "target", title="bytes")
     for head in heads:
         table.add_column(head, justify="right", no_wrap=True)
-    for name in given.names:
+    for name in args.names:
         arena = official(name)
-        for target in given.targets:
-            found = measured(name, target)
-            table.add_row(*cells(found, arena))
+        for target in args.targets:
+            timings = measured(name, target)
+            table.add_row(*cells(timings, arena))
             CACHE.mkdir(exist_ok=True)
             with (CACHE / "microcontrollers.jsonl").open("a") as f:
-                print(json.dumps({**asdict(found), **(asdict(arena) if arena else {})}), file=f)
+                print(json.dumps({**asdict(timings), **(asdict(arena) if arena else {})}), file=f)
     console.print(table)
 
 
@@ -144,8 +144,8 @@ def image(artifact: Artifact) -> tuple[int, int]:
             "-nostdlib", "-Wl,--gc-sections", "-Wl,-z,norelro", f"-Wl,-e,{name}_run",
             "-o", "image", "a.o", "libc.c",
         )  # fmt: skip
-        whole = [sys.executable if part == PYTHON else part for part in command]
-        subprocess.run(whole, cwd=folder, check=True, capture_output=True)
+        arguments = [sys.executable if part == PYTHON else part for part in command]
+        subprocess.run(arguments, cwd=folder, check=True, capture_output=True)
         content = Path(folder, "image").read_bytes()
     sizes = {"code": 0, "constants": 0}
     for kind, flags, size in sections(content):
@@ -179,12 +179,12 @@ def stack(artifact: Artifact) -> int:
 
 def reserved(instruction: str) -> int:
     """Bytes of stack that an instruction takes."""
-    found = PUSHED.match(instruction.replace("\t", " ").strip())
-    if not found:
+    match = PUSHED.match(instruction.replace("\t", " ").strip())
+    if not match:
         return 0
-    if found[3]:
-        return int(found[3], 0)
-    return len(found[2].split(",")) * (8 if found[1].startswith("v") else 4)
+    if match[3]:
+        return int(match[3], 0)
+    return len(match[2].split(",")) * (8 if match[1].startswith("v") else 4)
 
 
 def least_alive(graph: Graph) -> int:
@@ -203,8 +203,8 @@ def least_alive(graph: Graph) -> int:
             continue
         seen.add(done)
         waiting = [i for i in range(len(sizes)) if i not in done]
-        needed = {x for i in waiting for x in reads[i]}
-        held = sum(sizes[x] for x in needed & done)
+        pending_reads = {x for i in waiting for x in reads[i]}
+        held = sum(sizes[x] for x in pending_reads & done)
         for i in waiting:
             if reads[i] <= done:
                 heapq.heappush(queue, (max(most, held + sizes[i]), done | {i}))
@@ -235,10 +235,10 @@ def official(name: str) -> Arena | None:
     done = subprocess.run(
         [sys.executable, "-c", INTERPRET, str(file)], capture_output=True, text=True
     )
-    found = dict(ALLOCATED.findall(done.stdout + done.stderr))
-    if not found:
+    matches = dict(ALLOCATED.findall(done.stdout + done.stderr))
+    if not matches:
         return None
-    return Arena(file.stat().st_size, int(found["head"]), int(found["tail"]))
+    return Arena(file.stat().st_size, int(matches["head"]), int(matches["tail"]))
 
 
 INTERPRET = """

@@ -48,12 +48,12 @@ def main() -> None:
     p.add_argument("--average", type=float, action="append", help="bits a weight (3, 4, 5)")
     p.add_argument("--measure", action="append", help="of those that rank layers; all by default")
     p.add_argument("--samples", type=int, default=128)
-    given = p.parse_args()
-    for name in given.names:
-        network = Network(name, given.samples)
-        averages = given.average or [3.0, 4.0, 5.0]
+    args = p.parse_args()
+    for name in args.names:
+        network = Network(name, args.samples)
+        averages = args.average or [3.0, 4.0, 5.0]
         table = Table("measure", *(f"{b:g} bits" for b in averages), title=name)
-        for measure in given.measure or network.measures:
+        for measure in args.measure or network.measures:
             scores = [network.scored(measure, b) for b in averages]
             table.add_row(measure, *("-" if s is None else f"{s:.2f}" for s in scores))
             print(name, measure, scores, flush=True)

@@ -30,10 +30,10 @@ def scores(
     queries = torch.randn(HEADS, TOKENS, WIDTH, generator=rng)
     if balanced:
         queries = queries / sizes[:, None]
-    want = queries @ keys.transpose(1, 2)
+    expected = queries @ keys.transpose(1, 2)
     for one in formats:
         error = queries @ (stored(keys, sizes, one) - keys).transpose(1, 2)
-        yield one, float((error.square().mean() / want.square().mean()).sqrt())
+        yield one, float((error.square().mean() / expected.square().mean()).sqrt())
 
 
 def stored(keys: torch.Tensor, sizes: torch.Tensor, one: Format) -> torch.Tensor:

@@ -40,8 +40,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, WORDS[0]))
     tokenizer.pre_tokenizer = Whitespace()
     tokenizer.save(str(home / "tokenizer.json"))
-    drawn = np.random.default_rng(0).choice(WORDS, 1200)
-    (home / "text.txt").write_text(" ".join(drawn))
+    values = np.random.default_rng(0).choice(WORDS, 1200)
+    (home / "text.txt").write_text(" ".join(values))
     assert json.loads((home / "config.json").read_text())["model_type"] == "llama"
     return home
 

@@ -18,9 +18,9 @@ def test_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec.loader.exec_module(demo)
     for name, value in (("OUT", tmp_path), ("EPOCHS", 1), ("ROUNDS", 1), ("SECONDS", 0.01)):
         monkeypatch.setattr(demo, name, value)
-    with demo.console.capture() as got:
+    with demo.console.capture() as actual:
         demo.main()
-    text = got.get()
+    text = actual.get()
     right = [int(n) for n in re.findall(r"(\d+) of 450 │", text)]
     assert len(right) == 4 and all(abs(n - right[0]) <= 9 for n in right)  # 2 % of 450
     assert "agree on 450 of 450 images" in text and "no float among them" in text

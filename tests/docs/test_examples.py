@@ -41,11 +41,11 @@ class Block:
 
 def blocks(file: Path) -> list[Block]:
     page, result = file.read_text(), []
-    found = list(BLOCK.finditer(page))
-    for i, match in enumerate(found):
+    matches = list(BLOCK.finditer(page))
+    for i, match in enumerate(matches):
         if match[1] == "text":
             continue
-        after = found[i + 1] if i + 1 < len(found) and found[i + 1][1] == "text" else None
+        after = matches[i + 1] if i + 1 < len(matches) and matches[i + 1][1] == "text" else None
         source = "\n" * page.count("\n", 0, match.start(2)) + match[2]
         result.append(Block(match[1], source, after and after[2]))
     return result

@@ -45,8 +45,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_files_of_the_tree_that_a_page_names_exist(page: Path) -> None:
     """Decisions may name files of their time, and NAME is the reader's own."""
-    named = re.findall(rf"`((?:{'|'.join(FOLDERS)})/[\w./-]*)`", page.read_text())
-    missing = [path for path in named if "NAME" not in path and not (ROOT / path).exists()]
+    matches = re.findall(rf"`((?:{'|'.join(FOLDERS)})/[\w./-]*)`", page.read_text())
+    missing = [path for path in matches if "NAME" not in path and not (ROOT / path).exists()]
     assert not missing or "decisions" in page.parts
 
 

@@ -51,9 +51,9 @@ def assert_same_bits(
     """Every output of every case is the interpreter's; `wanted` holds it where it is known."""
     need_emulator(target)
     known = wanted or [interpret(graph, case) for case in cases]
-    found = session(graph, target).run_many(cases)
-    for number, (got, want) in enumerate(zip(found, known, strict=True)):
-        for name, y, w in zip(graph.output_names, got, want, strict=True):
+    outputs = session(graph, target).run_many(cases)
+    for number, (actual, expected) in enumerate(zip(outputs, known, strict=True)):
+        for name, y, w in zip(graph.output_names, actual, expected, strict=True):
             assert y.dtype == w.dtype and y.shape == w.shape, (target, name)
             wrong = int(np.count_nonzero(y != w))
             assert wrong == 0, f"{target}: {name}, case {number}: {wrong} of {w.size} differ"

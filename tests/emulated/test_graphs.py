@@ -72,12 +72,12 @@ def test_from_compile_to_run(target: str, tmp_path: Path) -> None:
     net = qir.load(saved, emulate=True)
     assert net.session.selftest() == 2
     stored = stored_inputs(graph)
-    (want,) = interpret(graph, stored)
-    assert np.array_equal(net.run_integer(*stored), want)
+    (expected,) = interpret(graph, stored)
+    assert np.array_equal(net.run_integer(*stored), expected)
     np.save(tmp_path / "x.npy", stored[0])
     files = ["--input", str(tmp_path / "x.npy"), "-o", str(tmp_path / "y.npy")]
     assert main(["run", str(saved), "--emulate", "--integer", *files]) == 0
-    assert np.array_equal(np.load(tmp_path / "y.npy"), want)
+    assert np.array_equal(np.load(tmp_path / "y.npy"), expected)
     reals = np.random.default_rng(0).normal(size=stored[0].shape).astype(np.float32)
     assert np.array_equal(net(reals), qir.compile(graph)(reals))
 

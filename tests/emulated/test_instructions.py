@@ -55,13 +55,13 @@ def test_every_instruction_that_qemu_ran_is_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", TARGETS)
 def test_what_is_reported(name: str) -> None:
     graph = residual_network()
-    found = count(artifact(name), graph, list(stored_inputs(graph)))
-    every = found.total()
+    built = count(artifact(name), graph, list(stored_inputs(graph)))
+    every = built.total()
     assert every.macs == artifact(name).program.macs
-    assert found.contractions.instructions < every.instructions
+    assert built.contractions.instructions < every.instructions
     assert (every.packets < every.instructions) == (name == "hexagon-v68")
-    depths = {c.depth for c in found.counts if c.macs}
+    depths = {c.depth for c in built.counts if c.macs}
     assert depths == {27, 144, 1024}
-    (line,) = list(markdown([found]))[2:]
+    (line,) = list(markdown([built]))[2:]
     assert re.match(rf"\| small \| {name} \| [\d,]+ \| [\d,]+ \|", line)
-    assert kernel_table(found).row_count > 5
+    assert kernel_table(built).row_count > 5

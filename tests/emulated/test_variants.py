@@ -55,9 +55,9 @@ def test_random_graphs_equal_the_interpreter(cpu: str, variant: str) -> None:
     cases = [random_inputs(graph, rng, extreme=bool(case % 2)) for case in range(4)]
     session = on(cpu, random_graphs())
     assert session.variant == variant
-    for case, got in zip(cases, session.run_many(cases), strict=True):
-        for y, want in zip(got, interpret(graph, case), strict=True):
-            assert y.dtype == want.dtype and np.array_equal(y, want)
+    for case, actual in zip(cases, session.run_many(cases), strict=True):
+        for y, expected in zip(actual, interpret(graph, case), strict=True):
+            assert y.dtype == expected.dtype and np.array_equal(y, expected)
 
 
 def test_every_variant_runs_where_it_can_and_is_refused_elsewhere() -> None:

@@ -73,18 +73,18 @@ class IntegerGraphs:
         return choices[int(self.rng.integers(len(choices)))]
 
     def quant(self, storage: Int | None = None) -> Quant:
-        kept = storage or STORAGES[int(self.rng.integers(len(STORAGES)))]
-        zero = int(self.rng.integers(kept.min, kept.max + 1))
-        return Quant.per_tensor(kept, float(2.0 ** self.rng.uniform(-8, 2)), zero)
+        chosen_storage = storage or STORAGES[int(self.rng.integers(len(STORAGES)))]
+        zero = int(self.rng.integers(chosen_storage.min, chosen_storage.max + 1))
+        return Quant.per_tensor(chosen_storage, float(2.0 ** self.rng.uniform(-8, 2)), zero)
 
     def weights(self, *shape: int) -> Value:
         """A constant, by groups now and then; or an input of the graph."""
-        kept = STORAGES[int(self.rng.integers(len(STORAGES)))]
+        storage = STORAGES[int(self.rng.integers(len(STORAGES)))]
         if self.rng.random() < 0.15:
-            zeros = self.rng.integers(kept.min, kept.max + 1, shape[0])
+            zeros = self.rng.integers(storage.min, storage.max + 1, shape[0])
             scales = 2.0 ** self.rng.uniform(-8, 2, shape[0])
-            elem = Quant.per_axis(kept, scales, zeros, 0)
-            return self.builder.input("w", Tensor(shape, self.one_of(elem, self.quant(kept))))
+            elem = Quant.per_axis(storage, scales, zeros, 0)
+            return self.builder.input("w", Tensor(shape, self.one_of(elem, self.quant(storage))))
         if self.rng.random() < 0.2:
             scales = Quant.per_axis(I4, 2.0 ** self.rng.uniform(-8, 2, shape[0]), 0, 0)
             w = self.add(Constant.of(self.rng.integers(-8, 8, shape), scales))
@@ -92,12 +92,12 @@ class IntegerGraphs:
             count = (*shape[:-1], -(-shape[-1] // block))
             mult = self.add(Constant.of(self.rng.integers(0, 256, count), U8))
             return self.add(ScaleGroups(w, mult, block))
-        stored = self.rng.integers(kept.min, kept.max + 1, shape)
+        stored = self.rng.integers(storage.min, storage.max + 1, shape)
         if self.rng.random() < 0.5:
             scales = 2.0 ** self.rng.uniform(-8, 2, shape[0])
-            zeros = self.rng.integers(kept.min, kept.max + 1, shape[0])
-            return self.add(Constant.of(stored, Quant.per_axis(kept, scales, zeros, 0)))
-        return self.add(Constant.of(stored, self.quant(kept)))
+            zeros = self.rng.integers(storage.min, storage.max + 1, shape[0])
+            return self.add(Constant.of(stored, Quant.per_axis(storage, scales, zeros, 0)))
+        return self.add(Constant.of(stored, self.quant(storage)))
 
     def add(self, op: Op) -> Value:
         return self.builder.add(op)
@@ -106,8 +106,8 @@ class IntegerGraphs:
         """An accumulator is requantized to fewer bits, with another operand added or subtracted now
         and then; sometimes anything else is too.
         """
-        held = x.type.quant
-        if held.storage != I32 and held.is_per_tensor and self.rng.random() < 0.7:
+        quant = x.type.quant
+        if quant.storage != I32 and quant.is_per_tensor and self.rng.random() < 0.7:
             return x
         others = [v for v in values if broadcasts(v, x)] if self.rng.random() < 0.4 else []
         xs = (x, *(self.one_of(*others) for _ in range(self.one_of(1, 1, 2)) if others))

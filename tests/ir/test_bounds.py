@@ -296,8 +296,8 @@ def softmax(x: Value) -> SoftmaxFixed:
 
 def test_every_product_of_softmax_is_among_the_intermediates() -> None:
     graph = built(softmax, x=Tensor((1, 4), ONE))
-    held = {c.extreme.what: c.extreme for c in prove_no_overflow(graph)}
-    assert set(held) == {
+    extremes = {c.extreme.what: c.extreme for c in prove_no_overflow(graph)}
+    assert set(extremes) == {
         "distance to the greatest", "sum of exponentials", "reciprocal times sum",
         "step of the reciprocal", "exponential times reciprocal", "scaled probability", "result",
     }  # fmt: skip
@@ -317,7 +317,7 @@ def test_every_product_of_softmax_is_among_the_intermediates() -> None:
             "step of the reciprocal": r * 2**31,
             "exponential times reciprocal": e * r,
         }.items():
-            low, high = held[what].bounds.whole
+            low, high = extremes[what].bounds.whole
             assert low <= values.min() and values.max() <= high, what
         p = (e * r) // 2 ** (31 - n)
         assert p.max() <= LARGEST_PROBABILITY and r.max() <= LARGEST_RECIPROCAL
@@ -340,12 +340,12 @@ def test_bounds_of_a_shift_hold_every_value(
     """Of one shift, and of two, of which each element may have either."""
     shifts = np.array([shift, shift + more])
     x = Value("x", Tensor((2,), Quant.per_tensor(I32, 1.0, 0)))
-    held = Requantize((x,), ACC, (Data(np.int64(1)),), Data(shifts), I32.min, I32.max, rounding)
-    bounds = held._shifted(Bounds.of(low, low + size))
+    op = Requantize((x,), ACC, (Data(np.int64(1)),), Data(shifts), I32.min, I32.max, rounding)
+    bounds = op._shifted(Bounds.of(low, low + size))
     for total in (low, low + size, low + size // 2):
         y = shift_right(np.array(total), shifts, rounding)
         assert (bounds.low <= y).all() and (y <= bounds.high).all()
     apart = Bounds.of([[low], [low]], [[low + size]] * 2)  # along another axis than the shifts
-    least, greatest = held._shifted(apart).whole
+    least, greatest = op._shifted(apart).whole
     every = [shift_right(np.array(t), shifts, rounding) for t in (low, low + size)]
     assert least <= np.min(every) and np.max(every) <= greatest

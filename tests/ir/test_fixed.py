@@ -45,16 +45,16 @@ def rounded(x: Fraction, rounding: Rounding) -> int:
 
 @given(st.integers(-(2**61), 2**61), st.integers(1, 62), st.sampled_from(Rounding))
 def test_shift_right_rounds_as_it_says(x: int, shift: int, rounding: Rounding) -> None:
-    got = shift_right(np.array(x), np.array(shift), rounding)
-    assert int(got) == rounded(Fraction(x, 2**shift), rounding)
+    actual = shift_right(np.array(x), np.array(shift), rounding)
+    assert int(actual) == rounded(Fraction(x, 2**shift), rounding)
 
 
 @given(st.integers(-(2**20), 2**20), st.integers(1, 12), st.sampled_from(Rounding))
 def test_shift_right_on_ties(x: int, shift: int, rounding: Rounding) -> None:
     """Halves, where the four rules differ."""
     tied = x * 2**shift + 2 ** (shift - 1)
-    got = shift_right(np.array([tied]), np.array([shift]), rounding)
-    assert int(got[0]) == rounded(Fraction(tied, 2**shift), rounding)
+    actual = shift_right(np.array([tied]), np.array([shift]), rounding)
+    assert int(actual[0]) == rounded(Fraction(tied, 2**shift), rounding)
 
 
 @given(st.integers(-(2**40), 2**40), st.integers(0, 8), st.sampled_from(Rounding))

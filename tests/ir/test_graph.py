@@ -85,7 +85,7 @@ def test_a_builder_needs_a_name_for_each_output() -> None:
 
 
 def test_kept_names_are_given_by_keep_alone() -> None:
-    build = Builder("g", "imported", kept=["y"])
+    build = Builder("g", "imported", reserved=["y"])
     x = build.input("y", Tensor((2,), F32))
     first = build.add(Neg(x), "y")
     own = Neg(x, names=("y",))

@@ -25,16 +25,16 @@ SIZES = st.integers(1, 10)
 def inputs(graph: Graph, seed: int) -> list[tuple[Array, ...]]:
     """Random inputs, all at the least, all at the greatest."""
     rng = np.random.default_rng(seed)
-    found = []
+    results = []
     for draw in (None, "min", "max"):
         arrays = []
         for value in graph.inputs:
-            kept = integer_of(value.type.elem)
-            assert kept is not None
-            random = rng.integers(kept.min, kept.max + 1, value.type.shape)
-            arrays.append(random if draw is None else np.full_like(random, getattr(kept, draw)))
-        found.append(tuple(arrays))
-    return found
+            storage = integer_of(value.type.elem)
+            assert storage is not None
+            random = rng.integers(storage.min, storage.max + 1, value.type.shape)
+            arrays.append(random if draw is None else np.full_like(random, getattr(storage, draw)))
+        results.append(tuple(arrays))
+    return results
 
 
 @settings(max_examples=60, deadline=None)

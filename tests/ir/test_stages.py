@@ -66,8 +66,8 @@ def faults(text: str) -> str:
 def test_canonical(line: str, last: str, fault: str) -> None:
     """Constants 0.0 and -0.0 are two; a variance of 0 gives no scale, so such a norm may stay."""
     text = CANONICAL.format(line=line, last=last)
-    found = faults(text)
-    assert fault in found if fault else not found
+    messages = faults(text)
+    assert fault in messages if fault else not messages
     assert not faults(text.replace("stage=canonical", "stage=imported"))
 
 
@@ -84,21 +84,21 @@ def test_canonical(line: str, last: str, fault: str) -> None:
 )
 def test_simulated(operands: str, fault: str) -> None:
     text = SIMULATED.format(operands=operands)
-    found = faults(text)
-    assert fault in found if fault else not found
+    messages = faults(text)
+    assert fault in messages if fault else not messages
     assert not faults(text.replace("stage=simulated", "stage=transformed"))
 
 
 def test_integer() -> None:
     text = CANONICAL.format(line="", last="relu(%b)").replace("stage=canonical", "stage=integer")
-    found = faults(text)
-    assert "faults in integer stage" in found
+    messages = faults(text)
+    assert "faults in integer stage" in messages
     for fault in (
         "input %x: tensor<1x2xf32>, a quantized or integer tensor is needed",
         "mul %a: result tensor<1x2xf32>, a quantized or integer tensor is needed",
         "relu %y: an op on floats, integer ops are needed",
     ):
-        assert fault in found
+        assert fault in messages
 
 
 def test_a_pass_says_which_stages_it_takes() -> None:

@@ -92,9 +92,9 @@ def test_the_interpreter_keeps_states_from_call_to_call() -> None:
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, (1, 8, CHANNELS)).astype(np.uint8)
     one, four = StateMemory(*graphs.values()), StateMemory(*graphs.values())
-    whole = [four.call(graphs["prefill"], [x[:, i : i + 4]])[0] for i in (0, 4)]
+    logits = [four.call(graphs["prefill"], [x[:, i : i + 4]])[0] for i in (0, 4)]
     steps = [one.call(graphs["decode"], [x[:, i : i + 1]])[0] for i in range(8)]
-    assert np.array_equal(np.concatenate(whole, 1), np.concatenate(steps, 1))
+    assert np.array_equal(np.concatenate(logits, 1), np.concatenate(steps, 1))
     assert all(np.array_equal(one.arrays[n], four.arrays[n]) for n in ("total", "recent"))
     assert np.array_equal(one.arrays["recent"], x[:, -3:])
 

@@ -125,12 +125,12 @@ def test_attributes(every: Any, data: st.DataObject) -> None:
 def test_plain_attributes_verify(every: Any) -> None:
     """The law above is not kept by refusing everything."""
     one = Data(np.array([1.5, -0.0], np.float32))
-    made = every(
+    quant = every(
         Value("x", X), True, -3, -0.0, 'a "quoted"\n line', one, Dyadic.of(0.3),
         Quant.per_axis(U4, [0.5, 0.25], [1, 2], 0), Rounding.FLOOR, None, (1, -2),
         (float("inf"), 1e-300), (one, Data(np.zeros((0, 2), np.int8))),
     )  # fmt: skip
-    assert held(graph_of("g", "x", made, Loc("model.onnx node \x1b", ("a", "by")), "\n"))
+    assert held(graph_of("g", "x", quant, Loc("model.onnx node \x1b", ("a", "by")), "\n"))
 
 
 def test_a_float_keeps_its_sign() -> None:

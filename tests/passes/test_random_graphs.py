@@ -41,7 +41,7 @@ def test_a_value_that_is_two_steps_off_is_found() -> None:
     simulated = Manager().run(graph, quantize(calibrate(graph, [x], "min-max")))
     integer = Manager().run(simulated, TO_INTEGER)
     first = next(op for op in integer.ops if isinstance(op, Requantize))
-    given = run_of(graph, x, 0)
+    inputs = run_of(graph, x, 0)
 
     def shifted(by: int) -> str:
         """With `by` added to each result of the first requantize."""
@@ -51,7 +51,7 @@ def test_a_value_that_is_two_steps_off_is_found() -> None:
         # its type stays: the interpreter computes with `to`, the graph says what it says
         wrong.__dict__["results"] = first.results
         ops = tuple(wrong if op is first else op for op in integer.ops)
-        return steps_off(simulated, replace(integer, ops=ops), given, Result())
+        return steps_off(simulated, replace(integer, ops=ops), inputs, Result())
 
     assert shifted(0) == ""
     assert "steps off" in shifted(5)

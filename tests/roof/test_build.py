@@ -158,19 +158,19 @@ def test_ports_and_passes() -> None:
 def test_proofs_name_the_least_room() -> None:
     graph = block()
     intermediates = prove_no_overflow(graph)
-    found = build.proofs([graph], intermediates, "checked")
-    assert found.overflow_claims == len(intermediates)
-    assert found.integer_only == "12 ops and 7 constants, no float among them"
-    assert all(m.what != "result" for m in found.tightest)
-    used = [m.used for m in found.tightest]
+    proofs = build.proofs([graph], intermediates, "checked")
+    assert proofs.overflow_claims == len(intermediates)
+    assert proofs.integer_only == "12 ops and 7 constants, no float among them"
+    assert all(m.what != "result" for m in proofs.tightest)
+    used = [m.used for m in proofs.tightest]
     assert used == sorted(used, reverse=True)
-    assert len({m.op for m in found.tightest}) == len(used) == build.TIGHTEST
+    assert len({m.op for m in proofs.tightest}) == len(used) == build.TIGHTEST
 
 
 def test_sizes_are_those_of_the_manifest() -> None:
     built = artifact()
     memory = built.manifest["memory"]
-    found = build.sizes(built.manifest, 1)
-    assert (found.flash, found.ram) == (memory["flash_bytes"], memory["ram_bytes"])
-    assert found.code + found.weights == found.flash and found.weights == len(built.program.weights)
-    assert (found.inputs, found.outputs, found.total) == (768, 10, 1)
+    sizes = build.sizes(built.manifest, 1)
+    assert (sizes.flash, sizes.ram) == (memory["flash_bytes"], memory["ram_bytes"])
+    assert sizes.code + sizes.weights == sizes.flash and sizes.weights == len(built.program.weights)
+    assert (sizes.inputs, sizes.outputs, sizes.total) == (768, 10, 1)

@@ -31,10 +31,10 @@ def test_code_that_gives_other_bits_than_the_graph_is_refused(
     build = artifact.build
 
     def miscompiled(*arguments: Any) -> artifact.Artifact:
-        made = build(*arguments)
-        golden = bytearray(made.files["golden.bin"])
+        built = build(*arguments)
+        golden = bytearray(built.files["golden.bin"])
         golden[-1] ^= 1
-        return made.with_file("golden.bin", bytes(golden))
+        return built.with_file("golden.bin", bytes(golden))
 
     assert qir.compile(residual_network(), target="c") is not None
     monkeypatch.setattr(artifact, "build", miscompiled)

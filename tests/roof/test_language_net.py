@@ -110,10 +110,10 @@ def test_a_prompt_has_the_logits_of_its_last_token_alone() -> None:
 
 
 def test_the_report_says_how_far_the_logits_are_from_the_float_models() -> None:
-    found = net().report().agreement
-    assert found is not None and found.tokens % ROOM == 0 and len(found.positions) == 8
-    assert 0 < found.kl < 0.01 and 0.9 < found.top1 <= 1 and min(found.positions) > 20
-    assert f"{1000 * found.kl:.2f} mnat" in str(net().report())
+    agreement = net().report().agreement
+    assert agreement is not None and agreement.tokens % ROOM == 0 and len(agreement.positions) == 8
+    assert 0 < agreement.kl < 0.01 and 0.9 < agreement.top1 <= 1 and min(agreement.positions) > 20
+    assert f"{1000 * agreement.kl:.2f} mnat" in str(net().report())
     assert "mnat" in net().report().html()
     assert Report.from_json(net().report().to_json()) == net().report()
 
@@ -147,10 +147,10 @@ def test_a_sequence_goes_on() -> None:
     sequence = net().new_sequence()
     first = list(net().generate(TOKENS[:4], 3, sequence=sequence))
     assert sequence.length == 4 + 2
-    kept = sequence.copy()
+    saved_copy = sequence.copy()
     again = list(net().generate(first[-1:], 5, sequence=sequence))
     assert first + again == whole
-    assert list(net().generate(first[-1:], 5, sequence=kept)) == again
+    assert list(net().generate(first[-1:], 5, sequence=saved_copy)) == again
 
 
 def test_drawing_depends_on_the_seed_alone() -> None:
@@ -324,8 +324,8 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     path = str(net().save(tmp_path / "small.qir"))
     ids = ",".join(map(str, TOKENS[:4]))
     assert main(["generate", path, "--ids", ids, "--tokens", "5"]) == 0
-    said = capsys.readouterr().out
-    assert list(map(int, said.split())) == list(net().generate(TOKENS[:4], 5))
+    output = capsys.readouterr().out
+    assert list(map(int, output.split())) == list(net().generate(TOKENS[:4], 5))
 
     np.savez(tmp_path / "x.npz", tokens=TOKENS[None, :1].astype(np.int32), start=np.int32(0))
     run = ["run", path, "--entry", "decode", "--input", str(tmp_path / "x.npz")]

@@ -88,12 +88,15 @@ def widths(net: Net) -> Iterator[str]:
 
 def test_bits_are_chosen_within_the_limit(block: Block) -> None:
     net = compiled(block, bits=mixed(size=0.5), rounding="gptq")
-    chosen = net.report().chosen
-    assert chosen is not None and {layer.bits for layer in chosen.layers} == {"w4a8", "w8a8"}
-    used, limits = ({m.of: m.value for m in kind} for kind in (chosen.used, chosen.limits))
+    assignment = net.report().chosen
+    assert assignment is not None and {layer.bits for layer in assignment.layers} == {
+        "w4a8",
+        "w8a8",
+    }
+    used, limits = ({m.of: m.value for m in kind} for kind in (assignment.used, assignment.limits))
     assert used["size_bytes"] <= limits["size_bytes"]
     assert sorted(set(widths(net))) == ["i4", "i8"]
-    assert chosen.layers[0].bits == chosen.layers[-1].bits == "w8a8"
+    assert assignment.layers[0].bits == assignment.layers[-1].bits == "w8a8"
     assert_exact(net)
 
 
@@ -110,8 +113,8 @@ class Heads(torch.nn.Module):
 
 def test_a_network_of_ends_alone_keeps_eight_bits() -> None:
     net = compiled(Heads().eval(), bits=mixed(size=0.5))
-    chosen = net.report().chosen
-    assert chosen is not None and [layer.bits for layer in chosen.layers] == ["w8a8"] * 3
+    assignment = net.report().chosen
+    assert assignment is not None and [layer.bits for layer in assignment.layers] == ["w8a8"] * 3
 
 
 def test_the_choice_is_saved_edited_and_passed_back(block: Block, tmp_path: Path) -> None:
@@ -129,13 +132,13 @@ def test_the_choice_is_saved_edited_and_passed_back(block: Block, tmp_path: Path
 def test_latency_is_measured_once(block: Block, cache: Path) -> None:
     """Kernels that were timed are not timed again, so the same choice follows."""
     net = compiled(block, bits=mixed(latency=0.5))
-    kept = {file.name: file.read_bytes() for file in cache.iterdir()}
-    chosen = net.report().chosen
-    assert kept and chosen is not None
-    assert all(m.value > 0 for layer in chosen.layers for m in layer.micros)
+    cached_files = {file.name: file.read_bytes() for file in cache.iterdir()}
+    assignment = net.report().chosen
+    assert cached_files and assignment is not None
+    assert all(m.value > 0 for layer in assignment.layers for m in layer.micros)
     again = compiled(block, bits=mixed(latency=0.5)).report().chosen
-    assert again == chosen
-    assert {file.name: file.read_bytes() for file in cache.iterdir()} == kept
+    assert again == assignment
+    assert {file.name: file.read_bytes() for file in cache.iterdir()} == cached_files
 
 
 def test_the_least_time_of_several_sessions_counts(
@@ -202,18 +205,18 @@ class Stop(Exception):
 
 @pytest.mark.parametrize("at", ["hessian traces", "adaround"])
 def test_cut_off_work_goes_on_to_the_same_artifact(block: Block, tmp_path: Path, at: str) -> None:
-    asked = {"bits": mixed(size=0.5), "rounding": "adaround"}
-    whole = compiled(block, **asked).save(tmp_path / "whole.qir")
+    options = {"bits": mixed(size=0.5), "rounding": "adaround"}
+    whole = compiled(block, **options).save(tmp_path / "whole.qir")
 
     def stop(what: str, done: int, of: int) -> None:
         if what == at and done:
             raise Stop
 
     with pytest.raises(Stop):
-        compiled(block, **asked, state=tmp_path / "work", progress=stop)
+        compiled(block, **options, state=tmp_path / "work", progress=stop)
     heard: list[tuple[str, int]] = []
     resumed = compiled(
-        block, **asked, state=tmp_path / "work", progress=lambda w, d, of: heard.append((w, d))
+        block, **options, state=tmp_path / "work", progress=lambda w, d, of: heard.append((w, d))
     ).save(tmp_path / "resumed.qir")
     assert min(done for what, done in heard if what == at) > 0
     files = sorted(p.relative_to(whole) for p in whole.rglob("*") if p.is_file())

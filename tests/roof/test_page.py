@@ -54,10 +54,10 @@ class Page(HTMLParser):
 @pytest.mark.parametrize("one", [small(), small().without_times(), *LARGE], ids=lambda r: r.name)
 def test_the_page_is_well_formed_and_loads_nothing(one: Report) -> None:
     text = one.html()
-    found = Page(text)
-    assert not {"link", "img", "iframe", "object", "base"} & {tag for tag, _ in found.found}
-    assert all("src" not in attributes for _, attributes in found.found)
-    assert all((a["href"] or "").startswith("#") for a in found.of("a"))
+    page = Page(text)
+    assert not {"link", "img", "iframe", "object", "base"} & {tag for tag, _ in page.found}
+    assert all("src" not in attributes for _, attributes in page.found)
+    assert all((a["href"] or "").startswith("#") for a in page.of("a"))
     assert "http" not in text.replace('xmlns="http://www.w3.org/2000/svg"', "")
     assert "@import" not in text and "url(" not in text
 
@@ -66,8 +66,8 @@ def test_no_name_can_break_out() -> None:
     evil = "</script><script>alert(1)</script>\"'&<!--"
     rows = (row(evil, ("x",), 10.0, op=evil, loc=evil, kernel=evil, bits=evil, micros=1.0),)
     one = replace(report(rows, evil), target=evil, created_by=((evil, evil),))
-    found = Page(one.html())
-    assert len(found.of("script")) == 2
+    page = Page(one.html())
+    assert len(page.of("script")) == 2
     assert "alert(1)<" not in one.html()
 
 
@@ -85,8 +85,8 @@ def boxes(svg: str) -> list[tuple[float, float, float, float]]:
     pattern = (
         r'translate\(([\d.]+) ([\d.]+)\)"><title>[^<]*</title><rect width="(\d+)" height="(\d+)"'
     )
-    found = [tuple(map(float, m)) for m in re.findall(pattern, svg)]
-    return [(x, y, x + w, y + h) for x, y, w, h in found]
+    matches = [tuple(map(float, m)) for m in re.findall(pattern, svg)]
+    return [(x, y, x + w, y + h) for x, y, w, h in matches]
 
 
 @pytest.mark.parametrize("one", [small(), *LARGE], ids=lambda r: r.name)

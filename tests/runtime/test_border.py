@@ -42,10 +42,10 @@ def test_both_borders_give_the_same_bits() -> None:
     made = session()
     for scale in (0.1, 10.0, 1e5, 1e9):
         x = reals(scale)
-        want = made(*[x] * len(made.inputs))
-        for port, out, w in zip(made.inputs, made.outputs, want, strict=True):
-            got = dequantized(out, quantized(port, x))
-            assert got.dtype == w.dtype and np.array_equal(got, w), (port, scale)
+        expected = made(*[x] * len(made.inputs))
+        for port, out, w in zip(made.inputs, made.outputs, expected, strict=True):
+            actual = dequantized(out, quantized(port, x))
+            assert actual.dtype == w.dtype and np.array_equal(actual, w), (port, scale)
 
 
 def test_scales_by_channel_go_along_their_axis() -> None:
@@ -69,8 +69,10 @@ def test_plain_integers_pass_unchanged() -> None:
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "int32"])
 def test_bytes_are_little_endian(dtype: str) -> None:
-    kept = np.iinfo(dtype)
-    port = runtime.Port("x", np.dtype(dtype), (2,), int(kept.min), int(kept.max), None, None, None)
-    x = np.array([kept.min, kept.max], dtype)
+    storage = np.iinfo(dtype)
+    port = runtime.Port(
+        "x", np.dtype(dtype), (2,), int(storage.min), int(storage.max), None, None, None
+    )
+    x = np.array([storage.min, storage.max], dtype)
     assert port.written(x) == x.astype(x.dtype.newbyteorder("<")).tobytes()
     assert np.array_equal(port.read(b"?" + port.written(x), 1), x)

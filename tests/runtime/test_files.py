@@ -132,11 +132,11 @@ def test_a_file_that_is_cut_off_while_it_is_read_is_an_error(
 
 def test_what_was_read_stays_as_it_was(saved: Path) -> None:
     session = runtime.load(saved)
-    (want,) = session.run_integer(*INPUTS)
+    (expected,) = session.run_integer(*INPUTS)
     for name in ("weights.bin", "libsmall.so"):
         (saved / name).write_bytes(b"\xff" * (saved / name).stat().st_size)
         os.truncate(saved / name, 0)
-    assert np.array_equal(session.run_integer(*INPUTS)[0], want)
+    assert np.array_equal(session.run_integer(*INPUTS)[0], expected)
 
 
 def test_equal_weights_are_in_memory_once(saved: Path) -> None:

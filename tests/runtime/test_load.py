@@ -45,11 +45,11 @@ def test_every_region_of_every_file_is_guarded(files: dict[str, bytes]) -> None:
 
 def test_a_changed_manifest_is_refused_or_means_the_same(files: dict[str, bytes]) -> None:
     content, refused = files[format.MANIFEST], 0
-    whole = runtime.from_files(files).manifest
+    built = runtime.from_files(files).manifest
     for at in range(0, len(content), 3):
         changed = flipped(content, at, at % 8)
         try:
-            assert runtime.from_files({**files, format.MANIFEST: changed}).manifest == whole
+            assert runtime.from_files({**files, format.MANIFEST: changed}).manifest == built
         except ArtifactError:
             refused += 1
     assert refused > len(content) / 3 * 0.6  # the rest is white space

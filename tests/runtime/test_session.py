@@ -74,7 +74,7 @@ def test_stored_integers_that_do_not_fit_are_refused(
 def test_any_layout_and_width_of_an_input_is_taken(session: runtime.Session) -> None:
     rng = np.random.default_rng(3)
     x = rng.normal(size=(1, 3, 16, 16)).astype(np.float32)
-    want = session(x)
+    expected = session(x)
     strided = np.zeros((1, 3, 16, 32), np.float32)[..., ::2]
     strided[...] = x
     crooked = np.frombuffer(b"\0" + x.tobytes(), np.uint8)[1:].view(np.float32).reshape(x.shape)
@@ -87,7 +87,7 @@ def test_any_layout_and_width_of_an_input_is_taken(session: runtime.Session) -> 
         x.tolist(),
         x.astype(">f4"),
     ):
-        assert np.array_equal(session(same), want)
+        assert np.array_equal(session(same), expected)
     q = stored_inputs(residual_network())[0]
     (want_q,) = session.run_integer(q)
     for same_q in (q.astype(np.int64), np.asfortranarray(q), q.astype(">u2")):
@@ -96,9 +96,9 @@ def test_any_layout_and_width_of_an_input_is_taken(session: runtime.Session) -> 
 
 def test_results_do_not_change_later(session: runtime.Session) -> None:
     one = session(X)
-    kept = one.copy()
+    saved_copy = one.copy()
     session(X + 2)
-    assert np.array_equal(one, kept)
+    assert np.array_equal(one, saved_copy)
 
 
 def test_inputs_are_only_read(session: runtime.Session) -> None:
@@ -115,11 +115,11 @@ def test_nan_is_the_least_stored_value(session: runtime.Session) -> None:
 def test_many_threads_get_what_one_gets(session: runtime.Session) -> None:
     rng = np.random.default_rng(1)
     inputs = [rng.normal(size=X.shape).astype(np.float32) for _ in range(8)]
-    want, wrong = [session(x) for x in inputs], []
+    expected, wrong = [session(x) for x in inputs], []
 
     def call(i: int) -> None:
         for _ in range(200):
-            if not np.array_equal(session(inputs[i]), want[i]):
+            if not np.array_equal(session(inputs[i]), expected[i]):
                 wrong.append(i)
 
     threads = [threading.Thread(target=call, args=(i,)) for i in range(8)]
@@ -175,9 +175,9 @@ def test_inputs_of_every_storage_pass_the_border() -> None:
     rng = np.random.default_rng(0)
     for scale in (0.01, 1.0, 1e9):
         reals = [(rng.normal(size=(2, 3)) * scale).astype(np.float32) for _ in storages]
-        want = dequantize_outputs(graph, interpret(graph, quantize_inputs(graph, reals)))
-        for got, w in zip(session(*reals), want, strict=True):
-            assert np.array_equal(got, w)
+        expected = dequantize_outputs(graph, interpret(graph, quantize_inputs(graph, reals)))
+        for actual, w in zip(session(*reals), expected, strict=True):
+            assert np.array_equal(actual, w)
     with pytest.raises(DataError, match=r"input x3: values reach \[-9, 0\], \[-8, 7\] is needed"):
         q = [np.zeros((2, 3), np.int64) for _ in storages]
         q[3][0, 0] = -9

@@ -87,13 +87,13 @@ def test_close_in_the_midst_of_an_own_call_does_not_wait(loaded: runtime.Loaded)
 
 
 def test_closing_while_others_call_changes_no_value(loaded: runtime.Loaded) -> None:
-    (want,) = runtime.Session(loaded).run_integer(*INPUTS)
+    (expected,) = runtime.Session(loaded).run_integer(*INPUTS)
     for _ in range(10):
         one, stop, wrong = runtime.Session(loaded, threads=2), threading.Event(), []
 
         def call(one: runtime.Session, stop: threading.Event, wrong: list[int]) -> None:
             while not stop.is_set():
-                if not np.array_equal(one.run_integer(*INPUTS)[0], want):
+                if not np.array_equal(one.run_integer(*INPUTS)[0], expected):
                     wrong.append(1)
 
         callers = [threading.Thread(target=call, args=(one, stop, wrong)) for _ in range(3)]
@@ -133,21 +133,21 @@ def test_what_fails_to_open_leaves_no_thread(
 
 def test_a_forked_child_calls_closes_and_loads(loaded: runtime.Loaded) -> None:
     one = runtime.Session(loaded, threads=2)
-    (want,) = one.run_integer(*INPUTS)
+    (expected,) = one.run_integer(*INPUTS)
 
     def child() -> None:
-        assert np.array_equal(one.run_integer(*INPUTS)[0], want)
+        assert np.array_equal(one.run_integer(*INPUTS)[0], expected)
         own = runtime.Session(loaded, threads=2)
         assert own._threads is not None and one._threads is not None
         assert own._threads._pool is not one._threads._pool
         assert len(list(Path("/proc/self/task").iterdir())) == 2
-        assert np.array_equal(own.run_integer(*INPUTS)[0], want)
+        assert np.array_equal(own.run_integer(*INPUTS)[0], expected)
         one.close()
         own.close()
-        assert np.array_equal(one.run_integer(*INPUTS)[0], want)
+        assert np.array_equal(one.run_integer(*INPUTS)[0], expected)
 
     assert in_child(child) == 0
-    assert np.array_equal(one.run_integer(*INPUTS)[0], want)
+    assert np.array_equal(one.run_integer(*INPUTS)[0], expected)
 
 
 def test_a_child_does_not_wait_for_its_parents_calls(loaded: runtime.Loaded) -> None:

@@ -20,10 +20,10 @@ def check(path: Path, count: int) -> str:
         rng = np.random.default_rng(0)
         reals = [rng.normal(size=(1, 3, 16, 16)).astype(np.float32) for _ in range(CALLERS)]
         stored = [stored_inputs(residual_network(), i) for i in range(CALLERS)]
-        want = [
+        expected = [
             (session(x), session.run_integer(*q)[0]) for x, q in zip(reals, stored, strict=True)
         ]
-        _call(session, reals, stored, want, count // 2 // CALLERS)
+        _call(session, reals, stored, expected, count // 2 // CALLERS)
         session.close()
     return "right values"
 

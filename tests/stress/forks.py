@@ -19,24 +19,24 @@ def check(path: Path, count: int) -> str:
     """`count` children, each of which calls, loads, closes, and forks one of its own."""
     session = runtime.load(path, threads=2)
     inputs = stored_inputs(residual_network())
-    (want,) = session.run_integer(*inputs)
+    (expected,) = session.run_integer(*inputs)
     stop = threading.Event()
 
     def call() -> None:
         while not stop.is_set():
-            assert np.array_equal(session.run_integer(*inputs)[0], want)
+            assert np.array_equal(session.run_integer(*inputs)[0], expected)
 
     def child(depth: int) -> None:
         signal.alarm(SECONDS)
         for _ in range(3):
-            assert np.array_equal(session.run_integer(*inputs)[0], want)
+            assert np.array_equal(session.run_integer(*inputs)[0], expected)
         own = runtime.Session(session.loaded, threads=2)
-        assert np.array_equal(own.run_integer(*inputs)[0], want)
+        assert np.array_equal(own.run_integer(*inputs)[0], expected)
         if depth:
             _forked(child, depth - 1)
         own.close()
         session.close()
-        assert np.array_equal(session.run_integer(*inputs)[0], want)
+        assert np.array_equal(session.run_integer(*inputs)[0], expected)
 
     callers = [threading.Thread(target=call) for _ in range(2)]
     for caller in callers:

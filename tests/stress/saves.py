@@ -25,12 +25,12 @@ SAVERS = 3
 def check(path: Path, count: int) -> str:
     """`count` reads while three processes save, one of which is killed now and then."""
     target, rng, killed = path.parent / "out" / "small.qir", random.Random(0), 0
-    want = runtime.read(path).sha256
+    expected = runtime.read(path).sha256
     look(path).save(target)
     savers = [_saver(path, target) for _ in range(SAVERS)]
     try:
         for _ in range(count):
-            assert runtime.read(target).sha256 == want
+            assert runtime.read(target).sha256 == expected
             if rng.random() < 0.2:
                 killed += 1
                 one = savers.pop(0)

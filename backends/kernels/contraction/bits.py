@@ -44,13 +44,13 @@ def fields(bits: int, step: int, steps: int) -> tuple[Field, ...]:
     """Where the weights of one step of a stretch lie."""
     unit, planes = unit_steps(bits), PLANES[bits]
     first, local = step // unit * unit, step % unit
-    row, taken = first * bits // 8, min(unit, steps - first)
-    found, at = [], 0
+    row, count = first * bits // 8, min(unit, steps - first)
+    parts, at = [], 0
     for i, width in enumerate(planes):
-        begin = row + _rows(planes[:i], taken)
-        found.append(Field(begin + local * width // 8, local * width % 8, width, at))
+        begin = row + _rows(planes[:i], count)
+        parts.append(Field(begin + local * width // 8, local * width % 8, width, at))
         at += width
-    return tuple(found)
+    return tuple(parts)
 
 
 def pack(rows: Array, bits: int) -> Array:

@@ -51,26 +51,26 @@ class Runs:
         """The elements of each part of a stretch."""
         if not self.part:
             return (self.length,)
-        whole, rest = divmod(self.length, self.part)
-        return (self.part,) * whole + ((rest,) if rest else ())
+        full_parts, rest = divmod(self.length, self.part)
+        return (self.part,) * full_parts + ((rest,) if rest else ())
 
 
 @dataclass(frozen=True)
 class Packing:
     """How weights are kept, and how their products are added up.
 
-    bits    of a weight
-    block   adjacent input channels that share a multiplier; 0: there are no multipliers
-    chain   steps whose sums of two products are added in int16 before they are widened; 0: none,
-            an instruction adds up to int32
-    apart   each vector of channels has memory of its own, one after the other in the order of
-            channels, whatever the tile; the last one moves back until it fits
+    bits        of a weight
+    block       adjacent input channels that share a multiplier; 0: there are no multipliers
+    chain       steps whose sums of two products are added in int16 before they are widened; 0:
+                none, an instruction adds up to int32
+    by_vector   each vector of channels has memory of its own, one after the other in the order of
+                channels, whatever the tile; the last one moves back until it fits
     """
 
     bits: int = 8
     block: int = 0
     chain: int = 0
-    apart: bool = False
+    by_vector: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class DenseCode:
     @property
     def together(self) -> int:
         """Vectors of a panel in memory."""
-        return 1 if self.packing.apart else self.tile.vectors
+        return 1 if self.packing.by_vector else self.tile.vectors
 
     def steps(self, part: int) -> int:
         """Dots along one part of a run."""
@@ -143,7 +143,7 @@ class DenseCode:
     @property
     def group_vectors(self) -> int:
         """Vectors of channels of a group in memory: those of every panel, or once where apart."""
-        if self.packing.apart:
+        if self.packing.by_vector:
             return -(-self.share // self.machine.lanes)
         return self.group_panels * self.tile.vectors
 
@@ -173,7 +173,7 @@ class DenseCode:
     @property
     def vector_pitch(self) -> int:
         """Bytes from the weights of a vector of a panel to those of its next."""
-        if not self.packing.apart:
+        if not self.packing.by_vector:
             return self.vector_bytes
         return self.spacing * self.weights_of_one
 
@@ -197,7 +197,7 @@ class DenseCode:
     def mult_pitches(self) -> tuple[int, int]:
         """From a multiplier of a vector of a panel to that of its next group, and next vector."""
         lanes = self.machine.lanes
-        if self.packing.apart:
+        if self.packing.by_vector:
             return lanes, self.spacing * self.mult_bytes
         return self.tile.vectors * lanes, lanes
 
@@ -269,7 +269,7 @@ def plan_dense(
     is_apart = not dot.counts and (is_read_once or spec.any_rows)
     spacing = 1
     if is_apart:
-        packing = replace(packing, apart=True)
+        packing = replace(packing, by_vector=True)
     if is_apart and is_read_once:
         tile = tile or streaming_tile(dot, work)
         panels = work.vectors // tile.vectors

@@ -207,15 +207,13 @@ def _order(code: DepthwiseCode) -> Array:
 
 def _weights(code: DepthwiseCode, weights: Array, order: Array) -> Array:
     """[group][row][vector][lane][tap] for one set; weights are (C, ky, kx, 1)."""
-    taken = np.where(
-        order[..., None, None] >= 0, weights[np.maximum(order, 0), :, :, 0], np.int8(0)
-    )
+    taps = np.where(order[..., None, None] >= 0, weights[np.maximum(order, 0), :, :, 0], np.int8(0))
     blocks = []
     for group in code.groups:
         for row in range(code.rows if code.bits == 8 else 1):
             block = np.zeros((*order.shape, code.machine.depth), np.int8)
             for k, tap in _own_taps(code, group, row):
-                block[..., k] = taken[..., tap[0], tap[1]]
+                block[..., k] = taps[..., tap[0], tap[1]]
             blocks.append(block)
     return np.stack(blocks)
 

@@ -11,7 +11,7 @@ from qir.backends.kernels.contraction.spec import Array, Constants, ContractionS
 from qir.backends.kernels.plane import Plane
 
 
-def joined(spec: ContractionSpec) -> ContractionSpec:
+def join_rows(spec: ContractionSpec) -> ContractionSpec:
     """Join images and rows to one row where a pixel needs no neighbour."""
     if spec.kernel != (1, 1) or spec.strides != (1, 1):
         return spec
@@ -39,7 +39,7 @@ def _others(spec: ContractionSpec) -> list[Plane]:
     return [p for p in (spec.residual, *more) if p]
 
 
-def folded(
+def fold_pixels(
     spec: ContractionSpec, const: Constants, lanes: int
 ) -> tuple[ContractionSpec, Constants]:
     """Adjacent pixels of few channels become one pixel of all their channels.
@@ -58,20 +58,20 @@ def folded(
 
     def spread(taps: Array) -> Array:
         """(O, ky, kx, n) -> one kernel for each pixel, zero outside that pixel's window."""
-        whole = np.zeros(
+        block = np.zeros(
             (pixels, y.channels, ky, kx + (pixels - 1) * sx, taps.shape[3]), taps.dtype
         )
         for i in range(pixels):
-            whole[i, :, :, i * sx : i * sx + kx] = taps
-        return whole.reshape(-1, *whole.shape[2:])
+            block[i, :, :, i * sx : i * sx + kx] = taps
+        return block.reshape(-1, *block.shape[2:])
 
     def repeated(values: Array | int) -> Array:
         return np.tile(np.broadcast_to(np.asarray(values, np.int64), (y.channels,)), pixels)
 
     fold = replace(
         spec,
-        y=_folded(y, pixels),
-        residual=_folded(spec.residual, pixels) if spec.residual else None,
+        y=_fold_plane(y, pixels),
+        residual=_fold_plane(spec.residual, pixels) if spec.residual else None,
         kernel=(ky, kx + (pixels - 1) * sx),
         strides=(sy, sx * pixels),
     )
@@ -86,6 +86,6 @@ def folded(
     )
 
 
-def _folded(plane: Plane, pixels: int) -> Plane:
+def _fold_plane(plane: Plane, pixels: int) -> Plane:
     channels = plane.channels * pixels
     return replace(plane, width=plane.width // pixels, channels=channels, pitch_x=channels)

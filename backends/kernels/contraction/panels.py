@@ -66,9 +66,9 @@ def _fits(steps: Array, chain: int, x_range: tuple[int, int]) -> bool:
 
 def _fit(steps: Array, chain: int, x_range: tuple[int, int]) -> bool:
     count, depth = steps.shape[-2:]
-    whole = np.zeros((*steps.shape[:-2], -(-count // chain) * chain, depth), np.float32)
-    whole[..., :count, :] = steps
-    chains = whole.reshape(-1, chain * depth)
+    padded = np.zeros((*steps.shape[:-2], -(-count // chain) * chain, depth), np.float32)
+    padded[..., :count, :] = steps
+    chains = padded.reshape(-1, chain * depth)
     pairs = np.tile(np.repeat(np.eye(depth // 2, dtype=np.float32), 2, axis=0), (chain, 1))
     ends = [chains * np.float32(x) for x in x_range]  # exact: sums are far below 2**24
     low, high = RANGE["int16"]
@@ -112,10 +112,10 @@ def _weights(code: DenseCode, weights: Array, order: Array) -> bytes:
         rows = lanes.reshape(panels, -1, *lanes.shape[1:]).transpose(0, 2, 3, 1, 4)
         bits = code.packing.bits
         packed.append(pack(rows.reshape(*rows.shape[:3], -1), bits))
-    whole = np.concatenate(packed, axis=2)  # (panels, taps, rows, bytes)
+    blob = np.concatenate(packed, axis=2)  # (panels, taps, rows, bytes)
     if dot.weight_offset and bits == 8:
-        whole = whole + np.uint8(dot.weight_offset)  # as fewer bits are packed in any case
-    return np.ascontiguousarray(whole).tobytes()
+        blob = blob + np.uint8(dot.weight_offset)  # as fewer bits are packed in any case
+    return np.ascontiguousarray(blob).tobytes()
 
 
 def _mults(code: DenseCode, const: Constants, order: Array) -> bytes:

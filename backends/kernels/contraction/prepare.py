@@ -24,7 +24,7 @@ from qir.backends.kernels.contraction.depthwise import (
     plan_depthwise,
     spread_depthwise,
 )
-from qir.backends.kernels.contraction.join import folded, joined
+from qir.backends.kernels.contraction.join import fold_pixels, join_rows
 from qir.backends.kernels.contraction.panels import CHAINED, dense_kernel, longest_chain
 from qir.backends.kernels.contraction.plain import PlainCode, plain_kernel
 from qir.backends.kernels.contraction.row_tail import plan_row_tail
@@ -55,7 +55,7 @@ def prepare(
     for candidate in [DOTS[dot]] if dot else usable(features):
         if candidate is PLAIN:
             break
-        fuller = folded(joined(spec), const, candidate.lanes)
+        fuller = fold_pixels(join_rows(spec), const, candidate.lanes)
         kernel = _on_vectors(*fuller, features, candidate, tile)
         if kernel is not None:
             return kernel

@@ -86,7 +86,7 @@ def choose_tile(dot: Dot, work: Work, vectors_of_all: int = 0) -> Tile:
     `vectors_of_all`: how many vectors it has, if that is given.
     """
     best: tuple[float, int] | None = None
-    chosen = Tile(1, vectors_of_all or 1)
+    best_tile = Tile(1, vectors_of_all or 1)
     most_vectors = vectors_of_all or min(work.vectors, 8 if dot.counts else 6)
     for vectors in range(vectors_of_all or 1, most_vectors + 1):
         for pixels in range(1, min(work.width, dot.most_places) + 1):
@@ -97,8 +97,8 @@ def choose_tile(dot: Dot, work: Work, vectors_of_all: int = 0) -> Tile:
                     continue
                 key = (_tiles(tile, work) * _cycles(dot, tile, work), -tile.places * vectors)
                 if best is None or key < best:
-                    best, chosen = key, tile
-    return chosen
+                    best, best_tile = key, tile
+    return best_tile
 
 
 def fits_held(dot: Dot, work: Work, vectors: int = 1) -> bool:
@@ -126,8 +126,12 @@ def _tiles(tile: Tile, work: Work) -> int:
 def _with_splits(dot: Dot, tile: Tile, work: Work) -> Tile:
     while tile.splits < 4:
         wider = replace(tile, splits=2 * tile.splits)
-        enough = tile.places * tile.vectors * tile.splits >= dot.latency * dot.rate
-        if enough or 2 * wider.splits > work.run or _registers(dot, wider, work) > dot.registers:
+        hides_latency = tile.places * tile.vectors * tile.splits >= dot.latency * dot.rate
+        if (
+            hides_latency
+            or 2 * wider.splits > work.run
+            or _registers(dot, wider, work) > dot.registers
+        ):
             break
         tile = wider
     return tile
@@ -136,22 +140,22 @@ def _with_splits(dot: Dot, tile: Tile, work: Work) -> Tile:
 def _registers(dot: Dot, tile: Tile, work: Work) -> int:
     weights = tile.vectors * dot.operands if tile.places > 1 else 0
     if work.chain:
-        both = 2 if work.linked < SHORT_CHAIN and work.steps > work.run else 1
-        kept = CHAINED_REGISTERS - 4 * max(work.planes - 1, 0)
-        return both * dot.sums * tile.places * tile.vectors + dot.registers - kept
+        sets = 2 if work.linked < SHORT_CHAIN and work.steps > work.run else 1
+        budget = CHAINED_REGISTERS - 4 * max(work.planes - 1, 0)
+        return sets * dot.sums * tile.places * tile.vectors + dot.registers - budget
     spare = (
         UNROLLED_SPARE if work.run <= UNROLLED_STEPS < dot.registers // 2 and tile.places > 1 else 0
     )
     places = -(-tile.places // dot.rows) * dot.rows
-    if dot.held:  # X of all places is loaded before the first dot
-        return places * (tile.vectors * tile.splits + dot.held) + weights + dot.temporaries
+    if dot.x_registers:  # X of all places is loaded before the first dot
+        return places * (tile.vectors * tile.splits + dot.x_registers) + weights + dot.temporaries
     return places * tile.vectors * tile.splits + weights + dot.operands + dot.temporaries + spare
 
 
 def _cycles(dot: Dot, tile: Tile, work: Work) -> float:
     step_bytes = tile.vectors * dot.operands * dot.weight_bytes * work.bits / 8
     places = -(-tile.places // dot.rows) * dot.rows
-    far = (
+    fetch_cycles = (
         step_bytes / SECOND_LEVEL_BYTES_PER_CYCLE
         if step_bytes * work.steps > FIRST_LEVEL_BYTES
         else 0.0
@@ -172,7 +176,7 @@ def _cycles(dot: Dot, tile: Tile, work: Work) -> float:
         places * (tile.vectors * each + spread) + tile.vectors * work.planes * UNPACKING_CYCLES,
         (tile.places + tile.vectors * dot.operands) / LOADS_PER_CYCLE,
         dot.latency / tile.splits,
-        far,
+        fetch_cycles,
     )
     ends = tile.places * tile.vectors * EPILOGUE_CYCLES + TILE_CYCLES
     return work.steps * step + scaled + ends

@@ -67,8 +67,8 @@ class WideCode:
 
     @property
     def fields(self) -> Fields:
-        own = Fields((("bias", "int32", self.y.channels),))
-        return own + self.scaling.fields if self.scaling else own
+        bias_field = Fields((("bias", "int32", self.y.channels),))
+        return bias_field + self.scaling.fields if self.scaling else bias_field
 
 
 def wide(
@@ -87,22 +87,22 @@ def wide(
     """A convolution of integers up to 16 bits, accumulated in i32."""
     kernel = (int(weights.shape[1]), int(weights.shape[2]))
     _check(x, y, weights, residual, strides, dilations, groups)
-    added = np.broadcast_to(np.asarray(bias, np.int64), (y.channels,))
-    if added.min() < RANGE["int32"][0] or added.max() > RANGE["int32"][1]:
-        raise ValueError(f"wide: bias [{added.min()}, {added.max()}], 32 bits are needed")
-    values: dict[str, Array] = {"bias": added}
+    biases = np.broadcast_to(np.asarray(bias, np.int64), (y.channels,))
+    if biases.min() < RANGE["int32"][0] or biases.max() > RANGE["int32"][1]:
+        raise ValueError(f"wide: bias [{biases.min()}, {biases.max()}], 32 bits are needed")
+    values: dict[str, Array] = {"bias": biases}
     terms = [ScaleTerm.of("int32")]
     if residual is not None:
         if scale is None:
             raise ValueError("wide: a residual without a scale, one is needed to add it")
         terms.append(ScaleTerm.of(residual.dtype, residual_zero_point))
-    scaling, params, own = scaled_or_raw("wide", scale, terms, y.dtype, y.shape)
+    scaling, params, scale_values = scaled_or_raw("wide", scale, terms, y.dtype, y.shape)
     code = WideCode(
         x, y, residual, kernel, strides, dilations, groups, scaling, params, vector_bytes(features)
     )
     outputs_last = np.moveaxis(np.asarray(weights, np.int64), 0, -1)
     packed = code.weights.pack({"weights": outputs_last})
-    return Kernel(code, code.fields.pack(values | own), packed)
+    return Kernel(code, code.fields.pack(values | scale_values), packed)
 
 
 def _check(

@@ -82,8 +82,8 @@ class AttentionCode(NestCode):
     @property
     def arguments(self) -> tuple[str, ...]:
         others = {"bias": self.bias, "visible": self.visible, "start": self.start}
-        given = (name for name, dtype in others.items() if dtype is not None)
-        return ("q", "scale", "k", "v", *given, "constants", "y")
+        optional = (name for name, dtype in others.items() if dtype is not None)
+        return ("q", "scale", "k", "v", *optional, "constants", "y")
 
     @property
     def fields(self) -> Fields:
@@ -223,7 +223,7 @@ class VectorAttentionCode:
         return 2 * self.machine.lanes
 
     @property
-    def kept(self) -> int:
+    def row_keys(self) -> int:
         """Keys of a row of scores."""
         return -(-self.plain.keys // self.span) * self.span
 
@@ -253,13 +253,13 @@ def vectorized(
             continue
         if set(code.dtypes) != {"int8"}:
             continue
-        found = VectorAttentionCode(products.name, code, shape, strides, 1, is_high)
-        each = shape[2] * found.kept * 6
+        vector_code = VectorAttentionCode(products.name, code, shape, strides, 1, is_high)
+        each = shape[2] * vector_code.row_keys * 6
         if each > SCRATCH:
             continue
         for tokens in (4, 2):
             is_near = tokens * each <= NEAR_SCRATCH and tokens * shape[2] <= MOST_ROWS
             if tokens <= shape[3] and is_near:
-                return replace(found, tokens=tokens)
-        return found
+                return replace(vector_code, tokens=tokens)
+        return vector_code
     return None

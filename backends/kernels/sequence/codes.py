@@ -133,9 +133,9 @@ def _kernel(
     values: dict[str, Array | int],
 ) -> Kernel:  # fmt: skip
     parts = [blocks(x, block) for x in (*xs, results.y)]
-    kept = [blocks(results.wide, block).strides] if results.wide else []
-    strides = [*(v.strides for v in parts), (*results.scale.strides, 0), *kept]
-    loops = nest(parts[0].shape, strides, whole=1)
+    wide_strides = [blocks(results.wide, block).strides] if results.wide else []
+    strides = [*(v.strides for v in parts), (*results.scale.strides, 0), *wide_strides]
+    loops = nest(parts[0].shape, strides, inner=1)
     code = RowCodesCode(
         source, results.wide is not None, loops, vector_bytes(features), in_pairs(features)
     )

@@ -21,7 +21,7 @@ from qir.backends.kernels.contraction.spec import Array
 from qir.backends.kernels.fields import Fields
 from qir.backends.kernels.kernel import Kernel, vector_bytes
 from qir.backends.kernels.nest import Nest, NestCode, nest
-from qir.backends.kernels.sequence.indexed import picked
+from qir.backends.kernels.sequence.indexed import gather_strides
 from qir.backends.kernels.view import View
 
 PackedCode = DenseCode | PlainCode
@@ -90,7 +90,7 @@ def embed(
     features: frozenset[str],
 ) -> Kernel:  # fmt: skip
     """Rows of a tensor."""
-    loops = nest(y.shape, picked(table, index, y), whole=1)
+    loops = nest(y.shape, gather_strides(table, index, y), inner=1)
     code = EmbedCode(
         table.dtype, index.dtype, y.dtype, *clamp, table.shape[0], table.strides[0], loops,
         vector_bytes(features),
@@ -103,7 +103,7 @@ def embed_packed(
 ) -> Kernel:
     """Rows of the weights of `layer`, which `holds_rows`."""
     assert isinstance(layer.code, PackedCode)
-    loops = nest(y.shape, ((*index.strides, 0), y.strides), whole=1)
+    loops = nest(y.shape, ((*index.strides, 0), y.strides), inner=1)
     code = EmbedPackedCode(index.dtype, y.dtype, *clamp, layer.code, loops)
     return Kernel(code, _block(code.fields, mult, shift), layer.weights)
 

@@ -40,7 +40,7 @@ class HadamardCode(NestCode):
 def hadamard(x: View, size: int, y: View, features: frozenset[str]) -> Kernel:
     """Every block times the Hadamard matrix of its size."""
     parts, sums = blocks(x, size), blocks(y, size)
-    loops = nest(parts.shape, (parts.strides, sums.strides), whole=1)
+    loops = nest(parts.shape, (parts.strides, sums.strides), inner=1)
     order, power = factors(size) or (1, size)
     code = HadamardCode(x.dtype, order, power, loops, vector_bytes(features))
     if order == 1:

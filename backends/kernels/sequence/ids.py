@@ -51,5 +51,5 @@ def within(x: View, low: int, high: int, outside: bool, y: View) -> Kernel:
 
 def positions(bits: View, first: int, hidden: int | None, y: View) -> Kernel:
     """The positions of tokens that count."""
-    loops = nest(y.shape, (bits.strides, y.strides), whole=1)
+    loops = nest(y.shape, (bits.strides, y.strides), inner=1)
     return Kernel(PositionsCode(first, hidden, loops))

@@ -55,17 +55,17 @@ class CopyRowsCode(NestCode):
         return ("x", "start", "y")
 
 
-def picked(table: View, index: View, y: View) -> tuple[tuple[int, ...], ...]:
+def gather_strides(table: View, index: View, y: View) -> tuple[tuple[int, ...], ...]:
     """Strides over y's axes of the table's row, the index, y."""
-    lead, rest = len(index.shape), len(table.shape) - 1
-    return ((*[0] * lead, *table.strides[1:]), (*index.strides, *[0] * rest), y.strides)
+    index_rank, rest = len(index.shape), len(table.shape) - 1
+    return ((*[0] * index_rank, *table.strides[1:]), (*index.strides, *[0] * rest), y.strides)
 
 
 def take(
     table: View, index: View, y: View, features: frozenset[str], is_constant: bool = False
 ) -> Kernel:
     """Rows of a table, which may be a constant."""
-    loops = nest(y.shape, picked(table, index, y))
+    loops = nest(y.shape, gather_strides(table, index, y))
     code = TakeCode(
         y.dtype, index.dtype, table.shape[0], table.strides[0], is_constant, loops,
         vector_bytes(features),

@@ -90,7 +90,7 @@ class NormNumbers:
 
 def norm(x: View, numbers: NormNumbers, y: View, features: frozenset[str]) -> Kernel:
     """Rows over their lengths, times the gains."""
-    loops = nest(y.shape, (x.strides, y.strides), whole=1)
+    loops = nest(y.shape, (x.strides, y.strides), inner=1)
     source, values = plan_norm(x.dtype, y.dtype, y.shape[-1], numbers)
     code = NormCode(source, loops, vector_bytes(features), in_pairs(features))
     return Kernel(code, code.fields.pack(values))

@@ -82,22 +82,22 @@ class UnpackRowsCode:
         return ("x", *(("start",) if self.start else ()), "y")
 
 
-def packed_rows(packed: View, whole: View, packing: Packing, bits: int) -> PackedRows:
+def packed_rows(packed: View, integers: View, packing: Packing, bits: int) -> PackedRows:
     """How both lie. Errors: ValueError for packed rows with gaps, or integers of uneven ones."""
     if packed.strides != View.packed(packed.dtype, packed.shape).strides:
         raise ValueError(f"packed rows: strides are {list(packed.strides)}, no gaps are needed")
-    lead, strides = whole.shape[:-1], whole.strides[:-1]
-    rows = lead[-1] if lead else 1
-    pitch = strides[-1] if lead else 0
-    batches = prod(lead[:-1])
-    if len(lead) > 2 and strides[:-1] != tuple(
-        strides[-2] * prod(lead[i + 1 : -1]) for i in range(len(lead) - 1)
+    outer, strides = integers.shape[:-1], integers.strides[:-1]
+    rows = outer[-1] if outer else 1
+    pitch = strides[-1] if outer else 0
+    batches = prod(outer[:-1])
+    if len(outer) > 2 and strides[:-1] != tuple(
+        strides[-2] * prod(outer[i + 1 : -1]) for i in range(len(outer) - 1)
     ):
-        raise ValueError(f"packed rows: strides are {list(whole.strides)}, even ones are needed")
-    between = strides[-2] if len(lead) > 1 else 0
+        raise ValueError(f"packed rows: strides are {list(integers.strides)}, even ones are needed")
+    between = strides[-2] if len(outer) > 1 else 0
     return PackedRows(
-        packing, whole.dtype, bits, batches, rows, whole.shape[-1], (between, pitch),
-        whole.strides[-1],
+        packing, integers.dtype, bits, batches, rows, integers.shape[-1], (between, pitch),
+        integers.strides[-1],
     )  # fmt: skip
 
 

@@ -66,10 +66,10 @@ def rope(
     """x rotated; `steps` of the code: from an angle of cos and of sin to the next. Both may be
     constants.
     """
-    heads, turned = blocks(x, numbers.size), blocks(y, numbers.size)
-    lead = [0] * (len(x.shape) - 2)
-    angles = [(*lead, table.strides[0], 0, 0) for table in (cos, sin)]
-    loops = nest(heads.shape, (heads.strides, *angles, turned.strides), whole=1)
+    heads, y_heads = blocks(x, numbers.size), blocks(y, numbers.size)
+    zeros = [0] * (len(x.shape) - 2)
+    angles = [(*zeros, table.strides[0], 0, 0) for table in (cos, sin)]
+    loops = nest(heads.shape, (heads.strides, *angles, y_heads.strides), inner=1)
     steps = cos.strides[1], sin.strides[1]
     code = RopeCode(
         x.dtype, cos.dtype, y.dtype, *numbers.clamp, cos.shape[1], numbers.interleaved, steps,

@@ -112,14 +112,14 @@ def blocks(x: View, block: int) -> View:
 def row_scale(x: View, block: int, y: View, features: frozenset[str]) -> Kernel:
     """The row scale of every block."""
     parts = blocks(x, block)
-    loops = nest(parts.shape, (parts.strides, (*y.strides, 0)), whole=1)
+    loops = nest(parts.shape, (parts.strides, (*y.strides, 0)), inner=1)
     return Kernel(RowScaleCode(x.dtype, loops, vector_bytes(features)))
 
 
 def quantize_rows(x: View, scale: View, block: int, y: View, features: frozenset[str]) -> Kernel:
     """The codes of every block by its scale."""
     parts, codes = blocks(x, block), blocks(y, block)
-    loops = nest(parts.shape, (parts.strides, (*scale.strides, 0), codes.strides), whole=1)
+    loops = nest(parts.shape, (parts.strides, (*scale.strides, 0), codes.strides), inner=1)
     code = QuantizeRowsCode(x.dtype, loops, vector_bytes(features))
     return Kernel(code, code.fields.pack({"reciprocals": rows.RECIPROCALS}))
 
@@ -131,7 +131,7 @@ def quantize_row_blocks(
     block, bits, spread = form
     parts, codes = blocks(x, block), blocks(y, block)
     scales = (*scale.strides[:-1], 0, 0)
-    loops = nest(parts.shape, (parts.strides, scales, codes.strides), whole=1)
+    loops = nest(parts.shape, (parts.strides, scales, codes.strides), inner=1)
     top = rows.code_top(bits)
     code = QuantizeRowBlocksCode(x.dtype, y.dtype, top, spread, loops, vector_bytes(features))
     return Kernel(code, code.fields.pack({"reciprocals": rows.reciprocals(top)}))
@@ -145,7 +145,7 @@ def scale_rows(
     channel = [0] * (len(y.shape) - 1) + [1]
     others = [] if residual is None else [residual.strides]
     scales = (*scale.strides[:-1], 0)
-    loops = nest(y.shape, (x.strides, scales, *others, channel, y.strides), whole=1)
+    loops = nest(y.shape, (x.strides, scales, *others, channel, y.strides), inner=1)
     kind = None if residual is None else residual.dtype
     code = ScaleRowsCode(
         kind, y.dtype, *numbers.clamp, numbers.bias is not None, loops, vector_bytes(features)

@@ -20,14 +20,16 @@ def choose_codes(fusion: Fusion, context: Context) -> Call:
     coded, op = fusion.coded, fusion.anchor
     assert coded is not None and isinstance(op, RowScale | NormFixed | Interpolate | Mul)
     results = {"y": coded.codes.result, "row_scale": coded.scale.result}
-    if coded.keeps:
+    if coded.keeps_elements:
         results["wide"] = op.result
-    read = dict(zip(("a", "b") if isinstance(op, Mul) else ("x",), _read(fusion), strict=True))
-    places = {name: context.place(value) for name, value in (read | results).items()}
+    operands = dict(
+        zip(("a", "b") if isinstance(op, Mul) else ("x",), _operands(fusion), strict=True)
+    )
+    places = {name: context.place(value) for name, value in (operands | results).items()}
     return call(_kernel(fusion, context, places), places)
 
 
-def _read(fusion: Fusion) -> tuple[Value, ...]:
+def _operands(fusion: Fusion) -> tuple[Value, ...]:
     """The operands, of a curve's product that of the curve first."""
     curve, op = fusion.curve, fusion.anchor
     if curve is None:
@@ -42,11 +44,11 @@ def _kernel(fusion: Fusion, context: Context, places: dict[str, Place]) -> Kerne
     block, features, op = fusion.coded.scale.block, context.features, fusion.anchor
     match op:
         case NormFixed():
-            kept = str(op.result.type.elem.carrier)
-            return codes.norm_codes(views["x"], kept, norm_numbers(op), out, features)
+            carrier = str(op.result.type.elem.carrier)
+            return codes.norm_codes(views["x"], carrier, norm_numbers(op), out, features)
         case Interpolate():
-            kept = str(op.result.type.elem.carrier)
-            return codes.curve_codes(views["x"], op.table.array, kept, block, out, features)
+            carrier = str(op.result.type.elem.carrier)
+            return codes.curve_codes(views["x"], op.table.array, carrier, block, out, features)
         case Mul():
             table = fusion.curve.table.array if fusion.curve else None
             is_constant = context.is_constant(places["b"])

@@ -32,17 +32,17 @@ FAST_INPUTS = ("uint8", "int8")
 class _Numbers:
     """acc = sum(x * weights) + bias over stored x: zero points folded.
 
-    `x_range`: of stored x, padding included. `kept`: what is stored of the weights.
+    `x_range`: of stored x, padding included. `stored`: what is stored of the weights.
     """
 
     weights: Array
     bias: Array
     x_range: tuple[int, int]
-    kept: _Kept
+    stored: _StoredWeights
 
 
 @dataclass(frozen=True, eq=False)
-class _Kept:
+class _StoredWeights:
     """Weights (O, ky, kx, I) of so many bits; by group, times `mult` for `block` channels each."""
 
     weights: Array
@@ -80,8 +80,8 @@ def choose_linear(fusion: Fusion, context: Context) -> Call:
     """linear [+ requantize [+ residual]] -> a 1x1 contraction on rows of channels."""
     op = fusion.anchor
     assert isinstance(op, Linear)
-    if (made := context.calls.get(fusion.result.name)) is not None:
-        return made
+    if (call := context.calls.get(fusion.result.name)) is not None:
+        return call
     weights = context.array(op.w, "w")[:, None, None, :]
     shape = _Shape(context.place(op.x))
     if fusion.rows is not None:
@@ -91,25 +91,31 @@ def choose_linear(fusion: Fusion, context: Context) -> Call:
 
 def _by_rows(fusion: Fusion, op: ScaleRows, context: Context, shape: _Shape, stored: Array) -> Call:
     """linear + scale_rows -> a contraction whose sums are scaled by rows before they are stored."""
-    numbers = _folded(fusion, context, shape, stored)
-    given = {"x": fusion.anchor.operands[0], "scale": op.scale, "y": op.result}
+    numbers = _numbers(fusion, context, shape, stored)
+    values = {"x": fusion.anchor.operands[0], "scale": op.scale, "y": op.result}
     if op.residual is not None:
-        given["residual"] = op.residual
-    places = {name: context.place(value) for name, value in given.items()}
-    planes = {name: _plane(place, given[name]) for name, place in places.items()}
-    y, kept = planes["y"], op.to.storage
+        values["residual"] = op.residual
+    places = {name: context.place(value) for name, value in values.items()}
+    planes = {name: _plane(place, values[name]) for name, place in places.items()}
+    y, storage = planes["y"], op.to.storage
     low, high = (int(rows.exponent(np.array(end))) for end in context.range_of(op.scale))
     bits = op.residual.type.quant.storage.max.bit_length() if op.residual is not None else 0
     tail = RowTail(
-        planes["scale"], planes.get("residual"), y.dtype, kept.min, kept.max, (low, high), bits
+        planes["scale"],
+        planes.get("residual"),
+        y.dtype,
+        storage.min,
+        storage.max,
+        (low, high),
+        bits,
     )
     spec = ContractionSpec(
         planes["x"], replace(y, dtype="int32"), alignment=context.alignment(shape.x),
         any_rows=True, rows=tail,
     )  # fmt: skip
     constants = replace(_constants(fusion, numbers), rows=row_numbers(op))
-    about = f"{spec.x.channels}->{y.channels} on {y.batch * y.height * y.width} rows"
-    return call(prepare(spec, constants, context.features), places, about, spec.macs)
+    title = f"{spec.x.channels}->{y.channels} on {y.batch * y.height * y.width} rows"
+    return call(prepare(spec, constants, context.features), places, title, spec.macs)
 
 
 def _surrounded(place: Place, pad: Sides) -> Place:
@@ -120,7 +126,7 @@ def _surrounded(place: Place, pad: Sides) -> Place:
 
 
 def _contract(fusion: Fusion, context: Context, shape: _Shape, stored: Array) -> Call:
-    numbers = _folded(fusion, context, shape, stored)
+    numbers = _numbers(fusion, context, shape, stored)
     x, y = (
         _plane(shape.x, fusion.anchor.operands[0]),
         _plane(context.place(fusion.result), fusion.result),
@@ -131,14 +137,14 @@ def _contract(fusion: Fusion, context: Context, shape: _Shape, stored: Array) ->
         places["residual"] = context.place(fusion.residual)
         residual = _plane(places["residual"], fusion.residual)
     kernel: Any
-    if x.dtype in FAST_INPUTS and numbers.kept.are_narrow:
+    if x.dtype in FAST_INPUTS and numbers.stored.are_narrow:
         kernel = _fast(fusion, context, shape, numbers, x, y, residual)
     else:
         kernel = _wide(fusion, context, shape, numbers, x, y, residual)
     out, kh, kw, inner = numbers.weights.shape
     macs = y.batch * y.height * y.width * out * kh * kw * inner
-    about = f"{kh}x{kw} {x.channels}->{out} on {y.height}x{y.width}"
-    return call(kernel, places, about, macs)
+    title = f"{kh}x{kw} {x.channels}->{out} on {y.height}x{y.width}"
+    return call(kernel, places, title, macs)
 
 
 def _plane(place: Place, value: Value) -> Plane:
@@ -148,7 +154,7 @@ def _plane(place: Place, value: Value) -> Plane:
     return plane
 
 
-def _folded(fusion: Fusion, context: Context, shape: _Shape, stored: Array) -> _Numbers:
+def _numbers(fusion: Fusion, context: Context, shape: _Shape, stored: Array) -> _Numbers:
     """sum((x - zx) * (w - zw)) + b = sum(x * (w - zw)) + (b - zx * sum(w - zw))."""
     op: Any = fusion.anchor
     zero_x = int(op.x.type.quant.zero_point.array)
@@ -160,10 +166,10 @@ def _folded(fusion: Fusion, context: Context, shape: _Shape, stored: Array) -> _
     low, high = context.range_of(op.x)
     reach = (min(low, zero_x), max(high, zero_x)) if shape.is_padded else (low, high)
     bias = bias - zero_x * weights.reshape(len(weights), -1).sum(1, dtype=np.int64)
-    return _Numbers(weights, bias, reach, _kept(context, op.w, weights))
+    return _Numbers(weights, bias, reach, _stored_weights(context, op.w, weights))
 
 
-def _kept(context: Context, value: Value, weights: Array) -> _Kept:
+def _stored_weights(context: Context, value: Value, weights: Array) -> _StoredWeights:
     """Weights less their zero points, as they are stored or, where those no longer fit, in 8 bits.
 
     The only weight of a depthwise filter's tap is a group by itself: nothing is gained by it.
@@ -172,11 +178,11 @@ def _kept(context: Context, value: Value, weights: Array) -> _Kept:
     if grouped is not None and weights.shape[-1] > 1:
         mult = context.array(grouped.mult, "mult").reshape(*weights.shape[:-1], -1)
         small = context.array(grouped.w, "w").reshape(weights.shape)
-        return _Kept(small, grouped.w.type.quant.storage.bits, mult, grouped.block)
+        return _StoredWeights(small, grouped.w.type.quant.storage.bits, mult, grouped.block)
     bits = value.type.quant.storage.bits
     half = 1 << (bits - 1)
     fit = bits in PLANES and weights.min() >= -half and weights.max() < half
-    return _Kept(weights, bits if fit else 8)
+    return _StoredWeights(weights, bits if fit else 8)
 
 
 def _fast(
@@ -210,14 +216,14 @@ def _fast(
 
 def _constants(fusion: Fusion, numbers: _Numbers) -> Constants:
     """The numbers of the contraction, and of the tail's requantize."""
-    tail, kept = fusion.tail, numbers.kept
+    tail, stored = fusion.tail, numbers.stored
     constants = Constants(
-        kept.weights.astype(np.int8, copy=False),
+        stored.weights.astype(np.int8, copy=False),
         numbers.bias,
         x_range=numbers.x_range,
-        bits=kept.bits,
-        group_mult=kept.mult,
-        block=kept.block,
+        bits=stored.bits,
+        group_mult=stored.mult,
+        block=stored.block,
     )
     if tail is not None:
         zero = one_zero_point(tail.result)

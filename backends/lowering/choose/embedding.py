@@ -28,8 +28,8 @@ def choose_embed(fusion: Fusion, context: Context) -> Call:
         tied = context.calls[layer.result.name] = choose_linear(layer, context)
         if holds_rows(tied.kernel, op.table.type.shape):
             kernel = embed_packed(tied.kernel, index.view, *numbers, y.view)
-            made = call(kernel, {"index": index, "y": y})
-            return replace(made, reads={**reads, "weights": of_rows})
+            step = call(kernel, {"index": index, "y": y})
+            return replace(step, reads={**reads, "weights": of_rows})
     kernel = embed(table.view, index.view, *numbers, y.view, context.features)
-    made = call(kernel, {"table": table, "index": index, "y": y})
-    return replace(made, reads={**reads, "table": of_rows})
+    step = call(kernel, {"table": table, "index": index, "y": y})
+    return replace(step, reads={**reads, "table": of_rows})

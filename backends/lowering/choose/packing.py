@@ -22,8 +22,8 @@ def choose_unpack_rows(fusion: Fusion, context: Context) -> Call:
     """unpack_rows -> the integers of blocks; rows that nothing has been written to are 0."""
     op = fusion.anchor
     assert isinstance(op, UnpackRows)
-    given = {"x": op.x, "start": op.start, "y": op.result}
-    places = {name: context.place(v) for name, v in given.items() if v is not None}
+    values = {"x": op.x, "start": op.start, "y": op.result}
+    places = {name: context.place(v) for name, v in values.items() if v is not None}
     start = places["start"].view if "start" in places else None
     kernel = packing.unpack_rows(
         places["x"].view, start, op.count, op.packing, op.to.storage.bits, places["y"].view,

@@ -28,11 +28,13 @@ def choose_softmax(fusion: Fusion, context: Context) -> Call:
     """softmax_fixed -> one kernel over rows."""
     op = fusion.anchor
     assert isinstance(op, SoftmaxFixed)
-    x, y, kept = context.place(op.x), context.place(op.result), op.to.storage
+    x, y, storage = context.place(op.x), context.place(op.result), op.to.storage
     mult, shift = int(op.ratio.mult.array), int(op.ratio.shift.array)
     zero = int(op.to.zero_point.array)
     table = op.exp_table.array
-    kernel = softmax(x.view, table, zero, mult, shift, kept.min, kept.max, y.view, context.features)
+    kernel = softmax(
+        x.view, table, zero, mult, shift, storage.min, storage.max, y.view, context.features
+    )
     return call(kernel, {"x": x, "y": y})
 
 

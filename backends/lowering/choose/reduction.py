@@ -50,7 +50,7 @@ def choose_reduce_sum(fusion: Fusion, context: Context) -> Call:
     """reduce_mean or reduce_sum [+ requantize] -> sums, scaled."""
     op = fusion.anchor
     assert isinstance(op, Total)
-    x, y = context.place(op.x), _kept(op, context.place(fusion.result))
+    x, y = context.place(op.x), _with_reduced_axes(op, context.place(fusion.result))
     scale = epilogue_scale(fusion)
     kernel = reduce.reduce_sum(x.view, op.axes, zero_of(op.x), y.view, context.features, scale)
     return call(kernel, {"x": x, "y": y})
@@ -60,11 +60,11 @@ def choose_reduce_max(fusion: Fusion, context: Context) -> Call:
     """reduce_max -> the greatest of whole axes."""
     op = fusion.anchor
     assert isinstance(op, ReduceMax)
-    x, y = context.place(op.x), _kept(op, context.place(op.result))
+    x, y = context.place(op.x), _with_reduced_axes(op, context.place(op.result))
     return call(reduce.reduce_max(x.view, op.axes, y.view, context.features), {"x": x, "y": y})
 
 
-def _kept(op: Reduce, y: Place) -> Place:
+def _with_reduced_axes(op: Reduce, y: Place) -> Place:
     """The result with its reduced axes as 1."""
     shape = tuple(1 if i in op.axes else s for i, s in enumerate(op.x.type.shape))
     place = y.reshaped(shape)

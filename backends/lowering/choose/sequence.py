@@ -171,11 +171,11 @@ def choose_attention(fusion: Fusion, context: Context) -> Call:
     """attention_fixed -> a row of scores at a time."""
     op = fusion.anchor
     assert isinstance(op, AttentionFixed)
-    given = {
+    values = {
         "q": op.q, "scale": op.scale, "k": op.k, "v": op.v, "bias": op.bias,
         "visible": op.visible, "start": op.start, "y": op.result,
     }  # fmt: skip
-    places = {name: context.place(v) for name, v in given.items() if v is not None}
+    places = {name: context.place(v) for name, v in values.items() if v is not None}
     q, scale, k, v, y = (places[name].view for name in ("q", "scale", "k", "v", "y"))
     others = [places[n].view if n in places else None for n in ("bias", "visible", "start")]
     bias, visible, start = others

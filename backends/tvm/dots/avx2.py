@@ -47,8 +47,8 @@ class Nibbles(Avx2Pairs):
 
     def widen(self, words: Expr) -> list[Expr]:
         mask = splat(15, "uint8", 32)
-        moved = tirx.shift_right(cast_bits(words, "uint16x16"), splat(4, "uint16", 16))
-        return [tirx.bitwise_and(x, mask) for x in (words, cast_bits(moved, "uint8x32"))]
+        high_nibbles = tirx.shift_right(cast_bits(words, "uint16x16"), splat(4, "uint16", 16))
+        return [tirx.bitwise_and(x, mask) for x in (words, cast_bits(high_nibbles, "uint8x32"))]
 
 
 class Wide(Vnni256):

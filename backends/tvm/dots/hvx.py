@@ -88,6 +88,6 @@ class VrmpyWord(_Hvx):
     def corrected(self, acc: Expr, total: Expr, larger: int) -> Expr:
         """acc less the excess of weights that are `larger`."""
         by = tirx.const(32, "int64")
-        both = tirx.Cast("int32", total) + tirx.Cast("int32", tirx.shift_right(total, by))
-        more = both * tirx.const(-larger, "int32")
+        total_pairs = tirx.Cast("int32", total) + tirx.Cast("int32", tirx.shift_right(total, by))
+        more = total_pairs * tirx.const(-larger, "int32")
         return acc + call("llvm.hexagon.V6.lvsplatw.128B", WORDS, more)

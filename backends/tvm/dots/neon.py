@@ -110,8 +110,8 @@ class Armv7Pairs(_Armv7):
     def step(self, acc: Expr, spread: list[Expr], weights: list[Expr]) -> Expr:
         pairs = []
         for half in (0, 1):
-            whole = product(spread[0], weights[0], half)
-            parts = [shuffle([whole], range(i, i + 4)) for i in (0, 4)]
+            products = product(spread[0], weights[0], half)
+            parts = [shuffle([products], range(i, i + 4)) for i in (0, 4)]
             pairs.append(call("llvm.arm.neon.vpadd.v4i16", "int16x4", *parts))
         return call("llvm.arm.neon.vpadals.v4i32.v8i16", WORDS, acc, shuffle(pairs, range(8)))
 
@@ -124,8 +124,8 @@ class Armv7Wide(_Armv7):
     def step(self, acc: Expr, spread: list[Expr], weights: list[Expr]) -> Expr:
         sums = []
         for half in (0, 1):
-            whole = product(spread[0], weights[0], half)
-            pairs = call("llvm.arm.neon.vpaddls.v4i32.v8i16", WORDS, whole)
+            products = product(spread[0], weights[0], half)
+            pairs = call("llvm.arm.neon.vpaddls.v4i32.v8i16", WORDS, products)
             parts = [shuffle([pairs], range(i, i + 2)) for i in (0, 2)]
             sums.append(call("llvm.arm.neon.vpadd.v2i32", "int32x2", *parts))
         return acc + shuffle(sums, range(4))

@@ -19,14 +19,14 @@ def emit_elementwise(code: ElementwiseCode, symbol: str) -> PrimFunc:
     lanes = straight(steps, width_of(code.vector_bytes, "int32"))
 
     def row(offsets: list[Expr], at: Expr, width: int) -> None:
-        loaded = [
+        elements = [
             w.let(cast(w.take(x, o + at * s, s, width), "int32", width))
             for x, o, s in zip(xs, offsets, steps, strict=False)
         ]
-        terms = loaded
+        terms = elements
         if code.product:
             zeros = [constants.take(f"zero_{name}", 0, 0, width) for name in "ab"]
-            terms = [(loaded[0] - zeros[0]) * (loaded[1] - zeros[1])]
+            terms = [(elements[0] - zeros[0]) * (elements[1] - zeros[1])]
         value = terms[0]
         if code.scaling:
             param = offsets[-2] + at * steps[-2]

@@ -47,20 +47,20 @@ class Widening(ABC):
     def high(self, longs: Longs) -> Expr:
         """The high words, as int32 lanes."""
 
-    def same(self, value: Expr) -> Longs:
+    def broadcast(self, value: Expr) -> Longs:
         """An int64 scalar in every lane."""
         return (spread(value, self.count),) * self.parts
 
     @abstractmethod
-    def alike(self, words: Expr) -> Longs:
+    def uniform(self, words: Expr) -> Longs:
         """Signed lanes that all are the same. LLVM takes it into the loop of a product."""
 
     def product(self, a: Longs, b: Longs, more: Longs | None = None) -> Longs:
         """a * b + more, in 64 bits."""
-        found = [x * y for x, y in zip(a, b, strict=True)]
+        products = [x * y for x, y in zip(a, b, strict=True)]
         if more is not None:
-            found = [x + y for x, y in zip(found, more, strict=True)]
-        return tuple(self.w.let(x) for x in found)
+            products = [x + y for x, y in zip(products, more, strict=True)]
+        return tuple(self.w.let(x) for x in products)
 
     def high_product(self, a: Longs, b: Longs, more: Longs) -> Expr:
         """floor((a * b + more) / 2**32), int32 lanes."""
@@ -76,7 +76,7 @@ class Pairs(Widening):
         longs = self.w.let(cast_bits(words, f"int64x{self.count}"))
         return signed_low(longs, self.count), self._second(longs)
 
-    def alike(self, words: Expr) -> Longs:
+    def uniform(self, words: Expr) -> Longs:
         longs = self.w.let(cast_bits(words, f"int64x{self.count}"))
         return (signed_low(longs, self.count),) * 2
 
@@ -90,9 +90,9 @@ class Pairs(Widening):
 
     def _top(self, longs: Expr) -> Expr:
         """The high words, zero-extended."""
-        whole = cast_bits(longs, f"uint64x{self.count}")
-        moved = tirx.shift_right(whole, splat(32, "uint64", self.count))
-        return cast_bits(moved, f"int64x{self.count}")
+        unsigned = cast_bits(longs, f"uint64x{self.count}")
+        high = tirx.shift_right(unsigned, splat(32, "uint64", self.count))
+        return cast_bits(high, f"int64x{self.count}")
 
     def high(self, longs: Longs) -> Expr:
         words = [cast_bits(v, f"int32x{self.lanes}") for v in longs]
@@ -112,7 +112,7 @@ class Whole(Widening):
         bits = cast_bits(words, kind("uint32", self.lanes))
         return (cast(bits, "int64", self.lanes),)
 
-    def alike(self, words: Expr) -> Longs:
+    def uniform(self, words: Expr) -> Longs:
         return self.signed(words)
 
     def high(self, longs: Longs) -> Expr:

@@ -50,14 +50,14 @@ def _tbl(w: Script, constants: ConstantBlock) -> Finder:
     table = _table(w, constants, 16)
 
     def find(value: Expr) -> Expr:
-        found = None
+        entries = None
         for k in range(4):
             index = value - splat(64 * k, "uint8", 16) if k else value
             part = call(
                 "llvm.aarch64.neon.tbl4.v16i8", "uint8x16", *table[4 * k : 4 * k + 4], index
             )
-            found = part if found is None else tirx.bitwise_or(found, part)
-        return found
+            entries = part if entries is None else tirx.bitwise_or(entries, part)
+        return entries
 
     return find
 
@@ -69,11 +69,11 @@ def _vlut(w: Script, constants: ConstantBlock) -> Finder:
 
     def find(value: Expr) -> Expr:
         index = w.let(cast_bits(value, words))
-        found = call(f"{name}.128B", words, index, table[0], tirx.const(0, "int32"))
+        entries = call(f"{name}.128B", words, index, table[0], tirx.const(0, "int32"))
         for k in range(1, 8):
             eighth = tirx.const(k, "int32")
-            found = call(f"{name}.oracc.128B", words, found, index, table[k // 4], eighth)
-        return found
+            entries = call(f"{name}.oracc.128B", words, entries, index, table[k // 4], eighth)
+        return entries
 
     return find
 

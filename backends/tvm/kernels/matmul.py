@@ -33,9 +33,11 @@ class _MatMul:
             w.steps(blocks, "m") as block,
         ):
             first = w.let(tirx.min(block * rows, m - rows)) if m % rows else block * rows
-            moved = [o + first * s[-2] for o, s in zip(offsets, code.nest.strides, strict=True)]
-            moved = [w.let(o) for o in moved]
-            w.spans(n, lanes, lambda at, width: self._tile(moved, rows, at, width))
+            row_offsets = [
+                o + first * s[-2] for o, s in zip(offsets, code.nest.strides, strict=True)
+            ]
+            row_offsets = [w.let(o) for o in row_offsets]
+            w.spans(n, lanes, lambda at, width: self._tile(row_offsets, rows, at, width))
         return w.finish(symbol)
 
     def _tile(self, offsets: list[Expr], rows: int, at: Expr, width: int) -> None:

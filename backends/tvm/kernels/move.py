@@ -83,7 +83,7 @@ class _Copy:
         def tile(near: Expr, far: Expr, lanes: int) -> None:
             from_x, to_y = w.let(x_at + near + far * x_far), w.let(y_at + near * y_near + far)
             rows = [w.load(self.x, from_x + i * x_far, lanes) for i in range(lanes)]
-            for i, row in enumerate(_turned(w, [w.let(r) for r in rows])):
+            for i, row in enumerate(_transpose(w, [w.let(r) for r in rows])):
                 w.store(self.y, to_y + i * y_near, row, lanes)
 
         def column(near: Expr, lanes: int) -> None:
@@ -92,7 +92,7 @@ class _Copy:
         w.spans(self._near, code.lanes, column)
 
 
-def _turned(w: Script, rows: list[Expr]) -> list[Expr]:
+def _transpose(w: Script, rows: list[Expr]) -> list[Expr]:
     """The transpose of a square: log2(n) rounds of interleaving rows i and i + n / 2."""
     half = len(rows) // 2
     size = len(rows)

@@ -24,8 +24,8 @@ class _Reduce:
         w, code = self.script, self.code
         steps = code.nest.steps
         # Vectors need x side by side: one element for all lanes would be summed once for each.
-        kept = (*steps[1:], steps[-1]) if steps[0] == 1 else (2, 1)
-        lanes = straight(kept, width_of(code.vector_bytes, code.dtype))
+        vector_steps = (*steps[1:], steps[-1]) if steps[0] == 1 else (2, 1)
+        lanes = straight(vector_steps, width_of(code.vector_bytes, code.dtype))
         with w.units() as unit, w.rows(code.nest, unit) as offsets:
             w.spans(code.nest.row, lanes, lambda at, width: self._elements(offsets, at, width))
         return w.finish(symbol)

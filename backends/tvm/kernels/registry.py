@@ -112,8 +112,8 @@ def emit(code: Any, symbol: str) -> PrimFunc:
     try:
         write = EMITTERS[type(code)]
     except KeyError:
-        known = ", ".join(sorted(kind.__name__ for kind in EMITTERS))
+        kinds = ", ".join(sorted(kind.__name__ for kind in EMITTERS))
         raise LookupError(
-            f"kernel {symbol}: no TIR for {type(code).__name__}, one of {known} is needed"
+            f"kernel {symbol}: no TIR for {type(code).__name__}, one of {kinds} is needed"
         ) from None
     return write(code, symbol)

@@ -81,8 +81,8 @@ class Script(Writer):
         ]
         with self._nested(
             loops[: len(loops) - inner] if inner else loops, nest.strides, offsets
-        ) as found:
-            yield found
+        ) as inner_offsets:
+            yield inner_offsets
 
     @contextmanager
     def _nested(
@@ -96,12 +96,12 @@ class Script(Writer):
             return
         size, axis = loops[0]
         with self.steps(size, "i") as i:
-            moved = [
+            inner_offsets = [
                 o if not s[axis] else self.let(o + i * s[axis])
                 for o, s in zip(offsets, strides, strict=True)
             ]
-            with self._nested(loops[1:], strides, moved) as found:
-                yield found
+            with self._nested(loops[1:], strides, inner_offsets) as inner:
+                yield inner
 
     def spans(self, length: int, lanes: int, body: Callable[[Expr, int], None]) -> None:
         """body(at, width) for vectors that cover 0 .. length; the last moves back until it fits."""

@@ -28,15 +28,15 @@ class _Softmax:
             top = w.let(most[0])
             total = w.registers(1, "int32", 1)
             total[0] = tirx.const(0, "int32")
-            kept = w.scratch(self.size, "int32") if self.size <= KEPT else None
+            exponentials = w.scratch(self.size, "int32") if self.size <= KEPT else None
             with w.steps(self.size) as i:
                 e = w.let(self._exp(x_at, i, top))
                 total[0] = total[0] + e
-                if kept is not None:
-                    w.store(kept, i, e)
+                if exponentials is not None:
+                    w.store(exponentials, i, e)
             reciprocal, n = self._reciprocal(total)
             with w.steps(self.size) as i:
-                e = self._exp(x_at, i, top) if kept is None else w.load(kept, i)
+                e = self._exp(x_at, i, top) if exponentials is None else w.load(exponentials, i)
                 self._store(e, reciprocal, n, y_at + i * self.y_step)
         return w.finish(symbol)
 

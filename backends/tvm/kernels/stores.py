@@ -40,7 +40,7 @@ class Stores:
         values += values[-1:] * (self._together - len(values))
         packed = self._writer.let(self._epilogue.pack(values), "packed")
         pieces = [_Piece(i * self._lanes, at, n) for i, (_, at, n) in enumerate(self._waiting)]
-        for piece in _merged(pieces):
+        for piece in _merge(pieces):
             store_lanes(
                 self._writer,
                 self._buffer,
@@ -74,17 +74,17 @@ def store_lanes(
         done += size
 
 
-def _merged(pieces: list[_Piece]) -> list[_Piece]:
+def _merge(pieces: list[_Piece]) -> list[_Piece]:
     """Neighbours both in the vector and in memory become one."""
-    merged = pieces[:1]
+    runs = pieces[:1]
     for piece in pieces[1:]:
-        last = merged[-1]
+        last = runs[-1]
         is_known = isinstance(last.offset, int) and isinstance(piece.offset, int)
         if is_known and (last.lane + last.count, last.offset + last.count) == (
             piece.lane,
             piece.offset,
         ):
-            merged[-1] = _Piece(last.lane, last.offset, last.count + piece.count)
+            runs[-1] = _Piece(last.lane, last.offset, last.count + piece.count)
         else:
-            merged.append(piece)
-    return merged
+            runs.append(piece)
+    return runs

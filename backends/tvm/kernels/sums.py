@@ -28,10 +28,10 @@ class LaneSums:
     def each(self, lanes: int, body: Callable[[Expr, int, int], None]) -> None:
         """body(sums as int32, offset, how many) for vectors of at most `lanes`."""
         width = min(lanes, self._width)
-        whole = self._script.let(self._acc[0])
+        total = self._script.let(self._acc[0])
         for offset in range(0, self._width, width):
             part = (
-                whole if width == self._width else shuffle([whole], range(offset, offset + width))
+                total if width == self._width else shuffle([total], range(offset, offset + width))
             )
             if self.kind == "int16":
                 part = cast(part, "int32", width) + spread(self._start, width)

@@ -32,8 +32,8 @@ class Words:
         """Words as long as `size` and the machine allow."""
         w, per = self.writer, min(self.size, size)
         first = x * (self.size // per) + ahead // per
-        loaded = [w.load(self.views[8 * per], first + i) for i in range(size // per)]
-        return [w.let(self._as_read(word, per)) for word in loaded]
+        words = [w.load(self.views[8 * per], first + i) for i in range(size // per)]
+        return [w.let(self._as_read(word, per)) for word in words]
 
     def _as_read(self, value: Expr, size: int) -> Expr:
         """A word, or a vector of bytes, with every top bit flipped if the dot reads X so."""

@@ -124,23 +124,23 @@ class Writer:
         kind = PointerType(PrimType(str(buffer.dtype)), "global")
         pointer = Var(f"{buffer.name}{self._names}", kind)
         self._emit(tirx.Bind(pointer, tirx.call_llvm_intrin(kind, id_, buffer.data)))
-        again = tirx.decl_buffer((ELEMENTS,), buffer.dtype, pointer.name, data=pointer)
-        self._emit(tirx.DeclBuffer(again, data=pointer))
-        return again
+        alias = tirx.decl_buffer((ELEMENTS,), buffer.dtype, pointer.name, data=pointer)
+        self._emit(tirx.DeclBuffer(alias, data=pointer))
+        return alias
 
     def aligned(self, count: int, dtype: str, alignment: int) -> Expr:
         """Memory on the stack, at a multiple of `alignment` bytes; TVM gives 16 at most."""
         spare = alignment // np.dtype(dtype).itemsize
-        whole = tirx.decl_buffer((count + spare,), dtype, "whole", scope="local")
-        self._emit(tirx.AllocBuffer(whole))
+        memory = tirx.decl_buffer((count + spare,), dtype, "whole", scope="local")
+        self._emit(tirx.AllocBuffer(memory))
         kind = PointerType(PrimType(dtype), "global")
         pointer, id_ = Var("held", kind), tirx.const(_intrinsic("llvm.ptrmask"), "uint32")
-        end = tirx.address_of(tirx.BufferLoad(whole, [_expr(spare)]))
+        end = tirx.address_of(tirx.BufferLoad(memory, [_expr(spare)]))
         mask = tirx.const(-alignment, "int64")
         self._emit(tirx.Bind(pointer, tirx.call_llvm_intrin(kind, id_, end, mask)))
-        held = tirx.decl_buffer((count,), dtype, "held", data=pointer)
-        self._emit(tirx.DeclBuffer(held, data=pointer))
-        return held
+        view = tirx.decl_buffer((count,), dtype, "held", data=pointer)
+        self._emit(tirx.DeclBuffer(view, data=pointer))
+        return view
 
     def registers(self, count: int, dtype: str, lanes: int) -> Registers:
         """Vectors that can be assigned again; LLVM keeps them in registers."""

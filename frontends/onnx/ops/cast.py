@@ -51,5 +51,5 @@ def integers(ctx: ImportContext, x: Value) -> Value:
     scale, zero = float(quant.scale.array), int(quant.zero_point.array)
     if (scale, zero) == (1.0, 0):
         return ctx.result(real)
-    whole = ops.Div(ctx.emit(real), ctx.constant(scale, "scale"))
-    return ctx.result(ops.Add(ctx.emit(whole), ctx.constant(zero, "zero")))
+    codes = ops.Div(ctx.emit(real), ctx.constant(scale, "scale"))
+    return ctx.result(ops.Add(ctx.emit(codes), ctx.constant(zero, "zero")))

@@ -30,18 +30,19 @@ def convolved(ctx: ImportContext, x: Value, weights: Operand, bias: Value | None
         ctx.refuse(f"x of rank {rank}, weights {list(shape_of(weights))}", "one rank is needed")
     kernel = kernel_like(ctx, shape_of(w), rank - 2)
     win = window(ctx, y.type.shape[1:3], kernel, rank - 2)  # type: ignore[arg-type]
-    kept = ctx.valued_real(ctx.transposed(w, (0, 2, 3, 1)))
+    stored = ctx.valued_real(ctx.transposed(w, (0, 2, 3, 1)))
     out = ctx.emit(
-        ops.Conv(y, kept, bias, win.stride, win.pad, win.dilation, ctx.integer("group", 1)), "conv"
+        ops.Conv(y, stored, bias, win.stride, win.pad, win.dilation, ctx.integer("group", 1)),
+        "conv",
     )
     return from_image(ctx, out, rank)
 
 
 def kernel_like(ctx: ImportContext, shape: tuple[int, ...], spatial: int) -> Pair:
     """The kernel of weights (A, B, kh, kw), checked against the attribute kernel_shape."""
-    given = ctx.integers("kernel_shape")
-    if given is not None and given != shape[4 - spatial :]:
-        ctx.refuse(f"kernel_shape {list(given)}, weights {list(shape)}", "one kernel is needed")
+    kernel = ctx.integers("kernel_shape")
+    if kernel is not None and kernel != shape[4 - spatial :]:
+        ctx.refuse(f"kernel_shape {list(kernel)}, weights {list(shape)}", "one kernel is needed")
     return shape[2], shape[3]
 
 
@@ -75,15 +76,15 @@ def _by_outputs(ctx: ImportContext, w: Operand, groups: int) -> Operand:
     if groups == 1:
         return ctx.transposed(w, (1, 2, 3, 0))
     c, each, kh, kw = shape_of(w)
-    apart, turned = (groups, c // groups, each, kh, kw), (0, 2, 3, 4, 1)
-    joined = (groups * each, kh, kw, c // groups)
+    split_shape, perm = (groups, c // groups, each, kh, kw), (0, 2, 3, 4, 1)
+    shape = (groups * each, kh, kw, c // groups)
     if isinstance(w, ConstantOperand) and w.quant is not None and w.quant.axis == 1:
         q = w.quant
         if q.block is None:
-            array = w.array.reshape(apart).transpose(turned).reshape(joined)
+            array = w.array.reshape(split_shape).transpose(perm).reshape(shape)
             scale, zero = (np.tile(d.array, groups) for d in (q.scale, q.zero_point))
             return ConstantOperand(array, w.name, Quant(q.storage, Data(scale), Data(zero), 0))
-    return ctx.reshaped(ctx.transposed(ctx.reshaped(w, apart), turned), joined)
+    return ctx.reshaped(ctx.transposed(ctx.reshaped(w, split_shape), perm), shape)
 
 
 def _widened(ctx: ImportContext, size: Pair, kernel: Pair, spatial: int) -> tuple[Window, Pair]:
@@ -93,11 +94,11 @@ def _widened(ctx: ImportContext, size: Pair, kernel: Pair, spatial: int) -> tupl
     Source: ONNX ConvTranspose.
     """
     auto = ctx.text("auto_pad", "NOTSET")
-    given = ctx.integers("output_padding") or (0,) * spatial
+    padding = ctx.integers("output_padding") or (0,) * spatial
     shape = ctx.integers("output_shape")
-    if len(given) != spatial or (shape is not None and len(shape) < spatial):
-        ctx.refuse(f"output_padding {list(given)}, output_shape {shape}", f"{spatial} are needed")
-    extra = (0, given[0]) if spatial == 1 else (given[0], given[1])
+    if len(padding) != spatial or (shape is not None and len(shape) < spatial):
+        ctx.refuse(f"output_padding {list(padding)}, output_shape {shape}", f"{spatial} are needed")
+    extra = (0, padding[0]) if spatial == 1 else (padding[0], padding[1])
     has_totals = shape is not None or auto.startswith("SAME")
     bare = (
         window(ctx, size, kernel, spatial)
@@ -107,12 +108,12 @@ def _widened(ctx: ImportContext, size: Pair, kernel: Pair, spatial: int) -> tupl
     if not has_totals:
         return bare, extra
     if shape is not None:
-        wanted = (1, shape[-1]) if spatial == 1 else (shape[-2], shape[-1])
+        output_size = (1, shape[-1]) if spatial == 1 else (shape[-2], shape[-1])
     else:
-        wanted = (size[0] * bare.stride[0], size[1] * bare.stride[1])
+        output_size = (size[0] * bare.stride[0], size[1] * bare.stride[1])
     totals = [
         st * (s - 1) + e + r - o
-        for st, s, e, r, o in zip(bare.stride, size, extra, bare.reach, wanted, strict=True)
+        for st, s, e, r, o in zip(bare.stride, size, extra, bare.reach, output_size, strict=True)
     ]
     more = (max(-totals[0], 0), max(-totals[1], 0))  # an output beyond the full one is zero there
     pad = split_sides([max(t, 0) for t in totals], more_after=auto == "SAME_UPPER")
@@ -123,5 +124,5 @@ def _widened(ctx: ImportContext, size: Pair, kernel: Pair, spatial: int) -> tupl
 
 
 def _unpadded(ctx: ImportContext, size: Pair, kernel: Pair, spatial: int) -> Window:
-    whole = window(ctx, size, kernel, spatial)
-    return Window(kernel, whole.stride, whole.dilation, (0, 0, 0, 0))
+    unpadded = window(ctx, size, kernel, spatial)
+    return Window(kernel, unpadded.stride, unpadded.dilation, (0, 0, 0, 0))

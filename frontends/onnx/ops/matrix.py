@@ -30,8 +30,8 @@ def multiplied(ctx: ImportContext, a: Operand, b: Operand) -> Value:
     if not (row or column):
         return ctx.result(product)
     wide = ctx.emit(product)
-    lead, (m, n) = wide.type.shape[:-2], wide.type.shape[-2:]
-    return ctx.result(ops.Reshape(wide, (*lead, *([] if row else [m]), *([] if column else [n]))))
+    batch, (m, n) = wide.type.shape[:-2], wide.type.shape[-2:]
+    return ctx.result(ops.Reshape(wide, (*batch, *([] if row else [m]), *([] if column else [n]))))
 
 
 def gemm(ctx: ImportContext) -> Value:

@@ -24,8 +24,8 @@ def batch_norm(ctx: ImportContext) -> Value:
     epsilon = ctx.number("epsilon", 1e-5)
     if x.type.rank <= 2:
         return ctx.result(ops.BatchNorm(x, gain, offset, mean, variance, epsilon))
-    turned = ctx.emit(ops.Transpose(x, to_last(x.type.rank)), "nhwc")
-    y = ctx.emit(ops.BatchNorm(turned, gain, offset, mean, variance, epsilon), "norm")
+    nhwc = ctx.emit(ops.Transpose(x, to_last(x.type.rank)), "nhwc")
+    y = ctx.emit(ops.BatchNorm(nhwc, gain, offset, mean, variance, epsilon), "norm")
     return ctx.result(ops.Transpose(y, from_last(x.type.rank)))
 
 
@@ -69,9 +69,9 @@ def group_norm(ctx: ImportContext) -> Value:
     n, c, *rest = x.type.shape
     if groups < 1 or c % groups:
         ctx.refuse(f"{c} channels, num_groups {groups}", "a divisor is needed")
-    apart = ctx.emit(ops.Reshape(x, (n, groups, c // groups, *rest)))
-    axes = tuple(range(2, apart.type.rank))
-    d, _ = centred(ctx, apart, axes)
+    grouped = ctx.emit(ops.Reshape(x, (n, groups, c // groups, *rest)))
+    axes = tuple(range(2, grouped.type.rank))
+    d, _ = centred(ctx, grouped, axes)
     y = ctx.emit(ops.Mul(d, inverse_deviation(ctx, d, axes, ctx.number("epsilon", 1e-5))))
     if shape_of(ctx.operand(1)) == (groups,) and ctx.opset < 21:
         wide = (groups, 1, *[1] * len(rest))
@@ -102,9 +102,9 @@ def _spread(ctx: ImportContext, index: int, inner: tuple[int, ...], width: int) 
     """A gain or offset as (width,): one number for each normalized element."""
     if not ctx.has(index):
         return None
-    found = ctx.operand(index)
-    if prod(shape_of(found)) == width:
-        return ctx.valued_real(ctx.reshaped(found, (width,)))
+    operand = ctx.operand(index)
+    if prod(shape_of(operand)) == width:
+        return ctx.valued_real(ctx.reshaped(operand, (width,)))
     wide = ctx.emit(ops.Expand(ctx.real(index), inner))
     return ctx.emit(ops.Reshape(wide, (width,)))
 

@@ -64,8 +64,8 @@ def _fill(ctx: ImportContext, x: Value) -> float:
     if ctx.opset < 11:
         value = ctx.number("value", 0.0)
     else:
-        found = ctx.scalar(2, "constant_value")
-        value = 0.0 if found is None else found
+        fill = ctx.scalar(2, "constant_value")
+        value = 0.0 if fill is None else fill
     if isinstance(x.type.elem, Quant):
         zero = int(x.type.quant.zero_point.array.reshape(-1)[0])
         if value != zero:

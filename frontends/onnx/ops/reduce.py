@@ -26,9 +26,9 @@ def reduction(make: Make, since: int) -> Converter:
 
 def reduced_axes(ctx: ImportContext, x: Value, since: int) -> tuple[int, ...] | None:
     """The axes to reduce, by default all; None when empty axes mean nothing is to be done."""
-    given = ctx.integers("axes") if ctx.opset < since else ctx.integer_list(1, "axes")
-    if given:
-        return ctx.axes(given, x.type.rank)
+    axes = ctx.integers("axes") if ctx.opset < since else ctx.integer_list(1, "axes")
+    if axes:
+        return ctx.axes(axes, x.type.rank)
     if ctx.opset >= since and ctx.integer("noop_with_empty_axes", 0):
         return None
     return tuple(range(x.type.rank))

@@ -41,7 +41,7 @@ def resize(ctx: ImportContext) -> Operand:
     if ctx.opset < 11:
         axes = _scaled(ctx, x, _numbers(ctx, 1, "scales"), range(rank))
         return resized(ctx, x, axes, mode, Method("asymmetric", "simple"))
-    how = Method(
+    method = Method(
         ctx.text("coordinate_transformation_mode", "half_pixel"),
         ctx.text("nearest_mode", "round_prefer_floor"),
         ctx.number("cubic_coeff_a", -0.75),
@@ -55,34 +55,34 @@ def resize(ctx: ImportContext) -> Operand:
         axes = _sized(ctx, x, sizes, over)
     else:
         axes = _scaled(ctx, x, _numbers(ctx, 2, "scales"), over)
-    if how.coordinates == "tf_crop_and_resize":
+    if method.coordinates == "tf_crop_and_resize":
         axes = _cropped(ctx, x, axes, over)
-    return resized(ctx, x, axes, mode, how)
+    return resized(ctx, x, axes, mode, method)
 
 
-def resized(ctx: ImportContext, x: Value, axes: Axes, mode: str, how: Method) -> Operand:
-    """x with each of `axes` read as `how` says."""
+def resized(ctx: ImportContext, x: Value, axes: Axes, mode: str, method: Method) -> Operand:
+    """x with each of `axes` read as `method` says."""
     total = math.prod(axes[k].new if k in axes else s for k, s in enumerate(x.type.shape))
     if total > MAX_ELEMENTS:
         ctx.refuse(f"{total} elements", f"at most {MAX_ELEMENTS} are needed")
     if not axes:
         return x
-    is_crop = how.coordinates == "tf_crop_and_resize"
+    is_crop = method.coordinates == "tf_crop_and_resize"
     match mode:
         case "nearest" if not is_crop:
             for k, axis in axes.items():
-                x = ctx.emit(ops.Gather(x, Data(nearest(ctx, axis, how)), k))
+                x = ctx.emit(ops.Gather(x, Data(nearest(ctx, axis, method)), k))
             return x
-        case "linear" | "bilinear" if not (is_crop or how.antialias or how.exclude_outside):
+        case "linear" | "bilinear" if not (is_crop or method.antialias or method.exclude_outside):
             if x.type.rank in (3, 4) and min(axes) >= 2:
-                return _bilinear(ctx, x, axes, how)
-            return _by_matrices(ctx, x, axes, how, mode)
+                return _bilinear(ctx, x, axes, method)
+            return _by_matrices(ctx, x, axes, method, mode)
         case "nearest" | "linear" | "cubic":
-            return _by_matrices(ctx, x, axes, how, mode)
+            return _by_matrices(ctx, x, axes, method, mode)
     return ctx.refuse(f"mode {mode!r}", "nearest, linear or cubic is needed")
 
 
-def _bilinear(ctx: ImportContext, x: Value, axes: Axes, how: Method) -> Value:
+def _bilinear(ctx: ImportContext, x: Value, axes: Axes, method: Method) -> Value:
     """(N, C, H, W) or (N, C, L) with H, W or L read between two neighbours."""
     rank = x.type.rank
     y = image(ctx, x)
@@ -90,25 +90,29 @@ def _bilinear(ctx: ImportContext, x: Value, axes: Axes, how: Method) -> Value:
     for place in (rank - 2, rank - 1):
         size = y.type.shape[place - rank + 3]
         axis = axes.get(place) if place >= 2 else None
-        taps.append(linear_taps(ctx, axis or Axis(size, size, 1.0), _for_axis(how, axis)))
+        taps.append(linear_taps(ctx, axis or Axis(size, size, 1.0), _for_axis(method, axis)))
     (rows, u), (columns, v) = taps
     out = ops.Bilinear(y, Data(rows), Data(columns), Data(u), Data(v))
     return from_image(ctx, ctx.emit(out, "bilinear"), rank)
 
 
-def _for_axis(how: Method, axis: Axis | None) -> Method:
-    return how if axis is not None else Method("asymmetric")
+def _for_axis(method: Method, axis: Axis | None) -> Method:
+    return method if axis is not None else Method("asymmetric")
 
 
-def _by_matrices(ctx: ImportContext, x: Value, axes: Axes, how: Method, mode: str) -> Value:
+def _by_matrices(ctx: ImportContext, x: Value, axes: Axes, method: Method, mode: str) -> Value:
     """Each axis by a constant matrix: brought to the end, linear, brought back."""
     value = ctx.number("extrapolation_value", 0.0)
-    is_crop = how.coordinates == "tf_crop_and_resize"
+    is_crop = method.coordinates == "tf_crop_and_resize"
     for k, axis in axes.items():
-        w = matrix(ctx, axis, how, mode == "cubic") if mode != "nearest" else _picks(ctx, axis, how)
+        w = (
+            matrix(ctx, axis, method, mode == "cubic")
+            if mode != "nearest"
+            else _picks(ctx, axis, method)
+        )
         bias = None
-        if is_crop and value and outside(ctx, axis, how).any():
-            bias = ctx.constant(outside(ctx, axis, how) * value, f"outside{k}")
+        if is_crop and value and outside(ctx, axis, method).any():
+            bias = ctx.constant(outside(ctx, axis, method) * value, f"outside{k}")
         perm = [*range(x.type.rank)]
         perm[k], perm[-1] = perm[-1], perm[k]
         last = ctx.emit(ops.Transpose(x, tuple(perm)))
@@ -118,18 +122,18 @@ def _by_matrices(ctx: ImportContext, x: Value, axes: Axes, how: Method, mode: st
 
 
 def _picks(
-    ctx: ImportContext, axis: Axis, how: Method
+    ctx: ImportContext, axis: Axis, method: Method
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     """The matrix that copies the nearest elements, and nothing outside the axis."""
     w = np.zeros((axis.new, axis.old))
-    w[np.arange(axis.new), nearest(ctx, axis, how)] = 1
-    w[outside(ctx, axis, how)] = 0
+    w[np.arange(axis.new), nearest(ctx, axis, method)] = 1
+    w[outside(ctx, axis, method)] = 0
     return w
 
 
-def _numbers(ctx: ImportContext, index: int, what: str) -> tuple[float, ...] | None:
-    found = ctx.array(index, what)
-    return None if found is None else tuple(float(f) for f in found.reshape(-1))
+def _numbers(ctx: ImportContext, index: int, role: str) -> tuple[float, ...] | None:
+    numbers = ctx.array(index, role)
+    return None if numbers is None else tuple(float(f) for f in numbers.reshape(-1))
 
 
 def _scaled(
@@ -176,11 +180,11 @@ def _cropped(ctx: ImportContext, x: Value, axes: Axes, over: Sequence[int]) -> A
     roi = _numbers(ctx, 1, "roi")
     if roi is None or len(roi) != 2 * len(over):
         ctx.refuse(f"roi {roi}", f"{2 * len(over)} numbers are needed")
-    found = {}
+    regions = {}
     for at_, k in enumerate(over):
         size = x.type.shape[k]
         plain = axes.get(k, Axis(size, size, 1.0))
         start, end = roi[at_], roi[at_ + len(over)]
         if k in axes or (start, end) != (0.0, 1.0):
-            found[k] = Axis(plain.old, plain.new, plain.scale, start, end)
-    return found
+            regions[k] = Axis(plain.old, plain.new, plain.scale, start, end)
+    return regions

@@ -14,10 +14,10 @@ from qir.ir.select import MASKED, select
 
 def where(ctx: ImportContext) -> Operand:
     """Where: a constant condition takes elements of either, infinite ones too."""
-    found = ctx.operand(0)
-    if isinstance(found, Value):
+    operand = ctx.operand(0)
+    if isinstance(operand, Value):
         return boolean.where(ctx)
-    condition = found.array.astype(bool)
+    condition = operand.array.astype(bool)
     if not condition.any() and _covers(ctx, 2, 1, condition.shape):
         return ctx.operand(2)
     if condition.all() and _covers(ctx, 1, 2, condition.shape):

@@ -44,5 +44,5 @@ def along(ctx: ImportContext, x: Value, last: Callable[[Value], Op]) -> Value:
         return ctx.result(ops.Reshape(ctx.emit(last(flat)), x.type.shape))
     perm = list(range(rank))
     perm[axis], perm[-1] = perm[-1], perm[axis]
-    turned = ctx.emit(ops.Transpose(x, tuple(perm)))
-    return ctx.result(ops.Transpose(ctx.emit(last(turned)), tuple(perm)))
+    transposed = ctx.emit(ops.Transpose(x, tuple(perm)))
+    return ctx.result(ops.Transpose(ctx.emit(last(transposed)), tuple(perm)))

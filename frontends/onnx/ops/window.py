@@ -58,14 +58,14 @@ def pads(ctx: ImportContext, size: Pair, bare: Window, spatial: int) -> Sides:
 
 def explicit_pads(ctx: ImportContext, spatial: int) -> Sides:
     """The attribute pads as (top, left, bottom, right)."""
-    given = ctx.integers("pads") or (0,) * (2 * spatial)
-    if len(given) != 2 * spatial:
-        ctx.refuse(f"pads {list(given)}", f"{2 * spatial} are needed")
-    if min(given) < 0:
-        ctx.refuse(f"pads {list(given)}", "at least 0 each is needed", "cut with a Slice")
+    pads = ctx.integers("pads") or (0,) * (2 * spatial)
+    if len(pads) != 2 * spatial:
+        ctx.refuse(f"pads {list(pads)}", f"{2 * spatial} are needed")
+    if min(pads) < 0:
+        ctx.refuse(f"pads {list(pads)}", "at least 0 each is needed", "cut with a Slice")
     if spatial == 1:
-        return (0, given[0], 0, given[1])
-    return (given[0], given[1], given[2], given[3])
+        return (0, pads[0], 0, pads[1])
+    return (pads[0], pads[1], pads[2], pads[3])
 
 
 def split_sides(totals: list[int], more_after: bool) -> Sides:
@@ -83,10 +83,10 @@ def with_ceil(size: Pair, w: Window) -> Window:
     return Window(w.kernel, w.stride, w.dilation, (top, left, bottom + low, right + far))
 
 
-def _pair(ctx: ImportContext, name: str, given: tuple[int, ...] | None, spatial: int) -> Pair:
-    if given is None or len(given) != spatial:
+def _pair(ctx: ImportContext, name: str, values: tuple[int, ...] | None, spatial: int) -> Pair:
+    if values is None or len(values) != spatial:
         ctx.refuse(
-            f"attribute {name} is {None if given is None else list(given)}",
+            f"attribute {name} is {None if values is None else list(values)}",
             f"{spatial} integers are needed",
         )
-    return (1, given[0]) if spatial == 1 else (given[0], given[1])
+    return (1, values[0]) if spatial == 1 else (values[0], values[1])

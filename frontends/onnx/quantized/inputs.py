@@ -43,34 +43,34 @@ def with_scales(
 
     Of 64 bits they are indices, and so are those of 32 bits that a node reads as such: plain i32.
     """
-    found = dict(types)
-    read: set[str] = set()
+    typed = dict(types)
+    names: set[str] = set()
     for node in nodes:
         for place in READERS.get(node.op_type, ()):
             if len(node.input) < place + 2 or node.input[place] not in types:
                 continue
-            name, held = node.input[place], types[node.input[place]].elem
-            quant = _read(held, node, place, scope) if isinstance(held, Int) else None
-            if quant is not None and name not in read:
-                found[name] = Tensor(types[name].shape, quant)
-                read.add(name)
+            name, elem = node.input[place], types[node.input[place]].elem
+            quant = _quant_of(elem, node, place, scope) if isinstance(elem, Int) else None
+            if quant is not None and name not in names:
+                typed[name] = Tensor(types[name].shape, quant)
+                names.add(name)
     indices = {n.input[k] for n in nodes for k in INDICES.get(n.op_type, ()) if k < len(n.input)}
     for name, type_ in types.items():
         if type_.elem == I64 or (type_.elem == I32 and name in indices):
-            found[name] = Tensor(type_.shape, I32)
-        elif name not in read and isinstance(type_.elem, Int) and type_.elem in STORAGES:
-            found[name] = Tensor(type_.shape, Quant.per_tensor(type_.elem, 1.0, 0))
-    return found
+            typed[name] = Tensor(type_.shape, I32)
+        elif name not in names and isinstance(type_.elem, Int) and type_.elem in STORAGES:
+            typed[name] = Tensor(type_.shape, Quant.per_tensor(type_.elem, 1.0, 0))
+    return typed
 
 
-def _read(
+def _quant_of(
     storage: Int, node: NodeProto, place: int, scope: Mapping[str, Operand | None]
 ) -> Quant | None:
     """The quantization of one tensor that the node reads it with, None where it is no constant."""
     names = node.input[place + 1 : place + 3]
-    held = [scope.get(name) for name in names if name]
-    arrays = [o.array for o in held if isinstance(o, ConstantOperand) and o.array.size == 1]
-    if storage not in STORAGES or len(arrays) != len(held) or not arrays:
+    operands = [scope.get(name) for name in names if name]
+    arrays = [o.array for o in operands if isinstance(o, ConstantOperand) and o.array.size == 1]
+    if storage not in STORAGES or len(arrays) != len(operands) or not arrays:
         return None
     scale = float(as_float(arrays[0]).reshape(-1)[0])
     zero = int(arrays[1].astype(np.int64).reshape(-1)[0]) if len(arrays) > 1 else 0

@@ -72,8 +72,8 @@ def qlinear_average_pool(ctx: ImportContext) -> Value:
     x = inner.valued_real(input_real(inner, 0))
     if not ctx.integer("channels_last", 0):
         return requantized(ctx, averaged(inner, x), 3)
-    turned = ctx.emit(ops.Transpose(x, (0, 3, 1, 2)))
-    pooled = averaged(inner, turned)
+    nchw = ctx.emit(ops.Transpose(x, (0, 3, 1, 2)))
+    pooled = averaged(inner, nchw)
     return requantized(ctx, ctx.emit(ops.Transpose(pooled, (0, 2, 3, 1))), 3)
 
 
@@ -192,12 +192,12 @@ def fused_gemm(ctx: ImportContext) -> Value:
     c = ctx.operand(2) if ctx.has(2) else None
     y = affine(ctx.before("gemm"), ctx.operand(0), ctx.operand(1), c)
     names = ("activation_alpha", "activation_beta")
-    given = tuple(ctx.number(n) for n in names if ctx.has_attribute(n))
-    return _activated(ctx, y, ctx.text("activation", ""), given)
+    parameters = tuple(ctx.number(n) for n in names if ctx.has_attribute(n))
+    return _activated(ctx, y, ctx.text("activation", ""), parameters)
 
 
-def _activated(ctx: ImportContext, x: Value, name: str, given: tuple[float, ...]) -> Value:
-    match name, given:
+def _activated(ctx: ImportContext, x: Value, name: str, parameters: tuple[float, ...]) -> Value:
+    match name, parameters:
         case "", _:
             return x
         case "Relu", _:
@@ -213,7 +213,7 @@ def _activated(ctx: ImportContext, x: Value, name: str, given: tuple[float, ...]
         case "HardSigmoid", (alpha, beta):
             return ctx.result(ops.HardSigmoid(x, alpha, beta))
     return ctx.refuse(
-        f"activation {name!r} of {list(given)}",
+        f"activation {name!r} of {list(parameters)}",
         "Relu, Sigmoid, Tanh, LeakyRelu, Clip or HardSigmoid is needed",
     )
 
@@ -222,7 +222,7 @@ def fused_matmul(ctx: ImportContext) -> Value:
     """FusedMatMul: alpha * a' @ b', their last two axes turned by transA and transB."""
     if ctx.integer("transBatchA", 0) or ctx.integer("transBatchB", 0):
         ctx.refuse("transBatchA or transBatchB = 1", "0 is needed")
-    a, b = (_turned(ctx, i, n) for i, n in ((0, "transA"), (1, "transB")))
+    a, b = (_transposed(ctx, i, n) for i, n in ((0, "transA"), (1, "transB")))
     alpha = ctx.number("alpha", 1.0)
     if alpha == 1:
         return multiplied(ctx, a, b)
@@ -230,7 +230,7 @@ def fused_matmul(ctx: ImportContext) -> Value:
     return ctx.result(ops.Mul(y, ctx.constant(alpha, "alpha")))
 
 
-def _turned(ctx: ImportContext, index: int, name: str) -> Operand:
+def _transposed(ctx: ImportContext, index: int, name: str) -> Operand:
     operand = ctx.operand(index)
     rank = len(shape_of(operand))
     if not ctx.integer(name, 0) or rank < 2:

@@ -72,8 +72,8 @@ def _dtype(storage: Int) -> np.dtype[np.generic]:
     """The dtype of the model's arrays of `storage`: int4 and the like have their own."""
     name = next(n for n, s in STORED.items() if s == storage)
     kind = TensorProto.DataType.Value(name.upper())
-    found: np.dtype[np.generic] = np.dtype(helper.tensor_dtype_to_np_dtype(kind))
-    return found
+    dtype: np.dtype[np.generic] = np.dtype(helper.tensor_dtype_to_np_dtype(kind))
+    return dtype
 
 
 def qlinear_conv(ctx: ImportContext) -> Value:
@@ -123,7 +123,7 @@ def dynamic_quantize_linear(ctx: ImportContext) -> tuple[Operand, ...]:
     Its rounding at run time is left out: products of y, times the scales, mean what they meant in
     the float model, and qir calibrates static scales of its own.
     """
-    scale, zero = (f"{ctx.outputs[0]}.{what}" for what in ("scale", "zero_point"))
+    scale, zero = (f"{ctx.outputs[0]}.{role}" for role in ("scale", "zero_point"))
     return (
         ctx.operand(0),
         ConstantOperand(np.array(1, np.float32), scale),

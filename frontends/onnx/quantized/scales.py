@@ -54,26 +54,26 @@ def quant_of(
     """Per tensor for one scale, per slice of `axis` for a vector, per block for a full array."""
     wide = np.asarray(scale, np.float64)
     if wide.size == 0 or not (np.all(np.isfinite(wide)) and np.all(wide >= 0)):
-        found = f"scale reaches {wide.min()}" if wide.size else "an empty scale"
-        ctx.refuse(found, "finite scales of at least 0 are needed")
+        problem = f"scale reaches {wide.min()}" if wide.size else "an empty scale"
+        ctx.refuse(problem, "finite scales of at least 0 are needed")
     wide = live_scale(wide)
-    whole = np.zeros(wide.shape, np.int64) if zero is None else zero.astype(np.int64)
-    if whole.size == 1:
-        whole = np.broadcast_to(whole.reshape(()), wide.shape)
+    zeros = np.zeros(wide.shape, np.int64) if zero is None else zero.astype(np.int64)
+    if zeros.size == 1:
+        zeros = np.broadcast_to(zeros.reshape(()), wide.shape)
     if wide.size == 1 and not block:
-        return Quant.per_tensor(storage, float(wide.reshape(())), int(whole.reshape(())))
-    if whole.shape != wide.shape:
+        return Quant.per_tensor(storage, float(wide.reshape(())), int(zeros.reshape(())))
+    if zeros.shape != wide.shape:
         ctx.refuse(
-            f"scale {list(wide.shape)}, zero point {list(whole.shape)}", "one shape is needed"
+            f"scale {list(wide.shape)}, zero point {list(zeros.shape)}", "one shape is needed"
         )
     axis = ctx.axis(axis, len(shape))
     if block:
-        return Quant(storage, Data(wide), Data(whole), axis, block)
+        return Quant(storage, Data(wide), Data(zeros), axis, block)
     if wide.shape != (shape[axis],):
         ctx.refuse(
             f"scale {list(wide.shape)} along axis {axis} of {list(shape)}", "one each is needed"
         )
-    return Quant(storage, Data(wide), Data(whole), axis)
+    return Quant(storage, Data(wide), Data(zeros), axis)
 
 
 def live_scale(scale: Array) -> Array:
@@ -109,13 +109,13 @@ def cleared(
 
 
 def storage_of(ctx: ImportContext, array: Array) -> Int:
-    found = stored_int(array)
-    if found is None:
+    storage = stored_int(array)
+    if storage is None:
         ctx.refuse(
             f"integers of type {array.dtype.name}",
             "int2 to int16, uint2 to uint16 or int32 is needed",
         )
-    return found
+    return storage
 
 
 def real_of(ctx: ImportContext, operand: Operand, quant: Quant) -> Operand:
@@ -136,15 +136,15 @@ def real_of(ctx: ImportContext, operand: Operand, quant: Quant) -> Operand:
         return _affine(ctx, operand, scale, -zero * scale)
     if not isinstance(operand.type.elem, Quant):
         ctx.refuse(f"%{operand.name} is {operand.type.elem}", "quantized integers are needed")
-    own = operand.type.quant
+    stored = operand.type.quant
     real = ctx.emit(ops.Dequantize(operand))
-    if own == quant:
+    if stored == quant:
         return real
-    if own.storage != quant.storage:
+    if stored.storage != quant.storage:
         ctx.refuse(
-            f"%{operand.name} is {own.storage}, read as {quant.storage}", "one type is needed"
+            f"%{operand.name} is {stored.storage}, read as {quant.storage}", "one type is needed"
         )
-    own_scale, own_zero = own.spread(shape)
+    own_scale, own_zero = stored.spread(shape)
     return _affine(ctx, real, scale / own_scale, (own_zero - zero) * scale)
 
 
@@ -193,10 +193,10 @@ def scale_product(ctx: ImportContext, *indices: int) -> Array:
     """The product of the scales in inputs `indices`, float32 numbers, in float64: exact for two."""
     product = np.ones(())
     for index in indices:
-        found = ctx.array(index, "a scale")
-        if found is None:
+        scales = ctx.array(index, "a scale")
+        if scales is None:
             ctx.refuse(f"input {index} is absent", "a scale is needed")
-        one = np.asarray(as_float(found), np.float64)
+        one = np.asarray(as_float(scales), np.float64)
         product = np.asarray(product * (one.reshape(()) if one.size == 1 else one))
     return product
 

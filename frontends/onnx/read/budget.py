@@ -51,27 +51,27 @@ class Budget:
                 f"over {MAX_NODES} nodes, those of called functions included; fewer are needed"
             )
 
-    def check_bytes(self, count: int, what: str) -> None:
+    def check_bytes(self, count: int, subject: str) -> None:
         """Errors: OverBudget when `count` more bytes of constants are over the limit."""
         if count > self.bytes:
             limit = FREE_BYTES + BYTES_EACH * self.content
             raise OverBudget(
-                f"{what} takes {count} bytes, and with all constants before it over {limit};"
+                f"{subject} takes {count} bytes, and with all constants before it over {limit};"
                 f" at most that is needed for a model of {self.content} bytes"
             )
 
-    def spend_bytes(self, count: int, what: str) -> None:
+    def spend_bytes(self, count: int, subject: str) -> None:
         """`count` bytes of a new constant. Errors: OverBudget."""
-        self.check_bytes(count, what)
+        self.check_bytes(count, subject)
         self.bytes -= count
 
-    def spend_time(self, nanoseconds: int, what: str) -> None:
+    def spend_time(self, nanoseconds: int, subject: str) -> None:
         """Estimated work on constants. Errors: OverBudget."""
         self.nanoseconds -= nanoseconds
         if self.nanoseconds < 0:
             limit = (FREE_NS + NS_EACH * self.content) / 1e9
             raise OverBudget(
-                f"{what}: constant nodes up to here take over {limit:.0f} s to compute,"
+                f"{subject}: constant nodes up to here take over {limit:.0f} s to compute,"
                 " less is needed",
                 "fold the constants before (onnxsim, onnxruntime's basic optimizations)",
             )

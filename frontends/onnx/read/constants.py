@@ -24,22 +24,22 @@ def constant(node: NodeProto, model: Model) -> ConstantOperand:
     return ConstantOperand(array, node.output[0])
 
 
-def _array(held: Any, model: Model) -> Array:
-    match held.name:
+def _array(attribute: Any, model: Model) -> Array:
+    match attribute.name:
         case "value":
-            return model.array(held.t)
+            return model.array(attribute.t)
         case "value_float":
-            return np.array(held.f, np.float32)
+            return np.array(attribute.f, np.float32)
         case "value_floats":
-            return np.array(held.floats, np.float32)
+            return np.array(attribute.floats, np.float32)
         case "value_int":
-            return np.array(held.i, np.int64)
+            return np.array(attribute.i, np.int64)
         case "value_ints":
-            return np.array(held.ints, np.int64)
+            return np.array(attribute.ints, np.int64)
         case "sparse_value":
-            return dense(held.sparse_tensor, model)
+            return dense(attribute.sparse_tensor, model)
         case _:
-            raise FrontendError(f"attribute {held.name}, numbers are needed")
+            raise FrontendError(f"attribute {attribute.name}, numbers are needed")
 
 
 def dense(sparse: Any, model: Model) -> Array:

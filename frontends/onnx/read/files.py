@@ -17,16 +17,16 @@ KINDS = {
 }  # fmt: skip
 
 
-def read_regular(path: Path, needed: str) -> bytes:
+def read_regular(path: Path, requirement: str) -> bytes:
     """All bytes of a model's file. Errors: FrontendError."""
-    what = f"{path}:"
-    size = _size(path, what, needed)
+    subject = f"{path}:"
+    size = _size(path, subject, requirement)
     if size > LARGEST:
         raise FrontendError(
-            f"{what} {size} bytes, at most {LARGEST} are needed",
+            f"{subject} {size} bytes, at most {LARGEST} are needed",
             "save the weights as external data (onnx.save_model, save_as_external_data=True)",
         )
-    return _read(path, 0, size, what, needed)
+    return _read(path, 0, size, subject, requirement)
 
 
 class ExternalData:
@@ -45,12 +45,12 @@ class ExternalData:
                 need, and regions that overlap beyond the size of their file.
         """
         path, offset, length = _location(folder, entries, size, where)
-        what = f"{where}: {path}"
+        subject = f"{where}: {path}"
         key = (path, offset, size)
         self.is_new = key not in self._regions
         if not self.is_new:
             return self._regions[key]
-        total = _size(path, what, "the file")
+        total = _size(path, subject, "the file")
         if not 0 <= offset <= offset + length <= total:
             raise FrontendError(
                 f"{where}: bytes {offset} to {offset + length} of {path.name}, at most {total} are"
@@ -65,7 +65,7 @@ class ExternalData:
                 " regions that do not overlap are needed"
             )
         self._unread[path] = unread
-        data = self._regions[key] = _read(path, offset, size, what, "the file")
+        data = self._regions[key] = _read(path, offset, size, subject, "the file")
         return data
 
 
@@ -86,26 +86,26 @@ def _location(
     return path, offset, length
 
 
-def _size(path: Path, what: str, needed: str) -> int:
+def _size(path: Path, subject: str, requirement: str) -> int:
     """The size of a regular file."""
     try:
         status = path.stat()
     except (OSError, ValueError) as e:
-        raise FrontendError(f"{what} cannot be read ({e}), {needed} is needed") from e
+        raise FrontendError(f"{subject} cannot be read ({e}), {requirement} is needed") from e
     if not stat.S_ISREG(status.st_mode):
         kind = KINDS.get(stat.S_IFMT(status.st_mode), "no regular file")
-        raise FrontendError(f"{what} is {kind}, {needed} is needed")
+        raise FrontendError(f"{subject} is {kind}, {requirement} is needed")
     return status.st_size
 
 
-def _read(path: Path, offset: int, size: int, what: str, needed: str) -> bytes:
+def _read(path: Path, offset: int, size: int, subject: str, requirement: str) -> bytes:
     """Bytes of what `_size` saw as a regular file; opened so that a pipe in its place ends here."""
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
             file.seek(offset)
             data = file.read(size)
     except (OSError, ValueError) as e:
-        raise FrontendError(f"{what} cannot be read ({e}), {needed} is needed") from e
+        raise FrontendError(f"{subject} cannot be read ({e}), {requirement} is needed") from e
     if len(data) != size:
-        raise FrontendError(f"{what} ends after {len(data)} of {size} bytes")
+        raise FrontendError(f"{subject} ends after {len(data)} of {size} bytes")
     return data

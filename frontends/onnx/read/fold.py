@@ -105,10 +105,10 @@ def _places(node: NodeProto, arrays: Arrays) -> int:
 
 
 def _at(arrays: Arrays, index: int) -> Array:
-    found = arrays[index] if index < len(arrays) else None
-    if found is None:
+    array = arrays[index] if index < len(arrays) else None
+    if array is None:
         raise FrontendError(f"input {index} is absent, {index + 1} inputs are needed")
-    return found
+    return array
 
 
 _ELEMENTWISE = (

@@ -41,27 +41,27 @@ class FunctionLibrary:
     @staticmethod
     def body(function: Any, call: NodeProto) -> list[NodeProto]:
         """The nodes of `function`, named after the call, with its attributes filled in."""
-        given = {a.name: a for a in function.attribute_proto}
-        given.update({a.name: a for a in call.attribute})
+        attributes = {a.name: a for a in function.attribute_proto}
+        attributes.update({a.name: a for a in call.attribute})
         place = call.name or next(filter(None, call.output), function.name)
-        return [_filled(node, given, place) for node in function.node]
+        return [_filled(node, attributes, place) for node in function.node]
 
 
-def _filled(node: NodeProto, given: dict[str, AttributeProto], place: str) -> NodeProto:
+def _filled(node: NodeProto, attributes: dict[str, AttributeProto], place: str) -> NodeProto:
     """A copy of `node` in which references to the function's attributes are their values."""
     new = NodeProto()
     new.CopyFrom(node)
     new.name = f"{place}/{node.name or node.op_type}"
     del new.attribute[:]
     for attribute in node.attribute:
-        held = given.get(attribute.ref_attr_name) if attribute.ref_attr_name else attribute
-        if held is None:
+        value = attributes.get(attribute.ref_attr_name) if attribute.ref_attr_name else attribute
+        if value is None:
             continue  # an optional attribute that the call leaves out
-        kept = new.attribute.add()
-        kept.CopyFrom(held)
-        kept.name = attribute.name
-        for graph in [*([kept.g] if kept.HasField("g") else []), *kept.graphs]:
-            inner = [_filled(n, given, place) for n in graph.node]
+        copy = new.attribute.add()
+        copy.CopyFrom(value)
+        copy.name = attribute.name
+        for graph in [*([copy.g] if copy.HasField("g") else []), *copy.graphs]:
+            inner = [_filled(n, attributes, place) for n in graph.node]
             del graph.node[:]
             graph.node.extend(inner)
     return new

@@ -33,8 +33,8 @@ def input_types(
     `shapes` gives whole shapes by input name. Else a free first dimension is `batch` (1 by
     default); a symbol has one size in the whole model; other free dimensions are an error.
     """
-    given = {name: tuple(int(s) for s in shape) for name, shape in (shapes or {}).items()}
-    if unknown := sorted(set(given) - {i.name for i in infos}):
+    shape_of_input = {name: tuple(int(s) for s in shape) for name, shape in (shapes or {}).items()}
+    if unknown := sorted(set(shape_of_input) - {i.name for i in infos}):
         raise FrontendError(
             f"shapes: {', '.join(unknown)} given, inputs of the model are needed"
             f" ({', '.join(i.name for i in infos[:SHOWN])})"
@@ -48,14 +48,14 @@ def input_types(
         )
     if batch is not None and batch < 1:
         raise FrontendError(f"batch: {batch}, at least 1 is needed")
-    symbols = _symbols(infos, batch, given)
+    symbols = _symbols(infos, batch, shape_of_input)
     _check_batch(infos, batch, file)
-    found, faults, hints = {}, [], []
+    types, faults, hints = {}, [], []
     for info in infos:
         where = f"{file} input {info.name!r}"
         try:
-            shape = _shape(info, batch, given.get(info.name), symbols, where)
-            found[info.name] = Tensor(shape, _elem(info, where))
+            shape = _shape(info, batch, shape_of_input.get(info.name), symbols, where)
+            types[info.name] = Tensor(shape, _elem(info, where))
         except FrontendError as e:
             faults.append(e.text)
             hints.append(e.hint)
@@ -64,7 +64,7 @@ def input_types(
         raise FrontendError(
             faults[0] if len(faults) == 1 else listed(f"{file}: inputs", faults), hint
         )
-    return found
+    return types
 
 
 def _check_batch(infos: Sequence[Any], batch: int | None, file: str) -> None:
@@ -90,46 +90,46 @@ def _elem(info: Any, where: str) -> Elem:
 
 
 def _symbols(
-    infos: Sequence[Any], batch: int | None, given: Mapping[str, tuple[int, ...]]
+    infos: Sequence[Any], batch: int | None, shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, int]:
     """The size of each named dimension: by a given shape, or as the batch."""
-    found: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     for info in infos:
         dims = info.type.tensor_type.shape.dim
         for at, dim in enumerate(dims):
             if not dim.dim_param:
                 continue
-            if info.name in given and len(given[info.name]) == len(dims):
-                found[dim.dim_param] = given[info.name][at]
+            if info.name in shapes and len(shapes[info.name]) == len(dims):
+                sizes[dim.dim_param] = shapes[info.name][at]
             elif at == 0:
-                found.setdefault(dim.dim_param, batch or 1)
-    return found
+                sizes.setdefault(dim.dim_param, batch or 1)
+    return sizes
 
 
 def _shape(
     info: Any,
     batch: int | None,
-    given: tuple[int, ...] | None,
+    requested: tuple[int, ...] | None,
     symbols: Mapping[str, int],
     where: str,
 ) -> tuple[int, ...]:
     tensor = info.type.tensor_type
     if not tensor.HasField("shape"):
-        if given is None:
+        if requested is None:
             raise FrontendError(
                 f"{where}: no shape in the file, one is needed", f"shapes={{{info.name!r}: (...)}}"
             )
-        return _sane(given, where)
+        return _sane(requested, where)
     dims = [_fixed(d) for d in tensor.shape.dim]
-    if given is not None:
-        fits = len(given) == len(dims) and all(
-            d in (None, g) for d, g in zip(dims, given, strict=True)
+    if requested is not None:
+        fits = len(requested) == len(dims) and all(
+            d in (None, g) for d, g in zip(dims, requested, strict=True)
         )
         if not fits:
             raise FrontendError(
-                f"{where}: shape {list(given)} given, {_shown(tensor.shape.dim)} is needed"
+                f"{where}: shape {list(requested)} given, {_dims_text(tensor.shape.dim)} is needed"
             )
-        return _sane(given, where)
+        return _sane(requested, where)
     sizes = []
     for at, (dim, size) in enumerate(zip(tensor.shape.dim, dims, strict=True)):
         if size is None:
@@ -138,7 +138,8 @@ def _shape(
             )
         if size is None:
             raise FrontendError(
-                f"{where}: dimension {at} of {_shown(tensor.shape.dim)} is free, a size is needed",
+                f"{where}: dimension {at} of {_dims_text(tensor.shape.dim)} is free,"
+                " a size is needed",
                 f"shapes={{{info.name!r}: (...)}}",
             )
         sizes.append(size)
@@ -163,7 +164,7 @@ def _sane(shape: tuple[int, ...], where: str) -> tuple[int, ...]:
     return shape
 
 
-def _shown(dims: Sequence[Any]) -> str:
+def _dims_text(dims: Sequence[Any]) -> str:
     fixed = [_fixed(d) for d in dims]
     names = [d.dim_param or "?" for d in dims]
     return f"[{', '.join(n if s is None else str(s) for s, n in zip(fixed, names, strict=True))}]"

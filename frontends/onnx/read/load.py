@@ -83,14 +83,14 @@ class Model:
     def _check_size(tensor: Any, count: int, bits: int, where: str) -> None:
         """Before anything is allocated: as many elements as the dims say must be there."""
         if tensor.raw_data:
-            found, need = len(tensor.raw_data), -(-count * bits // 8)
-            if found != need:
-                raise FrontendError(f"{where}: {found} bytes of data, {need} are needed")
+            byte_count, need = len(tensor.raw_data), -(-count * bits // 8)
+            if byte_count != need:
+                raise FrontendError(f"{where}: {byte_count} bytes of data, {need} are needed")
             return
         fields = (tensor.float_data, tensor.int32_data, tensor.int64_data, tensor.double_data)
-        held = max(len(f) for f in (*fields, tensor.uint64_data))
-        if held < -(-count * min(bits, 8) // 8):
-            raise FrontendError(f"{where}: {held} elements of data, {count} are needed")
+        elements = max(len(f) for f in (*fields, tensor.uint64_data))
+        if elements < -(-count * min(bits, 8) // 8):
+            raise FrontendError(f"{where}: {elements} elements of data, {count} are needed")
 
     def _with_external(self, tensor: Any, size: int, where: str) -> Any:
         """The tensor with its `size` bytes read from a file within the folder of the model."""
@@ -161,9 +161,9 @@ def _parsed(content: bytes, file: str) -> Any:
 
 def _opsets(imports: Iterable[Any], file: str) -> dict[str, int]:
     """Domain -> version; that of the default domain ('') is checked."""
-    found = versions(imports)
+    opsets = versions(imports)
     newest = onnx.defs.onnx_opset_version()
-    version = found.setdefault("", 1)
+    version = opsets.setdefault("", 1)
     if not OLDEST_OPSET <= version <= newest:
         raise FrontendError(
             f"{file}: opset {version}, {OLDEST_OPSET} to {newest} is needed",
@@ -171,7 +171,7 @@ def _opsets(imports: Iterable[Any], file: str) -> dict[str, int]:
             if version < newest
             else "install a newer onnx",
         )
-    return found
+    return opsets
 
 
 def versions(imports: Iterable[Any]) -> dict[str, int]:

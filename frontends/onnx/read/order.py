@@ -22,14 +22,14 @@ def ordered(nodes: Sequence[NodeProto], defined: Collection[str], where: str) ->
     for at, node in enumerate(nodes):
         for name in filter(None, node.output):
             if name in defined or name in home:
-                faults.append(f"{shown(node)}: {name!r} is defined twice, once is needed")
+                faults.append(f"{node_text(node)}: {name!r} is defined twice, once is needed")
             home[name] = at
     reads = [reads_of(node) for node in nodes]
     for node, names in zip(nodes, reads, strict=True):
         for name in names:
             if name not in home and name not in defined:
                 faults.append(
-                    f"{shown(node)}: input {name!r} is defined nowhere, a definition is needed"
+                    f"{node_text(node)}: input {name!r} is defined nowhere, a definition is needed"
                 )
     if faults:
         raise FrontendError(listed(f"{where}: faults in names", faults))
@@ -39,25 +39,27 @@ def ordered(nodes: Sequence[NodeProto], defined: Collection[str], where: str) ->
     try:
         return [nodes[at] for at in TopologicalSorter(needs).static_order()]
     except CycleError as e:
-        found = [shown(nodes[at]) for at in e.args[1]]
-        cycle = " -> ".join(found if len(found) <= SHOWN else [*found[: SHOWN - 1], "..."])
+        cycle_nodes = [node_text(nodes[at]) for at in e.args[1]]
+        cycle = " -> ".join(
+            cycle_nodes if len(cycle_nodes) <= SHOWN else [*cycle_nodes[: SHOWN - 1], "..."]
+        )
         raise FrontendError(f"{where}: nodes in a cycle ({cycle}), an order is needed") from e
 
 
 def reads_of(node: NodeProto) -> set[str]:
     """The names that a node reads, those that its subgraphs take from outside included."""
-    found = set(filter(None, node.input))
+    names = set(filter(None, node.input))
     for attribute in node.attribute:
         graphs = list(attribute.graphs)
         if attribute.type == AttributeProto.GRAPH:
             graphs.append(attribute.g)
         for graph in graphs:
-            own = {t.name for t in graph.initializer} | {i.name for i in graph.input}
-            own.update(name for inner in graph.node for name in inner.output)
+            local_names = {t.name for t in graph.initializer} | {i.name for i in graph.input}
+            local_names.update(name for inner in graph.node for name in inner.output)
             for inner in graph.node:
-                found |= reads_of(inner) - own
-            found |= {o.name for o in graph.output} - own
-    return found - {""}
+                names |= reads_of(inner) - local_names
+            names |= {o.name for o in graph.output} - local_names
+    return names - {""}
 
 
 def misspelt(node: NodeProto) -> Iterator[str]:
@@ -67,7 +69,7 @@ def misspelt(node: NodeProto) -> Iterator[str]:
             yield f"{text!r} is no UTF-8, text is needed"
 
 
-def shown(node: NodeProto) -> str:
+def node_text(node: NodeProto) -> str:
     """A node in a message: its op, domain when it is not the default, and its name in the model."""
     domain = f"{node.domain}." if node.domain not in ("", "ai.onnx") else ""
     name = node.name or next(filter(None, node.output), "")

@@ -18,13 +18,13 @@ SMALL = 4 << 20  # bytes of a file that need no count: 2 million empty messages 
 
 def check_messages(data: bytes, file: str) -> None:
     """Errors: FrontendError when `data` holds over MAX_MESSAGES messages; damage passes."""
-    if len(data) > SMALL and _counted(data) > MAX_MESSAGES:
+    if len(data) > SMALL and _count_messages(data) > MAX_MESSAGES:
         raise FrontendError(
             f"{file}: over {MAX_MESSAGES} nodes, attributes and tensors, fewer are needed"
         )
 
 
-def _counted(data: bytes) -> int:
+def _count_messages(data: bytes) -> int:
     """Messages within `data`, up to a few over MAX_MESSAGES.
 
     Source: protobuf's encoding: a key is field number * 8 + kind of value, both as varints.

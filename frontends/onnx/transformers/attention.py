@@ -8,7 +8,7 @@ import numpy as np
 
 from qir.frontends.onnx.context import ImportContext
 from qir.frontends.onnx.operands import Operand
-from qir.frontends.onnx.transformers.heads import Mask, attended, joined, split, without
+from qir.frontends.onnx.transformers.heads import Mask, attended, merge_heads, split, without
 from qir.ir import ops
 from qir.ir.data import Data
 from qir.ir.op import Op, Value
@@ -16,8 +16,8 @@ from qir.ir.op import Op, Value
 
 def attention(ctx: ImportContext) -> Value:
     """Attention: q, k, v of (B, N, heads * size), or of (B, heads, N, size)."""
-    for index, what in ((4, "past_key"), (5, "past_value"), (6, "nonpad_kv_seqlen")):
-        without(ctx, index, what)
+    for index, role in ((4, "past_key"), (5, "past_value"), (6, "nonpad_kv_seqlen")):
+        without(ctx, index, role)
     if ctx.number("softcap", 0.0):
         ctx.refuse(f"softcap {ctx.number('softcap', 0.0):g}", "0 is needed")
     q, k, v = (ctx.real(i) for i in range(3))
@@ -34,7 +34,7 @@ def attention(ctx: ImportContext) -> Value:
             mask.hide(distance * sign > reach)
     scale = ctx.number("scale", 1 / math.sqrt(max(q.type.shape[-1], 1)))
     y = attended(ctx, q, k, v, scale, mask, bool(ctx.integer("is_causal", 0)))
-    return ctx.result(y) if is_split else joined(ctx, y)
+    return ctx.result(y) if is_split else merge_heads(ctx, y)
 
 
 def rotary_embedding(ctx: ImportContext) -> Value:
@@ -46,7 +46,7 @@ def rotary_embedding(ctx: ImportContext) -> Value:
     if x.type.rank == 4:
         return ctx.result(rotated(ctx, x, cos, sin, is_interleaved))
     heads = split(ctx, x, ctx.integer("num_heads", 0))
-    return joined(ctx, rotated(ctx, heads, cos, sin, is_interleaved))
+    return merge_heads(ctx, rotated(ctx, heads, cos, sin, is_interleaved))
 
 
 def rows_of(ctx: ImportContext, table: Value, positions: Operand | None) -> Value:
@@ -57,8 +57,8 @@ def rows_of(ctx: ImportContext, table: Value, positions: Operand | None) -> Valu
         rows = ctx.emit(ops.Take(table, positions))
     else:
         every = positions.array.astype(np.int64)
-        same = np.array_equal(every, np.broadcast_to(every[:1], every.shape))
-        rows = ctx.emit(ops.Gather(table, Data(every[:1] if same else every), 0))
+        is_same = np.array_equal(every, np.broadcast_to(every[:1], every.shape))
+        rows = ctx.emit(ops.Gather(table, Data(every[:1] if is_same else every), 0))
     return ctx.emit(ops.Reshape(rows, (rows.type.shape[0], 1, *rows.type.shape[1:])))
 
 
@@ -70,14 +70,14 @@ def rotated(ctx: ImportContext, x: Value, cos: Value, sin: Value, is_interleaved
     b = _part(ctx, x, 1 if is_interleaved else pairs, 2 * pairs, step)
     one = ctx.emit(ops.Sub(ctx.emit(ops.Mul(a, cos)), ctx.emit(ops.Mul(b, sin))))
     two = ctx.emit(ops.Add(ctx.emit(ops.Mul(a, sin)), ctx.emit(ops.Mul(b, cos))))
-    both: Op = ops.Concat((one, two), 3)
+    rotated_pairs: Op = ops.Concat((one, two), 3)
     if is_interleaved:
-        apart = tuple(ctx.emit(ops.Reshape(v, (*one.type.shape, 1))) for v in (one, two))
-        pairwise = ctx.emit(ops.Concat(apart, 4))
-        both = ops.Reshape(pairwise, (*x.type.shape[:-1], 2 * pairs))
+        columns = tuple(ctx.emit(ops.Reshape(v, (*one.type.shape, 1))) for v in (one, two))
+        pairwise = ctx.emit(ops.Concat(columns, 4))
+        rotated_pairs = ops.Reshape(pairwise, (*x.type.shape[:-1], 2 * pairs))
     if size == 2 * pairs:
-        return both
-    return ops.Concat((ctx.emit(both), _part(ctx, x, 2 * pairs, size)), 3)
+        return rotated_pairs
+    return ops.Concat((ctx.emit(rotated_pairs), _part(ctx, x, 2 * pairs, size)), 3)
 
 
 def _part(ctx: ImportContext, x: Value, start: int, stop: int, step: int = 1) -> Value:

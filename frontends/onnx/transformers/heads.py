@@ -23,11 +23,11 @@ def split(ctx: ImportContext, x: Value, heads: int) -> Value:
     if x.type.rank != 3 or heads < 1 or x.type.shape[2] % heads:
         ctx.refuse(f"x is {x.type}, {heads} heads", "(B, N, heads * size) is needed")
     b, n, width = x.type.shape
-    apart = ctx.emit(ops.Reshape(x, (b, n, heads, width // heads)))
-    return ctx.emit(ops.Transpose(apart, BY_HEAD))
+    by_head = ctx.emit(ops.Reshape(x, (b, n, heads, width // heads)))
+    return ctx.emit(ops.Transpose(by_head, BY_HEAD))
 
 
-def joined(ctx: ImportContext, op: Op) -> Value:
+def merge_heads(ctx: ImportContext, op: Op) -> Value:
     """What `op` gives, (B, heads, N, size), as (B, N, heads * size), the node's result."""
     x = ctx.emit(op, "heads")
     b, heads, n, size = x.type.shape
@@ -47,8 +47,8 @@ class Mask:
             if mask.array.dtype.kind in "iub":
                 self.hide(mask.array == 0)
             else:
-                added = np.where(np.isneginf(mask.array), MASKED, mask.array)
-                self.constant = self.constant + added.astype(np.float32)
+                bias = np.where(np.isneginf(mask.array), MASKED, mask.array)
+                self.constant = self.constant + bias.astype(np.float32)
         elif isinstance(mask.type.elem, Int):
             self.show(ctx, as_floats(ctx.emit, mask))
         else:
@@ -83,22 +83,22 @@ def attended(
     weights = ctx.emit(ops.Softmax(scores))
     empty: Array = np.asarray((mask.constant <= MASKED).all(-1))
     if empty.any():
-        kept = ctx.constant(np.where(empty[..., None], 0, 1), "kept")
-        weights = ctx.emit(ops.Mul(weights, kept))
+        visible_rows = ctx.constant(np.where(empty[..., None], 0, 1), "kept")
+        weights = ctx.emit(ops.Mul(weights, visible_rows))
     return ops.MatMul(weights, v)
 
 
 def _repeated(ctx: ImportContext, x: Value, heads: int) -> Value:
     """Each head of k or v as often as q has heads for it."""
-    own = x.type.shape[1]
-    if heads % own:
-        ctx.refuse(f"{heads} heads by {own}", "a multiple is needed")
-    if heads == own:
+    kv_heads = x.type.shape[1]
+    if heads % kv_heads:
+        ctx.refuse(f"{heads} heads by {kv_heads}", "a multiple is needed")
+    if heads == kv_heads:
         return x
-    return ctx.emit(ops.Gather(x, Data(np.repeat(np.arange(own), heads // own)), 1))
+    return ctx.emit(ops.Gather(x, Data(np.repeat(np.arange(kv_heads), heads // kv_heads)), 1))
 
 
-def without(ctx: ImportContext, index: int, what: str) -> None:
+def without(ctx: ImportContext, index: int, role: str) -> None:
     """Refuse an operand that qir has no form of."""
     if ctx.has(index) and 0 not in shape_of(ctx.operand(index)):
-        ctx.refuse(f"{what} (input {index}) is given", "none is needed")
+        ctx.refuse(f"{role} (input {index}) is given", "none is needed")

@@ -9,7 +9,7 @@ import numpy as np
 from qir.frontends.onnx.context import ImportContext
 from qir.frontends.onnx.operands import ConstantOperand, Operand, shape_of
 from qir.frontends.onnx.transformers.attention import rotated, rows_of
-from qir.frontends.onnx.transformers.heads import Mask, attended, joined, split, without
+from qir.frontends.onnx.transformers.heads import Mask, attended, merge_heads, split, without
 from qir.ir import ops
 from qir.ir.op import Value
 from qir.ir.types import Array
@@ -35,7 +35,7 @@ def attention(ctx: ImportContext) -> Value:
     if ctx.has(5):
         mask.add(ctx, ctx.operand(5))
     causal = bool(ctx.integer("unidirectional", 0))
-    return joined(ctx, attended(ctx, q, k, v, _scale(ctx, q), mask, causal))
+    return merge_heads(ctx, attended(ctx, q, k, v, _scale(ctx, q), mask, causal))
 
 
 def multi_head_attention(ctx: ImportContext) -> Value:
@@ -59,7 +59,7 @@ def multi_head_attention(ctx: ImportContext) -> Value:
     if ctx.has(5):
         mask.add(ctx, ctx.operand(5))
     causal = bool(ctx.integer("unidirectional", 0))
-    return joined(ctx, attended(ctx, q, k, v, _scale(ctx, q), mask, causal))
+    return merge_heads(ctx, attended(ctx, q, k, v, _scale(ctx, q), mask, causal))
 
 
 def group_query_attention(ctx: ImportContext) -> Value:
@@ -83,7 +83,7 @@ def group_query_attention(ctx: ImportContext) -> Value:
     if ctx.has(10):
         mask.add(ctx, ctx.operand(10))
     window = max(ctx.integer("local_window_size", -1), 0)
-    return joined(ctx, attended(ctx, q, k, v, _scale(ctx, q), mask, True, window))
+    return merge_heads(ctx, attended(ctx, q, k, v, _scale(ctx, q), mask, True, window))
 
 
 def _grouped(ctx: ImportContext, heads: int, kv_heads: int) -> tuple[Value, Value, Value]:
@@ -115,19 +115,19 @@ def rotary_embedding(ctx: ImportContext) -> Value:
     y = x if x.type.rank == 4 else split(ctx, x, heads)
     positions = _positions(ctx, y.type.shape[2])
     cos, sin = (rows_of(ctx, ctx.real(i), positions) for i in (2, 3))
-    turned = rotated(ctx, y, cos, sin, bool(ctx.integer("interleaved", 0)))
-    return ctx.result(turned) if x.type.rank == 4 else joined(ctx, turned)
+    rotated_op = rotated(ctx, y, cos, sin, bool(ctx.integer("interleaved", 0)))
+    return ctx.result(rotated_op) if x.type.rank == 4 else merge_heads(ctx, rotated_op)
 
 
 def _positions(ctx: ImportContext, count: int) -> Operand:
     """Positions (B, N); from a start that is constant, `count` of them."""
-    found = ctx.operand(1)
-    if len(shape_of(found)) == 2:
-        return found
-    if isinstance(found, Value):
+    operand = ctx.operand(1)
+    if len(shape_of(operand)) == 2:
+        return operand
+    if isinstance(operand, Value):
         ctx.refuse("a start of positions (input 1) computed at run time", "a constant is needed")
-    start = int(found.array.reshape(-1)[0])
-    return ConstantOperand(np.arange(start, start + count)[None], found.name)
+    start = int(operand.array.reshape(-1)[0])
+    return ConstantOperand(np.arange(start, start + count)[None], operand.name)
 
 
 def _scale(ctx: ImportContext, q: Value) -> float:
@@ -141,21 +141,21 @@ def _channels(ctx: ImportContext, x: Value, start: int, stop: int) -> Value:
     return ctx.emit(ops.Slice(x, tuple(starts), tuple(stops), (1,) * rank))
 
 
-def _add_keys(ctx: ImportContext, mask: Mask, given: Operand, keys: int) -> None:
+def _add_keys(ctx: ImportContext, mask: Mask, lengths: Operand, keys: int) -> None:
     """Which keys are valid: integers (B, M), (B, N, M) or (B, 1, N, M), or how many, (B,)."""
-    shape = shape_of(given)
+    shape = shape_of(lengths)
     wide = {2: (shape[0], 1, 1, shape[-1]), 3: (shape[0], 1, *shape[1:])}.get(len(shape), shape)
     if len(shape) == 1:
-        _add_lengths(ctx, mask, given, keys)
+        _add_lengths(ctx, mask, lengths, keys)
     else:
-        mask.add(ctx, ctx.reshaped(given, wide))
+        mask.add(ctx, ctx.reshaped(lengths, wide))
 
 
-def _add_lengths(ctx: ImportContext, mask: Mask, given: Operand, keys: int) -> None:
+def _add_lengths(ctx: ImportContext, mask: Mask, lengths: Operand, keys: int) -> None:
     table: Array = np.arange(keys) < np.arange(keys + 1)[:, None]  # of each length, its bits
-    if isinstance(given, ConstantOperand):
-        shown = table[np.clip(given.array, 0, keys)]
-        mask.hide(~shown[:, None, None])
+    if isinstance(lengths, ConstantOperand):
+        lengths_mask = table[np.clip(lengths.array, 0, keys)]
+        mask.hide(~lengths_mask[:, None, None])
         return
-    bits = ctx.emit(ops.Take(ctx.constant(table, "lengths"), given))
+    bits = ctx.emit(ops.Take(ctx.constant(table, "lengths"), lengths))
     mask.show(ctx, ctx.emit(ops.Reshape(bits, (bits.type.shape[0], 1, 1, keys))))

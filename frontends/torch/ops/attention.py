@@ -35,19 +35,19 @@ def attention(
     if enable_gqa:
         key, value = (repeated_heads(ctx, x, query) for x in (key, value))
     rank = key.type.rank
-    turned = ctx.transpose(key, *range(rank - 2), rank - 1, rank - 2)
+    transposed = ctx.transpose(key, *range(rank - 2), rank - 1, rank - 2)
     factor = 1 / math.sqrt(query.type.shape[-1]) if scale is None else float(scale)
-    scores = ctx.add(Mul(ctx.add(MatMul(query, turned)), ctx.value(factor)))
+    scores = ctx.add(Mul(ctx.add(MatMul(query, transposed)), ctx.value(factor)))
     if is_causal:
         mask = torch.ones(scores.type.shape[-2:], dtype=torch.bool).tril()
     if isinstance(mask, Value):
-        seen = hidden(ctx, opposite(ctx, mask), scores) if ctx.is_mask(mask) else None
-        return ctx.add(MatMul(ctx.add(Softmax(seen or ctx.add(Add(scores, mask)))), value))
+        masked_scores = hidden(ctx, opposite(ctx, mask), scores) if ctx.is_mask(mask) else None
+        return ctx.add(MatMul(ctx.add(Softmax(masked_scores or ctx.add(Add(scores, mask)))), value))
     rows = None
     if mask is not None:
-        added, rows = additive(ctx.constant(mask, "the mask of an attention"))
-        if added.any():
-            scores = ctx.add(Add(scores, ctx.value(added)))
+        bias, rows = additive(ctx.constant(mask, "the mask of an attention"))
+        if bias.any():
+            scores = ctx.add(Add(scores, ctx.value(bias)))
     weights = ctx.add(Softmax(scores))
     if rows is not None and rows.any():
         weights = ctx.add(Mul(weights, ctx.value((~rows).float())))
@@ -57,15 +57,17 @@ def attention(
 def additive(mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The finite mask to add to the scores, and which rows it hides altogether (..., 1)."""
     is_hidden = ~mask if mask.dtype == torch.bool else torch.isneginf(mask)
-    shown = torch.zeros(()) if mask.dtype == torch.bool else mask
-    return torch.where(is_hidden, MASKED, shown), is_hidden.all(-1, keepdim=True)
+    bias = torch.zeros(()) if mask.dtype == torch.bool else mask
+    return torch.where(is_hidden, MASKED, bias), is_hidden.all(-1, keepdim=True)
 
 
 def repeated_heads(ctx: ImportContext, x: Value, query: Value) -> Value:
     """x (..., heads, length, size) with each head as often as `query` has heads for it."""
-    own, needed = x.type.shape[-3], query.type.shape[-3]
-    if needed % own:
-        raise Unsupported(f"attention of {needed} heads by {own}", "a multiple is needed")
-    if needed == own:
+    kv_heads, heads = x.type.shape[-3], query.type.shape[-3]
+    if heads % kv_heads:
+        raise Unsupported(f"attention of {heads} heads by {kv_heads}", "a multiple is needed")
+    if heads == kv_heads:
         return x
-    return ctx.add(Gather(x, Data(np.repeat(np.arange(own), needed // own)), x.type.rank - 3))
+    return ctx.add(
+        Gather(x, Data(np.repeat(np.arange(kv_heads), heads // kv_heads)), x.type.rank - 3)
+    )

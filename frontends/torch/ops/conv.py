@@ -74,10 +74,10 @@ def spatial_axes(weight: Operand) -> int:
     return rank - 2
 
 
-def shape_of(held: Operand) -> tuple[int, ...]:
-    if isinstance(held, Value):
-        return held.type.shape
-    return () if isinstance(held, (MissingResult, Complex)) else tuple(held.shape)
+def shape_of(operand: Operand) -> tuple[int, ...]:
+    if isinstance(operand, Value):
+        return operand.type.shape
+    return () if isinstance(operand, (MissingResult, Complex)) else tuple(operand.shape)
 
 
 def image_weight(ctx: ImportContext, weight: Operand, axes: int) -> Value:
@@ -107,8 +107,8 @@ def outputs_first(ctx: ImportContext, weight: Operand, groups: int) -> Operand:
         return weight.permuted((1, 0, *range(2, len(weight.shape))))
     w = ctx.constant(weight, "the weight of a transposed convolution")
     split = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
-    turned = split.transpose(1, 2).reshape(-1, w.shape[0] // groups, *w.shape[2:])
-    return ctx.derived(turned, w)
+    weights_first = split.transpose(1, 2).reshape(-1, w.shape[0] // groups, *w.shape[2:])
+    return ctx.derived(weights_first, w)
 
 
 def sides_of(padding: Spatial | str, plane: TorchPlane, kernel: Pair, dilation: Pair) -> Sides:

@@ -23,10 +23,10 @@ END = 2**63 - 1  # how torch writes an open end
 def cat(ctx: ImportContext, tensors: Sequence[Operand], dim: int = 0) -> Value:
     """cat -> concat; torch skips empty tensors of rank 1, so does this."""
     values = [ctx.value(t) for t in tensors]
-    kept = [v for v in values if v.type.shape != (0,)] or values
-    if len(kept) == 1:
-        return kept[0]
-    return ctx.add(Concat(tuple(kept), axis_of(dim, kept[0].type.rank)))
+    parts = [v for v in values if v.type.shape != (0,)] or values
+    if len(parts) == 1:
+        return parts[0]
+    return ctx.add(Concat(tuple(parts), axis_of(dim, parts[0].type.rank)))
 
 
 @imports("aten.stack.default")
@@ -118,26 +118,26 @@ def index_select(ctx: ImportContext, x: Operand, dim: int, index: Operand) -> Va
 def index(ctx: ImportContext, x: Operand, where: Sequence[Operand | None]) -> Value:
     """x[:, i, j] by constants -> gather; axes side by side are merged to one for the while."""
     at = ctx.value(x)
-    chosen: list[npt.NDArray[np.int64]] = []
+    indices: list[npt.NDArray[np.int64]] = []
     axes: list[int] = []
     axis = 0
-    for held in where:
-        picked = () if held is None else axis_indices(ctx.constant(held, "the index"))
-        for one in picked:
+    for operand in where:
+        axis_arrays = () if operand is None else axis_indices(ctx.constant(operand, "the index"))
+        for one in axis_arrays:
             axes.append(axis)
             size = at.type.shape[axis]
-            chosen.append(np.where(one < 0, one + size, one))
+            indices.append(np.where(one < 0, one + size, one))
             axis += 1
-        axis += not picked
+        axis += not axis_arrays
     first, last = axes[0], axes[-1]
     if axes != list(range(first, last + 1)):
-        named = " and ".join(map(str, axes))
-        raise Unsupported(f"indexing axes {named} at once", "axes side by side are needed")
+        axis_names = " and ".join(map(str, axes))
+        raise Unsupported(f"indexing axes {axis_names} at once", "axes side by side are needed")
     shape = at.type.shape
     sizes = shape[first : last + 1]
-    merged = ctx.reshape(at, *shape[:first], prod(sizes), *shape[last + 1 :])
-    flat = np.ravel_multi_index(tuple(np.broadcast_arrays(*chosen)), sizes)
-    return ctx.add(Gather(merged, Data(flat), first))
+    flat_x = ctx.reshape(at, *shape[:first], prod(sizes), *shape[last + 1 :])
+    flat = np.ravel_multi_index(tuple(np.broadcast_arrays(*indices)), sizes)
+    return ctx.add(Gather(flat_x, Data(flat), first))
 
 
 def axis_indices(index: torch.Tensor) -> list[npt.NDArray[np.int64]]:
@@ -166,8 +166,8 @@ def slice_scatter(
         raise Unsupported(f"assignment to every {step}th element", "a slice of step 1 is needed")
     last = max(first, min(last, first + 1) if step != 1 else last)
     parts = [cut(ctx, at, axis, 0, first), ctx.value(part), cut(ctx, at, axis, last, size)]
-    kept = tuple(p for p in parts if p.type.shape[axis])
-    return kept[0] if len(kept) == 1 else ctx.add(Concat(kept, axis))
+    nonempty = tuple(p for p in parts if p.type.shape[axis])
+    return nonempty[0] if len(nonempty) == 1 else ctx.add(Concat(nonempty, axis))
 
 
 @imports("aten.select_scatter.default")
@@ -185,8 +185,8 @@ def embedding(ctx: ImportContext, weight: Operand, index: Operand, *rest: object
     """Rows of a table by constant indices -> gather; by indices of the run -> take."""
     if isinstance(index, Value):
         return ctx.add(Take(ctx.value(weight), index))
-    picked = indices(ctx.constant(index, "the index of an embedding"))
-    return ctx.add(Gather(ctx.value(weight), Data(picked), 0))
+    rows = indices(ctx.constant(index, "the index of an embedding"))
+    return ctx.add(Gather(ctx.value(weight), Data(rows), 0))
 
 
 @imports("aten.gather.default")

@@ -78,9 +78,9 @@ def layer_norm(
 ) -> Value:  # fmt: skip
     """layer_norm over the last axes -> layer_norm over one, into which they are merged."""
     at = ctx.value(x)
-    shape, merged = at.type.shape, prod(normalized_shape)
-    rows = ctx.reshape(at, *shape[: len(shape) - len(normalized_shape)], merged)
-    gain, offset = (flat(ctx, held) for held in (weight, bias))
+    shape, width = at.type.shape, prod(normalized_shape)
+    rows = ctx.reshape(at, *shape[: len(shape) - len(normalized_shape)], width)
+    gain, offset = (flat(ctx, parameter) for parameter in (weight, bias))
     return ctx.reshape(ctx.add(LayerNorm(rows, gain, offset, float(eps))), *shape)
 
 
@@ -163,14 +163,14 @@ def rms_norm(
     return y if weight is None else ctx.add(Mul(y, ctx.value(weight)))
 
 
-def flat(ctx: ImportContext, held: Operand | None) -> Value | None:
+def flat(ctx: ImportContext, parameter: Operand | None) -> Value | None:
     """A gain or offset as one row."""
-    if held is None or (isinstance(held, torch.Tensor) and held.dim() == 1):
-        return ctx.optional(held)
-    return reshaped(ctx, held, -1)
+    if parameter is None or (isinstance(parameter, torch.Tensor) and parameter.dim() == 1):
+        return ctx.optional(parameter)
+    return reshaped(ctx, parameter, -1)
 
 
-def reshaped(ctx: ImportContext, held: Operand, *shape: int) -> Value:
+def reshaped(ctx: ImportContext, parameter: Operand, *shape: int) -> Value:
     """A constant gain or offset in another shape."""
-    tensor = ctx.constant(held, "the gain or offset")
+    tensor = ctx.constant(parameter, "the gain or offset")
     return ctx.value(ctx.derived(tensor.reshape(shape), tensor))

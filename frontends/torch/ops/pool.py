@@ -70,15 +70,18 @@ def avg_pool2d(
     """
     plane = TorchPlane.of(ctx, ctx.value(x), axes)
     kernel, steps, one = plane.pair(kernel_size, 1), strides(plane, stride, kernel_size), (1, 1)
-    given = plane.pair(padding, 0)
-    pad = ceiled(plane, kernel, steps, given, one, ceil_mode)
+    own_padding = plane.pair(padding, 0)
+    pad = ceiled(plane, kernel, steps, own_padding, one, ceil_mode)
     image = plane.x
     if divisor_override is not None:
         y = ctx.add(AvgPool(image, kernel, steps, pad, one, True))
         factor = kernel[0] * kernel[1] / int(divisor_override)
         return plane.back(ctx.add(Mul(y, ctx.value(factor))))
-    if count_include_pad and (beyond := (pad[2] - given[0], pad[3] - given[1])) != (0, 0):
-        image, pad = zero_padded(ctx, image, given), (0, 0, *beyond)
+    if count_include_pad and (beyond := (pad[2] - own_padding[0], pad[3] - own_padding[1])) != (
+        0,
+        0,
+    ):
+        image, pad = zero_padded(ctx, image, own_padding), (0, 0, *beyond)
         count_include_pad = False
     return plane.back(ctx.add(AvgPool(image, kernel, steps, pad, one, count_include_pad)))
 

@@ -174,12 +174,12 @@ def unrolled(
     for first in range(0, len(weights), directions):
         sides = []
         for side in range(directions):
-            own = weights[first + side]
+            cell_weights = weights[first + side]
             start = tuple(initial(ctx, h, first + side) for h in hx)
-            bias = own.merged_bias() if merges else own.input_bias
-            projected = linear(ctx, y, own.of_input, bias)
+            bias = cell_weights.merged_bias() if merges else cell_weights.input_bias
+            projected = linear(ctx, y, cell_weights.of_input, bias)
             order = range(steps - 1, -1, -1) if side else range(steps)
-            outputs, state = scanned(ctx, projected, own, cell, start, order)
+            outputs, state = scanned(ctx, projected, cell_weights, cell, start, order)
             sides.append(outputs)
             last.append(state)
         y = sides[0] if len(sides) == 1 else ctx.add(Concat(tuple(sides), 2))

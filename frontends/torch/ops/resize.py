@@ -133,8 +133,8 @@ def cubic_matrix(size: int, out: int, scale: float | None, align_corners: bool) 
 
 def complete(scales: Sequence[float | None]) -> Scales:
     """The scales, or None where torch was given a size instead."""
-    known = [s for s in scales if s is not None]
-    return known if known and len(known) == len(scales) else None
+    factors = [s for s in scales if s is not None]
+    return factors if factors and len(factors) == len(scales) else None
 
 
 def targets(x: Value, output_size: Sizes, scales: Scales) -> list[int]:

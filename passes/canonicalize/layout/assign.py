@@ -202,8 +202,8 @@ class Layouts:
             region.visits += 1
             best, cost = region.perm, self._cost({id(region): region.perm})
             for perm in dict.fromkeys(self._candidates(region)):
-                if perm != region.perm and (found := self._cost({id(region): perm})) < cost:
-                    best, cost = perm, found
+                if perm != region.perm and (new_cost := self._cost({id(region): perm})) < cost:
+                    best, cost = perm, new_cost
             if best != region.perm:
                 region.perm = best
                 queue.extend(self._neighbours(region))
@@ -233,9 +233,9 @@ class Layouts:
         queue = deque([region])
         least, best = (0, 0), dict[int, Perm]()
         while queue and len(moved) <= MAX_CARRIED:
-            now = self._cost(moved)
+            cost = self._cost(moved)
             before = self._cost({key: self._by_id[key].perm for key in moved})
-            change = (now[0] - before[0], now[1] - before[1])
+            change = (cost[0] - before[0], cost[1] - before[1])
             if change < least:
                 least, best = change, dict(moved)
             self._carry(queue, moved)
@@ -246,17 +246,17 @@ class Layouts:
         """Add to `moved` the neighbours of the next region that can follow it."""
         here = queue.popleft()
         perm = moved[id(here)]
-        found = [(self._region(op.result), through(op, perm)) for op in here.leaving]
-        found += [
+        neighbours = [(self._region(op.result), through(op, perm)) for op in here.leaving]
+        neighbours += [
             (self._region(op.operands[0]), back_through(op, perm))
             for op in here.entering
             if op.operands[0].name not in self._constants
         ]
-        for there, new in found:
-            if id(there) in moved or there.mixed or new is None or not fits(there, new):
+        for neighbour, new in neighbours:
+            if id(neighbour) in moved or neighbour.mixed or new is None or not fits(neighbour, new):
                 continue
-            moved[id(there)] = new
-            queue.append(there)
+            moved[id(neighbour)] = new
+            queue.append(neighbour)
 
     def _neighbours(self, region: Region) -> Iterable[Region]:
         for op in region.entering:
@@ -282,8 +282,8 @@ def size_bytes(value: Value) -> int:
 
 def fits(region: Region, perm: Perm) -> bool:
     """Whether the layout keeps the last axes of the region where its ops need them."""
-    stays = region.rank - region.tail
-    return perm[stays:] == identity(region.rank)[stays:]
+    fixed = region.rank - region.tail
+    return perm[fixed:] == identity(region.rank)[fixed:]
 
 
 def is_link(op: Op) -> bool:

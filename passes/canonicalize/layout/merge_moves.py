@@ -78,11 +78,11 @@ def one_slice(op: Slice, at: Site) -> Value | Miss:
     inner = at.producer(op.x)
     if isinstance(inner, Slice):
         outer = list(zip(op.start, op.stop, op.step, strict=True))
-        merged = [
+        ranges = [
             (b + s * k, b + (e - 1) * k + 1, k * t) if e > s else (b, b, 1)
             for (s, e, t), b, k in zip(outer, inner.start, inner.step, strict=True)
         ]
-        start, stop, step = zip(*merged, strict=True) if merged else ((), (), ())
+        start, stop, step = zip(*ranges, strict=True) if ranges else ((), (), ())
         return at.replace(Slice(inner.x, tuple(start), tuple(stop), tuple(step)), inner)
     if isinstance(inner, Concat):
         first = 0
@@ -106,10 +106,10 @@ def as_slice(op: Gather, at: Site) -> Value | Miss:
         return Miss("its indices are not an ascending row of even steps")
     start = tuple(int(index[0]) if a == op.axis else 0 for a in range(len(shape)))
     stop = tuple(int(index[-1]) + 1 if a == op.axis else s for a, s in enumerate(shape))
-    taken = Slice(op.x, start, stop, tuple(step if a == op.axis else 1 for a in range(len(shape))))
+    window = Slice(op.x, start, stop, tuple(step if a == op.axis else 1 for a in range(len(shape))))
     if op.index.array.ndim == 1:
-        return at.replace(taken)
-    return at.replace(Reshape(at.emit(taken), op.result.type.shape))
+        return at.replace(window)
+    return at.replace(Reshape(at.emit(window), op.result.type.shape))
 
 
 def one_concat(op: Concat, at: Site) -> Value | Miss:
@@ -142,9 +142,9 @@ def without_expand(op: Binary, at: Site) -> Value | Miss:
     for wide in (op.a, op.b):
         inner = at.producer(wide)
         if isinstance(inner, Expand):
-            merged = op.rebind(swap(wide, inner.x))
-            if merged.infer() == op.result.type:
-                return at.replace(merged, inner)
+            narrow = op.rebind(swap(wide, inner.x))
+            if narrow.infer() == op.result.type:
+                return at.replace(narrow, inner)
     return Miss("no operand comes from an expand that broadcasting replaces")
 
 

@@ -29,15 +29,15 @@ class MoveDequantize(RewritePass):
 
     def rewrite(self, op: Op, at: Site) -> Value | Miss:
         sources = [at.producer(v) for v in op.operands]
-        known = [s for s in sources if isinstance(s, Dequantize)]
-        if len(known) != len(sources):
+        dequantizes = [s for s in sources if isinstance(s, Dequantize)]
+        if len(dequantizes) != len(sources):
             return Miss("an operand does not come from a dequantize")
-        types = {s.x.type.elem for s in known}
+        types = {s.x.type.elem for s in dequantizes}
         if len(types) != 1:
             return Miss(f"its operands are stored in {len(types)} types, one is needed")
-        if not known[0].x.type.quant.is_per_tensor:
+        if not dequantizes[0].x.type.quant.is_per_tensor:
             return Miss("x has more than one scale")
         if isinstance(op, Pad) and op.mode is PadMode.CONSTANT and op.value != 0:
             return Miss(f"it pads with {op.value:g}, 0 is what stored integers can be padded with")
-        stored = at.emit(op.on(*(s.x for s in known)))
-        return at.replace(Dequantize(stored), *known)
+        stored = at.emit(op.on(*(s.x for s in dequantizes)))
+        return at.replace(Dequantize(stored), *dequantizes)

@@ -43,8 +43,8 @@ class MoveTransposes(Pass):
             after = Mover(graph, self.name).graph_after()
             if len(after.ops) == len(graph.ops) and computes_the_same(graph, after):
                 return graph
-        before, left = (sum(isinstance(op, Transpose) for op in g.ops) for g in (graph, after))
-        record.rewrites += max(1, before - left)
+        before, remaining = (sum(isinstance(op, Transpose) for op in g.ops) for g in (graph, after))
+        record.rewrites += max(1, before - remaining)
         return after
 
 
@@ -72,29 +72,31 @@ class Mover:
         new = self.builder.finish(outputs, g.output_names).with_states_of(g)
         return new.without_dead_code()
 
-    def _define(self, value: Value, perm: Perm, made: Value) -> None:
-        """Record that `made` is `value` in layout `perm`."""
+    def _define(self, value: Value, perm: Perm, copy: Value) -> None:
+        """Record that `copy` is `value` in layout `perm`."""
         self.roots[value.name] = (value.name, identity(value.type.rank))
         self.shapes[value.name] = value.type.shape
-        self.kept[value.name] = {perm: made}
+        self.kept[value.name] = {perm: copy}
 
     def read(self, value: Value, perm: Perm, loc: Loc) -> Value:
         """`value` in layout `perm`, transposed at its first use."""
         root, base = self.roots[value.name]
-        want, kept, shape = compose(base, perm), self.kept[root], self.shapes[root]
-        if want not in kept:
-            kept[want] = self._made(kept, shape, want, loc.touched(self.by))
-        return kept[want]
+        layout, copies, shape = compose(base, perm), self.kept[root], self.shapes[root]
+        if layout not in copies:
+            copies[layout] = self._made(copies, shape, layout, loc.touched(self.by))
+        return copies[layout]
 
-    def _made(self, kept: dict[Perm, Value], shape: tuple[int, ...], want: Perm, loc: Loc) -> Value:
-        have, value = next(iter(kept.items()))
-        move = compose(inverse(have), want)
+    def _made(
+        self, copies: dict[Perm, Value], shape: tuple[int, ...], layout: Perm, loc: Loc
+    ) -> Value:
+        first_layout, value = next(iter(copies.items()))
+        move = compose(inverse(first_layout), layout)
         if isinstance(constant := self.builder.producer(value), Constant):
-            moved = replace(constant.permuted(move), loc=loc)
-            return self.builder.add(moved, name=value.name)
-        for held, other in kept.items():
-            if order(shape, held) == order(shape, want):
-                return self.builder.add(Reshape(other, permuted(shape, want), loc=loc))
+            permuted_constant = replace(constant.permuted(move), loc=loc)
+            return self.builder.add(permuted_constant, name=value.name)
+        for other_layout, other in copies.items():
+            if order(shape, other_layout) == order(shape, layout):
+                return self.builder.add(Reshape(other, permuted(shape, layout), loc=loc))
         return self.builder.add(Transpose(value, move, loc=loc))
 
     def _write(self, op: Op) -> None:
@@ -105,9 +107,9 @@ class Mover:
         elif op.followers() is not None:
             self._follow(op)
         else:
-            kept = op.rebind(lambda v: self.read(v, identity(v.type.rank), op.loc))
-            for value, made in zip(op.results, self.builder.add_all(kept), strict=True):
-                self._define(value, identity(value.type.rank), made)
+            rebound = op.rebind(lambda v: self.read(v, identity(v.type.rank), op.loc))
+            for value, copy in zip(op.results, self.builder.add_all(rebound), strict=True):
+                self._define(value, identity(value.type.rank), copy)
 
     def _follow(self, op: Op) -> None:
         perm = self.layouts.of(op.result)
@@ -118,8 +120,8 @@ class Mover:
                 return self._raised(value, perm, op.loc)
             return self.read(value, perm if value in tied else identity(value.type.rank), op.loc)
 
-        moved = op if perm == identity(len(perm)) else op.in_layout(perm)
-        self._define(op.result, perm, self.builder.add(moved.rebind(bound)))
+        permuted_op = op if perm == identity(len(perm)) else op.in_layout(perm)
+        self._define(op.result, perm, self.builder.add(permuted_op.rebind(bound)))
 
     def _raised(self, value: Value, perm: Perm, loc: Loc) -> Value:
         """An operand of lower rank, with axes of size 1 in front, in layout `perm`."""
@@ -149,13 +151,13 @@ class Mover:
             source, natural = identity(x.type.rank), identity(y.type.rank)
         elif order(y.type.shape, natural) == order(y.type.shape, target):
             natural = target
-        read = self.read(x, source, op.loc)
-        made: Op
+        operand = self.read(x, source, op.loc)
+        link: Op
         if isinstance(op, Reshape):
-            made = replace(op, x=read, shape=permuted(y.type.shape, natural))
+            link = replace(op, x=operand, shape=permuted(y.type.shape, natural))
         else:
             assert isinstance(op, Reduce)
             natural = through(op, source) or ()
             axes = tuple(sorted(source.index(a) for a in op.axes))
-            made = replace(op, x=read, axes=axes)
-        self._define(y, natural, self.builder.add(made))
+            link = replace(op, x=operand, axes=axes)
+        self._define(y, natural, self.builder.add(link))

@@ -24,8 +24,8 @@ def order(shape: Shape, perm: Perm) -> Perm:
 @lru_cache(1 << 14)
 def is_free(shape: Shape, perm: Perm) -> bool:
     """Whether transposing by `perm` moves no element in memory, only axes of size 1."""
-    kept = order(shape, perm)
-    return all(a < b for a, b in pairwise(kept))
+    axes = order(shape, perm)
+    return all(a < b for a, b in pairwise(axes))
 
 
 def reordered_constant(op: Constant, axis: int, index: Array) -> Constant | None:
@@ -60,11 +60,11 @@ def through_reshape(source: Shape, target: Shape, perm: Perm) -> Perm | None:
         return None
     groups = reshape_groups(source, target)
     home = {axis: i for i, (inside, _) in enumerate(groups) for axis in inside}
-    kept, at = order(source, perm), 0
+    source_order, at = order(source, perm), 0
     out: list[int] = []
-    while at < len(kept):
-        inside, outside = groups[home[kept[at]]]
-        if tuple(kept[at : at + len(inside)]) != inside:
+    while at < len(source_order):
+        inside, outside = groups[home[source_order[at]]]
+        if tuple(source_order[at : at + len(inside)]) != inside:
             return None
         out += outside
         at += len(inside)
@@ -98,8 +98,8 @@ def through_reduce(op: Reduce, perm: Perm) -> Perm:
     `perm`.
     """
     axes = op.axes
-    kept = [a for a in range(op.result.type.rank + len(axes)) if a not in axes]
-    return tuple(kept.index(a) for a in perm if a not in axes)
+    remaining = [a for a in range(op.result.type.rank + len(axes)) if a not in axes]
+    return tuple(remaining.index(a) for a in perm if a not in axes)
 
 
 def broadcast_shape(shape: Shape, rank: int) -> Shape:

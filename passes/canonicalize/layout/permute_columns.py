@@ -36,51 +36,53 @@ class PermuteColumns(RewritePass):
         chain, flat = up_the_chain(at, op.x)
         if not isinstance(flat, Reshape):
             return Miss("x does not come from a reshape")
-        moved = at.producer(flat.x)
-        if not isinstance(moved, Transpose):
+        transpose = at.producer(flat.x)
+        if not isinstance(transpose, Transpose):
             return Miss("the reshape's operand does not come from a transpose", flat.result.name)
         wrapped = at.producer(op.w)
         weights = at.producer(wrapped.x) if isinstance(wrapped, Dequantize) else wrapped
         if not isinstance(weights, Constant):
             return Miss("w is not a constant")
-        columns = new_columns(flat, moved)
+        columns = new_columns(flat, transpose)
         if columns is None:
-            return Miss(f"perm {list(moved.perm)} moves axes that stay apart", moved.result.name)
+            return Miss(
+                f"perm {list(transpose.perm)} moves axes that stay apart", transpose.result.name
+            )
         permuted = reordered_constant(weights, 1, columns)
         if permuted is None:
             return Miss("blocks of columns that share a scale would be torn apart", op.w.name)
-        x = at.emit(Reshape(moved.x, flat.shape, loc=flat.loc))
+        x = at.emit(Reshape(transpose.x, flat.shape, loc=flat.loc))
         for one in reversed(chain):
             x = at.emit(one.on(x))
         w = at.emit(permuted)
         if isinstance(wrapped, Dequantize):
             w = at.emit(replace(wrapped, x=w))
-        return at.replace(replace(op, x=x, w=w), moved)
+        return at.replace(replace(op, x=x, w=w), transpose)
 
 
-def new_columns(flat: Reshape, moved: Transpose) -> Array | None:
+def new_columns(flat: Reshape, transpose: Transpose) -> Array | None:
     """For each column of the flattened x without the transpose, the column it has with it.
 
     None when axes move that the reshape does not merge into its last one.
     """
-    merged = merged_axes(flat.x.type.shape, flat.shape)
-    if merged is None:
+    count = merged_axes(flat.x.type.shape, flat.shape)
+    if count is None:
         return None
-    lead = moved.x.type.rank - merged
-    kept = moved.perm[:lead]
-    if set(kept) != set(range(lead)) or not is_free(moved.x.type.shape, kept):
+    outer = transpose.x.type.rank - count
+    outer_perm = transpose.perm[:outer]
+    if set(outer_perm) != set(range(outer)) or not is_free(transpose.x.type.shape, outer_perm):
         return None
-    back = [moved.perm.index(axis) - lead for axis in range(lead, moved.x.type.rank)]
-    inside = flat.x.type.shape[lead:]
+    back = [transpose.perm.index(axis) - outer for axis in range(outer, transpose.x.type.rank)]
+    inside = flat.x.type.shape[outer:]
     columns: Array = np.arange(flat.shape[-1]).reshape(inside).transpose(back).reshape(-1)
     return columns
 
 
 def merged_axes(source: tuple[int, ...], target: tuple[int, ...]) -> int | None:
     """How many last axes of `source` make up the last one of `target`; None when it splits one."""
-    wanted, product = target[-1] if target else 1, 1
+    size, product = target[-1] if target else 1, 1
     for count in range(len(source) + 1):
-        if product == wanted and (count == len(source) or source[-1 - count] != 1):
+        if product == size and (count == len(source) or source[-1 - count] != 1):
             return count
         if count < len(source):
             product *= source[-1 - count]

@@ -95,10 +95,14 @@ class Moved:
 
 
 def moved(at: Site, value: Value) -> Moved | None:
-    found = places_of(at, value, source_of(at, value, sums=False))
-    if found is None or not found.factors.size or np.any(found.factors != found.factors.flat[0]):
+    places = places_of(at, value, source_of(at, value, sums=False))
+    if (
+        places is None
+        or not places.factors.size
+        or np.any(places.factors != places.factors.flat[0])
+    ):
         return None
-    return Moved(found.source, found.places[0], float(found.factors.flat[0]))
+    return Moved(places.source, places.places[0], float(places.factors.flat[0]))
 
 
 @dataclass(frozen=True)
@@ -118,9 +122,9 @@ def fused(at: Site, op: MatMul, scores: Scores, q: Moved, k: Moved, v: Moved) ->
         replace(x, places=np.broadcast_to(x.places, (*lead, *x.places.shape[-2:])))
         for x in (q, k, v)
     ]
-    found = heads_of(operands, lead)
-    heads, rows = found.heads, found.rows
-    shape = (found.batch, heads, rows[0].shape[1], rows[1].shape[1])
+    split = heads_of(operands, lead)
+    heads, rows = split.heads, split.rows
+    shape = (split.batch, heads, rows[0].shape[1], rows[1].shape[1])
     masks = scores.masks(at, shape, lead)
     if isinstance(masks, Miss):
         return masks
@@ -129,9 +133,9 @@ def fused(at: Site, op: MatMul, scores: Scores, q: Moved, k: Moved, v: Moved) ->
         return Miss("q, k or v is no transpose of what it is made of")
     a, b, c = (x for x in values if x is not None)
     scale = scores.scale * q.factor * k.factor
-    y = at.emit(Attention(a, b, c, *masks.operands, heads, found.kv_heads, scale, *masks.facts))
-    apart = reshaped(at, y, (*y.type.shape[:2], heads, y.type.shape[2] // heads))
-    return reshaped(at, at.emit(Transpose(apart, (0, 2, 1, 3))), op.result.type.shape)
+    y = at.emit(Attention(a, b, c, *masks.operands, heads, split.kv_heads, scale, *masks.facts))
+    by_head = reshaped(at, y, (*y.type.shape[:2], heads, y.type.shape[2] // heads))
+    return reshaped(at, at.emit(Transpose(by_head, (0, 2, 1, 3))), op.result.type.shape)
 
 
 def heads_of(operands: list[Moved], lead: tuple[int, ...]) -> HeadPlaces:
@@ -148,10 +152,10 @@ def heads_of(operands: list[Moved], lead: tuple[int, ...]) -> HeadPlaces:
             in_rows(k.places, batch, kv_heads),
             in_rows(v.places, batch, kv_heads),
         )
-        found = HeadPlaces(batch, heads, kv_heads, rows)
+        split = HeadPlaces(batch, heads, kv_heads, rows)
         if all(is_plain(x.source, r) for x, r in zip(operands, rows, strict=True)):
-            return found
-        first = first or found
+            return split
+        first = first or split
     assert first is not None  # every product has a batch
     return first
 
@@ -164,17 +168,17 @@ def batches(lead: tuple[int, ...], source: Value) -> Iterator[int]:
         yield lead[0]
         return
     total = prod(lead)
-    likely = *(lead[:1] if len(lead) > 2 else ()), *source.type.shape[:1]
-    yield from dict.fromkeys(b for b in (*likely, *range(1, total + 1)) if b and total % b == 0)
+    candidates = *(lead[:1] if len(lead) > 2 else ()), *source.type.shape[:1]
+    yield from dict.fromkeys(b for b in (*candidates, *range(1, total + 1)) if b and total % b == 0)
 
 
-def repeats(held: list[Moved], batch: int, heads: int) -> int:
+def repeats(operands: list[Moved], batch: int, heads: int) -> int:
     """How many heads of q share each head of k and v."""
     best = 1
     for n in range(2, heads + 1):
         if heads % n == 0 and all(
             np.array_equal(p, np.repeat(p[:, ::n], n, 1))
-            for x in held
+            for x in operands
             for p in (x.places.reshape(batch, heads, -1),)
         ):
             best = n

@@ -38,21 +38,21 @@ class RecognizeClip(RewritePass):
             return Miss("x does not come from a clip")
         if inner is None and isinstance(op, Relu):
             return Miss("x does not come from a clip")
-        merged: tuple[Op, ...] = ()
+        merged_ops: tuple[Op, ...] = ()
         if inner is not None and source is not None:
             x, below, above = inner
             low, high = min(max(low, below), high), max(min(high, above), low)
-            merged = (source,)
+            merged_ops = (source,)
         new = Relu(x) if (low, high) == (0.0, math.inf) else Clip(x, low, high)
-        return at.replace(new, *merged)
+        return at.replace(new, *merged_ops)
 
 
 def ends(op: Op | None, at: Site) -> tuple[Value, float, float] | None:
     """(x, low, high) of an op that clips x, else None."""
     if isinstance(op, Clamp):
         return op.x, *op.limits
-    if isinstance(op, (Maximum, Minimum)) and (found := split_constant(at, op)) is not None:
-        x, _, first = found
+    if isinstance(op, (Maximum, Minimum)) and (parts := split_constant(at, op)) is not None:
+        x, _, first = parts
         c = uniform(at, op.b if first else op.a)
         if c is not None:
             return (x, c, math.inf) if isinstance(op, Maximum) else (x, -math.inf, c)

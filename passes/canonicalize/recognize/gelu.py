@@ -40,30 +40,30 @@ class RecognizeGelu(RewritePass):
             return Miss(f"it has {len(parts)} factors besides constants, x and a gate are needed")
         for gate, x in (parts, parts[::-1]):
             inside, (shift, scale) = line(at, gate)
-            made = at.producer(inside)
-            if not isinstance(made, (Erf, Tanh)) or not is_close(shift, scale):
+            inside_op = at.producer(inside)
+            if not isinstance(inside_op, (Erf, Tanh)) or not is_close(shift, scale):
                 continue
-            wanted = ERF_INSIDE if isinstance(made, Erf) else TANH_INSIDE
-            if not matches(polynomial(at, made.x, x), wanted):
-                return Miss(f"the {made.mnemonic} is not that of a gelu of x", inside.name)
-            return scaled(op, Gelu(x, isinstance(made, Tanh)), 2 * c * scale, at)
+            formula = ERF_INSIDE if isinstance(inside_op, Erf) else TANH_INSIDE
+            if not matches(polynomial(at, inside_op.x, x), formula):
+                return Miss(f"the {inside_op.mnemonic} is not that of a gelu of x", inside.name)
+            return scaled(op, Gelu(x, isinstance(inside_op, Tanh)), 2 * c * scale, at)
         return Miss("no factor is 1 + erf(...) or 1 + tanh(...)")
 
 
-def factors(at: Site, value: Value, made: Op | None, depth: int = 3) -> tuple[float, list[Value]]:
+def factors(at: Site, value: Value, op: Op | None, depth: int = 3) -> tuple[float, list[Value]]:
     """value = c * the product of the list: products and quotients by a constant taken apart."""
     if (c := uniform(at, value)) is not None:
         return c, []
-    if depth == 0 or not isinstance(made, (Mul, Div)):
+    if depth == 0 or not isinstance(op, (Mul, Div)):
         return 1.0, [value]
-    if isinstance(made, Div):
-        by = uniform(at, made.b)
+    if isinstance(op, Div):
+        by = uniform(at, op.b)
         if not by:
             return 1.0, [value]
-        c, parts = factors(at, made.a, at.producer(made.a), depth - 1)
+        c, parts = factors(at, op.a, at.producer(op.a), depth - 1)
         return c / by, parts
     c, parts = 1.0, []
-    for v in (made.a, made.b):
+    for v in (op.a, op.b):
         more, others = factors(at, v, at.producer(v), depth - 1)
         c, parts = c * more, parts + others
     return (c, parts) if len(parts) <= MAX_FACTORS else (1.0, [value])

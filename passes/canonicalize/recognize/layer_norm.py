@@ -44,8 +44,8 @@ class RecognizeLayerNorm(RewritePass):
     roots: ClassVar[tuple[type[Op], ...]] = (Div, Mul, Add)
 
     def rewrite(self, op: Op, at: Site) -> Value | Miss:
-        if (found := split_constant(at, op)) is not None:
-            return with_parameter(op, found[0], found[1], at)
+        if (parts := split_constant(at, op)) is not None:
+            return with_parameter(op, parts[0], parts[1], at)
         if isinstance(op, Add):
             return Miss("no constant is added")
         assert isinstance(op, (Div, Mul))

@@ -37,9 +37,14 @@ class RecognizeLeakyRelu(RewritePass):
         assert isinstance(op, (Maximum, Add))
         for x, other in ((op.a, op.b), (op.b, op.a)):
             if isinstance(op, Maximum):
-                found = polynomial(at, other, x)
-                if found is not None and found[0] == 0 and len(found) == 2 and 0 <= found[1] <= 1:
-                    return at.replace(LeakyRelu(x, found[1]))
+                coefficients = polynomial(at, other, x)
+                if (
+                    coefficients is not None
+                    and coefficients[0] == 0
+                    and len(coefficients) == 2
+                    and 0 <= coefficients[1] <= 1
+                ):
+                    return at.replace(LeakyRelu(x, coefficients[1]))
             elif isinstance(positive := at.producer(x), Relu):
                 negative = below_zero(at, positive.x, other)
                 if negative is not None:
@@ -52,13 +57,13 @@ def below_zero(at: Site, x: Value, other: Value) -> Op | None:
     source, (shift, scale) = line(at, other)
     mirrored = at.producer(source)
     if isinstance(mirrored, Relu) and shift == 0:
-        found = polynomial(at, mirrored.x, x)
-        if found is not None and len(found) == 2 and found == (0.0, -1.0):
+        coefficients = polynomial(at, mirrored.x, x)
+        if coefficients is not None and len(coefficients) == 2 and coefficients == (0.0, -1.0):
             return LeakyRelu(x, -scale)
     if isinstance(mirrored, Clip) and (shift, scale, mirrored.high) == (0.0, 1.0, 0.0):
         power, (low, factor) = line(at, mirrored.x)
-        made = at.producer(power)
-        is_elu = isinstance(made, Exp) and made.x == x and is_close(-low, factor)
+        activation = at.producer(power)
+        is_elu = isinstance(activation, Exp) and activation.x == x and is_close(-low, factor)
         if is_elu and factor >= 0 and mirrored.low <= -factor:
             return Elu(x, factor, 1.0)
     return None

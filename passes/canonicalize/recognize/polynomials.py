@@ -17,8 +17,8 @@ MAX_DEGREE = 4
 LINES = (Add, Sub, Mul, Div, Neg)
 
 
-def is_close(found: float | None, wanted: float) -> bool:
-    return found is not None and math.isclose(found, wanted, rel_tol=CLOSE, abs_tol=1e-12)
+def is_close(actual: float | None, expected: float) -> bool:
+    return actual is not None and math.isclose(actual, expected, rel_tol=CLOSE, abs_tol=1e-12)
 
 
 def polynomial(at: Site, value: Value, x: Value, depth: int = 8) -> tuple[float, ...] | None:
@@ -33,10 +33,10 @@ def polynomial(at: Site, value: Value, x: Value, depth: int = 8) -> tuple[float,
     if depth == 0 or not isinstance(op, (Add, Sub, Mul, Div, Neg, Pow)):
         return None
     parts = [polynomial(at, v, x, depth - 1) for v in op.operands]
-    known = [p for p in parts if p is not None]
-    if len(known) != len(parts) or op.result.type.shape != x.type.shape:
+    polynomials = [p for p in parts if p is not None]
+    if len(polynomials) != len(parts) or op.result.type.shape != x.type.shape:
         return None
-    return _combined(op, known)
+    return _combined(op, polynomials)
 
 
 def line(at: Site, value: Value) -> tuple[Value, tuple[float, float]]:
@@ -45,9 +45,14 @@ def line(at: Site, value: Value) -> tuple[Value, tuple[float, float]]:
     while True:
         op = at.producer(x)
         for inner in op.operands if isinstance(op, LINES) else ():
-            found = polynomial(at, x, inner, depth=1)
-            if found is not None and len(found) == 2 and uniform(at, inner) is None and found[1]:
-                x, b, a = inner, b + a * found[0], a * found[1]
+            coefficients = polynomial(at, x, inner, depth=1)
+            if (
+                coefficients is not None
+                and len(coefficients) == 2
+                and uniform(at, inner) is None
+                and coefficients[1]
+            ):
+                x, b, a = inner, b + a * coefficients[0], a * coefficients[1]
                 break
         else:
             return x, (b, a)
@@ -86,10 +91,10 @@ def _product(p: tuple[float, ...], q: tuple[float, ...]) -> tuple[float, ...] | 
     return tuple(float(c) for c in np.convolve(p, q))
 
 
-def matches(found: tuple[float, ...] | None, wanted: Sequence[float]) -> bool:
+def matches(actual: tuple[float, ...] | None, expected: Sequence[float]) -> bool:
     """Whether coefficients are those of a formula, within CLOSE."""
-    if found is None:
+    if actual is None:
         return False
-    size = max(len(found), len(wanted))
-    pad = [(*r, *[0.0] * (size - len(r))) for r in (tuple(found), tuple(wanted))]
+    size = max(len(actual), len(expected))
+    pad = [(*r, *[0.0] * (size - len(r))) for r in (tuple(actual), tuple(expected))]
     return all(math.isclose(a, b, rel_tol=CLOSE, abs_tol=1e-9) for a, b in zip(*pad, strict=True))

@@ -32,9 +32,9 @@ class RecognizeRmsNorm(RewritePass):
 
     def rewrite(self, op: Op, at: Site) -> Value | Miss:
         assert isinstance(op, (Div, Mul))
-        if isinstance(op, Mul) and (found := split_constant(at, op)) is not None:
-            norm, c = at.producer(found[0]), found[1]
-            if not isinstance(norm, RmsNorm) or norm.gain is not None or at.uses(found[0]) != 1:
+        if isinstance(op, Mul) and (parts := split_constant(at, op)) is not None:
+            norm, c = at.producer(parts[0]), parts[1]
+            if not isinstance(norm, RmsNorm) or norm.gain is not None or at.uses(parts[0]) != 1:
                 return Miss("no rms_norm without a gain is scaled, or it is read elsewhere too")
             channels = op.result.type.shape[-1]
             if c.size > 1 and not c.size == c.shape[-1] == channels:

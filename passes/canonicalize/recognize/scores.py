@@ -52,9 +52,9 @@ class Scores:
         if not self.may_hide_rows and hidden.all(-1).any():
             return Miss("a constant mask hides all keys from a query")
         biases, see = self.biases, None
-        found = visible(at, *biases[0], hidden, lead) if len(biases) == 1 else None
-        if found is not None and shape_of_mask(found[1]) is not None:
-            (see, hidden), biases = found, ()
+        visibility = visible(at, *biases[0], hidden, lead) if len(biases) == 1 else None
+        if visibility is not None and shape_of_mask(visibility[1]) is not None:
+            (see, hidden), biases = visibility, ()
         if (facts := shape_of_mask(hidden)) is None:
             see = at.emit(Constant.of(narrowed(~hidden), U1))
         is_causal = facts is not None and facts[0]
@@ -111,19 +111,19 @@ def spread(
     at: Site, value: Value, lead: tuple[int, ...], shape: tuple[int, int, int, int]
 ) -> Value | Miss:
     """A bias that broadcasts to (*lead, N, M) as one that broadcasts to (B, heads, N, M)."""
-    own = (*(1,) * (len(lead) + 2 - value.type.rank), *value.type.shape)
+    shape_of_value = (*(1,) * (len(lead) + 2 - value.type.rank), *value.type.shape)
     if len(lead) == 2 and lead == shape[:2]:
-        return reshaped(at, value, own)
-    if prod(own[:-2]) == 1:
-        return reshaped(at, value, (1, 1, *own[-2:]))
-    if own[:-2] == lead:
-        return reshaped(at, value, (*shape[:2], *own[-2:]))
-    return Miss(f"a mask of the run of shape {list(own)} by {list(lead)} heads")
+        return reshaped(at, value, shape_of_value)
+    if prod(shape_of_value[:-2]) == 1:
+        return reshaped(at, value, (1, 1, *shape_of_value[-2:]))
+    if shape_of_value[:-2] == lead:
+        return reshaped(at, value, (*shape[:2], *shape_of_value[-2:]))
+    return Miss(f"a mask of the run of shape {list(shape_of_value)} by {list(lead)} heads")
 
 
 def scores_of(at: Site, value: Value, may_hide_rows: bool) -> Scores | Miss:
     """The scores under a softmax; constants are collected in the shape of the product."""
-    added: list[tuple[Array, float]] = []
+    constants: list[tuple[Array, float]] = []
     biases: list[tuple[Value, float]] = []
     outer = 1.0
     while True:
@@ -131,7 +131,7 @@ def scores_of(at: Site, value: Value, may_hide_rows: bool) -> Scores | Miss:
             return Miss("the scores are read elsewhere too", value.name)
         op = at.producer(value)
         if isinstance(op, MatMul):
-            total = sum((a * s for a, s in added), np.zeros(()))
+            total = sum((a * s for a, s in constants), np.zeros(()))
             return Scores(op.a, op.b, outer, may_hide_rows, total, tuple(biases))
         step = inner(at, op)
         if isinstance(step, Miss):
@@ -140,11 +140,12 @@ def scores_of(at: Site, value: Value, may_hide_rows: bool) -> Scores | Miss:
         if reshape is not None:
             if biases:
                 return Miss("a mask of the run is added to other heads", value.name)
-            added = [
-                (np.broadcast_to(a, reshape.shape).reshape(value.type.shape), s) for a, s in added
+            constants = [
+                (np.broadcast_to(a, reshape.shape).reshape(value.type.shape), s)
+                for a, s in constants
             ]
         if constant is not None:
-            added.append((constant, outer))
+            constants.append((constant, outer))
         if bias is not None:
             biases.append((bias, outer))
         outer *= scale
@@ -162,8 +163,8 @@ def inner(at: Site, op: Op | None, depth: int = 0) -> Step | Miss:
             return op.a, 1.0, None, None, None
         case Reshape() if op.x.type.shape[-2:] == op.shape[-2:]:
             return op.x, 1.0, None, None, op
-        case Add() | Sub() if (found := split_constant(at, op)) is not None:
-            x, c, first = found
+        case Add() | Sub() if (parts := split_constant(at, op)) is not None:
+            x, c, first = parts
             if isinstance(op, Sub) and not first:
                 return Miss("scores are subtracted from a constant")
             return x, 1.0, -c if isinstance(op, Sub) else c, None, None
@@ -189,8 +190,8 @@ def holds_product(at: Site, value: Value, depth: int) -> bool:
 def kept_rows(at: Site, op: Mul) -> Value | None:
     """x of x * c, c a constant of 0 for some rows and 1 for the others."""
     for x, c in ((op.a, op.b), (op.b, op.a)):
-        found = real_constant(at, c)
-        is_rows = found is not None and found.ndim and found.shape[-1] == 1
-        if is_rows and np.all((found == 0) | (found == 1)) and x.type == op.result.type:
+        mask = real_constant(at, c)
+        is_rows = mask is not None and mask.ndim and mask.shape[-1] == 1
+        if is_rows and np.all((mask == 0) | (mask == 1)) and x.type == op.result.type:
             return x
     return None

@@ -35,8 +35,8 @@ class RecognizeSwish(RewritePass):
     def rewrite(self, op: Op, at: Site) -> Value | Miss:
         if isinstance(op, Clip):
             return hard_sigmoid(op, op, 1.0, at)
-        if (found := split_constant(at, op)) is not None:
-            x, _, first = found
+        if (parts := split_constant(at, op)) is not None:
+            x, _, first = parts
             c = uniform(at, op.operands[1 if first else 0])
             clip = at.producer(x)
             if not isinstance(clip, Clip) or not c or not (first or isinstance(op, Mul)):
@@ -63,24 +63,24 @@ def hard_sigmoid(op: Op, clip: Clip, scale: float, at: Site) -> Value | Miss:
 
 def gated(op: Mul, gate: Value, other: Value, at: Site) -> Value | Miss:
     """gate * other, where gate is a sigmoid or clip of what other is a multiple of."""
-    made = at.producer(gate)
-    if not isinstance(made, (Sigmoid, HardSigmoid, Clip)) or gate.type != other.type:
+    gate_op = at.producer(gate)
+    if not isinstance(gate_op, (Sigmoid, HardSigmoid, Clip)) or gate.type != other.type:
         return Miss("no sigmoid", gate.name)
     root, (offset, multiple) = line(at, other)
     for x, factor in ((other, 1.0), (root, multiple)) if offset == 0 else ((other, 1.0),):
-        inside = polynomial(at, made.x, x)
+        inside = polynomial(at, gate_op.x, x)
         if inside is None or len(inside) != 2 or inside[1] == 0:
             continue
         shift, scale = inside
-        match made:
+        match gate_op:
             case Sigmoid() if shift == 0:
                 y = x if scale == 1 else at.emit(Mul(x, number(scale, x, at)))
                 return scaled(op, Silu(y), factor / scale, at)
-            case HardSigmoid() if is_close(made.alpha * scale, 1 / 6) and is_close(
-                made.alpha * shift + made.beta, 0.5
+            case HardSigmoid() if is_close(gate_op.alpha * scale, 1 / 6) and is_close(
+                gate_op.alpha * shift + gate_op.beta, 0.5
             ):
                 return scaled(op, HardSwish(x), factor, at)
-            case Clip() if scale == 1 and shift == 3 and (made.low, made.high) == (0.0, 6.0):
+            case Clip() if scale == 1 and shift == 3 and (gate_op.low, gate_op.high) == (0.0, 6.0):
                 return scaled(op, HardSwish(x), 6 * factor, at)
     return Miss("the gate is of another value, or not that of a swish", gate.name)
 

@@ -77,32 +77,32 @@ def visible(
     keys that constants hide; and those again with what the mask always hides. None where the mask
     does more than to show and to hide.
     """
-    found = switched(at, value)
-    if found is None:
+    switch = switched(at, value)
+    if switch is None:
         return None
-    found = found.spread((*lead, *hidden.shape[2:]))
-    places, off, on = (a.reshape(hidden.shape) for a in (found.places, found.off, found.on))
-    shown = [a * scale > HIDES for a in (off, on)]
-    hidden = hidden | ~(shown[0] | shown[1])
-    matters = ~hidden
-    if not matters.any() or np.any(shown[0][matters] == shown[1][matters]):
+    switch = switch.spread((*lead, *hidden.shape[2:]))
+    places, off, on = (a.reshape(hidden.shape) for a in (switch.places, switch.off, switch.on))
+    is_visible = [a * scale > HIDES for a in (off, on)]
+    hidden = hidden | ~(is_visible[0] | is_visible[1])
+    is_relevant = ~hidden
+    if not is_relevant.any() or np.any(is_visible[0][is_relevant] == is_visible[1][is_relevant]):
         return None  # it always shows some of them
-    if any(np.any(a[s & matters] != 0) for a, s in zip((off, on), shown, strict=True)):
+    if any(np.any(a[s & is_relevant] != 0) for a, s in zip((off, on), is_visible, strict=True)):
         return None
-    shows = bool(shown[1][matters][0])
-    if np.any(shown[1][matters] != shows):
+    shows = bool(is_visible[1][is_relevant][0])
+    if np.any(is_visible[1][is_relevant] != shows):
         return None
     for axis in (0, 1, 2):
-        places, matters = _narrowed(places, matters, axis)
-    table = real_constant(at, found.bits.table)
+        places, is_relevant = _narrowed(places, is_relevant, axis)
+    table = real_constant(at, switch.bits.table)
     rows = at.emit(Constant.of(table == shows, U1))
-    bits = emitted(at, at.emit(Take(rows, found.bits.index)), places)
+    bits = emitted(at, at.emit(Take(rows, switch.bits.index)), places)
     return None if bits is None else (bits, hidden)
 
 
-def _narrowed(places: Array, matters: Array, axis: int) -> tuple[Array, Array]:
+def _narrowed(places: Array, is_relevant: Array, axis: int) -> tuple[Array, Array]:
     """One place along the axis where all that matter are the same."""
-    first = np.take_along_axis(places, matters.argmax(axis, keepdims=True), axis)
-    if np.any((places != first) & matters):
-        return places, matters
-    return first, np.asarray(matters.any(axis, keepdims=True))
+    first = np.take_along_axis(places, is_relevant.argmax(axis, keepdims=True), axis)
+    if np.any((places != first) & is_relevant):
+        return places, is_relevant
+    return first, np.asarray(is_relevant.any(axis, keepdims=True))

@@ -85,17 +85,17 @@ def signed_sums(rows: Array) -> tuple[Array, Array]:
     return positive.sum(1, dtype=np.int64), negative.sum(1, dtype=np.int64)
 
 
-def _weight_sums(w: Value, known: Any) -> tuple[Bounds, Bounds]:
+def _weight_sums(w: Value, weights: Any) -> tuple[Bounds, Bounds]:
     """The sum of the positive w - zw of each output channel, and of the negative ones.
 
-    `known` is the array of stored weights, or its bounds: then all of them are in the first sum.
+    `weights` is the array of stored weights, or its bounds: then all of them are in the first sum.
     """
     count, depth = w.type.shape[0], prod(w.type.shape[1:])
     zero = np.broadcast_to(w.type.quant.zero_point.array, (count,))
-    if isinstance(known, Bounds):
-        one = known.forgotten.minus(Bounds.of_array(zero))
+    if isinstance(weights, Bounds):
+        one = weights.forgotten.minus(Bounds.of_array(zero))
         return Bounds.of(one.low * depth, one.high * depth), Bounds.of(0, 0)
-    rows = known.reshape(count, depth)
+    rows = weights.reshape(count, depth)
     if zero.any():
         rows = rows.astype(np.int64) - zero[:, None]
     positive, negative = signed_sums(rows)
@@ -137,16 +137,16 @@ def contraction_extremes(
     """The accumulator over stored x, every partial sum of it in any order, and the sum with the
     bias.
     """
-    known, weights = Bounds.of_known(bx), _weight_sums(w, bw)
-    yield from centred_extreme(x, known)
-    stored, centred = (_sums(x, known, weights, padded, centre) for centre in (False, True))
+    x_bounds, weights = Bounds.of_known(bx), _weight_sums(w, bw)
+    yield from centred_extreme(x, x_bounds)
+    stored, centred = (_sums(x, x_bounds, weights, padded, centre) for centre in (False, True))
     yield Extreme("accumulator of stored x", stored.with_zero(), I32)
     yield Extreme("accumulator", centred.with_zero(), I32)
     total = centred if bias is None else centred.plus(Bounds.of_known(bb))
     yield Extreme("accumulator with bias", total, I32)
 
 
-def centred_extreme(x: Value, known: Any) -> Iterator[Extreme]:
+def centred_extreme(x: Value, bounds: Any) -> Iterator[Extreme]:
     """x - zero_point in 32 bits; of at most 16 bits it fits by its type."""
     if x.type.quant.storage.bits > 16:
-        yield Extreme(f"{x} less its zero point", Bounds.centred(known, x.type), I32)
+        yield Extreme(f"{x} less its zero point", Bounds.centred(bounds, x.type), I32)

@@ -183,12 +183,12 @@ class ConvTranspose(Contraction):
         o, kh, kw, i = self.w.type.shape
         g = self.groups
         # torch wants (C, O / groups, kh, kw), C = groups * I
-        turned = (
+        weights = (
             w.reshape(g, o // g, kh, kw, i).permute(0, 4, 1, 2, 3).reshape(g * i, o // g, kh, kw)
         )
         f = torch.nn.functional
         y = f.conv_transpose2d(
-            x.permute(0, 3, 1, 2), turned, None, self.stride, 0, 0, g, self.dilation
+            x.permute(0, 3, 1, 2), weights, None, self.stride, 0, 0, g, self.dilation
         )
         y = f.pad(y, (0, self.extra[1], 0, self.extra[0]))
         top, left, bottom, right = self.pad

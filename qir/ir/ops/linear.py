@@ -110,7 +110,7 @@ class MatMul(Contraction):
                 "one K, and ranks of at least 2, are needed",
             )
         try:
-            lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+            batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
         except ValueError:
             self.fail(
                 f"a is {list(a.shape)}, b is {list(b.shape)}",
@@ -119,7 +119,7 @@ class MatMul(Contraction):
         if isinstance(b.elem, Quant) and not b.elem.is_per_tensor:
             self.fail(f"b is quantized along axis {b.elem.axis}", "one scale is needed")
         return Tensor(
-            (*lead, a.shape[-2], b.shape[-1]), accumulator(self, self.a, self.b, None, out_axis=0)
+            (*batch, a.shape[-2], b.shape[-1]), accumulator(self, self.a, self.b, None, out_axis=0)
         )
 
     def compute(self, torch: Any, a: Any, b: Any) -> Any:

@@ -60,7 +60,7 @@ class Pad(Move):
         if min((*self.before, *self.after, *self.between, 0)) < 0:
             self.fail(f"pads {self.before}, {self.after}, {self.between}", "at least 0 is needed")
         sides = zip(x.shape, self.before, self.after, self.between, strict=True)
-        return self.moved(tuple(b + s + max(s - 1, 0) * i + a for s, b, a, i in sides))
+        return self.result_type(tuple(b + s + max(s - 1, 0) * i + a for s, b, a, i in sides))
 
     def reals(self, *operands: Interval) -> Interval:
         ((low, high),) = operands

@@ -143,8 +143,8 @@ class AvgPool(Pool):
     def counts(self) -> Array:
         """(OH, OW, 1): how many elements that are not padding each window holds."""
         ones = padded(np.ones((1, *self.x.type.shape[1:3], 1), np.int64), self.pad, 0)
-        found: Array = windows(ones, self.kernel, self.stride, self.dilation).sum(axis=(3, 4))
-        return np.asarray(found[0])
+        counts: Array = windows(ones, self.kernel, self.stride, self.dilation).sum(axis=(3, 4))
+        return np.asarray(counts[0])
 
     def compute(self, torch: Any, x: Any) -> Any:
         c = self.x.type.shape[3]

@@ -69,8 +69,8 @@ def quantized(x: Array, to: Quant, rounding: Rounding) -> Array:
     scale, zero = to.spread(np.shape(x))
     with np.errstate(over="ignore"):  # a quotient beyond float32 is infinite, and is clamped
         steps = np.asarray(x, np.float32) / scale.astype(np.float32)
-    whole = round_real(steps, rounding)
-    return np.clip(whole.astype(np.float64) + zero, to.storage.min, to.storage.max).astype(
+    codes = round_real(steps, rounding)
+    return np.clip(codes.astype(np.float64) + zero, to.storage.min, to.storage.max).astype(
         to.carrier
     )
 

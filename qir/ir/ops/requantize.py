@@ -98,8 +98,8 @@ class Requantize(Op):
                 real = np.abs(np.ldexp(mult.astype(np.float64), -shift))
                 ratio = np.copysign(np.maximum(real, np.abs(ratio)), ratio)
             ratios.append(ratio)
-        for i, found, needed in wrong_ratios(mults, shift, ratios):
-            yield f"{self}: ratio of {self.xs[i]} is {found:g}, the scales need {needed:g}"
+        for i, actual, expected in wrong_ratios(mults, shift, ratios):
+            yield f"{self}: ratio of {self.xs[i]} is {actual:g}, the scales need {expected:g}"
 
     def evaluate(self, xs: tuple[Array, ...]) -> Array:
         total: Array = np.zeros((), np.int64)

@@ -39,11 +39,11 @@ class ScaleGroups(Op):
             self.fail("w has a zero point", "zero point 0 is needed")
         if self.block < 1:
             self.fail(f"block is {self.block}", "1 or more is needed")
-        want = (*w.shape[:-1], -(-w.shape[-1] // self.block))
+        shape = (*w.shape[:-1], -(-w.shape[-1] // self.block))
         if not isinstance(mult.elem, Int) or mult.elem.is_signed or mult.elem.bits > 8:
             self.fail(f"mult is {mult}", "plain u8 is needed")
-        if mult.shape != want:
-            self.fail(f"mult is {list(mult.shape)}", f"{list(want)} is needed")
+        if mult.shape != shape:
+            self.fail(f"mult is {list(mult.shape)}", f"{list(shape)} is needed")
         return Tensor(w.shape, Quant(I16, w.elem.scale, w.elem.zero_point, w.elem.axis))
 
     def spread(self, mult: Array) -> Array:

@@ -27,7 +27,7 @@ class Move(Selection):
 
     keeps_slices: ClassVar[bool] = False
 
-    def moved(self, shape: tuple[int, ...]) -> Tensor:
+    def result_type(self, shape: tuple[int, ...]) -> Tensor:
         x = self.operands[0].type
         if isinstance(x.elem, Quant) and not x.elem.is_per_tensor:
             place = None if x.elem.axis is None or x.elem.block else self.place_of(x.elem.axis)
@@ -36,8 +36,8 @@ class Move(Selection):
                     f"x is quantized along axis {x.elem.axis}",
                     "one scale is needed to move elements",
                 )
-            chosen = self.slices_of(x.elem.axis)
-            scale, zero = (a.array[chosen] for a in (x.elem.scale, x.elem.zero_point))
+            slices = self.slices_of(x.elem.axis)
+            scale, zero = (a.array[slices] for a in (x.elem.scale, x.elem.zero_point))
             return Tensor(tuple(shape), Quant.per_axis(x.elem.storage, scale, zero, place))
         return x.with_shape(shape)
 
@@ -70,12 +70,12 @@ class Reshape(Move):
                 f"shape {list(self.shape)} of {self.x.type.size} elements",
                 "as many elements are needed",
             )
-        return self.moved(self.shape)
+        return self.result_type(self.shape)
 
     def batch_fault(self, batch: int) -> str | None:
         # One sample's elements stay together and in order, whatever the other axes become.
-        same = self.x.type.shape[:1] == self.shape[:1] == (batch,)
-        return None if same else "reshape moves the batch axis"
+        is_same = self.x.type.shape[:1] == self.shape[:1] == (batch,)
+        return None if is_same else "reshape moves the batch axis"
 
     def with_batch(self, batch: int) -> Reshape:
         return replace(self, shape=(batch, *self.shape[1:]))
@@ -84,13 +84,13 @@ class Reshape(Move):
         x = self.x.type.shape
         before = prod(x[:axis])
         sizes = [(i, prod(self.shape[:i]), size) for i, size in enumerate(self.shape)]
-        same = (i for i, outer, size in sizes if outer == before and size == x[axis])
-        merged = (
+        matches = (i for i, outer, size in sizes if outer == before and size == x[axis])
+        merges = (
             i
             for i, outer, size in sizes
             if self.x.type.size and before % outer == 0 and outer * size % (before * x[axis]) == 0
         )
-        return next(same, next(merged, None))
+        return next(matches, next(merges, None))
 
     def slices_of(self, axis: int | None) -> slice | Array:
         place = None if axis is None else self.place_of(axis)
@@ -122,7 +122,7 @@ class Transpose(Move):
             self.fail(
                 f"perm {list(self.perm)} of rank {self.x.type.rank}", "each axis once is needed"
             )
-        return self.moved(tuple(self.x.type.shape[p] for p in self.perm))
+        return self.result_type(tuple(self.x.type.shape[p] for p in self.perm))
 
     def batch_fault(self, batch: int) -> str | None:
         return None if self.perm[:1] == (0,) else "transpose moves the batch axis"
@@ -206,8 +206,8 @@ class Concat(Move):
             count = x.type.shape[self.axis]
             scales.append(np.broadcast_to(q.scale.array, count))
             zeros.append(np.broadcast_to(q.zero_point.array, count))
-        joined = np.concatenate(scales), np.concatenate(zeros)
-        return Quant.per_axis(first.storage, *joined, self.axis)
+        arrays = np.concatenate(scales), np.concatenate(zeros)
+        return Quant.per_axis(first.storage, *arrays, self.axis)
 
     def compute(self, torch: Any, xs: tuple[Any, ...]) -> Any:
         return torch.cat(xs, dim=self.axis)
@@ -255,7 +255,7 @@ class Slice(Move):
                     f"slice {a}:{b}:{k} of {s}",
                     "bounds within the size and a positive step are needed",
                 )
-        return self.moved(
+        return self.result_type(
             tuple(
                 -(-(b - a) // k) for a, b, k in zip(self.start, self.stop, self.step, strict=True)
             )
@@ -311,7 +311,9 @@ class Gather(Move):
             int(self.index.array.min()) >= 0 and int(self.index.array.max()) < x.shape[self.axis]
         ):
             self.fail("an index outside the axis", f"0 to {x.shape[self.axis] - 1} are needed")
-        return self.moved((*x.shape[: self.axis], *self.index.shape, *x.shape[self.axis + 1 :]))
+        return self.result_type(
+            (*x.shape[: self.axis], *self.index.shape, *x.shape[self.axis + 1 :])
+        )
 
     def compute(self, torch: Any, x: Any) -> Any:
         flat = torch.from_numpy(self.index.array.reshape(-1).astype(np.int64))
@@ -356,7 +358,7 @@ class Expand(Move):
                 f"x is {list(self.x.type.shape)}",
                 f"a shape that broadcasts to {list(self.shape)} is needed",
             )
-        return self.moved(self.shape)
+        return self.result_type(self.shape)
 
     def compute(self, torch: Any, x: Any) -> Any:
         return x.expand(self.shape)

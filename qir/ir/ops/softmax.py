@@ -104,10 +104,10 @@ class SoftmaxFixed(Op):
                 f"{self}: exp_table reaches [{table.min()}, {table.max()}], 0 to its first entry is"
                 " needed"
             )
-        want = 2.0**-PROBABILITY_BITS / self.to.scale.array
+        unit_ratio = 2.0**-PROBABILITY_BITS / self.to.scale.array
         dyadic = [self.ratio.mult.array], self.ratio.shift.array
-        for _, found, needed in wrong_ratios(*dyadic, [want]):
-            yield f"{self}: ratio is {found:g}, the scale needs {needed:g}"
+        for _, actual, expected in wrong_ratios(*dyadic, [unit_ratio]):
+            yield f"{self}: ratio is {actual:g}, the scale needs {expected:g}"
 
     def evaluate(self, x: Array) -> Array:
         wide = x.astype(np.int64)

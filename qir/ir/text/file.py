@@ -33,9 +33,9 @@ def write_whole(path: Path, content: bytes) -> None:
         else:
             _replace(place, content)
     except (OSError, ValueError) as e:
-        why = (e.strerror if isinstance(e, OSError) else None) or e
+        reason = (e.strerror if isinstance(e, OSError) else None) or e
         raise ArtifactError(
-            f"{path}: cannot be written ({why}), a folder with room and permission is needed"
+            f"{path}: cannot be written ({reason}), a folder with room and permission is needed"
         ) from e
 
 
@@ -76,15 +76,15 @@ def unpacked(content: bytes, where: str) -> dict[str, Data]:
             if sum(entry.file_size for entry in z.infolist()) > len(content):
                 raise ValueError("it is compressed, or larger than it is")
         with np.load(io.BytesIO(content), allow_pickle=False) as z:
-            found = {name: Data(z[name]) for name in z.files}
+            arrays = {name: Data(z[name]) for name in z.files}
     except Exception as e:  # zip and npy readers raise many kinds on damage
         raise ArtifactError(f"{where}: damaged ({e}), the file as it was written is needed") from e
-    for name, data in found.items():
+    for name, data in arrays.items():
         if data.digest != name:
             raise ArtifactError(
                 f"{where}: array {name[:12]} has hash {data.digest[:12]}, the file is damaged"
             )
-    return found
+    return arrays
 
 
 def save_graph(graph: Graph, path: str | Path) -> None:
@@ -101,5 +101,7 @@ def load_graph(path: str | Path) -> Graph:
         source = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as e:
         raise ParseError(f"{path}: cannot be read ({e}), a text file is needed") from e
-    beside = path.with_name(path.name + ".npz")
-    return parse(source, unpacked(beside.read_bytes(), str(beside)) if beside.exists() else {})
+    blobs_path = path.with_name(path.name + ".npz")
+    return parse(
+        source, unpacked(blobs_path.read_bytes(), str(blobs_path)) if blobs_path.exists() else {}
+    )

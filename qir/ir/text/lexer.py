@@ -51,19 +51,19 @@ class Lexer:
         self.kind, self.word, self.end = "end", "end of text", self.at
         return old
 
-    def fail(self, found: str, needed: str) -> NoReturn:
+    def fail(self, problem: str, requirement: str) -> NoReturn:
         line = self.source.count("\n", 0, self.at) + 1
         column = self.at - self.source.rfind("\n", 0, self.at)
-        raise ParseError(f"text line {line} column {column}: {found}, {needed}")
+        raise ParseError(f"text line {line} column {column}: {problem}, {requirement}")
 
     def expect(self, word: str) -> None:
         if self.word != word or self.kind == "string":
             self.fail(f"found {self.word!r}", f"{word!r} is needed")
         self.advance()
 
-    def take(self, kind: str, what: str) -> str:
+    def take(self, kind: str, expected: str) -> str:
         if self.kind != kind:
-            self.fail(f"found {self.word!r}", f"{what} is needed")
+            self.fail(f"found {self.word!r}", f"{expected} is needed")
         return self.advance()
 
     def accept(self, word: str) -> bool:

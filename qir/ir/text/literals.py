@@ -52,10 +52,10 @@ class Literals(Lexer):
             return self.series(lambda: self.attribute(args[0]), "[", "]")
         if isinstance(hint, type) and issubclass(hint, Enum):
             return self.member(hint)
-        held = self.readers[hint]()
-        if isinstance(hint, type) and not isinstance(held, hint):
-            self.fail(f"found {held}", f"a {hint.__name__} is needed")
-        return held
+        value = self.readers[hint]()
+        if isinstance(hint, type) and not isinstance(value, hint):
+            self.fail(f"found {value}", f"a {hint.__name__} is needed")
+        return value
 
     def member(self, kind: type[Enum]) -> Enum:
         texts = [str(m.value) for m in kind]
@@ -90,8 +90,8 @@ class Literals(Lexer):
         self.expect(">")
         try:
             flat = [int(i) for i in items] if dtype.kind in "iu" else [float(i) for i in items]
-            made = np.array(flat, np.float64) if dtype.kind == "f" else np.array(flat, object)
-            return Data(made.astype(dtype).reshape(shape))
+            array = np.array(flat, np.float64) if dtype.kind == "f" else np.array(flat, object)
+            return Data(array.astype(dtype).reshape(shape))
         except (ValueError, OverflowError) as e:
             self.fail(f"found {' '.join(items)}", f"elements of {dtype} are needed ({e})")
 
@@ -107,12 +107,12 @@ class Literals(Lexer):
             self.fail(
                 f"found no array #{digest[:12]}", "the arrays saved beside the text are needed"
             )
-        found = self.blobs[digest]
-        if found.array.dtype != dtype or found.shape != shape or found.digest != digest:
-            self.fail(f"found array {found}", f"{dtype}{list(shape)} #{digest[:12]} is needed")
+        data = self.blobs[digest]
+        if data.array.dtype != dtype or data.shape != shape or data.digest != digest:
+            self.fail(f"found array {data}", f"{dtype}{list(shape)} #{digest[:12]} is needed")
         self.advance()
         self.expect(">")
-        return found
+        return data
 
     def shape_to(self, closing: str) -> tuple[int, ...]:
         """Sizes written 16x3x3 up to `closing`; the position is left on it."""
@@ -138,9 +138,9 @@ class Literals(Lexer):
         assert m is not None
         self.end = m.end()
         self.advance()
-        made = Tensor(self.checked_shape(m.group(1).split("x")[:-1]), self.elem())
+        type_ = Tensor(self.checked_shape(m.group(1).split("x")[:-1]), self.elem())
         self.expect(">")
-        return self.types.setdefault(made, made)
+        return self.types.setdefault(type_, type_)
 
     def elem(self) -> Elem:
         if self.word == "q":
@@ -167,7 +167,7 @@ class Literals(Lexer):
         if self.kind == "number":
             scale = self.real()
             self.expect(":")
-            made = Quant.per_tensor(storage, scale, self.integer())
+            q = Quant.per_tensor(storage, scale, self.integer())
         else:
             axis = self.keyed_integer("axis")
             self.expect(",")
@@ -175,11 +175,11 @@ class Literals(Lexer):
             if self.word == "block":
                 block = self.keyed_integer("block")
                 self.expect(",")
-            made = Quant(
+            q = Quant(
                 storage, self.keyed_data("scale"), self.keyed_data("zero_point", ","), axis, block
             )
         self.expect(">")
-        return made
+        return q
 
     def bfp(self) -> Bfp:
         self.expect("bfp")
@@ -190,9 +190,9 @@ class Literals(Lexer):
         self.expect(",")
         block = self.keyed_integer("block")
         self.expect(",")
-        made = Bfp(mantissa, exponent, block, self.keyed_integer("axis"))
+        elem = Bfp(mantissa, exponent, block, self.keyed_integer("axis"))
         self.expect(">")
-        return made
+        return elem
 
     def span(self) -> Span:
         self.expect("span")
@@ -201,9 +201,9 @@ class Literals(Lexer):
         self.expect(",")
         block = self.keyed_integer("block")
         self.expect(",")
-        made = Span(bits, block, self.keyed_integer("axis"))
+        elem = Span(bits, block, self.keyed_integer("axis"))
         self.expect(">")
-        return made
+        return elem
 
     def keyed_integer(self, key: str) -> int:
         self.expect(key)

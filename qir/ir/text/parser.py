@@ -93,13 +93,13 @@ class Reader(Literals):
         start, cls = self.at, OPS[self.advance()]
         fields = self.operands(cls, scope) | self.attributes(cls)
         self.expect(":")
-        written = [self.tensor()]
+        types = [self.tensor()]
         while self.accept(","):
-            written.append(self.tensor())
+            types.append(self.tensor())
         loc = self.loc()
         try:
             op = cls(**fields, names=tuple(names), loc=loc)
-            found = [v.type for v in op.results]
+            inferred = [v.type for v in op.results]
         except (QirError, ValueError, TypeError, IndexError, OverflowError, ArithmeticError) as e:
             self.at = start
             reason = e.text if isinstance(e, QirError) else str(e)
@@ -107,11 +107,11 @@ class Reader(Literals):
                 f"found {cls.mnemonic} %{names[0]} with {reason}",
                 "operands and attributes that fit are needed",
             )
-        if found != written:
+        if inferred != types:
             self.at = start
             self.fail(
-                f"found type {', '.join(map(str, written))}",
-                f"{', '.join(map(str, found))} is the op's type",
+                f"found type {', '.join(map(str, types))}",
+                f"{', '.join(map(str, inferred))} is the op's type",
             )
         scope.update({v.name: v for v in op.results})
         return op
@@ -132,14 +132,14 @@ class Reader(Literals):
         return fields
 
     def attributes(self, cls: type[Op]) -> dict[str, Any]:
-        wanted = [f for f in op_fields(cls) if not f.operand]
+        attribute_fields = [f for f in op_fields(cls) if not f.operand]
         fields: dict[str, Any] = {}
-        for i, f in enumerate(wanted):
+        for i, f in enumerate(attribute_fields):
             self.expect("," if i else "{")
             self.expect(f.name)
             self.expect("=")
             fields[f.name] = self.attribute(f.annotation)
-        if wanted:
+        if attribute_fields:
             self.expect("}")
         return fields
 

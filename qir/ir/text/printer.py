@@ -27,17 +27,19 @@ def text(graph: Graph, locs: bool = True) -> str:
     outputs = ", ".join(f"{v} as {json.dumps(n)}" if n != v.name else f"{v}" for v, n in pairs)
     lines.append(f"  return {outputs}")
     if graph.states:
-        kept = ", ".join(f"%{before} = %{after}" for before, after in graph.states)
-        lines.append(f"  states {kept}")
+        states = ", ".join(f"%{before} = %{after}" for before, after in graph.states)
+        lines.append(f"  states {states}")
     return "\n".join([*lines, "}", ""])
 
 
 def op_text(op: Op, locs: bool = True) -> str:
     """One op as one line of the text form."""
-    own = op_fields(type(op))
-    operands = ", ".join(_operand(getattr(op, f.name)) for f in own if f.operand)
+    attribute_fields = op_fields(type(op))
+    operands = ", ".join(_operand(getattr(op, f.name)) for f in attribute_fields if f.operand)
     attributes = ", ".join(
-        f"{f.name} = {attribute(getattr(op, f.name), f.annotation)}" for f in own if not f.operand
+        f"{f.name} = {attribute(getattr(op, f.name), f.annotation)}"
+        for f in attribute_fields
+        if not f.operand
     )
     names = ", ".join(f"%{n}" for n in op.names)
     types = ", ".join(str(v.type) for v in op.results)
@@ -46,65 +48,65 @@ def op_text(op: Op, locs: bool = True) -> str:
     return f"{names} = {op.mnemonic}({operands}){braces} : {types}{place}"
 
 
-def attribute(held: Any, hint: Any) -> str:
+def attribute(value: Any, hint: Any) -> str:
     """An attribute as text, read back by the annotation `hint` of its field."""
-    if held is None:
+    if value is None:
         return "none"
-    if isinstance(held, tuple):
-        return f"[{', '.join(attribute(h, hint) for h in held)}]"
-    if isinstance(held, Enum):
-        return str(held.value)
-    if isinstance(held, str):
-        return json.dumps(held)
-    if isinstance(held, (bool, np.bool_)):
-        return "true" if held else "false"
-    if isinstance(held, numbers.Real) and float in (hint, *get_args(hint)):
-        return repr(float(held))
-    if isinstance(held, numbers.Integral):
-        return str(int(held))
-    return str(held)
+    if isinstance(value, tuple):
+        return f"[{', '.join(attribute(h, hint) for h in value)}]"
+    if isinstance(value, Enum):
+        return str(value.value)
+    if isinstance(value, str):
+        return json.dumps(value)
+    if isinstance(value, (bool, np.bool_)):
+        return "true" if value else "false"
+    if isinstance(value, numbers.Real) and float in (hint, *get_args(hint)):
+        return repr(float(value))
+    if isinstance(value, numbers.Integral):
+        return str(int(value))
+    return str(value)
 
 
 def blobs(graph: Graph) -> dict[str, Data]:
     """Every array of the graph that its text names by hash."""
-    found: dict[str, Data] = {}
-    seen: set[int] = set()
+    arrays: dict[str, Data] = {}
+    visited: set[int] = set()
     for value in graph.inputs:
-        _collect(value.type, found, seen)
+        _collect(value.type, arrays, visited)
     for op in graph.ops:
         for f in op_fields(type(op)):
             if not f.operand:
-                _collect(getattr(op, f.name), found, seen)
+                _collect(getattr(op, f.name), arrays, visited)
         for value in op.results:
-            _collect(value.type, found, seen)
-    return found
+            _collect(value.type, arrays, visited)
+    return arrays
 
 
-def _collect(held: Any, found: dict[str, Data], seen: set[int]) -> None:
-    match held:
+def _collect(value: Any, arrays: dict[str, Data], visited: set[int]) -> None:
+    match value:
         case Data():
-            if held.array.size > INLINE and id(held) not in seen:
-                seen.add(id(held))
-                found[held.digest] = held
+            if value.array.size > INLINE and id(value) not in visited:
+                visited.add(id(value))
+                arrays[value.digest] = value
         case Tensor():
-            _collect(held.elem, found, seen)
+            _collect(value.elem, arrays, visited)
         case Quant():
-            _collect(held.scale, found, seen)
-            _collect(held.zero_point, found, seen)
+            _collect(value.scale, arrays, visited)
+            _collect(value.zero_point, arrays, visited)
         case Dyadic():
-            _collect(held.mult, found, seen)
-            _collect(held.shift, found, seen)
+            _collect(value.mult, arrays, visited)
+            _collect(value.shift, arrays, visited)
         case tuple():
-            for h in held:
-                _collect(h, found, seen)
+            for h in value:
+                _collect(h, arrays, visited)
 
 
-def _operand(held: Value | tuple[Value, ...] | None) -> str:
-    if held is None:
+def _operand(operand: Value | tuple[Value, ...] | None) -> str:
+    if operand is None:
         return "_"
-    if isinstance(held, tuple):
-        return f"[{', '.join(map(str, held))}]"
-    return str(held)
+    if isinstance(operand, tuple):
+        return f"[{', '.join(map(str, operand))}]"
+    return str(operand)
 
 
 def _loc(loc: Loc) -> str:

@@ -14,16 +14,16 @@ BAR = 0.7  # of a layer's place
 LEVELS = (2, 4, 6, 8)  # lines at these bits
 
 
-def bits_plot(chosen: ChosenBits) -> str:
+def bits_plot(assignment: ChosenBits) -> str:
     """A bar for the weights' bits of each layer, in order; dots for the loss that the narrowest
     choice brings, on a scale of powers of ten."""
-    count = max(len(chosen.layers), 1)
+    count = max(len(assignment.layers), 1)
     step = (WIDTH - LEFT - RIGHT) / count
-    losses = [max((m.value for m in layer.losses), default=0.0) for layer in chosen.layers]
+    losses = [max((m.value for m in layer.losses), default=0.0) for layer in assignment.layers]
     scale = _Log(losses)
     marks = (
         _layer(layer, LEFT + i * step, step, scale.y(loss), loss)
-        for i, (layer, loss) in enumerate(zip(chosen.layers, losses, strict=True))
+        for i, (layer, loss) in enumerate(zip(assignment.layers, losses, strict=True))
     )
     return _svg("Bits and sensitivity of each layer", [*_levels(), *scale.ticks(), *marks])
 
@@ -73,15 +73,15 @@ def _layer(layer: LayerBits, x: float, step: float, dot: float, loss: float) -> 
     )
 
 
-def front_plot(chosen: ChosenBits) -> str:
+def front_plot(assignment: ChosenBits) -> str:
     """The loss of the best assignments against what they use of the swept resource; the chosen one
     is marked."""
-    used = {m.of: m.value for m in chosen.used}.get(chosen.swept)
-    points = [(p.cost, p.loss) for p in chosen.front]
-    own = [] if used is None else [(used, chosen.loss)]
-    costs = [cost for cost, _ in points + own] or [0.0]
+    usage = {m.of: m.value for m in assignment.used}.get(assignment.swept)
+    points = [(p.cost, p.loss) for p in assignment.front]
+    current = [] if usage is None else [(usage, assignment.loss)]
+    costs = [cost for cost, _ in points + current] or [0.0]
     low, high = min(costs), max(costs)
-    scale = _Log([loss for _, loss in points + own])
+    scale = _Log([loss for _, loss in points + current])
 
     def place(cost: float, loss: float) -> tuple[float, float]:
         share = (cost - low) / (high - low) if high > low else 0.5
@@ -89,11 +89,11 @@ def front_plot(chosen: ChosenBits) -> str:
 
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*p) for p in points))
     parts = [*scale.ticks(), f'<polyline class="front" points="{path}"/>']
-    parts += [_point(*place(*p), p, chosen.swept, "front") for p in points]
-    parts += [_point(*place(*p), p, chosen.swept, "own") for p in own]
+    parts += [_point(*place(*p), p, assignment.swept, "front") for p in points]
+    parts += [_point(*place(*p), p, assignment.swept, "own") for p in current]
     for cost, anchor in ((low, ""), (high, " right")):
         x = place(cost, 1.0)[0]
-        text = f"{cost:,.0f} {chosen.swept}"
+        text = f"{cost:,.0f} {assignment.swept}"
         parts.append(f'<text class="tick{anchor}" x="{x:.1f}" y="{HEIGHT - 12}">{text}</text>')
     return _svg("The front of loss and cost", parts)
 

@@ -42,14 +42,14 @@ def draw(report: ReportData) -> str:
     graph: nx.DiGraph[str] = nx.DiGraph()
     graph.add_nodes_from(nodes)
     graph.add_edges_from(_edges(report))
-    placed = place(graph, {key: node.extent[0] for key, node in nodes.items()})
-    width, height = placed.width + 2 * MARGIN, placed.layers * PITCH + 2 * MARGIN
+    placement = place(graph, {key: node.extent[0] for key, node in nodes.items()})
+    width, height = placement.width + 2 * MARGIN, placement.layers * PITCH + 2 * MARGIN
     parts = [
         f'<svg id="graph" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}"'
         f' width="{width:.0f}" height="{height:.0f}" role="img" aria-label="graph of'
         f' {escape(report.name, True)}">',
-        *(_edge(placed, nodes, a, b) for a, b in graph.edges),
-        *(_box(placed, node) for node in nodes.values()),
+        *(_edge(placement, nodes, a, b) for a, b in graph.edges),
+        *(_box(placement, node) for node in nodes.values()),
         "</svg>",
     ]
     return "\n".join(parts)
@@ -100,12 +100,12 @@ def _y(layer: int) -> float:
     return MARGIN + (layer + 0.5) * PITCH
 
 
-def _edge(placed: Placement, nodes: Mapping[str, Node], a: str, b: str) -> str:
+def _edge(placement: Placement, nodes: Mapping[str, Node], a: str, b: str) -> str:
     """A line from the bottom of `a` to the top of `b`, upright where it passes a layer."""
-    (xa, la), (xb, lb) = placed.centres[a], placed.centres[b]
+    (xa, la), (xb, lb) = placement.centres[a], placement.centres[b]
     half = BOX[1] / 2
     points = [(xa, _y(la) + nodes[a].extent[1] / 2)]
-    for x, layer in placed.routes[a, b]:
+    for x, layer in placement.routes[a, b]:
         points += [(x, _y(layer) - half), (x, _y(layer) + half)]
     points.append((xb, _y(lb) - nodes[b].extent[1] / 2))
     path = [f"M{points[0][0] + MARGIN:.1f} {points[0][1]:.1f}"]
@@ -121,8 +121,8 @@ def _edge(placed: Placement, nodes: Mapping[str, Node], a: str, b: str) -> str:
     return f'<path class="edge" {ends} d="{" ".join(path)}"/>'
 
 
-def _box(placed: Placement, node: Node) -> str:
-    x, layer = placed.centres[node.key]
+def _box(placement: Placement, node: Node) -> str:
+    x, layer = placement.centres[node.key]
     width, height = node.extent
     left, top = x + MARGIN - width / 2, _y(layer) - height / 2
     row = "" if node.row is None else f' data-row="{node.row}" tabindex="0"'
@@ -144,7 +144,7 @@ def _box(placed: Placement, node: Node) -> str:
 def _text(y: int, style: str, left: str, room: int, right: str = "") -> Iterator[str]:
     """A text at the left and one at the right of a line; the left one is cut to `room` letters."""
     if left:
-        shown = left if len(left) <= room else f"{left[: room - 1]}…"
-        yield f'<text class="{style}" x="13" y="{y}">{escape(shown)}</text>'
+        line = left if len(left) <= room else f"{left[: room - 1]}…"
+        yield f'<text class="{style}" x="13" y="{y}">{escape(line)}</text>'
     if right:
         yield f'<text class="{style} right" x="{BOX[0] - 9:.0f}" y="{y}">{escape(right)}</text>'

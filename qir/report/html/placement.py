@@ -68,12 +68,12 @@ def _with_lanes(
     full.add_nodes_from(graph)
     lanes: dict[tuple[str, str], list[Key]] = {}
     for a, b in graph.edges:
-        passed: list[Key] = [(a, i) for i in range(level[a] + 1, level[b])]
-        for lane in passed:
+        lane_keys: list[Key] = [(a, i) for i in range(level[a] + 1, level[b])]
+        for lane in lane_keys:
             if lane not in full:
-                layers[level[a] + 1 + passed.index(lane)].append(lane)
-        nx.add_path(full, [a, *passed, b])
-        lanes[a, b] = passed
+                layers[level[a] + 1 + lane_keys.index(lane)].append(lane)
+        nx.add_path(full, [a, *lane_keys, b])
+        lanes[a, b] = lane_keys
     return full, lanes
 
 
@@ -84,9 +84,12 @@ def _order(layers: list[list[Key]], graph: nx.DiGraph[Key], downwards: bool) -> 
     for i in run:
         before = layers[i - 1 if downwards else i + 1]
         at = {n: k for k, n in enumerate(before)}
-        own = {n: k for k, n in enumerate(layers[i])}
-        means = {n: fmean([at[m] for m in near[n]]) if near[n] else float(own[n]) for n in own}
-        layers[i].sort(key=lambda n: (means[n], own[n]))
+        positions = {n: k for k, n in enumerate(layers[i])}
+        means = {
+            n: fmean([at[m] for m in near[n]]) if near[n] else float(positions[n])
+            for n in positions
+        }
+        layers[i].sort(key=lambda n: (means[n], positions[n]))
 
 
 def _initial(

@@ -94,13 +94,13 @@ def worst(report: ReportData) -> tuple[tuple[int, OpRow], ...]:
 
 def _numbers(scale: _Scale, report: ReportData) -> Iterator[str]:
     """A number over each of the worst, moved up where two would touch."""
-    placed: list[tuple[float, float]] = []
+    labels: list[tuple[float, float]] = []
     for rank, (i, row) in enumerate(worst(report), 1):
         assert row.sqnr_db is not None
         x, y = scale.x(i), scale.y(row.sqnr_db) - 9
-        while any(abs(x - a) < 12 and abs(y - b) < 13 for a, b in placed):
+        while any(abs(x - a) < 12 and abs(y - b) < 13 for a, b in labels):
             y -= 13
-        placed.append((x, y))
+        labels.append((x, y))
         yield f'<text class="rank middle" x="{x:.1f}" y="{y:.1f}">{rank}</text>'
 
 
@@ -110,22 +110,22 @@ def time_bars(report: ReportData) -> str:
     if not timed:
         return '<p class="quiet">Not profiled: <code>qir bench</code> times each op.</p>'
     timed.sort(key=lambda t: -t[2])
-    bars = [(i, f"{row.op} · {row.name}", spent) for i, row, spent in timed[:TIMED]]
+    bars = [(i, f"{row.op} · {row.name}", time) for i, row, time in timed[:TIMED]]
     rest = timed[TIMED:]
     lines = list(bars)
     if rest:
         lines.append((-1, f"{len(rest)} other ops", sum(t[2] for t in rest)))
     longest = bars[0][2] or 1.0
-    bodies = (_bar(i, what, spent, longest, report.micros) for i, what, spent in lines)
+    bodies = (_bar(i, title, time, longest, report.micros) for i, title, time in lines)
     return f'<div class="bars">{"".join(bodies)}</div>'
 
 
-def _bar(i: int, what: str, spent: float, longest: float, total: float | None) -> str:
+def _bar(i: int, title: str, time: float, longest: float, total: float | None) -> str:
     """One bar; the one of op `i` leads to its box, that of many ops (-1) nowhere."""
     row = "" if i < 0 else f' data-row="{i}"'
     return (
-        f'<div class="bar"{row}><span class="what">{escape(what)}</span>'
-        f'<span class="track"><i style="width:{min(100 * spent / longest, 100):.1f}%"></i></span>'
-        f'<span class="value">{micros(spent)}</span>'
-        f'<span class="value">{part(spent, total)}</span></div>'
+        f'<div class="bar"{row}><span class="what">{escape(title)}</span>'
+        f'<span class="track"><i style="width:{min(100 * time / longest, 100):.1f}%"></i></span>'
+        f'<span class="value">{micros(time)}</span>'
+        f'<span class="value">{part(time, total)}</span></div>'
     )

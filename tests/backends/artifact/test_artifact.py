@@ -43,8 +43,10 @@ def test_an_artifact_equals_the_interpreter(session: runtime.Session) -> None:
     graph = residual_network()
     for seed in range(8):
         inputs = stored_inputs(graph, seed)
-        for got, want in zip(session.run_integer(*inputs), interpret(graph, inputs), strict=True):
-            assert got.dtype == want.dtype and np.array_equal(got, want)
+        for actual, expected in zip(
+            session.run_integer(*inputs), interpret(graph, inputs), strict=True
+        ):
+            assert actual.dtype == expected.dtype and np.array_equal(actual, expected)
 
 
 def test_floats_pass_the_border_bit_for_bit(session: runtime.Session) -> None:
@@ -56,8 +58,8 @@ def test_floats_pass_the_border_bit_for_bit(session: runtime.Session) -> None:
     huge = rng.choice([np.inf, -np.inf, 1e30, -0.0, 1e-40], x.type.shape)
     for a in (real, ties.astype(np.float32), huge.astype(np.float32)):
         stored = quantized(a, x.type.quant, Rounding.HALF_EVEN)
-        (want,) = interpret(graph, [stored])
-        assert np.array_equal(session(a), dequantized(want, y.type.quant))
+        (expected,) = interpret(graph, [stored])
+        assert np.array_equal(session(a), dequantized(expected, y.type.quant))
 
 
 def test_several_inputs_and_outputs_have_their_names() -> None:
@@ -65,8 +67,8 @@ def test_several_inputs_and_outputs_have_their_names() -> None:
     session = runtime.Session(runtime.from_files(build(graph).files))
     assert [p.name for p in session.outputs] == ["y", "left"]
     inputs = stored_inputs(graph)
-    got, want = session.run_integer(*inputs), interpret(graph, inputs)
-    assert all(np.array_equal(a, b) for a, b in zip(got, want, strict=True))
+    actual, expected = session.run_integer(*inputs), interpret(graph, inputs)
+    assert all(np.array_equal(a, b) for a, b in zip(actual, expected, strict=True))
 
 
 def test_compiling_twice_gives_the_same_bytes(built: Artifact) -> None:
@@ -75,8 +77,8 @@ def test_compiling_twice_gives_the_same_bytes(built: Artifact) -> None:
 
 
 def test_the_library_needs_nothing_but_libc(built: Artifact) -> None:
-    needed = elf.undefined(built.files["libsmall.so"])
-    assert set(built.manifest["proofs"]["undefined_symbols"]) == set(needed)
+    symbols = elf.undefined(built.files["libsmall.so"])
+    assert set(built.manifest["proofs"]["undefined_symbols"]) == set(symbols)
     assert all(
         n.startswith(("pthread_", "sem_"))
         or n
@@ -90,7 +92,7 @@ def test_the_library_needs_nothing_but_libc(built: Artifact) -> None:
             "sched_yield",
             "sigfillset",
         )
-        for n in needed
+        for n in symbols
     )
     shown = {s.name for s in elf.symbols(built.files["libsmall.so"]) if s.is_defined}
     assert shown == {f"small_{f}" for f in (

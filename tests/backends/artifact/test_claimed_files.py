@@ -97,5 +97,5 @@ def test_a_changed_file_is_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("target", ["cpu", "c", "cortex-m4"])
 def test_every_file_of_an_artifact_has_a_known_name(target: str) -> None:
-    made = build(residual_network(), target, "net")
-    assert set(made.files) - {format.MANIFEST} <= files_of("net")
+    built = build(residual_network(), target, "net")
+    assert set(built.files) - {format.MANIFEST} <= files_of("net")

@@ -41,9 +41,9 @@ def readme(built: Artifact) -> str:
 
 
 def snippet(built: Artifact) -> str:
-    found = re.search(r"```c\n(.*?)```", readme(built), re.DOTALL)
-    assert found is not None
-    return found[1]
+    match = re.search(r"```c\n(.*?)```", readme(built), re.DOTALL)
+    assert match is not None
+    return match[1]
 
 
 def test_the_snippet_links_as_said_and_computes(tmp_path: Path) -> None:
@@ -67,18 +67,18 @@ def test_sizes_are_those_of_what_is_linked(m4: Artifact, tmp_path: Path) -> None
     subprocess.run([*compiler, *tools.flags, *flags, *files, "-o", "image"], cwd=home, check=True)
     image, said = (home / "image").read_bytes(), m4.manifest["memory"]
     assert not [s.name for s in elf.symbols(image) if "run_float" in s.name or "fdiv" in s.name]
-    held = elf.loaded(image)
-    own = held.text + held.rodata + held.data - said["flash_bytes"]
+    sizes = elf.loaded_sizes(image)
+    own = sizes.text + sizes.rodata + sizes.data - said["flash_bytes"]
     assert 0 < own < 400  # compute and memset
     buffers = said["ram_bytes"] + said["input_bytes"] + said["output_bytes"]
-    assert 0 <= held.bss - buffers < 128 + 4 * 64  # slack and alignment
+    assert 0 <= sizes.bss - buffers < 128 + 4 * 64  # slack and alignment
 
 
 def test_the_manifest_adds_up(m4: Artifact) -> None:
     memory, manifest = m4.manifest["memory"], m4.manifest
-    held = elf.loaded(m4.files["small.o"])
+    sizes = elf.loaded_sizes(m4.files["small.o"])
     sections = [memory[f"{kind}_bytes"] for kind in ("text", "rodata", "data", "bss")]
-    assert sections == [held.text, held.rodata, held.data, held.bss] and held.text > 0
+    assert sections == [sizes.text, sizes.rodata, sizes.data, sizes.bss] and sizes.text > 0
     assert memory["flash_bytes"] == sum(sections[:3]) + manifest["weights_bytes"]
     assert memory["ram_bytes"] == sum(sections[2:]) + manifest["workspace_bytes"]
     assert sections[2:] == [0, 0]  # the table of steps stays in flash
@@ -89,8 +89,8 @@ def test_the_manifest_adds_up(m4: Artifact) -> None:
 
 def test_the_core_holds_no_float_helper(m4: Artifact) -> None:
     for built in (m4, artifact()):
-        needed = elf.undefined(built.files["small.o"])
-        assert set(needed) <= {"memset", "memcpy", "clock_gettime"}
+        symbols = elf.undefined(built.files["small.o"])
+        assert set(symbols) <= {"memset", "memcpy", "clock_gettime"}
         assert b"tvm.fp16" not in built.files["small.o"]
 
 
@@ -114,6 +114,6 @@ def test_sections_are_counted_by_kind() -> None:
     int a_run(int i) { return c[i] + d[i] + z[i]; }
     """
     linked = link(find("x86-64"), "a", {"a.c": code}, {}, ["a_run"], {})
-    held = elf.loaded(linked.object)
-    assert (held.data, held.bss) == (40, 28)
-    assert held.rodata >= 100 and 0 < held.text < 200
+    sizes = elf.loaded_sizes(linked.object)
+    assert (sizes.data, sizes.bss) == (40, 28)
+    assert sizes.rodata >= 100 and 0 < sizes.text < 200

@@ -56,21 +56,21 @@ def session() -> runtime.Session:
 
 
 def tokens(count: int, seed: int = 0) -> Array:
-    drawn = np.random.default_rng(seed).integers(0, 256, (1, count, CHANNELS))
-    return drawn.astype(np.uint8)
+    values = np.random.default_rng(seed).integers(0, 256, (1, count, CHANNELS))
+    return values.astype(np.uint8)
 
 
 def assert_calls_are_the_interpreters(program: Program, calls: Sequence[tuple[str, Array]]) -> None:
     """Outputs and the state, every bit, of calls one after the other."""
     memory, state = StateMemory(*entries().values()), program.new_state()
-    found = program.run_calls(state, [(name, [x]) for name, x in calls])
-    for (name, x), got in zip(calls, found, strict=True):
-        for y, want in zip(got, memory.call(entries()[name], [x]), strict=True):
-            assert y.dtype == want.dtype and np.array_equal(y, want), name
+    outputs = program.run_calls(state, [(name, [x]) for name, x in calls])
+    for (name, x), actual in zip(calls, outputs, strict=True):
+        for y, expected in zip(actual, memory.call(entries()[name], [x]), strict=True):
+            assert y.dtype == expected.dtype and np.array_equal(y, expected), name
     for entry in program.manifest["states"]:
-        want = memory.arrays[entry["name"]]
+        expected = memory.arrays[entry["name"]]
         at = entry["offset"]
-        assert state[at : at + want.nbytes].tobytes() == want.tobytes(), entry["name"]
+        assert state[at : at + expected.nbytes].tobytes() == expected.tobytes(), entry["name"]
 
 
 CALLS = [
@@ -137,8 +137,8 @@ def test_threads_with_states_of_their_own(session: runtime.Session) -> None:
 
     alone = [run(seed) for seed in range(4)]
     with ThreadPoolExecutor(4) as pool:
-        for got, want in zip(pool.map(run, range(4)), alone, strict=True):
-            assert np.array_equal(got, want)
+        for actual, expected in zip(pool.map(run, range(4)), alone, strict=True):
+            assert np.array_equal(actual, expected)
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_equal_constants_are_there_once() -> None:
     alone = [len(build(g, "cpu", "net").files["weights.bin"]) for g in entries().values()]
     assert len(built().files["weights.bin"]) < sum(alone)
     assert built().manifest["workspace_bytes"] == max(
-        p.workspace_bytes for p in variants.lowered(entries(), find("cpu"), "net")
+        p.workspace_bytes for p in variants.lower_all(entries(), find("cpu"), "net")
     )
 
 
@@ -317,10 +317,10 @@ def test_indexes_of_a_program_without_entries_are_checked() -> None:
     ids = b.input("ids", Tensor((3,), I32))
     table = b.add(Constant.of(np.arange(20).reshape(5, 4), Quant.per_tensor(I8, 0.5, 0)))
     graph = b.finish([b.add(Take(table, ids))])
-    made = build(graph, "cpu")
-    assert made.manifest["abi"] == format.ABI
-    assert "int32[3], in [0, 4]" in made.files["rows.h"].decode()
-    session = runtime.Session(runtime.from_files(made.files))
+    artifact = build(graph, "cpu")
+    assert artifact.manifest["abi"] == format.ABI
+    assert "int32[3], in [0, 4]" in artifact.files["rows.h"].decode()
+    session = runtime.Session(runtime.from_files(artifact.files))
     (rows,) = session.run_integer(np.array([4, 0, 2], np.int32))
     assert rows.tolist() == [[16, 17, 18, 19], [0, 1, 2, 3], [8, 9, 10, 11]]
     for wrong in (-1, 5):

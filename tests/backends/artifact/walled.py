@@ -55,8 +55,8 @@ def check(graph: Graph, loaded: runtime.Loaded, at_end: bool) -> None:
     weights[:] = np.frombuffer(loaded.files[m["weights"]], np.uint8)
     pointers = [(POINTER * len(xs))(*(x.ctypes.data for x in xs)) for xs in (places, outputs)]
     assert run(*pointers, workspace.ctypes.data, weights.ctypes.data, None) == 0
-    for port, y, want in zip(ports.outputs, outputs, interpret(graph, inputs), strict=True):
-        assert np.array_equal(y.view(port.dtype).reshape(port.shape), want), port.name
+    for port, y, expected in zip(ports.outputs, outputs, interpret(graph, inputs), strict=True):
+        assert np.array_equal(y.view(port.dtype).reshape(port.shape), expected), port.name
     assert weights.tobytes() == bytes(loaded.files[m["weights"]])
 
 

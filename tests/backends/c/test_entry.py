@@ -76,15 +76,19 @@ def entries(loaded: runtime.Loaded) -> Entries:
 @pytest.mark.parametrize("entry", ["run", "run_float", "profile"])
 def test_null_pointers_are_status_1(entries: Entries, entry: str) -> None:
     assert entries.call(entry) == 0
-    needed = ["inputs", "outputs", "input", "output", "workspace", "weights"]
-    needed += ["stored"] if entry == "run_float" else []
-    assert {name: entries.call(entry, missing=name) for name in needed} == dict.fromkeys(needed, 1)
+    pointers = ["inputs", "outputs", "input", "output", "workspace", "weights"]
+    pointers += ["stored"] if entry == "run_float" else []
+    assert {name: entries.call(entry, missing=name) for name in pointers} == dict.fromkeys(
+        pointers, 1
+    )
 
 
 @pytest.mark.parametrize("entry", ["run", "run_float", "profile"])
 def test_memory_that_is_not_aligned_is_status_2(entries: Entries, entry: str) -> None:
-    needed = ["workspace", "weights"] + (["stored"] if entry == "run_float" else [])
-    assert {name: entries.call(entry, moved=name) for name in needed} == dict.fromkeys(needed, 2)
+    pointers = ["workspace", "weights"] + (["stored"] if entry == "run_float" else [])
+    assert {name: entries.call(entry, moved=name) for name in pointers} == dict.fromkeys(
+        pointers, 2
+    )
 
 
 def test_a_refused_call_writes_nothing(entries: Entries) -> None:
@@ -108,11 +112,11 @@ def test_steps_are_shared_out_in_pieces_of_any_order(entries: Entries, count: in
     """A parallel-for of the caller's, which does the pieces backwards, with any thread number."""
     inputs = stored_inputs(residual_network())
     entries.input[:768] = np.frombuffer(inputs[0].tobytes(), np.uint8)
-    seen: list[tuple[int, int, int]] = []
+    results: list[tuple[int, int, int]] = []
 
     def run(pool: int, task: ctypes._FuncPointer, context: int, units: int, grain: int) -> None:
         cuts = [*range(0, units, grain), units]
-        seen.append((units, grain, len(cuts) - 1))
+        results.append((units, grain, len(cuts) - 1))
         pieces = list(pairwise(cuts))
         for i, (begin, end) in enumerate(reversed(pieces)):
             task(context, begin, end, i % count)
@@ -120,10 +124,10 @@ def test_steps_are_shared_out_in_pieces_of_any_order(entries: Entries, count: in
     threads = QirThreads(RUN(run), 0x5EED, count)
     entries.output[:] = 0
     assert entries.call("run", threads=ctypes.addressof(threads)) == 0
-    (want,) = interpret(residual_network(), inputs)
-    assert entries.output[:10].tobytes() == want.tobytes()
+    (expected,) = interpret(residual_network(), inputs)
+    assert entries.output[:10].tobytes() == expected.tobytes()
     # Without this no test would notice that work is never split.
-    assert len(seen) >= 2 and all(1 <= grain < units and n > 1 for units, grain, n in seen)
+    assert len(results) >= 2 and all(1 <= grain < units and n > 1 for units, grain, n in results)
 
 
 def test_a_manifest_of_other_sizes_is_refused(loaded: runtime.Loaded) -> None:
@@ -177,7 +181,7 @@ def test_any_text_can_stand_in_a_comment(text: str, tmp_path: Path) -> None:
 def test_a_border_of_many_values_is_compiled_one_by_one() -> None:
     """Merged into `run_float` they took a compiler of the kind that inlines minutes."""
     many = build(batch(range(3)), "hexagon-v68", "many")
-    held = {f.name: f for f in functions(many.files["libmany.a"], many.target)}
-    borders = {name for name in held if "quantize_" in name}
+    functions_by_name = {f.name: f for f in functions(many.files["libmany.a"], many.target)}
+    borders = {name for name in functions_by_name if "quantize_" in name}
     assert len(borders) == len(many.manifest["inputs"]) + len(many.manifest["outputs"])
-    assert borders < held["many_run_float"].references
+    assert borders < functions_by_name["many_run_float"].references

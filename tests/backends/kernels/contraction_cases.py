@@ -232,13 +232,15 @@ def _run(
     """All units from `cut` on, then those before it."""
     spec = case.spec
     blocks = [block_of(kernel.weights), block_of(kernel.constants)]
-    want = y.copy()
+    expected = y.copy()
     r = view(residual, spec.residual) if residual is not None and spec.residual else None
-    view(want, spec.y)[:] = evaluate(spec, case.const, view(x, spec.x), r)
+    view(expected, spec.y)[:] = evaluate(spec, case.const, view(x, spec.x), r)
     arrays = [x, *blocks, *([residual] if residual is not None else []), y]
     pointers = [ctypes.c_void_p(a.ctypes.data) for a in arrays]
     for begin, end in ((cut, kernel.units), (0, cut)):
         getattr(library, symbol)(*pointers, begin, end)
-    if np.array_equal(y, want):
+    if np.array_equal(y, expected):
         return ""
-    return f"{symbol}: {int((y != want).sum())} of {want.size} elements differ: {kernel.code}"
+    return (
+        f"{symbol}: {int((y != expected).sum())} of {expected.size} elements differ: {kernel.code}"
+    )

@@ -160,8 +160,8 @@ def run_walled(library: ctypes.CDLL, symbol: str, case: Case) -> str:
     faults = []
     for at_end in (True, False):
         y = _walled(case.y, 0, at_end)
-        held = {name: _walled(x, SLACK, at_end) for name, x in case.inputs.items()}
-        addresses = {name: x.address for name, x in held.items()} | {"y": y.address}
+        walled_inputs = {name: _walled(x, SLACK, at_end) for name, x in case.inputs.items()}
+        addresses = {name: x.address for name, x in walled_inputs.items()} | {"y": y.address}
         blocks = {n: _walled_block(b, at_end) for n, b in case.kernel.blocks.items() if b}
         addresses |= {name: block.ctypes.data for name, block in blocks.items()}
         pointers = [ctypes.c_void_p(addresses[name]) for name in case.kernel.arguments]
@@ -223,17 +223,17 @@ def run_case(rng: Generator, library: ctypes.CDLL, symbol: str, case: Case) -> s
     addresses = {name: block.ctypes.data for name, block in blocks.items()}
     addresses |= {name: x.address for name, x in case.inputs.items()} | {"y": case.y.address}
     pointers = [ctypes.c_void_p(addresses[name]) for name in kernel.arguments]
-    want = case.y.buffer.copy()
+    expected = case.y.buffer.copy()
     offset = (case.y.address - case.y.buffer.ctypes.data) // case.y.buffer.itemsize
-    np.lib.stride_tricks.as_strided(want[offset:], case.y.items.shape, case.y.items.strides)[
+    np.lib.stride_tricks.as_strided(expected[offset:], case.y.items.shape, case.y.items.strides)[
         ...
     ] = case.want
     cut = int(rng.integers(0, kernel.units + 1))
     for begin, end in ((cut, kernel.units), (0, cut)):
         getattr(library, symbol)(*pointers, begin, end)
-    if np.array_equal(case.y.buffer, want):
+    if np.array_equal(case.y.buffer, expected):
         return ""
-    wrong = case.y.buffer != want
+    wrong = case.y.buffer != expected
     first = int(np.argmax(wrong)) - offset
     return f"{symbol}: {int(wrong.sum())} of {wrong.size} differ, first {first}: {kernel.code}"
 

@@ -66,14 +66,14 @@ def frame_case(rng: Generator, features: frozenset[str]) -> Case:
     n, h, w, c = pick(rng, (1, 1, 1, 1), (2, 5, 4, 3), (1, 8, 8, 40), (3, 3, 9, 16))
     pad = tuple(int(v) for v in rng.integers(0, 4, 4))
     dtype = pick(rng, *ALL)
-    whole = View.packed(dtype, (n, pad[0] + h + pad[2], pad[1] + w + pad[3], c))
-    inside = Plane(dtype, n, h, w, c, *whole.strides[:3])
+    outer = View.packed(dtype, (n, pad[0] + h + pad[2], pad[1] + w + pad[3], c))
+    inside = Plane(dtype, n, h, w, c, *outer.strides[:3])
     value = zero(rng, dtype)
-    y = out(rng, whole)
-    want = np.full(whole.shape, value, dtype)
+    y = out(rng, outer)
+    expected = np.full(outer.shape, value, dtype)
     rows, columns = slice(pad[0], pad[0] + h), slice(pad[1], pad[1] + w)
-    want[:, rows, columns] = y.items[:, rows, columns]
-    return Case(frame(inside, pad, value, features), {}, y, want)  # type: ignore[arg-type]
+    expected[:, rows, columns] = y.items[:, rows, columns]
+    return Case(frame(inside, pad, value, features), {}, y, expected)  # type: ignore[arg-type]
 
 
 def gather_case(rng: Generator, features: frozenset[str]) -> Case:
@@ -104,5 +104,5 @@ def lookup_case(rng: Generator, features: frozenset[str]) -> Case:
     ).astype(y.dtype)
     a, first = held(rng, x), RANGE[x.dtype][0]
     index = a.items.astype(np.int64) - first
-    want = table[np.arange(shape[-1]), index] if per_channel else table[index]
-    return Case(lookup(x, table, first, y, features), {"x": a}, out(rng, y), want)
+    expected = table[np.arange(shape[-1]), index] if per_channel else table[index]
+    return Case(lookup(x, table, first, y, features), {"x": a}, out(rng, y), expected)

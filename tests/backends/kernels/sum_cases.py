@@ -55,8 +55,8 @@ def requantize_case(rng: Generator, features: frozenset[str]) -> Case:
     scale = scale_for(rng, shape, y.dtype, [max(bits) + (count > 2)] * count)
     kernel = requantize(views, zeros, scale, y, features)
     terms = [x.items.astype(np.int64) - z for x, z in zip(xs, zeros, strict=True)]
-    want = np.broadcast_to(scaled(scale, terms, y.dtype), shape)
-    return Case(kernel, {f"x{i}": x for i, x in enumerate(xs)}, out(rng, y), want)
+    expected = np.broadcast_to(scaled(scale, terms, y.dtype), shape)
+    return Case(kernel, {f"x{i}": x for i, x in enumerate(xs)}, out(rng, y), expected)
 
 
 def add_case(rng: Generator, features: frozenset[str]) -> Case:
@@ -69,10 +69,10 @@ def add_case(rng: Generator, features: frozenset[str]) -> Case:
     mult = tuple(int(v) for v in rng.integers(2**28, 2**31, 2))
     scale = Scale(mult, int(rng.integers(29, 36)), zero(rng, y.dtype), *RANGE[y.dtype])
     kernel = requantize(views, zeros, scale, y, features)
-    want = scaled(
+    expected = scaled(
         scale, [x.items.astype(np.int64) - z for x, z in zip(xs, zeros, strict=True)], y.dtype
     )
-    return Case(kernel, {"x0": xs[0], "x1": xs[1]}, out(rng, y), want)
+    return Case(kernel, {"x0": xs[0], "x1": xs[1]}, out(rng, y), expected)
 
 
 def product_case(rng: Generator, features: frozenset[str]) -> Case:
@@ -92,12 +92,12 @@ def product_case(rng: Generator, features: frozenset[str]) -> Case:
         dtype = pick(rng, "uint8", "int8", "int16")
         scale = scale_for(rng, shape, dtype, [27])
     y = spread(rng, dtype, shape, near=True)
-    want = scaled(scale, [product], dtype) if scale else product.astype(np.int32)
+    expected = scaled(scale, [product], dtype) if scale else product.astype(np.int32)
     return Case(
         multiply(views[0], views[1], zeros, y, features, scale),
         {"x0": xs[0], "x1": xs[1]},
         out(rng, y),
-        want,
+        expected,
     )
 
 
@@ -139,8 +139,8 @@ def pool_case(rng: Generator, features: frozenset[str]) -> Case:
     total = windows(
         padded(a.items.astype(np.int64) - z, w.pad, 0), w.kernel, w.stride, w.dilation
     ).sum(axis=(3, 4))
-    want = scaled(scale, [total], dtype) if scale else total.astype(np.int32)
-    return Case(sum_pool(x, y, w, z, features, scale), {"x": a}, out(rng, View.of(y)), want)
+    expected = scaled(scale, [total], dtype) if scale else total.astype(np.int32)
+    return Case(sum_pool(x, y, w, z, features, scale), {"x": a}, out(rng, View.of(y)), expected)
 
 
 def reduce_case(rng: Generator, features: frozenset[str]) -> Case:
@@ -167,8 +167,8 @@ def reduce_case(rng: Generator, features: frozenset[str]) -> Case:
         scale = scale_for(rng, kept, dtype, [29])
     y = spread(rng, dtype, kept)
     total = (a.items.astype(np.int64) - z).sum(axes, keepdims=True)
-    want = scaled(scale, [total], dtype) if scale else total.astype(np.int32)
-    return Case(reduce_sum(x, axes, z, y, features, scale), {"x": a}, out(rng, y), want)
+    expected = scaled(scale, [total], dtype) if scale else total.astype(np.int32)
+    return Case(reduce_sum(x, axes, z, y, features, scale), {"x": a}, out(rng, y), expected)
 
 
 def softmax_case(rng: Generator, features: frozenset[str], row: int | None = None) -> Case:
@@ -189,9 +189,9 @@ def softmax_case(rng: Generator, features: frozenset[str], row: int | None = Non
     total = e.sum(-1, keepdims=True)
     n = 31 - np.frexp(total.astype(np.float64))[1].astype(np.int64)
     p = (e * reciprocal(total << n)) >> (31 - n)
-    want = np.clip(((p * mult + (1 << (shift - 1))) >> shift) + z, low, high).astype(y.dtype)
+    expected = np.clip(((p * mult + (1 << (shift - 1))) >> shift) + z, low, high).astype(y.dtype)
     return Case(
-        softmax(x, table, z, mult, shift, low, high, y, features), {"x": a}, out(rng, y), want
+        softmax(x, table, z, mult, shift, low, high, y, features), {"x": a}, out(rng, y), expected
     )
 
 
@@ -219,12 +219,12 @@ def bilinear_case(rng: Generator, features: frozenset[str]) -> Case:
         dtype = pick(rng, *BYTES)
         scale = scale_for(rng, total.shape, dtype, [31])
     y = plane(rng, dtype, total.shape)
-    want = scaled(scale, [total], dtype) if scale else total.astype(np.int32)
+    expected = scaled(scale, [total], dtype) if scale else total.astype(np.int32)
     return Case(
         bilinear(x, y, rows, columns, u, v, z, features, scale),
         {"x": a},
         out(rng, View.of(y)),
-        want,
+        expected,
     )
 
 
@@ -243,8 +243,8 @@ def matmul_case(rng: Generator, features: frozenset[str]) -> Case:
         dtype = pick(rng, *BYTES)
         scale = scale_for(rng, shape, dtype, [24])
     y = spread(rng, dtype, shape, near=rng.random() < 0.7)
-    want = scaled(scale, [total], dtype) if scale else total.astype(np.int32)
-    return Case(matmul(a, b, zeros, y, features, scale), {"a": x, "b": w}, out(rng, y), want)
+    expected = scaled(scale, [total], dtype) if scale else total.astype(np.int32)
+    return Case(matmul(a, b, zeros, y, features, scale), {"a": x, "b": w}, out(rng, y), expected)
 
 
 def wide_case(rng: Generator, features: frozenset[str]) -> Case:
@@ -284,5 +284,5 @@ def wide_case(rng: Generator, features: frozenset[str]) -> Case:
         scale = scale_for(rng, shape, dtype, [31] * len(terms))
     y = plane(rng, dtype, shape)
     k = wide(x, y, weights, bias, features, strides, dilations, groups, scale, residual, z)
-    want = scaled(scale, terms, dtype) if scale else acc.astype(np.int32)
-    return Case(k, inputs, out(rng, View.of(y)), want)
+    expected = scaled(scale, terms, dtype) if scale else acc.astype(np.int32)
+    return Case(k, inputs, out(rng, View.of(y)), expected)

@@ -103,8 +103,8 @@ def test_codes_on_vectors_of_64_bytes() -> None:
 
 def check(files: dict[str, bytes], graph: Graph) -> None:
     session, cases = runtime.opened(runtime.from_files(files)), drawn(graph)
-    for got, case in zip(session.run_many(cases), cases, strict=True):
-        for i, (g, w) in enumerate(zip(got, interpret(graph, case), strict=True)):
+    for actual, case in zip(session.run_many(cases), cases, strict=True):
+        for i, (g, w) in enumerate(zip(actual, interpret(graph, case), strict=True)):
             assert np.array_equal(g, w), i
 
 
@@ -123,10 +123,10 @@ def test_what_is_read_elsewhere_is_kept() -> None:
     g.codes(curve := g.curve(x, I16))
     g.results += [product, g.b.add(Mul(curve, curve))]
     graph = g.graph()
-    found = [f for f in with_codes(graph, fuse(graph)) if f.coded]
-    assert [type(f.anchor) for f in found] == [RowScale, Interpolate]
-    assert found[1].coded is not None and found[1].coded.keeps
-    assert curve in found[1].results and product not in found[0].results
+    coded = [f for f in with_codes(graph, fuse(graph)) if f.coded]
+    assert [type(f.anchor) for f in coded] == [RowScale, Interpolate]
+    assert coded[1].coded is not None and coded[1].coded.keeps
+    assert curve in coded[1].results and product not in coded[0].results
 
 
 def test_other_scales_are_no_part_of_it() -> None:

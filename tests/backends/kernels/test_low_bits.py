@@ -116,18 +116,23 @@ def test_constants_are_checked(change: dict[str, Any], text: str) -> None:
 @pytest.mark.parametrize("steps", [1, 2, 3, 7, 8, 9, 20])
 def test_planes_hold_every_weight_once_and_no_more(bits: int, steps: int) -> None:
     rng, half = np.random.default_rng(0), 1 << (bits - 1)
-    drawn = rng.integers(-half, half, (2, steps, 5)).astype(np.int8)
-    packed = pack(drawn, bits).astype(np.int64)
-    found = [fields(bits, step, steps) for step in range(steps)]
-    taken = [(f.row, bit) for fs in found for f in fs for bit in range(f.shift, f.shift + f.width)]
-    assert len(set(taken)) == len(taken) == steps * bits
+    values = rng.integers(-half, half, (2, steps, 5)).astype(np.int8)
+    packed = pack(values, bits).astype(np.int64)
+    fields_of_steps = [fields(bits, step, steps) for step in range(steps)]
+    bits_used = [
+        (f.row, bit)
+        for fs in fields_of_steps
+        for f in fs
+        for bit in range(f.shift, f.shift + f.width)
+    ]
+    assert len(set(bits_used)) == len(bits_used) == steps * bits
     assert packed.shape == (2, packed_rows(bits, steps), 5)
     spare = 8 * packed_rows(bits, steps) - steps * bits
     assert 0 <= spare < 8 * len(PLANES[bits])
-    for step, fs in enumerate(found):
+    for step, fs in enumerate(fields_of_steps):
         u = sum((packed[:, f.row] >> f.shift & ((1 << f.width) - 1)) << f.at for f in fs)
         w = u - half if bits < 8 else u.astype(np.int8)
-        np.testing.assert_array_equal(w, drawn[:, step])
+        np.testing.assert_array_equal(w, values[:, step])
 
 
 @pytest.mark.parametrize(("bits", "chain"), [(6, 2), (5, 4), (4, 8), (3, 16), (2, 16)])
@@ -171,12 +176,12 @@ MACHINES = {
 def test_one_packing_serves_any_number_of_rows(
     machine: str, bits: int, block: int, outputs: int
 ) -> None:
-    kept = set()
+    names = set()
     for rows in (1, 2, 7, 128):
         x, y = (Plane.packed(d, 1, 1, rows, c) for d, c in (("int8", 96), ("int32", outputs)))
         spec = ContractionSpec(x, y, any_rows=True, alignment=64)
         rng = np.random.default_rng(0)
         case = low(rng, Case(spec, Constants(np.zeros(1), np.zeros(outputs))), bits, block)
         kernel = prepare(spec, case.const, MACHINES[machine])
-        kept.add((kernel.weights, kernel.constants))
-    assert len(kept) == 1
+        names.add((kernel.weights, kernel.constants))
+    assert len(names) == 1

@@ -76,8 +76,8 @@ def test_a_stream_holds_each_weight_at_its_bits(bits: int) -> None:
     weights = np.arange(low, -low, dtype=np.int8)
     held = int.from_bytes(stream(weights, bits), "little")
     fields = [held >> (bits * i) & ((1 << bits) - 1) for i in range(weights.size)]
-    wanted = weights.astype(int) - low if bits < 8 else weights.astype(int) & 255
-    assert fields == wanted.tolist()
+    expected = weights.astype(int) - low if bits < 8 else weights.astype(int) & 255
+    assert fields == expected.tolist()
 
 
 def test_more_weights_than_indices_are_refused() -> None:

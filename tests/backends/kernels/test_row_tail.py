@@ -72,8 +72,8 @@ def inputs(graph: Graph) -> list[list[Array]]:
 
 def check(files: dict[str, bytes], graph: Graph) -> None:
     session, cases = runtime.opened(runtime.from_files(files)), inputs(graph)
-    for got, case in zip(session.run_many(cases), cases, strict=True):
-        for name, g, w in zip(CASES, got, interpret(graph, case), strict=True):
+    for actual, case in zip(session.run_many(cases), cases, strict=True):
+        for name, g, w in zip(CASES, actual, interpret(graph, case), strict=True):
             assert np.array_equal(g, w), name
 
 

@@ -27,8 +27,8 @@ def assert_same(
     wanted = [interpret(graph, case) for case in cases]
     for target in targets:
         session = runtime.opened(runtime.from_files(build(graph, target).files))
-        for got, want in zip(session.run_many(cases), wanted, strict=True):
-            assert np.array_equal(got[0], want[0]), target
+        for actual, expected in zip(session.run_many(cases), wanted, strict=True):
+            assert np.array_equal(actual[0], expected[0]), target
 
 
 @pytest.mark.parametrize("storage", [I16, I8, U8, Int(16, False)])
@@ -106,8 +106,8 @@ def drawn(graph: Graph) -> list[list[Array]]:
         at = next(n for n, v in enumerate(graph.inputs) if v.name == "scale")
         if i < 4:  # scales that tell scores apart
             shape = inputs[at].shape
-            made = rng.integers(-8, -2, shape) * 256 + rng.integers(128, 256, shape)
-            inputs[at] = made.astype(np.int32)
+            values = rng.integers(-8, -2, shape) * 256 + rng.integers(128, 256, shape)
+            inputs[at] = values.astype(np.int32)
         cases.append(inputs)
     return cases
 
@@ -123,8 +123,8 @@ def test_attention(case: str) -> None:
 def test_attention_on_vectors_of_64_bytes(case: str) -> None:
     graph = CASES[case].graph()
     session, cases = runtime.opened(runtime.from_files(avx512.build(graph).files)), drawn(graph)
-    for got, inputs in zip(session.run_many(cases), cases, strict=True):
-        assert np.array_equal(got[0], interpret(graph, inputs)[0])
+    for actual, inputs in zip(session.run_many(cases), cases, strict=True):
+        assert np.array_equal(actual[0], interpret(graph, inputs)[0])
 
 
 @pytest.mark.parametrize("case", ["halves of vectors", "heads of half a vector", "window"])

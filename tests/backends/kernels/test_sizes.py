@@ -181,8 +181,8 @@ def test_the_last_elements_of_two_gigabytes(family: str, tmp_path: Path) -> None
     kernel = requantize([view], [3], Scale((3 << 29,), 31, 5, 0, 255), view, features(family))
     (tmp_path / "b").mkdir()
     last_units(kernel, family, tmp_path / "b", x, y, 1)
-    want = np.clip(((end[-1000:].astype(int) - 3) * 3 + 2 >> 2) + 5, 0, 255)
-    assert np.array_equal(y[MOST - 1000 : MOST], want)
+    expected = np.clip(((end[-1000:].astype(int) - 3) * 3 + 2 >> 2) + 5, 0, 255)
+    assert np.array_equal(y[MOST - 1000 : MOST], expected)
 
     pixels, channels = 2**27 - 1, 16
     weights = rng.integers(-128, 128, (channels, 1, 1, channels)).astype(np.int8)
@@ -194,8 +194,8 @@ def test_the_last_elements_of_two_gigabytes(family: str, tmp_path: Path) -> None
     stop = pixels * channels
     tail = x[stop - 32 * channels : stop].reshape(32, channels).astype(int)
     sums = tail @ weights.reshape(channels, channels).T.astype(int)
-    want = np.clip((sums * 2**30 + 2**37 >> 38) + 100, 0, 255)
-    assert np.array_equal(y[stop - 32 * channels : stop].reshape(32, channels), want)
+    expected = np.clip((sums * 2**30 + 2**37 >> 38) + 100, 0, 255)
+    assert np.array_equal(y[stop - 32 * channels : stop].reshape(32, channels), expected)
 
 
 def test_weights_of_more_than_a_gigabyte(tmp_path: Path) -> None:

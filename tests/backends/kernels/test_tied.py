@@ -50,10 +50,10 @@ def assert_same(graph: Graph, built: Artifact, **options: object) -> None:
     rng = np.random.default_rng(1)
     for ids in ([0, 1, count - 1, count // 2, 0], rng.integers(0, count, 5)):
         given = np.array([ids], np.int32)
-        for got, want in zip(
+        for actual, expected in zip(
             session.run_many([[given]])[0], interpret(graph, [given]), strict=True
         ):
-            assert np.array_equal(got, want), graph.producers["x"].operands[0].type
+            assert np.array_equal(actual, expected), graph.producers["x"].operands[0].type
 
 
 @pytest.mark.parametrize(("size", "storage"), CASES, ids=str)

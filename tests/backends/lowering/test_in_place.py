@@ -30,12 +30,12 @@ def blocks(height: int = 8, last_zero: int = 3, reads_first_again: bool = False)
 
 def in_place(program: LoweredProgram) -> list[bool]:
     """Of each sum: is it written over its residual?"""
-    found = []
+    results = []
     for step in program.steps:
         at: dict[str, Address] = {a.name: a.address for a in step.arguments}
         if "residual" in at:
-            found.append(at["residual"] == at["y"])
-    return found
+            results.append(at["residual"] == at["y"])
+    return results
 
 
 def test_sums_lie_where_their_residuals_do() -> None:

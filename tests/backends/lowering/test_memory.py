@@ -15,22 +15,22 @@ LIVES = st.lists(
 @given(LIVES)
 @settings(max_examples=200, deadline=None)
 def test_what_is_alive_never_overlaps(buffers: list[Lifetime]) -> None:
-    made = plan(buffers)
-    ends = [at + aligned(b.size_bytes) for at, b in zip(made.offsets, buffers, strict=True)]
+    offsets = plan(buffers)
+    ends = [at + aligned(b.size_bytes) for at, b in zip(offsets.offsets, buffers, strict=True)]
     for i, b in enumerate(buffers):
-        assert made.offsets[i] % LEAST_ALIGNMENT == 0
+        assert offsets.offsets[i] % LEAST_ALIGNMENT == 0
         for j in range(i):
-            apart = ends[i] <= made.offsets[j] or ends[j] <= made.offsets[i]
+            apart = ends[i] <= offsets.offsets[j] or ends[j] <= offsets.offsets[i]
             assert apart or not b.overlaps(buffers[j])
-    assert made.total_bytes == max(ends, default=0)
-    assert made.bound_bytes == max_live(buffers) <= made.total_bytes
+    assert offsets.total_bytes == max(ends, default=0)
+    assert offsets.bound_bytes == max_live(buffers) <= offsets.total_bytes
 
 
 @given(LIVES)
 @settings(max_examples=100, deadline=None)
 def test_a_plan_needs_little_more_than_what_is_alive(buffers: list[Lifetime]) -> None:
-    made = plan(buffers)
-    assert made.total_bytes <= 1.2 * made.bound_bytes
+    offsets = plan(buffers)
+    assert offsets.total_bytes <= 1.2 * offsets.bound_bytes
 
 
 def test_a_chain_needs_its_two_largest_neighbours() -> None:
@@ -43,10 +43,10 @@ def test_a_narrow_waist_costs_nothing() -> None:
     """Most orders put the waist above its neighbours; one of them has to go beside it."""
     sizes = [128, 128, 128, 128, 8, 128, 128, 128]
     chain = [Lifetime(f"b{i}", size, i, i + 1) for i, size in enumerate(sizes)]
-    made = plan(chain)
-    assert made.total_bytes == made.bound_bytes
+    offsets = plan(chain)
+    assert offsets.total_bytes == offsets.bound_bytes
 
 
 def test_no_buffers_need_nothing() -> None:
-    made = plan([])
-    assert (made.total_bytes, made.bound_bytes) == (0, 0)
+    offsets = plan([])
+    assert (offsets.total_bytes, offsets.bound_bytes) == (0, 0)

@@ -140,22 +140,22 @@ def test_calls_equal_the_interpreter(make: Callable[[], Graph], target: str) -> 
     verify(graph)
     session = runtime.Session(runtime.from_files(build(graph, target).files))
     rng, memory = np.random.default_rng(0), StateMemory(graph)
-    drawn = {name: rng.integers(-128, 128, a.shape).astype(a.dtype)
+    values = {name: rng.integers(-128, 128, a.shape).astype(a.dtype)
              for name, a in memory.arrays.items()}  # fmt: skip
     state = session.new_state()
     for entry in session.manifest["states"]:
-        a = drawn[entry["name"]]
+        a = values[entry["name"]]
         state[entry["offset"] : entry["offset"] + a.nbytes] = a.reshape(-1).view(np.uint8)
-    memory.arrays.update(drawn)
+    memory.arrays.update(values)
     for _ in range(4):
-        given = inputs(graph, rng)
-        found = session.entries["call"].run_integer(state, *given)
-        for y, want in zip(found, memory.call(graph, given), strict=True):
-            assert np.array_equal(y, want)
+        samples = inputs(graph, rng)
+        outputs = session.entries["call"].run_integer(state, *samples)
+        for y, expected in zip(outputs, memory.call(graph, samples), strict=True):
+            assert np.array_equal(y, expected)
         for entry in session.manifest["states"]:
-            want = memory.arrays[entry["name"]]
+            expected = memory.arrays[entry["name"]]
             at = entry["offset"]
-            assert state[at : at + want.nbytes].tobytes() == want.tobytes(), entry["name"]
+            assert state[at : at + expected.nbytes].tobytes() == expected.tobytes(), entry["name"]
 
 
 IN_PLACE = {"read_after", "read_before", "new_is_an_output"}

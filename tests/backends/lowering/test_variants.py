@@ -18,7 +18,7 @@ from qir import runtime
 from qir.backends import build, find
 from qir.backends.artifact.artifact import Artifact
 from qir.backends.c.dispatch import symbol
-from qir.backends.c.features import BITS, WORDS, needed
+from qir.backends.c.features import BITS, WORDS, required_bits
 from qir.backends.lowering import variants
 from qir.backends.proofs.disassembly import NEWEST, OLDEST
 from qir.backends.proofs.instructions import OF_KERNELS
@@ -52,9 +52,9 @@ def here() -> list[str]:
 def assert_same_bits(
     session: runtime.Program, graph: Graph, cases: Sequence[Sequence[Array]]
 ) -> None:
-    for case, got in zip(cases, session.run_many(cases), strict=True):
-        for y, want in zip(got, interpret(graph, case), strict=True):
-            assert y.dtype == want.dtype and np.array_equal(y, want), session.variant
+    for case, actual in zip(cases, session.run_many(cases), strict=True):
+        for y, expected in zip(actual, interpret(graph, case), strict=True):
+            assert y.dtype == expected.dtype and np.array_equal(y, expected), session.variant
 
 
 def test_the_best_variant_runs_unless_another_is_wanted() -> None:
@@ -86,19 +86,19 @@ def test_what_the_machine_cannot_run_is_refused() -> None:
 @pytest.mark.parametrize("make", [residual_network, two_branches])
 def test_every_variant_equals_the_interpreter(make: object) -> None:
     graph = make()  # type: ignore[operator]
-    made = runtime.from_files(build(graph, "x86").files)
+    built = runtime.from_files(build(graph, "x86").files)
     cases = [list(stored_inputs(graph, seed)) for seed in range(4)]
     for name in here():
-        assert_same_bits(runtime.opened(made, variant=name), graph, cases)
+        assert_same_bits(runtime.opened(built, variant=name), graph, cases)
 
 
 def test_random_graphs_equal_the_interpreter() -> None:
     first = 300_000
     graph, rng = batch(range(first, first + 12)), np.random.default_rng(first)
-    made = runtime.from_files(build(graph, "x86").files)
+    built = runtime.from_files(build(graph, "x86").files)
     cases = [random_inputs(graph, rng, extreme=bool(case % 2)) for case in range(4)]
     for name in here():
-        assert_same_bits(runtime.opened(made, threads=2, variant=name), graph, cases)
+        assert_same_bits(runtime.opened(built, threads=2, variant=name), graph, cases)
 
 
 def test_steps_are_timed_of_the_variant_that_runs() -> None:
@@ -120,9 +120,9 @@ def test_users_choose_and_see_the_variant(
     path = str(net.save(tmp_path / "small.qir"))
     assert qir.load(path, variant="x86-64").session.variant == "x86-64"
     np.save(tmp_path / "x.npy", stored_inputs(residual_network())[0])
-    given = ["--input", str(tmp_path / "x.npy"), "--integer"]
-    assert main(["run", path, *given, "--variant", "x86-64"]) == 0
-    assert main(["run", path, *given, "--variant", "x86-32"]) != 0
+    options = ["--input", str(tmp_path / "x.npy"), "--integer"]
+    assert main(["run", path, *options, "--variant", "x86-64"]) == 0
+    assert main(["run", path, *options, "--variant", "x86-32"]) != 0
     assert "variant 'x86-32', one of those it has is needed" in capsys.readouterr().err
     assert main(["bench", path, "--seconds", "0.1", "--variant", "x86-64"]) == 0
     assert " for x86-64, 1 thread: least " in capsys.readouterr().out
@@ -139,8 +139,8 @@ def test_building_twice_gives_the_same_bytes(target: str) -> None:
 
 def test_programs_share_memory_and_constants() -> None:
     graph, target = residual_network(), find("arm")
-    programs = variants.lowered(graph, target, "small")
-    alone = [variants.lowered(graph, v, "small")[0] for v in target.variants]
+    programs = variants.lower_all(graph, target, "small")
+    alone = [variants.lower_all(graph, v, "small")[0] for v in target.variants]
     assert len({p.weights for p in programs}) == len({p.workspace_bytes for p in programs}) == 1
     assert programs[0].workspace_bytes == max(p.workspace_bytes for p in alone)
     assert len(programs[0].weights) < sum(len(p.weights) for p in alone[1:])
@@ -166,13 +166,16 @@ def test_the_whole_needs_what_its_first_variant_needs() -> None:
 )
 @pytest.mark.parametrize("name", ["x86", "arm"])
 def test_the_kernels_of_each_variant_use_its_own_dots(name: str) -> None:
-    made = artifact(name)
-    found = prove(made.manifest, made.files["small.o"], made.target)
-    held = {body.symbol: body.dots for body in found.bodies}
-    for program in variants.lowered(residual_network(), made.target, "small"):
+    built = artifact(name)
+    findings = prove(built.manifest, built.files["small.o"], built.target)
+    dots_by_symbol = {body.symbol: body.dots for body in findings.bodies}
+    for program in variants.lower_all(residual_network(), built.target, "small"):
         for kernel, code in program.codes.items():
-            if wanted := OF_KERNELS.get(getattr(code, "dot", "")):
-                assert held[symbol(program, kernel)].get(wanted, 0) > 0, (program.variant, kernel)
+            if expected := OF_KERNELS.get(getattr(code, "dot", "")):
+                assert dots_by_symbol[symbol(program, kernel)].get(expected, 0) > 0, (
+                    program.variant,
+                    kernel,
+                )
 
 
 # -- the choice, on machines that QEMU makes up
@@ -197,8 +200,8 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the artifact, its self-test and a program that tries every variant."""
     if shutil.which("qemu-x86_64") is None:
         pytest.skip("qemu-x86_64 is not installed: apt-get install qemu-user")
-    made: Artifact = artifact("x86")
-    home = made.save(tmp_path_factory.mktemp("x86") / "small.qir")
+    built: Artifact = artifact("x86")
+    home = built.save(tmp_path_factory.mktemp("x86") / "small.qir")
     (home / "choice.c").write_text(CHOICE)
     for name in ("choice", "small_test"):
         command = ["cc", "-O1", "-Wall", "-Werror", f"{name}.c", "libsmall.a", "-lpthread"]
@@ -220,8 +223,8 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_a_processor_lacks_is_not_used(programs: Path, cpu: str, said: str) -> None:
     """The best variant, then (status: variant) after asking for -1, 0, 1, 2, 3 and 4."""
     run = ["qemu-x86_64", "-cpu", cpu]
-    found = subprocess.run([*run, "./choice"], cwd=programs, capture_output=True, text=True)
-    assert (found.returncode, found.stdout.strip()) == (0, said), found.stderr
+    process = subprocess.run([*run, "./choice"], cwd=programs, capture_output=True, text=True)
+    assert (process.returncode, process.stdout.strip()) == (0, said), process.stderr
     tested = subprocess.run([*run, "./small_test"], cwd=programs, capture_output=True, text=True)
     assert tested.stdout == "small: 2 cases, 20 bytes of output, 0 wrong\n", tested.stderr
 
@@ -230,10 +233,10 @@ def test_what_a_processor_lacks_is_not_used(programs: Path, cpu: str, said: str)
 
 
 def test_masks_hold_the_bits_of_the_features() -> None:
-    assert needed(find("x86-64")) == (0,) * WORDS["x86_64"]
-    assert needed(find("aarch64-i8mm")) == (1 << 1 | 1 << 20, 1 << 13)
-    assert needed(find("x86-avxvnni"))[3:] == (1 << 4, 1 << 5, 0b110)
-    assert needed(find("x86-avx512vnni"))[5] == 0b11100110
+    assert required_bits(find("x86-64")) == (0,) * WORDS["x86_64"]
+    assert required_bits(find("aarch64-i8mm")) == (1 << 1 | 1 << 20, 1 << 13)
+    assert required_bits(find("x86-avxvnni"))[3:] == (1 << 4, 1 << 5, 0b110)
+    assert required_bits(find("x86-avx512vnni"))[5] == 0b11100110
     for architecture, bits in BITS.items():
         places = [place for of in bits.values() for place in of]
         assert len(set(places)) == len(places)
@@ -242,7 +245,7 @@ def test_masks_hold_the_bits_of_the_features() -> None:
 
 def test_a_feature_that_cannot_be_asked_for_is_named() -> None:
     with pytest.raises(LowerError, match="features of riscv64 cannot be asked for, one of x86_64,"):
-        needed(find("riscv64"))
+        required_bits(find("riscv64"))
     odd = replace(find("aarch64"), features=("neon", "sve9"))
     with pytest.raises(LowerError, match="target aarch64: no bit known for sve9, one is needed"):
-        needed(odd)
+        required_bits(odd)

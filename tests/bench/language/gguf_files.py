@@ -26,16 +26,16 @@ def peers(name: str, shape: Shape | None) -> dict[str, Path]:
     """The file of each format, made once by llama.cpp's own quantizer."""
     if importlib.util.find_spec("llama_cpp") is None:
         return {}
-    found = {}
+    timings = {}
     for engine, kind in FORMATS.items():
-        file = found[engine] = CACHE / f"{name}-{kind}.gguf"
+        file = timings[engine] = CACHE / f"{name}-{kind}.gguf"
         if not file.exists():
             source = smollm2() if shape is None else CACHE / f"{name}.gguf"
             if not source.exists():
                 assert shape is not None
                 write(source, shape)
             _quantize(source, file, kind)
-    return found
+    return timings
 
 
 def _quantize(source: Path, to: Path, kind: int) -> None:
@@ -101,7 +101,7 @@ def _tensors(shape: Shape) -> Mapping[str, tuple[int, ...]]:
         "attn_k": (narrow, width), "attn_v": (narrow, width), "attn_output": (width, width),
         "ffn_gate": (hidden, width), "ffn_up": (hidden, width), "ffn_down": (width, hidden),
     }  # fmt: skip
-    found: dict[str, tuple[int, ...]] = {"token_embd.weight": (shape.vocabulary, width)}
+    shapes: dict[str, tuple[int, ...]] = {"token_embd.weight": (shape.vocabulary, width)}
     for i in range(shape.layers):
-        found |= {f"blk.{i}.{name}.weight": size for name, size in layer.items()}
-    return {**found, "output_norm.weight": (width,)}
+        shapes |= {f"blk.{i}.{name}.weight": size for name, size in layer.items()}
+    return {**shapes, "output_norm.weight": (width,)}

@@ -79,10 +79,10 @@ def _smollm2(bits: str, to: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     file = gguf_files.smollm2()
-    given: dict[str, Any] = {"gguf_file": file.name}
-    net = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **given).eval()
+    settings: dict[str, Any] = {"gguf_file": file.name}
+    net = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **settings).eval()
     text = (Path(qir.__file__).parent.parent / "docs" / "tutorial.md").read_text()
-    ids = AutoTokenizer.from_pretrained(file.parent, **given)(text)["input_ids"]
+    ids = AutoTokenizer.from_pretrained(file.parent, **settings)(text)["input_ids"]
     calibration = np.array(ids)[: len(ids) // ROOM * ROOM].reshape(-1, ROOM)
     qir.compile_lm(
         net, calibration=calibration, max_tokens=ROOM, prefill=PROMPT, bits=bits, name="smollm2"

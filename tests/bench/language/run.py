@@ -31,19 +31,19 @@ def main(arguments: Sequence[str]) -> None:
     p.add_argument("--rounds", type=int, default=12, help="slices of each engine")
     p.add_argument("--seconds", type=float, default=1.0, help="one slice")
     p.add_argument("--out", type=Path, default=CACHE / "language.jsonl")
-    given = p.parse_args(arguments)
-    machine = about_machine(max(given.threads))
+    args = p.parse_args(arguments)
+    machine = about_machine(max(args.threads))
     console.print(", ".join(f"{k} {v}" for k, v in machine.items()))
     table = Table(title="least / median milliseconds")
     for head in ("model", "threads", "part", "engine", "least / median", "tokens a second"):
         table.add_column(head, justify="left" if head in ("model", "engine") else "right")
-    for name in given.models:
-        for title, job in jobs(name, given.bits):
-            for threads in given.threads:
-                found = bench(job, threads, given.rounds, given.seconds)
-                for (engine, part), timing in found.items():
+    for name in args.models:
+        for title, job in jobs(name, args.bits):
+            for threads in args.threads:
+                timings = bench(job, threads, args.rounds, args.seconds)
+                for (engine, part), timing in timings.items():
                     _add(table, title, threads, part, engine, timing, job)
-                    _write(given.out, title, threads, part, engine, timing, machine)
+                    _write(args.out, title, threads, part, engine, timing, machine)
     console.print(table)
 
 
@@ -57,7 +57,7 @@ def bench(job: Job, threads: int, rounds: int, seconds: float) -> dict[tuple[str
         )
         for engine, path in job.files.items()
     }  # fmt: skip
-    found: dict[tuple[str, str], Timing] = {}
+    timings: dict[tuple[str, str], Timing] = {}
     for _ in range(rounds):
         for part in job.parts:
             for engine, child in list(children.items()):
@@ -67,10 +67,10 @@ def bench(job: Job, threads: int, rounds: int, seconds: float) -> dict[tuple[str
                     del children[engine]
                     continue
                 key = engine, part
-                found[key] = found[key].merged(once) if key in found else once
+                timings[key] = timings[key].merged(once) if key in timings else once
     for child in children.values():
         child.stop()
-    return found
+    return timings
 
 
 def _add(

@@ -86,14 +86,20 @@ def products(size: int, count: int) -> bytes:
 
 def functions(depth: int, width: int, body: str = "Relu") -> bytes:
     """Functions that call the one before them `width` times."""
-    found = [helper.make_function(DOMAIN, "F0", ["x"], ["y"], [node(body, ["x"], ["y"])], OPSETS)]
+    function_protos = [
+        helper.make_function(DOMAIN, "F0", ["x"], ["y"], [node(body, ["x"], ["y"])], OPSETS)
+    ]
     for level in range(1, depth + 1):
         names = ["x", *(f"m{k}" for k in range(width - 1)), "y"]
         calls = [
             node(f"F{level - 1}", [a], [b], domain=DOMAIN) for a, b in itertools.pairwise(names)
         ]
-        found.append(helper.make_function(DOMAIN, f"F{level}", ["x"], ["y"], calls, OPSETS))
-    return proto([node(f"F{depth}", ["x"], ["y"], domain=DOMAIN)], {}, found).SerializeToString()
+        function_protos.append(
+            helper.make_function(DOMAIN, f"F{level}", ["x"], ["y"], calls, OPSETS)
+        )
+    return proto(
+        [node(f"F{depth}", ["x"], ["y"], domain=DOMAIN)], {}, function_protos
+    ).SerializeToString()
 
 
 def heavy_function(calls: int, elements: int) -> bytes:
@@ -205,8 +211,10 @@ def sparse_initializer(sizes: Sequence[int]) -> bytes:
 
 def attribute(op: str, shape: Sequence[int], constants: Sequence[Array] = (), **a: object) -> bytes:
     """One node on x of `shape`, with an absurd attribute or constant."""
-    named = {f"c{k}": c for k, c in enumerate(constants)}
-    return proto([node(op, ["x", *named], ["y"], **a)], named, shape=shape).SerializeToString()
+    constants_by_name = {f"c{k}": c for k, c in enumerate(constants)}
+    return proto(
+        [node(op, ["x", *constants_by_name], ["y"], **a)], constants_by_name, shape=shape
+    ).SerializeToString()
 
 
 def resized(shape: Sequence[int], scales: Sequence[float], **attributes: object) -> bytes:

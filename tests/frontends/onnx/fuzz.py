@@ -151,10 +151,10 @@ def edit_data(rng: random.Random, graph: Any) -> None:
 
 
 def edit_attribute(rng: random.Random, graph: Any) -> None:
-    held = [a for n in graph.node for a in n.attribute]
-    if not held:
+    attributes = [a for n in graph.node for a in n.attribute]
+    if not attributes:
         return
-    attribute = rng.choice(held)
+    attribute = rng.choice(attributes)
     match rng.randrange(4):
         case 0 if attribute.ints:
             attribute.ints[rng.randrange(len(attribute.ints))] = rng.choice(INTEGERS)
@@ -268,12 +268,12 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2)
     beside = Path(__file__).resolve().parents[4] / "shared" / "zoo"
     parser.add_argument("--zoo", type=Path, default=Path(os.environ.get("QIR_ZOO", beside)))
-    given = parser.parse_args()
-    paths = zoo_files(given.zoo)
-    seeds = range(given.seed, given.seed + given.count)
-    chunks = [seeds[i : i + CHUNK] for i in range(0, given.count, CHUNK)]
-    names = [name for name, _ in bombs()][: given.bombs]
-    with ProcessPoolExecutor(given.jobs) as pool:
+    args = parser.parse_args()
+    paths = zoo_files(args.zoo)
+    seeds = range(args.seed, args.seed + args.count)
+    chunks = [seeds[i : i + CHUNK] for i in range(0, args.count, CHUNK)]
+    names = [name for name, _ in bombs()][: args.bombs]
+    with ProcessPoolExecutor(args.jobs) as pool:
         damaged = [r for part in pool.map(check, chunks, [paths] * len(chunks)) for r in part]
         exploded = list(pool.map(explode, names))
     labels = [f"seed {r.index}" for r in damaged] + names

@@ -137,24 +137,24 @@ def main() -> None:
     parser.add_argument("--form", choices=FORMS, default="qdq")
     parser.add_argument("--inputs", type=int, default=100)
     parser.add_argument("--calibrate", type=int, default=16)
-    given = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
     zoo = _zoo()
-    for name in given.names:
+    for name in args.names:
         case = zoo.ZOO[name]
-        inputs = case.inputs()[: given.inputs]
+        inputs = case.inputs()[: args.inputs]
         with tempfile.TemporaryDirectory() as folder:
-            path = quantized(case, Path(folder), given.form, given.calibrate)
+            path = quantized(case, Path(folder), args.form, args.calibrate)
             runs = {
                 "imported": simulated(path),
                 "runtime": runtime(path, True),
                 "plain runtime": runtime(path, False),
             }
-            if given.form != "dynamic":  # whose activations have no scales before they are seen
+            if args.form != "dynamic":  # whose activations have no scales before they are seen
                 runs = {"integers": integers(path), **runs}
-            found = {who: outputs(run, inputs) for who, run in runs.items()}
-        print(f"{name} {given.form}, of {len(inputs)}:")
-        for (one, a), (other, b) in itertools.combinations(found.items(), 2):
+            labels = {who: outputs(run, inputs) for who, run in runs.items()}
+        print(f"{name} {args.form}, of {len(inputs)}:")
+        for (one, a), (other, b) in itertools.combinations(labels.items(), 2):
             print(f"  {one}, {other}: same {same(a, b)}, or tied {same_or_tied(a, b)}", flush=True)
 
 

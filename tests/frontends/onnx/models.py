@@ -85,7 +85,7 @@ def agrees(
     """Import a model and compare its outputs with ONNX Runtime's; the graph, to look at it."""
     graph = import_onnx(proto)
     wanted = runtime(proto, *inputs, optimized=optimized)
-    for got, want in zip(run_float(graph, inputs), wanted, strict=True):
-        assert got.shape == want.shape
-        np.testing.assert_allclose(got, want.astype(np.float64), rtol=within, atol=within)
+    for actual, expected in zip(run_float(graph, inputs), wanted, strict=True):
+        assert actual.shape == expected.shape
+        np.testing.assert_allclose(actual, expected.astype(np.float64), rtol=within, atol=within)
     return graph

@@ -71,10 +71,10 @@ def frozen(case: Any, inputs: list[Any]) -> tuple[onnx.ModelProto, list[Array]]:
     }
     for name in constant:
         model.graph.initializer.append(numpy_helper.from_array(np.asarray(given[name]), name))
-    kept = [i for i in model.graph.input if i.name not in constant]
+    inputs_at_run_time = [i for i in model.graph.input if i.name not in constant]
     del model.graph.input[:]
-    model.graph.input.extend(kept)
-    return model, [np.asarray(given[i.name]) for i in kept]
+    model.graph.input.extend(inputs_at_run_time)
+    return model, [np.asarray(given[i.name]) for i in inputs_at_run_time]
 
 
 def run(case: Any) -> None:
@@ -84,11 +84,11 @@ def run(case: Any) -> None:
         graph = import_onnx(model)
         assert graph.output_names == tuple(o.name for o in model.graph.output)
         feeds = [_fed(x, v.type.elem) for x, v in zip(rest, graph.inputs, strict=True)]
-        for got, want in zip(run_float(graph, feeds), expected, strict=True):
+        for actual, want in zip(run_float(graph, feeds), expected, strict=True):
             reals = array_of(want).astype(np.float32)
-            assert got.shape == reals.shape
+            assert actual.shape == reals.shape
             within = BFLOAT16 if array_of(want).dtype.name == "bfloat16" else case.rtol
-            np.testing.assert_allclose(got.astype(np.float32), reals, rtol=within, atol=1e-5)
+            np.testing.assert_allclose(actual.astype(np.float32), reals, rtol=within, atol=1e-5)
 
 
 def array_of(x: Any) -> Array:

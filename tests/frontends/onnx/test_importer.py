@@ -113,8 +113,8 @@ def test_shape_arithmetic_is_folded() -> None:
 def test_constants_alone_become_an_output() -> None:
     nodes = [helper.make_node("Range", ["a", "b", "c"], ["y"])]
     constants = {"a": np.array(1), "b": np.array(9), "c": np.array(3)}
-    (got,) = run_float(import_onnx(model(nodes, {}, ["y"], constants)), [])
-    assert got.tolist() == [1, 4, 7]
+    (actual,) = run_float(import_onnx(model(nodes, {}, ["y"], constants)), [])
+    assert actual.tolist() == [1, 4, 7]
 
 
 @pytest.mark.parametrize("value", [True, False])
@@ -166,8 +166,8 @@ def test_external_data_beside_the_file(tmp_path: Path) -> None:
     path = tmp_path / "big.onnx"
     onnx.save(proto, path, save_as_external_data=True, location="big.bin", size_threshold=8)
     x = reals(2, 300, seed=1)
-    (got,) = run_float(import_onnx(path), [x])
-    np.testing.assert_array_equal(got, x + reals(300))
+    (actual,) = run_float(import_onnx(path), [x])
+    np.testing.assert_array_equal(actual, x + reals(300))
 
 
 def test_nodes_in_any_order() -> None:
@@ -183,8 +183,8 @@ def test_a_sparse_constant_is_filled_with_zeros() -> None:
     index = numpy_helper.from_array(np.array([1, 5]), "i")
     sparse = helper.make_sparse_tensor(values, index, [2, 3])
     node = helper.make_node("Constant", [], ["y"], sparse_value=sparse)
-    (got,) = run_float(import_onnx(model([node], {}, ["y"])), [])
-    assert got.tolist() == [[0, 2, 0], [0, 0, 3]]
+    (actual,) = run_float(import_onnx(model([node], {}, ["y"])), [])
+    assert actual.tolist() == [[0, 2, 0], [0, 0, 3]]
 
 
 def test_equal_constants_are_written_once() -> None:

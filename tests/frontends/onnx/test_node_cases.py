@@ -86,9 +86,9 @@ def test_node_cases(op: str) -> None:
         if op_of(case) != op or name in OTHER:
             continue
         if (error := outcome(name)) is not None:
-            found = refusal(name)
-            assert found is not None, f"{name}: {error}"
-            assert re.search(found[0], str(error)), f"{name}: {error}"
+            faults = refusal(name)
+            assert faults is not None, f"{name}: {error}"
+            assert re.search(faults[0], str(error)), f"{name}: {error}"
 
 
 def test_how_many_of_how_many() -> None:
@@ -98,7 +98,7 @@ def test_how_many_of_how_many() -> None:
         op_of(c) for name, c in node_cases().items() if name not in OTHER and outcome(name) is None
     )
     reasons = Counter(
-        found[1] for name in node_cases() if (found := refusal(name)) and name not in OTHER
+        faults[1] for name in node_cases() if (faults := refusal(name)) and name not in OTHER
     )
     promised = PROMISED.split()
     assert set(promised) <= set(total)

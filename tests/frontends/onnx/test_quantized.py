@@ -56,9 +56,9 @@ def test_a_dynamic_model_imports_as_its_real_numbers(zoo: ModuleType, tmp_path: 
     path = quantized(case, tmp_path, "dynamic")
     graph = import_onnx(path)
     x = case.inputs()[:1]
-    want = onnx_runtime(path, optimized=True)(x[0])
-    (got,) = run_float(graph, [x])
-    assert np.abs(got - want).max() < 0.05 * np.abs(want).max()
+    expected = onnx_runtime(path, optimized=True)(x[0])
+    (actual,) = run_float(graph, [x])
+    assert np.abs(actual - expected).max() < 0.05 * np.abs(expected).max()
     assert not any(isinstance(op, ops.Quantize) for op in graph.ops)
 
 
@@ -152,8 +152,8 @@ def test_four_bit_weights_in_blocks() -> None:
     proto.graph.initializer.append(stored)
     graph = import_onnx(proto)
     x = reals(2, 4)
-    want = x @ (w * np.repeat(scale, 3, axis=1))
-    np.testing.assert_allclose(run_float(graph, [x])[0], want, rtol=1e-5, atol=1e-5)
+    expected = x @ (w * np.repeat(scale, 3, axis=1))
+    np.testing.assert_allclose(run_float(graph, [x])[0], expected, rtol=1e-5, atol=1e-5)
     (constant,) = (o for o in graph.ops if isinstance(o, ops.Constant))
     assert isinstance(constant.elem, Quant)
     assert (constant.elem.storage, constant.elem.block, constant.elem.axis) == (I4, 3, 0)
@@ -229,13 +229,13 @@ def test_operators_on_stored_integers(name: str) -> None:
     proto = model([node, back], {"x": shape}, ["y"], constants, kind=TensorProto.UINT8)
     proto.graph.output[0].type.tensor_type.elem_type = TensorProto.FLOAT
     x = integers(*shape)
-    (want,) = runtime(proto, x)
+    (expected,) = runtime(proto, x)
     graph = import_onnx(proto)
-    (got,) = run_float(graph, [x])
-    assert np.abs(got - want).max() <= STEP * sy
-    assert np.mean(got != want) < 0.02
-    kept = [o.to for o in graph.ops if isinstance(o, ops.Quantize)]
-    assert kept == [Quant.per_tensor(U8, float(sy), int(zy))]
+    (actual,) = run_float(graph, [x])
+    assert np.abs(actual - expected).max() <= STEP * sy
+    assert np.mean(actual != expected) < 0.02
+    quants = [o.to for o in graph.ops if isinstance(o, ops.Quantize)]
+    assert quants == [Quant.per_tensor(U8, float(sy), int(zy))]
 
 
 @pytest.mark.parametrize("form", ["MatMulInteger", "ConvInteger"])
@@ -255,8 +255,8 @@ def test_dynamic_products_of_microsoft() -> None:
     )
     x = reals(3, 8)
     graph = import_onnx(model([node], {"x": (3, 8)}, ["y"], constants))
-    want = x @ ((constants["w"].astype(np.float32) - 3) * f(0.02)) + constants["b"]
-    np.testing.assert_allclose(run_float(graph, [x])[0], want, rtol=1e-5, atol=1e-5)
+    expected = x @ ((constants["w"].astype(np.float32) - 3) * f(0.02)) + constants["b"]
+    np.testing.assert_allclose(run_float(graph, [x])[0], expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("has_zero", [False, True])
@@ -281,8 +281,13 @@ def test_four_bit_products_of_microsoft(has_zero: bool) -> None:
 
 @pytest.mark.parametrize("activation", ["Relu", "LeakyRelu", "HardSigmoid", "Clip"])
 def test_fused_activations_are_ops_of_their_own(activation: str) -> None:
-    given = {"LeakyRelu": [0.1], "HardSigmoid": [0.3, 0.4], "Clip": [-0.5, 0.5]}.get(activation, [])
-    attributes = {"activation": activation, **({"activation_params": given} if given else {})}
+    parameters = {"LeakyRelu": [0.1], "HardSigmoid": [0.3, 0.4], "Clip": [-0.5, 0.5]}.get(
+        activation, []
+    )
+    attributes = {
+        "activation": activation,
+        **({"activation_params": parameters} if parameters else {}),
+    }
     node = helper.make_node(
         "FusedConv", ["x", "w", "b"], ["y"], domain="com.microsoft", **attributes
     )

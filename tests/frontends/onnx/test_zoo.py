@@ -32,9 +32,9 @@ def test_outputs_equal_those_of_onnx_runtime(zoo: ModuleType, name: str) -> None
     assert graph.stage == "imported"
     assert graph.inputs[0].name == fed.name
     assert graph.output_names == tuple(o.name for o in session.get_outputs())
-    for got, want in zip(run_float(graph, [x]), wanted, strict=True):
-        assert got.shape == want.shape
-        assert np.abs(got - want).max() <= 1e-3 * np.abs(want).max()
+    for actual, expected in zip(run_float(graph, [x]), wanted, strict=True):
+        assert actual.shape == expected.shape
+        assert np.abs(actual - expected).max() <= 1e-3 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -38,8 +38,8 @@ def randomize(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
     random = torch.Generator().manual_seed(seed)
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
         if tensor.is_floating_point() and tensor.dim() <= 1:
-            made = torch.rand(tensor.shape, generator=random) + 0.5
-            tensor.data.copy_(made if "var" in name or "weight" in name else made - 1)
+            values = torch.rand(tensor.shape, generator=random) + 0.5
+            tensor.data.copy_(values if "var" in name or "weight" in name else values - 1)
     return module.eval()
 
 
@@ -69,10 +69,13 @@ def agree_all(modules: Mapping[str, torch.nn.Module], xs: tuple[torch.Tensor, ..
     found = iter(run_float(graph, [x.numpy() for x in xs]))
     wrong = []
     for (name, module), x in zip(modules.items(), xs, strict=True):
-        for want in outputs_of(module, (x,)):
-            got = next(found)
-            if got.shape != want.shape or not np.allclose(got, want, rtol=1e-4, atol=1e-4):
-                wrong.append(f"{name}: {got.shape} for {want.shape}, {np.abs(got - want).max()}")
+        for expected in outputs_of(module, (x,)):
+            actual = next(found)
+            if actual.shape != expected.shape or not np.allclose(
+                actual, expected, rtol=1e-4, atol=1e-4
+            ):
+                difference = np.abs(actual - expected).max()
+                wrong.append(f"{name}: {actual.shape} for {expected.shape}, {difference}")
     assert not wrong
 
 
@@ -93,11 +96,11 @@ def checked(graph: Graph) -> Graph:
 def compare(
     graph: Graph, xs: tuple[torch.Tensor, ...], wanted: list[Any], tolerance: float = 1e-4
 ) -> None:
-    found = run_float(graph, [x.numpy() for x in xs])
-    assert len(found) == len(wanted) == len(graph.output_names)
-    for got, want in zip(found, wanted, strict=True):
-        assert got.shape == want.shape
-        np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance)
+    outputs = run_float(graph, [x.numpy() for x in xs])
+    assert len(outputs) == len(wanted) == len(graph.output_names)
+    for actual, expected in zip(outputs, wanted, strict=True):
+        assert actual.shape == expected.shape
+        np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance)
 
 
 def mnemonics(graph: Graph) -> list[str]:

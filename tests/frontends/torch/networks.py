@@ -157,10 +157,10 @@ class DenseNet(nn.Module):
         self.classifier = nn.Linear(10, 4)
 
     def forward(self, x: Tensor) -> Tensor:
-        seen = [self.stem(x)]
+        features = [self.stem(x)]
         for layer in self.layers:
-            seen.append(layer(torch.cat(seen, 1)))
-        y = self.transition(torch.cat(seen, 1))
+            features.append(layer(torch.cat(features, 1)))
+        y = self.transition(torch.cat(features, 1))
         made: Tensor = self.classifier(y.mean([2, 3]))
         return made
 

@@ -325,8 +325,8 @@ FAMILIES = {
 
 def test_modules() -> None:
     torch.manual_seed(0)
-    made = {name: make().eval() for name, (make, _) in MODULES.items()}
-    agree_all(made, inputs(*(shape for _, shape in MODULES.values())))
+    modules = {name: make().eval() for name, (make, _) in MODULES.items()}
+    agree_all(modules, inputs(*(shape for _, shape in MODULES.values())))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -23,12 +23,12 @@ def test_a_rule_takes_what_its_schema_gives(name: str) -> None:
     """Every operator exists; its rule binds all its arguments, and those without defaults."""
     schema = overload(name)._schema
     ordered = [a for a in schema.arguments if not a.kwarg_only]
-    named = {a.name: 0 for a in schema.arguments if a.kwarg_only}
+    keywords = {a.name: 0 for a in schema.arguments if a.kwarg_only}
     signature = inspect.signature(RULES[name].apply)
-    signature.bind(0, *ordered, **named)
-    needed = [a for a in ordered if not a.has_default_value()]
+    signature.bind(0, *ordered, **keywords)
+    items = [a for a in ordered if not a.has_default_value()]
     required = {a.name: 0 for a in schema.arguments if a.kwarg_only and not a.has_default_value()}
-    signature.bind(0, *needed, **required)
+    signature.bind(0, *items, **required)
 
 
 def test_hints_are_about_what_has_no_rule() -> None:

@@ -44,9 +44,9 @@ def test_resnet20_equals_onnx_runtime(zoo: ModuleType, resnet20: Any) -> None:
     for k in range(0, len(images), BATCH):
         (found,) = run_float(graph, [images[k : k + BATCH]])
         each = [session.run(None, {name: x[None]})[0] for x in images[k : k + BATCH]]
-        wanted = np.concatenate(each)
-        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
-        assert (found.argmax(1) == wanted.argmax(1)).all()
+        expected = np.concatenate(each)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+        assert (found.argmax(1) == expected.argmax(1)).all()
     assert graph.inputs[0].type.shape == (BATCH, 3, 32, 32)
     assert resnet20.training  # it came in training mode, and is as it was
 

@@ -140,13 +140,13 @@ def test_norms(centred: bool, size: int) -> None:
     wide = torch.from_numpy(x * s_x)
     if centred:
         arguments = ((size,), torch.from_numpy(gain), torch.from_numpy(offset), eps)
-        want = torch.nn.functional.layer_norm(wide, *arguments).numpy()
+        expected = torch.nn.functional.layer_norm(wide, *arguments).numpy()
     else:
         root = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
-        want = (wide * root * torch.from_numpy(gain)).numpy()
-        made = RmsNorm(real("x", x), real("g", gain), eps, names=("n",))
-        assert np.allclose(computed(made, x * s_x, gain), want, atol=1e-4)
-    assert np.max(np.abs(y - np.clip(want, -8, 8))) <= s_y * 1.5 + 2e-5 * np.abs(want).max()
+        expected = (wide * root * torch.from_numpy(gain)).numpy()
+        layer = RmsNorm(real("x", x), real("g", gain), eps, names=("n",))
+        assert np.allclose(computed(layer, x * s_x, gain), expected, atol=1e-4)
+    assert np.max(np.abs(y - np.clip(expected, -8, 8))) <= s_y * 1.5 + 2e-5 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("interleaved", [False, True])
@@ -163,9 +163,9 @@ def test_rotations(interleaved: bool, pairs: int) -> None:
     )  # fmt: skip
     assert not list(op.faults())
     y = op.evaluate(x, cos, sin) * 0.002
-    made = Rope(real("x", x), real("c", cos), real("s", sin), 8, interleaved, names=("r",))
-    want = computed(made, x * 0.001, cos * 2.0**-14, sin * 2.0**-14)
-    assert np.max(np.abs(y - want)) <= 0.001 + 1e-5
+    layer = Rope(real("x", x), real("c", cos), real("s", sin), 8, interleaved, names=("r",))
+    expected = computed(layer, x * 0.001, cos * 2.0**-14, sin * 2.0**-14)
+    assert np.max(np.abs(y - expected)) <= 0.001 + 1e-5
 
 
 @pytest.mark.parametrize(("size", "blocks"), [(1, 3), (64, 2), (12, 1), (20, 3), (144, 1)])
@@ -178,8 +178,8 @@ def test_hadamard(size: int, blocks: int) -> None:
     assert np.array_equal(h, h.T) and np.array_equal(h @ h, size * np.eye(size))
     parts = x.reshape(-1, size).astype(np.int64)
     assert np.array_equal(y.reshape(-1, size), parts @ h)
-    made = Hadamard(real("x", x), size, names=("r",))
-    reals = computed(made, x * 0.01)
+    layer = Hadamard(real("x", x), size, names=("r",))
+    reals = computed(layer, x * 0.01)
     assert np.allclose(y * op.result.type.quant.scale.item(), reals, atol=1e-2)
     assert np.allclose((reals**2).sum(-1), ((x * 0.01) ** 2).sum(-1), rtol=1e-4)
     extreme = (np.sign(h[:, -1]) * -(1 << 15)).clip(max=(1 << 15) - 1).astype(np.int16)
@@ -258,11 +258,11 @@ def test_attention(case: str) -> None:
     y = op.evaluate(q, scale, k, v, bias, visible, start) * (s_v / 256)
     each = np.repeat((scale & 255) * 2.0 ** (scale >> 8), d, -1) * s_q
     reals = [q * each, k * s_k, v * s_v]
-    made = Attention(
+    layer = Attention(
         *(real(n_, a) for n_, a in zip("qkv", reals, strict=True)),
         None if bias is None else real("b", bias), *operands[1:], *numbers[:2],
         1 / math.sqrt(d), *numbers[2:], names=("a",),
     )  # fmt: skip
-    want = computed(made, *reals, None if bias is None else bias * s_b, visible, start)
-    assert noise_ratio(want, y) > 42
+    expected = computed(layer, *reals, None if bias is None else bias * s_b, visible, start)
+    assert noise_ratio(expected, y) > 42
     assert visible is None or not y[1].any()

@@ -60,8 +60,8 @@ def hawq(zoo: ModuleType) -> dict[str, dict[str, list[float]]]:
     file = Path(str(zoo.__file__)).parent / "data" / "hawq_ilp_inputs.json"
     if not file.is_file():
         pytest.skip(f"HAWQ's inputs are absent: no {file}")
-    found: dict[str, dict[str, list[float]]] = json.loads(file.read_text())
-    return found
+    content: dict[str, dict[str, list[float]]] = json.loads(file.read_text())
+    return content
 
 
 def hawq_layers(given: Mapping[str, list[float]], unit: float) -> list[LayerChoices]:

@@ -18,8 +18,8 @@ from qir.passes.bits.costs import LayerWork, average_limits, measured_layer
 
 def test_closed_form_is_baqs_for_equal_sizes() -> None:
     losses = {"a": 1.0, "b": 16.0, "c": 4.0}  # geometric mean 4
-    want = {"a": 4 - 2 / THETA, "b": 4 + 2 / THETA, "c": 4.0}
-    assert closed_form(losses, 4) == pytest.approx(want)
+    expected = {"a": 4 - 2 / THETA, "b": 4 + 2 / THETA, "c": 4.0}
+    assert closed_form(losses, 4) == pytest.approx(expected)
 
 
 POSITIVE = st.floats(1e-9, 1e9)
@@ -34,10 +34,10 @@ def test_closed_form_has_the_average_and_equal_slopes(
 ) -> None:
     """At the minimum, one more bit gains the same loss for each parameter everywhere."""
     losses, sizes = ({k: pair[j] for k, pair in units.items()} for j in (0, 1))
-    found = closed_form(losses, average, sizes)  # type: ignore[arg-type]
-    total = sum(sizes[k] * found[k] for k in units)
+    widths = closed_form(losses, average, sizes)  # type: ignore[arg-type]
+    total = sum(sizes[k] * widths[k] for k in units)
     assert total == pytest.approx(average * sum(sizes.values()), rel=1e-6, abs=1e-6)
-    slopes = [math.log2(losses[k] / sizes[k]) - THETA * found[k] for k in units]
+    slopes = [math.log2(losses[k] / sizes[k]) - THETA * widths[k] for k in units]
     assert max(slopes) == pytest.approx(min(slopes), abs=1e-6)
 
 
@@ -48,10 +48,10 @@ def test_allocated_bits_keep_the_budget_and_leave_no_room(
     losses, sizes = ({k: pair[j] for k, pair in units.items()} for j in (0, 1))
     steps = sorted(widths)
     average = max(average, float(steps[0]))
-    found = allocate_bits(losses, steps, average, sizes)  # type: ignore[arg-type]
-    left = average * sum(sizes.values()) - sum(sizes[k] * found[k] for k in units)
-    assert set(found.values()) <= widths and left >= 0
-    for k, bits in found.items():
+    assignment = allocate_bits(losses, steps, average, sizes)  # type: ignore[arg-type]
+    left = average * sum(sizes.values()) - sum(sizes[k] * assignment[k] for k in units)
+    assert set(assignment.values()) <= widths and left >= 0
+    for k, bits in assignment.items():
         if bits < steps[-1]:
             assert (steps[steps.index(bits) + 1] - bits) * sizes[k] > left
 

@@ -35,10 +35,10 @@ def tuples() -> list[tuple[Array, ...]]:
 
 
 def test_each_run_takes_its_rows_of_every_input() -> None:
-    found = calibrate(three(), tuples(), "min-max")
-    wanted = (X + ANCHORS) * GAIN[:, None, None]
-    assert found.seen["y"].count == wanted.size
-    assert (found.seen["y"].low, found.seen["y"].high) == (wanted.min(), wanted.max())
+    ranges = calibrate(three(), tuples(), "min-max")
+    expected = (X + ANCHORS) * GAIN[:, None, None]
+    assert ranges.seen["y"].count == expected.size
+    assert (ranges.seen["y"].low, ranges.seen["y"].high) == (expected.min(), expected.max())
 
 
 def test_several_runs_in_one_batch_are_those_runs() -> None:
@@ -48,8 +48,8 @@ def test_several_runs_in_one_batch_are_those_runs() -> None:
 
 
 def test_a_mapping_is_read_by_names() -> None:
-    named = [{"gain": g, "x": x, "anchors": a} for x, a, g in tuples()]
-    one, other = (calibrate(three(), batches) for batches in (tuples(), named))
+    items = [{"gain": g, "x": x, "anchors": a} for x, a, g in tuples()]
+    one, other = (calibrate(three(), batches) for batches in (tuples(), items))
     assert one.seen["y"].low == other.seen["y"].low
     alone = {"gain": GAIN, "x": X.reshape(6, 4), "anchors": ANCHORS.reshape(18, 4)}
     assert calibrate(three(), alone).seen["y"].low == one.seen["y"].low

@@ -78,10 +78,10 @@ def test_ends_pass_sums_products_and_moves() -> None:
         moved = b.add(Reshape(b.add(Mul(x, two), "scaled"), (1, 4)), "moved")
         return Clip(b.add(Sub(moved, c), "sum"), -1.0, 6.0)
 
-    found = calibrated(build).limits
-    assert found["sum"] == pytest.approx((-1, 6), abs=0.06)
-    assert found["moved"] == pytest.approx((0, 9), abs=0.06)  # c is 1 to 3
-    assert found["x"] == pytest.approx((-4.5, 0), abs=0.06)
+    ranges = calibrated(build).limits
+    assert ranges["sum"] == pytest.approx((-1, 6), abs=0.06)
+    assert ranges["moved"] == pytest.approx((0, 9), abs=0.06)  # c is 1 to 3
+    assert ranges["x"] == pytest.approx((-4.5, 0), abs=0.06)
 
 
 def test_a_value_that_something_else_reads_matters_everywhere() -> None:
@@ -165,7 +165,11 @@ def test_bins_wider_than_a_step_choose_nothing() -> None:
 
     histogram = Histogram()
     histogram.add(torch, torch.tensor([-1e6, 1.0, 2.0]), 1e6)
-    seen = Observation(3, -1e6, 2.0, histogram).within((-3.0, np.inf))
+    observation = Observation(3, -1e6, 2.0, histogram).within((-3.0, np.inf))
     from qir.passes.calibrate.observers import MeanSquaredError
 
-    assert MeanSquaredError().range(seen, 256) == MinMax().range(seen, 256) == (-3.0, 2.0)
+    assert (
+        MeanSquaredError().range(observation, 256)
+        == MinMax().range(observation, 256)
+        == (-3.0, 2.0)
+    )

@@ -25,12 +25,12 @@ from qir.passes.calibrate.observers import (
 
 
 def seen(x: Array, parts: int = 1) -> Observation:
-    found = Observation(x.size, float(x.min()), float(x.max()), Histogram())
-    assert found.histogram is not None
+    observation = Observation(x.size, float(x.min()), float(x.max()), Histogram())
+    assert observation.histogram is not None
     for part in np.array_split(x, parts):
         if part.size:
-            found.histogram.add(torch, torch.from_numpy(part), float(np.abs(part).max()))
-    return found
+            observation.histogram.add(torch, torch.from_numpy(part), float(np.abs(part).max()))
+    return observation
 
 
 def error(x: Array, low: float, high: float) -> float:

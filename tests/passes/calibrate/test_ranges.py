@@ -45,21 +45,21 @@ DATA = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
 
 
 def test_ranges_are_those_of_the_values() -> None:
-    found = calibrate(plain(), DATA, "min-max")
+    ranges = calibrate(plain(), DATA, "min-max")
     less = DATA - np.float32(1)
-    assert found.samples == 50
-    assert set(found.seen) == {"x", "less", "kept", "y"}  # no constants
-    assert (found.seen["less"].low, found.seen["less"].high) == (less.min(), less.max())
-    assert found.of(["kept"], 256) == (0, max(less.max(), 0))
-    assert found.of(["y"], 256)[0] == 0  # y >= 1, and 0 must be exact
+    assert ranges.samples == 50
+    assert set(ranges.seen) == {"x", "less", "kept", "y"}  # no constants
+    assert (ranges.seen["less"].low, ranges.seen["less"].high) == (less.min(), less.max())
+    assert ranges.of(["kept"], 256) == (0, max(less.max(), 0))
+    assert ranges.of(["y"], 256)[0] == 0  # y >= 1, and 0 must be exact
 
 
 def test_batches_of_any_size_and_kind_give_the_same_ranges() -> None:
-    whole = calibrate(plain(), DATA)
+    ranges = calibrate(plain(), DATA)
     parts = calibrate(plain(), (DATA[i : i + 7] for i in range(0, 50, 7)))
     tuples = calibrate(plain(), [(DATA[:20],), [DATA[20:]]])
     tensors = calibrate(plain(), [torch.from_numpy(DATA)])
-    assert all(same(whole, other) for other in (parts, tuples, tensors))
+    assert all(same(ranges, other) for other in (parts, tuples, tensors))
 
 
 def test_a_graph_that_cannot_be_remade_runs_batch_by_batch() -> None:
@@ -85,9 +85,9 @@ def test_memory_is_bounded_by_the_chunk(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_progress_is_told_in_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration, "LARGEST_CHUNK", 20)
-    told: list[int] = []
-    calibrate(plain(), DATA, progress=told.append)
-    assert told == [20, 40, 50]
+    counts: list[int] = []
+    calibrate(plain(), DATA, progress=counts.append)
+    assert counts == [20, 40, 50]
 
 
 class Stopped(Exception):
@@ -114,13 +114,13 @@ def test_an_interrupted_calibration_resumes(
     runs = []
     kept = calibration.run_chunk
     monkeypatch.setattr(calibration, "run_chunk", lambda *a: (runs.append(a), kept(*a)))
-    whole = calibrate(plain(), until(99), state=file)
+    ranges = calibrate(plain(), until(99), state=file)
     assert len(runs) == 4  # of 7 chunks; 3 were seen before the plug was pulled
     monkeypatch.undo()
     monkeypatch.setattr(calibration, "LARGEST_CHUNK", 8)
-    assert same(whole, calibrate(plain(), DATA))
+    assert same(ranges, calibrate(plain(), DATA))
     runs.clear()
-    assert same(whole, calibrate(plain(), DATA, state=file)) and not runs
+    assert same(ranges, calibrate(plain(), DATA, state=file)) and not runs
 
 
 def test_a_state_of_something_else_is_refused(tmp_path: Path) -> None:
@@ -186,9 +186,9 @@ def test_more_of_what_data_must_be() -> None:
     two = b.finish([b.add(Add(x, y))])
     with pytest.raises(DataError, match=r"batch 0: \[3, 2\] samples, as many for each are needed"):
         calibrate(two, [(np.zeros((3, 2)), np.zeros((2, 2)))])
-    whole = Builder("whole", "canonical")
-    whole.input("t", Tensor((1, 2), I64))
-    graph = whole.finish([whole.add(Relu(whole.input("x", Tensor((1, 2), F32))))])
+    whole_batch = Builder("whole", "canonical")
+    whole_batch.input("t", Tensor((1, 2), I64))
+    graph = whole_batch.finish([whole_batch.add(Relu(whole_batch.input("x", Tensor((1, 2), F32))))])
     with pytest.raises(DataError, match="dtype float64 for input %t"):
         calibrate(graph, [(np.zeros((3, 2)), np.zeros((3, 2)))])
 
@@ -201,12 +201,12 @@ def test_values_that_overflow_are_named() -> None:
 
 
 def test_ranges_answer_only_for_what_was_seen() -> None:
-    found = calibrate(plain(), DATA, "min-max")
+    ranges = calibrate(plain(), DATA, "min-max")
     with pytest.raises(DataError, match="value %other was not observed"):
-        found.of(["other"], 256)
+        ranges.of(["other"], 256)
     with pytest.raises(DataError, match="MinMax kept no histograms, Entropy needs them"):
-        found.with_observer("entropy")
-    assert calibrate(plain(), DATA, "mse").with_observer("min-max").of(["x"], 256) == found.of(
+        ranges.with_observer("entropy")
+    assert calibrate(plain(), DATA, "mse").with_observer("min-max").of(["x"], 256) == ranges.of(
         ["x"], 256
     )
 

@@ -24,9 +24,9 @@ def canonical(module: nn.Module, *xs: Tensor) -> Graph:
     module.eval()
     graph = Manager().run(import_torch(module, xs), CANONICALIZE)
     with torch.no_grad():
-        wanted = module(*xs)
+        expected = module(*xs)
     (found,) = run_float(graph, [x.numpy() for x in xs])
-    torch.testing.assert_close(torch.from_numpy(found), wanted, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-4, atol=1e-4)
     return graph
 
 
@@ -111,10 +111,10 @@ def test_einsum() -> None:
 def test_encoder_of_torch(batch_first: bool) -> None:
     layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 48, batch_first=batch_first)
     net = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
-    found = counts(canonical(net, torch.randn(B, N, WIDTH)))
-    assert found["transpose"] == (0 if batch_first else 2)  # at the border
-    del found["transpose"]
-    assert found == {
+    values = counts(canonical(net, torch.randn(B, N, WIDTH)))
+    assert values["transpose"] == (0 if batch_first else 2)  # at the border
+    del values["transpose"]
+    assert values == {
         "linear": 8, "slice": 6, "attention": 2, "add": 4, "layer_norm": 4, "relu": 2,
     }  # fmt: skip
 
@@ -122,9 +122,9 @@ def test_encoder_of_torch(batch_first: bool) -> None:
 def test_decoder_of_torch() -> None:
     layer = nn.TransformerDecoderLayer(WIDTH, HEADS, 48, batch_first=True)
     net = nn.TransformerDecoder(layer, 2)
-    found = counts(canonical(net, torch.randn(B, N, WIDTH), torch.randn(B, N - 1, WIDTH)))
-    assert found["attention"] == 4
-    assert not {"transpose", "reshape", "softmax", "matmul"} & set(found)
+    values = counts(canonical(net, torch.randn(B, N, WIDTH), torch.randn(B, N - 1, WIDTH)))
+    assert values["attention"] == 4
+    assert not {"transpose", "reshape", "softmax", "matmul"} & set(values)
 
 
 class Tilted(nn.Module):

@@ -65,8 +65,8 @@ def test_from_torch(zoo: ModuleType, name: str, network: Any) -> None:
     after = Manager().run(graph, CANONICALIZE)
     assert_canonical(after, LAYERS[name])
     with torch.no_grad():
-        wanted = network(torch.from_numpy(tokens)).numpy()
-    assert np.abs(run_float(after, [tokens])[0] - wanted).max() < 1e-4
+        expected = network(torch.from_numpy(tokens)).numpy()
+    assert np.abs(run_float(after, [tokens])[0] - expected).max() < 1e-4
 
 
 def test_from_onnx(zoo: ModuleType, name: str) -> None:
@@ -76,8 +76,8 @@ def test_from_onnx(zoo: ModuleType, name: str) -> None:
     after = Manager().run(import_onnx(case.model), CANONICALIZE)
     assert_canonical(after, LAYERS[name])
     session = runtime.InferenceSession(str(case.model), one_thread())
-    (wanted,) = session.run(None, {session.get_inputs()[0].name: tokens})
-    assert np.abs(run_float(after, [tokens])[0] - wanted).max() < 1e-4
+    (expected,) = session.run(None, {session.get_inputs()[0].name: tokens})
+    assert np.abs(run_float(after, [tokens])[0] - expected).max() < 1e-4
 
 
 def test_a_tied_head_is_the_table_of_the_embedding(zoo: ModuleType) -> None:

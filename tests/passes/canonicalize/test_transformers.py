@@ -27,10 +27,10 @@ def canonical(name: str, attention: str) -> Graph:
     with torch.no_grad():
         wanted = net(**inputs)
     assert [v.name for v in graph.inputs] == list(inputs)
-    found = run_float(graph, [x.numpy() for x in inputs.values()])
-    for key, y in zip(graph.output_names, found, strict=True):
-        want = wanted[key].numpy()
-        assert np.abs(y - want).max() < 1e-4 * (1 + np.abs(want).max()), key
+    outputs = run_float(graph, [x.numpy() for x in inputs.values()])
+    for key, y in zip(graph.output_names, outputs, strict=True):
+        expected = wanted[key].numpy()
+        assert np.abs(y - expected).max() < 1e-4 * (1 + np.abs(expected).max()), key
     return graph
 
 

@@ -65,9 +65,9 @@ def test_the_constant_of_a_product() -> None:
         return Mul(a, b, names=("y",))
 
     for op, first in ((product(x, row), True), (product(row, x), False)):
-        found = split_constant(at, op)
-        assert found is not None and (found[0], found[2]) == (x, first)
-        assert found[1].tolist() == [1.0, 2.0, 3.0]
+        parts = split_constant(at, op)
+        assert parts is not None and (parts[0], parts[2]) == (x, first)
+        assert parts[1].tolist() == [1.0, 2.0, 3.0]
     assert split_constant(at, product(x, wide)) is None  # the result has another shape
     assert split_constant(at, product(row, row)) is split_constant(at, product(x, x)) is None
 

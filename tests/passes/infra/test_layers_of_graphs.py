@@ -77,5 +77,5 @@ def test_a_reference_of_other_names_is_refused(one: type[CorrectBias] | type[Gpt
     if one is CorrectBias:
         manager = Manager()
         manager.run(pairs, [one(reference=renamed(ALONE, "a"), sample=(DATA,))])
-        said = [(m.why, m.at) for m in manager.records[-1].misses]
-        assert ("the reference has no such layer", "a") in said
+        misses = [(m.why, m.at) for m in manager.records[-1].misses]
+        assert ("the reference has no such layer", "a") in misses

@@ -62,8 +62,8 @@ def assert_as_one_by_one(graph: Graph, factor: int) -> bool:
     x = sample_inputs(larger)
     batch = graph.inputs[0].type.shape[0]
     parts = [evaluate(graph, [a[i * batch : (i + 1) * batch] for a in x]) for i in range(factor)]
-    for got, want in zip(evaluate(larger, x), zip(*parts, strict=True), strict=True):
-        np.testing.assert_allclose(got, np.concatenate(want), rtol=1e-4, atol=1e-4)
+    for actual, expected in zip(evaluate(larger, x), zip(*parts, strict=True), strict=True):
+        np.testing.assert_allclose(actual, np.concatenate(expected), rtol=1e-4, atol=1e-4)
     return True
 
 

@@ -76,7 +76,7 @@ def test_an_unchanged_graph_is_the_same_object() -> None:
 
 
 def test_uses_count_outputs_and_new_readers() -> None:
-    seen: dict[str, int] = {}
+    uses: dict[str, int] = {}
 
     @dataclass(frozen=True)
     class Look(Twice):
@@ -85,11 +85,11 @@ def test_uses_count_outputs_and_new_readers() -> None:
 
         def rewrite(self, op: Op, at: Site) -> Value | Miss:
             for value in op.operands:
-                seen.setdefault(value.name, at.uses(value))
+                uses.setdefault(value.name, at.uses(value))
             return Miss("looking")
 
     run(Look())
-    assert seen == {"x": 1, "a": 1, "b": 2, "c": 1}
+    assert uses == {"x": 1, "a": 1, "b": 2, "c": 1}
 
 
 def test_a_rule_that_never_ends() -> None:

@@ -122,10 +122,10 @@ def test_threads_are_given_back_when_the_last_task_leaves() -> None:
 def test_killed_work_goes_on_where_it_was(tmp_path: Path) -> None:
     command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
     assert subprocess.run(command, cwd=ROOT).returncode == -signal.SIGKILL
-    kept = {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
-    assert len(kept) == 1, "one layer of four"
+    mtimes = {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
+    assert len(mtimes) == 1, "one layer of four"
     resumed = simulated(net(), samples(32), AdaRound(steps=40, store=Store(tmp_path)))
-    assert {file: file.stat().st_mtime_ns for file in kept} == kept
+    assert {file: file.stat().st_mtime_ns for file in mtimes} == mtimes
     assert len(list(tmp_path.iterdir())) == 4
     assert resumed == simulated(net(), samples(32), AdaRound(steps=40))
 

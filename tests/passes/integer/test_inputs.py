@@ -47,13 +47,13 @@ def test_each_reader_gets_its_range_within_its_steps(
     kinds: tuple[Quant, ...], storage: str
 ) -> None:
     integer, results = outputs(read_by(*kinds))
-    given = integer.inputs[0].type.quant
-    assert str(given.storage) == storage
+    quant = integer.inputs[0].type.quant
+    assert str(quant.storage) == storage
     for kind, y in zip(kinds, results, strict=True):
         scale, zero = float(kind.scale.array), int(kind.zero_point.array)
         ends = [(end - zero) * scale for end in (kind.storage.min, kind.storage.max)]
         error = np.abs(y - X.clip(*ends)).max()
-        assert error <= (scale + (given != kind) * float(given.scale.array)) / 2 * 1.001
+        assert error <= (scale + (quant != kind) * float(quant.scale.array)) / 2 * 1.001
 
 
 def test_readers_that_16_bits_do_not_serve_are_refused_by_name() -> None:

@@ -42,14 +42,14 @@ def run(graph: Graph, data: Array) -> tuple[Array, Array, float]:
     float_ = Manager(check=True).run(graph, transform(graph, (data,)))
     simulated = Manager().run(float_, quantize(calibrate(float_, data, "min-max")))
     integer = Manager().run(simulated, TO_INTEGER)
-    want = np.concatenate([evaluate(graph, [x[None]])[0] for x in data])
-    got = np.concatenate(
+    expected = np.concatenate([evaluate(graph, [x[None]])[0] for x in data])
+    actual = np.concatenate(
         [
             dequantize_outputs(integer, interpret(integer, quantize_inputs(integer, [x[None]])))[0]
             for x in data
         ]
     )
-    return want, got, float(integer.outputs[0].type.quant.scale.array)
+    return expected, actual, float(integer.outputs[0].type.quant.scale.array)
 
 
 @pytest.mark.parametrize("make", [layer_norm, bare_norm, group_norm])
@@ -58,8 +58,8 @@ def test_norms_are_near_their_floats(make: object) -> None:
     b = Builder("net", "canonical")
     graph = b.finish([make(b, b.input("x", Tensor((1, 32), F32)))])
     data = RNG.normal(size=(60, 32)).astype(np.float32) * RNG.uniform(0.5, 2, (60, 1))
-    want, got, _ = run(graph, data.astype(np.float32))
-    assert 10 * np.log10((want**2).sum() / ((got - want) ** 2).sum()) > 30
+    expected, actual, _ = run(graph, data.astype(np.float32))
+    assert 10 * np.log10((expected**2).sum() / ((actual - expected) ** 2).sum()) > 30
 
 
 def test_a_row_of_one_number_becomes_zeros() -> None:
@@ -67,8 +67,8 @@ def test_a_row_of_one_number_becomes_zeros() -> None:
     graph = b.finish([bare_norm(b, b.input("x", Tensor((1, 32), F32)))])
     data = RNG.normal(size=(20, 32)).astype(np.float32)
     data[0] = 1.0
-    _, got, step = run(graph, data)
-    assert np.abs(got[0]).max() <= 1.5 * step
+    _, actual, step = run(graph, data)
+    assert np.abs(actual[0]).max() <= 1.5 * step
 
 
 def test_what_a_norm_reads_and_makes_has_16_bits() -> None:

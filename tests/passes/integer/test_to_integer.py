@@ -171,13 +171,13 @@ def test_one_layer_equals_the_simulation_but_for_ties() -> None:
 
 def test_ties_of_a_mean_that_keeps_its_scale_go_where_the_quantize_says() -> None:
     """Against exact fractions: (sum of 4 stored) / 4, of which a quarter are ties."""
-    kept = Quant.per_tensor(U8, 0.3, 7)
+    quant = Quant.per_tensor(U8, 0.3, 7)
     x = np.random.default_rng(0).integers(0, 256, (200, 4))
     for rounding in Rounding:
         b = Builder("mean", "simulated")
         real = b.input("x", Tensor((200, 4), F32))
-        stored = b.add(Dequantize(b.add(Quantize(real, kept, Rounding.HALF_EVEN))))
-        mean = b.add(Quantize(b.add(ReduceMean(stored, (1,), False)), kept, rounding))
+        stored = b.add(Dequantize(b.add(Quantize(real, quant, Rounding.HALF_EVEN))))
+        mean = b.add(Quantize(b.add(ReduceMean(stored, (1,), False)), quant, rounding))
         graph = Manager().run(b.finish([b.add(Dequantize(mean))]), TO_INTEGER)
         (y,) = interpret(graph, [x.astype(np.uint8)])
         assert np.array_equal(y, round_real((x - 7).sum(1) / 4, rounding) + 7), rounding
@@ -240,11 +240,11 @@ def test_sqnr_finds_the_bad_layer() -> None:
     graph, _ = one_conv()
     x = samples(graph, 10)
     float_, _, integer = whole_way(graph, x)
-    found = measure_sqnr(float_, integer, x)
-    assert [s.op.names[0] for s in found] == ["r"]
+    sqnr = measure_sqnr(float_, integer, x)
+    assert [s.op.names[0] for s in sqnr] == ["r"]
     reals, integers = evaluate(batched(float_, 10), [x])[0], run_integer(batched(integer, 10), x)[0]
-    assert found[0].decibels == pytest.approx(-20 * np.log10(noise(reals, integers)), abs=1e-3)
-    assert found[0].elements == reals.size
+    assert sqnr[0].decibels == pytest.approx(-20 * np.log10(noise(reals, integers)), abs=1e-3)
+    assert sqnr[0].elements == reals.size
     net, x = random_net(7), samples(random_net(7), 9)
     several = [s.decibels for s in measure_sqnr(*whole_way(net, x)[::2], x)]
     assert several == sorted(several) and len(several) > 3
@@ -285,19 +285,19 @@ def test_floor_behind_a_table_or_a_sum_is_floor() -> None:
         real = b.input("x", Tensor((256,), F32))
         stored = b.add(Dequantize(b.add(Quantize(real, given, Rounding.HALF_EVEN))))
         y = b.add(Dequantize(b.add(Quantize(b.add(op(stored)), kept, Rounding.FLOOR))))
-        (got,) = interpret(Manager().run(b.finish([y]), TO_INTEGER), [x])
-        want = np.clip(np.floor(256 * function(reals)), 0, 255)
+        (actual,) = interpret(Manager().run(b.finish([y]), TO_INTEGER), [x])
+        expected = np.clip(np.floor(256 * function(reals)), 0, 255)
         on_a_step = np.abs(256 * function(reals) - np.rint(256 * function(reals))) < 1e-4
-        assert np.array_equal(got[~on_a_step], want[~on_a_step]), op
+        assert np.array_equal(actual[~on_a_step], expected[~on_a_step]), op
         assert on_a_step.sum() <= 2 or op is Relu
 
 
 def test_floor_of_a_softmax_is_refused() -> None:
     b = Builder("floor", "simulated")
-    given = Quant.per_tensor(U8, 0.05, 128)
+    quant = Quant.per_tensor(U8, 0.05, 128)
     real = b.input("x", Tensor((4,), F32))
-    stored = b.add(Dequantize(b.add(Quantize(real, given, Rounding.HALF_EVEN))))
-    y = b.add(Quantize(b.add(Softmax(stored)), given, Rounding.FLOOR))
+    stored = b.add(Dequantize(b.add(Quantize(real, quant, Rounding.HALF_EVEN))))
+    y = b.add(Quantize(b.add(Softmax(stored)), quant, Rounding.FLOOR))
     with pytest.raises(LowerError, match="rounding = floor of a result that is rounded half up"):
         Manager().run(b.finish([b.add(Dequantize(y))]), TO_INTEGER)
 
@@ -326,7 +326,7 @@ def test_parameters_of_a_batch_norm_may_be_stored_constants() -> None:
         b.finish([b.add(Dequantize(b.add(Quantize(y, to, Rounding.HALF_EVEN))))]), TO_INTEGER
     )
     stored = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 2, 1)
-    (got,) = interpret(integer, [stored])
+    (actual,) = interpret(integer, [stored])
     reals = (stored - 100.0) * 0.1
-    want = (reals - [2, 3]) / np.sqrt([4, 1]) * [0.9, 0.4] + [1, 0]
-    assert np.abs(got - np.clip(want / 0.1 + 100, 0, 255)).max() < 0.5001
+    expected = (reals - [2, 3]) / np.sqrt([4, 1]) * [0.9, 0.4] + [1, 0]
+    assert np.abs(actual - np.clip(expected / 0.1 + 100, 0, 255)).max() < 0.5001

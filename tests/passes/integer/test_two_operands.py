@@ -48,16 +48,16 @@ def of_all_pairs(op: Any, a: Quant, b: Quant, y: Quant) -> tuple[Array, Array, A
     result = g.add(Quantize(g.add(op(*reals), "y"), y, Rounding.HALF_EVEN))
     graph = g.finish([g.add(Dequantize(result))])
     integer = Manager().run(Manager().run(graph, quantize(None)), TO_INTEGER)
-    given = [x.reshape(s) for x, s in zip(stored, shapes, strict=True)]
-    (got,) = interpret(integer, given)
-    return dequantized(given[0], a), dequantized(given[1], b), got, integer
+    arrays = [x.reshape(s) for x, s in zip(stored, shapes, strict=True)]
+    (actual,) = interpret(integer, arrays)
+    return dequantized(arrays[0], a), dequantized(arrays[1], b), actual, integer
 
 
 @pytest.mark.parametrize("op", EXTREMA)
 @pytest.mark.parametrize("same", [Quant.per_tensor(U8, 0.1, 20), Quant.per_tensor(I8, 0.3, -90)])
 def test_an_extremum_of_one_quantization_is_exact(op: type[Op], same: Quant) -> None:
-    a, b, got, integer = of_all_pairs(op, same, same, same)
-    assert np.array_equal(got, quantized(EXTREMA[op](a, b), same, Rounding.HALF_EVEN))
+    a, b, actual, integer = of_all_pairs(op, same, same, same)
+    assert np.array_equal(actual, quantized(EXTREMA[op](a, b), same, Rounding.HALF_EVEN))
     assert {type(o) for o in integer.ops} == {Requantize}
 
 
@@ -65,9 +65,9 @@ def test_an_extremum_of_one_quantization_is_exact(op: type[Op], same: Quant) -> 
 def test_an_extremum_is_the_result_of_rounding_each_operand(op: type[Op]) -> None:
     a, b = Quant.per_tensor(U8, 0.11, 100), Quant.per_tensor(I8, 0.03, 5)
     for y in (Quant.per_tensor(U8, 0.05, 77), Quant.per_tensor(U3, 0.7, 2)):
-        x, z, got, _ = of_all_pairs(op, a, b, y)
-        want = quantized(EXTREMA[op](x, z), y, Rounding.HALF_EVEN)
-        apart = np.abs(got.astype(int) - want)
+        x, z, actual, _ = of_all_pairs(op, a, b, y)
+        expected = quantized(EXTREMA[op](x, z), y, Rounding.HALF_EVEN)
+        apart = np.abs(actual.astype(int) - expected)
         assert apart.max() <= 1 and np.mean(apart > 0) < 0.02  # ties of an operand's rescaling
 
 
@@ -75,12 +75,12 @@ def test_a_quotient_is_that_of_the_stored_operands() -> None:
     a = Quant.per_tensor(I8, 0.02, 3)
     for b in (Quant.per_tensor(U8, 0.05, 0), Quant.per_tensor(I8, 0.05, 20)):
         y = Quant.per_tensor(I8, 0.01, -4)
-        x, z, got, _ = of_all_pairs(Div, a, b, y)
+        x, z, actual, _ = of_all_pairs(Div, a, b, y)
         zero = int(b.zero_point.array) - b.storage.min
         z[0, zero] = z[0, zero + 1]  # 1 / 0 is that of the next
-        want = x.astype(np.float64) / z / 0.01 - 4
-        error = np.abs(got - want.clip(-128, 127))
-        assert np.all(error <= 0.5001 + np.abs(want.clip(-128, 127) + 4) * 2.0**-14)
+        expected = x.astype(np.float64) / z / 0.01 - 4
+        error = np.abs(actual - expected.clip(-128, 127))
+        assert np.all(error <= 0.5001 + np.abs(expected.clip(-128, 127) + 4) * 2.0**-14)
 
 
 def run(make: Callable[[Builder, Value], Value], data: Array) -> tuple[Array, float]:
@@ -101,9 +101,9 @@ def test_a_vector_by_its_own_norm() -> None:
         norm = g.add(Sqrt(g.add(ReduceSum(g.add(Mul(x, x)), (1,), True))))
         return g.add(Div(x, norm))
 
-    got, _ = run(normalized, data)
-    want = data / np.linalg.norm(data, axis=1, keepdims=True)
-    assert 10 * np.log10((want**2).sum() / ((got - want) ** 2).sum()) > 30
+    actual, _ = run(normalized, data)
+    expected = data / np.linalg.norm(data, axis=1, keepdims=True)
+    assert 10 * np.log10((expected**2).sum() / ((actual - expected) ** 2).sum()) > 30
 
 
 def test_extrema_with_constants_of_every_place_and_of_two_readers() -> None:
@@ -116,9 +116,9 @@ def test_extrema_with_constants_of_every_place_and_of_two_readers() -> None:
         low = g.add(Constant.of(floor))
         return g.add(Minimum(g.add(Maximum(x, low)), g.add(Maximum(r, low))))
 
-    got, step = run(bounded, data)
-    want = np.minimum(np.maximum(data, floor), np.maximum(data.clip(0), floor))
-    assert np.abs(got - want).max() < 1.5 * step
+    actual, step = run(bounded, data)
+    expected = np.minimum(np.maximum(data, floor), np.maximum(data.clip(0), floor))
+    assert np.abs(actual - expected).max() < 1.5 * step
 
 
 def test_a_constant_divided_by_an_activation_and_the_other_way_round() -> None:
@@ -131,9 +131,9 @@ def test_a_constant_divided_by_an_activation_and_the_other_way_round() -> None:
             k = g.add(Constant.of(c))
             return g.add(Div(k, x) if first else Div(x, k))
 
-        got, step = run(quotient, data)
-        want = c / data if first else data / c
-        assert np.abs(got - want).max() < 0.02 and step < 0.01
+        actual, step = run(quotient, data)
+        expected = c / data if first else data / c
+        assert np.abs(actual - expected).max() < 0.02 and step < 0.01
 
 
 def test_division_by_a_constant_zero_is_refused() -> None:

@@ -39,8 +39,8 @@ class Net(Builder):
 
     def conv(self, x: Value, name: str) -> Value:
         w = self.rng.normal(size=(8, 1, 1, x.type.shape[3])).astype(np.float32)
-        made = self.add(Conv(x, self.add(Constant.of(w)), None, (1, 1), (0, 0, 0, 0), (1, 1), 1))
-        return self.add(Relu(made), name)
+        y = self.add(Conv(x, self.add(Constant.of(w)), None, (1, 1), (0, 0, 0, 0), (1, 1), 1))
+        return self.add(Relu(y), name)
 
 
 def block() -> Graph:
@@ -85,14 +85,14 @@ def test_integers_follow_the_simulation(bits: Bits) -> None:
     ranges = calibrate(graph, samples(graph, 40), "min-max")
     simulated = Manager().run(graph, quantize(ranges, bits))
     integer = Manager().run(simulated, TO_INTEGER)
-    kept = {str(op.x.type.quant.storage) for op in simulated.ops if isinstance(op, Dequantize)}
-    assert f"i{bits.weight}" in kept or bits.group
+    storage = {str(op.x.type.quant.storage) for op in simulated.ops if isinstance(op, Dequantize)}
+    assert f"i{bits.weight}" in storage or bits.group
     for x in samples(graph, 4):
-        want = run_float(simulated, [x[None]])[0]
+        expected = run_float(simulated, [x[None]])[0]
         stored = interpret(integer, quantize_inputs(integer, [x[None]]))[0]
         quant = integer.outputs[0].type.quant
         real = (stored.astype(np.float64) - quant.zero_point.array) * quant.scale.array
-        assert np.abs(real - want).max() <= 2.01 * float(quant.scale.array)
+        assert np.abs(real - expected).max() <= 2.01 * float(quant.scale.array)
 
 
 def levels_net() -> Graph:
@@ -121,15 +121,15 @@ def test_a_value_of_n_bits_takes_two_to_the_n_values_at_most(bits: int) -> None:
         values.setdefault(v.name, set()).update(np.unique(y).tolist())
 
     for x in samples(graph, 20, 1) * 3:
-        given = quantize_inputs(integer, [x[None]])
-        interpret(integer, given, watch=note)
+        inputs = quantize_inputs(integer, [x[None]])
+        interpret(integer, inputs, watch=note)
     layers = [op for op in integer.ops if isinstance(op, Conv)]
     read = {op.x.name for op in layers[1:]}  # the first one reads the input, of 8 bits
     assert {"table", "pool", "mean", "joined", "total"} <= read
     for name in read:
-        kept = next(v.type.quant.storage for v in integer.values if v.name == name)
-        assert kept.max - kept.min + 1 == 2**bits, name
-        assert kept.min <= min(values[name]) and max(values[name]) <= kept.max
+        storage = next(v.type.quant.storage for v in integer.values if v.name == name)
+        assert storage.max - storage.min + 1 == 2**bits, name
+        assert storage.min <= min(values[name]) and max(values[name]) <= storage.max
         assert len(values[name]) <= 2**bits
     assert max(len(values[name]) for name in read) > 0.7 * 2**bits
     for op in layers:

@@ -73,10 +73,10 @@ def summed(b: Builder, y: Value) -> Value:
 def least_decibels(graph: Graph, net: qir.Net, axis: int) -> float:
     power, noise = 0.0, 0.0
     for row in X[:16, None]:
-        (wanted,) = run_float(graph, [row])
-        others = tuple(i for i in range(wanted.ndim) if i != axis % wanted.ndim)
-        power = power + (wanted.astype(np.float64) ** 2).sum(others)
-        noise = noise + ((np.asarray(net(row)) - wanted).astype(np.float64) ** 2).sum(others)
+        (expected,) = run_float(graph, [row])
+        others = tuple(i for i in range(expected.ndim) if i != axis % expected.ndim)
+        power = power + (expected.astype(np.float64) ** 2).sum(others)
+        noise = noise + ((np.asarray(net(row)) - expected).astype(np.float64) ** 2).sum(others)
     return float((10 * np.log10(np.asarray(power) / np.asarray(noise))).min())
 
 
@@ -106,9 +106,9 @@ def test_the_channels_of_a_linear_output() -> None:
     rows = X.reshape(-1, 6)[:256]
     compiled = qir.compile(graph, calibration=rows)
     assert compiled.stages["integer"].outputs[0].type.quant.axis == 1
-    wanted = np.concatenate([run_float(graph, [row])[0] for row in rows[:64, None]])
-    noise = np.concatenate([compiled(row) for row in rows[:64, None]]) - wanted
-    assert (10 * np.log10((wanted**2).sum(0) / (noise**2).sum(0))).min() > ENOUGH
+    expected = np.concatenate([run_float(graph, [row])[0] for row in rows[:64, None]])
+    noise = np.concatenate([compiled(row) for row in rows[:64, None]]) - expected
+    assert (10 * np.log10((expected**2).sum(0) / (noise**2).sum(0))).min() > ENOUGH
 
 
 def test_channels_of_like_range_share_a_scale() -> None:

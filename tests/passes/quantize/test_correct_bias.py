@@ -105,10 +105,12 @@ def test_corrected_channels_have_the_float_means_and_deviations() -> None:
     graph, data = layers((16, 8)), heavy(64, 5, 0.0)
     plain = Manager().run(graph, [QuantizeGraph(calibrate(graph, data), weight_bits=3)])
     corrected = Manager().run(plain, [CorrectChannels(graph, (data,))])
-    wanted, before, after = (channels_of(g, (data[:48],))["l0"] for g in (graph, plain, corrected))
-    np.testing.assert_allclose(after.mean, wanted.mean, atol=1e-5)
-    np.testing.assert_allclose(after.std, wanted.std, rtol=1e-5)
-    assert np.abs(before.std / wanted.std - 1).max() > 0.02
+    expected, before, after = (
+        channels_of(g, (data[:48],))["l0"] for g in (graph, plain, corrected)
+    )
+    np.testing.assert_allclose(after.mean, expected.mean, atol=1e-5)
+    np.testing.assert_allclose(after.std, expected.std, rtol=1e-5)
+    assert np.abs(before.std / expected.std - 1).max() > 0.02
     stored = [
         [op.value.array for op in g.ops if isinstance(op, Constant) and op.value.array.ndim == 2]
         for g in (plain, corrected)

@@ -60,9 +60,9 @@ def largest_errors(graph: Graph, integer: Graph, axis: int) -> list[float]:
     """Of the two halves along the axis of the output."""
     worst = [0.0, 0.0]
     for row in X[:8, None]:
-        (wanted,) = run_float(graph, [row])
+        (expected,) = run_float(graph, [row])
         (y,) = dequantize_outputs(integer, interpret(integer, quantize_inputs(integer, [row])))
-        for i, part in enumerate(np.split(np.abs(wanted - y), 2, axis)):
+        for i, part in enumerate(np.split(np.abs(expected - y), 2, axis)):
             worst[i] = max(worst[i], float(part.max()))
     return worst
 
@@ -172,8 +172,8 @@ def test_types_of_a_concat_of_several_quantizations() -> None:
     one = stored(b, "a", Quant.per_tensor(U8, 0.5, 3))
     other = stored(b, "b", Quant.per_axis(U8, [1.0, 2.0, 4.0], [0, 1, 2], 1))
     joined = b.add(Concat((one, other), 1))
-    wanted = Quant.per_axis(U8, [0.5, 0.5, 0.5, 1.0, 2.0, 4.0], [3, 3, 3, 0, 1, 2], 1)
-    assert joined.type == Tensor((2, 6), wanted)
+    expected = Quant.per_axis(U8, [0.5, 0.5, 0.5, 1.0, 2.0, 4.0], [3, 3, 3, 0, 1, 2], 1)
+    assert joined.type == Tensor((2, 6), expected)
     cut_ = b.add(Slice(joined, (0, 1), (2, 6), (1, 2)))
     assert cut_.type.elem == Quant.per_axis(U8, [0.5, 1.0, 4.0], [3, 0, 2], 1)
     assert b.add(Transpose(joined, (1, 0))).type.quant.axis == 0
@@ -197,9 +197,9 @@ def test_an_axis_merged_with_others_keeps_the_scale_of_each_element(order: str) 
     wide = scales.reshape(8, 6)[:4] if order == "outer" else scales.reshape(6, 8)[:, :4]
     assert len(set(scales)) == 2 and (wide == scales.max()).all() and wide.size == 24
     for row in X[:8, None]:
-        (wanted,) = run_float(graph, [row])
+        (expected,) = run_float(graph, [row])
         (y,) = dequantize_outputs(integer, interpret(integer, quantize_inputs(integer, [row])))
-        assert (np.abs(wanted - y) < 2 * scales).all()
+        assert (np.abs(expected - y) < 2 * scales).all()
 
 
 @given(st.lists(st.sampled_from([1, 2, 3, 4]), min_size=1, max_size=4), st.data())
@@ -237,9 +237,9 @@ def test_parts_of_an_output_have_8_bits_where_layers_read_fewer(bits: Bits) -> N
     assert integer.outputs[0].type.quant.storage == U8
     narrow = 330 / (2**bits.activation - 1)  # a step of what the linear op reads
     for row in X[:8, None]:
-        (wanted,) = run_float(graph, [row])
+        (expected,) = run_float(graph, [row])
         (y,) = dequantize_outputs(integer, interpret(integer, quantize_inputs(integer, [row])))
-        error = np.abs(wanted - y)
+        error = np.abs(expected - y)
         assert (error[:, :4] < 2 * step[:4]).all() and (error[:, 8:] < 2 * step[8:]).all()
         assert error[:, 4:8].max() < narrow
 

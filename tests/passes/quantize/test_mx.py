@@ -23,10 +23,10 @@ REALS = st.floats(-(2.0**99), 2.0**99, width=32)
 @settings(max_examples=60, deadline=None)
 @given(arrays(np.float32, (2, 70), elements=REALS), st.sampled_from([4, 8]))
 def test_the_specification(x: np.ndarray, bits: int) -> None:
-    made = mx.encode(x, bits)
-    assert made.elements.shape == x.shape and made.exponents.shape == (2, 3)
+    quantized = mx.encode(x, bits)
+    assert quantized.elements.shape == x.shape and quantized.exponents.shape == (2, 3)
     for row, elements, exponents in zip(
-        x.astype(float), made.elements, made.exponents, strict=True
+        x.astype(float), quantized.elements, quantized.exponents, strict=True
     ):
         for b, byte in enumerate(exponents):
             part = row[32 * b : 32 * (b + 1)]
@@ -34,12 +34,14 @@ def test_the_specification(x: np.ndarray, bits: int) -> None:
             if part.any():
                 assert shared == max(np.floor(np.log2(np.abs(part).max())), -127)
             fraction = 2.0 ** (bits - 2)
-            want = np.clip(
+            expected = np.clip(
                 np.floor(part / 2.0**shared * fraction + 0.5), -2 * fraction, 2 * fraction - 1
             )
-            assert np.array_equal(elements[32 * b : 32 * (b + 1)], want)
-    again = mx.encode(made.reals, bits)
-    assert np.abs(again.reals - made.reals).max() <= np.abs(made.reals).max() * 2.0 ** (3 - bits)
+            assert np.array_equal(elements[32 * b : 32 * (b + 1)], expected)
+    again = mx.encode(quantized.reals, bits)
+    assert np.abs(again.reals - quantized.reals).max() <= np.abs(quantized.reals).max() * 2.0 ** (
+        3 - bits
+    )
 
 
 @pytest.mark.parametrize("bits", [4, 8])
@@ -57,24 +59,24 @@ def test_it_is_block_floating_point(bits: int) -> None:
 def test_weights_in_block_floating_point(bits: int) -> None:
     """Scales of groups are powers of two; reals are those of MX where exponents are near."""
     w = np.random.default_rng(1).standard_normal((5, 96)) * np.array([1, 2, 3, 4, 5])[:, None]
-    kept = quantize_weights(w, bits, True, False, None, 1.0, 32, 127, floating=True)
-    assert kept.mult is not None and kept.block == 32
-    for scales in (kept.weights.elem.scale.array, kept.mult.value.array):  # type: ignore[union-attr]
+    quantized = quantize_weights(w, bits, True, False, None, 1.0, 32, 127, floating=True)
+    assert quantized.mult is not None and quantized.block == 32
+    for scales in (quantized.weights.elem.scale.array, quantized.mult.value.array):  # type: ignore[union-attr]
         assert (np.frexp(scales.astype(float))[0] == 0.5).all()
     if bits != 6:
-        assert np.array_equal(kept.reals, mx.encode(w, bits).reals)
-    whole = quantize_weights(w, bits, True, False, None, 1.0, 96, 127, floating=True)
-    assert whole.mult is None
+        assert np.array_equal(quantized.reals, mx.encode(w, bits).reals)
+    stored = quantize_weights(w, bits, True, False, None, 1.0, 96, 127, floating=True)
+    assert stored.mult is None
     unit = np.exp2(np.floor(np.log2(np.abs(w).max(1))) - bits + 2)
-    assert np.array_equal(whole.weights.elem.scale.array, unit)  # type: ignore[union-attr]
-    assert (np.abs(whole.reals - w) <= unit[:, None]).all()
+    assert np.array_equal(stored.weights.elem.scale.array, unit)  # type: ignore[union-attr]
+    assert (np.abs(stored.reals - w) <= unit[:, None]).all()
 
 
 def test_exponents_far_apart_stay_within_what_sums_hold() -> None:
     w = np.ones((2, 64)) * np.repeat([1.0, 2.0**-20], 32)
-    kept = quantize_weights(w, 8, True, False, None, 1.0, 32, 127, floating=True)
-    assert kept.mult is not None and kept.mult.value.array.max() == 128
-    assert np.array_equal(kept.reals[:, :32], w[:, :32]) and not kept.reals[:, 32:].any()
+    quantized = quantize_weights(w, 8, True, False, None, 1.0, 32, 127, floating=True)
+    assert quantized.mult is not None and quantized.mult.value.array.max() == 128
+    assert np.array_equal(quantized.reals[:, :32], w[:, :32]) and not quantized.reals[:, 32:].any()
 
 
 def test_texts_of_block_floating_point() -> None:
@@ -85,11 +87,11 @@ def test_texts_of_block_floating_point() -> None:
 def test_blocks_that_are_no_numbers() -> None:
     x = np.ones(64)
     x[40] = np.inf
-    made = mx.encode(x, 8)
-    assert made.exponents.tolist() == [127, 255]
-    assert np.isnan(made.reals[32:]).all() and (made.reals[:32] == 1).all()
+    quantized = mx.encode(x, 8)
+    assert quantized.exponents.tolist() == [127, 255]
+    assert np.isnan(quantized.reals[32:]).all() and (quantized.reals[:32] == 1).all()
     with pytest.raises(DataError, match="whole blocks of 32 are needed"):
-        _ = made.quant
+        _ = quantized.quant
 
 
 @pytest.mark.parametrize(

@@ -75,9 +75,9 @@ def test_without_ranges_the_models_scale_serves_its_moves_too() -> None:
     pooled = pair(b, b.add(MaxPool(a, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1))), own)
     graph = b.finish([pair(b, b.add(Concat((a, pooled), 3)), own)])
     data = np.random.default_rng(1).normal(size=(4, 8, 8, 3)).astype(np.float32)
-    integer, (got,) = run(graph, data, calibrated=False)
-    want = np.concatenate([evaluate(graph, [v[None]])[0] for v in data])
-    assert np.array_equal(got, want)
+    integer, (actual,) = run(graph, data, calibrated=False)
+    expected = np.concatenate([evaluate(graph, [v[None]])[0] for v in data])
+    assert np.array_equal(actual, expected)
     assert {type(op) for op in integer.ops} == {MaxPool, Concat}
 
 
@@ -88,9 +88,9 @@ def test_a_concat_and_a_maximum_of_other_scales_without_ranges() -> None:
         x = b.input("x", Tensor((1, 8), F32))
         parts = tuple(pair(b, x, kind) for kind in kinds)
         graph = b.finish([pair(b, b.add(make(parts)), Quant.per_tensor(U8, 0.1, 100))])
-        _, (got,) = run(graph, X / 5, calibrated=False)
-        want = np.concatenate([evaluate(graph, [v[None]])[0] for v in X / 5])
-        assert np.abs(got - want).max() <= 0.1001
+        _, (actual,) = run(graph, X / 5, calibrated=False)
+        expected = np.concatenate([evaluate(graph, [v[None]])[0] for v in X / 5])
+        assert np.abs(actual - expected).max() <= 0.1001
 
 
 @pytest.mark.parametrize("zero", [8, None])
@@ -105,13 +105,13 @@ def test_weights_in_blocks_keep_their_integers(zero: int | None) -> None:
     w = b.add(Dequantize(b.add(Constant.of(stored, quant))))
     graph = b.finish([b.add(Linear(x, w, None), "y")])
     data = rng.normal(size=(40, 64)).astype(np.float32)
-    integer, (got,) = run(graph, data)
+    integer, (actual,) = run(graph, data)
     (grouped,) = [op for op in integer.ops if isinstance(op, ScaleGroups)]
     held = next(op for op in integer.ops if op.names == (grouped.w.name,))
     assert isinstance(held, Constant)
     assert np.array_equal(held.value.array, stored.astype(int) - np.repeat(zeros, 32, 1))
-    want = data @ dequantized(stored, quant).T
-    assert 10 * np.log10((want**2).sum() / ((got - want) ** 2).sum()) > 35
+    expected = data @ dequantized(stored, quant).T
+    assert 10 * np.log10((expected**2).sum() / ((actual - expected) ** 2).sum()) > 35
 
 
 def test_weights_that_no_layer_takes_are_rounded_anew() -> None:
@@ -126,9 +126,9 @@ def test_weights_that_no_layer_takes_are_rounded_anew() -> None:
         b = Builder("other", "transformed")
         x = b.input("x", Tensor((1, 6), F32))
         w = b.add(Dequantize(b.add(Constant.of(stored, quant))))
-        _, (got,) = run(b.finish([b.add(Linear(x, w, None), "y")]), data)
-        want = data @ dequantized(stored.astype(quant.carrier), quant).T
-        assert 10 * np.log10((want**2).sum() / ((got - want) ** 2).sum()) > 35
+        _, (actual,) = run(b.finish([b.add(Linear(x, w, None), "y")]), data)
+        expected = data @ dequantized(stored.astype(quant.carrier), quant).T
+        assert 10 * np.log10((expected**2).sum() / ((actual - expected) ** 2).sum()) > 35
 
 
 def test_moved_constants_keep_their_integers_and_scales() -> None:

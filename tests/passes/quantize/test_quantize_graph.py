@@ -70,9 +70,9 @@ def quantized(graph: Graph) -> dict[str, Quant]:
 
 def test_relu_is_clamped_by_the_pair_behind_it() -> None:
     net = Net()
-    found = quantized(net.finish([net.add(Relu(net.conv(net.x, "c")), "r")]))
-    assert set(found) == {"x", "r"}
-    assert int(found["r"].zero_point.array) == 0
+    ranges = quantized(net.finish([net.add(Relu(net.conv(net.x, "c")), "r")]))
+    assert set(ranges) == {"x", "r"}
+    assert int(ranges["r"].zero_point.array) == 0
 
 
 def test_a_relu_of_two_readers_does_not_hide_what_the_other_needs() -> None:
@@ -112,35 +112,35 @@ def test_a_concat_and_what_moves_share_one_quantization() -> None:
     net = Net()
     c = net.conv(net.x, "c")
     p = net.add(MaxPool(net.add(Relu(c), "r"), (2, 2), (1, 1), (0, 0, 1, 1), (1, 1)), "p")
-    found = quantized(net.finish([net.conv(net.add(Concat((p, net.x), 3), "cc"), "y")]))
-    assert set(found) == {"x", "r", "y"}
-    assert found["x"] == found["r"]
+    ranges = quantized(net.finish([net.conv(net.add(Concat((p, net.x), 3), "cc"), "y")]))
+    assert set(ranges) == {"x", "r", "y"}
+    assert ranges["x"] == ranges["r"]
 
 
 def test_a_given_scale_reaches_a_concat_through_a_pair_of_its_own() -> None:
     net = Net()
     s = net.add(Sigmoid(net.conv(net.x, "c")), "s")
     graph = net.finish([net.conv(net.add(Concat((s, net.x), 3), "cc"), "y")])
-    found = quantized(graph)
-    assert 1 / 512 < float(found["s"].scale.array) <= 1 / 256 and found["s"] != found["x"]
-    assert found["s_dq"] == found["x"]
+    ranges = quantized(graph)
+    assert 1 / 512 < float(ranges["s"].scale.array) <= 1 / 256 and ranges["s"] != ranges["x"]
+    assert ranges["s_dq"] == ranges["x"]
 
 
 def test_layers_read_the_greater_and_the_lesser_of_two() -> None:
     net = Net()
     top = net.add(Maximum(net.conv(net.x, "c"), net.conv(net.x, "d")), "top")
     bounded = net.add(Minimum(top, net.add(Constant.of(np.float32([0.5, 1.0])))), "bounded")
-    found = quantized(net.finish([net.conv(top, "y"), net.conv(bounded, "z")]))
-    assert {"x", "c", "d", "y", "z"} <= set(found)
+    ranges = quantized(net.finish([net.conv(top, "y"), net.conv(bounded, "z")]))
+    assert {"x", "c", "d", "y", "z"} <= set(ranges)
 
 
 def test_functions_of_known_range_have_steps_of_what_was_seen() -> None:
     net = Net()
     graph = net.finish([net.add(Softmax(net.conv(net.x, "c")), "s")])
     top = calibrate(graph, samples(graph, 20)).seen["s"].high
-    found = quantized(graph)["s"]
-    assert float(found.scale.array) == np.float32(min(1.0, top * 1.125) / 256)
-    assert int(found.zero_point.array) == 0
+    ranges = quantized(graph)["s"]
+    assert float(ranges.scale.array) == np.float32(min(1.0, top * 1.125) / 256)
+    assert int(ranges.zero_point.array) == 0
 
 
 def test_bits_of_weights_and_activations() -> None:
@@ -223,11 +223,11 @@ def test_a_model_with_all_its_pairs_keeps_them_and_needs_no_ranges() -> None:
 def test_edges_that_a_model_left_out_are_filled_in() -> None:
     net = Net()
     to = Quant.per_tensor(U8, 0.5, 100)
-    kept = net.add(Dequantize(net.add(Quantize(net.x, to, Rounding.HALF_EVEN))))
-    graph = net.finish([net.add(Relu(net.conv(kept, "c")), "r")])
-    found = simulated(graph)
-    assert next(op.to for op in found.ops if isinstance(op, Quantize)) == to
-    assert sum(isinstance(op, Quantize) for op in found.ops) == 2
+    filled = net.add(Dequantize(net.add(Quantize(net.x, to, Rounding.HALF_EVEN))))
+    graph = net.finish([net.add(Relu(net.conv(filled, "c")), "r")])
+    pairs = simulated(graph)
+    assert next(op.to for op in pairs.ops if isinstance(op, Quantize)) == to
+    assert sum(isinstance(op, Quantize) for op in pairs.ops) == 2
 
 
 @given(st.integers(0, 10_000), st.integers(2, 8), st.booleans())
@@ -235,30 +235,30 @@ def test_edges_that_a_model_left_out_are_filled_in() -> None:
 def test_weights_are_the_nearest_integers(seed: int, bits: int, per_channel: bool) -> None:
     rng = np.random.default_rng(seed)
     w = (rng.normal(size=(5, 7)) * 10.0 ** rng.integers(-6, 3, (5, 1))).astype(np.float32)
-    made = quantize_weights(w, bits, per_channel, False, None, 1.0).weights
-    quant = made.elem
+    stored = quantize_weights(w, bits, per_channel, False, None, 1.0).weights
+    quant = stored.elem
     assert isinstance(quant, Quant)
-    real = dequantized(made.value.array, quant)
+    real = dequantized(stored.value.array, quant)
     step = np.broadcast_to(quant.scale.array.reshape(-1, 1), w.shape)
     top = 2 ** (bits - 1) - 1
     inside = (w <= step * (top + 0.5)) & (w >= -step * (top + 1.5))
     assert np.all(np.abs(real - w)[inside] <= 0.5001 * step[inside])
-    assert made.value.array.min() >= -top - 1 and made.value.array.max() <= top
+    assert stored.value.array.min() >= -top - 1 and stored.value.array.max() <= top
 
 
 @pytest.mark.parametrize("bits", range(2, 9))
 def test_weights_by_group_have_two_to_the_bits_levels(bits: int) -> None:
     w = np.random.default_rng(0).normal(size=(4, 256)).astype(np.float32)
-    made = quantize_weights(w, bits, True, False, None, 1.0, 64)
-    assert isinstance(made.weights.elem, Quant) and made.weights.elem.storage.bits == bits
-    levels = np.unique(made.weights.value.array)
+    stored = quantize_weights(w, bits, True, False, None, 1.0, 64)
+    assert isinstance(stored.weights.elem, Quant) and stored.weights.elem.storage.bits == bits
+    levels = np.unique(stored.weights.value.array)
     assert levels.min() >= -(2 ** (bits - 1)) and levels.max() <= 2 ** (bits - 1) - 1
 
 
 def squared_error(w: Array, **options: bool) -> float:
-    made = quantize_weights(w, 4, True, options["clip"], None, 1.0).weights
-    assert isinstance(made.elem, Quant)
-    return float(((dequantized(made.value.array, made.elem) - w) ** 2).sum())
+    stored = quantize_weights(w, 4, True, options["clip"], None, 1.0).weights
+    assert isinstance(stored.elem, Quant)
+    return float(((dequantized(stored.value.array, stored.elem) - w) ** 2).sum())
 
 
 def test_clipping_pays_at_few_bits() -> None:
@@ -268,22 +268,22 @@ def test_clipping_pays_at_few_bits() -> None:
 
 def test_the_full_range_is_used_where_it_is_better() -> None:
     w = np.array([[-1.28, 1.27, 0.01]], np.float32)
-    made = quantize_weights(w, 8, True, False, None, 1.0).weights
-    np.testing.assert_array_equal(made.value.array, [[-128, 127, 1]])
+    stored = quantize_weights(w, 8, True, False, None, 1.0).weights
+    np.testing.assert_array_equal(stored.value.array, [[-128, 127, 1]])
 
 
 def test_a_channel_that_is_almost_zero_keeps_its_bias_within_32_bits() -> None:
     w = np.array([[1e-20, -1e-21], [0.0, 0.0], [1.0, 0.5]], np.float32)
-    made = quantize_weights(w, 8, True, False, np.array([3.0, -2.0, 0.1]), 0.01).weights
-    assert isinstance(made.elem, Quant)
-    steps = np.array([3.0, -2.0, 0.1]) / (0.01 * made.elem.scale.array)
+    stored = quantize_weights(w, 8, True, False, np.array([3.0, -2.0, 0.1]), 0.01).weights
+    assert isinstance(stored.elem, Quant)
+    steps = np.array([3.0, -2.0, 0.1]) / (0.01 * stored.elem.scale.array)
     assert np.abs(steps).max() < 2**30
-    assert made.elem.storage == I8 and re.match("q<i8, axis=0", str(made.elem))
+    assert stored.elem.storage == I8 and re.match("q<i8, axis=0", str(stored.elem))
 
 
 def test_weights_on_a_grid_stay_exactly_on_it() -> None:
     rng = np.random.default_rng(0)
-    whole = rng.integers(-60, 120, (6, 50))
-    w = (whole * np.float32(0.0137)).astype(np.float32)
-    made = quantize_weights(w, 8, True, False, None, 1.0).weights
-    np.testing.assert_array_equal(made.value.array, whole)
+    values = rng.integers(-60, 120, (6, 50))
+    w = (values * np.float32(0.0137)).astype(np.float32)
+    stored = quantize_weights(w, 8, True, False, None, 1.0).weights
+    np.testing.assert_array_equal(stored.value.array, values)

@@ -86,13 +86,13 @@ def test_at_most_twenty_are_shown_and_the_rest_counted() -> None:
 
 
 def test_compile_refuses_before_it_runs_the_calibration_data() -> None:
-    taken = []
+    results = []
 
     def batches() -> Iterator[Array]:
         for i in range(100):
-            taken.append(i)
+            results.append(i)
             yield np.ones((1, 4), np.float32)
 
     with pytest.raises(LowerError, match="no integer form for 1 op\n  pow %power0"):
         qir.compile(powers(1), calibration=batches())
-    assert len(taken) <= 1  # the first one is looked at for its shape
+    assert len(results) <= 1  # the first one is looked at for its shape

@@ -63,18 +63,22 @@ def output_sqnr(graph: Graph, simulated: Graph) -> float:
     integer = Manager().run(simulated, pipelines.TO_INTEGER)
     signal = noise = 0.0
     for part in np.split(data(2), 16):
-        (wanted,) = run_float(graph, (part,))
+        (expected,) = run_float(graph, (part,))
         (stored,) = interpret(integer, quantize_inputs(integer, (part,)))
-        got = dequantized(stored, integer.outputs[0].type.quant)
-        signal, noise = signal + (wanted**2).sum(), noise + ((got - wanted) ** 2).sum()
+        actual = dequantized(stored, integer.outputs[0].type.quant)
+        signal, noise = signal + (expected**2).sum(), noise + ((actual - expected) ** 2).sum()
     return 10 * float(np.log10(signal / noise))
 
 
 def grouped(graph: Graph) -> list[str]:
     """The layers whose weights come through scale_groups."""
     scaled = {op.names[0] for op in graph.ops if isinstance(op, ScaleGroups)}
-    kept = {op.names[0]: {v.name for v in op.operands} for op in graph.ops}
-    return [op.names[0] for op in graph.ops if isinstance(op, Linear) and kept[op.w.name] & scaled]
+    operands_by_op = {op.names[0]: {v.name for v in op.operands} for op in graph.ops}
+    return [
+        op.names[0]
+        for op in graph.ops
+        if isinstance(op, Linear) and operands_by_op[op.w.name] & scaled
+    ]
 
 
 def test_a_scale_a_channel_breaks_and_groups_mend() -> None:
@@ -114,11 +118,11 @@ def test_on_a_float_graph_quantize_graph_leaves_them_as_they_are() -> None:
 
 
 def test_why_a_layer_is_found() -> None:
-    found = find_outliers(net(), W8G)
-    assert list(found) == ["l2"]
-    assert found["l2"].before < 5 and found["l2"].after > 13
-    assert str(found["l2"]).startswith("column ratio is ")
-    assert "its siblings' fence" in str(found["l2"])
+    outliers = find_outliers(net(), W8G)
+    assert list(outliers) == ["l2"]
+    assert outliers["l2"].before < 5 and outliers["l2"].after > 13
+    assert str(outliers["l2"]).startswith("column ratio is ")
+    assert "its siblings' fence" in str(outliers["l2"])
 
 
 def test_rows_of_few_large_weights_are_found_too() -> None:
@@ -129,8 +133,8 @@ def test_rows_of_few_large_weights_are_found_too() -> None:
         if i == 1:  # in each row another column: no column stands out
             w[np.arange(CHANNELS), np.arange(CHANNELS)] = 150
         x = b.add(Linear(x, b.add(Constant.of(w.astype(np.float32))), None), f"l{i}")
-    found = find_outliers(b.finish([x]), W8G)
-    assert [str(one)[:9] for one in found.values()] == ["row ratio"] and list(found) == ["l1"]
+    outliers = find_outliers(b.finish([x]), W8G)
+    assert [str(one)[:9] for one in outliers.values()] == ["row ratio"] and list(outliers) == ["l1"]
 
 
 def test_at_most_a_share_of_the_layers_and_those_that_gain_most() -> None:

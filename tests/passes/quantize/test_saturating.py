@@ -29,9 +29,12 @@ def decibels(graph: Graph, fit: object, fresh: list[tuple[Array, ...]]) -> float
     integer = integers(graph, fit)
     power = noise = 0.0
     for x in fresh:
-        (wanted,) = run_float(graph, x)
+        (expected,) = run_float(graph, x)
         (y,) = dequantize_outputs(integer, interpret(integer, quantize_inputs(integer, x)))
-        power, noise = power + float((wanted**2).sum()), noise + float(((wanted - y) ** 2).sum())
+        power, noise = (
+            power + float((expected**2).sum()),
+            noise + float(((expected - y) ** 2).sum()),
+        )
     return float(10 * np.log10(power / noise))
 
 
@@ -120,8 +123,8 @@ def test_masks_as_inputs(size: float, is_computed: bool) -> None:
         return b.add(Add(scores, mask))
 
     graph, _ = attention(8, masked)
-    kept = np.arange(8) < np.random.default_rng(3).integers(3, 9, (40, 1, 1, 1))
-    masks = (kept if is_computed else np.where(kept, 0, size)).astype(np.float32)
+    values = np.arange(8) < np.random.default_rng(3).integers(3, 9, (40, 1, 1, 1))
+    masks = (values if is_computed else np.where(values, 0, size)).astype(np.float32)
     pairs = list(zip(tokens(40, 8), masks, strict=True))
     assert decibels(graph, pairs[:32], pairs[32:]) > 23
 

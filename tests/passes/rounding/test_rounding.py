@@ -150,7 +150,7 @@ def test_samples_that_go_one_by_one_are_rounded_too() -> None:
 
     def off(seen: Graph) -> float:
         pairs = ((run_float(one, (x[None],))[0] for one in (seen, graph)) for x in OTHER[:20])
-        return sum(float(((y - want) ** 2).mean()) for y, want in pairs)
+        return sum(float(((y - expected) ** 2).mean()) for y, expected in pairs)
 
     assert off(simulated(graph, SAMPLE, Gptq())) < 0.8 * off(simulated(graph, SAMPLE))
 
@@ -171,9 +171,12 @@ def moments_of(seen: Graph, reference: Graph, layer: str, sample: Array) -> Mapp
     """What a pass learns of a layer that makes up for what is before it."""
     op, of_float = (one.producers[layer] for one in (seen, reference))
     assert isinstance(op, (Conv, Linear)) and isinstance(of_float, (Conv, Linear))
-    held = {"x": sample.reshape(-1, *seen.inputs[0].type.shape)}
-    pair = (stretch(seen, held, [op.x.name], ()), stretch(reference, held, [of_float.x.name], ()))
-    return moments(*pair, (op,), {layer: of_float.x.name}, held, held, AT_ONCE)
+    cut_values = {"x": sample.reshape(-1, *seen.inputs[0].type.shape)}
+    pair = (
+        stretch(seen, cut_values, [op.x.name], ()),
+        stretch(reference, cut_values, [of_float.x.name], ()),
+    )
+    return moments(*pair, (op,), {layer: of_float.x.name}, cut_values, cut_values, AT_ONCE)
 
 
 @pytest.mark.parametrize("groups, stride, dilation", [(1, 1, 1), (2, 2, 1), (6, 1, 2), (3, 2, 2)])
@@ -190,17 +193,17 @@ def test_moments_give_the_error_of_a_layer(groups: int, stride: int, dilation: i
     conv = Conv(x, b.add(Constant.of(w)), bias, pair, pad, (dilation, dilation), groups)
     graph = b.finish([b.add(conv, "y")])
     sample = rng.normal(size=(8, 9, 8, 6)).astype(np.float32)
-    seen = simulated(graph, sample)
-    weights = stored_weights(seen, graph, next(layers_of(seen)))
-    exact = with_float_weights(seen, {weights.reals: weights.wanted})
+    pairs = simulated(graph, sample)
+    weights = stored_weights(pairs, graph, next(layers_of(pairs)))
+    exact = with_float_weights(pairs, {weights.reals: weights.floats})
     problem = layer_problem(weights, [moments_of(exact, graph, "y", sample)])
-    (want,) = run_float(graph, (sample,))
-    layer = upstream(seen, ["y"])
+    (expected,) = run_float(graph, (sample,))
+    layer = upstream(pairs, ["y"])
     measured, formula = [], []
     for scale in (0.5, 2.0):
         other = w.astype(np.float64) * scale + 0.1
         (y,) = run_float(with_float_weights(layer, {weights.reals: other}), (sample,))
-        off = (y - want).reshape(-1, 6).astype(np.float64)
+        off = (y - expected).reshape(-1, 6).astype(np.float64)
         measured.append(off.var(0).sum())
         gap = problem.rows(other) - problem.target
         formula.append(np.einsum("gok,gkl,gol->", gap, problem.hessian, gap))
@@ -214,17 +217,17 @@ def problem_of(own: Array, stored: Array, wanted: Array, step: float = 1.0) -> L
     some = stored_weights(pairs, graph, next(layers_of(pairs)))
     scale = np.full(len(wanted), step)
     few = {"bias": None, "low": -4, "high": 3, "floor": scale * 0}
-    weights = replace(some, stored=stored, wanted=wanted, scale=scale, **few)
+    weights = replace(some, stored=stored, floats=wanted, scale=scale, **few)
     zeros = np.zeros((1, len(own)))
     return LayerProblem(weights, own[None], own[None], own[None], zeros, zeros)
 
 
 @pytest.mark.parametrize("method", [gptq, gpfq])
 def test_inputs_without_correlation_are_rounded_to_nearest(method: object) -> None:
-    wanted = np.random.default_rng(0).uniform(-5, 4, (6, 5))
-    problem = problem_of(np.eye(5), np.zeros((6, 5), np.int8), wanted)
+    expected = np.random.default_rng(0).uniform(-5, 4, (6, 5))
+    problem = problem_of(np.eye(5), np.zeros((6, 5), np.int8), expected)
     whole = method(problem)[problem.weights.constant]  # type: ignore[operator]
-    np.testing.assert_array_equal(whole, np.clip(np.rint(wanted), -4, 3))
+    np.testing.assert_array_equal(whole, np.clip(np.rint(expected), -4, 3))
 
 
 @pytest.mark.parametrize("method", [gptq, gpfq])
@@ -267,8 +270,8 @@ def test_descend_ends_where_no_single_change_helps() -> None:
 
 
 def test_rows_that_could_overflow_keep_their_weights() -> None:
-    wanted = np.full((2, 3), 2.0)
-    weights = problem_of(np.eye(3), np.zeros((2, 3), np.int8), wanted).weights
+    expected = np.full((2, 3), 2.0)
+    weights = problem_of(np.eye(3), np.zeros((2, 3), np.int8), expected).weights
     large = replace(weights, x_reach=LARGEST_SUM // 6 + 1)
     kept = large.checked(np.array([[2, 2, 2], [1, -2, 2]], np.int8))
     np.testing.assert_array_equal(kept, [[0, 0, 0], [1, -2, 2]])
@@ -285,8 +288,8 @@ def test_scales_are_chosen_by_the_outputs(block: int) -> None:
     """Five rows whose steps are too large, and one whose steps are right."""
     rng = np.random.default_rng(6)
     half = rng.normal(size=(40, 8)) @ rng.normal(size=(8, 8))
-    wanted = rng.uniform(-2, 2, (6, 8)) * np.array([1, 1, 1, 1, 1, 2])[:, None]
-    problem = problem_of(half.T @ half, np.zeros((6, 8), np.int8), wanted)
+    expected = rng.uniform(-2, 2, (6, 8)) * np.array([1, 1, 1, 1, 1, 2])[:, None]
+    problem = problem_of(half.T @ half, np.zeros((6, 8), np.int8), expected)
     if block:
         groups = GroupMultipliers("mult", block, np.full((6, 3), 20))
         scale = problem.weights.scale / 20
@@ -296,7 +299,7 @@ def test_scales_are_chosen_by_the_outputs(block: int) -> None:
     assert (after[:5] < 0.7 * before[:5]).all()
     assert after[5] < before[5] * (1 + 1e-6)
     new = better.weights
-    nearest = np.clip(np.rint(wanted / new.step), new.low, new.high)
+    nearest = np.clip(np.rint(expected / new.step), new.low, new.high)
     np.testing.assert_array_equal(new.stored, nearest)
     if new.groups is not None:
         assert len(np.unique(new.groups.mult)) > 2
@@ -327,8 +330,8 @@ def test_integers_of_groups_of_another_layer_stay() -> None:
 
 
 def test_rows_that_could_overflow_keep_their_scales() -> None:
-    wanted = np.ones((2, 2))
-    weights = problem_of(np.eye(2), np.ones((2, 2), np.int8), wanted).weights
+    expected = np.ones((2, 2))
+    weights = problem_of(np.eye(2), np.ones((2, 2), np.int8), expected).weights
     ones = GroupMultipliers("mult", 1, np.ones((2, 2), np.int64))
     tight = replace(weights, groups=ones, x_reach=LARGEST_SUM // 8)
     moved = tight.with_scales(np.array([0.5, 0.25]), replace(ones, mult=np.array([[1, 1], [2, 2]])))
@@ -336,7 +339,7 @@ def test_rows_that_could_overflow_keep_their_scales() -> None:
     np.testing.assert_array_equal(moved.scale, [0.5, 1.0])
     np.testing.assert_array_equal(moved.stored, [[2, 2], [1, 1]])
     np.testing.assert_array_equal(moved.groups.mult, [[1, 1], [1, 1]])
-    np.testing.assert_array_equal(moved.stored * moved.step, wanted)
+    np.testing.assert_array_equal(moved.stored * moved.step, expected)
 
 
 def test_blocks_are_cut_where_all_paths_meet() -> None:

@@ -126,17 +126,23 @@ def hessians(whole: Subject, kind: str) -> dict[str, Array]:
     probe = Probe(whole.graph, SAMPLES)
     leaves = probe.leaves(False, False)
     group = leaves.weights if kind == WEIGHTS else leaves.inputs
-    wanted = probe.run(whole.sample, leaves)
-    found = {}
+    expected = probe.run(whole.sample, leaves)
+    hessian_by_layer = {}
     for name, x in group.items():
 
         def loss(flat: torch.Tensor, name: str = name, x: torch.Tensor = x) -> torch.Tensor:
-            held = {**group, name: flat.reshape(x.shape)}
-            weights, inputs = (held, leaves.inputs) if kind == WEIGHTS else (leaves.weights, held)
-            return divergence(probe.run(whole.sample, type(leaves)(weights, inputs)), wanted)
+            leaves_by_name = {**group, name: flat.reshape(x.shape)}
+            weights, inputs = (
+                (leaves_by_name, leaves.inputs)
+                if kind == WEIGHTS
+                else (leaves.weights, leaves_by_name)
+            )
+            return divergence(probe.run(whole.sample, type(leaves)(weights, inputs)), expected)
 
-        found[name] = torch.autograd.functional.hessian(loss, x.reshape(-1)).double().numpy()
-    return found
+        hessian_by_layer[name] = (
+            torch.autograd.functional.hessian(loss, x.reshape(-1)).double().numpy()
+        )
+    return hessian_by_layer
 
 
 @pytest.mark.parametrize(
@@ -160,9 +166,9 @@ def test_eigenvalues_are_those_of_the_whole_hessian(
     make: Callable[[], Graph], here: Runner
 ) -> None:
     whole = subject(make())
-    found = top_eigenvalues(whole, 0, here)
+    eigenvalues = top_eigenvalues(whole, 0, here)
     for name, block in hessians(whole, WEIGHTS).items():
-        assert found[name] == pytest.approx(np.linalg.eigvalsh(block)[-1], rel=0.05)
+        assert eigenvalues[name] == pytest.approx(np.linalg.eigvalsh(block)[-1], rel=0.05)
 
 
 def test_by_inputs_the_diagonal_is_of_one_sample() -> None:
@@ -203,15 +209,17 @@ def labels(outputs: tuple[torch.Tensor, ...], at: Array) -> torch.Tensor:
 
 
 def test_a_loss_of_the_users_own(here: Runner) -> None:
-    whole = Subject(dense(), subject(dense()).sample, OwnLoss(labels))
-    found, _ = hessian_traces(whole, 0.02, 2000, runner=here)
-    probe = Probe(whole.graph, SAMPLES)
+    subject_of_labels = Subject(dense(), subject(dense()).sample, OwnLoss(labels))
+    found, _ = hessian_traces(subject_of_labels, 0.02, 2000, runner=here)
+    probe = Probe(subject_of_labels.graph, SAMPLES)
     leaves = probe.leaves(False, False)
     for name, x in leaves.weights.items():
 
         def loss(flat: torch.Tensor, name: str = name, x: torch.Tensor = x) -> torch.Tensor:
-            held = {**leaves.weights, name: flat.reshape(x.shape)}
-            outputs = probe.run(whole.sample, type(leaves)(held, leaves.inputs))
+            leaves_by_name = {**leaves.weights, name: flat.reshape(x.shape)}
+            outputs = probe.run(
+                subject_of_labels.sample, type(leaves)(leaves_by_name, leaves.inputs)
+            )
             return labels(outputs, np.arange(SAMPLES))
 
         exact = torch.autograd.functional.hessian(loss, x.reshape(-1))

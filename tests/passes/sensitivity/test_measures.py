@@ -112,15 +112,15 @@ def test_losses_are_what_assignment_takes(found: Sensitivities) -> None:
     hessian = {n: {b: row[b] for b in (W4, W8)} for n, row in found.losses().items()}
     layers = [measured_layer(n, row, works[n]) for n, row in hessian.items()]
     best = assign(layers, {"bops": 100 * (64 + 2 * 16)})
-    kept = [n for n, bits in best.bits.items() if bits == W8]
-    assert kept == [max(hessian, key=lambda n: hessian[n][W4] - hessian[n][W8])]
+    widest = [n for n, bits in best.bits.items() if bits == W8]
+    assert widest == [max(hessian, key=lambda n: hessian[n][W4] - hessian[n][W8])]
 
 
 def test_layers_are_stored_as_the_quantized_graph_has_them(ranges: Ranges) -> None:
     stored = stored_layers(GRAPH, ranges, (W4,))
     simulated = Manager().run(GRAPH, [QuantizeGraph(ranges, 4, 4)])
-    kept = {op.names[0]: op for op in simulated.ops if isinstance(op, (Conv, Linear))}
-    for name, op in kept.items():
+    layers = {op.names[0]: op for op in simulated.ops if isinstance(op, (Conv, Linear))}
+    for name, op in layers.items():
         x, w = op.operands[:2]
         source = simulated.producers[w.name].operands[0]
         constant = simulated.producers[source.name]
@@ -134,7 +134,7 @@ def test_layers_are_stored_as_the_quantized_graph_has_them(ranges: Ranges) -> No
 
 def test_errors_of_one_layer_are_those_of_its_formula(ranges: Ranges, pool: Executor) -> None:
     stored = stored_layers(GRAPH, ranges, (W4,))
-    got = layer_errors(SUBJECT, stored, Runner(pool))["last"][W4]
+    actual = layer_errors(SUBJECT, stored, Runner(pool))["last"][W4]
     last, kept = GRAPH.ops[-1], stored["last"][W4]
     assert isinstance(last, Linear) and kept.input is not None
     until = replace(GRAPH, outputs=(last.x,), output_names=("x",))
@@ -143,11 +143,11 @@ def test_errors_of_one_layer_are_those_of_its_formula(ranges: Ranges, pool: Exec
     read = dequantized(quantized(x, kept.input, Rounding.HALF_EVEN), kept.input)
     y, other = x @ w.T, read @ kept.weights.T
     p, q = softmax(y.astype(np.float64), 1), softmax(other.astype(np.float64), 1)
-    assert got.weights == pytest.approx(((kept.weights - w) ** 2).sum(), rel=1e-4)
-    assert got.inputs == pytest.approx(((read - x) ** 2).sum() / SAMPLES, rel=1e-4)
-    assert got.signal == pytest.approx((y**2).sum() / SAMPLES, rel=1e-4)
-    assert got.noise == pytest.approx(((other - y) ** 2).sum() / SAMPLES, rel=1e-3)
-    assert got.loss == pytest.approx((p * np.log(p / q)).sum() / SAMPLES, rel=1e-3)
+    assert actual.weights == pytest.approx(((kept.weights - w) ** 2).sum(), rel=1e-4)
+    assert actual.inputs == pytest.approx(((read - x) ** 2).sum() / SAMPLES, rel=1e-4)
+    assert actual.signal == pytest.approx((y**2).sum() / SAMPLES, rel=1e-4)
+    assert actual.noise == pytest.approx(((other - y) ** 2).sum() / SAMPLES, rel=1e-3)
+    assert actual.loss == pytest.approx((p * np.log(p / q)).sum() / SAMPLES, rel=1e-3)
 
 
 def test_half_of_the_hessian_loss_is_the_loss_of_a_small_error(found: Sensitivities) -> None:
@@ -169,9 +169,9 @@ def chain(*gains: float) -> Graph:
 def test_a_layer_changes_its_input_by_its_angle(pool: Executor) -> None:
     graph = chain(0.0, 0.5, 1.2)
     x = (np.random.default_rng(0).normal(size=(9, 2)).astype(np.float32),)
-    got = input_changes(Subject(graph, x, loss_of(graph, x)), Runner(pool))
-    for name, angle in zip(got, (0.0, 0.5, 1.2), strict=True):
-        assert got[name] == pytest.approx(1 - np.cos(angle), abs=1e-6)
+    actual = input_changes(Subject(graph, x, loss_of(graph, x)), Runner(pool))
+    for name, angle in zip(actual, (0.0, 0.5, 1.2), strict=True):
+        assert actual[name] == pytest.approx(1 - np.cos(angle), abs=1e-6)
 
 
 def test_where_shapes_differ_gram_matrices_are_compared(pool: Executor) -> None:
@@ -183,11 +183,11 @@ def test_where_shapes_differ_gram_matrices_are_compared(pool: Executor) -> None:
     y = b.add(Linear(x, b.add(Constant.of(turn)), None), "turn")
     graph = b.finish([b.add(Linear(y, b.add(Constant.of(other)), None), "other")])
     a = rng.normal(size=(7, 2)).astype(np.float32)
-    got = input_changes(Subject(graph, (a,), loss_of(graph, (a,))), Runner(pool))
+    actual = input_changes(Subject(graph, (a,), loss_of(graph, (a,))), Runner(pool))
     k, m = (z @ z.T for z in (a, a @ turn.T @ other.T))
-    assert got["turn"] == pytest.approx(0.0, abs=1e-6)
-    wanted = 1 - (k * m).sum() / np.linalg.norm(k) / np.linalg.norm(m)
-    assert got["other"] == pytest.approx(wanted, rel=1e-4)
+    assert actual["turn"] == pytest.approx(0.0, abs=1e-6)
+    expected = 1 - (k * m).sum() / np.linalg.norm(k) / np.linalg.norm(m)
+    assert actual["other"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_tails_of_weights() -> None:
@@ -208,8 +208,8 @@ def test_relevance_is_kept_from_layer_to_layer(pool: Executor) -> None:
         x = b.add(Relu(b.add(Linear(x, w, None))))
     graph = b.finish([x])
     a = (rng.uniform(0, 1, (6, 4)).astype(np.float32),)
-    got = relevances(Subject(graph, a, loss_of(graph, a)), Runner(pool))
-    np.testing.assert_allclose(list(got.values()), 1 / 3, rtol=1e-5)
+    actual = relevances(Subject(graph, a, loss_of(graph, a)), Runner(pool))
+    np.testing.assert_allclose(list(actual.values()), 1 / 3, rtol=1e-5)
 
 
 def test_agreement_is_spearmans(found: Sensitivities) -> None:
@@ -218,8 +218,8 @@ def test_agreement_is_spearmans(found: Sensitivities) -> None:
         assert table[a][b] == pytest.approx(table[b][a], nan_ok=True)
         ranks = [np.argsort(np.argsort([c[n] for n in found.values]))
                  for c in (found.columns(W4)[a], found.columns(W4)[b])]  # fmt: skip
-        wanted = 1 - 6 * ((ranks[0] - ranks[1]) ** 2).sum() / (3 * (9 - 1))
-        assert table[a][b] == pytest.approx(wanted)
+        expected = 1 - 6 * ((ranks[0] - ranks[1]) ** 2).sum() / (3 * (9 - 1))
+        assert table[a][b] == pytest.approx(expected)
 
 
 def test_a_falling_measure_is_turned() -> None:
@@ -236,22 +236,22 @@ def test_json_gives_an_equal_value(found: Sensitivities) -> None:
 def test_work_is_resumed_from_the_store(
     ranges: Ranges, found: Sensitivities, pool: Executor, tmp_path: Path
 ) -> None:
-    told: list[tuple[str, int, int]] = []
+    progress: list[tuple[str, int, int]] = []
 
     def measure() -> Sensitivities:
         return measure_sensitivities(
             GRAPH, ranges, SAMPLE, CANDIDATES, effort=EFFORT, executor=pool,
-            store=Store(tmp_path), tell=lambda *what: told.append(what),
+            store=Store(tmp_path), tell=lambda *what: progress.append(what),
         )  # fmt: skip
 
     assert measure() == found
-    steps = {what for what, _, _ in told}
+    steps = {what for what, _, _ in progress}
     assert steps == {
         "one layer at a time", "hessian traces", "input changes", "relevance", "eigenvalues"
     }  # fmt: skip
-    told.clear()
+    progress.clear()
     assert measure() == found
-    assert all(done == of for _, done, of in told)  # nothing was left to do
+    assert all(done == of for _, done, of in progress)  # nothing was left to do
 
 
 def distance(outputs: tuple[torch.Tensor, ...], at: Array) -> torch.Tensor:
@@ -261,11 +261,11 @@ def distance(outputs: tuple[torch.Tensor, ...], at: Array) -> torch.Tensor:
 
 
 def test_a_loss_of_the_users_own(ranges: Ranges, pool: Executor) -> None:
-    got = measure_sensitivities(
+    actual = measure_sensitivities(
         GRAPH, ranges, SAMPLE, CANDIDATES, distance, EFFORT, executor=pool
     )  # fmt: skip
-    for name, losses in got.losses(names.ALONE).items():
-        curved = got.losses(names.HESSIAN)[name][W4] / 2
+    for name, losses in actual.losses(names.ALONE).items():
+        curved = actual.losses(names.HESSIAN)[name][W4] / 2
         assert 0.1 < losses[W4] / curved < 10
 
 

@@ -28,8 +28,8 @@ def residual(names: tuple[str, str, str]) -> Graph:
     x = b.input("x", Tensor((1, 4), F32))
     a = b.add(Linear(x, w(4), None), "a")
     total = b.add(Add(a, x), names[0])
-    kept = b.add(Relu(total), names[1])
-    return b.finish([b.add(Linear(kept, w(3), None), "b"), b.add(Relu(kept), names[2])])
+    value = b.add(Relu(total), names[1])
+    return b.finish([b.add(Linear(value, w(3), None), "b"), b.add(Relu(value), names[2])])
 
 
 NAMES = (("add", "add1", "add2"), ("a_added_sum", "a_weights", "b_added"))
@@ -39,16 +39,16 @@ def test_a_probe_computes_the_graph_whatever_its_values_are_called() -> None:
     for names in NAMES:
         graph = residual(names)
         probe = Probe(graph, 1)
-        seen: dict[str, tuple[int, ...]] = {}
-        found = probe.run(
+        shapes: dict[str, tuple[int, ...]] = {}
+        outputs = probe.run(
             (X[:1],),
             probe.leaves(False, False),
-            lambda v, x, to=seen: to.__setitem__(v.name, tuple(x.shape)),
+            lambda v, x, to=shapes: to.__setitem__(v.name, tuple(x.shape)),
         )
-        for y, wanted in zip(found, run_float(graph, [X[:1]]), strict=True):
-            assert torch.equal(y, torch.from_numpy(wanted))
-        assert all(seen[v.name] == v.type.shape for v in graph.values if v.name in seen)
-        assert {"a", "b", *names} <= set(seen)
+        for y, expected in zip(outputs, run_float(graph, [X[:1]]), strict=True):
+            assert torch.equal(y, torch.from_numpy(expected))
+        assert all(shapes[v.name] == v.type.shape for v in graph.values if v.name in shapes)
+        assert {"a", "b", *names} <= set(shapes)
 
 
 def test_every_measure_takes_such_names() -> None:

@@ -62,9 +62,9 @@ def test_decibels(signal: float, noise: float, ratio: float) -> None:
 
 
 def seen_by_user(program: qir.Net, model: nn.Module, x: Array) -> float:
-    wanted = model(torch.from_numpy(x)).detach().numpy()
+    expected = model(torch.from_numpy(x)).detach().numpy()
     y = np.concatenate([program(row[None]) for row in x])
-    return decibels(float((wanted**2).sum()), float(((wanted - y) ** 2).sum()))
+    return decibels(float((expected**2).sum()), float(((expected - y) ** 2).sum()))
 
 
 def test_the_report_hides_nothing_of_what_a_given_pass_changed() -> None:

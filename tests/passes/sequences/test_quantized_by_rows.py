@@ -73,9 +73,9 @@ def run_integers(graph: Graph, *inputs: Array) -> Array:
 def test_decoder_is_near_to_floats(is_tied: bool) -> None:
     graph, simulated, integer, tokens = decoder(is_tied)
     for row in tokens[:4]:
-        want = run_float(graph, [row[None]])[0]
-        assert decibels(want, run_float(simulated, [row[None]])[0]) > 25
-        assert decibels(want, run_integers(integer, row[None])) > 25
+        expected = run_float(graph, [row[None]])[0]
+        assert decibels(expected, run_float(simulated, [row[None]])[0]) > 25
+        assert decibels(expected, run_integers(integer, row[None])) > 25
 
 
 def test_widths_of_a_decoder() -> None:
@@ -83,13 +83,15 @@ def test_widths_of_a_decoder() -> None:
     _, simulated, integer, _ = decoder()
     kinds = {type(op) for op in integer.ops}
     assert {AttentionFixed, Embed, Interpolate, NormFixed, ScaleRows} <= kinds
-    made = {op.names[0]: op for op in integer.ops}
+    ops_by_name = {op.names[0]: op for op in integer.ops}
     for i in range(2):
         for name in (f"middle{i}", f"end{i}"):
-            assert isinstance(made[name], ScaleRows) and made[name].residual is not None
-            assert made[name].result.type.quant.storage == Int(20, True)
-        assert made[f"layer{i}_v"].result.type.quant.storage.bits == 8
-        assert made[f"layer{i}_gate"].result.type.quant.storage == I16
+            assert (
+                isinstance(ops_by_name[name], ScaleRows) and ops_by_name[name].residual is not None
+            )
+            assert ops_by_name[name].result.type.quant.storage == Int(20, True)
+        assert ops_by_name[f"layer{i}_v"].result.type.quant.storage.bits == 8
+        assert ops_by_name[f"layer{i}_gate"].result.type.quant.storage == I16
     (table,) = (op.table for op in integer.ops if isinstance(op, Embed))
     (head,) = (op.w for op in integer.ops if isinstance(op, Linear) and op.w.type.shape[0] == 40)
     assert table == head
@@ -100,11 +102,11 @@ def test_widths_of_a_decoder() -> None:
 def test_prefix_is_the_same_whatever_follows() -> None:
     *_, integer, tokens = decoder()
     row = tokens[:1]
-    whole = interpret(integer, [row])[0]
+    outputs = interpret(integer, [row])[0]
     for count in (1, 5, COUNT - 1):
         other = row.copy()
         other[:, count:] = (other[:, count:] + 7) % 40
-        assert np.array_equal(interpret(integer, [other])[0][:, :count], whole[:, :count])
+        assert np.array_equal(interpret(integer, [other])[0][:, :count], outputs[:, :count])
 
 
 def test_static_scales_keep_rows_of_queries_alone() -> None:
@@ -112,8 +114,8 @@ def test_static_scales_keep_rows_of_queries_alone() -> None:
     simulated, integer = quantized(graph, tokens, scales=Scales.STATIC)
     assert sum(isinstance(op, RoundRows) for op in simulated.ops) == 2
     assert not any(isinstance(op, ScaleRows) for op in integer.ops)
-    want = run_float(graph, [tokens[:1]])[0]
-    assert decibels(want, run_integers(integer, tokens[:1])) > 18
+    expected = run_float(graph, [tokens[:1]])[0]
+    assert decibels(expected, run_integers(integer, tokens[:1])) > 18
 
 
 def encoder() -> Graph:
@@ -124,8 +126,8 @@ def encoder() -> Graph:
     rng, b, width = np.random.default_rng(2), Builder("encoder", "canonical"), 16
 
     def constant(*shape: int) -> Value:
-        drawn = rng.standard_normal(shape) / np.sqrt(shape[-1])
-        return b.add(Constant.of(drawn.astype(np.float32)))
+        values = rng.standard_normal(shape) / np.sqrt(shape[-1])
+        return b.add(Constant.of(values.astype(np.float32)))
 
     def linear(x: Value, size: int) -> Value:
         return b.add(Linear(x, constant(size, x.type.shape[-1]), constant(size)))
@@ -162,11 +164,13 @@ def test_encoder(scales: Scales) -> None:
     mask = (rng.random((24, 17)) < 0.8).astype(np.int32)
     simulated, integer = quantized(graph, images, mask, scales=scales)
     runs = [(images[i : i + 1], mask[i : i + 1]) for i in range(8)]
-    want, near = (np.concatenate([run_float(g, r)[0] for r in runs]) for g in (graph, simulated))
-    found = np.concatenate([run_integers(integer, *quantize_inputs(integer, r)) for r in runs])
+    expected, near = (
+        np.concatenate([run_float(g, r)[0] for r in runs]) for g in (graph, simulated)
+    )
+    outputs = np.concatenate([run_integers(integer, *quantize_inputs(integer, r)) for r in runs])
     least = 28 if scales is Scales.AUTO else 22
-    assert decibels(want, near) > least
-    assert decibels(want, found) > least
+    assert decibels(expected, near) > least
+    assert decibels(expected, outputs) > least
 
 
 def test_small_tables_have_the_steps_of_the_result() -> None:
@@ -195,6 +199,6 @@ def test_what_a_curve_draws_has_16_bits() -> None:
     (made,) = (op for op in integer.ops if isinstance(op, Interpolate))
     assert made.to.storage == I16
     runs = [sample[i : i + 1] for i in range(4)]
-    want = np.concatenate([run_float(graph, [x])[0] for x in runs])
-    found = np.concatenate([run_integers(integer, *quantize_inputs(integer, [x])) for x in runs])
-    assert decibels(want, found) > 30
+    expected = np.concatenate([run_float(graph, [x])[0] for x in runs])
+    outputs = np.concatenate([run_integers(integer, *quantize_inputs(integer, [x])) for x in runs])
+    assert decibels(expected, outputs) > 30

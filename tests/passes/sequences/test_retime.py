@@ -45,11 +45,11 @@ def positioned() -> Graph:
     rng, b, width = np.random.default_rng(3), Builder("positioned", "canonical"), 16
 
     def constant(*shape: int) -> Value:
-        drawn = rng.standard_normal(shape) / np.sqrt(shape[-1])
-        return b.add(Constant.of(drawn.astype(np.float32)))
+        values = rng.standard_normal(shape) / np.sqrt(shape[-1])
+        return b.add(Constant.of(values.astype(np.float32)))
 
-    taken = b.add(Take(constant(40, width), b.input("tokens", Tensor((1, COUNT), I32))))
-    x = b.add(Add(taken, constant(1, COUNT, width)))
+    embedded = b.add(Take(constant(40, width), b.input("tokens", Tensor((1, COUNT), I32))))
+    x = b.add(Add(embedded, constant(1, COUNT, width)))
     q, k, v = (b.add(Linear(x, constant(width, width), constant(width))) for _ in range(3))
     heads = b.add(Attention(q, k, v, None, None, None, 2, 2, 8**-0.5, True, 0))
     return b.finish([b.add(Linear(heads, constant(40, width), constant(40)))])
@@ -77,17 +77,17 @@ def retimed(graph: Graph, count: int) -> Graph:
 @pytest.mark.parametrize("kind", ["rope", "positions"])
 @pytest.mark.parametrize("count", [1, 5, COUNT])
 def test_first_tokens(kind: str, count: int) -> None:
-    want = interpret(whole(kind), [TOKENS[:1]])[0]
+    expected = interpret(whole(kind), [TOKENS[:1]])[0]
     new = retimed(whole(kind), count)
     assert prove_no_overflow(new)
-    assert np.array_equal(interpret(new, [TOKENS[:1, :count]])[0], want[:, :count])
+    assert np.array_equal(interpret(new, [TOKENS[:1, :count]])[0], expected[:, :count])
 
 
 def test_floats_too() -> None:
     graph = float_graph(random_decoder(), 1, COUNT)
-    want = run_float(graph, [TOKENS[:1]])[0]
-    found = run_float(retimed(graph, 4), [TOKENS[:1, :4]])[0]
-    assert np.allclose(found, want[:, :4], atol=1e-5)
+    expected = run_float(graph, [TOKENS[:1]])[0]
+    outputs = run_float(retimed(graph, 4), [TOKENS[:1, :4]])[0]
+    assert np.allclose(outputs, expected[:, :4], atol=1e-5)
 
 
 def run_chunks(graph: Graph, sizes: list[int], most: int) -> Array:
@@ -106,8 +106,8 @@ def run_chunks(graph: Graph, sizes: list[int], most: int) -> Array:
         entry = entries[size]
         row = TOKENS[:1, start : start + size]
         empty = {v.name: np.zeros(v.type.shape, v.type.elem.carrier) for v in entry.inputs}
-        given = {**empty, **state, "tokens": row, "start": np.array(start, np.int32)}
-        arrays = [given[v.name] for v in entry.inputs]
+        feeds = {**empty, **state, "tokens": row, "start": np.array(start, np.int32)}
+        arrays = [feeds[v.name] for v in entry.inputs]
         results = dict(zip((v.name for v in entry.outputs), interpret(entry, arrays), strict=True))
         state = {before: results[after] for before, after in entry.states}
         logits.append(results[entry.outputs[0].name])
@@ -120,17 +120,17 @@ def run_chunks(graph: Graph, sizes: list[int], most: int) -> Array:
 )
 def test_packed_caches_too(packing: PackCaches) -> None:
     graph = Manager(check=True).run(whole("rope"), [packing])
-    want = interpret(graph, [TOKENS[:1]])[0]
-    assert not np.array_equal(want, interpret(whole("rope"), [TOKENS[:1]])[0])
+    expected = interpret(graph, [TOKENS[:1]])[0]
+    assert not np.array_equal(expected, interpret(whole("rope"), [TOKENS[:1]])[0])
     for sizes in ([5, *[1] * 7], [4, 4, 4]):
-        assert np.array_equal(run_chunks(graph, sizes, COUNT), want)
+        assert np.array_equal(run_chunks(graph, sizes, COUNT), expected)
 
 
 def test_eight_bits_of_block_floating_point_are_those_of_static_scales() -> None:
     graph = Manager().run(whole("rope"), [PackCaches("bfp8", "bfp8", 8)])
     assert sum(isinstance(op, PackRows) for op in graph.ops) == 4
-    want = interpret(whole("rope"), [TOKENS[:1]])[0]
-    assert np.array_equal(interpret(graph, [TOKENS[:1]])[0], want)
+    expected = interpret(whole("rope"), [TOKENS[:1]])[0]
+    assert np.array_equal(interpret(graph, [TOKENS[:1]])[0], expected)
 
 
 def test_formats_that_do_not_fit_a_head() -> None:
@@ -149,20 +149,20 @@ def test_formats_that_do_not_fit_a_head() -> None:
 @pytest.mark.parametrize("sizes", [[5, *[1] * 7], [1] * COUNT, [4, 4, 4], [COUNT], [11, 1]])
 def test_cached_tokens_are_the_whole(kind: str, sizes: list[int]) -> None:
     """Prefill and decode, up to the last position of the cache."""
-    want = interpret(whole(kind), [TOKENS[:1]])[0]
-    assert np.array_equal(run_chunks(whole(kind), sizes, COUNT), want)
+    expected = interpret(whole(kind), [TOKENS[:1]])[0]
+    assert np.array_equal(run_chunks(whole(kind), sizes, COUNT), expected)
 
 
 def test_what_a_cache_adds() -> None:
     entry = with_cache(whole("rope"), 1, 10)
     assert isinstance(entry, Graph)
     assert [v.name for v in entry.inputs[:2]] == ["tokens", "start"]
-    kept = {v.name: v for v in entry.inputs[2:]}
+    caches = {v.name: v for v in entry.inputs[2:]}
     outputs = {v.name: v for v in entry.outputs[1:]}
-    assert len(entry.states) == len(kept) == len(outputs) == 4
+    assert len(entry.states) == len(caches) == len(outputs) == 4
     for before, after in entry.states:
-        assert kept[before].type == outputs[after].type
-        assert kept[before].type.shape == (1, 10, 16)
+        assert caches[before].type == outputs[after].type
+        assert caches[before].type.shape == (1, 10, 16)
         made = entry.producers[after]
         assert isinstance(made, WriteRows) and made.cache.name == before
     assert sum(isinstance(op, SliceRows) for op in entry.ops) == 2  # of cosines, of sines
@@ -177,17 +177,17 @@ def test_refusals() -> None:
 
 def test_padding_behind_the_valid_tokens_is_never_seen() -> None:
     """A chunk that is filled up: its last rows are written, and later overwritten."""
-    want = interpret(whole("rope"), [TOKENS[:1]])[0]
+    expected = interpret(whole("rope"), [TOKENS[:1]])[0]
     chunk, one = (with_cache(whole("rope"), size, COUNT) for size in (5, 1))
     assert isinstance(chunk, Graph) and isinstance(one, Graph)
     row = np.concatenate([TOKENS[:1, :3], np.full((1, 2), 39, np.int32)], 1)
     caches = [np.zeros(v.type.shape, np.int8) for v in chunk.inputs[2:]]
     logits, *caches = interpret(chunk, [row, np.array(0, np.int32), *caches])
-    assert np.array_equal(logits[:, :3], want[:, :3])
+    assert np.array_equal(logits[:, :3], expected[:, :3])
     for at in (3, 4):
         token = TOKENS[:1, at : at + 1]
         logits, *caches = interpret(one, [token, np.array(at, np.int32), *caches])
-        assert np.array_equal(logits[:, 0], want[:, at])
+        assert np.array_equal(logits[:, 0], expected[:, at])
 
 
 def tokens_apart(kind: str) -> Graph:

@@ -63,8 +63,8 @@ def test_reals_stay(kv_heads: int, layout: str, passes: tuple[Pass, ...]) -> Non
     after = manager.run(before, passes)
     for record in manager.records:
         assert record.rewrites >= 2 and record.error is not None and record.error <= 1e-4
-    want = run(before)
-    assert np.abs(run(after) - want).max() <= 1e-4 * (1 + np.abs(want).max())
+    expected = run(before)
+    assert np.abs(run(after) - expected).max() <= 1e-4 * (1 + np.abs(expected).max())
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -128,12 +128,14 @@ def test_keys_are_balanced_before_they_are_rotated() -> None:
 def test_products_of_constants_become_one() -> None:
     """Behind what equalize-attention leaves, balancing adds no product."""
     graph = decoder(2, "halves")
-    made = Manager().run(graph.at_stage("canonical"), pipelines.transform(graph, (TOKENS,)))
-    before = sum(isinstance(op, Mul) for op in made.ops)
+    result = Manager().run(graph.at_stage("canonical"), pipelines.transform(graph, (TOKENS,)))
+    before = sum(isinstance(op, Mul) for op in result.ops)
     evened = sum(
-        isinstance(made.producers[op.k.name], Mul) for op in made.ops if isinstance(op, Attention)
+        isinstance(result.producers[op.k.name], Mul)
+        for op in result.ops
+        if isinstance(op, Attention)
     )
-    after = Manager().run(made, [RotateKeys((TOKENS,))])
+    after = Manager().run(result, [RotateKeys((TOKENS,))])
     assert sum(isinstance(op, Mul) for op in after.ops) == before + 2 * (2 - evened)
 
 
@@ -149,8 +151,8 @@ def test_a_pair_of_layers_by_hand() -> None:
     y = b.add(Linear(b.add(Add(b.add(Linear(x, one, bias)), half)), two, None))
     graph = b.finish([y])
     after = Manager(check=True).run(graph, [SortChannels()])
-    given = [rng.standard_normal((1, 2, 4)).astype(np.float32)]
-    assert np.allclose(run_float(after, given)[0], run_float(graph, given)[0], atol=1e-5)
+    values = [rng.standard_normal((1, 2, 4)).astype(np.float32)]
+    assert np.allclose(run_float(after, values)[0], run_float(graph, values)[0], atol=1e-5)
     assert after != graph
 
 

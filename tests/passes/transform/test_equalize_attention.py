@@ -91,14 +91,14 @@ def test_values_go_back_by_what_they_were_divided_by() -> None:
     divided = divisors(manager.records)
     names = sorted(divided)
     assert len(names) == 2 * 6  # of each layer q and k before and behind rope, v, the result
-    seen: list[dict[str, Array]] = []
+    runs: list[dict[str, Array]] = []
     for graph in (before, after):
         outputs = [v for v in graph.values if v.name in divided]
         whole = replace(graph, outputs=tuple(outputs), output_names=tuple(v.name for v in outputs))
         results = run_float(whole, [TOKENS[:1]])
-        seen.append(dict(zip(whole.output_names, results, strict=True)))
+        runs.append(dict(zip(whole.output_names, results, strict=True)))
     for name in names:
-        assert distance([seen[0][name]], [restored(seen[1][name], divided[name])]) < 1e-5
+        assert distance([runs[0][name]], [restored(runs[1][name], divided[name])]) < 1e-5
 
 
 def fused(heads: int, kv_heads: int) -> Graph:

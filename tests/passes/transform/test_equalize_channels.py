@@ -29,8 +29,8 @@ def mlp(spread: float = 0.0, shown: bool = False) -> Graph:
 
     def w(rows: int, columns: int, of: Array | None = None) -> Value:
         scale = 1 if of is None else of
-        drawn = rng.normal(size=(rows, columns)) / columns**0.5
-        return b.add(Constant.of((drawn * scale).astype(np.float32)), "w")
+        values = rng.normal(size=(rows, columns)) / columns**0.5
+        return b.add(Constant.of((values * scale).astype(np.float32)), "w")
 
     x = b.input("x", Tensor((1, 64), F32))
     h = b.add(Linear(x, w(WIDTH, 64, uneven[:, None]), None), "h")
@@ -52,12 +52,12 @@ def outputs(graph: Graph, x: Array) -> Array:
 def decibels(graph: Graph, sample: Array, is_equalized: bool) -> float:
     """Of the last output on samples that nothing was made from."""
     fresh, manager = drawn(256, 9), Manager()
-    wanted = outputs(graph, fresh)
+    expected = outputs(graph, fresh)
     if is_equalized:
         graph = manager.run(graph, transform(graph, (sample,)))
     simulated = manager.run(graph, quantize(calibrate(graph, sample)))
-    noise = outputs(simulated, fresh) - wanted
-    return float(10 * np.log10((wanted**2).sum() / (noise**2).sum()))
+    noise = outputs(simulated, fresh) - expected
+    return float(10 * np.log10((expected**2).sum() / (noise**2).sum()))
 
 
 @pytest.mark.parametrize("count", [2, 8, 64])

@@ -72,11 +72,11 @@ def decibels(graph: Graph, integer: Graph, axis: int = -1, output: int = -1) -> 
     """Signal to noise of the two halves of an output along an axis."""
     power, noise = np.zeros(2), np.zeros(2)
     for row in X[:16, None]:
-        wanted = run_float(graph, [row])[output]
+        expected = run_float(graph, [row])[output]
         stored = interpret(integer, quantize_inputs(integer, [row]))
         y = dequantize_outputs(integer, stored)[output]
         for i, (a, b) in enumerate(
-            zip(np.split(wanted, 2, axis), np.split(y, 2, axis), strict=True)
+            zip(np.split(expected, 2, axis), np.split(y, 2, axis), strict=True)
         ):
             power[i] += float((a.astype(np.float64) ** 2).sum())
             noise[i] += float(((a - b).astype(np.float64) ** 2).sum())

@@ -38,9 +38,12 @@ def test_probabilities_beside_a_masked_output(mask: float, is_shown: bool) -> No
     integer = manager.run(manager.run(kinder, quantize(calibrate(kinder, X))), TO_INTEGER)
     power = noise = 0.0
     for row in X[:16, None]:
-        wanted = run_float(graph, [row])[-1]
+        expected = run_float(graph, [row])[-1]
         y = dequantize_outputs(integer, interpret(integer, quantize_inputs(integer, [row])))[-1]
-        power, noise = power + float((wanted**2).sum()), noise + float(((y - wanted) ** 2).sum())
+        power, noise = (
+            power + float((expected**2).sum()),
+            noise + float(((y - expected) ** 2).sum()),
+        )
     assert 10 * np.log10(power / noise) > ENOUGH
     warnings = [w for record in manager.records for w in record.warnings]
     told = f"output %masked: reaches {-mask:.3g}, as a mask does, and has one scale"

@@ -43,7 +43,7 @@ def channels_of(w: Writer, code: DenseCode, group: Expr, local: Expr) -> VectorC
     """Those of panel `local` of a group: the last panel moves back until it fits."""
     lanes, count, every = code.machine.lanes, code.tile.vectors, code.group_vectors
     plain = [v * code.spacing * lanes for v in range(count)]
-    if not code.packing.apart:
+    if not code.packing.by_vector:
         width = count * lanes
         start = w.let(tirx.min(local * width, code.share - width)) if code.group_panels > 1 else 0
         return VectorChannels(start, plain, (group * code.group_panels + local) * count)

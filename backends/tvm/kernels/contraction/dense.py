@@ -44,37 +44,37 @@ class _Dense:
         w = self.writer
         if self.machine.widens:
             per = self.code.panel_units
-            held = w.aligned(self.code.panel_pitch, "int16", self.machine.vector_bytes)
+            widened = w.aligned(self.code.panel_pitch, "int16", self.machine.vector_bytes)
             with w.loop(self.begin // per, (self.end + (per - 1)) // per, "panel") as panel:
-                self._hold(held, panel)
+                self._widen_panel(widened, panel)
                 first, last = panel * per, (panel + 1) * per
-                self._units(tirx.max(self.begin, first), tirx.min(self.end, last), held)
+                self._units(tirx.max(self.begin, first), tirx.min(self.end, last), widened)
         else:
             self._units(self.begin, self.end)
         return w.finish(symbol)
 
-    def _units(self, begin: Expr, end: Expr, held: Expr = None) -> None:
-        """Units of work, of one panel if its widened weights are held."""
+    def _units(self, begin: Expr, end: Expr, widened: Expr = None) -> None:
+        """Units of work, of one panel with its widened weights where there are any."""
         w = self.writer
         with w.loop(begin, end, "unit") as unit:
             if not self.machine.aligned:
                 self.weights, self.constants = map(w.anew, self.pointers)
             self.epilogue = epilogue_of(w, self.dot, self.code.epilogue, self.constants)
             at = self._locate(unit)
-            self.panel = Panel(self.code, self.dot, w, (self.weights, self.constants), held)
+            self.panel = Panel(self.code, self.dot, w, (self.weights, self.constants), widened)
             acc = self._accumulate(at)
             self._finish(at, acc)
 
-    def _hold(self, held: Expr, panel: Expr) -> None:
+    def _widen_panel(self, widened: Expr, panel: Expr) -> None:
         """Widens the weights of a panel; byte i becomes one of the int16 from i on."""
         w, size = self.writer, self.machine.weight_bytes
         group, local = w.split(panel, self.code.group_panels)
-        own = channels_of(w, self.code, group, local)
-        first = w.let(own.vector * self.code.weights_of_one)
+        channels = channels_of(w, self.code, group, local)
+        first = w.let(channels.vector * self.code.weights_of_one)
         with w.steps(self.code.panel_pitch // size, "row") as row:
-            whole = w.let(w.load(self.weights, first + row * size, size), "w")
-            for f, form in enumerate(self.dot.widen_weights(whole)):
-                w.store(held, row * size + f * (size // 2), form, size // 2)
+            row_bytes = w.let(w.load(self.weights, first + row * size, size), "w")
+            for f, form in enumerate(self.dot.widen_weights(row_bytes)):
+                w.store(widened, row * size + f * (size // 2), form, size // 2)
 
     def _locate(self, unit: Expr) -> WorkUnit:
         code, let = self.code, self.writer.let
@@ -89,8 +89,8 @@ class _Dense:
         if code.column_tiles > 1 and code.tile.rows > 1:
             row = let(tirx.min(row * code.tile.rows, code.y.height - code.tile.rows))
         group, local = self.writer.split(panel, code.group_panels)
-        own = channels_of(self.writer, code, group, local)
-        channel = group * code.share + own.first
+        channels = channels_of(self.writer, code, group, local)
+        channel = group * code.share + channels.first
         sy, sx = code.strides
         offset = self._offset
         x = offset(code.x, image, row * sy, first * sx) + group * (code.x.channels // code.groups)
@@ -102,10 +102,12 @@ class _Dense:
             y=let(offset(code.y, image, row, first) + channel, "y_at"),
             residual=let(residual, "r_at"),
             pixel=(image, row, first),
-            channels=own.each,
-            weights=0 if self.machine.widens else let(own.vector * code.weights_of_one, "w_at"),
-            mults=let(own.vector * code.mult_bytes, "m_at") if code.packing.block else 0,
-            records=let(own.vector * code.record_bytes + code.records_at, "k_at"),
+            channels=channels.each,
+            weights=0
+            if self.machine.widens
+            else let(channels.vector * code.weights_of_one, "w_at"),
+            mults=let(channels.vector * code.mult_bytes, "m_at") if code.packing.block else 0,
+            records=let(channels.vector * code.record_bytes + code.records_at, "k_at"),
         )
 
     @staticmethod
@@ -151,7 +153,7 @@ class _Dense:
                 self._sum(acc, x, weights, code.steps(runs.length))
         if self.groups_apart:
             return [acc[i] for i in range(count)]
-        return self._parted(self._joined(acc))
+        return self._parted(self._sums_of_splits(acc))
 
     def _clear(self, acc: Registers, count: int) -> None:
         for i in range(count):
@@ -161,7 +163,7 @@ class _Dense:
         for i in range(self.code.tile.places):
             self.sums[i] = tirx.const(0, "int64")
 
-    def _joined(self, acc: Registers) -> list[Expr]:
+    def _sums_of_splits(self, acc: Registers) -> list[Expr]:
         """The sums of all splits."""
         tile, count = self.code.tile, self.places * self.code.tile.vectors
         return [
@@ -176,15 +178,15 @@ class _Dense:
     def _groups(self, acc: Registers, x: Expr, weights: Expr, mults: Expr) -> None:
         """All groups of one run: those of full length in a loop, then a shorter one."""
         code, w, parts = self.code, self.writer, self.code.runs.parts
-        whole = parts.count(parts[0])
+        full_groups = parts.count(parts[0])
         pitch = code.part_rows(parts[0]) * code.row_pitch
         per_group = code.mult_pitches[0]
-        with w.steps(whole, "group") as g:
+        with w.steps(full_groups, "group") as g:
             from_x = w.let(x + g * (parts[0] // self.words.size))
             self._group(
                 acc, from_x, w.let(weights + g * pitch), mults + g * per_group, code.steps(parts[0])
             )
-        for n, part in enumerate(parts[whole:], whole):
+        for n, part in enumerate(parts[full_groups:], full_groups):
             from_x = x + n * (parts[0] // self.words.size)
             self._group(acc, from_x, weights + n * pitch, mults + n * per_group, code.steps(part))
 
@@ -199,7 +201,7 @@ class _Dense:
         if self.machine.weight_offset:
             self._clear_sums()
         self._run(self.parts, x, weights, steps)
-        for i, total in enumerate(self._parted(self._joined(self.parts))):
+        for i, total in enumerate(self._parted(self._sums_of_splits(self.parts))):
             acc[i] = self.dot.scaled(acc[i], total, self.mults[i % vectors])
 
     @property
@@ -221,8 +223,8 @@ class _Dense:
         for p in range(0, self.places, rows):
             for v in range(vectors):
                 shared = [(p + i) * vectors + v for i in range(rows)]
-                kept = [self.writer.let(acc[i], "acc") for i in shared]
-                for i, value in zip(shared, self.dot.parted(kept), strict=True):
+                sums = [self.writer.let(acc[i], "acc") for i in shared]
+                for i, value in zip(shared, self.dot.parted(sums), strict=True):
                     parted[i] = value
         return parted
 
@@ -245,27 +247,27 @@ class _Dense:
         code, packing = self.code, self.code.packing
         turn = max(self._turn, unit_steps(packing.bits))
         looped = 0 if steps <= UNROLLED_STEPS else steps // turn
-        row, taken = code.row_pitch, packed_rows(packing.bits, turn)
+        row, turn_rows = code.row_pitch, packed_rows(packing.bits, turn)
         if looped:
             with self.writer.loop(0, looped, "k") as k:
                 from_x = x + k * (self.machine.depth * turn // self.words.size)
-                self._steps(acc, turn, from_x, weights + k * taken * row)
-        done = looped * turn
-        rest = weights + looped * taken * row
-        self._steps(acc, steps - done, x, rest, done * self.machine.depth)
+                self._steps(acc, turn, from_x, weights + k * turn_rows * row)
+        looped_steps = looped * turn
+        rest = weights + looped * turn_rows * row
+        self._steps(acc, steps - looped_steps, x, rest, looped_steps * self.machine.depth)
 
     def _chains(self, acc: Registers, x: Expr, weights: Expr, steps: int) -> None:
         """All dots of one run, added up in int16 as often as that is exact."""
         packing, row = self.code.packing, self.code.row_pitch
         span = max(packing.chain, unit_steps(packing.bits))  # weights can be cut at units only
         bytes_of_x, rows = self.machine.depth * span, packed_rows(packing.bits, span)
-        whole = steps // span
-        if whole:
-            with self.writer.steps(whole, "chain") as c:
+        full_chains = steps // span
+        if full_chains:
+            with self.writer.steps(full_chains, "chain") as c:
                 self._chain(acc, x + c * bytes_of_x, weights + c * (rows * row), span)
         if steps % span:
-            rest = weights + whole * rows * row
-            self._chain(acc, x + whole * bytes_of_x, rest, steps % span)
+            rest = weights + full_chains * rows * row
+            self._chain(acc, x + full_chains * bytes_of_x, rest, steps % span)
 
     def _chain(self, acc: Registers, x: Expr, weights: Expr, steps: int) -> None:
         self._clear_links()
@@ -291,24 +293,24 @@ class _Dense:
 
         X is loaded for several at once where the machine can.
         """
-        together, loaded = self.machine.together, self.panel.stretch(weights, count)
+        together, weights_of = self.machine.together, self.panel.stretch(weights, count)
         groups = range(0, self.code.tile.places, self.machine.rows)
         at = 0
         while at < count:
-            taken = together if count - at >= together else 1
+            size = together if count - at >= together else 1
             first = ahead + at * self.machine.depth
             spreads: Iterable[list[list[Expr]]] = (
-                self._spread(x, first, group, taken) for group in groups
+                self._spread(x, first, group, size) for group in groups
             )
-            if taken > 1:
+            if size > 1:
                 spreads = list(spreads)
-            for i in range(taken):
+            for i in range(size):
                 forms = (spread[i] for spread in spreads)
                 if self.code.packing.chain and at + i and (at + i) % self.code.packing.chain == 0:
                     self._widen()
                     self._clear_links()
-                self._step(acc, (at + i) % self.code.tile.splits, forms, loaded(at + i))
-            at += taken
+                self._step(acc, (at + i) % self.code.tile.splits, forms, weights_of(at + i))
+            at += size
 
     def _spread(self, x: Expr, ahead: int, place: int, count: int) -> list[list[Expr]]:
         """The operand forms of `count` steps, for the pixels from `place` on that share them."""
@@ -318,8 +320,8 @@ class _Dense:
         chunks = [c for offset in offsets for c in self.words.chunks(x, offset, count)]
         if self.machine.weight_offset:
             self.sums[place] = self.dot.summed(self.sums[place], chunks)
-        found = self.dot.spreads(chunks, count, self.machine.x or code.x.dtype)
-        return [[let(form, "x") for form in forms] for forms in found]
+        spreads = self.dot.spreads(chunks, count, self.machine.x or code.x.dtype)
+        return [[let(form, "x") for form in forms] for forms in spreads]
 
     def _step(
         self,
@@ -328,7 +330,7 @@ class _Dense:
         spreads: Iterable[list[Expr]],
         weights: list[list[Expr]],
     ) -> None:
-        """One dot of every accumulator; `spreads` are made as they are asked for."""
+        """One dot of every accumulator; `spreads` are generated lazily."""
         vectors, machine = self.code.tile.vectors, self.machine
         for group, forms in enumerate(spreads):
             for v in range(vectors):
@@ -339,8 +341,8 @@ class _Dense:
                         at = shared[0] * self.machine.sums + s
                         acc[at] = acc[at] + pairs
                     continue
-                made = self.dot.steps([acc[i] for i in shared], forms, weights[v])
-                for i, value in zip(shared, made, strict=True):
+                sums = self.dot.steps([acc[i] for i in shared], forms, weights[v])
+                for i, value in zip(shared, sums, strict=True):
                     acc[i] = value
 
     def _finish(self, at: WorkUnit, acc: list[Expr]) -> None:
@@ -357,7 +359,7 @@ class _Dense:
                 residual = self._residual(at, p, v)
                 record = at.records + v * (code.spacing * code.record_bytes)
                 value = epilogue.requantize(acc[p * code.tile.vectors + v], record, residual)
-                count = lanes if code.packing.apart else share - v * lanes
+                count = lanes if code.packing.by_vector else share - v * lanes
                 stores.add(value, offset, min(lanes, count, share))
         stores.flush()
 
@@ -376,10 +378,10 @@ class _Dense:
         size = lanes
         if self.machine.aligned:  # such machines take vectors whole, or byte by byte
             size = self.machine.vector_bytes
-        loaded = self.writer.load(self.residual, at_pixel, size)
+        residual = self.writer.load(self.residual, at_pixel, size)
         if size > lanes:
-            loaded = shuffle([loaded], range(lanes))
-        return self.writer.let(cast(loaded, "int32", lanes), "r")
+            residual = shuffle([residual], range(lanes))
+        return self.writer.let(cast(residual, "int32", lanes), "r")
 
 
 def emit_dense(code: DenseCode, symbol: str) -> PrimFunc:

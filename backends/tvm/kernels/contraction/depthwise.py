@@ -48,14 +48,14 @@ class _Depthwise:
             r = 0
             if code.residual:
                 r = w.let(image * code.residual.pitch_n + row * code.residual.pitch_y)
-            with self._chunks() as (column, inside, chosen, held):
+            with self._chunks() as (column, inside, weight_set, set_weights):
                 sx = code.strides[1]
                 self._chunk(
                     w.let(x + column * (sx * code.x.pitch_x) + inside),
                     w.let(y + column * code.y.pitch_x + inside),
                     w.let(r + column * code.residual.pitch_x + inside) if code.residual else 0,
-                    chosen,
-                    held,
+                    weight_set,
+                    set_weights,
                 )
         return w.finish(symbol)
 
@@ -64,8 +64,8 @@ class _Depthwise:
         code, w, half = self.code, self.writer, self.size // 2
         widened = w.aligned(code.weight_bytes, "int16", self.size)
         with w.steps(code.weight_bytes // self.size, "row") as row:
-            whole = w.let(w.load(self.weights, row * self.size, self.size), "w")
-            for f, form in enumerate(self.dot.widen_weights(whole)):
+            row_bytes = w.let(w.load(self.weights, row * self.size, self.size), "w")
+            for f, form in enumerate(self.dot.widen_weights(row_bytes)):
                 w.store(widened, row * self.size + f * half, form, half)
         return widened
 
@@ -77,28 +77,28 @@ class _Depthwise:
         """
         code, w = self.code, self.writer
         if code.bits < 8 and code.along_row:
-            with self._sets() as (inside, chosen, held):
-                yield 0, inside, chosen, held
+            with self._sets() as (inside, weight_set, set_weights):
+                yield 0, inside, weight_set, set_weights
             return
         with w.steps(code.chunks, "chunk") as chunk:
-            inside, chosen = chunk * self.size, chunk
+            inside, weight_set = chunk * self.size, chunk
             if code.chunks > 1:
                 last = code.stretch - code.count
                 inside = w.let(tirx.min(inside, last))
                 if code.chunks > code.period:
                     turn = chunk % code.period if code.period > 1 else 0
-                    chosen = w.let(
+                    weight_set = w.let(
                         tirx.Select(chunk == code.chunks - 1, _int(code.last_set), _int(turn))
                     )
             if code.along_row:
-                yield 0, inside, chosen, []
+                yield 0, inside, weight_set, []
                 return
-            held = self._held(chosen) if code.bits < 8 else []
+            set_weights = self._set_weights(weight_set) if code.bits < 8 else []
             with w.steps(-(-code.y.width // code.pixels), "column") as turn:
                 column = turn
                 if code.pixels > 1:
                     column = w.let(tirx.min(_int(turn * code.pixels), code.y.width - code.pixels))
-                yield column, inside, chosen, held
+                yield column, inside, weight_set, set_weights
 
     @contextmanager
     def _sets(self) -> Iterator[tuple[Expr, Expr, list[Expr]]]:
@@ -109,22 +109,26 @@ class _Depthwise:
         code, w, period = self.code, self.writer, self.code.period
         alone = int(code.last_set != (code.chunks - 1) % period)
         with w.steps(period + alone, "set") as turn:
-            first, chosen = turn, turn
+            first, weight_set = turn, turn
             count = (code.chunks - alone - turn + period - 1) // period
             if alone:
                 is_last = turn == period
                 first = w.let(tirx.Select(is_last, _int(code.chunks - 1), turn))
-                chosen = w.let(tirx.Select(is_last, _int(code.last_set), turn))
+                weight_set = w.let(tirx.Select(is_last, _int(code.last_set), turn))
                 count = tirx.Select(is_last, _int(1), count)
-            held = self._held(chosen)
+            set_weights = self._set_weights(weight_set)
             with w.loop(0, count, "chunk") as chunk:
                 inside = (first + chunk * period) * self.size
-                yield w.let(tirx.min(inside, _int(code.stretch - code.count))), chosen, held
+                yield (
+                    w.let(tirx.min(inside, _int(code.stretch - code.count))),
+                    weight_set,
+                    set_weights,
+                )
 
-    def _held(self, chosen: Expr) -> list[Expr]:
+    def _set_weights(self, weight_set: Expr) -> list[Expr]:
         """The weights of a set: [group][vector], of the first row."""
         code, w = self.code, self.writer
-        first = w.let(chosen * code.set_bytes)
+        first = w.let(weight_set * code.set_bytes)
 
         @cache
         def load(row: int) -> Expr:
@@ -136,9 +140,14 @@ class _Depthwise:
         ]
 
     def _weights(
-        self, source: Expr, widened: Expr, at: Expr, held: list[Expr], turn: tuple[int, int, int]
+        self,
+        source: Expr,
+        widened: Expr,
+        at: Expr,
+        set_weights: list[Expr],
+        turn: tuple[int, int, int],
     ) -> list[Expr]:
-        """Those of one dot, of (group, row, vector): loaded from `at` on, or held ones.
+        """Those of one dot, of (group, row, vector): loaded from `at` on, or of `set_weights`.
 
         In the second row every lane's taps are one place further.
         """
@@ -146,18 +155,18 @@ class _Depthwise:
         place = at + ((group * self.code.rows + row) * 4 + j) * self.size
         if widened is not None:
             return [w.load(widened, place + f * half, half) for f in (0, 1)]
-        if not held:
+        if not set_weights:
             return self.dot.widen_weights(w.load(source, place, self.size))
-        weights, lanes = held[group * 4 + j], self.dot.lanes
+        weights, lanes = set_weights[group * 4 + j], self.dot.lanes
         if row:
             words = cast_bits(weights, f"uint32x{lanes}")
-            moved = tirx.shift_left(words, splat(8, "uint32", lanes))
-            weights = cast_bits(moved, f"int8x{self.size}")
+            shifted_words = tirx.shift_left(words, splat(8, "uint32", lanes))
+            weights = cast_bits(shifted_words, f"int8x{self.size}")
         return self.dot.widen_weights(weights)
 
-    def _chunk(self, x: Expr, y: Expr, r: Expr, chosen: Expr, held: list[Expr]) -> None:
+    def _chunk(self, x: Expr, y: Expr, r: Expr, weight_set: Expr, set_weights: list[Expr]) -> None:
         code, w = self.code, self.writer
-        weights = 0 if held else w.let(chosen * code.set_bytes)
+        weights = 0 if set_weights else w.let(weight_set * code.set_bytes)
         source, constants = self.weights, self.constants
         if not code.machine.aligned:
             source, constants = w.anew(source), w.anew(constants)
@@ -165,7 +174,7 @@ class _Depthwise:
         widened = self.widened
         if widened is not None and self.code.along_row:
             widened = w.anew(widened)
-        record = w.let(chosen * (4 * code.record_bytes))
+        record = w.let(weight_set * (4 * code.record_bytes))
         starts = [w.let(epilogue.start(record + j * code.record_bytes)) for j in range(4)]
         acc = [list(starts) for _ in range(code.rows)]
         for g, group in enumerate(code.groups):
@@ -174,8 +183,8 @@ class _Depthwise:
             ]
             for row in range(code.rows):
                 for j in range(4):
-                    loaded = self._weights(source, widened, weights, held, (g, row, j))
-                    acc[row][j] = w.let(self.dot.step(acc[row][j], unpacked[j], loaded), "acc")
+                    operands = self._weights(source, widened, weights, set_weights, (g, row, j))
+                    acc[row][j] = w.let(self.dot.step(acc[row][j], unpacked[j], operands), "acc")
         for row in range(code.rows):
             values = []
             for j in range(4):
@@ -217,11 +226,11 @@ class _Depthwise:
         code = self.code
         if self.residual is None or code.residual is None:
             return None
-        whole = self.writer.load(self.residual, r + row * code.residual.pitch_y, self.size)
+        vector = self.writer.load(self.residual, r + row * code.residual.pitch_y, self.size)
         block = code.machine.block
         picks = [q * block + j * block // 4 + e
                  for q in range(self.size // block) for e in range(block // 4)]  # fmt: skip
-        return self.writer.let(tirx.Cast(f"int32x{self.dot.lanes}", shuffle([whole], picks)), "r")
+        return self.writer.let(tirx.Cast(f"int32x{self.dot.lanes}", shuffle([vector], picks)), "r")
 
     def _store(self, y: Expr, values: list[Expr]) -> None:
         """Bytes are in order after the packs; wider results go out in blocks."""

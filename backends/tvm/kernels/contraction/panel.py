@@ -15,7 +15,7 @@ from qir.backends.tvm.kernels.writer import Expr, Writer, cast_bits, shuffle
 class Panel:
     """The weights and multipliers of one unit of work, from their offsets in `blocks` on.
 
-    `held`: the widened weights of the unit's panel, if they are held.
+    `widened`: the weights of the unit's panel as int16, where it was widened first.
     """
 
     def __init__(
@@ -24,35 +24,35 @@ class Panel:
         dot: VectorDot,
         writer: Writer,
         blocks: tuple[Expr, Expr],
-        held: Expr = None,
+        widened: Expr = None,
     ) -> None:
         self.code, self.dot, self.writer = code, dot, writer
         self.weights, self.constants = blocks
-        self.held = held
+        self.widened = widened
 
     def stretch(self, at: Expr, steps: int) -> Callable[[int], list[list[Expr]]]:
         """The weights of each of `steps` steps whose rows begin at `at`: [vector][form].
 
         Rows that hold several steps are loaded once.
         """
-        if self.held is not None:
+        if self.widened is not None:
             return partial(self._widened, at)
-        code, loaded = self.code, dict[tuple[int, int], Expr]()
+        code, rows = self.code, dict[tuple[int, int], Expr]()
         size, bits = code.machine.weight_bytes, code.packing.bits
 
         def row(v: int, f: int, number: int) -> Expr:
             key = number, v * code.machine.forms + f
-            if key not in loaded:
+            if key not in rows:
                 offset = (at + number * code.row_pitch) + (v * code.vector_pitch + f * size)
-                loaded[key] = self.writer.let(self.writer.load(self.weights, offset, size), "w")
-            return loaded[key]
+                rows[key] = self.writer.let(self.writer.load(self.weights, offset, size), "w")
+            return rows[key]
 
         def weights(step: int) -> list[list[Expr]]:
-            found = fields(bits, step, steps)
+            parts = fields(bits, step, steps)
             is_raised = code.machine.weight_offset > 0
             return [
                 [
-                    self.writer.let(unpack(partial(row, v, f), found, size, is_raised), "w")
+                    self.writer.let(unpack(partial(row, v, f), parts, size, is_raised), "w")
                     for f in range(code.machine.forms)
                 ]
                 for v in range(code.tile.vectors)
@@ -66,7 +66,7 @@ class Panel:
         first = at + step * code.row_pitch
         return [
             [
-                w.let(w.load(self.held, first + v * code.vector_pitch + f * lanes, lanes), "w")
+                w.let(w.load(self.widened, first + v * code.vector_pitch + f * lanes, lanes), "w")
                 for f in (0, 1)
             ]
             for v in range(code.tile.vectors)
@@ -76,11 +76,11 @@ class Panel:
         """Those of one group of input channels, by vector."""
         code, w, lanes = self.code, self.writer, self.dot.lanes
         size = code.machine.vector_bytes if code.machine.aligned else lanes
-        found = []
+        mults = []
         for v in range(code.tile.vectors):
             mult = w.load(self.constants, at + v * code.mult_pitches[1], size)
             if size > lanes:  # such machines take vectors whole, or byte by byte
                 mult = shuffle([mult], range(lanes))
             mult = cast_bits(mult, f"uint8x{lanes}" if lanes > 1 else "uint8")
-            found.append(w.let(self.dot.multiplier(mult), "mult"))
-        return found
+            mults.append(w.let(self.dot.multiplier(mult), "mult"))
+        return mults

@@ -79,13 +79,13 @@ class _Plain:
         """acc += for each group of input channels, its sum times its multiplier."""
         w, code, inner = self.writer, self.code, self.spec.weight_shape[3]
         with w.steps(code.parts, "part") as part:
-            done = part * code.block
+            channel = part * code.block
             count = min(code.block, inner)
             if inner % count:
-                count = w.let(tirx.min(_int(count), inner - done))
+                count = w.let(tirx.min(_int(count), inner - channel))
             share = w.registers(1, "int32", 1)
             share[0] = tirx.const(0, "int32")
-            self._add(share, x + done, tap * inner + done, count)
+            self._add(share, x + channel, tap * inner + channel, count)
             mult = w.load(self.mults, tap * code.parts + part)
             acc[0] = acc[0] + share[0] * mult.astype("int32")
 

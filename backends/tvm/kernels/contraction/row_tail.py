@@ -81,7 +81,7 @@ class RowTailWriter(ABC):
                     residual = w.let(cast(loaded, "int32", lanes))
                 value = self._scaled(_Lanes(epilogue, record, total, residual, shared), row)
                 offset = self._place(code.y, p) + at.channels[v]
-                count = lanes if code.packing.apart else code.share - v * lanes
+                count = lanes if code.packing.by_vector else code.share - v * lanes
                 count = min(lanes, count, code.share)
                 store_lanes(w, y, at.y, w.let(value), lanes, 0, offset, count)
 
@@ -169,7 +169,7 @@ class HighTail(RowTailWriter):
         """(2 * (v & 255) + 1) << (n - 9), and v >> 8."""
         w, lanes, by = self.w, self.dot.lanes, spread(row[2], self.longs.count)
         if at.residual is None and not self.rows.has_bias:
-            return self.longs.same(row[3]), None
+            return self.longs.broadcast(row[3]), None
         added = at.words("row_added") if self.rows.has_bias else splat(HALF, "int32", lanes)
         if at.residual is not None:
             added = added + self._residual(at)
@@ -184,8 +184,8 @@ class HighTail(RowTailWriter):
         """The residual in steps of y / 2**8."""
         w, longs = self.w, self.longs
         value = w.let(tirx.shift_left(at.residual, spread(at.shared["row_left"], self.dot.lanes)))
-        factors = longs.alike(spread(at.shared["row_residual"], self.dot.lanes))
-        return longs.high_product(longs.signed(value), factors, longs.same(long(1 << 31)))
+        factors = longs.uniform(spread(at.shared["row_residual"], self.dot.lanes))
+        return longs.high_product(longs.signed(value), factors, longs.broadcast(long(1 << 31)))
 
 
 def row_tail(w: Writer, code: DenseCode, dot: VectorDot) -> RowTailWriter:

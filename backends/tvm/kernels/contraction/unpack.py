@@ -27,19 +27,19 @@ def unpack(
         return load(fields[0].row)
     lane = "uint32" if size <= WORD else lane
     lanes = size if lane == "uint8" else size // 4
-    whole = None
+    codes = None
     for f in fields:
-        part = _moved(_as(load(f.row), lane, lanes), f.shift - f.at, lane, lanes)
+        part = _shift(_as(load(f.row), lane, lanes), f.shift - f.at, lane, lanes)
         mask = splat(_every_byte(((1 << f.width) - 1) << f.at, lane), lane, lanes)
         part = tirx.bitwise_and(part, mask)
-        whole = part if whole is None else tirx.bitwise_or(whole, part)
+        codes = part if codes is None else tirx.bitwise_or(codes, part)
     if is_raised:
-        return _as(whole, "uint8", size)
+        return _as(codes, "uint8", size)
     less = 1 << (bits - 1)
     if size > WORD:
-        return _as(whole, "int8", size) - splat(less, "int8", size)
+        return _as(codes, "int8", size) - splat(less, "int8", size)
     # 128 - less is added, which carries into no other byte; flipping bit 7 takes off the 128
-    raised = whole + splat(_every_byte(0x80 - less, lane), lane, lanes)
+    raised = codes + splat(_every_byte(0x80 - less, lane), lane, lanes)
     return _as(tirx.bitwise_xor(raised, splat(_every_byte(0x80, lane), lane, lanes)), "int8", size)
 
 
@@ -47,7 +47,7 @@ def _as(value: Expr, dtype: str, lanes: int) -> Expr:
     return cast_bits(value, dtype if lanes == 1 else f"{dtype}x{lanes}")
 
 
-def _moved(value: Expr, right: int, lane: str, lanes: int) -> Expr:
+def _shift(value: Expr, right: int, lane: str, lanes: int) -> Expr:
     if right == 0:
         return value
     by = splat(abs(right), lane, lanes)

@@ -78,8 +78,8 @@ class _Wide:
         if code.scaling:
             terms = [w.let(value)]
             if code.residual:
-                loaded = w.load(self.residual, place(code.residual, *at) + o, width)
-                terms.append(w.let(cast(loaded, "int32", width)))
+                elements = w.load(self.residual, place(code.residual, *at) + o, width)
+                terms.append(w.let(cast(elements, "int32", width)))
             param = dot((*at, o), code.params)
             value = Scaler(w, code.scaling, self.constants).stored(
                 terms, param, code.params[3], width

@@ -69,9 +69,9 @@ class Scaler:
         half, words, let = lanes // 2, [], self.script.let
         kind = f"int64x{half}"
         pairs = [[let(cast_bits(let(v), kind)) for v in vs] for vs in (terms, mults)]
-        by, whole = splat(32, "int64", half), let(add)
+        by, addend = splat(32, "int64", half), let(add)
         for odd in (0, 1):
-            total = shuffle([whole], range(odd, lanes, 2))
+            total = shuffle([addend], range(odd, lanes, 2))
             for x, mult in zip(*pairs, strict=True):
                 low = [v if odd else tirx.shift_left(v, by) for v in (x, mult)]
                 total = total + tirx.shift_right(low[0], by) * tirx.shift_right(low[1], by)

@@ -35,7 +35,7 @@ SUMS = 256  # of a context that are held at once: a kilobyte
 LEAST = -(1 << 31)  # below every score
 
 
-class Seen:
+class Visibility:
     """The keys that causality and a window leave to a query."""
 
     def __init__(self, script: Script, code: AttentionCode, start: Expr) -> None:
@@ -73,7 +73,7 @@ class _Attention:
         self.bias = w.operand("bias", code.bias, code.constant_bias) if code.bias else None
         self.visible = w.pointer("visible", code.visible) if code.visible else None
         start = w.pointer("start", code.start) if code.start else None
-        self.seen = Seen(w, code, start)
+        self.visibility = Visibility(w, code, start)
         self.constants = ConstantBlock(w, code.fields)
         self.y = w.pointer("y", "int16")
 
@@ -81,7 +81,7 @@ class _Attention:
         w, code = self.script, self.code
         with w.units() as unit, w.rows(code.nest, unit, inner=0) as at:
             self.at = at
-            first, last = self.seen.keys(at[6])
+            first, last = self.visibility.keys(at[6])
             scale = w.let(w.load(self.scale, at[1]))
             self.mult = w.let(cast(mantissa(scale), LONG, 1) * self.constants.take("mult"))
             by = self.constants.take("shift") - exponent(scale)
@@ -99,8 +99,8 @@ class _Attention:
     def _if_visible(self, key: Expr) -> AbstractContextManager[None]:
         if self.visible is None:
             return nullcontext()
-        seen = self.script.load(self.visible, self.at[5] + key * self.code.pitches[3])
-        return self.script.when(tirx.NE(seen, tirx.const(0, self.code.visible)))
+        mask = self.script.load(self.visible, self.at[5] + key * self.code.pitches[3])
+        return self.script.when(tirx.NE(mask, tirx.const(0, self.code.visible)))
 
     def _score(self, key: Expr) -> Expr:
         w, code, (q_at, _, k_at, _, bias_at, *_) = self.script, self.code, self.at
@@ -145,8 +145,8 @@ class _Attention:
             with w.steps(count, "e") as e:
                 v = cast(w.load(self.v, row + e * code.steps[2]), "int32", 1)
                 w.store(sums, e, w.load(sums, e) + p * v)
-        whole = w.let(tirx.max(total[0], long(1)))
-        r, h = reciprocal(w, self.constants, whole)
+        divisor = w.let(tirx.max(total[0], long(1)))
+        r, h = reciprocal(w, self.constants, divisor)
         by = w.let(h + long(RECIPROCAL_BITS - CONTEXT_FRACTION))
         with w.steps(count, "e") as e:
             y = w.let(rounded(w, w.let(cast(w.load(sums, e), LONG, 1) * r), by, 1))

@@ -103,9 +103,11 @@ class _RowCodes:
         # Of elements where they wait for their scale.
         self.dtype = "int32" if code.source.dtype.startswith("u") else code.source.dtype
         self.at_y, self.at_scale, self.at_wide = range(inputs, inputs + 3)
-        unlike = [s for k, s in enumerate(steps) if k != self.at_scale]
-        own = [steps[0], steps[self.at_y], *steps[self.at_wide :]]
-        is_straight = all(s in (0, 1) for s in unlike) and (self.size == 1 or all(own))
+        element_steps = [s for k, s in enumerate(steps) if k != self.at_scale]
+        result_steps = [steps[0], steps[self.at_y], *steps[self.at_wide :]]
+        is_straight = all(s in (0, 1) for s in element_steps) and (
+            self.size == 1 or all(result_steps)
+        )
         lanes = straight([1, 1], width_of(code.vector_bytes, "int32")) if is_straight else 1
         self.lanes = 1 << (min(lanes, self.size).bit_length() - 1)
 
@@ -136,33 +138,33 @@ class _RowCodes:
         ends[0], ends[1] = splat(0, "int32", lanes), splat(0, "int32", lanes)
 
         def block(i: Expr, width: int) -> None:
-            found = w.let(self.elements.element(i, width))
-            ends[0], ends[1] = tirx.min(ends[0], found), tirx.max(ends[1], found)
-            self._keep(i, found)
+            values = w.let(self.elements.element(i, width))
+            ends[0], ends[1] = tirx.min(ends[0], values), tirx.max(ends[1], values)
+            self._store_elements(i, values)
 
         self.elements.ahead(0, self.size)
         w.spans(self.size, lanes, block)
         low, high = across(w, tirx.min, ends[0], lanes), across(w, tirx.max, ends[1], lanes)
         return w.let(tirx.max(long(0) - cast(low, LONG, 1), cast(high, LONG, 1)))
 
-    def _keep(self, i: Expr, found: Expr) -> None:
+    def _store_elements(self, i: Expr, values: Expr) -> None:
         w, code, lanes = self.script, self.code, self.lanes
         if isinstance(code.source, LoadRows):
             return
-        w.store(self.near, i, cast(found, self.dtype, lanes), lanes)
+        w.store(self.near, i, cast(values, self.dtype, lanes), lanes)
         if self.wide is not None:
             at = self.offsets[self.at_wide] + i * code.nest.steps[self.at_wide]
-            w.store(self.wide, at, cast(found, code.source.dtype, lanes), lanes)
+            w.store(self.wide, at, cast(values, code.source.dtype, lanes), lanes)
 
     def _codes(self, coder: NearCoder, i: Expr, lanes: int) -> None:
         w = self.script
         at = self.offsets[self.at_y] + i * self.code.nest.steps[self.at_y]
         if isinstance(self.elements, Load):
-            found = w.load(self.elements.x, self.elements.at + i * self.elements.step, lanes)
-            found = cast(found, self.dtype, lanes)
+            values = w.load(self.elements.x, self.elements.at + i * self.elements.step, lanes)
+            values = cast(values, self.dtype, lanes)
         else:
-            found = w.load(self.near, i, lanes)
-        w.store(self.y, at, coder.codes(found, lanes), lanes)
+            values = w.load(self.near, i, lanes)
+        w.store(self.y, at, coder.codes(values, lanes), lanes)
 
 
 def emit_row_codes(code: RowCodesCode, symbol: str) -> PrimFunc:

@@ -34,7 +34,7 @@ class Curve:
         w = self.w
         if self.lanes == 1:
             return
-        self.first, self.found = first, w.scratch(count, "int32")
+        self.first, self.lines = first, w.scratch(count, "int32")
         places = w.scratch(count, "int32")
 
         def place(i: Expr, width: int) -> None:
@@ -43,12 +43,12 @@ class Curve:
 
         w.spans(count, self.lanes, place)
         with w.steps(count) as i:
-            w.store(self.found, i, self.constants.take("lines", w.let(w.load(places, i))))
+            w.store(self.lines, i, self.constants.take("lines", w.let(w.load(places, i))))
 
     def element(self, i: Expr, lanes: int) -> Expr:
         """Some elements in int32."""
         w = self.w
-        line = self._line(i) if self.lanes == 1 else w.load(self.found, i - self.first, lanes)
+        line = self._line(i) if self.lanes == 1 else w.load(self.lines, i - self.first, lanes)
         line, by = w.let(line), splat(16, "int32", lanes)
         here = w.let(tirx.shift_right(tirx.shift_left(line, by), by))
         f = tirx.bitwise_and(self._x(i, lanes), splat((1 << BITS) - 1, "int32", lanes))

@@ -28,8 +28,8 @@ def emit_embed(code: EmbedCode, symbol: str) -> PrimFunc:
     constants = ConstantBlock(w, code.fields)
     y = w.pointer("y", code.y)
     table_step, _, y_step = code.nest.steps
-    both = (table_step, y_step)
-    lanes = straight(both, width_of(code.vector_bytes, "int32")) if table_step else 1
+    steps = (table_step, y_step)
+    lanes = straight(steps, width_of(code.vector_bytes, "int32")) if table_step else 1
 
     with w.units() as unit, w.rows(code.nest, unit) as (table_at, index_at, y_at):
         row = clipped_index(w, index, index_at, code.rows - 1)
@@ -37,8 +37,8 @@ def emit_embed(code: EmbedCode, symbol: str) -> PrimFunc:
         first = w.let(table_at + row * code.pitch)
 
         def element(i: Expr, width: int) -> None:
-            found = w.load(table, first + i * table_step, width)
-            value = _scaled(w, code, constants, found, mult, width)
+            codes = w.load(table, first + i * table_step, width)
+            value = _scaled(w, code, constants, codes, mult, width)
             w.store(y, y_at + i * y_step, value, width)
 
         w.spans(code.nest.shape[-1], lanes, element)
@@ -74,12 +74,12 @@ def _scaled(
     w: Script,
     code: EmbedCode | EmbedPackedCode,
     constants: ConstantBlock,
-    found: Expr,
+    codes: Expr,
     mult: Expr,
     width: int,
 ) -> Expr:
     """clip((found * mult + 2**(shift-1)) >> shift)"""
-    product = w.let(cast(found, LONG, width) * spread(mult, width))
+    product = w.let(cast(codes, LONG, width) * spread(mult, width))
     by = spread(constants.take("shift"), width)
     value = clamp(w.let(rounded(w, product, by, width)), code.low, code.high, LONG, width)
     return cast(value, code.y, width)
@@ -111,7 +111,7 @@ def _panel_row(w: Script, layer: DenseCode, weights: Expr, row: Expr, take: Take
     lane = row - w.let(tirx.min(panel * width, last)) if last else row
     first = w.let(panel * (layer.together * layer.weights_of_one) + lane * depth)
     unit, count = unit_steps(bits), layer.runs.length
-    whole, pitch = count // (unit * depth), layer.row_pitch
+    units, pitch = count // (unit * depth), layer.row_pitch
 
     def step(at: Expr, channel: Expr, number: int, steps: int, length: int) -> None:
         """`length` weights of step `number` of the `steps` whose rows begin at `at`."""
@@ -125,14 +125,14 @@ def _panel_row(w: Script, layer: DenseCode, weights: Expr, row: Expr, take: Take
             less = word(1 << (bits - 1)) if _is_raised(layer) else word(0)
             take(channel + k, w.let(value - less))
 
-    if whole:
-        with w.steps(whole, "unit") as u:
+    if units:
+        with w.steps(units, "unit") as u:
             at = w.let(first + u * (packed_rows(bits, unit) * pitch))
             for number in range(unit):
                 step(at, (u * unit + number) * depth, number, unit, depth)
-    done = whole * unit * depth
-    rest = w.let(first + whole * packed_rows(bits, unit) * pitch)
-    steps = layer.steps(count - done)
+    looped = units * unit * depth
+    rest = w.let(first + units * packed_rows(bits, unit) * pitch)
+    steps = layer.steps(count - looped)
     for number in range(steps):
-        length = min(depth, count - done - number * depth)
-        step(rest, done + number * depth, number, steps, length)
+        length = min(depth, count - looped - number * depth)
+        step(rest, looped + number * depth, number, steps, length)

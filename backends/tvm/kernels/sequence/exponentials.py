@@ -42,14 +42,14 @@ class Exponentials:
             return w.let(tirx.BufferLoad(self.constants.view("uint16"), [w.let(at)]))
         parts = [w.let(self.constants.take("halves", 32 * i, 1, 32)) for i in range(8)]
         name, kind = "llvm.x86.avx512.vpermi2var.hi.512", f"uint16x{lanes}"
-        found = [call(name, kind, parts[i], index, parts[i + 1]) for i in (0, 2, 4, 6)]
+        selected = [call(name, kind, parts[i], index, parts[i + 1]) for i in (0, 2, 4, 6)]
         for bit in (64, 128):
             part = w.let(tirx.bitwise_and(index, _word(bit, lanes)))
-            found = [
-                w.let(tirx.Select(tirx.LT(part, _word(bit, lanes)), found[i], found[i + 1]))
-                for i in range(0, len(found), 2)
+            selected = [
+                w.let(tirx.Select(tirx.LT(part, _word(bit, lanes)), selected[i], selected[i + 1]))
+                for i in range(0, len(selected), 2)
             ]
-        return found[0]
+        return selected[0]
 
 
 def _word(value: int, lanes: int) -> Expr:

@@ -11,8 +11,8 @@ from qir.backends.tvm.kernels.writer import Expr, cast, clamp
 
 def clipped_index(w: Script, buffer: Expr, at: Expr, last: int) -> Expr:
     """An integer of any dtype, clipped to 0 .. last, as int32."""
-    found = w.let(cast(w.load(buffer, at), LONG, 1))
-    return w.let(cast(clamp(found, 0, last, LONG, 1), "int32", 1))
+    index = w.let(cast(w.load(buffer, at), LONG, 1))
+    return w.let(cast(clamp(index, 0, last, LONG, 1), "int32", 1))
 
 
 def emit_take(code: TakeCode, symbol: str) -> PrimFunc:
@@ -27,8 +27,8 @@ def emit_take(code: TakeCode, symbol: str) -> PrimFunc:
     def element(offsets: list[Expr], i: Expr, width: int) -> None:
         table_at, index_at, y_at = offsets
         row = clipped_index(w, index, index_at + i * index_step, code.rows - 1)
-        found = w.load(table, table_at + row * code.pitch + i * table_step, width)
-        w.store(y, y_at + i * y_step, found, width)
+        elements = w.load(table, table_at + row * code.pitch + i * table_step, width)
+        w.store(y, y_at + i * y_step, elements, width)
 
     with w.units() as unit, w.rows(code.nest, unit) as offsets:
         w.spans(code.nest.row, lanes, lambda i, width: element(offsets, i, width))

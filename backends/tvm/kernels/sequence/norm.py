@@ -50,9 +50,9 @@ class Norm:
         w, source = self.w, self.source
         longs = widening(w, lanes, self.in_pairs)
         d = w.let(tirx.shift_left(self._centred(i, lanes), spread(self.left, lanes)))
-        half = longs.same(long(1 << 31))
+        half = longs.broadcast(long(1 << 31))
         reach = 1 << UNIT_BITS
-        root = longs.alike(w.let(spread(self.root, lanes)))
+        root = longs.uniform(w.let(spread(self.root, lanes)))
         u = longs.high_product(longs.signed(d), root, half)
         u = w.let(clamp(u, -reach, reach, "int32", lanes))
         if source.left is None:
@@ -63,7 +63,7 @@ class Norm:
         if source.has_offset:
             more = longs.unsigned(self.constants.take("offset_low", i, 1, lanes))
         else:
-            more = longs.same(w.let(tirx.shift_left(long(1 << 31), right)))
+            more = longs.broadcast(w.let(tirx.shift_left(long(1 << 31), right)))
         mult = longs.signed(self.constants.take("mult", i, 1, lanes))
         y = longs.high_product(longs.signed(u), mult, more)
         if source.has_offset:
@@ -102,10 +102,10 @@ class Norm:
         acc[0] = splat(0, "int32", lanes)
         with w.steps(self.size // lanes, "at") as i:
             acc[0] = acc[0] + self._x(i * lanes, lanes)
-        whole = across(w, lambda a, b: a + b, acc[0], lanes)
+        total = across(w, lambda a, b: a + b, acc[0], lanes)
         for i in range(self.size - self.size % lanes, self.size):
-            whole = whole + self._x(i, 1)
-        return w.let(whole)
+            total = total + self._x(i, 1)
+        return w.let(total)
 
     def _squares(self) -> Expr:
         def square(i: Expr, lanes: int) -> Longs:
@@ -125,8 +125,8 @@ class Norm:
         with w.steps(self.size // lanes, "at") as i:
             for p, term in enumerate(terms(i * lanes, lanes)):
                 acc[p] = acc[p] + term
-        whole = w.let(sum((acc[p] for p in range(1, longs.parts)), acc[0]))
-        total = across(w, lambda a, b: a + b, whole, longs.count)
+        lane_sums = w.let(sum((acc[p] for p in range(1, longs.parts)), acc[0]))
+        total = across(w, lambda a, b: a + b, lane_sums, longs.count)
         if not rest:
             return total
         one = w.registers(1, LONG, 1)

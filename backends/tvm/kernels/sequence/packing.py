@@ -57,9 +57,9 @@ def emit_unpack_rows(code: UnpackRowsCode, symbol: str) -> PrimFunc:
 Place = tuple[Expr, Expr]
 
 
-def _unpack(w: Script, of: PackedRows, packed: Place, whole: Place, lanes: int) -> None:
+def _unpack(w: Script, of: PackedRows, packed: Place, integers: Place, lanes: int) -> None:
     """One row."""
-    (x, x_at), (y, y_at) = packed, whole
+    (x, x_at), (y, y_at) = packed, integers
     bits, block = bits_of(of.packing), of.packing.block
     count, size = of.width // block, piece_size(bits, block)
     numbers = w.let(x_at + of.width * bits // 8)
@@ -68,7 +68,7 @@ def _unpack(w: Script, of: PackedRows, packed: Place, whole: Place, lanes: int) 
         first, to = w.let(x_at + b * (block * bits // 8)), w.let(y_at + b * (block * of.step))
         number = cast(w.load(x, numbers + b), SHORT, 1)
         make = _floating if isinstance(of.packing, Bfp) else _spanned
-        made = make(w, of, x, w.let(number), numbers + b + count)
+        decoder = make(w, of, x, w.let(number), numbers + b + count)
 
         def some(i: Expr, n: int) -> None:
             for piece, parts in enumerate(by_piece):
@@ -82,19 +82,19 @@ def _unpack(w: Script, of: PackedRows, packed: Place, whole: Place, lanes: int) 
                     part = w.let(part * splat(1 << at, SHORT, n) if at else part)
                     codes = part if codes is None else w.let(codes + part)
                 place = to + (i + piece * size) * of.step
-                w.store(y, place, cast(made(codes, n), of.dtype, n), n)
+                w.store(y, place, cast(decoder(codes, n), of.dtype, n), n)
 
         w.spans(size, lanes, some)
 
 
 def _by_piece(bits: int, block: int) -> Sequence[list[tuple[int, int, int, int]]]:
-    found: list[list[tuple[int, int, int, int]]] = [
+    spans: list[list[tuple[int, int, int, int]]] = [
         [] for _ in range(block // piece_size(bits, block))
     ]
     for piece, *part in pieces(bits, block):
         byte, shift, width, at = part
-        found[piece].append((byte, shift, width, at))
-    return found
+        spans[piece].append((byte, shift, width, at))
+    return spans
 
 
 def _floating(w: Script, of: PackedRows, x: Expr, number: Expr, other: Expr) -> Make:
@@ -193,8 +193,8 @@ class _Pack:
         ends[0] = ends[1] = spread(start, lanes)
 
         def some(i: Expr, n: int) -> None:
-            found = w.let(cast(w.load(self.x, self.first + i * of.step, n), "int32", n))
-            ends[0], ends[1] = tirx.min(ends[0], found), tirx.max(ends[1], found)
+            values = w.let(cast(w.load(self.x, self.first + i * of.step, n), "int32", n))
+            ends[0], ends[1] = tirx.min(ends[0], values), tirx.max(ends[1], values)
 
         w.spans(block, lanes, some)
         return across(w, tirx.min, ends[0], lanes), across(w, tirx.max, ends[1], lanes)
@@ -208,13 +208,13 @@ class _Pack:
         for piece in range(block // size):
             at = self.first + (i + piece * size) * of.step
             codes.append(w.let(code(w.let(cast(w.load(self.x, at, n), "int32", n)), n)))
-        made: dict[int, Expr] = {}
+        planes: dict[int, Expr] = {}
         for piece, byte, shift, width, at in pieces(bits, block):
             part = codes[piece]
             if at:
                 part = tirx.shift_right(part, splat(at, "int32", n))
             part = tirx.bitwise_and(part, splat((1 << width) - 1, "int32", n))
             part = w.let(tirx.shift_left(part, splat(shift, "int32", n)))
-            made[byte] = part if byte not in made else w.let(made[byte] + part)
-        for byte, value in made.items():
+            planes[byte] = part if byte not in planes else w.let(planes[byte] + part)
+        for byte, value in planes.items():
             w.store(self.y, self.to + byte + i, cast(value, "uint8", n), n)

@@ -77,13 +77,13 @@ class Bytes(Interleaved):
         size = self.machine.piece
         bytes_ = [cast_bits(r, f"int8x{size}") for r in rows]
         pairs = [zipped(self.w, bytes_[i], bytes_[i + 2], "int8", size) for i in (0, 1)]
-        found = []
+        vectors = []
         for a, b in zip(*pairs, strict=True):
-            found += zipped(self.w, a, b, "int8", size)
+            vectors += zipped(self.w, a, b, "int8", size)
         together = 4 * self.machine.lanes // size  # that fill a vector of weights
         if together == 1:
-            return found
-        groups = [found[i : i + together] for i in range(0, len(found), together)]
+            return vectors
+        groups = [vectors[i : i + together] for i in range(0, len(vectors), together)]
         return [self.w.let(shuffle(group, range(together * size))) for group in groups]
 
     @property
@@ -113,8 +113,8 @@ class WordProducts(Interleaved):
 
     def values(self, rows: Sequence[Expr]) -> list[Expr]:
         size = self.machine.piece
-        found = zipped(self.w, rows[0], rows[1], "int8", size)
-        return [self.w.let(cast(v, "int16", size)) for v in found]
+        pairs = zipped(self.w, rows[0], rows[1], "int8", size)
+        return [self.w.let(cast(v, "int16", size)) for v in pairs]
 
     @property
     def order(self) -> list[int]:
@@ -157,15 +157,15 @@ def zipped(w: Writer, a: Expr, b: Expr, dtype: str, lanes: int) -> list[Expr]:
     """The first and the second half of each block of a and b, in turns."""
     per = BLOCK if dtype == "int8" else BLOCK // 4
     per = min(per, lanes)
-    found = []
+    vectors = []
     for half in (0, 1):
         picks = []
         for g in range(lanes // per):
             first = g * per + half * per // 2
             for i in range(per // 2):
                 picks += [first + i, lanes + first + i]
-        found.append(w.let(shuffle([a, b], picks)))
-    return found
+        vectors.append(w.let(shuffle([a, b], picks)))
+    return vectors
 
 
 def transposed(w: Writer, rows: list[Expr], lanes: int, count: int) -> list[Expr]:
@@ -182,14 +182,14 @@ def transposed(w: Writer, rows: list[Expr], lanes: int, count: int) -> list[Expr
 
 def _in_turns(w: Writer, a: list[Expr], b: list[Expr], width: int, lanes: int) -> list[Expr]:
     """Words of a and b in turns."""
-    found = []
+    vectors = []
     for x, y in zip(a, b, strict=True):
         picks = [p for i in range(width) for p in (i, width + i)]
         if 2 * width <= lanes:
-            found.append(w.let(shuffle([x, y], picks)))
+            vectors.append(w.let(shuffle([x, y], picks)))
         else:
-            found += [w.let(shuffle([x, y], picks[k * width : (k + 1) * width])) for k in (0, 1)]
-    return found
+            vectors += [w.let(shuffle([x, y], picks[k * width : (k + 1) * width])) for k in (0, 1)]
+    return vectors
 
 
 KINDS: dict[str, type[Interleaved]] = {

@@ -60,8 +60,8 @@ class _Rope:
         mult, shift = (constants.take(f) for f in ("mult", "shift"))
         if code.is_high:
             longs = widening(w, lanes, code.in_pairs)
-            half = longs.same(w.let(tirx.shift_left(long(1), shift - long(1))))
-            factor = longs.alike(w.let(spread(w.let(cast(mult, "int32", 1)), lanes)))
+            half = longs.broadcast(w.let(tirx.shift_left(long(1), shift - long(1))))
+            factor = longs.uniform(w.let(spread(w.let(cast(mult, "int32", 1)), lanes)))
             y = longs.high_product(longs.signed(w.let(total)), factor, half)
             by = spread(w.let(cast(shift - long(32), "int32", 1)), lanes)
             value = clamp(w.let(tirx.shift_right(y, by)), code.low, code.high, "int32", lanes)

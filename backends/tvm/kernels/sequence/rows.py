@@ -51,8 +51,8 @@ def greatest(
     ends[0], ends[1] = splat(0, "int32", lanes), splat(0, "int32", lanes)
 
     def row(i: Expr, width: int) -> None:
-        found = w.let(cast(w.load(x, at + i * step, width), "int32", width))
-        ends[0], ends[1] = tirx.min(ends[0], found), tirx.max(ends[1], found)
+        values = w.let(cast(w.load(x, at + i * step, width), "int32", width))
+        ends[0], ends[1] = tirx.min(ends[0], values), tirx.max(ends[1], values)
 
     w.spans(size, lanes, row)
     low, high = across(w, tirx.min, ends[0], lanes), across(w, tirx.max, ends[1], lanes)
@@ -71,8 +71,8 @@ def emit_quantize_rows(code: QuantizeRowsCode, symbol: str) -> PrimFunc:
         coder = Coder(w, constants, w.let(w.load(scale, scale_at)), CODE_TOP)
 
         def row(i: Expr, width: int) -> None:
-            found = cast(w.load(x, x_at + i * x_step, width), "int32", width)
-            codes = cast(coder.codes(w.let(found), width), "int8", width)
+            elements = cast(w.load(x, x_at + i * x_step, width), "int32", width)
+            codes = cast(coder.codes(w.let(elements), width), "int8", width)
             w.store(y, y_at + i * y_step, codes, width)
 
         w.spans(code.nest.shape[-1], lanes, row)
@@ -113,8 +113,10 @@ def emit_scale_rows(code: ScaleRowsCode, symbol: str) -> PrimFunc:
     constants = ConstantBlock(w, code.fields)
     y = w.pointer("y", code.y)
     steps = code.nest.steps
-    unlike = [s for i, s in enumerate(steps) if i != 1]
-    lanes = straight(unlike, width_of(code.vector_bytes, "int32")) if all(unlike) else 1
+    element_steps = [s for i, s in enumerate(steps) if i != 1]
+    lanes = (
+        straight(element_steps, width_of(code.vector_bytes, "int32")) if all(element_steps) else 1
+    )
 
     def row(offsets: list[Expr], scales: tuple[Expr, Expr], i: Expr, width: int) -> None:
         a, e = scales

@@ -24,7 +24,7 @@ from qir.backends.tvm.kernels.sequence.arithmetic import (
     rounded,
     word,
 )
-from qir.backends.tvm.kernels.sequence.attention import Seen
+from qir.backends.tvm.kernels.sequence.attention import Visibility
 from qir.backends.tvm.kernels.sequence.exponentials import Exponentials
 from qir.backends.tvm.kernels.sequence.products import KINDS, transposed
 from qir.backends.tvm.kernels.sums import spread
@@ -51,7 +51,7 @@ class _Attention:
         self.constants = ConstantBlock(w, code.fields)
         self.y = w.pointer("y", "int16")
         self.longs = widening(w, self.lanes, self.machine.in_pairs)
-        self.seen = Seen(w, plain, start)
+        self.visibility = Visibility(w, plain, start)
         self.products = KINDS[code.products](w, code.machine)
         self.exponentials = Exponentials(w, self.constants, code.span)
 
@@ -63,8 +63,8 @@ class _Attention:
             self._locate(unit)
             self.codes = w.scratch(code.rows * d, self.products.stored)
             self.tile = w.scratch(d // 4 * self.products.forms * self.lanes, "int32")
-            self.scores = w.scratch(code.rows * code.kept, "int32")
-            self.chances = w.scratch(code.rows * code.kept, self.products.chances)
+            self.scores = w.scratch(code.rows * code.row_keys, "int32")
+            self.chances = w.scratch(code.rows * code.row_keys, self.products.chances)
             self.totals = w.scratch(code.rows, LONG)
             self.ends = w.scratch(2 * code.rows, "int32")
             self.factors = w.scratch(2 * code.rows, LONG)
@@ -118,7 +118,7 @@ class _Attention:
             w.store(self.factors, 2 * row, cast(mantissa(scale), LONG, 1))
             by = w.let(self.constants.take("shift") - exponent(scale))
             w.store(self.factors, 2 * row + 1, clipped_shift(by, 1))
-            first, last = self.seen.keys(self.token + token)
+            first, last = self.visibility.keys(self.token + token)
             w.store(self.ends, 2 * row, first)
             w.store(self.ends, 2 * row + 1, last)
 
@@ -159,7 +159,7 @@ class _Attention:
                     acc[i] = self.products.step(acc[i], q, weights)
             for i in range(rows):
                 row = w.let(first + i)
-                self._keep(w.let(acc[i]), row, key)
+                self._store_scores(w.let(acc[i]), row, key)
 
     def _word(self, buffer: Expr, at: Expr) -> Expr:
         """A word of what products read."""
@@ -181,13 +181,13 @@ class _Attention:
         less[0] = splat(0, "int32", lanes)
         raised = tirx.const(int.from_bytes(bytes([0x80] * 4), "little") - (1 << 32), "int32")
         with w.steps(words // count, "chunk") as chunk:
-            loaded = [
+            key_words = [
                 w.let(
                     cast_bits(w.load(self.k, a + chunk * (4 * count), 4 * count), f"int32x{count}")
                 )
                 for a in at
             ]
-            for t, keys in enumerate(transposed(w, loaded, lanes, count)):
+            for t, keys in enumerate(transposed(w, key_words, lanes, count)):
                 for f, form in enumerate(self.products.keys(keys)):
                     form = w.let(form)
                     if self.products.raised:
@@ -196,7 +196,7 @@ class _Attention:
                     w.store(self.tile, place * lanes, cast_bits(form, f"int32x{lanes}"), lanes)
         return w.let(splat(0, "int32", lanes) - less[0])
 
-    def _keep(self, acc: Expr, row: Expr, key: Expr) -> None:
+    def _store_scores(self, acc: Expr, row: Expr, key: Expr) -> None:
         """The scores of a row, those of hidden keys below all others."""
         w, lanes, plain = self.script, self.lanes, self.code.plain
         a, by = w.load(self.factors, 2 * row), w.load(self.factors, 2 * row + 1)
@@ -215,13 +215,15 @@ class _Attention:
             score = score + self._clipped(rounded(w, bias, by, lanes))
         here = w.let(tirx.Ramp(key, word(1), lanes))
         first, last = w.load(self.ends, 2 * row), w.load(self.ends, 2 * row + 1)
-        sees = tirx.And(tirx.GE(here, spread(first, lanes)), tirx.LT(here, spread(last, lanes)))
+        is_visible = tirx.And(
+            tirx.GE(here, spread(first, lanes)), tirx.LT(here, spread(last, lanes))
+        )
         if self.visible is not None:
             at = self._offset(5, head, token) + key * plain.pitches[3]
             mask = w.take(self.visible, at, plain.pitches[3], lanes)
-            sees = tirx.And(sees, tirx.NE(mask, splat(0, "uint8", lanes)))
-        kept = tirx.Select(sees, w.let(score), splat(HIDDEN, "int32", lanes))
-        w.store(self.scores, row * self.code.kept + key, kept, lanes)
+            is_visible = tirx.And(is_visible, tirx.NE(mask, splat(0, "uint8", lanes)))
+        scores = tirx.Select(is_visible, w.let(score), splat(HIDDEN, "int32", lanes))
+        w.store(self.scores, row * self.code.row_keys + key, scores, lanes)
 
     def _high_score(self, short: Expr, by: Expr) -> Expr:
         """Scores from the high words of products with `mult`, which has been shifted to the left;
@@ -229,10 +231,10 @@ class _Attention:
         """
         w, lanes, longs = self.script, self.lanes, self.longs
         by = w.let(tirx.min(by, long(MOST_SHIFT)) + long(LEFT))
-        half = longs.same(w.let(tirx.shift_left(long(1), by - long(1))))
+        half = longs.broadcast(w.let(tirx.shift_left(long(1), by - long(1))))
         factor = cast(self.constants.take("mult"), "int32", 1)
         mult = w.let(tirx.shift_left(factor, word(LEFT)))
-        mults = longs.alike(w.let(spread(mult, lanes)))
+        mults = longs.uniform(w.let(spread(mult, lanes)))
         score = longs.high_product(longs.signed(short), mults, half)
         score = tirx.shift_right(score, spread(w.let(cast(by - long(32), "int32", 1)), lanes))
         return w.let(clamp(score, -GREATEST_SCORE, GREATEST_SCORE, "int32", lanes))
@@ -247,7 +249,7 @@ class _Attention:
     def _chances(self, row: Expr, spans: tuple[Expr, Expr]) -> None:
         """Those of a row, and their sum."""
         w, code, size = self.script, self.code, self.code.span
-        first = w.let(row * code.kept)
+        first = w.let(row * code.row_keys)
         top = w.registers(1, "int32", size)
         top[0] = splat(LEAST, "int32", size)
         with w.loop(*spans, "span") as span:
@@ -260,8 +262,8 @@ class _Attention:
             p = self.exponentials.of(most, w.load(self.scores, at, size))
             total[0] = total[0] + cast(p, "int32", size)
             w.store(self.chances, at, cast(p, self.products.chances, size), size)
-        whole = across(w, lambda a, b: a + b, total[0], size)
-        w.store(self.totals, row, cast(whole, LONG, 1))
+        row_total = across(w, lambda a, b: a + b, total[0], size)
+        w.store(self.totals, row, cast(row_total, LONG, 1))
 
     # -- values
 
@@ -279,13 +281,13 @@ class _Attention:
         with w.loop(spans[0] * per, spans[1] * per, "word") as at:
             key = w.let(at * depth)
             pitch = code.plain.pitches[1]
-            loaded = [
+            value_rows = [
                 w.let(w.load(self.v, self.at[3] + self._row_of(key + j, pitch) + piece, size))
                 for j in range(depth)
             ]
-            values = self.products.values(loaded)
+            values = self.products.values(value_rows)
             for i in range(rows):
-                p = w.let(self._word(self.chances, (first + i) * (code.kept // depth) + at))
+                p = w.let(self._word(self.chances, (first + i) * (code.row_keys // depth) + at))
                 for v in range(vectors):
                     acc[i * vectors + v] = self.products.value_step(
                         acc[i * vectors + v], p, values[v]
@@ -305,25 +307,25 @@ class _Attention:
         w, lanes = self.script, self.lanes
         total = w.let(tirx.max(w.load(self.totals, row), long(1)))
         r, h = reciprocal(w, self.constants, total)
-        factor = self.longs.alike(w.let(spread(w.let(cast(r, "int32", 1)), lanes)))
+        factor = self.longs.uniform(w.let(spread(w.let(cast(r, "int32", 1)), lanes)))
         # No sum is longer than 128 times the total: it can be shifted to the left by what the
         # shift to the right lacks to 32.
         by = w.let(h + long(RECIPROCAL_BITS - CONTEXT_FRACTION - 32))
         left = spread(w.let(cast(tirx.max(long(0) - by, long(0)), "int32", 1)), lanes)
         by = w.let(tirx.max(by, long(0)))
-        half = self.longs.same(w.let(tirx.shift_left(long(1 << 31), by)))
+        half = self.longs.broadcast(w.let(tirx.shift_left(long(1 << 31), by)))
         right = spread(w.let(cast(by, "int32", 1)), lanes)
-        made = []
+        parts = []
         for acc in sums:
             raised = self.longs.signed(w.let(tirx.shift_left(acc, left)))
             high = self.longs.high_product(raised, factor, half)
             y = w.let(tirx.shift_right(high, right))
-            made.append(w.let(cast(clamp(y, I16.min, I16.max, "int32", lanes), "int16", lanes)))
+            parts.append(w.let(cast(clamp(y, I16.min, I16.max, "int32", lanes), "int16", lanes)))
         lane_of = {e: lane for lane, e in enumerate(self.products.order)}
         size = self.machine.piece
-        whole = shuffle(made, [lane_of[e] for e in range(size)])
+        vector = shuffle(parts, [lane_of[e] for e in range(size)])
         head, token = w.split(row, self.code.tokens)
-        w.store(self.y, self._offset(6, head, token) + piece, whole, size)
+        w.store(self.y, self._offset(6, head, token) + piece, vector, size)
 
 
 def _divisor(count: int, most: int) -> int:

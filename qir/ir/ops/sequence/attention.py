@@ -187,9 +187,9 @@ class AttentionFixed(Heads):
             self.kv_heads,
             self.window,
         ).shape
-        want = Tensor((*self.q.type.shape[:2], self.heads), I32)
-        if self.scale.type != want:
-            self.fail(f"scale is {self.scale.type}", f"{want} is needed")
+        expected = Tensor((*self.q.type.shape[:2], self.heads), I32)
+        if self.scale.type != expected:
+            self.fail(f"scale is {self.scale.type}", f"{expected} is needed")
         if self.visible is not None and self.visible.type.elem != U1:
             self.fail(f"visible is {self.visible.type}", "u1 is needed")
         if self.bias is not None:

@@ -115,19 +115,19 @@ def unpack(data: Array, packing: Packing, width: int, storage: Int) -> Array:
     Span: clip(least + ((step * code + 4) >> 3))
     """
     bits, block = bits_of(packing), packing.block
-    count, lead = width // block, data.shape[:-1]
-    bytes_ = data[..., : width * bits // 8].astype(np.int64).reshape(*lead, count, -1)
-    numbers = data[..., width * bits // 8 :].astype(np.int64).reshape(*lead, -1, count, 1)
+    count, outer = width // block, data.shape[:-1]
+    bytes_ = data[..., : width * bits // 8].astype(np.int64).reshape(*outer, count, -1)
+    numbers = data[..., width * bits // 8 :].astype(np.int64).reshape(*outer, -1, count, 1)
     size = piece_size(bits, block)
-    codes = np.zeros((*lead, count, block), np.int64)
+    codes = np.zeros((*outer, count, block), np.int64)
     for piece, byte, shift, planes, at in pieces(bits, block):
         part = bytes_[..., byte : byte + size] >> shift & ((1 << planes) - 1)
         codes[..., piece * size : (piece + 1) * size] |= part << at
     if isinstance(packing, Bfp):
         t = np.minimum(numbers[..., 0, :, :], storage.bits - bits)
-        made = (codes - (1 << (bits - 1))) << t
+        rows = (codes - (1 << (bits - 1))) << t
     else:
         step, low = numbers[..., 0, :, :], numbers[..., 1, :, :] - 128
         half = 1 << (STEP_FRACTION - 1)
-        made = np.clip(low + ((step * codes + half) >> STEP_FRACTION), storage.min, storage.max)
-    return np.asarray(made.reshape(*lead, width))
+        rows = np.clip(low + ((step * codes + half) >> STEP_FRACTION), storage.min, storage.max)
+    return np.asarray(rows.reshape(*outer, width))

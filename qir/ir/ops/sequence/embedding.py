@@ -93,8 +93,8 @@ class Embed(Op):
         at = np.clip(index.astype(np.int64), 0, len(table) - 1)
         product = table[at].astype(np.int64) * self.mult.array[at][..., None]
         y = (product + (np.int64(1) << (self.shift - 1))) >> self.shift
-        kept = self.to.storage
-        return stored(np.clip(y, kept.min, kept.max), self.result.type)
+        storage = self.to.storage
+        return stored(np.clip(y, storage.min, storage.max), self.result.type)
 
     def extremes(self, table: Bounds, index: Bounds) -> Iterator[Extreme]:
         product = table.forgotten.scaled(int(self.mult.array.max())).with_zero()

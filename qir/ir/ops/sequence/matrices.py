@@ -32,7 +32,7 @@ def signs(size: int) -> npt.NDArray[np.int8]:
 
     Needs: factors(size).
     """
-    order, p = _known(size)
+    order, p = _factors(size)
     sylvester = np.ones((1, 1), np.int8)
     while len(sylvester) < p:
         sylvester = np.block([[sylvester, sylvester], [sylvester, -sylvester]])
@@ -44,7 +44,7 @@ def product(x: Any, size: int, numpy: Any, paley_matrix: Any) -> Any:
 
     `numpy`: NumPy or torch, whose array x is; `paley_matrix`: paley(K) as one of its arrays.
     """
-    order, p = _known(size)
+    order, p = _factors(size)
     y = x.reshape(*x.shape[:-1], -1, order, p)
     if order > 1:
         y = numpy.einsum("...ip,ij->...jp", y, paley_matrix)
@@ -78,10 +78,10 @@ def paley(order: int) -> npt.NDArray[np.int8]:
     return two.astype(np.int8)
 
 
-def _known(size: int) -> tuple[int, int]:
-    found = factors(size)
-    assert found is not None
-    return found
+def _factors(size: int) -> tuple[int, int]:
+    pair = factors(size)
+    assert pair is not None
+    return pair
 
 
 def _prime_of(order: int) -> int | None:

@@ -94,9 +94,9 @@ class NormFixed(Op):
         if not 0 <= self.fraction <= 16 or (self.mean is None and self.fraction):
             yield f"{self}: fraction {self.fraction}, 0 to 16, and 0 without a mean, is needed"
         if self.mean is not None:
-            real, want = self.mean.real.item(), 2.0**self.fraction / self.x.type.shape[-1]
-            if abs(real - want) > want * 2.0**-29:
-                yield f"{self}: mean by {real:g}, {want:g} is needed"
+            real, expected = self.mean.real.item(), 2.0**self.fraction / self.x.type.shape[-1]
+            if abs(real - expected) > expected * 2.0**-29:
+                yield f"{self}: mean by {real:g}, {expected:g} is needed"
 
     def _centred(self, x: Array) -> Array:
         wide = x.astype(np.int64)
@@ -112,8 +112,8 @@ class NormFixed(Op):
         u = np.clip(rows.rounded(d * root, h + (rows.ROOT_BITS - UNIT_BITS)), -reach, reach)
         total = u * self.mult.array + (0 if self.offset is None else self.offset.array)
         y = (total + (np.int64(1) << (self.shift - 1))) >> self.shift
-        kept = self.to.storage
-        return stored(np.clip(y, kept.min, kept.max), self.result.type)
+        storage = self.to.storage
+        return stored(np.clip(y, storage.min, storage.max), self.result.type)
 
     def extremes(self, x: Bounds) -> Iterator[Extreme]:
         size = self.x.type.shape[-1]

@@ -138,9 +138,16 @@ class UnpackRows(Op):
         if not (self.to.is_per_tensor and self.to.zero_point.item() == 0):
             self.fail(f"y is {self.to}", "one scale and zero point 0 are needed")
         check_packing(self, self.packing, self.width, self.to.storage)
-        want = blocks.packed_bytes(self.packing, self.width)
-        if x.elem != U8 or not x.rank or x.shape[-1] != want or self.packing.axis != x.rank - 1:
-            self.fail(f"x is {x}, packed {self.packing}", f"u8 rows of {want} bytes are needed")
+        row_bytes = blocks.packed_bytes(self.packing, self.width)
+        if (
+            x.elem != U8
+            or not x.rank
+            or x.shape[-1] != row_bytes
+            or self.packing.axis != x.rank - 1
+        ):
+            self.fail(
+                f"x is {x}, packed {self.packing}", f"u8 rows of {row_bytes} bytes are needed"
+            )
         if self.start is not None:
             check_index(self, self.start)
             if self.start.type.rank or x.rank != 3 or self.count < 0:

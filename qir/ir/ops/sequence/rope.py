@@ -43,10 +43,10 @@ class Rotation(Op):
 def paired(x: Any, size: int, pairs: int, interleaved: bool) -> tuple[Any, Any, Any]:
     """(x1, x2, rest) of each head: (..., N, heads, pairs) twice, and the channels that stay."""
     heads = x.reshape(*x.shape[:-1], -1, size)
-    turned, rest = heads[..., : 2 * pairs], heads[..., 2 * pairs :]
+    channels, rest = heads[..., : 2 * pairs], heads[..., 2 * pairs :]
     if interleaved:
-        return turned[..., 0::2], turned[..., 1::2], rest
-    return turned[..., :pairs], turned[..., pairs:], rest
+        return channels[..., 0::2], channels[..., 1::2], rest
+    return channels[..., :pairs], channels[..., pairs:], rest
 
 
 @op("rope")
@@ -74,10 +74,10 @@ class Rope(Rotation):
         cos, sin = cos[:, None], sin[:, None]
         one, two = a * cos - b * sin, b * cos + a * sin
         if self.interleaved:
-            turned = torch.stack((one, two), -1).flatten(-2)
+            rotated = torch.stack((one, two), -1).flatten(-2)
         else:
-            turned = torch.cat((one, two), -1)
-        return torch.cat((turned, rest), -1).reshape(x.shape)
+            rotated = torch.cat((one, two), -1)
+        return torch.cat((rotated, rest), -1).reshape(x.shape)
 
 
 @op("rope_fixed")
@@ -109,12 +109,12 @@ class RopeFixed(Rotation):
         return Tensor(self.x.type.shape, self.to)
 
     def faults(self) -> Iterator[str]:
-        want = self.x.type.quant.scale.array * self.cos.type.quant.scale.array
-        ratios = [np.asarray(want / self.to.scale.array)]
-        for _, found, needed in wrong_ratios(
+        product_scale = self.x.type.quant.scale.array * self.cos.type.quant.scale.array
+        ratios = [np.asarray(product_scale / self.to.scale.array)]
+        for _, actual, expected in wrong_ratios(
             [self.ratio.mult.array], self.ratio.shift.array, ratios
         ):
-            yield f"{self}: ratio is {found:g}, the scales need {needed:g}"
+            yield f"{self}: ratio is {actual:g}, the scales need {expected:g}"
 
     @property
     def one(self) -> int:
@@ -130,14 +130,14 @@ class RopeFixed(Rotation):
         still[...] = rest * self.one
         mult, shift = self.ratio.mult.array, self.ratio.shift.array
         y = (total * mult + (np.int64(1) << (shift - 1))) >> shift
-        kept = self.to.storage
-        return stored(np.clip(y, kept.min, kept.max), self.result.type)
+        storage = self.to.storage
+        return stored(np.clip(y, storage.min, storage.max), self.result.type)
 
     def extremes(self, x: Bounds, cos: Bounds, sin: Bounds) -> Iterator[Extreme]:
         x = x.forgotten
-        turned = x.times(cos.forgotten).with_zero(), x.times(sin.forgotten).with_zero()
-        low = min(turned[0].whole[0] - turned[1].whole[1], turned[0].whole[0] + turned[1].whole[0])
-        high = max(turned[0].whole[1] - turned[1].whole[0], turned[0].whole[1] + turned[1].whole[1])
+        terms = x.times(cos.forgotten).with_zero(), x.times(sin.forgotten).with_zero()
+        low = min(terms[0].whole[0] - terms[1].whole[1], terms[0].whole[0] + terms[1].whole[0])
+        high = max(terms[0].whole[1] - terms[1].whole[0], terms[0].whole[1] + terms[1].whole[1])
         still = x.scaled(self.one)
         total = Bounds.of(low, high).join(still)
         yield Extreme("sum of two products", total, I32)

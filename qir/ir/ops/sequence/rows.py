@@ -113,9 +113,9 @@ class QuantizeRows(Op):
         check_block(self, self.x, self.block)
         check_rows(self, self.x)
         x = self.x.type
-        want = (*x.shape[:-1], x.shape[-1] // self.block)
-        if self.scale.type != Tensor(want, I32):
-            self.fail(f"scale is {self.scale.type}", f"{Tensor(want, I32)} is needed")
+        shape = (*x.shape[:-1], x.shape[-1] // self.block)
+        if self.scale.type != Tensor(shape, I32):
+            self.fail(f"scale is {self.scale.type}", f"{Tensor(shape, I32)} is needed")
         return Tensor(x.shape, Quant.per_tensor(I8, float(x.quant.scale.array) / rows.CODE_TOP, 0))
 
     def evaluate(self, x: Array, scale: Array) -> Array:
@@ -189,9 +189,9 @@ class ScaleRows(Op):
                 " 2**31 - 1 and a shift of 9 to 62 are needed"
             )
         ratio = np.ldexp(mult.astype(np.float64), -shift) if not list(self._wide(shift)) else None
-        want = self.x.type.quant.scale.array / self.to.scale.item()
-        if ratio is not None and np.any(np.abs(ratio - want) > want * 2.0**-21 + 2.0**-100):
-            yield f"{self}: ratio is {np.max(ratio):g}, the scales need {np.max(want):g}"
+        expected = self.x.type.quant.scale.array / self.to.scale.item()
+        if ratio is not None and np.any(np.abs(ratio - expected) > expected * 2.0**-21 + 2.0**-100):
+            yield f"{self}: ratio is {np.max(ratio):g}, the scales need {np.max(expected):g}"
 
     @staticmethod
     def _wide(shift: Array) -> Iterator[int]:
@@ -206,8 +206,8 @@ class ScaleRows(Op):
             wide = residual.astype(np.int64) * self.residual_mult
             z = z + rows.rounded(wide, np.asarray(self.residual_shift - FRACTION))
         y = (z + (1 << FRACTION - 1)) >> FRACTION
-        kept = self.to.storage
-        return stored(np.clip(y, kept.min, kept.max), self.result.type)
+        storage = self.to.storage
+        return stored(np.clip(y, storage.min, storage.max), self.result.type)
 
     def extremes(self, x: Bounds, scale: Bounds, residual: Bounds | None) -> Iterator[Extreme]:
         product = x.scaled(255).scaled(self.mult.array).with_zero()

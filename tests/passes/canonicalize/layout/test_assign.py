@@ -83,6 +83,6 @@ def test_stored_integers_are_transposed_rather_than_floats(
     graph = parse(
         f"graph @net stage=imported (%v0: tensor<1x2x3x4xf32>) {{\n{text}\nreturn %v3\n}}"
     )
-    found = Manager().run(graph, [MoveTransposes()])
-    assert [op.mnemonic for op in found.ops] == after
-    assert isinstance(found.ops[0], Quantize)
+    result = Manager().run(graph, [MoveTransposes()])
+    assert [op.mnemonic for op in result.ops] == after
+    assert isinstance(result.ops[0], Quantize)

@@ -88,9 +88,9 @@ def test_a_layout_through_a_reshape_lays_elements_alike(
         assert after is not None
     if after is not None:
         x = numbers(source)
-        wanted = x.reshape(target).transpose(after)
+        expected = x.reshape(target).transpose(after)
         found = x.transpose(perm).reshape(permuted(tuple(target), after))
-        assert np.array_equal(found, wanted)
+        assert np.array_equal(found, expected)
 
 
 def test_a_reshape_that_merges_what_a_layout_tears_apart_has_no_layout() -> None:
@@ -150,10 +150,10 @@ def test_ops_follow_a_layout(name: str, perm: tuple[int, ...]) -> None:
         return Value(v.name, v.type.with_shape(permuted(v.type.shape, perm))) if v in tied else v
 
     after = op.in_layout(perm).rebind(bound)
-    wanted = run_op(op, args).transpose(perm)
-    found = run_op(after, moved)
-    assert after.results[0].type.shape == found.shape
-    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+    expected = run_op(op, args).transpose(perm)
+    outputs = run_op(after, moved)
+    assert after.results[0].type.shape == outputs.shape
+    np.testing.assert_allclose(outputs, expected, rtol=1e-6)
 
 
 def test_a_reduction_that_drops_axes() -> None:

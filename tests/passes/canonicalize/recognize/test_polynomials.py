@@ -53,18 +53,18 @@ def written(steps: list[tuple[str, float]]) -> tuple[Graph, np.polynomial.Polyno
 
 @given(Steps)
 def test_the_coefficients_are_those_of_the_formula(steps: list[tuple[str, float]]) -> None:
-    graph, wanted = written(steps)
-    found = polynomial(Site(graph, "test"), graph.outputs[0], graph.inputs[0])
-    assert found is not None and matches(found, tuple(wanted.coef))
-    assert not matches(found, (*wanted.coef[:-1], wanted.coef[-1] + 1))
+    graph, expected = written(steps)
+    coefficients = polynomial(Site(graph, "test"), graph.outputs[0], graph.inputs[0])
+    assert coefficients is not None and matches(coefficients, tuple(expected.coef))
+    assert not matches(coefficients, (*expected.coef[:-1], expected.coef[-1] + 1))
 
 
 @given(Steps.map(lambda steps: [s for s in steps if s[0] != "times x"]))
 def test_a_line_leads_back_to_its_start(steps: list[tuple[str, float]]) -> None:
-    graph, wanted = written(steps)
+    graph, expected = written(steps)
     x, (b, a) = line(Site(graph, "test"), graph.outputs[0])
     assert x == graph.inputs[0]
-    assert is_close(a, wanted.coef[1]) and abs(b - wanted.coef[0]) < 1e-9
+    assert is_close(a, expected.coef[1]) and abs(b - expected.coef[0]) < 1e-9
 
 
 def built(*ops: object) -> tuple[Site, Value, Value]:

@@ -102,27 +102,27 @@ def test_outputs_stay_and_values_go_back(name: str) -> None:
         divided = divisors(manager.records)
         outputs = tuple(v for v in after.values if v.name in divided)
         assert len(outputs) == len(divided)
-        seen = []
+        runs = []
         for graph in (before, after):
-            kept = tuple(v for v in graph.values if v.name in divided)
-            whole = replace(graph, outputs=kept, output_names=tuple(v.name for v in kept))
+            values = tuple(v for v in graph.values if v.name in divided)
+            whole = replace(graph, outputs=values, output_names=tuple(v.name for v in values))
             results = run_float(whole, [sample[:1]])
-            seen.append(dict(zip(whole.output_names, results, strict=True)))
+            runs.append(dict(zip(whole.output_names, results, strict=True)))
         for value, by in divided.items():
-            assert distance([seen[0][value]], [restored(seen[1][value], by)]) < 1e-4, one.name
+            assert distance([runs[0][value]], [restored(runs[1][value], by)]) < 1e-4, one.name
 
 
 def test_classes_of_a_layer() -> None:
     """Norm to q, k, v; values to o, one channel of a key-value head for those of its queries; norm
     to gate and up; up through the product to down. A head that is tied has none."""
     graph, _ = model("groups")
-    found = [one for one in tie_classes(graph) if isinstance(one, TieClass)]
-    readers = [[op.names[0].removeprefix("layer0_") for op in one.consumers] for one in found[:4]]
+    classes = [one for one in tie_classes(graph) if isinstance(one, TieClass)]
+    readers = [[op.names[0].removeprefix("layer0_") for op in one.consumers] for one in classes[:4]]
     assert readers == [["q", "k", "v"], ["o"], ["gate", "up"], ["down"]]
-    assert [one.width for one in found[:4]] == [32, 16, 32, 96]
-    assert found[1].spread.tolist() == [*range(8), *range(8), *range(8, 16), *range(8, 16)]
-    assert len(found) == 8
-    shown = str(found[2]).split(" -> ")[1]
+    assert [one.width for one in classes[:4]] == [32, 16, 32, 96]
+    assert classes[1].spread.tolist() == [*range(8), *range(8), *range(8, 16), *range(8, 16)]
+    assert len(classes) == 8
+    shown = str(classes[2]).split(" -> ")[1]
     assert shown == "%layer0_gate, %layer0_up"
 
 
@@ -149,9 +149,9 @@ def test_rotations_at_run_time() -> None:
     sizes = [op.size for op in integer.ops if isinstance(op, Hadamard)]
     assert sorted(sizes) == [8, 8, 8, 8, 96, 96]
     assert prove_no_overflow(integer)
-    want = run_float(before, [TOKENS[:1]])[0]
-    found = dequantize_outputs(integer, interpret(integer, [TOKENS[:1]]))[0]
-    assert 10 * np.log10((want**2).sum() / ((want - found) ** 2).sum()) > 25
+    expected = run_float(before, [TOKENS[:1]])[0]
+    outputs = dequantize_outputs(integer, interpret(integer, [TOKENS[:1]]))[0]
+    assert 10 * np.log10((expected**2).sum() / ((expected - outputs) ** 2).sum()) > 25
 
 
 def test_blocks_of_widths_without_a_matrix() -> None:
@@ -184,9 +184,9 @@ def test_a_rotated_tied_stream_in_integers() -> None:
     constants = [op for op in integer.ops if isinstance(op, Constant)]
     assert sum(op.value.shape == (40, 32) for op in constants) == 1
     assert prove_no_overflow(integer)
-    want = run_float(before, [TOKENS[:1]])[0]
-    found = dequantize_outputs(integer, interpret(integer, [TOKENS[:1]]))[0]
-    assert 10 * np.log10((want**2).sum() / ((want - found) ** 2).sum()) > 25
+    expected = run_float(before, [TOKENS[:1]])[0]
+    outputs = dequantize_outputs(integer, interpret(integer, [TOKENS[:1]]))[0]
+    assert 10 * np.log10((expected**2).sum() / ((expected - outputs) ** 2).sum()) > 25
 
 
 def test_without_a_sample_nothing_is_done() -> None:

@@ -57,14 +57,14 @@ def test_values_go_back_by_their_matrix() -> None:
     after, manager = rotated(before)
     divided = divisors(manager.records)
     assert len(divided) == 2 * 6 + 2  # norms, sums, o and down of each layer; embedding, last norm
-    seen: list[dict[str, Array]] = []
+    runs: list[dict[str, Array]] = []
     for graph in (before, after):
         outputs = tuple(v for v in graph.values if v.name in divided)
         whole = replace(graph, outputs=outputs, output_names=tuple(v.name for v in outputs))
         results = run_float(whole, [TOKENS[:1]])
-        seen.append(dict(zip(whole.output_names, results, strict=True)))
+        runs.append(dict(zip(whole.output_names, results, strict=True)))
     for name, matrix in divided.items():
-        assert distance([seen[0][name]], [restored(seen[1][name], matrix)]) < 1e-5
+        assert distance([runs[0][name]], [restored(runs[1][name], matrix)]) < 1e-5
 
 
 def test_a_tied_table_stays_one() -> None:
