@@ -149,4 +149,4 @@ def test_a_bias_by_distance_is_causal_too() -> None:
     assert counts(graph) == {"linear": 1, "attention": 1}
     (op,) = (op for op in graph.ops if op.mnemonic == "attention")
     assert "causal = true" in str(graph)
-    assert op.operands[3].type.shape == (1, HEADS, N, N)
+    assert op.operands[3].type.shape == (1, HEADS, 1, N)  # of keys alone
