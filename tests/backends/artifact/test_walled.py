@@ -17,7 +17,7 @@ from qir.backends.lowering.weights import WeightBlob
 from tests.small_graphs import artifact, residual_network
 from tests.tree import ROOT
 
-TARGETS = ("x86-64", "cpu", "c")
+TARGETS = ("cpu", "c")
 
 
 @pytest.mark.parametrize("target", TARGETS)
