@@ -7,13 +7,17 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.qir-ready
 JOBS ?= 2
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-all lint bench clean
 
 demo: $(READY)
 	$(RUN) docs/examples/demo.py
 
 test: lint
 	$(RUN) -m pytest -q -n $(JOBS)
+
+# With the tests that repeat on more machines what make test does on one of each kind.
+test-all: lint
+	$(RUN) -m pytest -q -n $(JOBS) -m ""
 
 lint: $(READY)
 	$(RUN) -m ruff check .

@@ -25,6 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "zoo: needs the zoo of trained models ($QIR_ZOO)")
+    config.addinivalue_line("markers", "full: the same on more machines; make test-all runs it")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -29,6 +29,12 @@ TARGETS = (
 )
 """Machines that differ in the kernels they get."""
 
+KINDS = ("aarch64-dotprod", "aarch64-i8mm", "armv7", "cortex-m4", "hexagon-v68", "riscv64")
+"""One of each kind of machine: those whose kernels differ most."""
+
+MACHINES = [t if t in KINDS else pytest.param(t, marks=pytest.mark.full) for t in TARGETS]
+"""All of them, as parameters of a test; those beside KINDS in the full suite."""
+
 
 def need_emulator(target: str) -> None:
     """Skip the test where the emulator of `target` is not installed."""

@@ -12,7 +12,7 @@ import pytest
 import qir
 from qir.cli import main
 from qir.ir.interpret import interpret
-from tests.emulated.harness import TARGETS, assert_same_bits, need_emulator
+from tests.emulated.harness import MACHINES, TARGETS, assert_same_bits, need_emulator
 from tests.run_random_graphs import check
 from tests.small_graphs import (
     low_bits,
@@ -23,16 +23,16 @@ from tests.small_graphs import (
 )
 from tests.small_transformers import Shape, decoder, decoder_inputs
 
-GRAPHS = 12
+GRAPHS = 10
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", MACHINES)
 def test_small_graphs(target: str) -> None:
     graph = side_by_side(residual_network(), two_branches(), low_bits())
     assert_same_bits(graph, target, [list(stored_inputs(graph, seed)) for seed in range(4)])
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", MACHINES)
 def test_random_graphs(target: str) -> None:
     """Other graphs for each machine: together they are a larger sample."""
     need_emulator(target)
@@ -49,14 +49,14 @@ def test_hexagon_loads_what_the_same_packet_stores() -> None:
     assert check(range(1050, 1051), "hexagon-v68") == []
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", MACHINES)
 def test_random_sequences(target: str) -> None:
     need_emulator(target)
     first = 310_000 + GRAPHS * TARGETS.index(target)
     assert check(range(first, first + GRAPHS), target, "sequences") == []
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", MACHINES)
 def test_decoders(target: str) -> None:
     graphs = [decoder(Shape()), decoder(Shape(tokens=1, width=64, heads=4, bits=4, block=32))]
     cases = [[x for g in graphs for x in decoder_inputs(g, seed)] for seed in range(2)]

@@ -49,6 +49,7 @@ def test_each_processor_runs_the_best_it_can(cpu: str, variant: str) -> None:
     assert session.selftest() == 2
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("cpu", "variant"), CPUS)
 def test_random_graphs_equal_the_interpreter(cpu: str, variant: str) -> None:
     graph, rng = batch(SEEDS), np.random.default_rng(0)

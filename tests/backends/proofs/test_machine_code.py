@@ -51,6 +51,7 @@ def test_a_network_is_integers_only_and_its_kernels_use_their_dots(name: str) ->
             assert held[linked_name(made.program, symbol)].get(wanted, 0) > 0, (symbol, wanted)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in PROVEN])
 def test_random_graphs_are_integers_only(name: str) -> None:
     """Of machines that no other test builds random graphs for."""

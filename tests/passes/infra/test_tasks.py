@@ -71,7 +71,9 @@ def dask() -> Iterator[Executor]:
         yield pool
 
 
-@pytest.mark.parametrize("executor", [threads, Processes, dask])
+@pytest.mark.parametrize(
+    "executor", [threads, Processes, pytest.param(dask, marks=pytest.mark.full)]
+)
 def test_every_executor_gives_the_same_bits(executor: object) -> None:
     graph, sample = net(), samples(32)
     ways = AdaRound(steps=40), AdaRoundBlocks(steps=4)

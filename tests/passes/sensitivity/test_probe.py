@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import torch
 
@@ -52,12 +54,14 @@ def test_a_probe_computes_the_graph_whatever_its_values_are_called() -> None:
 
 
 def test_every_measure_takes_such_names() -> None:
-    plain, clashing = (
-        measure_sensitivities(
-            g, calibrate(g, X), (X,), (Bits(4, 4), Bits(8, 8)), effort=Effort(8, 0.5, 4)
-        ).values
-        for g in map(residual, NAMES)
-    )
+    bits, effort = (Bits(4, 4), Bits(8, 8)), Effort(8, 0.5, 4)
+    with ThreadPoolExecutor(1) as here:
+        plain, clashing = (
+            measure_sensitivities(
+                g, calibrate(g, X), (X,), bits, effort=effort, executor=here
+            ).values
+            for g in map(residual, NAMES)
+        )
     assert set(plain) == {"a", "b"}
     for layer in plain:
         for measure, value in plain[layer].items():

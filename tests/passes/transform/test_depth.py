@@ -200,7 +200,7 @@ def test_a_shallower_decoder_is_compiled(name: str) -> None:
     assert type(report).from_json(report.to_json()) == report
 
 
-@pytest.mark.parametrize("target", ["c", "aarch64"])
+@pytest.mark.parametrize("target", ["c", pytest.param("aarch64", marks=pytest.mark.full)])
 def test_a_shallower_decoder_on_other_machines(target: str) -> None:
     if target != "c":
         need_emulator(target)
