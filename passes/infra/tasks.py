@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, as_completed
@@ -29,6 +30,7 @@ Tell = Callable[[str, int, int], None]
 
 MAGIC = b"qir result 1\n"
 SAFE_PATH = {"PYTHONSAFEPATH": "1"}  # of workers: a torch.py beside a model is not the one to run
+PATIENCE = 3.0  # seconds of work done before processes start, which takes about as long
 IDLE = 60.0  # seconds after which a worker without work ends, that of a killed caller too
 
 
@@ -140,16 +142,21 @@ def _finished(pool: Executor, futures: Mapping[Future[Result], int]) -> Iterator
 
 
 class Processes(Executor):
-    """A process for each core, started for the first task: the default executor.
+    """A process for each core: the default executor.
 
-    They are loky's: unlike multiprocessing's they do not import the caller's script once more, so
-    it needs no guard around its main part.
+    Tasks run in this process until they have taken `patience` seconds in all, so that small work
+    starts no process; from then on side by side in processes. They are loky's: unlike
+    multiprocessing's they do not import the caller's script once more, so it needs no guard around
+    its main part.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = PATIENCE) -> None:
+        self._patience = patience  # what is left of it
         self._pool: ProcessPoolExecutor | None = None
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        if self._patience > 0:
+            return self._run_here(fn, *args, **kwargs)
         if self._pool is None:
             # a worker with large results behind it is taken for one that leaks: no matter
             warnings.filterwarnings("ignore", "A worker was restarted", UserWarning, "loky")
@@ -157,6 +164,16 @@ class Processes(Executor):
         with _safe_path():
             result: Future[T] = self._pool.submit(fn, *args, **kwargs)
         return result
+
+    def _run_here(self, fn: Callable[..., T], *args: Any, **kwargs: Any) -> Future[T]:
+        future: Future[T] = Future()
+        begin = time.monotonic()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as e:
+            future.set_exception(e)
+        self._patience -= time.monotonic() - begin
+        return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         if self._pool is not None:

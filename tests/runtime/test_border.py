@@ -74,5 +74,5 @@ def test_bytes_are_little_endian(dtype: str) -> None:
         "x", np.dtype(dtype), (2,), int(storage.min), int(storage.max), None, None, None
     )
     x = np.array([storage.min, storage.max], dtype)
-    assert port.written(x) == x.astype(x.dtype.newbyteorder("<")).tobytes()
-    assert np.array_equal(port.read(b"?" + port.written(x), 1), x)
+    assert port.encode(x) == x.astype(x.dtype.newbyteorder("<")).tobytes()
+    assert np.array_equal(port.decode(b"?" + port.encode(x), 1), x)

@@ -125,7 +125,7 @@ def test_what_is_read_elsewhere_is_kept() -> None:
     graph = g.graph()
     coded = [f for f in with_codes(graph, fuse(graph)) if f.coded]
     assert [type(f.anchor) for f in coded] == [RowScale, Interpolate]
-    assert coded[1].coded is not None and coded[1].coded.keeps
+    assert coded[1].coded is not None and coded[1].coded.keeps_elements
     assert curve in coded[1].results and product not in coded[0].results
 
 

@@ -17,7 +17,7 @@ import pytest
 from qir.backends import find, lower
 from qir.backends.kernels import Constants, ContractionSpec, Plane, prepare
 from qir.backends.kernels.contraction.dense import plan_dense
-from qir.backends.kernels.contraction.plain import PlainCode
+from qir.backends.kernels.contraction.plain import FIELDS, PlainCode
 from qir.backends.kernels.dots import DOTS
 from qir.backends.kernels.elementwise import requantize
 from qir.backends.kernels.fields import Fields
@@ -211,8 +211,10 @@ def test_weights_of_more_than_a_gigabyte(tmp_path: Path) -> None:
     packed, y = reserved(code.weight_bytes), np.zeros(outputs, np.int8)
     weights = rng.integers(-128, 128, inputs).astype(np.int8)
     packed[(outputs - 1) * inputs : outputs * inputs] = weights.view(np.uint8)
-    fields = np.zeros((len(code.fields), outputs), np.int64)
-    fields[:, -1] = [1 << 30, 1 << 43, 44]  # mult, add, shift
+    fields = np.zeros(code.constant_bytes, np.uint8)
+    for name, number in {"mult": 1 << 30, "add": 1 << 43, "shift": 44}.items():
+        kind = np.dtype(FIELDS[name])
+        fields[code.field_at(name) :].view(kind)[outputs - 1] = number
     library = link(build_object({"k": emit(code, "k")}, target("plain")), tmp_path)
     library.k(*(ctypes.c_void_p(a.ctypes.data) for a in (x, packed, fields, y)), 0, 1)
     total = int(x[:inputs].astype(int) @ weights.astype(int))

@@ -78,7 +78,7 @@ def test_a_child_that_dies_is_an_error_and_the_next_one_serves(codes: dict[str, 
 
 def test_a_server_that_dies_is_an_error_with_its_last_words(codes: dict[str, Code]) -> None:
     server = service._server()
-    os.write(server.said.fileno(), b"out of memory\n")
+    os.write(server.log.fileno(), b"out of memory\n")
     os.kill(server.process.pid, signal.SIGSTOP)  # so that the question is never taken
     with ThreadPoolExecutor() as threads:
         waiting = threads.submit(compile_kernels, codes, CPU)

@@ -20,8 +20,14 @@ from qir.ir.types import Array, integer_of
 # the integer and boolean inputs behind the first.
 CONSTANTS = {
     "ConvInteger": (1, 2, 3),
+    "CumSum": (0, 1),
     "DequantizeLinear": (1, 2),
     "Dropout": (1, 2),
+    "GatherElements": (0, 1),
+    "Greater": (0, 1),
+    "GreaterOrEqual": (0, 1),
+    "Less": (0, 1),
+    "LessOrEqual": (0, 1),
     "MatMulInteger": (1, 2, 3),
     "Pad": (1, 2, 3),
     "QLinearConv": (1, 2, 3, 4, 5, 6, 7, 8),

@@ -51,6 +51,11 @@ def failing() -> Mapping[str, np.ndarray]:
 TASKS = [Task(f"squares {i}", sum_of_squares, (100_000, i)) for i in range(6)]
 
 
+def processes() -> Executor:
+    """All tasks in processes, the small ones too."""
+    return Processes(0)
+
+
 @contextmanager
 def threads() -> Iterator[Executor]:
     with ThreadPoolExecutor(2) as pool:
@@ -72,7 +77,7 @@ def dask() -> Iterator[Executor]:
 
 
 @pytest.mark.parametrize(
-    "executor", [threads, Processes, pytest.param(dask, marks=pytest.mark.full)]
+    "executor", [threads, Processes, processes, pytest.param(dask, marks=pytest.mark.full)]
 )
 def test_every_executor_gives_the_same_bits(executor: object) -> None:
     graph, sample = net(), samples(32)
@@ -159,7 +164,7 @@ def test_processes_import_nothing_from_the_current_folder(tmp_path: Path) -> Non
     script = (
         "import sys; sys.path = [p for p in sys.path if p]; import math, os, torch, loky\n"
         "from qir.passes.infra.tasks import Processes; os.chdir(sys.argv[1])\n"
-        "with Processes() as pool: print(pool.submit(math.sqrt, 4.0).result())"
+        "with Processes(0) as pool: print(pool.submit(math.sqrt, 4.0).result())"
     )
     run = subprocess.run(
         [sys.executable, "-P", "-c", script, str(tmp_path)], capture_output=True, text=True
