@@ -35,8 +35,9 @@ from tests.emulated.portable import MACHINES, self_test
 from tests.random_graphs import FAMILIES, batch, random_inputs
 
 UNPROVEN = ("riscv64",)
-"""Machines on which a kernel of some odd shape takes the remainder of an index (remu; graph 200091),
-which the proof refuses: still to be mended."""
+"""Machines on which a kernel of some odd shape takes the remainder of an index (remu; graph
+200091), which the proof refuses: still to be mended.
+"""
 
 CASES = 4  # inputs for each graph: half of them extreme
 
