@@ -20,6 +20,8 @@ RV64GCV = Target(
     ),
     aliases=("riscv", "rv64gcv"),
     about="64-bit RISC-V under Linux with vectors of 128 bits and more (RV64GCV)",
-    options=(("mabi", "lp64d"),),
+    # A loop over vectors of unknown length begins with a remainder of its count by that length,
+    # which is a division: loops are vectorized by the 128 bits that there are at least.
+    options=(("mabi", "lp64d"), ("cl-opt", ("-scalable-vectorization:int=0",))),
     emulator=("qemu-riscv64", "-cpu", "rv64,v=true,vext_spec=v1.0"),
 )

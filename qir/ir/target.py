@@ -55,7 +55,7 @@ class Target:
     is_hosted: bool = True
     about: str = ""
     generator: str = "llvm"
-    options: tuple[tuple[str, str], ...] = ()
+    options: tuple[tuple[str, str | tuple[str, ...]], ...] = ()
     emulator: tuple[str, ...] = ()
     board: str = ""
     alignment: int = 64

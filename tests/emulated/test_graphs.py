@@ -49,6 +49,12 @@ def test_hexagon_loads_what_the_same_packet_stores() -> None:
     assert check(range(1050, 1051), "hexagon-v68") == []
 
 
+def test_loops_of_riscv_divide_nothing() -> None:
+    """A loop over scalable vectors takes the remainder of its count by their length."""
+    need_emulator("riscv64")
+    assert check(range(200_091, 200_092), "riscv64") == []
+
+
 @pytest.mark.parametrize("target", MACHINES)
 def test_random_sequences(target: str) -> None:
     need_emulator(target)

@@ -21,7 +21,6 @@ from qir.ir.errors import LowerError, VerifyError
 from tests.backends.stateful_graphs import entries
 from tests.emulated import harness
 from tests.random_graphs import batch
-from tests.run_random_graphs import UNPROVEN
 from tests.small_graphs import artifact
 
 NAMES = [make().name for make in TARGETS]
@@ -53,7 +52,7 @@ def test_a_network_is_integers_only_and_its_kernels_use_their_dots(name: str) ->
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("name", [n for n in NAMES if n not in PROVEN or n in UNPROVEN])
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in PROVEN])
 def test_random_graphs_are_integers_only(name: str) -> None:
     """Of machines that no other test builds random graphs for."""
     made = build(batch(GRAPHS, family="sequences"), name)
