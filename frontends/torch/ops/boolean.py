@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -30,8 +32,8 @@ def either(ctx: ImportContext, a: Operand, b: Operand) -> Value:
 @imports("aten.bitwise_not.default", "aten.logical_not.default")
 def opposite(ctx: ImportContext, x: Operand) -> Value:
     """not -> 1 - x; of a comparison of ids, the opposite one."""
-    made = ids.opposite(ctx.add, ctx.builder.producer, x) if isinstance(x, Value) else None
-    return ctx.add(Sub(ctx.value(1.0), checked(ctx, x))) if made is None else made
+    turned = ids.opposite(ctx.add, ctx.builder.producer, x) if isinstance(x, Value) else None
+    return ctx.add(Sub(ctx.value(1.0), checked(ctx, x))) if turned is None else turned
 
 
 @imports("aten.eq.Scalar")
@@ -49,24 +51,17 @@ def unequal(ctx: ImportContext, x: Operand, number: Number) -> Value:
     return compared(ctx, x, number, "ne")
 
 
-@imports("aten.gt.Scalar")
-def greater(ctx: ImportContext, x: Operand, number: Number) -> Value:
-    return compared(ctx, x, number, "gt")
+def comparison(how: str) -> Callable[[ImportContext, Operand, Number], Value]:
+    """The rule of an order of integers and a number."""
+
+    def rule(ctx: ImportContext, x: Operand, number: Number) -> Value:
+        return compared(ctx, x, number, how)
+
+    return rule
 
 
-@imports("aten.ge.Scalar")
-def at_least(ctx: ImportContext, x: Operand, number: Number) -> Value:
-    return compared(ctx, x, number, "ge")
-
-
-@imports("aten.lt.Scalar")
-def less(ctx: ImportContext, x: Operand, number: Number) -> Value:
-    return compared(ctx, x, number, "lt")
-
-
-@imports("aten.le.Scalar")
-def at_most(ctx: ImportContext, x: Operand, number: Number) -> Value:
-    return compared(ctx, x, number, "le")
+for _how in ("gt", "ge", "lt", "le"):
+    imports(f"aten.{_how}.Scalar")(comparison(_how))
 
 
 def compared(ctx: ImportContext, x: Operand, number: Number, how: str) -> Value:
@@ -81,12 +76,12 @@ def compared(ctx: ImportContext, x: Operand, number: Number, how: str) -> Value:
 @imports("aten.cumsum.default")
 def cumsum(ctx: ImportContext, x: Operand, dim: int, *, dtype: object = None) -> Value:
     """Of a mask, along its last axis: positions of the tokens that count."""
-    made = None
+    positions = None
     if isinstance(x, Value) and axis_of(dim, x.type.rank) == x.type.rank - 1:
-        made = ids.counted(ctx.add, ctx.builder.producer, x)
-    if made is None:
+        positions = ids.counted(ctx.add, ctx.builder.producer, x)
+    if positions is None:
         raise Unsupported("sums up to each element", "those of a mask, over tokens, are needed")
-    return made
+    return positions
 
 
 def checked(ctx: ImportContext, x: Operand) -> Value:
