@@ -13,17 +13,16 @@ from qir.frontends.torch.importer import _TRACING
 from qir.ir.text.printer import text
 
 
-def graph(width: int) -> str:
-    torch.manual_seed(width)
-    model = torch.nn.Sequential(torch.nn.Linear(4, width), torch.nn.ReLU()).eval()
+def graph(model: torch.nn.Module) -> str:
     return text(import_torch(model, [torch.zeros(1, 4)]))
 
 
 def test_threads_import_the_same_graphs() -> None:
-    widths = range(3, 9)
-    alone = [graph(width) for width in widths]
+    torch.manual_seed(0)  # the generator is the whole process's: threads would draw from it in any order
+    models = [torch.nn.Sequential(torch.nn.Linear(4, width), torch.nn.ReLU()).eval() for width in range(3, 9)]
+    alone = [graph(model) for model in models]
     with ThreadPoolExecutor(3) as pool:
-        assert list(pool.map(graph, widths)) == alone
+        assert list(pool.map(graph, models)) == alone
 
 
 def test_a_child_of_a_process_that_imports_waits_for_nobody() -> None:
