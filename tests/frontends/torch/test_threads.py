@@ -18,8 +18,9 @@ def graph(model: torch.nn.Module) -> str:
 
 
 def test_threads_import_the_same_graphs() -> None:
-    torch.manual_seed(0)  # the generator is the whole process's: threads would draw from it in any order
-    models = [torch.nn.Sequential(torch.nn.Linear(4, width), torch.nn.ReLU()).eval() for width in range(3, 9)]
+    # Drawn before the threads start: they share torch's one generator.
+    layers = [torch.nn.Linear(4, width) for width in range(3, 9)]
+    models = [torch.nn.Sequential(layer, torch.nn.ReLU()).eval() for layer in layers]
     alone = [graph(model) for model in models]
     with ThreadPoolExecutor(3) as pool:
         assert list(pool.map(graph, models)) == alone
