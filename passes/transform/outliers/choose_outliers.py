@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from qir.ir.graph import Graph
+from qir.ir.ops import Mul
 from qir.ir.stages import FLOAT_STAGES
 from qir.ir.types import Array
 from qir.passes.infra.manager import (
@@ -23,6 +24,7 @@ from qir.passes.infra.manager import (
 from qir.passes.transform.channel_ranges import up_to
 from qir.passes.transform.outliers.consumers import Consumer, Form, Judge, captured, reach_of
 from qir.passes.transform.outliers.os_plus import suppression
+from qir.passes.transform.outliers.rotate_products import RotateProducts, greatest_block
 from qir.passes.transform.outliers.rotate_residual import RotateResidual
 from qir.passes.transform.outliers.smooth_quant import smoothing
 from qir.passes.transform.outliers.tie_classes import Edits, TieClass, tie_classes
@@ -43,21 +45,25 @@ WAYS = (
     (AS_IT_WAS, *SUPPRESSIONS),
 )
 GAIN = 0.98  # of the error as it was: a choice that leaves more of it is none
+ROTATED = RotateProducts.name
+MUCH = 0.7  # of the error of the best s: a rotation at run time that leaves more is none
 
 
 @register
 @dataclass(frozen=True)
 class ChooseOutliers(Pass):
     """Each tie class as it was, or divided by the s of smooth-quant or of Outlier Suppression+,
-    whichever rounds its consumers' outputs best; the stream rotated before that, where it helps
+    whichever rounds its consumers' outputs best; the stream rotated before that, where it helps,
+    and products at run time, where that helps much
 
     A choice is made on half of a few runs of the sample by the squared error of what reads a class
     (attention, a product, linear ops), with x and weights rounded as they will be, and is kept if
     it helps on the other half too. A rotation is judged by the sum over classes, each relative to
-    its outputs and with s of smooth-quant where that helps.
+    its outputs and with s of smooth-quant where that helps. One of a product costs an op, and is
+    kept where it leaves less than 0.7 of the error that the best s leaves.
     Keeps: reals within 1e-3.
-    Source: the methods: smooth-quant, outlier-suppression, rotate-residual; the choice: this
-            project.
+    Source: the methods: smooth-quant, outlier-suppression, rotate-residual, rotate-products; the
+            choice: this project.
     """
 
     name: ClassVar[str] = "choose-outliers"
@@ -73,16 +79,21 @@ class ChooseOutliers(Pass):
         if not self.sample:
             record.misses.append(Miss("no sample is given"))
             return graph
-        best, turn = Candidate(graph, self), RotateResidual()
+        turn = RotateResidual()
         own = Record(turn.name, turn.claim)
         turned = turn.run(graph, own)
         record.misses += own.misses
-        other = Candidate(turned, self) if own.rewrites else best
-        if other.loss < TURN * best.loss:
-            record.notes.append(f"{turn.name}: error {best.loss:.3g} -> {other.loss:.3g}")
+        if not own.rewrites:
+            return Candidate(graph, self).chosen(record, self.name)
+        loss = Candidate(graph, self).loss  # one at a time: each keeps a few runs of all classes
+        best = Candidate(turned, self)
+        if best.loss < TURN * loss:
+            record.notes.append(f"{turn.name}: error {loss:.3g} -> {best.loss:.3g}")
             record.divided.update(own.divided)
             record.rewrites += own.rewrites
-            best = other
+        else:
+            del turned, best
+            best = Candidate(graph, self)
         return best.chosen(record, self.name)
 
 
@@ -117,31 +128,42 @@ class Candidate:
 
     def _errors(self, one: TieClass, choices: Iterable[str]) -> dict[str, float]:
         judge = self.judges[one.value.name]
-        return {name: judge.error(self._scales(one, name)) for name in choices}
+        return {name: judge.error(*self._change(one, name)) for name in choices}
 
-    def _scales(self, one: TieClass, choice: str) -> Array:
-        """s of a choice."""
+    def _change(self, one: TieClass, choice: str) -> tuple[Array, int]:
+        """s of a choice, and the channels of a rotated block."""
         reach = self.reach[one.value.name]
         if choice in SMOOTHINGS:
-            return smoothing(self.graph, one, reach, SMOOTHINGS[choice])
+            return smoothing(self.graph, one, reach, SMOOTHINGS[choice]), 0
         if choice in SUPPRESSIONS:
-            return suppression(one, reach, SUPPRESSIONS[choice])
-        return np.ones(one.width)
+            return suppression(one, reach, SUPPRESSIONS[choice]), 0
+        return np.ones(one.width), greatest_block(one.width) if choice == ROTATED else 0
 
     def chosen(self, record: Record, by: str) -> Graph:
-        """The graph with the best s of each class."""
-        edits = Edits()
+        """The graph with the best change of each class."""
+        edits, products = Edits(), []
         record.misses += self.misses
         for one in self.classes:
-            errors = self._followed(one)
-            name = min(errors, key=lambda n: errors[n])
-            if name != AS_IT_WAS and self._helps(one, s := self._scales(one, name)):
+            name = self._best(one)
+            s, block = self._change(one, name)
+            if name == AS_IT_WAS or not self._helps(one, s, block):
+                continue
+            if block:
+                products.append(one.value.name)
+                record.notes.append(f"{one}: {name}")
+            else:
                 edits.divide(one, s)
-                self._note(one, name, s, record)
-        return edits.made(self.graph, by) if record.rewrites else self.graph
+                record.notes.append(f"{one}: {name}, {one.change(s, self.reach[one.value.name])}")
+                divide(record.divided, one.divided(s))
+            record.rewrites += 1
+        graph = edits.made(self.graph, by) if edits.columns else self.graph
+        turn = RotateProducts(tuple(products))
+        return turn.run(graph, Record(turn.name, turn.claim)) if products else graph
 
-    def _followed(self, one: TieClass) -> dict[str, float]:
-        """The errors of a class, each way followed as long as they become no larger."""
+    def _best(self, one: TieClass) -> str:
+        """The choice of least error, each way followed as long as errors become no larger; a
+        rotation at run time where it is much better.
+        """
         errors = dict(self.errors[one.value.name])
         for first, *way in WAYS:
             last = errors[first]
@@ -150,15 +172,14 @@ class Candidate:
                 if errors[name] > last:
                     break
                 last = errors[name]
-        return errors
+        best = min(errors, key=lambda name: errors[name])
+        if not isinstance(self.graph.producers[one.value.name], Mul):
+            return best
+        rotated = self._errors(one, [ROTATED])[ROTATED]
+        return ROTATED if rotated < MUCH * errors[best] else best
 
-    def _helps(self, one: TieClass, s: Array) -> bool:
+    def _helps(self, one: TieClass, s: Array, block: int) -> bool:
         """Whether it does on the other half of the runs."""
-        control, reach = self._judge(one, 1), self.judges[one.value.name].reach
-        return control.error(s, reach) <= GAIN * control.error(np.ones(one.width), reach)
-
-    def _note(self, one: TieClass, name: str, s: Array, record: Record) -> None:
-        reach = self.reach[one.value.name]
-        record.notes.append(f"{one}: {name}, {one.change(s, reach)}")
-        record.rewrites += 1
-        divide(record.divided, one.divided(s))
+        control, judge = self._judge(one, 1), self.judges[one.value.name]
+        error = control.error(s, block, judge.reach(s, block))
+        return error <= GAIN * control.error(np.ones(one.width), 0, judge.reach(np.ones(one.width)))
