@@ -175,7 +175,7 @@ class Emission:
         return after.without_dead_code()
 
     def _with_operands(self, op: Op, new: Op) -> Op:
-        """The op on subject it reads otherwise than as it is stored."""
+        """The op on what it reads otherwise than as it is stored."""
         if isinstance(op, Take) and is_stored_by_row(self.graph, op.table):
             new = replace(op, table=self._table(op.table, op.loc), index=new.operands[1])
         if isinstance(op, Layer):
