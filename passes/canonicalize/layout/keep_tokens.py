@@ -20,7 +20,7 @@ class KeepTokens(RewritePass):
     norm, a function of each element, or the sum of two such values
 
     x is (B, N, C), or (B, N, heads, size) with N > 1. So that layers that an exporter gave rows (a
-    Conv1D of GPT-2, the MLP of OPT, a Gemm) leave (B, N, C) as it is, and the moves before and
+    Conv1D of GPT-2, the MLP of OPT, a Gemm) leave (B, N, C) as it is, and the reshapes before and
     behind them meet.
     Keeps: reals within 1e-5 (the same sums, perhaps in another order).
     """
