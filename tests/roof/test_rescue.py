@@ -15,8 +15,10 @@ from qir.ir.text.file import save_graph
 from qir.passes.quantize.rescue_groups import RescueGroups
 from tests.passes.quantize.test_rescue_groups import data, grouped, net
 
+BY_NAME = pytest.param("rescue-groups,gptq", marks=pytest.mark.full)
 
-@pytest.mark.parametrize(X)
+
+@pytest.mark.parametrize("rounding", ["rescue-groups", BY_NAME, ("gptq", RescueGroups(group=32))])
 def test_compile_rescues_a_layer(rounding: object) -> None:
     options = {"rounding": rounding, "bits": (4, 8), "target": "c"}
     with ThreadPoolExecutor(1) as pool:  # starting processes takes longer than the work

@@ -45,7 +45,6 @@ WAYS = (
     (AS_IT_WAS, *SUPPRESSIONS),
 )
 GAIN = 0.98  # of the error as it was: a choice that leaves more of it is none
-ROTATED = RotateProducts.name
 MUCH = 0.7  # of the error of the best s: a rotation at run time that leaves more is none
 
 
@@ -60,7 +59,7 @@ class ChooseOutliers(Pass):
     (attention, a product, linear ops), with x and weights rounded as they will be, and is kept if
     it helps on the other half too. A rotation is judged by the sum over classes, each relative to
     its outputs and with s of smooth-quant where that helps. One of a product costs an op, and is
-    kept where it leaves less than 0.7 of the error that the best s leaves.
+    kept, behind the best s, where it leaves less than 0.7 of the error.
     Keeps: reals within 1e-3.
     Source: the methods: smooth-quant, outlier-suppression, rotate-residual, rotate-products; the
             choice: this project.
@@ -128,16 +127,16 @@ class Candidate:
 
     def _errors(self, one: TieClass, choices: Iterable[str]) -> dict[str, float]:
         judge = self.judges[one.value.name]
-        return {name: judge.error(*self._change(one, name)) for name in choices}
+        return {name: judge.error(self._scales(one, name)) for name in choices}
 
-    def _change(self, one: TieClass, choice: str) -> tuple[Array, int]:
-        """s of a choice, and the channels of a rotated block."""
+    def _scales(self, one: TieClass, choice: str) -> Array:
+        """s of a choice."""
         reach = self.reach[one.value.name]
         if choice in SMOOTHINGS:
-            return smoothing(self.graph, one, reach, SMOOTHINGS[choice]), 0
+            return smoothing(self.graph, one, reach, SMOOTHINGS[choice])
         if choice in SUPPRESSIONS:
-            return suppression(one, reach, SUPPRESSIONS[choice]), 0
-        return np.ones(one.width), greatest_block(one.width) if choice == ROTATED else 0
+            return suppression(one, reach, SUPPRESSIONS[choice])
+        return np.ones(one.width)
 
     def chosen(self, record: Record, by: str) -> Graph:
         """The graph with the best change of each class."""
@@ -145,26 +144,24 @@ class Candidate:
         record.misses += self.misses
         for one in self.classes:
             name = self._best(one)
-            s, block = self._change(one, name)
-            if name == AS_IT_WAS or not self._helps(one, s, block):
+            s, block = self._scales(one, name), self._block(one, name)
+            if (name == AS_IT_WAS and not block) or not self._helps(one, s, block):
                 continue
             if block:
                 products.append(one.value.name)
-                record.notes.append(f"{one}: {name}")
-            else:
+            if name != AS_IT_WAS:
                 edits.divide(one, s)
-                record.notes.append(f"{one}: {name}, {one.change(s, self.reach[one.value.name])}")
                 divide(record.divided, one.divided(s))
+            how = f"{name}, {RotateProducts.name}" if block else name
+            record.notes.append(f"{one}: {how}, {one.change(s, self.reach[one.value.name])}")
             record.rewrites += 1
         graph = edits.made(self.graph, by) if edits.columns else self.graph
         turn = RotateProducts(tuple(products))
         return turn.run(graph, Record(turn.name, turn.claim)) if products else graph
 
     def _best(self, one: TieClass) -> str:
-        """The choice of least error, each way followed as long as errors become no larger; a
-        rotation at run time where it is much better.
-        """
-        errors = dict(self.errors[one.value.name])
+        """The choice of least error, each way followed as long as errors become no larger."""
+        errors = self.errors[one.value.name]
         for first, *way in WAYS:
             last = errors[first]
             for name in way:
@@ -172,14 +169,20 @@ class Candidate:
                 if errors[name] > last:
                     break
                 last = errors[name]
-        best = min(errors, key=lambda name: errors[name])
+        return min(errors, key=lambda name: errors[name])
+
+    def _block(self, one: TieClass, name: str) -> int:
+        """Channels of the blocks to rotate at run time, where the class is a product and that is
+        much better than the choice alone; else 0.
+        """
         if not isinstance(self.graph.producers[one.value.name], Mul):
-            return best
-        rotated = self._errors(one, [ROTATED])[ROTATED]
-        return ROTATED if rotated < MUCH * errors[best] else best
+            return 0
+        judge, block = self.judges[one.value.name], greatest_block(one.width)
+        rotated = judge.error(self._scales(one, name), block)
+        return block if rotated < MUCH * self.errors[one.value.name][name] else 0
 
     def _helps(self, one: TieClass, s: Array, block: int) -> bool:
         """Whether it does on the other half of the runs."""
-        control, judge = self._judge(one, 1), self.judges[one.value.name]
+        control, judge, ones = self._judge(one, 1), self.judges[one.value.name], np.ones(one.width)
         error = control.error(s, block, judge.reach(s, block))
-        return error <= GAIN * control.error(np.ones(one.width), 0, judge.reach(np.ones(one.width)))
+        return error <= GAIN * control.error(ones, reach=judge.reach(ones))
