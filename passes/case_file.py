@@ -83,9 +83,9 @@ def read_cases(file: Path) -> tuple[Case, ...]:
     if any(not case.name for case in cases):
         raise ParseError(f"{file.name}: a case without a name, '// ==== NAME' is needed")
     counts = Counter(case.name for case in cases)
-    if twice := [name for name, count in counts.items() if count > 1]:
+    if repeats := [name for name, count in counts.items() if count > 1]:
         raise ParseError(
-            f"{file.name}: {counts[twice[0]]} cases are named {twice[0]!r}, a name for each is"
+            f"{file.name}: {counts[repeats[0]]} cases are named {repeats[0]!r}, a name for each is"
             " needed"
         )
     return tuple(cases)

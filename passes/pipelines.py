@@ -133,12 +133,17 @@ def transform(
     quantized: bits of weights, whether their inputs have calibrated scales, else bits of rows.
     """
     reach = ReachOnDemand(graph, sample) if graph is not None and sample else {}
-    apart = MoveConcats(sample, reach)
-    kinder: list[Pass] = [*lower(graph), RepeatMasked(reach), apart, EqualizeChannels(halves=reach)]
+    concats = MoveConcats(sample, reach)
+    passes: list[Pass] = [
+        *lower(graph),
+        RepeatMasked(reach),
+        concats,
+        EqualizeChannels(halves=reach),
+    ]
     if graph is not None and is_wide(graph):
-        kinder += outlier_passes(outliers, sample, weight_bits, is_static, row_bits)
-        kinder += [EqualizeNorms(sample), EqualizeAttention(sample)]
-    return Pipeline("transform", "transformed", tuple(kinder))
+        passes += outlier_passes(outliers, sample, weight_bits, is_static, row_bits)
+        passes += [EqualizeNorms(sample), EqualizeAttention(sample)]
+    return Pipeline("transform", "transformed", tuple(passes))
 
 
 def quantize(

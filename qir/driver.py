@@ -113,31 +113,33 @@ def compile(
     toolchain(machine)  # what is missing is said before the work
     service.start()  # it loads TVM beside that
     tell = progress or quiet
-    folder, how, kinder = state_folder(state), scales_of(scales), outliers_of(outliers)
+    folder, row_scales, method = state_folder(state), scales_of(scales), outliers_of(outliers)
     shallower, caches = Shallower.of(skip, concurrency), plan_named(kv)
-    quantizer = Quantizer(bits, observer, rounding, machine, folder, executor, tell, how, kinder)
+    quantizer = Quantizer(
+        bits, observer, rounding, machine, folder, executor, tell, row_scales, method
+    )
     first, batches = first_batch(calibration)
     if is_torch(model):
         inputs = examples(model, inputs, first, batch)
     graph = imported(model, inputs, batch, shapes)
-    manager = Manager(check=check, watch=lambda what, i, of: tell(f"pass {what}", i, of))
+    manager = Manager(check=check, watch=lambda step, i, of: tell(f"pass {step}", i, of))
     stages = Stages(graph, batches, quantizer, manager, caches, shallower)
     stages.run(passes)
-    return _built(name or name_of(model, graph), machine, stages, tell)
+    return _build(name or name_of(model, graph), machine, stages, tell)
 
 
-def _built(name: str, machine: Target, stages: Stages, tell: Tell) -> Net:
+def _build(name: str, machine: Target, stages: Stages, tell: Tell) -> Net:
     """The artifact of the integer graph, with its report and the choice of its bits."""
-    graph, records, chosen = stages.newest, stages.manager.records, stages.chosen
+    graph, records, chosen_bits = stages.newest, stages.manager.records, stages.chosen_bits
     tell("kernels", 0, 1)
-    built = artifact.build(graph, machine, name)
+    output = artifact.build(graph, machine, name)
     tell("kernels", 1, 1)
-    report = build_report(built, graph, records, built.intermediates, stages.noise())
+    report = build_report(output, graph, records, output.intermediates, stages.noise())
     report = replace(report, **stages.outcomes())
-    if chosen is not None:
-        bits_of = {layer.layer: Bits.parse(layer.bits) for layer in chosen.layers}
-        built = built.with_file(BITS, bits_text(bits_of).encode())
-    files = built.with_file(REPORT, report.without_times().to_json().encode()).files
+    if chosen_bits is not None:
+        bits_of = {layer.layer: Bits.parse(layer.bits) for layer in chosen_bits.layers}
+        output = output.with_file(BITS, bits_text(bits_of).encode())
+    files = output.with_file(REPORT, report.without_times().to_json().encode()).files
     net = compiled(files, stages.graphs, report)
     if isinstance(net.session, Session):
         check_golden(net.session)

@@ -36,8 +36,8 @@ def assigned(
 
     Errors: DataError for arrays of other names, or of another number.
     """
-    if strange := [k for k in by_name if not isinstance(k, str)]:
-        raise DataError(f"{where}: array called {strange[0]!r}, the name of an input is needed")
+    if faults := [k for k in by_name if not isinstance(k, str)]:
+        raise DataError(f"{where}: array called {faults[0]!r}, the name of an input is needed")
     positions = sorted((k for k in by_name if UNNAMED.fullmatch(k)), key=lambda k: int(k[4:]))
     inputs_by_name = {k: x for k, x in by_name.items() if k not in positions}
     rest = [*unnamed, *(by_name[k] for k in positions)]
@@ -46,11 +46,11 @@ def assigned(
     keys = {name: k for name in names if (k := _key(name, inputs_by_name)) is not None}
     fill = iter(rest)
     missing = len(names) - len(keys)
-    unused = [k for k in inputs_by_name if k not in keys.values()]
-    if len(rest) != missing or (unused and missing):
+    others = [k for k in inputs_by_name if k not in keys.values()]
+    if len(rest) != missing or (others and missing):
         inputs = f"{len(names)} are needed: {', '.join(names)}"
         if not inputs_by_name:
-            raise DataError(f"{where}: {_counted(len(rest))}, {inputs}")
+            raise DataError(f"{where}: {_count_text(len(rest))}, {inputs}")
         raise DataError(f"{where}: arrays are called {', '.join(by_name)}, {inputs}", HINT)
     return tuple(inputs_by_name[keys[name]] if name in keys else next(fill) for name in names)
 
@@ -174,5 +174,5 @@ def _first_sentence(e: Exception) -> str:
     return (str(e).splitlines() or [type(e).__name__])[0].partition(". ")[0]
 
 
-def _counted(n: int) -> str:
+def _count_text(n: int) -> str:
     return f"{n} array" if n == 1 else f"{n} arrays"

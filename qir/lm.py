@@ -83,8 +83,8 @@ def compile_lm(
     Errors: those of `qir.compile`; PassError for a model that is no causal decoder.
     """
     check_options(name, executor, (), progress)
-    folder, how, caches = state_folder(state), scales_of(scales), plan_named(kv)
-    kinder = outliers_of(outliers)
+    folder, row_scales, caches = state_folder(state), scales_of(scales), plan_named(kv)
+    method = outliers_of(outliers)
     shallower = Shallower.of(None if isinstance(skip, DecodeSkip) else skip, concurrency)
     _check_counts(max_tokens, prefill)
     ids = _sequences(calibration, max_tokens)
@@ -92,21 +92,23 @@ def compile_lm(
     toolchain(machine)  # what is missing is said before the work
     service.start()  # it loads TVM beside that
     tell = progress or quiet
-    quantizer = Quantizer(bits, observer, rounding, machine, folder, executor, tell, how, kinder)
+    quantizer = Quantizer(
+        bits, observer, rounding, machine, folder, executor, tell, row_scales, method
+    )
     net = language_model(model)
     graph = imported(net, [ids[:1]] if is_torch(net) else None, None, shapes)
     _check_inputs(graph, max_tokens, ids)
-    manager = Manager(check=check, watch=lambda what, i, of: tell(f"pass {what}", i, of))
+    manager = Manager(check=check, watch=lambda step, i, of: tell(f"pass {step}", i, of))
     stages = Stages(graph, iter([ids]), quantizer, manager, caches, shallower)
     stages.run(())
     chunk = min(prefill, max_tokens)
-    decode, read = (_cached(stages.newest, tokens, max_tokens) for tokens in (1, chunk))
-    last = _entry(stages.newest, with_last_row(read))
-    entries = {DECODE: decode, PREFILL: last, LOGITS: read}
+    decode, logits = (_cached(stages.newest, tokens, max_tokens) for tokens in (1, chunk))
+    last = _entry(stages.newest, with_last_row(logits))
+    entries = {DECODE: decode, PREFILL: last, LOGITS: logits}
     if isinstance(skip, DecodeSkip):
         spans = skipped_spans(stages.graphs["transformed"], skip.speedup)
         entries[SKIP] = _entry(stages.newest, skip_decode(entries[DECODE], spans))
-    return _built(name or name_of(model, graph), machine, stages, entries, ids, tell)
+    return _build(name or name_of(model, graph), machine, stages, entries, ids, tell)
 
 
 def _check_counts(max_tokens: int, prefill: int) -> None:
@@ -121,8 +123,8 @@ def _sequences(calibration: npt.ArrayLike, length: int) -> Array:
 
     Errors: DataError for what is no array of ids.
     """
-    given: Any = calibration
-    ids = np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
+    tokens: Any = calibration
+    ids = np.asarray(tokens.detach().cpu() if hasattr(tokens, "detach") else tokens)
     if ids.dtype.kind not in "iu" or not ids.size or ids.min() < 0:
         raise DataError(
             f"calibration: {ids.dtype}{list(ids.shape)} given, token ids (S, N) from 0 on are"
@@ -135,10 +137,10 @@ def _sequences(calibration: npt.ArrayLike, length: int) -> Array:
 
 def _check_inputs(graph: Graph, tokens: int, ids: Array) -> None:
     """Errors: DataError for a model of other inputs, or ids that it does not know."""
-    found = [str(v.type) for v in graph.inputs]
+    inputs = [str(v.type) for v in graph.inputs]
     if len(graph.inputs) != 1 or graph.inputs[0].type.shape != (1, tokens):
         raise DataError(
-            f"model: inputs {', '.join(found)}, ids of shape [1, {tokens}] are needed",
+            f"model: inputs {', '.join(inputs)}, ids of shape [1, {tokens}] are needed",
             "of an ONNX model, shapes={'input_ids': (1, max_tokens)} sets a free size",
         )
     for limit in limits(graph):
@@ -162,7 +164,7 @@ def _entry(graph: Graph, entry: Graph | Miss) -> Graph:
     return entry
 
 
-def _built(
+def _build(
     name: str,
     machine: Target,
     stages: Stages,
@@ -172,13 +174,13 @@ def _built(
 ) -> LanguageNet:
     """The artifact of the entries, with its report."""
     tell("kernels", 0, 1)
-    built = artifact.build(entries, machine, name, _golden(entries, ids[0]))
+    output = artifact.build(entries, machine, name, _golden(entries, ids[0]))
     tell("kernels", 1, 1)
     records = stages.manager.records
     logits = LogitsComparison()
-    report = build_report(built, entries, records, built.intermediates, stages.noise(logits.add))
+    report = build_report(output, entries, records, output.intermediates, stages.noise(logits.add))
     report = replace(report, agreement=logits.agreement(), **stages.outcomes())
-    files = built.with_file(REPORT, report.without_times().to_json().encode()).files
+    files = output.with_file(REPORT, report.without_times().to_json().encode()).files
     net = compiled(files, stages.graphs, report, entries)
     assert isinstance(net, LanguageNet)  # by its entries
     if isinstance(net.session, Session):

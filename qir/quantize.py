@@ -72,8 +72,8 @@ class Quantizer:
 
     def transform(self, graph: Graph, sample: tuple[Array, ...]) -> Pipeline:
         """The float passes before calibration, for these widths."""
-        mixed = isinstance(self.bits, MixedPrecision)
-        widths = pipelines.EIGHT if mixed else widths_of(self.bits)[0]
+        is_mixed = isinstance(self.bits, MixedPrecision)
+        widths = pipelines.EIGHT if is_mixed else widths_of(self.bits)[0]
         is_static = not are_layers_by_rows(graph, self.scales)
         return pipelines.transform(
             graph, sample, self.outliers, widths.weight, is_static, widths.activation
@@ -93,8 +93,8 @@ class Quantizer:
             default, layers, assignment = on_pool._bits(graph, ranges, sample)
             rounding = on_pool._rounding(graph, sample)
             rows = row_passes(graph, self.scales, default, layers)
-            corrected = None if are_layers_by_rows(graph, self.scales) else graph
-            pairs = pipelines.quantize(ranges, default, layers, corrected, sample, rounding, rows)
+            reference = None if are_layers_by_rows(graph, self.scales) else graph
+            pairs = pipelines.quantize(ranges, default, layers, reference, sample, rounding, rows)
             return manager.run(graph, pairs), assignment
 
     def _bits(

@@ -30,10 +30,10 @@ class Stages:
 
     newest:  the last of them;
     graphs:  all of them, by stage;
-    chosen:  the bits of the layers, in mixed precision;
+    chosen_bits: of the layers, in mixed precision;
     depth:   what is left out or side by side, as `shallower` asks;
     caches:  how keys and values are stored; None until one is chosen on the sample;
-    kept:    what a report says of that; None of 8 bits that were asked for.
+    cache_facts: what a report says of that; None of 8 bits that were asked for.
     """
 
     def __init__(
@@ -43,11 +43,11 @@ class Stages:
         self.newest = graph
         self.graphs = {graph.stage: graph}
         self.quantizer, self.manager = quantizer, manager
-        self.chosen: ChosenBits | None = None
+        self.chosen_bits: ChosenBits | None = None
         self.shallower = shallower
         self.depth: Depth | None = None
         self.caches = caches
-        self.kept: Caches | None = None
+        self.cache_facts: Caches | None = None
         self._batches = batches and batches_in_order(batches, [v.name for v in graph.inputs])
         self._sample: tuple[Any, ...] = ()
         self._control: tuple[Any, ...] = ()
@@ -66,12 +66,12 @@ class Stages:
         if self.shallower:
             self._leave_out()
         if self.newest.stage == "canonical":
-            kinder = self.quantizer.transform(self.newest, self._sample)
-            self._reach(self.manager.run(self.newest, kinder))
+            pipeline = self.quantizer.transform(self.newest, self._sample)
+            self._reach(self.manager.run(self.newest, pipeline))
         if self.newest.stage == "transformed":
             plan = self._plan()
             self._reach(self.manager.run(self.newest, plan.float_passes(self._sample)))
-            graph, self.chosen = self.quantizer.run(
+            graph, self.chosen_bits = self.quantizer.run(
                 self.newest, self._batches, self._sample, self.manager
             )
             self._reach(graph)
@@ -82,7 +82,7 @@ class Stages:
 
     def outcomes(self) -> dict[str, Any]:
         """What a report says of choices: its fields of these names."""
-        return {"chosen": self.chosen, "depth": self.depth, "caches": self.kept}
+        return {"chosen": self.chosen_bits, "depth": self.depth, "caches": self.cache_facts}
 
     def noise(self, watch: Pairs | None = None) -> dict[str, float]:
         """The SQNR in dB of every value of the integer graph, by name; empty without samples.
@@ -99,12 +99,12 @@ class Stages:
 
     def _plan(self) -> CachePlan:
         """How keys and values are stored, chosen on the sample where that is asked for."""
-        head, tried = head_of(self.newest), tuple[Trial, ...]()
+        head, outcomes = head_of(self.newest), tuple[Trial, ...]()
         if self.caches is None:
-            self.caches, tried = choose_plan(self.newest, self._sample)
-        if head and (tried or self.caches != PLANS[8]):
-            others = tuple((str(t.plan), t.bits, t.divergence) for t in tried)
-            self.kept = Caches(str(self.caches), self.caches.bits(head), others)
+            self.caches, outcomes = choose_plan(self.newest, self._sample)
+        if head and (outcomes or self.caches != PLANS[8]):
+            others = tuple((str(t.plan), t.bits, t.divergence) for t in outcomes)
+            self.cache_facts = Caches(str(self.caches), self.caches.bits(head), others)
         return self.caches
 
     def _leave_out(self) -> None:
@@ -114,8 +114,10 @@ class Stages:
                 f"skip, concurrency: graph @{self.newest.name} is at stage {self.newest.stage},"
                 " a float graph is needed"
             )
-        how = self.quantizer
-        planner = Planner(self.shallower, self._sample, how.executor, how.store, how.tell)
+        quantizer = self.quantizer
+        planner = Planner(
+            self.shallower, self._sample, quantizer.executor, quantizer.store, quantizer.tell
+        )
         passes, self.depth = planner.run(self.newest)
         self.newest = self.manager.run(self.newest, passes)
 
@@ -126,6 +128,6 @@ class Stages:
         """Set the first samples apart: some for passes, others to judge the result by."""
         if self._batches:
             self._sample, self._batches = first_samples(self.newest, self._batches)
-            own = sum(v.type.size for v in self.newest.outputs)
-            most = max(1, min(SQNR_SAMPLES, COMPARED // max(1, own)))
+            elements = sum(v.type.size for v in self.newest.outputs)
+            most = max(1, min(SQNR_SAMPLES, COMPARED // max(1, elements)))
             self._sample, self._control = held_back(self.newest, self._sample, most)

@@ -94,9 +94,9 @@ class Folder:
             raise ArtifactError(f"{where}: {kind}, a regular file is needed")
 
     def _unreadable(self, where: str, e: Exception) -> ArtifactError:
-        why = e.strerror if isinstance(e, OSError) else str(e) or "out of memory"
+        reason = e.strerror if isinstance(e, OSError) else str(e) or "out of memory"
         return ArtifactError(
-            f"{where}: cannot be read ({why}), the artifact is needed complete",
+            f"{where}: cannot be read ({reason}), the artifact is needed complete",
             WRITES if isinstance(e, FileNotFoundError) else None,
         )
 

@@ -100,12 +100,12 @@ def unsealed(content: Content) -> Manifest:
 def check_seal(manifest: Manifest) -> None:
     """Errors: ValueError for a manifest that was changed since it was sealed."""
     try:
-        computed = digest(canonical(manifest))
+        actual = digest(canonical(manifest))
     except RecursionError as e:
         raise ValueError("no JSON of ours (nested too deep)") from e
-    if manifest.get("sha256") != computed:
+    if manifest.get("sha256") != actual:
         raise ValueError(
-            f"its hash is {computed[:12]}, {show(manifest.get('sha256'))} is written in it:"
+            f"its hash is {actual[:12]}, {show(manifest.get('sha256'))} is written in it:"
             " it was changed"
         )
 

@@ -95,9 +95,9 @@ def _checked(where: str, manifest: format.Manifest, files: Mapping[str, format.C
         content = files[name]
         if len(content) != entry["bytes"]:
             faults.append(f"{name}: {len(content)} bytes, {entry['bytes']} are needed")
-        elif (computed := format.digest(content)) != entry["sha256"]:
+        elif (actual := format.digest(content)) != entry["sha256"]:
             faults.append(
-                f"{name}: hash {computed[:12]}, {entry['sha256'][:12]} is needed: it was changed"
+                f"{name}: hash {actual[:12]}, {entry['sha256'][:12]} is needed: it was changed"
             )
     if faults:
         raise ArtifactError(listed(f"{where}: files are damaged", faults))

@@ -169,9 +169,11 @@ class Program:
         else:
             outputs = self.run_many([inputs for _, inputs, _ in cases])
         for number, ((name, _, expected), actual) in enumerate(zip(cases, outputs, strict=True)):
-            for port, y, want in zip(self.signature(name).outputs, actual, expected, strict=True):
-                if not np.array_equal(y, want):
-                    count = int(np.count_nonzero(y != want))
+            for port, y, reference in zip(
+                self.signature(name).outputs, actual, expected, strict=True
+            ):
+                if not np.array_equal(y, reference):
+                    count = int(np.count_nonzero(y != reference))
                     raise ArtifactError(
                         f"artifact {self.loaded.name}: golden case {number}, output {port.name}:"
                         f" {count} of {y.size} elements differ, 0 are needed"

@@ -231,11 +231,11 @@ _WITH_ENTRIES = _object(
 def faults(manifest: Manifest) -> Iterator[str]:
     """The faults of a manifest."""
     has_entries = manifest["abi"] == ENTRIES_ABI
-    broken = False
+    is_broken = False
     for fault in (_WITH_ENTRIES if has_entries else _OF_ONE)("", manifest):
-        broken = True
+        is_broken = True
         yield fault
-    if broken:
+    if is_broken:
         return
     if has_entries:
         yield from _entries(manifest)
@@ -248,8 +248,8 @@ def faults(manifest: Manifest) -> Iterator[str]:
 
 def _distinct(where: str, names: Sequence[str]) -> Iterator[str]:
     ordered = sorted(names)
-    for twice in sorted({a for a, b in pairwise(ordered) if a == b}):
-        yield f"{where}: {show(twice)} stands twice, once is needed"
+    for name in sorted({a for a, b in pairwise(ordered) if a == b}):
+        yield f"{where}: {show(name)} stands twice, once is needed"
 
 
 def _entries(manifest: Manifest) -> Iterator[str]:
@@ -258,11 +258,11 @@ def _entries(manifest: Manifest) -> Iterator[str]:
     if not entries:
         yield "entries: a list of 0, one or more are needed"
     yield from _distinct("entries", [entry["name"] for entry in entries])
-    wanted = [v["name"] for v in manifest["variants"]]
+    variants = [v["name"] for v in manifest["variants"]]
     for i, entry in enumerate(entries):
         where = f"entries[{i}]"
         yield from _ports(f"{where}.", entry)
-        if [v["name"] for v in entry["variants"]] != wanted:
+        if [v["name"] for v in entry["variants"]] != variants:
             yield f"{where}.variants: others than the artifact's, the same are needed"
         for k, limit in enumerate(entry["limits"]):
             if limit["input"] >= len(entry["inputs"]) or limit["low"] > limit["high"]:

@@ -106,7 +106,7 @@ class Grower:
             largest = max(float(np.max(x.type.quant.scale.array)) for x in xs)
             spread = [self.known[x.name] for x in xs]
             reach = max(
-                (max(abs(s.whole[0]), abs(s.whole[1])) for s in spread if isinstance(s, Bounds)),
+                (max(abs(s.ends[0]), abs(s.ends[1])) for s in spread if isinstance(s, Bounds)),
                 default=1,
             )
             narrow, wide = (U8, I8, I8, U8, I16, U4, U7), (U8, I8, U8, I16, I4, I32, U3)

@@ -87,15 +87,15 @@ def transpose_nest(loops: Nest, near: int, least: int, grain: int = GRAIN) -> Ne
 
 def _merge_axes(axes: list[tuple[int, tuple[int, ...]]]) -> list[tuple[int, tuple[int, ...]]]:
     """Merge neighbours that every operand walks like one axis."""
-    merged: list[tuple[int, tuple[int, ...]]] = []
+    runs: list[tuple[int, tuple[int, ...]]] = []
     for size, steps in axes:
-        if merged:
-            outer, outer_steps = merged[-1]
+        if runs:
+            outer, outer_steps = runs[-1]
             if all(o == s * size for o, s in zip(outer_steps, steps, strict=True)):
-                merged[-1] = (outer * size, steps)
+                runs[-1] = (outer * size, steps)
                 continue
-        merged.append((size, steps))
-    return merged
+        runs.append((size, steps))
+    return runs
 
 
 def _cut(shape: list[int], grain: int, limit: int) -> tuple[int, int]:

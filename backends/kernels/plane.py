@@ -21,10 +21,10 @@ INDICES = 2**31
 """Kernels index with int32: elements of a tensor, bytes of a constants block, units of work."""
 
 
-def check_indices(what: str, count: int) -> None:
+def check_indices(subject: str, count: int) -> None:
     """Errors: ValueError where int32 cannot index so many."""
     if count >= INDICES:
-        raise ValueError(f"{what}: {count}, fewer than 2**31 are needed for 32-bit indices")
+        raise ValueError(f"{subject}: {count}, fewer than 2**31 are needed for 32-bit indices")
 
 
 @dataclass(frozen=True)

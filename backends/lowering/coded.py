@@ -24,19 +24,18 @@ def with_codes(graph: Graph, fusions: Sequence[Fusion]) -> tuple[Fusion, ...]:
     pairs = {pair.scale.x.name: pair for pair in _pairs(graph)}
     alone = {f.anchor.names[0]: f for f in fusions if len(f.ops) == 1}
     coded: dict[str, Fusion] = {}  # by the anchor
-    merged: set[str] = set()
+    followers: set[str] = set()  # anchors that another fusion has with its own
     for name, pair in pairs.items():
         maker = alone.get(name)
         if maker is not None and _has_kernel(maker.anchor, pair):
             fusion = _with_curve(graph, replace(maker, coded=pair))
-            merged.update((pair.scale.names[0], *((fusion.curve.names) if fusion.curve else ())))
+            followers.update((pair.scale.names[0], *((fusion.curve.names) if fusion.curve else ())))
         else:
             fusion = Fusion(pair.scale, coded=replace(pair, keeps_elements=False))
         coded[fusion.anchor.names[0]] = fusion
-        merged.add(pair.codes.names[0])
-    return tuple(
-        coded.get(f.anchor.names[0], f) for f in fusions if f.anchor.names[0] not in merged
-    )
+        followers.add(pair.codes.names[0])
+    anchors = [f for f in fusions if f.anchor.names[0] not in followers]
+    return tuple(coded.get(f.anchor.names[0], f) for f in anchors)
 
 
 def _pairs(graph: Graph) -> list[Coded]:

@@ -81,7 +81,7 @@ class Context:
 
     def range_of(self, value: Value) -> tuple[int, int]:
         """The proven (least, greatest) stored value."""
-        return self.bounds[value.name].whole
+        return self.bounds[value.name].ends
 
     def array(self, value: Value, role: str) -> Any:
         """The elements of a constant operand."""

@@ -195,14 +195,14 @@ def _can_be_residual(value: Value, acc: Value) -> bool:
 
 def constants(graph: Graph) -> Mapping[str, Constant]:
     """The constants of a graph by the name of their value, weights with their groups scaled too."""
-    named: dict[str, Constant] = {}
+    by_name: dict[str, Constant] = {}
     for op in graph.ops:
         if isinstance(op, Constant):
-            named[op.names[0]] = op
+            by_name[op.names[0]] = op
         elif isinstance(op, ScaleGroups):
-            w, mult = (named[v.name].value.array for v in op.operands)
-            named[op.names[0]] = Constant.of(op.evaluate(w, mult), op.result.type.elem)
-    return named
+            w, mult = (by_name[v.name].value.array for v in op.operands)
+            by_name[op.names[0]] = Constant.of(op.evaluate(w, mult), op.result.type.elem)
+    return by_name
 
 
 def grouped(graph: Graph) -> Mapping[str, ScaleGroups]:

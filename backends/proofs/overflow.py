@@ -36,13 +36,13 @@ def proofs(
 
 def _room(one: Intermediate) -> float:
     """Unused bits: 0 when the limit is reached."""
-    low, high = one.extreme.bounds.whole
+    low, high = one.extreme.bounds.ends
     kind = one.extreme.kind
     return kind.bits - kind.is_signed - max(high, -low - 1, 0).bit_length()
 
 
 def _entry(one: Intermediate) -> dict[str, Any]:
-    low, high = one.extreme.bounds.whole
+    low, high = one.extreme.bounds.ends
     return {
         "op": str(one.op),
         "what": one.extreme.what,

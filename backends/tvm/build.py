@@ -84,7 +84,7 @@ def lower(functions: Mapping[str, PrimFunc], target: Mapping[str, object]) -> IR
     machine = machine.with_host(machine)
     flat = {name: f for name, f in functions.items() if f.attrs and "qir.flat" in f.attrs}
     rest = {name: f for name, f in functions.items() if name not in flat}
-    lowered = {}
+    results = {}
     with machine:
         for group, passes in ((rest, _passes()), (flat, [])):
             if group:
@@ -95,8 +95,8 @@ def lower(functions: Mapping[str, PrimFunc], target: Mapping[str, object]) -> IR
                     }
                 )
                 mod = Sequential([_X.BindTarget(machine), *passes, _X.LowerIntrin()])(mod)
-                lowered.update(mod.functions)
-    return IRModule(dict(sorted(lowered.items(), key=lambda item: item[0].name_hint)))
+                results.update(mod.functions)
+    return IRModule(dict(sorted(results.items(), key=lambda item: item[0].name_hint)))
 
 
 def generate(module: IRModule, target: Mapping[str, object]) -> Any:

@@ -76,7 +76,7 @@ class _Importer:
         self.library = FunctionLibrary(model.proto.functions, model.file)
         self.faults: list[str] = []
         self.softmax_inputs: set[str] = set()  # of the graph being read: for Softmax nodes alone
-        self.read: set[str] = set()  # every name that a node or an output reads
+        self.reads: set[str] = set()  # every name that a node or an output reads
 
     def run(self, batch: int | None, shapes: Mapping[str, Sequence[int]] | None) -> Graph:
         proto = self.model.proto.graph
@@ -127,7 +127,7 @@ class _Importer:
         """Import `nodes` in order, each result into `scope`."""
         self.budget.spend_nodes(len(n.input) + len(n.output) for n in nodes)
         in_order = ordered(nodes, scope, self.model.file)
-        self.read.update(*(reads_of(n) for n in in_order), outputs)
+        self.reads.update(*(reads_of(n) for n in in_order), outputs)
         others = {n for node in nodes if node.op_type != "Softmax" for n in reads_of(node)}
         scores = {n for node in nodes if node.op_type == "Softmax" for n in node.input}
         outer, self.softmax_inputs = self.softmax_inputs, scores - others - set(outputs)
@@ -166,7 +166,7 @@ class _Importer:
             return [constant(node, self.model)]
         if not domain and node.op_type == "If":
             return self.branch(node, operands, scope, opsets)
-        refused = any(o is None for o, name in zip(operands, node.input, strict=True) if name)
+        has_refusal = any(o is None for o, name in zip(operands, node.input, strict=True) if name)
         arrays = [
             o.array if isinstance(o, ConstantOperand) and o.quant is None else None
             for o in operands
@@ -179,15 +179,15 @@ class _Importer:
                 ConstantOperand(a, name) for a, name in zip(arrays_out, node.output, strict=True)
             ]
         convert = lookup(domain, node.op_type)
-        if convert is None and not (refused and can_fold):
+        if convert is None and not (has_refusal and can_fold):
             raise FrontendError("no such op in qir", hint_for(domain, node.op_type))
-        if convert is None or refused:
+        if convert is None or has_refusal:
             return []
         feeds = next(iter(node.output), "") in self.softmax_inputs
         result = convert(ImportContext(node, operands, version, self.writer, feeds))
         results = result if isinstance(result, tuple) else (result,)
         for at, name in enumerate(node.output):
-            if at >= len(results) and name in self.read:
+            if at >= len(results) and name in self.reads:
                 raise FrontendError(f"output {at} ({name!r}) is used, only the first can be")
         return results
 

@@ -18,27 +18,27 @@ def load_checkpoint(path: str | Path) -> torch.nn.Module:
     Nothing is fetched, and no code of the checkpoint's is run.
     Errors: FrontendError for a path that holds none, and without the package transformers, or gguf.
     """
-    where = Path(path)
-    if where.is_dir() and not (where / "config.json").is_file():
-        raise FrontendError(f"{where}: no config.json in it, the folder of a model is needed")
-    if not where.exists():
-        raise FrontendError(f"{where}: no such file, a model is needed")
+    file = Path(path)
+    if file.is_dir() and not (file / "config.json").is_file():
+        raise FrontendError(f"{file}: no config.json in it, the folder of a model is needed")
+    if not file.exists():
+        raise FrontendError(f"{file}: no such file, a model is needed")
     try:
         from transformers import AutoModelForCausalLM
 
-        is_file = where.suffix == GGUF and where.is_file()
-        found: torch.nn.Module = AutoModelForCausalLM.from_pretrained(
-            where.parent if is_file else where,
+        is_file = file.suffix == GGUF and file.is_file()
+        model: torch.nn.Module = AutoModelForCausalLM.from_pretrained(
+            file.parent if is_file else file,
             dtype=torch.float32,
             local_files_only=True,
-            **({"gguf_file": where.name} if is_file else {}),
+            **({"gguf_file": file.name} if is_file else {}),
         )
     except ImportError as e:
-        needed = "transformers and gguf" if where.suffix == GGUF else "transformers"
+        packages = "transformers and gguf" if file.suffix == GGUF else "transformers"
         raise FrontendError(
-            f"{where}: {first_line(e)}, {needed} is needed",
-            f"pip install {needed.replace(' and', '')}",
+            f"{file}: {first_line(e)}, {packages} is needed",
+            f"pip install {packages.replace(' and', '')}",
         ) from e
     except Exception as e:  # of any kind: its readers are many
-        raise FrontendError(f"{where}: transformers cannot load it ({first_line(e)})") from e
-    return found.eval()
+        raise FrontendError(f"{file}: transformers cannot load it ({first_line(e)})") from e
+    return model.eval()

@@ -22,9 +22,9 @@ from qir.ir.types import F32, I64, Quant
 class Labels:
     """Which tensors are the model's parameters and buffers, or reshaped ones of them."""
 
-    def __init__(self, named: Iterable[tuple[str, torch.Tensor]]) -> None:
+    def __init__(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
         # by identity; the tensors are kept, so that no other gets their id
-        self._known = {id(tensor): (name, tensor) for name, tensor in named}
+        self._known = {id(tensor): (name, tensor) for name, tensor in tensors}
 
     def of(self, tensor: torch.Tensor) -> str | None:
         return self._known.get(id(tensor), (None, tensor))[0]
@@ -40,8 +40,8 @@ class Labels:
 class MissingResult:
     """A result that no op gives (the indices of a max pool); an error only where it is read."""
 
-    what: str
-    needed: str
+    fault: str
+    requirement: str
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,9 @@ class QuantizedConstant:
 
     def permuted(self, perm: Sequence[int]) -> QuantizedConstant:
         axis = self.quant.axis
-        moved = None if axis is None else list(perm).index(axis)
+        new_axis = None if axis is None else list(perm).index(axis)
         return QuantizedConstant(
-            self.integers.permute(*perm), replace(self.quant, axis=moved), self.name
+            self.integers.permute(*perm), replace(self.quant, axis=new_axis), self.name
         )
 
 
@@ -104,58 +104,60 @@ class ImportContext:
 
     # -- operands
 
-    def value(self, held: Operand | Number) -> Value:
-        """`held` as a value of the graph; constants and numbers become f32 constants."""
-        match held:
+    def value(self, operand: Operand | Number) -> Value:
+        """`operand` as a value of the graph; constants and numbers become f32 constants."""
+        match operand:
             case Value():
-                return held
+                return operand
             case MissingResult(what, needed):
                 raise Unsupported(what, needed)
             case QuantizedConstant():
-                return self._stored(held)
+                return self._stored(operand)
             case Complex():
                 raise Unsupported("complex numbers", "view_as_real of their products is needed")
             case torch.Tensor():
-                return self._constant(held, held, ())
+                return self._constant(operand, operand, ())
             case _:
-                return self._scalar(float(held))
+                return self._scalar(float(operand))
 
-    def weight(self, held: Operand, *perm: int) -> Value:
+    def weight(self, operand: Operand, *perm: int) -> Value:
         """The operand with its axes permuted: now when it is constant, else by a transpose."""
-        match held:
+        match operand:
             case torch.Tensor():
-                return self._constant(held, held.permute(*perm), perm)
+                return self._constant(operand, operand.permute(*perm), perm)
             case QuantizedConstant():
-                return self._stored(held.permuted(perm))
+                return self._stored(operand.permuted(perm))
             case _:
-                return self.transpose(self.value(held), *perm)
+                return self.transpose(self.value(operand), *perm)
 
-    def is_mask(self, held: Operand | Number) -> bool:
+    def is_mask(self, operand: Operand | Number) -> bool:
         """Whether its elements are 0 and 1 alone: torch has it as booleans, or it is an input of
         integers that is called a mask.
         """
-        if isinstance(held, torch.Tensor):
-            return held.dtype == torch.bool
-        if not isinstance(held, Value):
-            return isinstance(held, bool)
-        return held.name in self._booleans or is_mask(held, self.builder.producer)
+        if isinstance(operand, torch.Tensor):
+            return operand.dtype == torch.bool
+        if not isinstance(operand, Value):
+            return isinstance(operand, bool)
+        return operand.name in self._booleans or is_mask(operand, self.builder.producer)
 
-    def bits(self, held: Operand | Number) -> Value:
+    def bits(self, operand: Operand | Number) -> Value:
         """Booleans, or integers that are 0 or 1, as floats 0 and 1."""
-        if not isinstance(held, Value) or held.type.is_float:
-            return self.value(held)
-        return as_floats(self.add, held)
+        if not isinstance(operand, Value) or operand.type.is_float:
+            return self.value(operand)
+        return as_floats(self.add, operand)
 
-    def optional(self, held: Operand | None) -> Value | None:
-        return None if held is None else self.value(held)
+    def optional(self, operand: Operand | None) -> Value | None:
+        return None if operand is None else self.value(operand)
 
-    def constant(self, held: Operand | Number, what: str) -> torch.Tensor:
+    def constant(self, operand: Operand | Number, subject: str) -> torch.Tensor:
         """The operand as a tensor known now; Unsupported when it is computed from the inputs."""
-        if isinstance(held, torch.Tensor):
-            return held
-        if isinstance(held, (int, float)):
-            return torch.tensor(held, dtype=torch.float64 if isinstance(held, float) else None)
-        raise Unsupported(f"{what} depends on the inputs", "a constant is needed")
+        if isinstance(operand, torch.Tensor):
+            return operand
+        if isinstance(operand, (int, float)):
+            return torch.tensor(
+                operand, dtype=torch.float64 if isinstance(operand, float) else None
+            )
+        raise Unsupported(f"{subject} depends on the inputs", "a constant is needed")
 
     def label(self, tensor: torch.Tensor) -> str | None:
         """The name of the parameter or buffer that `tensor` is."""
@@ -172,9 +174,9 @@ class ImportContext:
         if (name := self.label(source)) is not None and key in self._cache:
             return self._cache[key]
         reals = array.detach().to("cpu", torch.float32).contiguous().numpy()
-        if wrong := int(np.count_nonzero(~np.isfinite(reals))):
+        if faults := int(np.count_nonzero(~np.isfinite(reals))):
             raise Unsupported(
-                f"{name or 'a constant'} holds {wrong} NaN or infinite of {reals.size} elements",
+                f"{name or 'a constant'} holds {faults} NaN or infinite of {reals.size} elements",
                 "finite ones are needed",
             )
         value = self._emit(Constant.of(reals, F32), name)
@@ -189,9 +191,11 @@ class ImportContext:
             self._cache[x, "f32"] = self._emit(Constant.of(np.float32(x), F32), None)
         return self._cache[x, "f32"]
 
-    def _stored(self, held: QuantizedConstant) -> Value:
-        integers = held.integers.detach().to("cpu", torch.int64).contiguous().numpy()
-        return self.add(Dequantize(self._emit(Constant.of(integers, held.quant), held.name)))
+    def _stored(self, constant: QuantizedConstant) -> Value:
+        integers = constant.integers.detach().to("cpu", torch.int64).contiguous().numpy()
+        return self.add(
+            Dequantize(self._emit(Constant.of(integers, constant.quant), constant.name))
+        )
 
     def _emit(self, op: Constant, name: str | None) -> Value:
         loc = self.loc if name is None else Loc(f"torch {name}")

@@ -128,9 +128,9 @@ def of_exported(
     constants, inputs = {}, []
     for spec in signature.input_specs:
         if spec.kind in CONSTANT:
-            held = core.state_dict.get(spec.target, core.constants.get(spec.target))
+            tensor = core.state_dict.get(spec.target, core.constants.get(spec.target))
             if placeholders[spec.arg.name].users:
-                constants[spec.arg.name] = (str(spec.target), held)
+                constants[spec.arg.name] = (str(spec.target), tensor)
         elif spec.kind is InputKind.USER_INPUT and not isinstance(spec.arg, ConstantArgument):
             inputs.append(placeholders[spec.arg.name])
     check_tensors(dict(constants.values()), may_be_complex=True)
@@ -138,9 +138,9 @@ def of_exported(
         arguments, keywords = core.example_inputs
         held_now = pytree.tree_leaves((arguments, keywords))
         examples = tuple(t for t in held_now if isinstance(t, torch.Tensor))
-    returned = [s.arg for s in signature.output_specs if s.kind is OutputKind.USER_OUTPUT]
+    results = [s.arg for s in signature.output_specs if s.kind is OutputKind.USER_OUTPUT]
     by_name = {n.name: n for n in nodes}
-    outputs = [by_name.get(getattr(a, "name", ""), a) for a in returned]
+    outputs = [by_name.get(getattr(a, "name", ""), a) for a in results]
     names = output_names(core.call_spec.out_spec)
     return TorchGraph(
         name or module_name(nodes),
@@ -222,27 +222,27 @@ def input_types(nodes: Sequence[Node], examples: Sequence[Any] | None) -> dict[s
         )
     types = {}
     for k, node in enumerate(nodes):
-        declared = node.meta.get("val", None if examples is None else examples[k])
-        if not isinstance(declared, torch.Tensor):
-            kind = "no known shape" if declared is None else type(declared).__name__
+        tensor = node.meta.get("val", None if examples is None else examples[k])
+        if not isinstance(tensor, torch.Tensor):
+            kind = "no known shape" if tensor is None else type(tensor).__name__
             raise FrontendError(f"input {node.name}: {kind}, a tensor as example input is needed")
-        shape = fixed_shape(node.name, declared, None if examples is None else examples[k])
-        types[node.name] = Tensor(shape, element_of(f"input {node.name}", declared))
+        shape = fixed_shape(node.name, tensor, None if examples is None else examples[k])
+        types[node.name] = Tensor(shape, element_of(f"input {node.name}", tensor))
     return types
 
 
-def fixed_shape(name: str, declared: torch.Tensor, example: torch.Tensor | None) -> Shape:
+def fixed_shape(name: str, tensor: torch.Tensor, example: torch.Tensor | None) -> Shape:
     """The declared shape, free sizes fixed to the example's."""
-    free = [not isinstance(s, int) for s in declared.shape]
+    free = [not isinstance(s, int) for s in tensor.shape]
     if example is None:
         if any(free):
             raise FrontendError(
                 f"input {name}: dimension {free.index(True)} is free, "
                 "an example input is needed to fix it"
             )
-        return tuple(int(s) for s in declared.shape)
+        return tuple(int(s) for s in tensor.shape)
     shape = tuple(int(s) for s in example.shape)
-    sizes = [None if f else int(s) for f, s in zip(free, declared.shape, strict=True)]
+    sizes = [None if f else int(s) for f, s in zip(free, tensor.shape, strict=True)]
     fits = len(shape) == len(sizes) and all(
         n in (None, s) for s, n in zip(shape, sizes, strict=True)
     )
@@ -273,9 +273,9 @@ def checked_outputs(
 
 def output_names(spec: Any) -> tuple[str, ...]:
     """ "output" for one tensor, output_0, output_1 for a tuple, the keys of a dictionary."""
-    numbered = pytree.tree_unflatten(list(range(spec.num_leaves)), spec)
+    numbers = pytree.tree_unflatten(list(range(spec.num_leaves)), spec)
     names = []
-    for path, _ in pytree.tree_flatten_with_path(numbered)[0]:
+    for path, _ in pytree.tree_flatten_with_path(numbers)[0]:
         parts = [str(getattr(p, "idx", getattr(p, "key", getattr(p, "name", p)))) for p in path]
         label = "_".join(parts)
         names.append(label if label[:1].isalpha() else f"output_{label}" if label else "output")

@@ -108,7 +108,7 @@ class _Importer:
     def __init__(self, program: TorchGraph) -> None:
         self.program = program
         self.builder = Builder(symbol(program.name), "imported")
-        self.held: dict[Node, Any] = {}
+        self.results: dict[Node, Any] = {}
         self.faults: list[str] = []
         self.labels = Labels(program.constants.values())
         self.cache: dict[Any, Value] = {}
@@ -116,11 +116,11 @@ class _Importer:
     def graph(self) -> Graph:
         for node in self.program.nodes:
             if node.op == "placeholder" and node.name in self.program.inputs:
-                self.held[node] = self.builder.input(node.name, self.program.inputs[node.name])
+                self.results[node] = self.builder.input(node.name, self.program.inputs[node.name])
             elif node.name in self.program.constants:
-                self.held[node] = self.program.constants[node.name][1]
+                self.results[node] = self.program.constants[node.name][1]
             elif node.op == "call_function":
-                self.held[node] = self.imported(node)
+                self.results[node] = self.imported(node)
         outputs = [self.output(node) for node in self.program.outputs]
         if self.faults:
             head = f"torch {self.program.name}: {len(self.faults)} nodes cannot be imported"
@@ -133,13 +133,13 @@ class _Importer:
         return graph
 
     def output(self, node: Node) -> Value:
-        held = self.held.get(node, UNKNOWN)
-        if held is UNKNOWN:
+        result = self.results.get(node, UNKNOWN)
+        if result is UNKNOWN:
             return Value("unknown", Tensor((), F32))
         try:
             return ImportContext(
                 self.builder, node.name, loc_of(node), self.labels, self.cache
-            ).value(held)
+            ).value(result)
         except Unsupported as e:
             self.faults.append(f"output {node.name}: {e}")
             return Value("unknown", Tensor((), F32))
@@ -148,12 +148,12 @@ class _Importer:
         """The results of a node; after a fault, placeholders of their types."""
         args, kwargs = torch.fx.node.map_aggregate((node.args, dict(node.kwargs)), self.resolved)
         operands = [
-            held
-            for held in flat((args, kwargs))
-            if isinstance(held, (Value, QuantizedConstant, MissingResult, Complex))
+            leaf
+            for leaf in flat((args, kwargs))
+            if isinstance(leaf, (Value, QuantizedConstant, MissingResult, Complex))
         ]
         is_region = isinstance(node.target, torch._ops.HigherOrderOperator)
-        if not is_region and any(held is UNKNOWN for held in flat((args, kwargs))):
+        if not is_region and any(leaf is UNKNOWN for leaf in flat((args, kwargs))):
             return UNKNOWN
         try:
             return self.result(node, args, kwargs, bool(operands))
@@ -166,8 +166,8 @@ class _Importer:
         self.faults.append(f"{node.target} {node.name}{at(loc_of(node))}: {fault}")
         return stand_in(node)
 
-    def resolved(self, held: Any) -> Any:
-        return self.held.get(held, UNKNOWN) if isinstance(held, Node) else held
+    def resolved(self, argument: Any) -> Any:
+        return self.results.get(argument, UNKNOWN) if isinstance(argument, Node) else argument
 
     def result(self, node: Node, args: Any, kwargs: Any, has_values: bool) -> Any:
         name = str(node.target)
@@ -187,7 +187,7 @@ class _Importer:
                 "control flow or a region of its own", "one path through the model is needed"
             )
         if not has_values and (rule is None or rule.folds):
-            return self.folded(node, args, kwargs)
+            return self.constant_result(node, args, kwargs)
         if rule is None:
             raise Unsupported("not supported", f"nearest is {nearest(name)}")
         ctx = ImportContext(
@@ -198,24 +198,24 @@ class _Importer:
 
     def bits_of(self, node: Node) -> frozenset[str]:
         """The operands that are boolean in torch, by their names here."""
-        held = ((n, self.held.get(n)) for n in node.all_input_nodes)
+        operands = ((n, self.results.get(n)) for n in node.all_input_nodes)
         return frozenset(
-            v.name for n, v in held if isinstance(v, Value) and dtype_of(n) == torch.bool
+            v.name for n, v in operands if isinstance(v, Value) and dtype_of(n) == torch.bool
         )
 
-    def folded(self, node: Node, args: Any, kwargs: Any) -> Any:
+    def constant_result(self, node: Node, args: Any, kwargs: Any) -> Any:
         """A constant node's result; a view of a parameter keeps the parameter's name."""
-        made = computed(node, args, kwargs)
+        result = computed(node, args, kwargs)
         for source in flat((args, kwargs)):
-            if is_view(made, source):
-                self.labels.derive(made, source)
-        return made
+            if is_view(result, source):
+                self.labels.derive(result, source)
+        return result
 
 
 def dtype_of(node: Node) -> torch.dtype | None:
     """The element type that torch gives the node's result, where it is one tensor."""
-    made = node.meta.get("val")
-    return made.dtype if isinstance(made, torch.Tensor) else None
+    value = node.meta.get("val")
+    return value.dtype if isinstance(value, torch.Tensor) else None
 
 
 def feeds_softmax(node: Node) -> bool:
@@ -228,11 +228,11 @@ def feeds_softmax(node: Node) -> bool:
     )
 
 
-def is_view(made: Any, source: Any) -> bool:
-    """Whether both are tensors and `made` shows the elements of `source`."""
-    if not (isinstance(made, torch.Tensor) and isinstance(source, torch.Tensor)):
+def is_view(tensor: Any, source: Any) -> bool:
+    """Whether both are tensors and `tensor` shows the elements of `source`."""
+    if not (isinstance(tensor, torch.Tensor) and isinstance(source, torch.Tensor)):
         return False
-    return made.untyped_storage().data_ptr() == source.untyped_storage().data_ptr()
+    return tensor.untyped_storage().data_ptr() == source.untyped_storage().data_ptr()
 
 
 def computed(node: Node, args: Any, kwargs: Any) -> Any:
@@ -251,34 +251,34 @@ def computed(node: Node, args: Any, kwargs: Any) -> Any:
         ) from e
 
 
-def first_result(held: Any, index: Any) -> Any:
-    """`held[0]` of a node that has one result here and several in torch (dropout's mask)."""
+def first_result(result: Any, index: Any) -> Any:
+    """`result[0]` of a node that has one result here and several in torch (dropout's mask)."""
     if index == 0:
-        return held
+        return result
     raise Unsupported(f"result {index}", "the first result alone is needed")
 
 
 def stand_in(node: Node) -> Any:
     """Values of the types torch gives the results, so that the nodes after it are seen too."""
-    made = node.meta.get("val")
-    if isinstance(made, (tuple, list)):
-        return tuple(stand_in_value(node, k, one) for k, one in enumerate(made))
-    return stand_in_value(node, 0, made)
+    value = node.meta.get("val")
+    if isinstance(value, (tuple, list)):
+        return tuple(stand_in_value(node, k, one) for k, one in enumerate(value))
+    return stand_in_value(node, 0, value)
 
 
-def stand_in_value(node: Node, k: int, made: Any) -> Any:
-    if not isinstance(made, torch.Tensor) or any(not isinstance(s, int) for s in made.shape):
+def stand_in_value(node: Node, k: int, value: Any) -> Any:
+    if not isinstance(value, torch.Tensor) or any(not isinstance(s, int) for s in value.shape):
         return UNKNOWN
-    return Value(f"{node.name}.fault{k}", Tensor(tuple(made.shape), F32))
+    return Value(f"{node.name}.fault{k}", Tensor(tuple(value.shape), F32))
 
 
 def loc_of(node: Node) -> Loc:
     """ "torch <path of the module> <file>:<line>": the innermost line outside torch itself."""
     frames = FRAME.findall(node.meta.get("stack_trace") or "")
-    own = [f for f in frames if not f[0].startswith(TORCH)]
+    model_frames = [f for f in frames if not f[0].startswith(TORCH)]
     modules = list((node.meta.get("nn_module_stack") or {}).values())
     path = str(modules[-1][0]) if modules else ""
-    line = f"{Path(own[-1][0]).name}:{own[-1][1]}" if own else ""
+    line = f"{Path(model_frames[-1][0]).name}:{model_frames[-1][1]}" if model_frames else ""
     return Loc(" ".join(part for part in ("torch", path or node.name, line) if part))
 
 
@@ -291,10 +291,10 @@ def at(loc: Loc) -> str:
     return f" ({loc.source})" if loc.source else ""
 
 
-def flat(held: Any) -> list[Any]:
+def flat(tree: Any) -> list[Any]:
     """The leaves of nested tuples, lists and dictionaries."""
-    if isinstance(held, (tuple, list)):
-        return [leaf for h in held for leaf in flat(h)]
-    if isinstance(held, Mapping):
-        return flat(list(held.values()))
-    return [held]
+    if isinstance(tree, (tuple, list)):
+        return [leaf for h in tree for leaf in flat(h)]
+    if isinstance(tree, Mapping):
+        return flat(list(tree.values()))
+    return [tree]

@@ -14,9 +14,8 @@ A = TypeVar("A", bound=Apply)
 class Unsupported(Exception):
     """A node that cannot be imported: what was found and needed. The importer collects them."""
 
-    def __init__(self, found: str, needed: str) -> None:
-        self.found, self.needed = found, needed
-        super().__init__(f"{found}, {needed}")
+    def __init__(self, fault: str, requirement: str) -> None:
+        super().__init__(f"{fault}, {requirement}")
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def nearest(name: str) -> str:
     stem = name.rsplit(".", 1)[0]
     if stem in NEAREST:
         return NEAREST[stem]
-    packets = {known.split(".")[1] for known in RULES}
+    packets = {rule.split(".")[1] for rule in RULES}
     close = get_close_matches(stem.split(".")[-1], sorted(packets), n=1, cutoff=0.65)
     return close[0] if close else "a composition of the ops in docs/reference/ops.md"
 

@@ -85,7 +85,7 @@ class _Program:
     """The integer program of some layers: one variable for each choice of each group of them."""
 
     def __init__(self, layers: Sequence[LayerChoices], rules: Rules) -> None:
-        self.layers, self.known = tuple(layers), by_name(layers)
+        self.layers, self.by_name = tuple(layers), by_name(layers)
         self.groups = grouped(layers, rules)
         sizes = [len(group.choices) for group in self.groups]
         self.starts = np.cumsum([0, *sizes[:-1]])
@@ -161,14 +161,14 @@ class _Program:
             raise PassError("assign-bits: HiGHS gave bits that break a rule, none broken is needed")
         return np.flatnonzero(is_selected)
 
-    def read(self, variables: Array) -> Assignment:
+    def assignment(self, variables: Array) -> Assignment:
         """The assignment of chosen variables, one for each group."""
         bits = {
             name: group.choices[at].bits
             for group, at in zip(self.groups, (variables - self.starts).tolist(), strict=True)
             for name in group.members
         }
-        return evaluate(self.layers, {name: bits[name] for name in self.known})
+        return evaluate(self.layers, {name: bits[name] for name in self.by_name})
 
     def search(self, objective: Array, limits: Mapping[str, float]) -> Assignment | None:
         """The assignment with the least objective that keeps the limits exactly.
@@ -178,17 +178,17 @@ class _Program:
         costs = {r: self.cost(r) for r, bound in limits.items() if bound < math.inf}
         rows, cuts = [(costs[r], limits[r]) for r in costs], list[LinearConstraint]()
         while (variables := self.solve(objective, rows, cuts)) is not None:
-            assignment = self.read(variables)
-            broken = next((r for r in costs if assignment.costs[r] > limits[r]), None)
-            if broken is None:
+            assignment = self.assignment(variables)
+            resource = next((r for r in costs if assignment.costs[r] > limits[r]), None)
+            if resource is None:
                 return assignment
             if len(cuts) == CUTS:
                 raise PassError(
-                    f"assign-bits {broken}: the limit is {_number(limits[broken])}, which more "
+                    f"assign-bits {resource}: the limit is {_number(limits[resource])}, which more "
                     f"than {CUTS} assignments miss by their last digits; a limit a little above "
                     f"or below is needed"
                 )
-            cuts.append(self._cover_cut(costs[broken], variables))
+            cuts.append(self._cover_cut(costs[resource], variables))
         return None
 
     def _cover_cut(self, costs: Array, variables: Array) -> LinearConstraint:
@@ -222,7 +222,7 @@ class _Program:
         variables = self.solve(np.sum(costs, axis=0), [*rows, (self.loss, best.loss)], ())
         if variables is None:
             return best
-        assignment = self.read(variables)
+        assignment = self.assignment(variables)
         fits = all(assignment.costs[r] <= bound for r, bound in limits.items())
         return assignment if fits and assignment.loss <= best.loss else best
 
@@ -236,8 +236,8 @@ def _best(program: _Program, limits: Mapping[str, float]) -> Assignment:
 
 def _out_of_reach(program: _Program, limits: Mapping[str, float]) -> PassError:
     """The limits that cannot be met, alone or together, and the least value of each."""
-    alone = {r: program.least(r, {}) for r in limits}
-    faults = [_missed(r, limits[r], alone[r]) for r in limits if limits[r] < alone[r]]
+    least = {r: program.least(r, {}) for r in limits}
+    faults = [_missed(r, limits[r], least[r]) for r in limits if limits[r] < least[r]]
     if len(faults) == 1:
         return PassError(f"assign-bits {faults[0]}")
     if faults:

@@ -160,12 +160,12 @@ def evaluate(layers: Sequence[LayerChoices], bits: Mapping[str, Bits]) -> Assign
         raise PassError(
             listed(f"bits: {len(faults)} faults, one choice for each layer is needed", faults)
         )
-    selected = [layer.choice(bits[name]) for name, layer in choices.items()]
-    shared = [name for name in selected[0].costs if all(name in one.costs for one in selected)]
+    picks = [layer.choice(bits[name]) for name, layer in choices.items()]
+    shared = [name for name in picks[0].costs if all(name in one.costs for one in picks)]
     return Assignment(
         {name: bits[name] for name in choices},
-        math.fsum(one.loss for one in selected),
-        {name: math.fsum(one.costs[name] for one in selected) for name in shared},
+        math.fsum(one.loss for one in picks),
+        {name: math.fsum(one.costs[name] for one in picks) for name in shared},
     )
 
 

@@ -45,7 +45,7 @@ class Reals:
     """What values reach: constants as they are, others as they were seen."""
 
     def __init__(self, graph: Graph, observations: Mapping[str, Observation]) -> None:
-        self.seen = observations
+        self.observations = observations
         self._constants = {op.names[0]: op for op in graph.ops if isinstance(op, Constant)}
 
     def constant(self, value: Value) -> Interval | None:
@@ -57,7 +57,7 @@ class Reals:
     def of(self, value: Value) -> Interval:
         if (ends := self.constant(value)) is not None:
             return ends
-        one = self.seen.get(value.name)
+        one = self.observations.get(value.name)
         return EVERYWHERE if one is None else (one.low, one.high)
 
 
@@ -65,7 +65,7 @@ def _relevant_range(op: Op, place: int, result: Interval, reals: Reals) -> Inter
     """Where the operand at this place matters, if the result does within `result`."""
     match op:
         case Softmax():
-            observation = reals.seen.get(op.x.name)
+            observation = reals.observations.get(op.x.name)
             if observation is None or not np.isfinite(observation.least_top):
                 return EVERYWHERE
             return observation.least_top + float(np.log(SLIGHT / op.x.type.shape[-1])), np.inf

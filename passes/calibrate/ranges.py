@@ -40,7 +40,7 @@ class Ranges:
     that readers distinguish, for values that need not be distinguished beyond it.
     """
 
-    seen: Mapping[str, Observation]
+    observations: Mapping[str, Observation]
     observer: Observer
     samples: int
     limits: Mapping[str, Interval] = field(default_factory=dict)
@@ -53,11 +53,11 @@ class Ranges:
         """What was seen of these values together, where it matters."""
         total = Observation()
         for i, name in enumerate(names):
-            if name not in self.seen:
+            if name not in self.observations:
                 raise DataError(
                     f"calibration: value %{name} was not observed, ranges of this graph are needed"
                 )
-            one = self.seen[name].within(self.limits.get(name, EVERYWHERE))
+            one = self.observations[name].within(self.limits.get(name, EVERYWHERE))
             total = one if i == 0 else total.merged(one)
         return total
 
@@ -69,7 +69,7 @@ class Ranges:
                 f"calibration: {type(self.observer).__name__} kept no histograms,"
                 f" {type(new).__name__} needs them"
             )
-        return Ranges(self.seen, new, self.samples, self.limits)
+        return Ranges(self.observations, new, self.samples, self.limits)
 
 
 def calibrate(
@@ -115,7 +115,8 @@ def calibrate(
     if position < current.samples:
         raise other_data(path, current)
     saver.at_once(current)
-    return Ranges(current.seen, estimator, current.samples, limits(graph, current.seen))
+    observations = current.observations
+    return Ranges(observations, estimator, current.samples, limits(graph, observations))
 
 
 class Saver:
@@ -165,7 +166,7 @@ class Feeder:
                 f"calibration: value {value} reaches [{low:g}, {high:g}] after"
                 f" {self.state.samples} samples, finite values are needed"
             )
-        observation = self.state.seen.setdefault(value.name, Observation())
+        observation = self.state.observations.setdefault(value.name, Observation())
         observation.count += x.numel()
         observation.low, observation.high = min(observation.low, low), max(observation.high, high)
         if value.name in self._in_rows:

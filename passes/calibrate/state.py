@@ -31,23 +31,23 @@ class State:
     histograms: bool
     samples: int = 0
     data: str = ""
-    seen: dict[str, Observation] = field(default_factory=dict)
+    observations: dict[str, Observation] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write the state, completely or not at all."""
-        names = list(self.seen)
+        names = list(self.observations)
         head = {
             "graph": self.graph, "chunk": self.chunk, "histograms": self.histograms,
             "samples": self.samples, "data": self.data, "names": names,
         }  # fmt: skip
         arrays = {
             "head": np.frombuffer(json.dumps(head).encode(), np.uint8),
-            "counts": np.array([o.count for o in self.seen.values()], np.int64),
+            "counts": np.array([o.count for o in self.observations.values()], np.int64),
             "ends": np.array(
-                [(o.low, o.high, o.least_top) for o in self.seen.values()], np.float64
+                [(o.low, o.high, o.least_top) for o in self.observations.values()], np.float64
             ),
         }
-        for i, o in enumerate(self.seen.values()):
+        for i, o in enumerate(self.observations.values()):
             if o.histogram is not None and o.histogram.exponent is not None:
                 arrays[f"h{i}"] = np.append(o.histogram.counts, o.histogram.exponent)
         buffer = io.BytesIO()
@@ -88,7 +88,7 @@ class State:
                 observations[name] = Observation(
                     int(z["counts"][i]), low, high, histogram, least_top
                 )
-        return State(**head, seen=observations)
+        return State(**head, observations=observations)
 
 
 def graph_digest(graph: Graph) -> str:

@@ -62,7 +62,7 @@ class DropIdentities(RewritePass):
             return small_window(op, at)
         if isinstance(op, Reduce):
             return small_axes(op, at)
-        return moved(op, at)
+        return no_move(op, at)
 
 
 def neutral(op: Binary, at: Site) -> Value | Miss:
@@ -125,7 +125,7 @@ def small_axes(op: Reduce, at: Site) -> Value | Miss:
     return at.replace(Reshape(op.x, op.result.type.shape))
 
 
-def moved(op: Op, at: Site) -> Value | Miss:
+def no_move(op: Op, at: Site) -> Value | Miss:
     x = op.operands[0]
     match op:
         case Transpose() if op.perm != tuple(range(len(op.perm))) and is_free(

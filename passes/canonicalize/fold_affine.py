@@ -52,9 +52,9 @@ class FoldAffine(RewritePass):
         before = affine(inner, at) if isinstance(inner, (Mul, Add)) and at.uses(x) == 1 else None
         if before is not None and inner is not None and not in_order(inner, op):
             y, first, offset = before
-            return written(op, y, first * scale, offset * scale + shift, at, inner)
+            return emit_affine(op, y, first * scale, offset * scale + shift, at, inner)
         if isinstance(op, (Sub, Div)) or not is_plain(op, x):
-            return written(op, x, scale, shift, at)
+            return emit_affine(op, x, scale, shift, at)
         return Miss("no layer and no other scale or shift is next to it")
 
 
@@ -91,7 +91,7 @@ def in_order(inner: Op, op: Op) -> bool:
     return isinstance(inner, Mul) and isinstance(op, Add)
 
 
-def written(op: Op, x: Value, scale: Array, shift: Array, at: Site, *merged_ops: Op) -> Value:
+def emit_affine(op: Op, x: Value, scale: Array, shift: Array, at: Site, *merged_ops: Op) -> Value:
     """x * scale + shift in place of `op`, without identities."""
     if np.all(shift == 0):
         return at.replace(Mul(x, at.emit(channel_constant(scale, x))), *merged_ops)

@@ -37,7 +37,10 @@ class FoldConstants(RewritePass):
             return Miss("a quantized constant is kept as the model has it")
         if isinstance(op, Move) and not isinstance(op, (Concat, Pad)):
             source = at.producer(op.operands[0])
-            if isinstance(source, Dequantize) and (constant := _moved(op, source, at)) is not None:
+            if (
+                isinstance(source, Dequantize)
+                and (constant := _after_move(op, source, at)) is not None
+            ):
                 return at.replace(Dequantize(at.emit(constant)), source)
         arrays = [a for v in op.operands if (a := at.constant(v)) is not None]
         if len(arrays) < len(op.operands):
@@ -50,7 +53,7 @@ class FoldConstants(RewritePass):
         return Miss("floats become integers: the model's own rounding is kept visible")
 
 
-def _moved(op: Move, source: Dequantize, at: Site) -> Constant | None:
+def _after_move(op: Move, source: Dequantize, at: Site) -> Constant | None:
     """The stored constant that `op` moves, with its scales; None where no axis alone has them."""
     stored = at.constant(source.x)
     if stored is None:

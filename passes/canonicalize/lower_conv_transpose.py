@@ -48,7 +48,7 @@ class LowerConvTranspose(RewritePass):
         if op.stride != (1, 1):
             none, between = (0,) * 4, (0, op.stride[0] - 1, op.stride[1] - 1, 0)
             x = at.emit(Pad(x, none, none, between, PadMode.CONSTANT, 0.0))
-        pads = wanted_pads(op)
+        pads = conv_pads(op)
         top, left, bottom, right = (max(p, 0) for p in pads)
         conv = Conv(
             x, flipped_weights, op.bias, (1, 1), (top, left, bottom, right), op.dilation, op.groups
@@ -62,7 +62,7 @@ class LowerConvTranspose(RewritePass):
         return at.replace(Slice(y, (0, top, left, 0), stop, (1, 1, 1, 1)))
 
 
-def wanted_pads(op: ConvTranspose) -> tuple[int, int, int, int]:
+def conv_pads(op: ConvTranspose) -> tuple[int, int, int, int]:
     """(top, left, bottom, right) of the convolution; a negative one is to be sliced off."""
     reach = [d * (k - 1) for d, k in zip(op.dilation, op.w.type.shape[1:3], strict=True)]
     top, left, bottom, right = op.pad

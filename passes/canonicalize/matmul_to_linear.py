@@ -30,7 +30,7 @@ class MatmulToLinear(RewritePass):
         assert isinstance(op, MatMul)
         if not op.a.type.is_float:
             return Miss("operands are stored integers")
-        right, left = matrix(at, op.b, turned=True), matrix(at, op.a, turned=False)
+        right, left = matrix(at, op.b, is_transposed=True), matrix(at, op.a, is_transposed=False)
         if right is not None and len(op.result.type.shape) == op.a.type.rank:
             return at.replace(Linear(op.a, right, None))
         if left is None or op.b.type.rank != op.result.type.rank:
@@ -40,10 +40,10 @@ class MatmulToLinear(RewritePass):
         return at.replace(Transpose(y, swap))
 
 
-def matrix(at: Site, value: Value, turned: bool) -> Value | None:
+def matrix(at: Site, value: Value, is_transposed: bool) -> Value | None:
     """A constant (..., K, N), all leading axes 1, as the weights of a linear layer; else None.
 
-    turned: its last axis becomes the first, that of outputs.
+    is_transposed: its last axis becomes the first, that of outputs.
     """
     op = at.producer(value)
     stored = at.producer(op.x) if isinstance(op, Dequantize) else op
@@ -53,10 +53,10 @@ def matrix(at: Site, value: Value, turned: bool) -> Value | None:
         quant = stored.result.type.quant
         if not quant.is_per_tensor and (value.type.rank != 2 or quant.block is not None):
             return None
-        if quant.axis is not None and (quant.axis == 1) != turned:
+        if quant.axis is not None and (quant.axis == 1) != is_transposed:
             return None  # scales along the axis that is summed over
     flat = stored
     if value.type.rank != 2:
         flat = Constant.of(stored.value.array.reshape(value.type.shape[-2:]), stored.elem)
-    w = at.emit(flat.permuted((1, 0)) if turned else flat)
+    w = at.emit(flat.permuted((1, 0)) if is_transposed else flat)
     return at.emit(Dequantize(w)) if isinstance(op, Dequantize) else w

@@ -37,8 +37,8 @@ class LastRow:
         self.graph, self.logits = graph, graph.outputs[0]
         self.shape = self.logits.type.shape[:2]  # (1, N)
         self.narrow = self._narrow()
-        self.now: dict[str, Value] = {}
-        self.taken: dict[str, Value] = {}
+        self.values: dict[str, Value] = {}
+        self.rows: dict[str, Value] = {}
 
     def run(self) -> Graph | Miss:
         if len(self.logits.type.shape) != 3 or self.shape[0] != 1:
@@ -50,17 +50,17 @@ class LastRow:
         for is_given in (True, False):
             for v in self.graph.inputs:
                 if (v.name in inputs) == is_given:
-                    self.now[v.name] = self.builder.input(v.name, v.type)
+                    self.values[v.name] = self.builder.input(v.name, v.type)
             if is_given:
                 self.last = self.builder.input("last", Tensor((), I32))
         for op in self.graph.ops:
             source = self.row if op.names[0] in self.narrow else self._all_rows
             new = op.rebind(source)
             results = self.builder.add_all(replace(new, names=op.names))
-            self.now.update((v.name, r) for v, r in zip(op.results, results, strict=True))
-        outputs = [self.now[v.name] for v in self.graph.outputs]
+            self.values.update((v.name, r) for v, r in zip(op.results, results, strict=True))
+        outputs = [self.values[v.name] for v in self.graph.outputs]
         after = self.builder.finish(outputs, self.graph.output_names)
-        states = tuple((self.now[a].name, self.now[b].name) for a, b in self.graph.states)
+        states = tuple((self.values[a].name, self.values[b].name) for a, b in self.graph.states)
         return replace(after, states=states).without_dead_code()
 
     def _narrow(self) -> set[str]:
@@ -90,14 +90,14 @@ class LastRow:
         return isinstance(maker, Constant | ScaleGroups) and v.type.shape[:2] != self.shape
 
     def _all_rows(self, v: Value) -> Value:
-        return self.now[v.name]
+        return self.values[v.name]
 
     def row(self, v: Value) -> Value:
         """This row of an operand."""
         if v.name in self.narrow or self._is_constant(v):
-            return self.now[v.name]
-        if v.name not in self.taken:
-            rows = self.builder.add(Reshape(self.now[v.name], v.type.shape[1:]))
+            return self.values[v.name]
+        if v.name not in self.rows:
+            rows = self.builder.add(Reshape(self.values[v.name], v.type.shape[1:]))
             row = self.builder.add(SliceRows(rows, self.last, 1), f"{v.name}_last")
-            self.taken[v.name] = self.builder.add(Reshape(row, (1, 1, v.type.shape[2])))
-        return self.taken[v.name]
+            self.rows[v.name] = self.builder.add(Reshape(row, (1, 1, v.type.shape[2])))
+        return self.rows[v.name]

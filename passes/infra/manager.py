@@ -45,8 +45,8 @@ def keeps_reals(within: float) -> Claim:
     return Claim(f"Keeps: reals within {within:g}", within)
 
 
-def changes(what: str) -> Claim:
-    return Claim(f"Changes: {what}", None)
+def changes(change: str) -> Claim:
+    return Claim(f"Changes: {change}", None)
 
 
 @dataclass(frozen=True)
@@ -147,14 +147,14 @@ def find(name: str) -> type[Pass]:
     if name not in PASSES:
         for point in entry_points(group=ENTRY_POINTS):
             if point.name == name:
-                register(loaded(point))
+                register(pass_of(point))
     if name not in PASSES:
         names = sorted({*PASSES, *(p.name for p in entry_points(group=ENTRY_POINTS))})
         raise PassError(f"pass {name!r}: not known, one of {', '.join(names)} is needed")
     return PASSES[name]
 
 
-def loaded(point: EntryPoint) -> type[Pass]:
+def pass_of(point: EntryPoint) -> type[Pass]:
     """The pass of an installed package."""
     try:
         cls = point.load()
@@ -254,7 +254,7 @@ class Manager:
                 hint=self._history(),
             )
         if self.check and one.claim.within is not None:
-            self._hold(graph, after, one, record)
+            self._check_claim(graph, after, one, record)
         return after
 
     def _result(self, graph: Graph, one: Pass, record: Record) -> Graph:
@@ -279,7 +279,7 @@ class Manager:
             )
         return after
 
-    def _hold(self, before: Graph, after: Graph, one: Pass, record: Record) -> None:
+    def _check_claim(self, before: Graph, after: Graph, one: Pass, record: Record) -> None:
         samples = self.samples if self.samples is not None else sample_inputs(before)
         try:
             record.error = distance(evaluate(before, samples), evaluate(after, samples))

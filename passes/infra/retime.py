@@ -73,7 +73,7 @@ class Retiming:
     graph: Graph
     before: int
     after: int
-    now: dict[str, Value] = field(default_factory=dict)
+    values: dict[str, Value] = field(default_factory=dict)
     timed: set[str] = field(default_factory=set)
     cut: dict[tuple[str, tuple[int, ...]], Value] = field(default_factory=dict)
 
@@ -83,13 +83,13 @@ class Retiming:
             if v.type.rank <= AXIS:
                 return Miss(f"{v.type} has no tokens along axis 1", v.name)
             shape = (*v.type.shape[:AXIS], self.after, *v.type.shape[AXIS + 1 :])
-            self.now[v.name] = self.builder.input(v.name, v.type.with_shape(shape))
+            self.values[v.name] = self.builder.input(v.name, v.type.with_shape(shape))
             self.timed.add(v.name)
         self.begin()
         for op in self.graph.ops:
             if (miss := self._write(op)) is not None:
                 return Miss(miss.why, miss.at or op.names[0])
-        outputs = [self.now[v.name] for v in self.graph.outputs]
+        outputs = [self.values[v.name] for v in self.graph.outputs]
         return self.finish(outputs).without_dead_code()
 
     def begin(self) -> None:
@@ -100,32 +100,32 @@ class Retiming:
 
     def _write(self, op: Op) -> Miss | None:
         is_timed = any(v.name in self.timed for v in op.operands)
-        new = op.rebind(lambda v: self.now[v.name])
+        new = op.rebind(lambda v: self.values[v.name])
         if is_timed:
-            changed = self.changed(op, new)
-            if isinstance(changed, Miss):
-                return changed
-            new = changed
+            result = self.retimed(op, new)
+            if isinstance(result, Miss):
+                return result
+            new = result
         try:
             results = self.builder.add_all(replace(new, names=op.names))
         except VerifyError as e:
             return Miss(e.text)
         for old, value in zip(op.results, results, strict=True):
-            self.now[old.name] = value
+            self.values[old.name] = value
             if is_timed:
                 self.timed.add(old.name)
                 shape, axis = old.type.shape, AXIS
-                want = (*shape[:axis], self.after, *shape[axis + 1 :])
-                if shape[axis : axis + 1] != (self.before,) or value.type.shape != want:
+                new_shape = (*shape[:axis], self.after, *shape[axis + 1 :])
+                if shape[axis : axis + 1] != (self.before,) or value.type.shape != new_shape:
                     return Miss(f"{old.type} becomes {value.type}, tokens are to be along axis 1")
         return None
 
-    def changed(self, op: Op, new: Op) -> Op | Miss:
+    def retimed(self, op: Op, new: Op) -> Op | Miss:
         """The op on the new values, with tables of positions cut."""
         match op:
             case Rotation():
                 tables = [self.table(v, (0,)) for v in (op.cos, op.sin)]
-                parts = [self.now[op.x.name], *tables]
+                parts = [self.values[op.x.name], *tables]
             case Heads():
                 parts = self.of_attention(op)
             case Take() | Embed():
@@ -134,10 +134,10 @@ class Retiming:
                 parts = [self.aligned(v, op.results[0].type.rank) for v in op.operands]
             case Slice() if is_of_channels(op) and op.x.type.rank > AXIS + 1:
                 stop = (*op.stop[:AXIS], self.after, *op.stop[AXIS + 1 :])
-                return replace(op, x=self.now[op.x.name], stop=stop)
+                return replace(op, x=self.values[op.x.name], stop=stop)
             case Reshape() if self.splits_channels(op):
                 shape = (*op.shape[:AXIS], self.after, *op.shape[AXIS + 1 :])
-                return replace(op, x=self.now[op.x.name], shape=shape)
+                return replace(op, x=self.values[op.x.name], shape=shape)
             case _ if self.is_of_rows(op):
                 parts = list(new.operands)
             case _:
@@ -173,23 +173,24 @@ class Retiming:
             elif v.type.rank == 3 and v.name not in self.timed:
                 parts.append(Miss(f"{v} is not of the tokens"))
             else:
-                parts.append(self.now[v.name])
+                parts.append(self.values[v.name])
         return parts
 
     def aligned(self, v: Value, rank: int) -> Value | Miss:
         """An operand that broadcasts with results of this rank, cut where it has tokens."""
         axis = v.type.rank - rank + AXIS
         if v.name in self.timed:
-            return self.now[v.name] if axis == AXIS else Miss(f"tokens of {v} are along no axis 1")
+            is_axis = axis == AXIS
+            return self.values[v.name] if is_axis else Miss(f"tokens of {v} are along no axis 1")
         has_tokens = axis >= 0 and v.type.shape[axis] == self.before and self.before > 1
-        return self.table(v, (axis,)) if has_tokens else self.now[v.name]
+        return self.table(v, (axis,)) if has_tokens else self.values[v.name]
 
     def table(self, v: Value, axes: tuple[int, ...]) -> Value | Miss:
         """A constant whose first elements along these axes are those of the tokens."""
         key = v.name, axes
         source = self.graph.producers.get(v.name)
         if not axes:
-            return self.now[v.name]
+            return self.values[v.name]
         if not isinstance(source, Constant):
             return Miss(f"{v} is computed, a constant for each token is needed")
         if self.after > self.before:
@@ -201,11 +202,11 @@ class Retiming:
     @staticmethod
     def rows(source: Constant, axes: tuple[int, ...], count: int) -> Constant:
         """The first `count` elements along the axes."""
-        chosen = [slice(None)] * source.value.array.ndim
+        index = [slice(None)] * source.value.array.ndim
         for axis in axes:
-            chosen[axis] = slice(0, count)
+            index[axis] = slice(0, count)
         return replace(
-            Constant.of(np.ascontiguousarray(source.value.array[tuple(chosen)]), source.elem),
+            Constant.of(np.ascontiguousarray(source.value.array[tuple(index)]), source.elem),
             loc=source.loc,
         )
 
@@ -223,37 +224,37 @@ class Caching(Retiming):
         for op in self.graph.ops:
             if isinstance(op, AttentionFixed):
                 for v in (op.k, op.v):
-                    made = self.graph.producers.get(v.name)
-                    kept = (made.x if isinstance(made, UnpackRows) else v).type
-                    shape = (kept.shape[0], self.most, kept.shape[2])
-                    cache = self.builder.input(f"{v.name}_cache", kept.with_shape(shape))
+                    producer = self.graph.producers.get(v.name)
+                    packed_type = (producer.x if isinstance(producer, UnpackRows) else v).type
+                    shape = (packed_type.shape[0], self.most, packed_type.shape[2])
+                    cache = self.builder.input(f"{v.name}_cache", packed_type.with_shape(shape))
                     self.inputs[op.names[0], v.name] = cache
 
     def finish(self, outputs: list[Value]) -> Graph:
         names = (*self.graph.output_names, *(cache.name for cache, _ in self.caches))
-        whole = self.builder.finish([*outputs, *(after for _, after in self.caches)], names)
-        return replace(whole, states=tuple((a.name, b.name) for a, b in self.caches))
+        graph = self.builder.finish([*outputs, *(after for _, after in self.caches)], names)
+        return replace(graph, states=tuple((a.name, b.name) for a, b in self.caches))
 
-    def changed(self, op: Op, new: Op) -> Op | Miss:
+    def retimed(self, op: Op, new: Op) -> Op | Miss:
         if not isinstance(op, AttentionFixed):
-            return super().changed(op, new)
+            return super().retimed(op, new)
         if not op.causal or op.start is not None or op.visible is not None:
             return Miss("causal attention without a mask or a start is needed")
         assert isinstance(new, AttentionFixed)
         bias = None if op.bias is None else self.of_keys(op.bias)
         if isinstance(bias, Miss):
             return bias
-        written = []
+        rows = []
         for v, x in ((op.k, new.k), (op.v, new.v)):
-            cache, made = self.inputs[op.names[0], v.name], self.builder.producer(x)
-            row = made.x if isinstance(made, UnpackRows) else x
+            cache, producer = self.inputs[op.names[0], v.name], self.builder.producer(x)
+            row = producer.x if isinstance(producer, UnpackRows) else x
             after = self.builder.add(WriteRows(cache, row, self.start), f"{v.name}_kept")
             self.caches.append((cache, after))
-            if isinstance(made, UnpackRows):
-                whole = replace(made, x=after, start=self.start, count=self.after)
-                after = self.builder.add(whole, f"{v.name}_whole")
-            written.append(after)
-        return replace(new, k=written[0], v=written[1], bias=bias, start=self.start)
+            if isinstance(producer, UnpackRows):
+                unpacked = replace(producer, x=after, start=self.start, count=self.after)
+                after = self.builder.add(unpacked, f"{v.name}_whole")
+            rows.append(after)
+        return replace(new, k=rows[0], v=rows[1], bias=bias, start=self.start)
 
     def of_keys(self, bias: Value) -> Value | Miss:
         """A constant bias of the keys that the cache has room for."""
@@ -271,7 +272,7 @@ class Caching(Retiming):
         """Rows of a constant from `start` on."""
         source = self.graph.producers.get(v.name)
         if not axes:
-            return self.now[v.name]
+            return self.values[v.name]
         if not isinstance(source, Constant) or len(axes) > 1:
             return Miss(f"{v} is computed, a constant for each token is needed")
         if self.most > self.before:
@@ -285,8 +286,8 @@ class Caching(Retiming):
         """SliceRows of the table with its axis of tokens first, of which all before have size 1."""
         table, shape = self.rows(source, (axis,), self.most), v.type.shape
         elements = table.value.array.reshape(self.most, *shape[axis + 1 :])
-        held = self.builder.add(replace(Constant.of(elements, table.elem), loc=table.loc), v.name)
-        sliced = self.builder.add(SliceRows(held, self.start, self.after), f"{v.name}_at")
+        rows = self.builder.add(replace(Constant.of(elements, table.elem), loc=table.loc), v.name)
+        sliced = self.builder.add(SliceRows(rows, self.start, self.after), f"{v.name}_at")
         if axis == 0:
             return sliced
         return self.builder.add(Reshape(sliced, (*shape[:axis], self.after, *shape[axis + 1 :])))

@@ -44,7 +44,7 @@ class Site:
     def __init__(self, graph: Graph, by: str) -> None:
         self.graph, self.by = graph, by
         self.builder = Builder(graph.name, graph.stage)
-        self.now: dict[str, Value] = {}  # old values that are called otherwise in the new graph
+        self.values: dict[str, Value] = {}  # old values that are called otherwise in the new graph
         self._uses: Mapping[str, int] = graph.use_counts
         self._began = False
         self._place = -1  # of the op at hand in the old graph
@@ -86,19 +86,19 @@ class Site:
         self._begin()
         loc = (op.loc if op.loc != Loc() else self._op.loc).touched(self.by)
         return self._added(
-            self.builder.add(replace(op, loc=loc, names=()), self._fresh(op.mnemonic))
+            self.builder.add(replace(op, loc=loc, names=()), self._free_name(op.mnemonic))
         )
 
-    def replace(self, op: Op, *merged: Op) -> Value:
-        """Append the replacement of the current op, under its name; `merged` ops are part of it."""
+    def replace(self, op: Op, *parts: Op) -> Value:
+        """Append the replacement of the current op, under its name; `parts` are part of it."""
         assert self._op is not None
         self._begin()
-        loc = Loc.merged(*(m.loc for m in merged), self._op.loc).touched(self.by)
+        loc = Loc.merged(*(m.loc for m in parts), self._op.loc).touched(self.by)
         return self._added(self.builder.add(replace(op, loc=loc, names=()), name=self._op.names[0]))
 
     def step(self, op: Op) -> Op:
         """Turn to the next op of the old graph, seen with the new operands."""
-        values = self.now
+        values = self.values
         if values and any(v.name in values for v in op.operands):
             op = op.rebind(lambda v: values.get(v.name, v))
         self._op = op
@@ -144,18 +144,18 @@ class Site:
                     f"pass {self.by}: {old} gave {old_value.type}, its replacement gives"
                     f" {value.type}"
                 )
-            self.now[old_value.name] = value
+            self.values[old_value.name] = value
             if value.name != old_value.name:
                 assert isinstance(self._uses, Counter)
                 self._uses[value.name] += self._uses[old_value.name]
 
     def finish(self) -> Graph:
         g = self.graph
-        outputs = [self.now.get(v.name, v) for v in g.outputs]
+        outputs = [self.values.get(v.name, v) for v in g.outputs]
         new = self.builder.finish(outputs, g.output_names).with_states_of(g)
         return new.without_dead_code()
 
-    def _fresh(self, stem: str) -> str:
+    def _free_name(self, stem: str) -> str:
         """A name that no op of the old graph has, so that kept ops keep theirs."""
         name = stem
         while name in self._names:
@@ -201,25 +201,25 @@ class RewritePass(Pass):
     def _answer(self, op: Op, site: Site) -> Value | Miss:
         """What rewrite says of one op, an error of its own named by pass and op."""
         try:
-            answer = self.rewrite(op, site)
+            result = self.rewrite(op, site)
         except VerifyError as e:  # of an op that the rule made
             raise PassError(e.after(f"pass {self.name}: at {op}")) from e
         except Exception as e:
             if is_ours(self) or isinstance(e, QirError):
                 raise
             raise PassError(raised(self, f"at {op}: ", e)) from e
-        if not isinstance(answer, (Value, Miss)):
+        if not isinstance(result, (Value, Miss)):
             raise PassError(
-                f"pass {self.name}: at {op}: rewrite returned {answer!r} of"
-                f" {type(answer).__name__}, a Value or a Miss is needed",
+                f"pass {self.name}: at {op}: rewrite returned {result!r} of"
+                f" {type(result).__name__}, a Value or a Miss is needed",
                 hint="at.replace(op) and at.emit(op) give the Value of an op",
             )
-        if isinstance(answer, Value) and not site.is_defined(answer):
+        if isinstance(result, Value) and not site.is_defined(result):
             raise PassError(
-                f"pass {self.name}: at {op}: rewrite returned {answer} of {answer.type}, which no"
+                f"pass {self.name}: at {op}: rewrite returned {result} of {result.type}, which no"
                 " op defines; a value of the graph, or of at.replace or at.emit, is needed"
             )
-        return answer
+        return result
 
     def _walk(self, graph: Graph, record: Record) -> Graph:
         if not any(isinstance(op, self.roots) for op in graph.ops):

@@ -34,7 +34,7 @@ PATIENCE = 3.0  # seconds of work done before processes start, which takes about
 IDLE = 60.0  # seconds after which a worker without work ends, that of a killed caller too
 
 
-def quiet(task: str, done: int, of: int) -> None:
+def quiet(task: str, count: int, of: int) -> None:
     """A progress callback that does nothing."""
 
 

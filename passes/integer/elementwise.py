@@ -55,8 +55,8 @@ class Pairs(Rule):
         if (answer := tabulated(op, operands)) is not None:
             return answer
         places = [i for i, operand in enumerate(operands) if not operand.is_per_channel]
-        computed = [i for i in places if not operands[i].is_known]
-        if len(places) == len(computed) == 1 and self.makes_table(op, operands[places[0]]):
+        variables = [i for i in places if not operands[i].is_known]
+        if len(places) == len(variables) == 1 and self.makes_table(op, operands[places[0]]):
             return Needs(tuple(places))
         return self.ask_two(op, operands)
 
@@ -204,8 +204,8 @@ def reciprocals(reals: Array) -> Array:
     np.divide(1.0, reals, out=inverse, where=(reals != 0) & ~np.isnan(reals))
     least = np.nanmin(np.abs(inverse), initial=np.inf, where=inverse != 0)
     rows = inverse if inverse.ndim == 2 else inverse.reshape(-1, 1)
-    defined = filled(rows[::-1])[::-1].reshape(reals.shape)
-    return defined.clip(-SPREAD * least, SPREAD * least) if np.isfinite(least) else defined
+    result = filled(rows[::-1])[::-1].reshape(reals.shape)
+    return result.clip(-SPREAD * least, SPREAD * least) if np.isfinite(least) else result
 
 
 @rule(Maximum, Minimum)

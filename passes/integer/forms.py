@@ -123,7 +123,7 @@ class Lowering:
     """The integer graph so far, and the form of each value of the simulated one."""
 
     builder: Builder
-    taken: set[str]  # names of the simulated graph: accumulators must not look like its values
+    names: set[str]  # names of the simulated graph: accumulators must not look like its values
     forms: dict[str, Form] = field(default_factory=dict)
     constants: dict[tuple[str, Quant], Value] = field(default_factory=dict)
     stored_names: set[str] = field(default_factory=set)  # of reals whose integers have their name
@@ -137,7 +137,7 @@ class Lowering:
 
     def free(self, name: str) -> str:
         """A name that no value of the simulated graph has."""
-        while name in self.taken:
+        while name in self.names:
             name += "_"
         return name
 

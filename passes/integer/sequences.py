@@ -88,8 +88,8 @@ class RowBlocks(RowScales):
         assert isinstance(op, RoundRowBlocks)
         x, name, width = rows_of(op.x, at), op.names[0], op.x.type.shape[-1]
         scale = at.emit(RowScale(x, width), at.free(f"{name}_scale"), op.loc)
-        made = QuantizeRowBlocks(x, scale, op.block, op.bits, op.spread)
-        return Rows(at.emit(made, at.free(f"{name}_codes"), op.loc), scale, width)
+        codes = QuantizeRowBlocks(x, scale, op.block, op.bits, op.spread)
+        return Rows(at.emit(codes, at.free(f"{name}_codes"), op.loc), scale, width)
 
 
 @rule(RmsNorm, LayerNorm)
@@ -203,8 +203,8 @@ class Ids(Rule):
         return Answer(Kind.STORED, elem=op.results[0].type.elem)
 
     def lower(self, op: Positions | Within, at: Lowering, answer: Answer) -> Form:
-        same = op.on(at.stored(op.operands[0], LONG))
-        return Stored(at.emit(same, op.names[0], op.loc))
+        copy = op.on(at.stored(op.operands[0], LONG))
+        return Stored(at.emit(copy, op.names[0], op.loc))
 
 
 def embedded(table: Value, index: Value, to: Quant) -> Embed:

@@ -94,8 +94,8 @@ def table(op: Op, at: Lowering, answer: Answer) -> Table:
         args.append(reals)
     assert source is not None
     with np.errstate(all="ignore"):
-        computed = run_op(op, args)
-    return Table(source, filled(computed), clamp_of(op, clamps), Loc.merged(*locs))
+        results = run_op(op, args)
+    return Table(source, filled(results), clamp_of(op, clamps), Loc.merged(*locs))
 
 
 def clamp_of(op: Op, before: list[tuple[float, float] | None]) -> tuple[float, float] | None:

@@ -84,11 +84,11 @@ def enter(graph: Graph, at: Lowering) -> list[str]:
             at.forms[value.name] = Stored(at.builder.input(value.name, value.type))
             continue
         try:
-            typed = Tensor(value.type.shape, input_quant(graph, value))
+            tensor = Tensor(value.type.shape, input_quant(graph, value))
         except NoInteger as e:
             faults.append(f"input {value}: {e.text}")
             continue
-        at.forms[value.name] = Stored(at.builder.input(value.name, typed))
+        at.forms[value.name] = Stored(at.builder.input(value.name, tensor))
         at.stored_names.add(value.name)
     return faults
 

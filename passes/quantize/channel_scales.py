@@ -36,8 +36,10 @@ def channel_quants(
     """
     outputs = {v.name for v in plan.graph.outputs}
     groups = [names for group in map(sorted, plan.members()) if (names := _sums(plan, group))]
-    carried = {names[0]: all(_is_carried(plan, plan.pairs[n]) for n in names) for names in groups}
-    groups = [names for names in groups if carried[names[0]] or outputs.intersection(names)]
+    is_carried = {
+        names[0]: all(_is_carried(plan, plan.pairs[n]) for n in names) for names in groups
+    }
+    groups = [names for names in groups if is_carried[names[0]] or outputs.intersection(names)]
     if not groups or not sample:
         return {}
     reach = channel_reach(plan.graph, sample, {name for names in groups for name in names})
@@ -49,7 +51,7 @@ def channel_quants(
         live = np.sort(widest[widest > DEAD * widest.max()])
         if not are_unlike(live):
             continue
-        if carried[names[0]]:
+        if is_carried[names[0]]:
             observation = ranges.seen_of(names)
             wide = widest * max(1.0, max(-observation.low, observation.high) / widest.max())
             ranks = {name: plan.pairs[name].type.rank for name in names}
@@ -97,8 +99,8 @@ def _is_carried(plan: QuantizationPlan, value: Value, axis: int | None = None) -
     for op in readers:
         place: int | None = axis
         if isinstance(op, Concat):
-            is_apart = op.names[0] in plan.apart
-            place = axis if (op.axis == axis) == is_apart else None
+            is_split = op.names[0] in plan.split_concats
+            place = axis if (op.axis == axis) == is_split else None
         elif isinstance(op, Move) and op.keeps_slices:
             place = op.place_of(axis)
         elif not isinstance(op, (Add, Sub)) or op.shape != value.type.shape:

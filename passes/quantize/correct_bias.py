@@ -123,7 +123,7 @@ def rebiased(graph: Graph, corrections: Mapping[str, Correction], by: str) -> Gr
     has none.
     """
 
-    def corrected(op: Op, builder: Builder) -> Op:
+    def rewrite(op: Op, builder: Builder) -> Op:
         if not isinstance(op, Layer) or (one := corrections.get(op.names[0])) is None:
             return op
         bias = one.shift
@@ -134,4 +134,4 @@ def rebiased(graph: Graph, corrections: Mapping[str, Correction], by: str) -> Gr
         bias_value = builder.add(Constant.of(bias.astype(np.float32)), f"{op.names[0]}_b")
         return replace(op, bias=bias_value, loc=op.loc.touched(by))
 
-    return graph.mapped(corrected)
+    return graph.mapped(rewrite)

@@ -129,18 +129,18 @@ class CorrectionWalk:
             for op in graph.ops[start:stop]
             if isinstance(op, Layer) and own_bias(graph, op)
         }
-        fitted: dict[str, Correction] = {}
+        corrections: dict[str, Correction] = {}
 
         def correct(value: Value, y: Any) -> None:
             if value.name in free and (target := self.target_moments.get(value.name)) is not None:
                 rows = y.reshape(self.runs, -1, y.shape[-1]).double()
                 std = rows.reshape(-1, y.shape[-1]).std(0, correction=0).numpy()
                 has = ChannelMoments(rows.mean(1).numpy(), std)
-                fitted[value.name] = correction(has, target, self.scaled.get(value.name))
-                fitted[value.name].apply(y)
+                corrections[value.name] = correction(has, target, self.scaled.get(value.name))
+                corrections[value.name].apply(y)
 
         state.program.advance(state.env, start, stop, correct)
-        return fitted
+        return corrections
 
     def _advance(
         self, state: WalkState, start: int, stop: int, corrections: Mapping[str, Correction]

@@ -16,7 +16,7 @@ UNLIKE = 2.0  # one scale for all would take more than a bit from some
 MOST_SCALES = 2**16  # of an output whose axis is merged with others
 
 
-def apart(graph: Graph, ranges: Ranges, misses: list[Miss]) -> set[str]:
+def split_concats(graph: Graph, ranges: Ranges, misses: list[Miss]) -> set[str]:
     """The results of concats whose operands keep quantizations of their own: the result has a scale
     for each slice along the axis. Outputs take that, and moves that keep the axis; where anything
     else reads such a result, the misses say whose values share a scale with wider ones.
@@ -53,7 +53,7 @@ def _spans(graph: Graph, ranges: Ranges, op: Concat) -> Mapping[str, float]:
         if isinstance(constant := graph.producers.get(v.name), Constant):
             low, high = (float(f(initial=0)) for f in (constant.value.array.min,
                                                        constant.value.array.max))  # fmt: skip
-        elif v.name in ranges.seen:
+        elif v.name in ranges.observations:
             low, high = ranges.of([v.name], 256)
         else:
             return {}

@@ -100,25 +100,25 @@ class PlaceRows(Pass):
     layers: Mapping[str, Bits] = field(default_factory=dict, hash=False)
 
     def run(self, graph: Graph, record: Record) -> Graph:
-        how = Scales(self.scales)
+        scales = Scales(self.scales)
         has_attention = any(isinstance(op, Attention) for op in graph.ops)
-        of_layers = how is Scales.TOKEN or (how is Scales.AUTO and has_attention)
+        of_layers = scales is Scales.TOKEN or (scales is Scales.AUTO and has_attention)
         if not (of_layers or has_attention):
             record.misses.append(Miss("no attention"))
             return graph
         rows: dict[Op, Value] = {}
         usual = Bits.parse(self.bits)
 
-        def rounded(x: Value, made: Op, builder: Builder, op: Op) -> Value:
+        def rounded(x: Value, rounding: Op, builder: Builder, op: Op) -> Value:
             if isinstance(builder.producer(x), ROWS):
                 return x
-            if made not in rows:
-                placed = replace(made, loc=op.loc.touched(self.name))
-                rows[made] = builder.add(placed, f"{x.name}_rows")
+            if rounding not in rows:
+                rows_op = replace(rounding, loc=op.loc.touched(self.name))
+                rows[rounding] = builder.add(rows_op, f"{x.name}_rows")
                 record.rewrites += 1
-            return rows[made]
+            return rows[rounding]
 
-        def placed(op: Op, builder: Builder) -> Op:
+        def rewrite(op: Op, builder: Builder) -> Op:
             if isinstance(op, Attention):
                 of_heads = RoundRows(op.q, op.q.type.shape[-1] // op.heads)
                 return replace(op, q=rounded(op.q, of_heads, builder, op))
@@ -131,7 +131,7 @@ class PlaceRows(Pass):
             bits = self.layers.get(op.names[0], EIGHT if is_tied else usual)
             return replace(op, x=rounded(op.x, rows_in(op.x, bits, record), builder, op))
 
-        return graph.mapped(placed)
+        return graph.mapped(rewrite)
 
 
 def rows_in(x: Value, bits: Bits, record: Record) -> Op:

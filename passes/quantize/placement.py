@@ -25,19 +25,19 @@ SUMS = (Kind.SUM, Kind.CLAMPED, Kind.ROW_SUM, Kind.ROW_TOTAL)
 class QuantizationPlan:
     """How all values exist; `pairs` are those that get quantize and dequantize behind them, `edges`
     the (result, operand) readings that get a pair of their own, `groups` shared quantizations,
-    `apart` the concats whose operands keep quantizations of their own; `is_wide`: values between
-    products have more than 8 bits.
+    `split_concats` the concats whose operands keep quantizations of their own; `is_wide`: values
+    between products have more than 8 bits.
     """
 
     graph: Graph
-    apart: AbstractSet[str] = frozenset()
+    split_concats: AbstractSet[str] = frozenset()
     is_wide: bool = False
     values: dict[str, Operand] = field(default_factory=dict)
     answers: dict[str, Answer] = field(default_factory=dict)  # of ops, by their first result
     pairs: dict[str, Value] = field(default_factory=dict)
     edges: set[tuple[str, str]] = field(default_factory=set)
     fixed: set[str] = field(default_factory=set)  # stored values whose quantization is given
-    given: dict[str, Quant] = field(default_factory=dict)  # by a dequantize of the model
+    model_quants: dict[str, Quant] = field(default_factory=dict)  # by a dequantize of the model
     groups: nx.Graph[str] = field(default_factory=nx.Graph)
 
     def is_constant(self, name: str) -> bool:
@@ -48,16 +48,18 @@ class QuantizationPlan:
         yield from nx.connected_components(self.groups)
 
 
-def plan_quantization(graph: Graph, apart: AbstractSet[str] = frozenset()) -> QuantizationPlan:
+def plan_quantization(
+    graph: Graph, split_concats: AbstractSet[str] = frozenset()
+) -> QuantizationPlan:
     """The least set of values to store: those that the integer rules need stored, and the outputs.
 
     An accumulator whose only reader is a clamp or an add is not stored: one rounding for both.
-    A chain of functions of one stored value is one table. The operands of the concats in `apart`
-    share no quantization with them.
+    A chain of functions of one stored value is one table. The operands of `split_concats` share no
+    quantization with them.
 
     Errors: LowerError that lists every op without an integer form, with its place and the reason.
     """
-    walk = PlacementWalk(graph, apart)
+    walk = PlacementWalk(graph, split_concats)
     while walk.run():
         pass  # a reader needs a value stored that earlier readers took as it is: ask them again
     if walk.faults:
@@ -72,15 +74,15 @@ def plan_quantization(graph: Graph, apart: AbstractSet[str] = frozenset()) -> Qu
 class PlacementWalk:
     """One walk over the ops that asks the rule of each; stored values add up over the walks."""
 
-    def __init__(self, graph: Graph, apart: AbstractSet[str] = frozenset()) -> None:
-        self.graph, self.apart = graph, apart
+    def __init__(self, graph: Graph, split_concats: AbstractSet[str] = frozenset()) -> None:
+        self.graph, self.split_concats = graph, split_concats
         self.order = {name: i for i, op in enumerate(graph.ops) for name in op.names}
         self.outputs = {v.name for v in graph.outputs}
-        self.needed: set[str] = set()  # values that some reader needs stored
+        self.requirements: set[str] = set()  # values that some reader needs stored
 
     def run(self) -> bool:
         """Plan the graph; true if a value turned out to be needed stored too late."""
-        self.plan = QuantizationPlan(self.graph, self.apart, is_wide(self.graph))
+        self.plan = QuantizationPlan(self.graph, self.split_concats, is_wide(self.graph))
         self.faults, self.is_late = list[str](), False
         for v in self.graph.inputs:
             self._input(v)
@@ -143,15 +145,15 @@ class PlacementWalk:
     def _is_stored_at_once(self, v: Value, kind: Kind) -> bool:
         if not v.type.is_float or kind is Kind.STORED:
             return False
-        if v.name in self.needed or v.name in self.outputs:
+        if v.name in self.requirements or v.name in self.outputs:
             return True
         return kind in SUMS and self.graph.use_counts.get(v.name, 0) > 1
 
     def _need(self, v: Value) -> None:
         """Store an operand; readers before this one are asked again where there are some."""
-        if v.name not in self.needed and self.graph.use_counts[v.name] > 1:
+        if v.name not in self.requirements and self.graph.use_counts[v.name] > 1:
             self.is_late = True
-        self.needed.add(v.name)
+        self.requirements.add(v.name)
         self._store(v)
 
     def _store(self, v: Value) -> None:
@@ -182,20 +184,20 @@ class PlacementWalk:
             return
         if isinstance(op, Dequantize):
             plan.fixed.add(result.name)
-            plan.given[result.name] = op.x.type.quant
+            plan.model_quants[result.name] = op.x.type.quant
         elif answer.sharing is Sharing.RESULT:
             plan.groups.add_node(result.name)
             plan.edges.update((result.name, v.name) for v in op.operands)
-        elif answer.sharing is Sharing.ALIKE and self.apart.isdisjoint(
+        elif answer.sharing is Sharing.ALIKE and self.split_concats.isdisjoint(
             (result.name, *(v.name for v in op.operands))
         ):
             self._join(op, result.name)
 
     def _join(self, op: Op, result: str) -> None:
         plan, is_move = self.plan, len(op.operands) == 1
-        quants = {plan.given.get(v.name) for v in op.operands}
+        quants = {plan.model_quants.get(v.name) for v in op.operands}
         if len(quants) == 1 and (quant := quants.pop()) is not None:
-            plan.given[result] = quant
+            plan.model_quants[result] = quant
             plan.fixed.add(result)
             return
         plan.groups.add_node(result)

@@ -22,7 +22,7 @@ from qir.passes.calibrate.ranges import Ranges
 from qir.passes.infra.manager import Claim, Miss, Pass, Record, changes, register
 from qir.passes.integer.rules import BYTE, Sharing
 from qir.passes.quantize.channel_scales import channel_quants
-from qir.passes.quantize.joins import apart, in_u8
+from qir.passes.quantize.joins import in_u8, split_concats
 from qir.passes.quantize.place_rows import ROWS, is_wide
 from qir.passes.quantize.placement import QuantizationPlan, plan_quantization
 from qir.passes.quantize.repeats import with_shared_ranges
@@ -76,7 +76,7 @@ class QuantizeGraph(Pass):
     sample: tuple[Array, ...] = ()
 
     def run(self, graph: Graph, record: Record) -> Graph:
-        plan = plan_quantization(graph, self._apart(graph, record))
+        plan = plan_quantization(graph, self._split_concats(graph, record))
         _check_names(graph, self.bits)
         for width in (self.activation_bits, *(b.activation for b in self.bits.values())):
             storage_of(width, is_signed=False)
@@ -95,24 +95,24 @@ class QuantizeGraph(Pass):
         """
         layers = {op.names[0]: op for op in graph.ops if isinstance(op, Layer)}
         rows = {n for n, op in layers.items() if isinstance(graph.producers.get(op.x.name), ROWS)}
-        asked = {"": Bits(BYTE, self.activation_bits)} if not rows else {}
-        asked |= {name: bits for name, bits in self.bits.items() if name not in rows}
-        for name, bits in asked.items():
+        requests = {"": Bits(BYTE, self.activation_bits)} if not rows else {}
+        requests |= {name: bits for name, bits in self.bits.items() if name not in rows}
+        for name, bits in requests.items():
             if bits.block or (plan.is_wide and bits.activation != BYTE):
-                what = f"layer {name}" if name else "layers"
+                subject = f"layer {name}" if name else "layers"
                 raise PassError(
-                    f"quantize-graph: activations of {bits}, {what} without rows: 8 bits and no"
+                    f"quantize-graph: activations of {bits}, {subject} without rows: 8 bits and no"
                     " blocks are needed",
                     hint="scales=\"token\" gives linear ops rows; (4, 8) or 'w4g32a8' store weights"
                     " in fewer bits",
                 )
 
-    def _apart(self, graph: Graph, record: Record) -> set[str]:
+    def _split_concats(self, graph: Graph, record: Record) -> set[str]:
         """Concats whose operands keep scales of their own."""
         if self.ranges is None or is_wide(graph):
             return set()
         misses: list[Miss] = []
-        concats = apart(graph, self.ranges, misses)
+        concats = split_concats(graph, self.ranges, misses)
         record.misses += misses
         record.warnings += [f"concat %{miss.at}: {miss.why}" for miss in misses]
         return concats
@@ -147,7 +147,7 @@ class Emission:
     quants: Mapping[str, Quant]
     widths: Widths
     options: QuantizeGraph
-    now: dict[str, Value] = field(default_factory=dict)
+    values: dict[str, Value] = field(default_factory=dict)
     reals: dict[str, Value] = field(default_factory=dict)  # before their pairs
     quant: dict[str, Quant] = field(default_factory=dict)  # of each stored value, by its old name
     narrow: dict[tuple[str, int], Value] = field(default_factory=dict)
@@ -157,20 +157,20 @@ class Emission:
     def run(self) -> Graph:
         self.builder = Builder(self.graph.name, "simulated")
         for v in self.graph.inputs:
-            self.now[v.name] = self.reals[v.name] = self.builder.input(v.name, v.type)
+            self.values[v.name] = self.reals[v.name] = self.builder.input(v.name, v.type)
             self._pair(v.name, None)
         for op in self.graph.ops:
-            new = op.rebind(lambda v: self.now[v.name])
+            new = op.rebind(lambda v: self.values[v.name])
             if isinstance(op, Constant):
                 new = self._clamped(op)
             if isinstance(op, Quantize):
                 new = self._of_reals(op, new)
             new = self._with_operands(op, new)
             for old, value in zip(op.results, self.builder.add_all(new), strict=True):
-                self.now[old.name] = self.reals[old.name] = value
+                self.values[old.name] = self.reals[old.name] = value
                 self._note(op, old.name)
                 self._pair(old.name, op)
-        outputs = [self.now[v.name] for v in self.graph.outputs]
+        outputs = [self.values[v.name] for v in self.graph.outputs]
         after = self.builder.finish(outputs, self.graph.output_names).with_states_of(self.graph)
         return after.without_dead_code()
 
@@ -180,7 +180,7 @@ class Emission:
             new = replace(op, table=self._table(op.table, op.loc), index=new.operands[1])
         if isinstance(op, Layer):
             new = self._with_weights(op, self._with_input(op, new))
-        if op.names[0] in self.plan.apart:
+        if op.names[0] in self.plan.split_concats:
             new = self._in_one_storage(op, new)
         elif self.plan.answers[op.names[0]].sharing is not Sharing.NONE:
             new = self._with_edges(op, new)
@@ -210,15 +210,15 @@ class Emission:
         elif answer.sharing is Sharing.ALIKE and len(op.operands) == 1:
             if op.operands[0].name in self.quant:
                 self.quant[name] = self.quant[op.operands[0].name]
-        elif name in plan.given:
-            self.quant[name] = plan.given[name]
+        elif name in plan.model_quants:
+            self.quant[name] = plan.model_quants[name]
         elif name in self.quants and plan.values[name].is_stored:
             self.quant[name] = self.quants[name]
 
     def _pair(self, name: str, op: Op | None) -> None:
         if name in self.plan.pairs:
             self.quant[name] = self.quants[name]
-            self.now[name] = self._through(name, self.now[name], self.quants[name], op)
+            self.values[name] = self._through(name, self.values[name], self.quants[name], op)
 
     def _through(self, name: str, value: Value, quant: Quant, op: Op | None) -> Value:
         """dequantize(quantize(value))"""
@@ -265,7 +265,7 @@ class Emission:
 
     def _read_quant(self, op: Layer) -> Quant | None:
         """The quantization that a layer reads its input in, None where it is not stored."""
-        width = self.widths.read.get(op.names[0])
+        width = self.widths.reads.get(op.names[0])
         if width is None or op.x.name not in self.quants or self.options.ranges is None:
             return self.quant.get(op.x.name)
         low, high = group_range(self.plan, self.options.ranges, [op.x.name], 1 << width)

@@ -24,11 +24,11 @@ def with_shared_ranges(graph: Graph, ranges: Ranges) -> Ranges:
     results, and results of the same ops on like values.
     Source: this project.
     """
-    observations = dict(ranges.seen)
+    observations = dict(ranges.observations)
     for names in _like_values(graph):
-        for cluster in _clusters([n for n in names if n in ranges.seen], ranges):
+        for cluster in _clusters([n for n in names if n in ranges.observations], ranges):
             observations.update(dict.fromkeys(cluster, ranges.seen_of(cluster)))
-    return replace(ranges, seen=observations)
+    return replace(ranges, observations=observations)
 
 
 def _clusters(names: Sequence[str], ranges: Ranges) -> Iterator[list[str]]:

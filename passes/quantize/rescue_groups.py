@@ -35,7 +35,7 @@ NO_SIBLINGS = 8.0  # the fence where a layer is the only one
 class Outlier:
     """The reason to rescue a layer: its outlier ratio, and the gain of groups in dB."""
 
-    what: str
+    statistic: str
     value: float
     fence: float
     before: float
@@ -43,7 +43,7 @@ class Outlier:
 
     def __str__(self) -> str:
         return (
-            f"{self.what} is {self.value:.3g}, its siblings' fence {self.fence:.3g}; "
+            f"{self.statistic} is {self.value:.3g}, its siblings' fence {self.fence:.3g}; "
             f"a weight has {self.before:.1f} dB, by group {self.after:.1f} dB"
         )
 
@@ -94,8 +94,8 @@ class RescueGroups(Pass):
             record.misses.append(Miss("no layer's weights are far out of its siblings'"))
             return graph
         record.rewrites = len(outliers)
-        rescued = {name: (weights[name], layers.get(name, bits)) for name in outliers}
-        return _regrouped(graph, rescued)
+        weights_by_layer = {name: (weights[name], layers.get(name, bits)) for name in outliers}
+        return _regrouped(graph, weights_by_layer)
 
 
 def stored_bits(graph: Graph, bits: Bits) -> dict[str, Bits]:
@@ -130,7 +130,7 @@ def find_outliers(
     """
     weights = float_weights(graph)
     suspects = _far_out(weights)
-    confirmed = {}
+    outliers = {}
     for name, (statistic_name, value, fence) in suspects.items():
         layer_bits = (layers or {}).get(name, bits)
         before, after = (
@@ -138,10 +138,10 @@ def find_outliers(
             for group in (0, layer_bits.group)
         )
         if before < ENOUGH and after - before >= least_gain:
-            confirmed[name] = Outlier(statistic_name, value, fence, before, after)
+            outliers[name] = Outlier(statistic_name, value, fence, before, after)
     most = max(1, int(share * len(weights)))
-    best = sorted(confirmed, key=lambda n: confirmed[n].before - confirmed[n].after)[:most]
-    return {name: one for name, one in confirmed.items() if name in best}
+    best = sorted(outliers, key=lambda n: outliers[n].before - outliers[n].after)[:most]
+    return {name: one for name, one in outliers.items() if name in best}
 
 
 def float_weights(graph: Graph) -> dict[str, Array]:
@@ -210,14 +210,14 @@ def _stored(
     return quantize_weights(w, bits.weight, True, False, bias, scale, group, reach)
 
 
-def _regrouped(graph: Graph, rescued: Mapping[str, tuple[Array, Bits]]) -> Graph:
+def _regrouped(graph: Graph, weights_by_layer: Mapping[str, tuple[Array, Bits]]) -> Graph:
     def regrouped(op: Op, builder: Builder) -> Op:
-        if not isinstance(op, Layer) or op.names[0] not in rescued:
+        if not isinstance(op, Layer) or op.names[0] not in weights_by_layer:
             return op
         old = graph.producers[op.names[0]]
         assert isinstance(old, Layer)
-        weights, bits = rescued[op.names[0]]
-        integers = _stored(weights, bits, bits.group, bias_of(graph, old), _read(graph, old))
+        weights, bits = weights_by_layer[op.names[0]]
+        integers = _stored(weights, bits, bits.group, bias_of(graph, old), _input_quant(graph, old))
         loc = op.loc.touched(RescueGroups.name)
         stored = add_weights(builder, integers, old.w.name, loc)
         return replace(op, w=builder.add(Dequantize(stored, loc=loc)), loc=loc)
@@ -225,7 +225,7 @@ def _regrouped(graph: Graph, rescued: Mapping[str, tuple[Array, Bits]]) -> Graph
     return graph.mapped(regrouped)
 
 
-def _read(graph: Graph, layer: Layer) -> Quant | None:
+def _input_quant(graph: Graph, layer: Layer) -> Quant | None:
     """The quantization that a layer of a simulated graph reads its input in."""
     source = graph.producers.get(layer.x.name)
     return source.x.type.quant if isinstance(source, Dequantize) else None

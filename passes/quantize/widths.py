@@ -17,12 +17,12 @@ STREAM = 20  # of a sum that many layers add to: what is small in it counts too
 
 @dataclass
 class Widths:
-    """`stored`: bits of each value with a pair, by name; `read`: bits in which a contraction reads
+    """`stored`: bits of each value with a pair, by name; `reads`: bits in which a contraction reads
     its input, by the name of its result, where these are fewer than the stored ones.
     """
 
     stored: dict[str, int] = field(default_factory=dict)
-    read: dict[str, int] = field(default_factory=dict)
+    reads: dict[str, int] = field(default_factory=dict)
 
 
 def activation_widths(plan: QuantizationPlan, bits: Mapping[str, Bits], default: int) -> Widths:
@@ -44,7 +44,7 @@ def activation_widths(plan: QuantizationPlan, bits: Mapping[str, Bits], default:
         others = [r for r in readers if not isinstance(r, Contraction)]
         is_input = any(v.name in group for v in plan.graph.inputs)
         is_output = any(v.name in group for v in plan.graph.outputs)
-        requests = {r.names[0]: _asked(r, bits, default, is_input) for r in layers}
+        requests = {r.names[0]: _requested_bits(r, bits, default, is_input) for r in layers}
         most = max(requests.values(), default=BYTE)
         if (others and len(group) == 1) or is_input or is_output:
             most = max(most, BYTE)
@@ -52,11 +52,11 @@ def activation_widths(plan: QuantizationPlan, bits: Mapping[str, Bits], default:
             most = WORD
         if is_beside_norm(plan, group) and others and not (is_input or is_output):
             most = max(most, least_limit(plan, group, readers))
-        if any(r.names[0] in plan.apart for r in others):
+        if any(r.names[0] in plan.split_concats for r in others):
             most = BYTE  # the parts of an output have one storage
         widths.stored.update(dict.fromkeys(group, most))
         single = {r.names[0]: requests[r.names[0]] for r in layers if isinstance(r, Layer)}
-        widths.read.update({name: width for name, width in single.items() if width < most})
+        widths.reads.update({name: width for name, width in single.items() if width < most})
     return widths
 
 
@@ -93,7 +93,7 @@ def wide_widths(plan: QuantizationPlan) -> Widths:
         most = most if most >= WORD else BYTE
         widths.stored.update(dict.fromkeys(group, most))
         if most > BYTE:
-            widths.read.update({r.names[0]: BYTE for r in layers})
+            widths.reads.update({r.names[0]: BYTE for r in layers})
     return widths
 
 
@@ -103,7 +103,7 @@ def _is_of_stream(op: Op) -> bool:
     return is_turned or isinstance(op, (Add, Sub, RmsNorm, LayerNorm))
 
 
-def _asked(layer: Op, bits: Mapping[str, Bits], default: int, is_input: bool) -> int:
+def _requested_bits(layer: Op, bits: Mapping[str, Bits], default: int, is_input: bool) -> int:
     layer_bits = bits.get(layer.names[0])
     if layer_bits is not None:
         return layer_bits.activation

@@ -58,14 +58,14 @@ def adaround(problem: LayerProblem, steps: int) -> Mapping[str, Array]:
     )
     target = problem.tensor(problem.target / problem.steps)
     floor = target.floor().clamp(w.low, w.high - 1)
-    off = target - floor  # beyond [0, 1] where the scale clips
+    fraction = target - floor  # beyond [0, 1] where the scale clips
 
     def loss(up: Any) -> Any:
-        error = (up - off) * step
+        error = (up - fraction) * step
         return ((error @ moment) * error).sum()
 
-    nearest = loss(off.clamp(0, 1).round()) + TINY
-    v = unstretched(off.clamp(0, 1)).requires_grad_()
+    nearest = loss(fraction.clamp(0, 1).round()) + TINY
+    v = unstretched(fraction.clamp(0, 1)).requires_grad_()
     optimizer = torch.optim.Adam([v], lr=RATE)
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for number in range(steps):

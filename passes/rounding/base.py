@@ -87,9 +87,9 @@ class RoundWeights(Pass):
         size = 1 if self.waves is None else max(1, -(-len(work) // self.waves))
         return [work[i : i + size] for i in range(0, len(work), size)]
 
-    def tasks(self, tasks: Sequence[Task], done: int, of: int) -> Sequence[Mapping[str, Array]]:
-        """The results of one wave, behind the `done` tasks, of all waves `of`, that are done."""
-        tell = lambda what, now, _: self.tell(what, done + now, of)  # noqa: E731
+    def tasks(self, tasks: Sequence[Task], start: int, of: int) -> Sequence[Mapping[str, Array]]:
+        """The results of one wave, whose first task is number `start` of the `of` of all waves."""
+        tell = lambda title, count, _: self.tell(title, start + count, of)  # noqa: E731
         return run_tasks(self.name, tasks, self.executor, self.store, tell)
 
     def has_all(self, keys: Sequence[str]) -> bool:

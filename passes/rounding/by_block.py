@@ -120,8 +120,8 @@ def values_of(graph: Graph, sample: Sequence[Array]) -> list[Any]:
     for i in range(0, len(sample[0]), size):
         run_chunk(graph, cut(graph, sample, i, i + size), watch, programs)
     count = len(sample[0]) // rows_of(graph.inputs[0])
-    stacked = [torch.cat(parts[v.name]) for v in graph.outputs]
-    return [x.reshape(count, -1, *x.shape[1:]) for x in stacked]
+    outputs = [torch.cat(parts[v.name]) for v in graph.outputs]
+    return [x.reshape(count, -1, *x.shape[1:]) for x in outputs]
 
 
 def _narrow(value: Value) -> Any:
@@ -148,15 +148,15 @@ class RoundBlocks(RoundWeights):
             raise PassError(f"{self.name}: steps is {self.steps}, 1 or more is needed")
         units = block_units(graph, reference, layers)
         fit = [u for u in units if not isinstance(rebatch(u.graph, 2), Miss)]
-        done, waves = 0, self.in_waves(fit)
+        start, waves = 0, self.in_waves(fit)
         for wave in waves:
             simulated = with_float_weights(
                 graph, {w.reals: w.floats for u in wave for w in u.layers}
             )
             aim = simulated if len(waves) == 1 else reference
             tasks = [self._task(u, simulated, aim) for u in wave]
-            graph = with_results(graph, self.tasks(tasks, done, len(fit)), self.name)
-            done += len(wave)
+            graph = with_results(graph, self.tasks(tasks, start, len(fit)), self.name)
+            start += len(wave)
             yield graph
 
     def _task(self, unit: BlockGraph, simulated: Graph, reference: Graph) -> Task:

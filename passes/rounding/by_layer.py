@@ -87,12 +87,12 @@ def best_ridge(weights: StoredWeights, parts: Sequence[Moments]) -> float:
     halves = [layer_problem(weights, parts[start::2]) for start in (0, 1)]
     if all(half.is_alone for half in halves):
         return RIDGES[0]  # there is nothing to make up for
-    losses = [sum(_apart(replace(problem, ridge=r), other) for problem, other in
+    losses = [sum(_distance(replace(problem, ridge=r), other) for problem, other in
                   (halves, halves[::-1])) for r in RIDGES]  # fmt: skip
     return RIDGES[int(np.argmin(losses))]
 
 
-def _apart(problem: LayerProblem, other: LayerProblem) -> float:
+def _distance(problem: LayerProblem, other: LayerProblem) -> float:
     """mean |T xq + b' - W x - b|**2, but for what no T changes, with T and b' by one part of the
     samples, on another.
     """
@@ -124,7 +124,7 @@ class RoundLayers(RoundWeights):
     def rounded(
         self, graph: Graph, reference: Graph, layers: Sequence[StoredWeights]
     ) -> Iterator[Graph]:
-        walk, done = LayerWalk.started(graph, reference, self.sample), 0
+        walk, start = LayerWalk.started(graph, reference, self.sample), 0
         for wave in self.in_waves(layers):
             names = [w.layer for w in wave]
             function, options = self.work()
@@ -135,10 +135,10 @@ class RoundLayers(RoundWeights):
                 simulated = with_float_weights(graph, {w.reals: w.floats for w in wave})
                 walk, sums = walk.to(simulated, names, self)
             results = self.tasks([
-                Task(key, round_layer, (w, _own(sums, w.layer), function, *options))
+                Task(key, round_layer, (w, _moments_of(sums, w.layer), function, *options))
                 for key, w in zip(keys, wave, strict=True)
-            ], done, len(layers))  # fmt: skip
-            graph, done = with_results(graph, results, self.name), done + len(wave)
+            ], start, len(layers))  # fmt: skip
+            graph, start = with_results(graph, results, self.name), start + len(wave)
             yield graph
 
 
@@ -205,6 +205,6 @@ def _has_layers(graph: Graph, cut: Sequence[str], name: str, layers: Sequence[st
     return any(op.names[0] in layers for op in part.ops)
 
 
-def _own(sums: Sequence[Mapping[str, Array]], layer: str) -> list[Mapping[str, Array]]:
+def _moments_of(sums: Sequence[Mapping[str, Array]], layer: str) -> list[Mapping[str, Array]]:
     """Of the moments of all layers those of one."""
     return [{key: part[key] for key in moment_names(layer) if key in part} for part in sums]

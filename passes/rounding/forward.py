@@ -48,7 +48,7 @@ class Stretch:
                 outputs = tuple(torch.cat(ys) for ys in zip(*each, strict=True))
         return {v.name: y for v, y in zip(self.graph.outputs, outputs, strict=True)}
 
-    def next_cut(self, cut_values: CutValues, computed: Mapping[str, Any]) -> CutValues:
+    def next_cut(self, cut_values: CutValues, tensors: Mapping[str, Any]) -> CutValues:
         """The values at the next cut."""
         count = len(next(iter(cut_values.values())))
         kinds = {v.name: integer_of(v.type.elem) for v in self.graph.outputs}
@@ -57,7 +57,7 @@ class Stretch:
             if name in cut_values:
                 values[name] = cut_values[name]
                 continue
-            y = computed[name].numpy()
+            y = tensors[name].numpy()
             kind = kinds[name]
             y = y if kind is None else y.astype(kind.carrier)
             values[name] = y.reshape(count, -1, *y.shape[1:])
@@ -65,10 +65,10 @@ class Stretch:
 
 
 def stretch(
-    graph: Graph, known: Iterable[str], outputs: Iterable[str], cut: Sequence[str]
+    graph: Graph, sources: Iterable[str], outputs: Iterable[str], cut: Sequence[str]
 ) -> Stretch:
     """From the known values to `outputs` and the next cut."""
-    known_names = set(known)
+    known_names = set(sources)
     ends = dict.fromkeys([*outputs, *(name for name in cut if name not in known_names)])
     part = extract(graph, known_names, list(ends))
     operands = {v.name for op in part.ops for v in op.operands} | set(ends)
@@ -98,11 +98,11 @@ class UnitProgram:
     straight-through estimator of Bengio et al. 2013, arXiv:1308.3432).
     """
 
-    def __init__(self, graph: Graph, known: Sequence[str]) -> None:
+    def __init__(self, graph: Graph, sources: Sequence[str]) -> None:
         self.graph = graph
         self._fixed: dict[str, Any] = {}
         self._ops: list[Op] = []
-        for op in _remaining_ops(graph, known):
+        for op in _remaining_ops(graph, sources):
             args = [self._fixed.get(v.name) for v in op.operands]
             if all(arg is not None for arg in args):
                 self._fixed.update(_results(op, args))
@@ -117,11 +117,11 @@ class UnitProgram:
         return [env[v.name] for v in self.graph.outputs]
 
 
-def _remaining_ops(graph: Graph, known: Sequence[str]) -> list[Op]:
+def _remaining_ops(graph: Graph, sources: Sequence[str]) -> list[Op]:
     """The ops of a graph that remain to run when some values are known."""
     live, ops = {v.name for v in graph.outputs}, list[Op]()
     for op in reversed(graph.ops):
-        if live.intersection(op.names) and op.names[0] not in known:
+        if live.intersection(op.names) and op.names[0] not in sources:
             live.update(v.name for v in op.operands)
             ops.append(op)
     return ops[::-1]

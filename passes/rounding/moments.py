@@ -93,9 +93,11 @@ class LayerProblem:
         if np.isinf(self.ridge):
             return floats
         diagonal, eye = np.diagonal(self.own, axis1=1, axis2=2), np.eye(self.own.shape[-1])
-        sure = self.own + eye * (self.ridge * diagonal + self._least[:, None])[:, None]
+        moment = self.own + eye * (self.ridge * diagonal + self._least[:, None])[:, None]
         correction = floats @ (self.cross - self.own)
-        return np.asarray(floats + np.linalg.solve(sure, correction.swapaxes(1, 2)).swapaxes(1, 2))
+        return np.asarray(
+            floats + np.linalg.solve(moment, correction.swapaxes(1, 2)).swapaxes(1, 2)
+        )
 
     def result(self, integers: Array, change: Array | None = None) -> Mapping[str, Array]:
         """New constants: the integers (G, O / G, K), scales times `change` (G, O / G, 1) and what
@@ -191,9 +193,9 @@ def moments(
             for name, x in _sums(op, quantized[op.x.name], of_float).items():
                 key = f"{op.names[0]}.{name}"
                 total[key] = total[key] + x if key in total else x
-        computed = quantized, float_values
+        tensors = quantized, float_values
         for side, one, chunk, values in zip(
-            SIDES, (simulated, reference), chunks, computed, strict=True
+            SIDES, (simulated, reference), chunks, tensors, strict=True
         ):
             for name, x in one.next_cut(chunk, values).items():
                 ends.setdefault(f"{side}{name}", []).append(x)

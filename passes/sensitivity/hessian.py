@@ -173,9 +173,9 @@ def _by_outputs(part: Part, seeds: Sequence[tuple[int, ...]]) -> Draws:
 
 def _by_parameters(part: Part, seeds: Sequence[tuple[int, ...]]) -> Draws:
     probe = Probe(part.graph, len(part.at))
-    found: Draws = ([], [])
+    sums: Draws = ([], [])
     # apart: what weights and inputs have in common would only add to the errors of both
-    for kind, draws in ((WEIGHTS, found[0]), (INPUTS, found[1])):
+    for kind, draws in ((WEIGHTS, sums[0]), (INPUTS, sums[1])):
         leaves = probe.leaves(kind == WEIGHTS, kind == INPUTS)
         curvature = Curvature(part, probe, leaves, leaves.weights if kind == WEIGHTS
                               else leaves.inputs)  # fmt: skip
@@ -183,7 +183,7 @@ def _by_parameters(part: Part, seeds: Sequence[tuple[int, ...]]) -> Draws:
             v = rademacher(curvature.by, (*seed, len(kind)))
             product = curvature.times(v)
             draws.append([float((v[n].double() * product[n]).sum()) for n in v])
-    return found
+    return sums
 
 
 class Curvature:

@@ -86,13 +86,13 @@ class Probe:
     def __init__(self, graph: Graph, count: int) -> None:
         larger = for_samples(graph, count)
         self.layers = layers_to_quantize(larger)
-        self.kept = {name: float_weights(larger, op) for name, op in self.layers.items()}
+        self.weights = {name: float_weights(larger, op) for name, op in self.layers.items()}
         self._program = FloatProgram(_opened(larger, self.layers))
 
     def leaves(self, weights: bool, inputs: bool) -> Leaves:
         """Fresh leaves at the float network; only of what is asked for do they need gradients."""
         leaf_weights = {
-            n: torch.from_numpy(w.copy()).requires_grad_(weights) for n, w in self.kept.items()
+            n: torch.from_numpy(w.copy()).requires_grad_(weights) for n, w in self.weights.items()
         }
         leaf_inputs = {
             name: torch.zeros(op.x.type.shape, requires_grad=inputs)

@@ -122,10 +122,10 @@ def add_powers(
         name = names.get(value.name)
         if name is not None and isinstance(value.type.elem, Quant):
             wide = reals.pop(name).astype(np.float64)
-            found = restored(dequantized(x, value.type.elem), divided.get(value.name, ONE))
-            noise = wide - found
+            actual = restored(dequantized(x, value.type.elem), divided.get(value.name, ONE))
+            noise = wide - actual
             if watch is not None and value.name in ends:
-                watch(wide, found)
+                watch(wide, actual)
             power[name] += float((wide**2).sum()), float((noise**2).sum())
             counts[name] += x.size
 

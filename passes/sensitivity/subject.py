@@ -90,14 +90,14 @@ class Runner:
 
     def run(
         self,
-        what: str,
+        title: str,
         subject: Subject,
         function: Callable[..., Result],
         arguments: Sequence[tuple[str, tuple[object, ...]]],
     ) -> list[Result]:
         """function(*arguments) for each of them; the text beside them is part of their key."""
         tasks = [
-            Task(f"{subject.key} {what} {text}", function, function_arguments)
+            Task(f"{subject.key} {title} {text}", function, function_arguments)
             for text, function_arguments in arguments
         ]
-        return run_tasks(what, tasks, self.executor, self.store, self.tell)
+        return run_tasks(title, tasks, self.executor, self.store, self.tell)

@@ -119,11 +119,11 @@ class Sensitivities:
         """
         try:
             content = json.loads(text)
-            values, errors, kept = content["values"], content["errors"], content["by_bits"]
+            values, errors, tables = content["values"], content["errors"], content["by_bits"]
             by_bits = {
                 measure: {n: {Bits.parse(b): float(x) for b, x in losses.items()}
                           for n, losses in layers.items()}
-                for measure, layers in kept.items()
+                for measure, layers in tables.items()
             }  # fmt: skip
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as e:
             raise DataError(

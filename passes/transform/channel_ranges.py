@@ -30,26 +30,28 @@ def first_samples(
     that can be read only once is kept for those samples alone. Large samples are fewer.
     Errors: DataError for data without a sample.
     """
-    own = rows_of(graph.inputs[0])
-    most = max(own, min(most, ELEMENTS // max(1, sum(v.type.size for v in graph.inputs) // own)))
+    run_rows = rows_of(graph.inputs[0])
+    most = max(
+        run_rows, min(most, ELEMENTS // max(1, sum(v.type.size for v in graph.inputs) // run_rows))
+    )
     source = iter(batches_of(batches))
-    held = []
+    buffer = []
 
     def remembered() -> Iterator[Any]:
         for batch in source:
-            held.append(batch)
+            buffer.append(batch)
             yield batch
 
-    parts, have = [], 0
-    for chunk in chunks(graph, remembered(), own):
+    parts, count = [], 0
+    for chunk in chunks(graph, remembered(), run_rows):
         parts.append(chunk)
-        have += len(chunk[0])
-        if have >= most:
+        count += len(chunk[0])
+        if count >= most:
             break
     if not parts:
         raise DataError("calibration data: no samples, at least one is needed")
     sample = tuple(np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return sample, chain(held, source)
+    return sample, chain(buffer, source)
 
 
 def held_back(
@@ -58,12 +60,12 @@ def held_back(
     """The sample in two parts: one to compute corrections from, and at most `most` runs, a quarter
     at most, to judge them; fewer than ENOUGH runs are in both.
     """
-    own = rows_of(graph.inputs[0])
-    count = len(sample[0]) // own
+    run_rows = rows_of(graph.inputs[0])
+    count = len(sample[0]) // run_rows
     if count < ENOUGH:
-        return sample, cut(graph, sample, 0, most * own)
-    border = (count - min(most, count // 4)) * own
-    return cut(graph, sample, 0, border), cut(graph, sample, border, count * own)
+        return sample, cut(graph, sample, 0, most * run_rows)
+    border = (count - min(most, count // 4)) * run_rows
+    return cut(graph, sample, 0, border), cut(graph, sample, border, count * run_rows)
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Reach:
     count: int
 
     @staticmethod
-    def alike(reach: npt.ArrayLike) -> Reach:
+    def of_both(reach: npt.ArrayLike) -> Reach:
         """Of one array, (C,), for both halves."""
         return Reach(np.stack([np.asarray(reach, np.float64)] * 2), 1)
 
@@ -125,16 +127,16 @@ def channel_reach(
         if names is not None and value.name not in names:
             return
         rows = x.abs().reshape(-1, x.shape[-1])
-        seen = halves.setdefault(value.name, [np.zeros(x.shape[-1]), np.zeros(x.shape[-1])])
-        seen[half] = np.maximum(seen[half], rows.amax(0).double().numpy())
+        bounds = halves.setdefault(value.name, [np.zeros(x.shape[-1]), np.zeros(x.shape[-1])])
+        bounds[half] = np.maximum(bounds[half], rows.amax(0).double().numpy())
         counts[value.name] = counts.get(value.name, 0) + len(rows)
 
     size = chunk_of(graph)
     runs = [x.reshape(-1, *v.type.shape) for v, x in zip(graph.inputs, sample, strict=True)]
     for half in (0, 1):
-        chosen = slice(half if len(runs[0]) > 1 else 0, None, 2)
+        rows_of_half = slice(half if len(runs[0]) > 1 else 0, None, 2)
         part = tuple(
-            x[chosen].reshape(-1, *v.type.shape[1:])
+            x[rows_of_half].reshape(-1, *v.type.shape[1:])
             for v, x in zip(graph.inputs, runs, strict=True)
         )
         for i in range(0, len(part[0]), size):

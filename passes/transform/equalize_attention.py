@@ -63,7 +63,7 @@ class EqualizeAttention(Pass):
                     record.rewrites += 1
                 else:
                     record.misses.append(Miss(miss.why, miss.at or op.names[0]))
-        return changes.made(graph, self.name) if record.rewrites else graph
+        return changes.apply(graph, self.name) if record.rewrites else graph
 
 
 @dataclass
@@ -85,19 +85,19 @@ class Changes:
         self.record.divided.update(dict.fromkeys(chain.names, by))
         self.record.divided[name] = rows
 
-    def made(self, graph: Graph, by: str) -> Graph:
+    def apply(self, graph: Graph, by: str) -> Graph:
         """The graph with new weights and biases, and products in front of attention."""
 
         def multiplied(op: Op, builder: Builder) -> Op:
             factors = self.behind.get(op.names[0])
             if factors is None or not isinstance(op, Attention):
                 return op
-            made = []
+            operands = []
             for x, factor in zip((op.q, op.k), factors, strict=True):
                 even = builder.add(Constant.of(factor.astype(np.float32)), f"{x.name}_factor")
                 product = Mul(x, even, loc=op.loc.touched(by))
-                made.append(builder.add(product, f"{x.name}_even"))
-            return replace(op, q=made[0], k=made[1], loc=op.loc.touched(by))
+                operands.append(builder.add(product, f"{x.name}_even"))
+            return replace(op, q=operands[0], k=operands[1], loc=op.loc.touched(by))
 
         return rescaled(graph, self.rows, self.columns, by).mapped(multiplied)
 

@@ -78,7 +78,7 @@ class EqualizeChannels(Pass):
             layers.append(reader)
         if not layers:
             return Miss("nothing reads it", last)
-        reach = self.halves.get(last) or Reach.alike(self.reach.get(last, ()))
+        reach = self.halves.get(last) or Reach.of_both(self.reach.get(last, ()))
         if not reach.of_all.any():
             return Miss("no channel ranges were observed", last)
         scales = choose_scales(reach, [by_input(graph, r) for r in layers])
@@ -119,8 +119,8 @@ def choose_scales(reach: Reach, weights: list[Array]) -> Array:
     for mix in (None, *MIXES):
         scales = mixed(reach.of_all, v, mix)
         total = noise(scales, widened(reach.of_all), weights)
-        for seen, other in (reach.halves, reach.halves[::-1]):
-            total += outside(mixed(seen, v, mix), seen, other, reach.count, weights) / 2
+        for half, other in (reach.halves, reach.halves[::-1]):
+            total += outside(mixed(half, v, mix), half, other, reach.count, weights) / 2
         if least is None or total < least:
             best, least = scales, total
     assert best is not None
@@ -140,12 +140,12 @@ def mixed(reach: Array, weights: Array, mix: float | None) -> Array:
     return np.asarray((s / np.exp(np.log(s).mean())).astype(np.float32).astype(np.float64))
 
 
-def outside(s: Array, seen: Array, other: Array, count: int, weights: list[Array]) -> float:
-    """The squared errors, in the units of noise(), of clamping x / s to the range of what was seen,
+def outside(s: Array, half: Array, other: Array, count: int, weights: list[Array]) -> float:
+    """The squared errors, in the units of noise(), of clamping x / s to the range of `half`,
     where the channels reach `other` once in `count` elements. A uniform rounding has the squared
     error step**2 / 12, and noise() counts step**2.
     """
-    beyond = np.maximum(other / s - (seen / s).max(), 0.0)
+    beyond = np.maximum(other / s - (half / s).max(), 0.0)
     square = 12 * beyond**2 / count
     return sum(
         float((square.reshape(*w.shape[:2], 1, 1) * (w * s.reshape(*w.shape[:2], 1, 1)) ** 2).sum())
@@ -166,15 +166,15 @@ def output_noise(s: Array, reach: Array, weights: list[Array]) -> list[Array]:
     be a third of its reach.
     """
     step = (reach / s).max() / STEPS_X
-    found = []
+    noises = []
     for w in weights:
         groups, inputs, _, taps = w.shape
         scaled = w * s.reshape(groups, inputs, 1, 1)
         steps = np.abs(scaled).max((1, 3)) / STEPS_W  # of each output
         typical = (reach / s / 3).reshape(groups, inputs)
         rounded_w = taps * steps**2 * (typical**2).sum(1, keepdims=True)
-        found.append(step**2 * (scaled**2).sum((1, 3)) + rounded_w)
-    return found
+        noises.append(step**2 * (scaled**2).sum((1, 3)) + rounded_w)
+    return noises
 
 
 def rescaled(

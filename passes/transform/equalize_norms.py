@@ -51,15 +51,15 @@ class EqualizeNorms(Pass):
         if not norms or not self.sample:
             record.misses.append(Miss("no layer norm" if self.sample else "no sample is given"))
             return graph
-        seen = rows_by_name(graph, self.sample, norms)
+        rows = rows_by_name(graph, self.sample, norms)
         for name, op in norms.items():
-            change = change_of(graph, op, seen[name])
+            change = change_of(graph, op, rows[name])
             if isinstance(change, Miss):
                 record.misses.append(Miss(change.why, name))
                 continue
             changes[name] = change
             record.rewrites += 1
-        return changed(graph, changes, self.name) if changes else graph
+        return apply_changes(graph, changes, self.name) if changes else graph
 
 
 @dataclass(frozen=True)
@@ -77,18 +77,18 @@ def rows_by_name(
     graph: Graph, sample: tuple[Array, ...], names: Mapping[str, Op]
 ) -> Mapping[str, Array]:
     """Rows (R, C) of each value, at most about ROWS."""
-    own = rows_of(graph.inputs[0])
-    runs, size = min(RUNS, len(sample[0]) // own), chunk_of(graph)
-    found: dict[str, list[Array]] = {name: [] for name in names}
+    run_rows = rows_of(graph.inputs[0])
+    runs, size = min(RUNS, len(sample[0]) // run_rows), chunk_of(graph)
+    pieces: dict[str, list[Array]] = {name: [] for name in names}
 
     def watch(value: Value, x: Any) -> None:
-        if value.name in found:
+        if value.name in pieces:
             step = max(1, runs * (value.type.size // value.type.shape[-1]) // ROWS)
-            found[value.name].append(x.reshape(-1, x.shape[-1])[::step].double().numpy())
+            pieces[value.name].append(x.reshape(-1, x.shape[-1])[::step].double().numpy())
 
-    for i in range(0, runs * own, size):
-        run_chunk(graph, cut(graph, sample, i, min(i + size, runs * own)), watch)
-    return {name: np.concatenate(parts) for name, parts in found.items()}
+    for i in range(0, runs * run_rows, size):
+        run_chunk(graph, cut(graph, sample, i, min(i + size, runs * run_rows)), watch)
+    return {name: np.concatenate(parts) for name, parts in pieces.items()}
 
 
 def change_of(graph: Graph, op: LayerNorm, rows: Array) -> Change | Miss:
@@ -103,18 +103,18 @@ def change_of(graph: Graph, op: LayerNorm, rows: Array) -> Change | Miss:
     w = np.concatenate([np.asarray(weights_of(graph, r), np.float64) for r in readers])
     columns = np.sqrt(widened((w**2).sum(0)))
     mean, none, one = rows.mean(0), np.zeros(w.shape[1]), np.ones(w.shape[1])
-    tried = [
+    candidates = [
         (none, one),
         (none, scale_of(np.sqrt((rows**2).mean(0)), columns)),
         (mean, scale_of(rows.std(0), columns)),
     ]
-    noises = [noise(rows, w, *each) for each in tried]
+    noises = [noise(rows, w, *each) for each in candidates]
     best = int(np.argmin(noises))
     is_output = any(v.name == op.names[0] for v in graph.outputs)
     is_second = is_output or len(readers) < len(users)
     if noises[0] <= noises[best] * LEAST_GAIN[not is_second]:
         return Miss(f"its noise falls by a factor of {noises[0] / noises[best]:.2f} at most")
-    return Change(*tried[best], frozenset(r.names[0] for r in readers))
+    return Change(*candidates[best], frozenset(r.names[0] for r in readers))
 
 
 def is_float(graph: Graph, op: Linear) -> bool:
@@ -136,7 +136,7 @@ def noise(rows: Array, w: Array, shift: Array, scale: Array) -> float:
     return of_rows + of_weights * float((x**2).sum(1).mean())
 
 
-def changed(graph: Graph, changes: Mapping[str, Change], by: str) -> Graph:
+def apply_changes(graph: Graph, changes: Mapping[str, Change], by: str) -> Graph:
     """The graph with these norms beside the old ones, and the layers that read them."""
     even: dict[str, Value] = {}  # the new norm for each old one
 
@@ -144,17 +144,17 @@ def changed(graph: Graph, changes: Mapping[str, Change], by: str) -> Graph:
         name, old = op.names[0], graph.producers[op.names[0]]
         if not (isinstance(op, Linear) and isinstance(old, Linear)):
             return op
-        how = changes.get(old.x.name)
-        if how is None or name not in how.readers:
+        norm_change = changes.get(old.x.name)
+        if norm_change is None or name not in norm_change.readers:
             return op
         if old.x.name not in even:
-            even[old.x.name] = even_norm(graph, old.x.name, op.x, how, builder, by)
+            even[old.x.name] = even_norm(graph, old.x.name, op.x, norm_change, builder, by)
         w = elements_of(graph, old.w)
-        bias = w @ how.shift + (0 if old.bias is None else elements_of(graph, old.bias))
+        bias = w @ norm_change.shift + (0 if old.bias is None else elements_of(graph, old.bias))
         return replace(
             op,
             x=even[old.x.name],
-            w=constant(builder, old.w.name, w * how.scale),
+            w=constant(builder, old.w.name, w * norm_change.scale),
             bias=constant(builder, f"{name}_bias", bias),
             loc=op.loc.touched(by),
         )
@@ -163,21 +163,21 @@ def changed(graph: Graph, changes: Mapping[str, Change], by: str) -> Graph:
 
 
 def even_norm(
-    graph: Graph, name: str, now: Value, change: Change, builder: Builder, by: str
+    graph: Graph, name: str, x: Value, change: Change, builder: Builder, by: str
 ) -> Value:
-    """A norm of the graph, whose value is `now` in the new one, again with the change."""
-    old, new, s = graph.producers[name], builder.producer(now), change.scale
+    """A norm of the graph, whose value is `x` in the new one, again with the change."""
+    old, new, s = graph.producers[name], builder.producer(x), change.scale
     assert isinstance(old, LayerNorm) and isinstance(new, LayerNorm)
     gain = np.ones_like(s) if old.gain is None else elements_of(graph, old.gain)
     offset = np.zeros_like(s) if old.offset is None else elements_of(graph, old.offset)
-    made = replace(
+    norm = replace(
         new,
         gain=constant(builder, f"{name}_gain", gain / s),
         offset=constant(builder, f"{name}_offset", (offset - change.shift) / s),
         names=(),
         loc=new.loc.touched(by),
     )
-    return builder.add(made, f"{name}_even")
+    return builder.add(norm, f"{name}_even")
 
 
 def constant(builder: Builder, name: str, elements: Array) -> Value:

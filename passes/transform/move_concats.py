@@ -52,10 +52,10 @@ class MoveConcats(Pass):
     reach: Mapping[str, Reach] = field(default_factory=dict)  # of channels, on the sample
 
     def run(self, graph: Graph, record: Record) -> Graph:
-        known = parts_of(graph) if self.sample else {}
-        if not known:
+        parts = parts_of(graph) if self.sample else {}
+        if not parts:
             return graph
-        plan = ConcatPlan(graph, known, part_reach(graph, self.sample, known), self.reach)
+        plan = ConcatPlan(graph, parts, part_reach(graph, self.sample, parts), self.reach)
         new = Rewrite(plan, record)
         return graph.mapped(new.change)
 
@@ -66,50 +66,55 @@ class ConcatPlan:
     def __init__(
         self,
         graph: Graph,
-        known: Mapping[str, Parts],
-        parts: Mapping[str, Array],
+        parts_by_name: Mapping[str, Parts],
+        part_reach: Mapping[str, Array],
         channels: Mapping[str, Reach],
     ) -> None:
-        self.graph, self.known, self.parts, self.channels = graph, known, parts, channels
+        self.graph, self.parts_by_name, self.part_reach, self.channels = (
+            graph,
+            parts_by_name,
+            part_reach,
+            channels,
+        )
         self.outputs = {v.name for v in graph.outputs}
-        self.moved: set[str] = set()  # ops, by their first result
+        self.moves: set[str] = set()  # ops, by their first result
         self.scales: dict[str, Array] = {}  # what the parts of a value are divided by for layers
-        wanted: set[str] = set()  # values whose parts somebody makes use of
+        uses: set[str] = set()  # values whose parts somebody makes use of
         for op in reversed(graph.ops):
             name = op.names[0]
-            if name in known:
+            if name in parts_by_name:
                 self._scale_for_layers(name)
                 readers = graph.users.get(name, ())
-                if name in self.outputs or name in self.scales or self._has_use(readers, wanted):
-                    wanted.add(name)
-            if self._moves(op, wanted):
-                self.moved.add(name)
+                if name in self.outputs or name in self.scales or self._has_use(readers, uses):
+                    uses.add(name)
+            if self._moves(op, uses):
+                self.moves.add(name)
 
     def is_unlike(self, name: str) -> bool:
-        seen = self.parts.get(name, np.zeros(1))
-        live = seen[seen > 0]
+        reach = self.part_reach.get(name, np.zeros(1))
+        live = reach[reach > 0]
         return bool(live.size and live.max() > UNLIKE * live.min())
 
-    def _moves(self, op: Op, wanted: set[str]) -> bool:
+    def _moves(self, op: Op, uses: set[str]) -> bool:
         name = op.names[0]
         if self.joins(op) or not any(self.is_unlike(v.name) for v in op.operands):
             return False
-        return name in self.known and (name in wanted or not self.is_unlike(name))
+        return name in self.parts_by_name and (name in uses or not self.is_unlike(name))
 
     def joins(self, op: Op) -> bool:
         """Whether the op itself puts parts one after another."""
         return isinstance(op, Concat) and (
-            op.names[0] not in self.known or self.known[op.names[0]].axis == op.axis
+            op.names[0] not in self.parts_by_name or self.parts_by_name[op.names[0]].axis == op.axis
         )
 
-    def _has_use(self, readers: tuple[Op, ...], wanted: set[str]) -> bool:
+    def _has_use(self, readers: tuple[Op, ...], uses: set[str]) -> bool:
         return any(
-            r.names[0] in self.moved or (self.joins(r) and r.names[0] in wanted) for r in readers
+            r.names[0] in self.moves or (self.joins(r) and r.names[0] in uses) for r in readers
         )
 
     def _scale_for_layers(self, name: str) -> None:
         layers = [r for r in self.graph.users.get(name, ()) if isinstance(r, Layer)]
-        axis = self.known[name].axis
+        axis = self.parts_by_name[name].axis
         if not layers or not self.is_unlike(name) or axis != layers[0].x.type.rank - 1:
             return
         if all(r.x.name == name and constant(self.graph, r.w) is not None for r in layers):
@@ -121,18 +126,18 @@ class ConcatPlan:
         """Powers of two for the parts, 1 for the longest, with the least noise; None where that is
         no gain.
         """
-        sizes, seen = np.array(self.known[name].sizes), self.parts[name]
-        whole = self.channels.get(name)
-        reach = np.repeat(seen, sizes) if whole is None else whole.of_all
+        sizes, part_reach = np.array(self.parts_by_name[name].sizes), self.part_reach[name]
+        channel_reach = self.channels.get(name)
+        reach = np.repeat(part_reach, sizes) if channel_reach is None else channel_reach.of_all
         by_channel = np.max([np.abs(w).max((2, 3)).reshape(-1) for w in weights], axis=0)
         ends = np.cumsum(sizes) - sizes
         v = np.maximum.reduceat(by_channel, ends)
-        if not seen.all() or not v.all():
+        if not part_reach.all() or not v.all():
             return None
         before = logarithms(np.ones(len(reach)), reach, weights)
         best, most = None, LEAST_GAIN
         for mix in MIXES:
-            steps = np.rint(np.log2(seen**mix / v ** (1 - mix)))
+            steps = np.rint(np.log2(part_reach**mix / v ** (1 - mix)))
             scales = 2.0 ** (steps - steps[sizes.argmax()])
             gain = before - logarithms(np.repeat(scales, sizes), reach, weights)
             if float(gain.mean()) > most:
@@ -151,40 +156,42 @@ class Rewrite:
 
     def __init__(self, plan: ConcatPlan, record: Record) -> None:
         self.plan, self.record = plan, record
-        self.joined: dict[str, tuple[Value, ...]] = {}
+        self.pieces: dict[str, tuple[Value, ...]] = {}
         self.scaled: dict[str, Value] = {}
 
     def change(self, op: Op, builder: Builder) -> Op:
         plan, name = self.plan, op.names[0]
-        writer = PartWriter(builder, self.joined, plan.known)
-        if isinstance(op, Layer) and op.x.name in plan.scales and op.x.name in self.joined:
+        writer = PartWriter(builder, self.pieces, plan.parts_by_name)
+        if isinstance(op, Layer) and op.x.name in plan.scales and op.x.name in self.pieces:
             return self._layer(op, builder)
-        if name in plan.moved and self._is_ready(op):
+        if name in plan.moves and self._is_ready(op):
             self.record.rewrites += 1
-            return writer.written(op, plan.known[name])
-        if isinstance(op, Concat) and plan.joins(op) and name in plan.known:
+            return writer.rewrite(op, plan.parts_by_name[name])
+        if isinstance(op, Concat) and plan.joins(op) and name in plan.parts_by_name:
             flat = [v for x in op.xs for v in self._pieces(x, op.axis)]
-            if len(flat) == len(plan.known[name].sizes):
-                self.joined[name] = tuple(flat)
+            if len(flat) == len(plan.parts_by_name[name].sizes):
+                self.pieces[name] = tuple(flat)
         return op
 
     def _is_ready(self, op: Op) -> bool:
         """Whether the parts of an operand are there; of all, where these are joined."""
-        there = [v.name in self.joined for v in op.operands]
-        return all(there) if isinstance(op, Concat) else any(there)
+        are_split = [v.name in self.pieces for v in op.operands]
+        return all(are_split) if isinstance(op, Concat) else any(are_split)
 
     def _pieces(self, x: Value, axis: int) -> tuple[Value, ...]:
-        is_along = x.name in self.plan.known and self.plan.known[x.name].axis == axis
-        return self.joined.get(x.name, (x,)) if is_along else (x,)
+        is_along = (
+            x.name in self.plan.parts_by_name and self.plan.parts_by_name[x.name].axis == axis
+        )
+        return self.pieces.get(x.name, (x,)) if is_along else (x,)
 
     def _layer(self, op: Layer, builder: Builder) -> Op:
         """The layer on parts divided by their scales."""
-        name, parts = op.x.name, self.plan.known[op.x.name]
+        name, parts = op.x.name, self.plan.parts_by_name[op.x.name]
         scales = self.plan.scales[name]
         if name not in self.scaled:
             xs = [
                 x if s == 1 else self._divided(x, float(s), builder)
-                for x, s in zip(self.joined[name], scales, strict=True)
+                for x, s in zip(self.pieces[name], scales, strict=True)
             ]
             self.scaled[name] = builder.add(Concat(tuple(xs), parts.axis), f"{name}_scaled")
         w = constant(self.plan.graph, op.w)

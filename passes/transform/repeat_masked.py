@@ -50,8 +50,8 @@ class RepeatMasked(Pass):
                 return op
             maker = builder.producer(op.x)
             assert maker is not None
-            own = maker.on(*(_own(v, builder) for v in maker.operands))
-            return replace(op, x=builder.add(replace(own, names=()), f"{op.x.name}_again"))
+            copy = maker.on(*(_copied(v, builder) for v in maker.operands))
+            return replace(op, x=builder.add(replace(copy, names=()), f"{op.x.name}_again"))
 
         return graph.mapped(change)
 
@@ -63,7 +63,7 @@ class RepeatMasked(Pass):
         return is_far and isinstance(graph.producers.get(value.name), Elementwise)
 
 
-def _own(value: Value, builder: Builder) -> Value:
+def _copied(value: Value, builder: Builder) -> Value:
     """Another constant in place of one, as a mask is clamped for all of its readers."""
     maker = builder.producer(value)
     if not isinstance(maker, Constant):

@@ -43,8 +43,8 @@ def run_artifact(options: Namespace) -> None:
         write_arrays(options.output, outputs)
         return
     for name, array in outputs.items():
-        shown = np.array2string(array, threshold=20, precision=5)
-        print(f"{printable(name)}: {array.dtype}{list(array.shape)}\n{shown}")
+        text = np.array2string(array, threshold=20, precision=5)
+        print(f"{printable(name)}: {array.dtype}{list(array.shape)}\n{text}")
 
 
 def _run_all(

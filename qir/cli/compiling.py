@@ -45,7 +45,7 @@ def compile_model(options: Namespace) -> None:
             progress=tell,
             **_shared(options),
         )
-    _written(net, output)
+    _write_net(net, output)
 
 
 def compile_language_model(options: Namespace) -> None:
@@ -65,7 +65,7 @@ def compile_language_model(options: Namespace) -> None:
             progress=tell,
             **_shared(options),
         )
-    _written(net, output)
+    _write_net(net, output)
 
 
 def _output(options: Namespace) -> Path:
@@ -97,7 +97,7 @@ def _shared(options: Namespace) -> dict[str, Any]:
     }
 
 
-def _written(net: Net, output: Path) -> None:
+def _write_net(net: Net, output: Path) -> None:
     """Write the artifact, and say what was made."""
     net.save(output)
     report = net.report()
@@ -117,8 +117,8 @@ def _check_model(model: Path) -> None:
     """Errors: DataError for a path that is no file, FrontendError for a format that is not read."""
     _check_no_artifact(model)
     if not model.is_file():
-        found = "no file" if model.exists() else "no such file"
-        raise DataError(f"{model}: {found}, a model is needed")
+        fault = "no file" if model.exists() else "no such file"
+        raise DataError(f"{model}: {fault}, a model is needed")
     if hint := CONVERTERS.get(model.suffix):
         raise FrontendError(f"{model}: a {model.suffix} file, .onnx or .qir is needed", hint)
 
@@ -150,12 +150,12 @@ def _ids(name: str) -> Array:
 
     Errors: DataError as of read_batches, for several arrays in a file, and for what are no ids.
     """
-    found = [_only(batch, name) for batch in read_batches(name)]
-    if strange := [a for a in found if a.dtype.kind not in "iu"]:
+    arrays = [_only(batch, name) for batch in read_batches(name)]
+    if faults := [a for a in arrays if a.dtype.kind not in "iu"]:
         raise DataError(
-            f"{name}: {strange[0].dtype}{list(strange[0].shape)}, integer token ids are needed"
+            f"{name}: {faults[0].dtype}{list(faults[0].shape)}, integer token ids are needed"
         )
-    return np.concatenate([array.reshape(1, -1) for array in found], axis=1)
+    return np.concatenate([array.reshape(1, -1) for array in arrays], axis=1)
 
 
 def _only(batch: Batch, name: str) -> Array:

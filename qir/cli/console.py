@@ -41,8 +41,8 @@ def progress() -> Iterator[Callable[[str, int, int], None] | None]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("import", total=None)
 
-        def update(what: str, done: int, total: int) -> None:
-            words = what if total else f"{what}: {done} samples"
-            bar.update(task, description=words, completed=done, total=total or None)
+        def update(step: str, count: int, total: int) -> None:
+            words = step if total else f"{step}: {count} samples"
+            bar.update(task, description=words, completed=count, total=total or None)
 
         yield update

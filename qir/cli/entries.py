@@ -50,19 +50,19 @@ def run_entry(net: Net, options: Namespace) -> dict[str, Array]:
     """The outputs of one call of an entry, by name; the state is read from a file and written back
     where there is one.
     """
-    signature = chosen(net, options.entry)
+    signature = entry_of(net, options.entry)
     arrays = read_inputs(options.input, [port.name for port in signature.inputs])
     entry = net.session.entries[signature.name]
     with translated():
-        state = net.session.new_state(_saved(options.state))
-        found = entry.run_integer(state, *arrays) if options.integer else entry(state, *arrays)
+        state = net.session.new_state(_state(options.state))
+        result = entry.run_integer(state, *arrays) if options.integer else entry(state, *arrays)
     if options.state is not None:
         np.save(options.state, state)
-    outputs = found if isinstance(found, tuple) else (found,)
+    outputs = result if isinstance(result, tuple) else (result,)
     return dict(zip((port.name for port in signature.outputs), outputs, strict=True))
 
 
-def _saved(file: Path | None) -> Array | None:
+def _state(file: Path | None) -> Array | None:
     """The bytes of a state in a file; None where there is no file yet. Errors: DataError."""
     if file is None or not file.exists():
         return None
@@ -73,7 +73,7 @@ def _saved(file: Path | None) -> Array | None:
     return state
 
 
-def chosen(net: Net, entry: str | None) -> Signature:
+def entry_of(net: Net, entry: str | None) -> Signature:
     """The entry of that name, or the first. Errors: DataError for an artifact without it."""
     with translated():
         return net.session.signatures[0] if entry is None else net.session.signature(entry)
@@ -88,8 +88,8 @@ def bench_entries(net: Net, options: Namespace) -> None:
     memory = read_bandwidth(options.threads)
     if options.json:
         of_ops = {row.name: row.micros for row in ops.rows}
-        found = {name: asdict(time) for name, time in times.items()}
-        print(json.dumps({"name": net.name, "threads": options.threads, "entries": found,
+        entries = {name: asdict(time) for name, time in times.items()}
+        print(json.dumps({"name": net.name, "threads": options.threads, "entries": entries,
                           "ops": of_ops, "moves": moves, "bandwidth": memory}))  # fmt: skip
         return
     threads = f"{options.threads} thread{'s' * (options.threads > 1)}"
@@ -113,8 +113,8 @@ def bench_entries(net: Net, options: Namespace) -> None:
 
 
 def _timed(net: Net, name: str, seconds: float) -> Timing:
-    entry = net.session.entries[chosen(net, name).name]
-    state, inputs = net.session.new_state(), inputs_within(net, chosen(net, name))
+    entry = net.session.entries[entry_of(net, name).name]
+    state, inputs = net.session.new_state(), inputs_within(net, entry_of(net, name))
     return measure(lambda: entry.run_integer(state, *inputs), seconds)
 
 

@@ -31,12 +31,12 @@ def read_batch(name: str) -> Batch:
     arrays = _read(path)
     if not keys:
         return arrays if path.suffix == ".npz" else arrays[path.stem]
-    selected = keys.split(",")
-    if missing := [key for key in selected if key not in arrays]:
+    names = keys.split(",")
+    if missing := [key for key in names if key not in arrays]:
         raise DataError(
             f"{path}: no array {missing[0]!r}, one of {', '.join(sorted(arrays))} is needed"
         )
-    return tuple(arrays[key] for key in selected)
+    return tuple(arrays[key] for key in names)
 
 
 def read_batches(name: str) -> Iterator[Batch]:
@@ -58,23 +58,23 @@ def read_inputs(files: Sequence[str], names: Sequence[str]) -> tuple[Array, ...]
 
     Errors: DataError as of read_batch, for a name in two files, and for arrays that do not fit.
     """
-    named: dict[str, Array] = {}
+    by_name: dict[str, Array] = {}
     unnamed: list[Array] = []
     for file in files:
         match read_batch(file):
             case dict() as arrays:
                 positions = sorted(filter(UNNAMED.fullmatch, arrays), key=lambda key: int(key[4:]))
                 unnamed.extend(arrays.pop(key) for key in positions)
-                if twice := sorted(arrays.keys() & named):
+                if repeats := sorted(arrays.keys() & by_name):
                     raise DataError(
-                        f"{file}: array {twice[0]!r} is in another --input too, one is needed"
+                        f"{file}: array {repeats[0]!r} is in another --input too, one is needed"
                     )
-                named |= arrays
+                by_name |= arrays
             case tuple() as arrays:
                 unnamed.extend(arrays)
             case array:
                 unnamed.append(np.asarray(array))
-    return assigned(named, unnamed, names, f"--input {' '.join(files)}")
+    return assigned(by_name, unnamed, names, f"--input {' '.join(files)}")
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
@@ -88,8 +88,8 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
     elif path.suffix == ".npy" and len(arrays) == 1:
         np.save(out, next(iter(arrays.values())))
     else:
-        needed = ".npz" if len(arrays) > 1 else ".npy or .npz"
-        raise DataError(f"{path}: {len(arrays)} outputs to write, a name in {needed} is needed")
+        suffixes = ".npz" if len(arrays) > 1 else ".npy or .npz"
+        raise DataError(f"{path}: {len(arrays)} outputs to write, a name in {suffixes} is needed")
     write_whole(path, out.getvalue())
 
 
@@ -112,8 +112,8 @@ def _read(path: Path) -> dict[str, Array]:
     except OSError as e:
         raise DataError(f"{path}: cannot be read ({e.strerror or e})") from e
     except (ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, SyntaxError) as e:
-        why = "it holds Python objects, which are never loaded" if "pickle" in str(e) else e
-        raise DataError(f"{path}: damaged or no arrays of numbers ({why})") from e
+        reason = "it holds Python objects, which are never loaded" if "pickle" in str(e) else e
+        raise DataError(f"{path}: damaged or no arrays of numbers ({reason})") from e
     for key, array in arrays.items():
         if array.dtype.kind not in "fiub":
             raise DataError(f"{path}: {key} holds {array.dtype}, numbers are needed")

@@ -56,11 +56,11 @@ def run_passes(options: Namespace) -> None:
 
 def _todo(options: Namespace) -> Pipeline | tuple[Pass, ...]:
     if options.pipeline:
-        known = named_pipelines()
-        if options.pipeline not in known:
-            names = ", ".join(known)
+        pipelines = named_pipelines()
+        if options.pipeline not in pipelines:
+            names = ", ".join(pipelines)
             raise PassError(f"pipeline {options.pipeline}: not known, one of {names} is needed")
-        return known[options.pipeline]
+        return pipelines[options.pipeline]
     listed = options.passes or options.explain
     if not listed:
         raise DataError("no pass to run: --passes, --pipeline or --explain is needed")
@@ -125,14 +125,14 @@ def run_cases(options: Namespace) -> None:
 def list_passes(options: Namespace) -> None:
     """Every pass of ours and of installed packages, then the pipelines."""
     load_all()
-    broken = list(others())
+    points = list(others())
     out = console()
     rows = []
     for name, cls in sorted(PASSES.items()):
         has = f"; options {described(cls)}" if described(cls) else ""
-        about = f"{first_sentence(cls)}\n{cls.claim}{has}; {cls.__module__}"
-        rows.append((Text(name), Text(about)))
-    rows += [(Text(point.name), Text(f"{_fault(point)}; {point.value}")) for point in broken]
+        description = f"{first_sentence(cls)}\n{cls.claim}{has}; {cls.__module__}"
+        rows.append((Text(name), Text(description)))
+    rows += [(Text(point.name), Text(f"{_fault(point)}; {point.value}")) for point in points]
     heads = ("name", "what it does, what it claims, where it is")
     out.print(table("Passes", heads, rows, out.width, wrap=heads[1:], lines_after=range(len(rows))))
     order = [

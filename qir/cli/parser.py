@@ -20,8 +20,8 @@ def parser() -> Parser:
     )
     top.add_argument("--version", action="version", version=f"qir {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    both = (add_compile, add_compile_lm)
-    for add in (*both, _run, _generate, _bench, _report, _opt, _cases, _targets, _passes):
+    compilers = (add_compile, add_compile_lm)
+    for add in (*compilers, _run, _generate, _bench, _report, _opt, _cases, _targets, _passes):
         add(commands)
     return top
 

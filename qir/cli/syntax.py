@@ -40,15 +40,15 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
 
 
 def command(
-    commands: Any, name: str, function: str, about: str, examples: str = "", module: str = ""
+    commands: Any, name: str, function: str, description: str, examples: str = "", module: str = ""
 ) -> Any:
     """A parser for the command `name`, which calls `function` of qir.cli.`module`."""
-    shown = textwrap.indent(textwrap.dedent(examples).strip(), "  ")
+    epilog = textwrap.indent(textwrap.dedent(examples).strip(), "  ")
     p = commands.add_parser(
         name,
-        help=about,
-        description=about[0].upper() + about[1:] + ".",
-        epilog=f"examples:\n{shown}" if shown else None,
+        help=description,
+        description=description[0].upper() + description[1:] + ".",
+        epilog=f"examples:\n{epilog}" if epilog else None,
         formatter_class=Formatter,
         allow_abbrev=False,
     )

@@ -64,14 +64,14 @@ class Bounds:
         return Bounds.of_known(operand).minus(zero)
 
     @property
-    def whole(self) -> tuple[int, int]:
+    def ends(self) -> tuple[int, int]:
         """(least, greatest) over all elements."""
         return int(self.low.min()), int(self.high.max())
 
     @property
     def forgotten(self) -> Bounds:
         """One pair of bounds for all elements, as after data movement."""
-        return Bounds.of(*self.whole)
+        return Bounds.of(*self.ends)
 
     @property
     def of_channels(self) -> Bounds:
@@ -80,7 +80,7 @@ class Bounds:
 
     def join(self, other: Bounds) -> Bounds:
         """The bounds of a value that comes from either, channels forgotten."""
-        (a, b), (c, d) = self.whole, other.whole
+        (a, b), (c, d) = self.ends, other.ends
         return Bounds.of(min(a, c), max(b, d))
 
     def aligned(self, other: Bounds) -> tuple[Bounds, Bounds]:
@@ -126,7 +126,7 @@ class Extreme:
 
     @property
     def fits(self) -> bool:
-        low, high = self.bounds.whole
+        low, high = self.bounds.ends
         return self.kind.min <= low and high <= self.kind.max
 
 

@@ -31,9 +31,9 @@ class Data:
         """SHA-256 of dtype, shape and bytes, in hex."""
         if self._digest is None:
             head = f"{self.array.dtype.str}{self.array.shape}".encode()
-            hashed = hashlib.sha256(head)
-            hashed.update(self.array.reshape(-1).view(np.uint8).data)
-            self._digest = hashed.hexdigest()
+            sha256 = hashlib.sha256(head)
+            sha256.update(self.array.reshape(-1).view(np.uint8).data)
+            self._digest = sha256.hexdigest()
         return self._digest
 
     @property

@@ -355,9 +355,9 @@ def op(mnemonic: str) -> Callable[[C], C]:
                 f"op {mnemonic}: field {clashes[0]!r} has a default, or the name of a member of Op;"
                 " fields without, of other names, are needed"
             )
-        decorated = dataclass(frozen=True, repr=False)(cls)
-        setattr(decorated, "__hash__", Op.__hash__)  # noqa: B010 (dataclass has put one over all fields)
-        decorated.mnemonic = mnemonic
+        op_class = dataclass(frozen=True, repr=False)(cls)
+        setattr(op_class, "__hash__", Op.__hash__)  # noqa: B010 (dataclass has put one over all fields)
+        op_class.mnemonic = mnemonic
         if not is_word(mnemonic):
             raise VerifyError(f"op {mnemonic!r} of {cls.__name__}: a word is needed as its name")
         if mnemonic in OPS:
@@ -365,8 +365,8 @@ def op(mnemonic: str) -> Callable[[C], C]:
             raise VerifyError(
                 f"op {mnemonic}: declared by {first} and {cls.__name__}, once is needed"
             )
-        OPS[mnemonic] = decorated
-        return cast(C, decorated)
+        OPS[mnemonic] = op_class
+        return cast(C, op_class)
 
     return declare
 

@@ -34,7 +34,7 @@ class Intermediate:
 
     @property
     def text(self) -> str:
-        low, high = self.extreme.bounds.whole
+        low, high = self.extreme.bounds.ends
         return (
             f"{self.op}: {self.extreme.what} reaches [{low}, {high}], {self.extreme.kind} holds it"
         )
@@ -91,7 +91,7 @@ def prove_no_overflow(graph: Graph) -> tuple[Intermediate, ...]:
     intermediates, faults = [], []
     for r in ranges(graph):
         for extreme in extremes_of(r):
-            low, high = extreme.bounds.whole
+            low, high = extreme.bounds.ends
             if extreme.fits:
                 intermediates.append(Intermediate(r.op, extreme))
             else:

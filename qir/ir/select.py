@@ -113,36 +113,36 @@ def bits_of(add: Add, producer: Producer, x: Value) -> Value | None:
 
 def opposite(add: Add, producer: Producer, x: Value) -> Value | None:
     """Where a comparison does not hold; None for other values."""
-    made = producer(x)
-    return add(replace(made, outside=not made.outside)) if isinstance(made, Within) else None
+    op = producer(x)
+    return add(replace(op, outside=not op.outside)) if isinstance(op, Within) else None
 
 
-def counted(add: Add, producer: Producer, x: Value) -> Value | None:
+def mask_positions(add: Add, producer: Producer, x: Value) -> Value | None:
     """cumsum(x) along the last axis, of a mask -> positions"""
     bits = bits_of(add, producer, x)
     return None if bits is None else add(Positions(bits, 1, None))
 
 
-def moved(add: Add, producer: Producer, x: Value, by: int) -> Value | None:
+def shifted_positions(add: Add, producer: Producer, x: Value, by: int) -> Value | None:
     """positions + by -> positions"""
-    made = producer(x)
-    if not isinstance(made, Positions):
+    op = producer(x)
+    if not isinstance(op, Positions):
         return None
-    hidden = None if made.hidden is None else made.hidden + by
-    return add(replace(made, first=made.first + by, hidden=hidden))
+    hidden = None if op.hidden is None else op.hidden + by
+    return add(replace(op, first=op.first + by, hidden=hidden))
 
 
-def kept(add: Add, producer: Producer, a: Value, b: Value) -> Value | None:
+def masked_positions(add: Add, producer: Producer, a: Value, b: Value) -> Value | None:
     """positions * bits -> positions that are 0 where no token counts"""
     for x, mask in ((a, b), (b, a)):
-        made = producer(x)
-        if isinstance(made, Positions) and mask in (made.bits, _integers(producer, made.bits)):
-            return add(replace(made, hidden=0))
+        op = producer(x)
+        if isinstance(op, Positions) and mask in (op.bits, _integers(producer, op.bits)):
+            return add(replace(op, hidden=0))
     return None
 
 
 def _integers(producer: Producer, bits: Value) -> Value | None:
     """The integers of a mask that these bits are."""
-    made = producer(bits)
-    is_mask_of = isinstance(made, Within) and (made.low, made.high, made.outside) == (0, 0, True)
-    return made.x if isinstance(made, Within) and is_mask_of else None
+    op = producer(bits)
+    is_mask_of = isinstance(op, Within) and (op.low, op.high, op.outside) == (0, 0, True)
+    return op.x if isinstance(op, Within) and is_mask_of else None

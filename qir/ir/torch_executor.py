@@ -104,9 +104,11 @@ class FloatProgram:
                     f"input {value}: shape {list(tensor.shape)} given, {list(value.type.shape)} is"
                     " needed"
                 )
-            whole = integer_of(value.type.elem) is not None
+            is_integer = integer_of(value.type.elem) is not None
             yield (
-                tensor.long() if whole else tensor.to(getattr(torch, str(value.type.elem.carrier)))
+                tensor.long()
+                if is_integer
+                else tensor.to(getattr(torch, str(value.type.elem.carrier)))
             )
 
 
@@ -114,8 +116,8 @@ class _Writable:
     """An array as one that may be written to, without a copy; torch warns of others."""
 
     def __init__(self, array: Array) -> None:
-        whole = array.__array_interface__
-        self.__array_interface__ = {**whole, "data": (whole["data"][0], False)}
+        interface = array.__array_interface__
+        self.__array_interface__ = {**interface, "data": (interface["data"][0], False)}
         self.array = array  # the memory stays as long as the view
 
 

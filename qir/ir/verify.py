@@ -43,28 +43,28 @@ def structure(graph: Graph) -> Iterator[str]:
     """
     if graph.stage not in STAGES:
         yield f"stage {graph.stage!r}, one of {', '.join(STAGES)} is needed"
-    defined = {}
+    values = {}
     for value in graph.inputs:
-        if value.name in defined:
+        if value.name in values:
             yield f"input {value}: defined twice, once is needed"
-        defined[value.name] = value
+        values[value.name] = value
     for op in graph.ops:
         for value in op.operands:
-            if defined.get(value.name) != value:
+            if values.get(value.name) != value:
                 fault = (
                     "no definition"
-                    if value.name not in defined
-                    else f"defined as {defined[value.name].type}"
+                    if value.name not in values
+                    else f"defined as {values[value.name].type}"
                 )
                 yield (
                     f"{op}: operand {value} of {value.type} has {fault}, its definition before it"
                     " is needed"
                 )
         for name in op.names:
-            if name in defined:
+            if name in values:
                 yield f"{op}: %{name} is defined twice, once is needed"
         try:
-            defined.update({v.name: v for v in op.results})
+            values.update({v.name: v for v in op.results})
         except QirError as e:
             yield e.text
     if not graph.outputs or len(graph.outputs) != len(graph.output_names):
@@ -73,7 +73,7 @@ def structure(graph: Graph) -> Iterator[str]:
             " named, are needed"
         )
     for value in graph.outputs:
-        if defined.get(value.name) != value:
+        if values.get(value.name) != value:
             yield f"output {value} of {value.type} has no definition"
 
 

@@ -269,12 +269,12 @@ def proofs(graphs: Sequence[Graph], intermediates: Iterable[Intermediate], kerne
     constants = sum(isinstance(op, Constant) for graph in graphs for op in graph.ops)
     ops = sum(len(graph.ops) for graph in graphs) - constants
     margins = [
-        Margin(c.op.names[0], c.extreme.what, *c.extreme.bounds.whole, c.extreme.kind.bits)
+        Margin(c.op.names[0], c.extreme.what, *c.extreme.bounds.ends, c.extreme.kind.bits)
         for c in every
         if c.extreme.what != "result"
     ]
-    margins.sort(key=lambda m: m.used)
+    margins.sort(key=lambda m: m.share)
     tightest = list({m.op: m for m in margins}.values())  # of each op, the one with least room
-    tightest.sort(key=lambda m: -m.used)
+    tightest.sort(key=lambda m: -m.share)
     text = f"{ops} ops and {constants} constants, no float among them"
     return Proofs(text, len(every), tuple(tightest[:TIGHTEST]), kernels)

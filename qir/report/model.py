@@ -57,8 +57,8 @@ class Report(ReportData):
         except ValueError as e:
             raise ArtifactError(f"report: not JSON ({e}), the text of to_json is needed") from e
         if not isinstance(content, dict) or content.get("format") != FORMAT:
-            shown = _short(content.get("format") if isinstance(content, dict) else content)
-            raise ArtifactError(f"report: format is {shown}, {FORMAT} is needed")
+            kind = _short(content.get("format") if isinstance(content, dict) else content)
+            raise ArtifactError(f"report: format is {kind}, {FORMAT} is needed")
         return _instance(Report, {k: v for k, v in content.items() if k != "format"}, "report")
 
     def html(self) -> str:
@@ -103,8 +103,8 @@ def _instance(kind: type[T], value: Any, at: str) -> T:
     """An instance of the dataclass `kind` from a JSON object, each field by its annotation."""
     names = {f.name for f in fields(kind)}  # type: ignore[arg-type]
     if not isinstance(value, dict) or set(value) != names:
-        shown = ", ".join(sorted(value)) if isinstance(value, dict) else type(value).__name__
-        raise ArtifactError(f"{at}: fields are {shown}, {', '.join(sorted(names))} are needed")
+        keys = ", ".join(sorted(value)) if isinstance(value, dict) else type(value).__name__
+        raise ArtifactError(f"{at}: fields are {keys}, {', '.join(sorted(names))} are needed")
     hints = get_type_hints(kind)
     return kind(**{name: _field(hints[name], value[name], f"{at}.{name}") for name in names})
 
@@ -141,5 +141,5 @@ def _refuse(number: str) -> None:
 def _short(value: Any) -> str:
     if isinstance(value, (list, dict)):
         return f"a {type(value).__name__} of {len(value)}"
-    shown = ascii(value)
-    return shown if len(shown) <= 40 else f"{shown[:37]}..."
+    text = ascii(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -84,7 +84,7 @@ class Margin:
         return max(self.high.bit_length(), (-self.low - 1).bit_length() if self.low < 0 else 0) + 1
 
     @property
-    def used(self) -> float:
+    def share(self) -> float:
         """The used share of the range: 1 is the limit."""
         top = 1 << (self.bits - 1)
         return max(self.high / (top - 1), -self.low / top, 0.0)
@@ -184,13 +184,13 @@ class Share:
     @staticmethod
     def of(kernel: str, rows: Iterable[OpRow]) -> Share:
         every = list(rows)
-        timed = [r.micros for r in every if r.micros is not None]
+        times = [r.micros for r in every if r.micros is not None]
         return Share(
             kernel,
             len(every),
             sum(r.macs for r in every),
             sum(r.weight_bytes for r in every),
-            sum(timed) if timed else None,
+            sum(times) if times else None,
         )
 
 
@@ -244,8 +244,8 @@ class ReportData:
     @property
     def micros(self) -> float | None:
         """The sum over all ops, None when none was timed."""
-        timed = [row.micros for row in self.rows if row.micros is not None]
-        return sum(timed) if timed else None
+        times = [row.micros for row in self.rows if row.micros is not None]
+        return sum(times) if times else None
 
     @property
     def worst_first(self) -> tuple[OpRow, ...]:

@@ -116,20 +116,20 @@ def _removed(depth: Depth, columns: int) -> Table:
     return table("Left out, in order", ("count>", "sub-layer", f"{depth.distance}>"), rows, columns)
 
 
-def _bits(chosen: ChosenBits, columns: int) -> Table:
+def _bits(choice: ChosenBits, columns: int) -> Table:
     """The bits of each layer, with the loss of each choice and its time where measured."""
-    losses, times = widest(chosen, "losses"), widest(chosen, "micros")
+    losses, times = widest(choice, "losses"), widest(choice, "micros")
     heads = [*(f"loss {m.of}>" for m in losses), *(f"us {m.of}>" for m in times)]
     rows: list[Row] = []
-    for layer in chosen.layers:
+    for layer in choice.layers:
         values = [{m.of: m.value for m in kind} for kind in (layer.losses, layer.micros)]
         cells = [
-            f"{known[m.of]:.3g}" if m.of in known else "-"
-            for known, measures in zip(values, (losses, times), strict=True)
+            f"{row[m.of]:.3g}" if m.of in row else "-"
+            for row, measures in zip(values, (losses, times), strict=True)
             for m in measures
         ]
         rows.append((Text(layer.layer), layer.bits, count(layer.parameters), *cells))
-    title = f"Bits, {chosen.average_bits:.2f} a weight, within {chosen.request}"
+    title = f"Bits, {choice.average_bits:.2f} a weight, within {choice.request}"
     return table(
         title,
         ("layer", "bits", "weights>", *heads),
@@ -182,7 +182,7 @@ def _shares(report: ReportData, columns: int) -> Table:
     every = [*report.shares, Share.of("all", report.rows)]
     rows: list[Row] = []
     for share in every:
-        spent = [micros(share.micros), part(share.micros or 0, report.micros)] if is_timed else []
+        times = [micros(share.micros), part(share.micros or 0, report.micros)] if is_timed else []
         rows.append(
             (
                 Text(share.kernel),
@@ -190,7 +190,7 @@ def _shares(report: ReportData, columns: int) -> Table:
                 count(share.macs),
                 part(share.macs, report.macs),
                 size(share.weight_bytes),
-                *spent,
+                *times,
             )
         )
     return table(

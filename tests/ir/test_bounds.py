@@ -82,8 +82,8 @@ def test_a_zero_point_for_each_slice_of_any_axis(axis: int) -> None:
 def test_channels_of_two_axes_are_forgotten() -> None:
     rows = Bounds.of(np.array([[0], [5]]), np.array([[1], [6]]))
     columns = Bounds.of(np.array([0, 10, 20]), np.array([1, 11, 21]))
-    assert rows.plus(columns).whole == (0, 27) and rows.plus(columns).low.ndim == 0
-    assert rows.times(columns).whole == (0, 126)
+    assert rows.plus(columns).ends == (0, 27) and rows.plus(columns).low.ndim == 0
+    assert rows.times(columns).ends == (0, 126)
     assert columns.minus(columns).low.tolist() == [-1, -1, -1]
     assert Bounds.of(np.zeros((2, 3), int), np.ones((2, 3), int)).high.ndim == 0
 
@@ -103,7 +103,7 @@ def test_rows_of_bounds_do_not_survive_a_pool() -> None:
     assert pooled.low.ndim == 0
     for stored in ([0, 255], [255, 0], [255, 255]):
         (y,) = interpret(graph, [np.array(stored, np.uint8).reshape(1, 2, 1, 1)])
-        assert y.min() >= pooled.whole[0] and y.max() <= pooled.whole[1]
+        assert y.min() >= pooled.ends[0] and y.max() <= pooled.ends[1]
 
 
 def linear_of_inputs(depth: int, zx: int, zeros: list[int]) -> Graph:
@@ -202,7 +202,7 @@ def test_empty_constants_have_bounds_and_values(name: str) -> None:
     prove_no_overflow(graph)
     (y,) = interpret(graph, [np.array([[7, 9]], np.uint8)])
     assert y.shape == graph.outputs[0].type.shape
-    low, high = value_bounds(graph)[graph.outputs[0].name].whole
+    low, high = value_bounds(graph)[graph.outputs[0].name].ends
     assert y.size == 0 or (low <= y.min() and y.max() <= high)
 
 
@@ -212,11 +212,11 @@ def test_constants_as_first_operands_have_bounds() -> None:
     graph = built(
         lambda w: Constant.of(stored, ONE), lambda w, x: Linear(x, w, None), w=Tensor((1, 2), ONE)
     )
-    assert value_bounds(graph)[graph.outputs[0].name].whole == (0, 2 * 200 * 255)
+    assert value_bounds(graph)[graph.outputs[0].name].ends == (0, 2 * 200 * 255)
     graph = built(
         lambda x: Constant.of(stored, ONE), lambda x, c: ReduceSum(c, (1,), True), x=Tensor((), ONE)
     )
-    assert value_bounds(graph)[graph.outputs[0].name].whole == (0, 400)
+    assert value_bounds(graph)[graph.outputs[0].name].ends == (0, 400)
 
 
 def test_floats_have_no_bounds() -> None:
@@ -266,13 +266,13 @@ def test_each_result_is_proven_in_its_own_storage(
         "test_split %one %two: result %one reaches [0, 255], u8 holds it",
         "test_split %one %two: result %two reaches [0, 15], u4 holds it",
     ]
-    assert value_bounds(graph)["two"].whole == (0, 15)
+    assert value_bounds(graph)["two"].ends == (0, 15)
 
 
 def test_an_op_without_bounds_fills_the_storage_of_each_result(split: Any) -> None:
     del split.bound
     op_ = split(Value("x", Tensor((3,), ONE)), names=("one", "two"))
-    assert [b.whole for b in op_.bound(Bounds.of(0, 1))] == [(0, 255), (0, 15)]
+    assert [b.ends for b in op_.bound(Bounds.of(0, 1))] == [(0, 255), (0, 15)]
 
 
 def test_types_of_intermediates() -> None:
@@ -317,7 +317,7 @@ def test_every_product_of_softmax_is_among_the_intermediates() -> None:
             "step of the reciprocal": r * 2**31,
             "exponential times reciprocal": e * r,
         }.items():
-            low, high = extremes[what].bounds.whole
+            low, high = extremes[what].bounds.ends
             assert low <= values.min() and values.max() <= high, what
         p = (e * r) // 2 ** (31 - n)
         assert p.max() <= LARGEST_PROBABILITY and r.max() <= LARGEST_RECIPROCAL
@@ -346,6 +346,6 @@ def test_bounds_of_a_shift_hold_every_value(
         y = shift_right(np.array(total), shifts, rounding)
         assert (bounds.low <= y).all() and (y <= bounds.high).all()
     apart = Bounds.of([[low], [low]], [[low + size]] * 2)  # along another axis than the shifts
-    least, greatest = op._shifted(apart).whole
+    least, greatest = op._shifted(apart).ends
     every = [shift_right(np.array(t), shifts, rounding) for t in (low, low + size)]
     assert least <= np.min(every) and np.max(every) <= greatest

@@ -162,7 +162,7 @@ def test_proofs_name_the_least_room() -> None:
     assert proofs.overflow_claims == len(intermediates)
     assert proofs.integer_only == "12 ops and 7 constants, no float among them"
     assert all(m.what != "result" for m in proofs.tightest)
-    used = [m.used for m in proofs.tightest]
+    used = [m.share for m in proofs.tightest]
     assert used == sorted(used, reverse=True)
     assert len({m.op for m in proofs.tightest}) == len(used) == build.TIGHTEST
 

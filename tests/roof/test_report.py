@@ -189,7 +189,7 @@ def test_margin_bits(low: int, high: int, bits: int, needed: int) -> None:
     margin = Margin("a", "sum", low, high, bits)
     assert margin.bits_needed == needed
     assert -(1 << (needed - 1)) <= low and high < 1 << (needed - 1)
-    assert 0 <= margin.used <= 1
+    assert 0 <= margin.share <= 1
 
 
 def test_numbers_as_text() -> None:

@@ -38,9 +38,9 @@ def plan_row_tail(tail: RowTail, channels: int, const: Constants) -> tuple[RowTa
     numbers = const.rows
     assert numbers is not None
     tail = replace(tail, is_short=_is_short(const), has_bias=numbers.bias is not None)
-    found = _high_words(tail, channels, numbers) if tail.is_short else None
-    if found is not None:
-        return replace(tail, is_high=True, shared=tuple(found.shared)), found
+    form = _high_words(tail, channels, numbers) if tail.is_short else None
+    if form is not None:
+        return replace(tail, is_high=True, shared=tuple(form.shared)), form
     values = {"row_mult": numbers.mult, "row_shift": numbers.shift - FRACTION}
     if numbers.bias is not None:
         values["row_bias"] = np.asarray(long_bias(numbers.bias))
@@ -68,38 +68,38 @@ def _is_short(const: Constants) -> bool:
 def _high_words(tail: RowTail, channels: int, numbers: RowNumbers) -> TailNumbers | None:
     """The numbers of the form of high words, where it is exact for every row."""
     mult, shift = _spread(numbers.mult, channels), _spread(numbers.shift, channels)
-    used = mult != 0
-    first = int(shift[used].min()) if used.any() else int(shift.min())
-    left = np.where(used, shift - first, 0)
+    is_nonzero = mult != 0
+    first = int(shift[is_nonzero].min()) if is_nonzero.any() else int(shift.min())
+    excess = np.where(is_nonzero, shift - first, 0)
     low, high = tail.exponents
     # All to the left as far as it goes: as many rows as can be then have a shift of 32 or more.
     more = min(MOST_LEFT, 62 - first + low)
-    if int(left.max()) > more or first + more - high < 32:
+    if int(excess.max()) > more or first + more - high < 32:
         return None
-    if int((shift[used] - FRACTION - low).max(initial=1)) > 62:
+    if int((shift[is_nonzero] - FRACTION - low).max(initial=1)) > 62:
         return None
     # What is shifted by, behind the high word, is this less the exponent of the row.
     shared = {"row_base": first + more - 32}
-    each = {"row_mult": mult << (more - left)}
+    each = {"row_mult": mult << (more - excess)}
     value = HALF + _spread(0 if numbers.bias is None else numbers.bias, channels)
-    beside = int(np.abs(value).max())
+    addend_bound = int(np.abs(value).max())
     if tail.has_bias:
         each["row_added"] = value
     if tail.residual is not None:
-        own = _residual(tail, numbers, beside)
-        return None if own is None else TailNumbers(each, shared | own)
-    return TailNumbers(each, shared) if beside < 1 << 31 else None
+        terms = _residual(tail, numbers, addend_bound)
+        return None if terms is None else TailNumbers(each, shared | terms)
+    return TailNumbers(each, shared) if addend_bound < 1 << 31 else None
 
 
-def _residual(tail: RowTail, numbers: RowNumbers, beside: int) -> dict[str, int] | None:
+def _residual(tail: RowTail, numbers: RowNumbers, addend_bound: int) -> dict[str, int] | None:
     """The factor of a residual, and how far it is shifted to the left so that the high word of the
-    product is what is needed; None where one of these, or the sum with what is `beside`, may need
-    more than 32 bits.
+    product is what is needed; None where one of these, or the sum with an addend of magnitude
+    `addend_bound`, may need more than 32 bits.
     """
     factor, shift = numbers.residual[0], numbers.residual[1] - FRACTION
     to_factor = min(max(32 - shift, 0), 31 - max(factor, 1).bit_length())
-    left = 32 - shift - to_factor
-    most = (factor << tail.residual_bits >> shift) + 1 + beside
-    if left < 0 or tail.residual_bits + left > 31 or most >= 1 << 31:
+    left_shift = 32 - shift - to_factor
+    most = (factor << tail.residual_bits >> shift) + 1 + addend_bound
+    if left_shift < 0 or tail.residual_bits + left_shift > 31 or most >= 1 << 31:
         return None
-    return {"row_residual": factor << to_factor, "row_left": left}
+    return {"row_residual": factor << to_factor, "row_left": left_shift}

@@ -149,28 +149,36 @@ class _Terms:
     bias: int
     r_zero: int
 
-    def fits(self, left: int, zero_point: int) -> bool:
+    def fits(self, left_shift: int, zero_point: int) -> bool:
         """No int64 sum, in the order the kernels add, and no shifted int32 overflows."""
-        ends = [self.low << left, self.high << left, self.r_low << left, self.r_high << left]
-        add = (self.add + (zero_point << self.shift)) << left
+        ends = [
+            self.low << left_shift,
+            self.high << left_shift,
+            self.r_low << left_shift,
+            self.r_high << left_shift,
+        ]
+        add = (self.add + (zero_point << self.shift)) << left_shift
         products = [v * self.mult + add for v in ends[:2]]
         sums = [p + r * self.r_mult for p in products for r in ends[2:]]
         return all(_within(v, INT32) for v in ends) and all(
             _within(s, INT64) for s in [add, *products, *sums]
         )
 
-    def halves(self, left: int) -> tuple[int, int]:
+    def halves(self, left_shift: int) -> tuple[int, int]:
         """2**(shift-1) as it is added before the last product, and after it where it is larger."""
-        shift = self.shift + left
+        shift = self.shift + left_shift
         return (1 << (shift - 17), 0) if shift <= 47 else (0, 1 << (shift - 32))
 
-    def fits_halves(self, left: int) -> bool:
+    def fits_halves(self, left_shift: int) -> bool:
         """No 32-bit sum of the scheme halves overflows."""
-        v = [(e + self.bias) << left for e in (self.low, self.high)]
-        r = [(e - self.r_zero) << left for e in (self.r_low, self.r_high)]
-        added = [(e * self.r_mult) >> 16 for e in r]
-        first, last = self.halves(left)
-        low, high = min(v[0], 0) + min(added) - 2, max(v[1], 0) + max(added) + first + last + 2
+        v = [(e + self.bias) << left_shift for e in (self.low, self.high)]
+        r = [(e - self.r_zero) << left_shift for e in (self.r_low, self.r_high)]
+        residual_ends = [(e * self.r_mult) >> 16 for e in r]
+        first, last = self.halves(left_shift)
+        low, high = (
+            min(v[0], 0) + min(residual_ends) - 2,
+            max(v[1], 0) + max(residual_ends) + first + last + 2,
+        )
         products = [e * (self.r_mult >> 16) for e in r]
         return all(_within(e, INT32) for e in (*v, *r, *products, low, high))
 
@@ -212,30 +220,30 @@ def plan_epilogue(
     )  # fmt: skip
     terms = _terms(spec, const, bias, low, high)
     shift = np.array([t.shift for t in terms], np.int64)
-    left = [0] * count
-    chosen = base
+    left_shifts = [0] * count
+    epilogue = base
     if not spec.is_raw:
-        whole = 31 if scheme is Scheme.HALVES else 32
-        left = [max(0, whole - t.shift) for t in terms]
-        chosen = _cheapest(base, terms, left, const.zero_point)
-    if chosen.wide:
-        left = [0] * count
-    if multiplies_52_bits and not (chosen.raw or chosen.wide or chosen.before):
-        chosen = replace(chosen, fused=all(t.fits_52_bits() for t in terms))
-    folded = 0 if spec.is_raw or chosen.wide else const.zero_point - chosen.zero_point
-    add = [(t.add + (folded << t.shift)) << k for t, k in zip(terms, left, strict=True)]
+        least_shift = 31 if scheme is Scheme.HALVES else 32
+        left_shifts = [max(0, least_shift - t.shift) for t in terms]
+        epilogue = _cheapest(base, terms, left_shifts, const.zero_point)
+    if epilogue.wide:
+        left_shifts = [0] * count
+    if multiplies_52_bits and not (epilogue.raw or epilogue.wide or epilogue.before):
+        epilogue = replace(epilogue, fused=all(t.fits_52_bits() for t in terms))
+    zero_shift = 0 if spec.is_raw or epilogue.wide else const.zero_point - epilogue.zero_point
+    add = [(t.add + (zero_shift << t.shift)) << k for t, k in zip(terms, left_shifts, strict=True)]
     halves = np.array([(0, 0)] * count)
-    if scheme is Scheme.HALVES and not (chosen.raw or chosen.wide):
-        halves = np.array([t.halves(k) for t, k in zip(terms, left, strict=True)])
-    return chosen, ChannelConstants(
+    if scheme is Scheme.HALVES and not (epilogue.raw or epilogue.wide):
+        halves = np.array([t.halves(k) for t, k in zip(terms, left_shifts, strict=True)])
+    return epilogue, ChannelConstants(
         bias=np.asarray(bias, np.int64),
         mult=np.array([t.mult for t in terms], np.int64),
         add=np.array([0] * count if spec.is_raw else add, np.int64),
         shift=shift,
-        before=np.array(left, np.int64),
+        before=np.array(left_shifts, np.int64),
         after=np.maximum(shift - (31 if scheme is Scheme.HALVES else 32), 0),
         residual=np.array([t.r_mult for t in terms], np.int64),
-        start=np.array([_start(t, chosen) for t in terms], np.int64),
+        start=np.array([_start(t, epilogue) for t in terms], np.int64),
         center=np.array([t.r_zero for t in terms], np.int64),
         half=halves[:, 0],
         late=halves[:, 1],
@@ -280,17 +288,22 @@ def _fit(mult: int, shift: int, r_mult: int) -> bool:
     return fits and 1 <= shift <= MAX_SHIFT
 
 
-def _cheapest(base: Epilogue, terms: list[_Terms], left: list[int], zero_point: int) -> Epilogue:
+def _cheapest(
+    base: Epilogue, terms: list[_Terms], left_shifts: list[int], zero_point: int
+) -> Epilogue:
     if base.scheme is Scheme.HALVES:
-        fits = all(t.fits_halves(k) for t, k in zip(terms, left, strict=True))
+        fits = all(t.fits_halves(k) for t, k in zip(terms, left_shifts, strict=True))
         after = any(t.shift > 31 for t in terms)
         late = any(t.shift > 47 for t in terms)
         base = replace(base, after=after, late=late, zero_point=zero_point)
-        return replace(base, wide=not fits, before=any(left))
+        return replace(base, wide=not fits, before=any(left_shifts))
     for rest in (0, zero_point):
-        if all(t.fits(k, zero_point - rest) for t, k in zip(terms, left, strict=True)):
+        if all(t.fits(k, zero_point - rest) for t, k in zip(terms, left_shifts, strict=True)):
             return replace(
-                base, before=any(left), after=any(t.shift > 32 for t in terms), zero_point=rest
+                base,
+                before=any(left_shifts),
+                after=any(t.shift > 32 for t in terms),
+                zero_point=rest,
             )
     return replace(base, wide=True, zero_point=zero_point)
 
@@ -298,20 +311,20 @@ def _cheapest(base: Epilogue, terms: list[_Terms], left: list[int], zero_point: 
 def records(epilogue: Epilogue, channels: ChannelConstants, order: Array, lanes: int) -> bytes:
     """The constants of vectors whose lane (v, i) is channel `order[v, i]`; -1: no channel."""
     real = order >= 0
-    take = np.where(real, order, 0)
-    made = {
-        name: np.where(real, values[take], 0)
+    places = np.where(real, order, 0)
+    constants = {
+        name: np.where(real, values[places], 0)
         for name, values in (vars(channels) | dict(channels.rows)).items()
         if isinstance(values, np.ndarray)
     }
     if epilogue.scheme is Scheme.PAIRS:
-        made["start"] = made["start"] * (np.arange(lanes) % 2)  # even lanes start at 0
-        made["add"] = made["add"] - made["start"] * made["mult"]
+        constants["start"] = constants["start"] * (np.arange(lanes) % 2)  # even lanes start at 0
+        constants["add"] = constants["add"] - constants["start"] * constants["mult"]
     rows = [np.zeros((len(order), 0), np.uint8)]
     for name in epilogue.fields:
-        whole = name.removesuffix("_even").removesuffix("_odd")
-        values, size = made[whole], epilogue.lane_bytes(whole)
-        if name != whole:
+        stem = name.removesuffix("_even").removesuffix("_odd")
+        values, size = constants[stem], epilogue.lane_bytes(stem)
+        if name != stem:
             values, size = values[:, int(name.endswith("_odd")) :: 2], 8
         stored = np.ascontiguousarray(values.astype(f"<i{size}"))
         rows.append(stored.view(np.uint8).reshape(len(order), -1))

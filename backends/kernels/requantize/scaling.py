@@ -115,14 +115,18 @@ def plan_scaling(
 
 
 def scaled_or_raw(
-    what: str, scale: Scale | None, terms: Sequence[ScaleTerm], dtype: str, shape: tuple[int, ...]
+    subject: str,
+    scale: Scale | None,
+    terms: Sequence[ScaleTerm],
+    dtype: str,
+    shape: tuple[int, ...],
 ) -> tuple[Scaling | None, tuple[int, ...], dict[str, Array]]:
     """(code, strides of its arrays along Y, values of its fields); kernels may store sums too."""
     if scale is not None:
-        found = plan_scaling(scale, terms, dtype, shape)
-        return found.code, found.view.strides, found.values
+        plan = plan_scaling(scale, terms, dtype, shape)
+        return plan.code, plan.view.strides, plan.values
     if dtype != "int32":
-        raise ValueError(f"{what}: y is {dtype}, int32 is needed without a scale")
+        raise ValueError(f"{subject}: y is {dtype}, int32 is needed without a scale")
     return None, (0,) * len(shape), {}
 
 
@@ -142,15 +146,15 @@ def _cheapest(
         )
         size = sum((r * np.abs(m).astype(float) for r, m in zip(reach, mults, strict=True)), 0.0)
         total = size + centred + half.astype(float)
-        stays = np.all(np.ldexp(total, -shift) + np.abs(zero) + 1 < INT32)
-        if stays and np.all(total < INT64):
+        is_int32 = np.all(np.ldexp(total, -shift) + np.abs(zero) + 1 < INT32)
+        if is_int32 and np.all(total < INT64):
             add = np.asarray(half) - sum(
                 np.int64(t.zero_point) * m for t, m in zip(terms, mults, strict=True)
             )
             for attempt in (_narrow, _high):
-                found = attempt(terms, mults, shift, add, total)
-                if found:
-                    return found
+                form = attempt(terms, mults, shift, add, total)
+                if form:
+                    return form
     values = {f"mult{i}": m for i, m in enumerate(mults)} | {"shift": shift}
     return Arithmetic.WIDE, values | {
         f"center{i}": np.int64(t.zero_point) + 0 * shift for i, t in enumerate(terms)
@@ -177,10 +181,10 @@ def _narrow(
 def _high(
     terms: Sequence[ScaleTerm], mults: list[Array], shift: Array, add: Array, total: Array
 ) -> tuple[Arithmetic, dict[str, Array]] | None:
-    left = np.maximum(32 - shift, 0)
-    raised = [m << left for m in mults]
+    left_shifts = np.maximum(32 - shift, 0)
+    raised = [m << left_shifts for m in mults]
     fits = all(np.all(np.abs(m) < 2**31) for m in raised)
-    if not fits or not np.all(np.ldexp(total, left) < INT64):
+    if not fits or not np.all(np.ldexp(total, left_shifts) < INT64):
         return None
     values = {f"mult{i}": m for i, m in enumerate(raised)}
-    return Arithmetic.HIGH, values | {"add": add << left, "after": np.maximum(shift - 32, 0)}
+    return Arithmetic.HIGH, values | {"add": add << left_shifts, "after": np.maximum(shift - 32, 0)}

@@ -27,8 +27,8 @@ class NormRows:
     """What gives the elements of a row, in int16 or what else `dtype` is.
 
     `fraction`: of centred elements; None where no mean is taken off. `is_short`: sums of x fit 32
-    bits. `left`: by which u is shifted before its product, whose high word is taken; None where
-    more bits than that are needed.
+    bits. `left_shift`: of u before its product, whose high word is taken; None where more bits than
+    that are needed.
     """
 
     x: str
@@ -38,7 +38,7 @@ class NormRows:
     fraction: int | None
     is_short: bool
     has_offset: bool
-    left: int | None
+    left_shift: int | None
 
     @property
     def operands(self) -> tuple[str, ...]:
@@ -48,10 +48,10 @@ class NormRows:
         entries = [("roots", "int32", len(rows.ROOTS)), ("epsilon", "int64", 1)]
         entries += [("mean", "int64", 2)] if self.fraction is not None else []
         entries += [("shift", "int64", 1)]
-        kind = "int64" if self.left is None else "int32"
+        kind = "int64" if self.left_shift is None else "int32"
         entries += [("mult", kind, size)]
         if self.has_offset:
-            names = ("offset",) if self.left is None else ("offset", "offset_low")
+            names = ("offset",) if self.left_shift is None else ("offset", "offset_low")
             entries += [(name, kind, size) for name in names]
         return Fields(tuple(entries))
 
@@ -103,7 +103,7 @@ def plan_norm(
     mult = np.broadcast_to(numbers.mult, (size,))
     offset = np.broadcast_to(0 if numbers.offset is None else numbers.offset, (size,))
     fraction = None if numbers.mean is None else numbers.fraction
-    left, raised, shift = _raised(mult, offset, numbers.shift)
+    left_shift, raised, shift = _raised(mult, offset, numbers.shift)
     values: dict[str, Array | int] = {
         "roots": rows.ROOTS,
         "epsilon": numbers.epsilon,
@@ -112,12 +112,12 @@ def plan_norm(
         "offset": offset,
         "shift": shift,
     }
-    if left is not None:
-        more = (offset << left + raised) + (np.int64(1) << 31 + shift)
+    if left_shift is not None:
+        more = (offset << left_shift + raised) + (np.int64(1) << 31 + shift)
         values |= {"offset": more >> 32, "offset_low": more.astype(np.int32)}
     is_short = size << numbers.bits - 1 < 1 << 31
     source = NormRows(
-        x, y, *numbers.clamp, fraction, is_short, numbers.offset is not None, left
+        x, y, *numbers.clamp, fraction, is_short, numbers.offset is not None, left_shift
     )  # fmt: skip
     return source, values
 
@@ -128,10 +128,10 @@ def _raised(mult: Array, offset: Array, shift: int) -> tuple[int | None, int, in
     """
     most = int(np.abs(mult).max(initial=1))
     raised = max(0, min(32 - shift, 31 - most.bit_length()))
-    left = max(0, 32 - shift - raised)
-    right = shift + left + raised - 32
-    reach = (most << raised + left + UNIT_BITS) + (1 << 31 + right)
-    reach += int(np.abs(offset).max(initial=0)) << left + raised
-    if left + UNIT_BITS > 30 or most << raised >= 1 << 31 or right > 31 or reach >= 1 << 63:
+    left_shift = max(0, 32 - shift - raised)
+    right = shift + left_shift + raised - 32
+    reach = (most << raised + left_shift + UNIT_BITS) + (1 << 31 + right)
+    reach += int(np.abs(offset).max(initial=0)) << left_shift + raised
+    if left_shift + UNIT_BITS > 30 or most << raised >= 1 << 31 or right > 31 or reach >= 1 << 63:
         return None, 0, shift
-    return left, raised, right
+    return left_shift, raised, right

@@ -27,16 +27,16 @@ class _Packs(PackingDot):
 class Neon(_Packs):
     """Four words of X are loaded at once; each is a lane of that vector, in every lane."""
 
-    read = BYTES
+    operand_type = BYTES
 
     def spreads(self, chunks: Sequence[Expr], count: int, dtype: str) -> list[list[Expr]]:
         if count == 1:
-            return [[cast_bits(tirx.Broadcast(chunks[0], 4), self.read)]]
+            return [[cast_bits(tirx.Broadcast(chunks[0], 4), self.operand_type)]]
         words = cast_bits(chunks[0], WORDS)
-        return [[cast_bits(shuffle([words], [i] * 4), self.read)] for i in range(count)]
+        return [[cast_bits(shuffle([words], [i] * 4), self.operand_type)] for i in range(count)]
 
     def widen(self, words: Expr) -> list[Expr]:
-        return [cast_bits(words, self.read)]
+        return [cast_bits(words, self.operand_type)]
 
 
 class Sdot(Neon):
@@ -48,7 +48,7 @@ class Sdot(Neon):
 
 class Usdot(Neon):
     name = "usdot"
-    read = "uint8x16"
+    operand_type = "uint8x16"
 
     def step(self, acc: Expr, spread: list[Expr], weights: list[Expr]) -> Expr:
         return call("llvm.aarch64.neon.usdot.v4i32.v16i8", WORDS, acc, spread[0], weights[0])

@@ -57,11 +57,11 @@ class Script(Writer):
     def rows(self, nest: Nest, unit: Expr, inner: int = 1) -> Iterator[list[Expr]]:
         """The nest's loops without the last `inner` axes: the offset of each operand."""
         rest, piece = self.split(unit, nest.pieces)
-        where = []
+        indices = []
         for size in reversed(nest.shape[: nest.cut]):
             rest, index = self.split(rest, size)
-            where.append(index)
-        where.reverse()
+            indices.append(index)
+        indices.reverse()
         start = (
             piece
             if isinstance(piece, int) and piece == 0
@@ -69,7 +69,7 @@ class Script(Writer):
         )
         offsets = [
             self.let(
-                sum((i * s for i, s in zip(where, steps, strict=False) if s), 0)
+                sum((i * s for i, s in zip(indices, steps, strict=False) if s), 0)
                 + start * steps[nest.cut]
             )
             if steps[nest.cut] or any(steps[: nest.cut])

@@ -65,13 +65,13 @@ def store_lanes(
     count: int,
 ) -> None:
     """Lanes [lane, lane + count) of a vector of `total`, in powers of two: no other is written."""
-    done = 0
-    while done < count:
-        size = 1 << ((count - done).bit_length() - 1)
-        first = lane + done
+    start = 0
+    while start < count:
+        size = 1 << ((count - start).bit_length() - 1)
+        first = lane + start
         part = packed if size == total else shuffle([packed], range(first, first + size))
-        writer.store(buffer, base + offset + done, part, size)
-        done += size
+        writer.store(buffer, base + offset + start, part, size)
+        start += size
 
 
 def _merge(pieces: list[_Piece]) -> list[_Piece]:

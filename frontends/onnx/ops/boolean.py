@@ -28,12 +28,12 @@ def bits(ctx: ImportContext, index: int) -> Value:
     return as_floats(ctx.emit, x)
 
 
-def both(ctx: ImportContext) -> Value:
+def conjunction(ctx: ImportContext) -> Value:
     """And: the product of 0 and 1."""
     return ctx.result(ops.Mul(bits(ctx, 0), bits(ctx, 1)))
 
 
-def either(ctx: ImportContext) -> Value:
+def disjunction(ctx: ImportContext) -> Value:
     """Or: the maximum of 0 and 1."""
     return ctx.result(ops.Maximum(bits(ctx, 0), bits(ctx, 1)))
 
@@ -42,15 +42,15 @@ def opposite(ctx: ImportContext) -> Value:
     """Not: 1 - x; of a comparison of ids, the opposite one."""
     x = ctx.operand(0)
     if isinstance(x, Value):
-        made = select.opposite(ctx.result, ctx.writer.builder.producer, x)
-        if made is not None:
-            return made
+        complement = select.opposite(ctx.result, ctx.writer.builder.producer, x)
+        if complement is not None:
+            return complement
     return ctx.result(ops.Sub(ctx.constant(1, "one"), bits(ctx, 0)))
 
 
-def comparison(how: str, turned: str) -> Callable[[ImportContext], Value]:
-    """Integers of the run and a number, or, `turned`, a number and integers: bits. Of a mask that
-    is compared with 0 or 1: its floats, or 1 less them.
+def comparison(order: str, mirror: str) -> Callable[[ImportContext], Value]:
+    """Integers of the run and a number, or, by `mirror`, a number and integers: bits. Of a mask
+    that is compared with 0 or 1: its floats, or 1 less them.
     """
 
     def convert(ctx: ImportContext) -> Value:
@@ -61,30 +61,30 @@ def comparison(how: str, turned: str) -> Callable[[ImportContext], Value]:
             ctx.refuse("a comparison of values of the run", *NEEDED)
         if number % 1:
             ctx.refuse(f"a comparison of integers with {number}", "a whole number is needed")
-        if how == "eq" and number in (0, 1) and is_mask(x, ctx.writer.builder.producer):
-            found = as_floats(ctx.emit, x)
-            return found if number else ctx.result(ops.Sub(ctx.constant(1, "one"), found))
-        return ctx.result(select.COMPARISONS[turned if side else how](x, int(number)))
+        if order == "eq" and number in (0, 1) and is_mask(x, ctx.writer.builder.producer):
+            mask = as_floats(ctx.emit, x)
+            return mask if number else ctx.result(ops.Sub(ctx.constant(1, "one"), mask))
+        return ctx.result(select.COMPARISONS[mirror if side else order](x, int(number)))
 
     return convert
 
 
-def cumulated(ctx: ImportContext) -> Value:
+def mask_positions(ctx: ImportContext) -> Value:
     """CumSum of a mask along its last axis: positions of the tokens that count."""
     x, axis = ctx.operand(0), ctx.scalar(1, "the axis")
-    made = None
+    positions = None
     if isinstance(x, Value) and axis in (-1, x.type.rank - 1) and not _is_other_sum(ctx):
-        made = select.counted(ctx.emit, ctx.writer.builder.producer, x)
-    if made is None:
+        positions = select.mask_positions(ctx.emit, ctx.writer.builder.producer, x)
+    if positions is None:
         ctx.refuse("sums up to each element", "those of a mask, over tokens, are needed")
-    return made
+    return positions
 
 
 def _is_other_sum(ctx: ImportContext) -> bool:
     return bool(ctx.integer("exclusive", 0) or ctx.integer("reverse", 0))
 
 
-def moved(ctx: ImportContext, sign: int) -> Value | None:
+def shifted_positions(ctx: ImportContext, sign: int) -> Value | None:
     """Add, or Sub, of positions of tokens and a whole number; None for other values."""
     sides = (0, 1) if sign > 0 else (0,)
     for side in sides:
@@ -92,16 +92,17 @@ def moved(ctx: ImportContext, sign: int) -> Value | None:
         if isinstance(x, Value) and isinstance(by, ConstantOperand) and by.array.size == 1:
             number = sign * by.array.reshape(-1)[0].item()
             if number % 1 == 0:
-                return select.moved(ctx.emit, ctx.writer.builder.producer, x, int(number))
+                producer = ctx.writer.builder.producer
+                return select.shifted_positions(ctx.emit, producer, x, int(number))
     return None
 
 
-def kept(ctx: ImportContext) -> Value | None:
+def masked_positions(ctx: ImportContext) -> Value | None:
     """Mul of positions of tokens and of which count; None for other values."""
     a, b = ctx.operand(0), ctx.operand(1)
     if not isinstance(a, Value) or not isinstance(b, Value):
         return None
-    return select.kept(ctx.emit, ctx.writer.builder.producer, a, b)
+    return select.masked_positions(ctx.emit, ctx.writer.builder.producer, a, b)
 
 
 def cast(ctx: ImportContext, x: Value, is_boolean: bool, is_real: bool) -> Value:
@@ -120,11 +121,11 @@ def cast(ctx: ImportContext, x: Value, is_boolean: bool, is_real: bool) -> Value
 
 def where(ctx: ImportContext) -> Value:
     """Where by a mask of the run: of constants, or of scores and what hides them from a Softmax."""
-    shown = bits(ctx, 0)
+    mask = bits(ctx, 0)
     a, b = (ctx.operand(i) for i in (1, 2))
     if isinstance(a, ConstantOperand) and isinstance(b, ConstantOperand):
         one, other = (np.where(np.isneginf(x.array), MASKED, x.array) for x in (a, b))
-        spread = ctx.emit(ops.Mul(shown, ctx.constant(one - other, "spread")))
+        spread = ctx.emit(ops.Mul(mask, ctx.constant(one - other, "spread")))
         return ctx.result(ops.Add(spread, ctx.constant(other, "base")))
     low, x = (a, b) if isinstance(b, Value) else (b, a)
     hides = isinstance(low, ConstantOperand) and low.array.max() <= HIDES and ctx.feeds_softmax
@@ -134,6 +135,6 @@ def where(ctx: ImportContext) -> Value:
             "a constant is needed",
             "Clip, Max or Min is the nearest",
         )
-    off = shown if low is a else ctx.emit(ops.Sub(ctx.constant(1, "one"), shown))
+    off = mask if low is a else ctx.emit(ops.Sub(ctx.constant(1, "one"), mask))
     hidden = ctx.emit(ops.Mul(off, ctx.constant(MASKED, "hidden")))
     return ctx.result(ops.Add(x, hidden))

@@ -38,19 +38,19 @@ def power(ctx: ImportContext) -> Value:
 
 def multiply(ctx: ImportContext) -> Value:
     """Mul; of positions of tokens, by which of them count."""
-    return boolean.kept(ctx) or binary(ops.Mul)(ctx)
+    return boolean.masked_positions(ctx) or binary(ops.Mul)(ctx)
 
 
 def subtract(ctx: ImportContext) -> Value:
     """Sub; of positions of tokens, a number."""
-    return boolean.moved(ctx, -1) or binary(ops.Sub)(ctx)
+    return boolean.shifted_positions(ctx, -1) or binary(ops.Sub)(ctx)
 
 
 def add(ctx: ImportContext) -> Value:
     """Add, of positions of tokens too; a constant mask of -inf before a Softmax becomes a finite
     one.
     """
-    if (positions := boolean.moved(ctx, 1)) is not None:
+    if (positions := boolean.shifted_positions(ctx, 1)) is not None:
         return positions
     return ctx.result(ops.Add(*(ctx.valued_real(finite_mask(ctx, k)) for k in (0, 1))))
 
@@ -139,10 +139,10 @@ def relu(ctx: ImportContext) -> Value:
 def _bound(ctx: ImportContext, index: int, default: float) -> float:
     if not ctx.has(index) or isinstance(ctx.operand(index), Value):
         return default
-    found = ctx.scalar(index, "a bound")
-    if found is None or math.isnan(found):
-        ctx.refuse(f"bound {index} is {found}", "a number is needed")
-    return found
+    bound = ctx.scalar(index, "a bound")
+    if bound is None or math.isnan(bound):
+        ctx.refuse(f"bound {index} is {bound}", "a number is needed")
+    return bound
 
 
 def leaky_relu(ctx: ImportContext) -> Value:

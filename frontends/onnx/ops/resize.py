@@ -48,8 +48,8 @@ def resize(ctx: ImportContext) -> Operand:
         bool(ctx.integer("exclude_outside", 0)),
         bool(ctx.integer("antialias", 0)),
     )
-    given = ctx.integers("axes")
-    over = tuple(range(rank)) if given is None else ctx.axes(given, rank)
+    attribute = ctx.integers("axes")
+    over = tuple(range(rank)) if attribute is None else ctx.axes(attribute, rank)
     sizes = ctx.integer_list(3, "sizes")
     if sizes:
         axes = _sized(ctx, x, sizes, over)

@@ -50,10 +50,10 @@ def size(ctx: ImportContext) -> ConstantOperand:
 def reshape(ctx: ImportContext) -> Operand:
     """Reshape: 0 keeps a size (unless allowzero), one -1 takes what is left."""
     x = ctx.operand(0)
-    wanted = ctx.integer_list(1, "shape") if ctx.opset >= 5 else ctx.integers("shape")
-    if wanted is None:
+    shape = ctx.integer_list(1, "shape") if ctx.opset >= 5 else ctx.integers("shape")
+    if shape is None:
         ctx.refuse("no shape", "one is needed")
-    old, sizes = shape_of(x), list(wanted)
+    old, sizes = shape_of(x), list(shape)
     if not ctx.integer("allowzero", 0):
         if any(s == 0 and k >= len(old) for k, s in enumerate(sizes)):
             ctx.refuse(f"shape {sizes} of {list(old)}", "a size to keep for each 0 is needed")
@@ -62,13 +62,13 @@ def reshape(ctx: ImportContext) -> Operand:
         rest = prod(s for s in sizes if s != -1)
         if sizes.count(-1) > 1 or rest <= 0 or prod(old) % rest:
             ctx.refuse(
-                f"shape {list(wanted)} of {list(old)}", "one free size that comes out is needed"
+                f"shape {list(shape)} of {list(old)}", "one free size that comes out is needed"
             )
         sizes[sizes.index(-1)] = prod(old) // rest
-    return moved(ctx, x, sizes)
+    return reshaped(ctx, x, sizes)
 
 
-def moved(ctx: ImportContext, x: Operand, sizes: Sequence[int]) -> Operand:
+def reshaped(ctx: ImportContext, x: Operand, sizes: Sequence[int]) -> Operand:
     """x in another shape: a constant stays one where its quantization can follow."""
     if prod(sizes) != prod(shape_of(x)) or any(s < 0 for s in sizes):
         ctx.refuse(f"shape {list(sizes)} of {list(shape_of(x))}", "as many elements are needed")
@@ -85,7 +85,7 @@ def flatten(ctx: ImportContext) -> Operand:
     if not -len(old) <= axis <= len(old):
         ctx.refuse(f"axis {axis} of rank {len(old)}", "an axis of the operand is needed")
     axis = axis + len(old) if axis < 0 else axis
-    return moved(ctx, x, (prod(old[:axis]), prod(old[axis:])))
+    return reshaped(ctx, x, (prod(old[:axis]), prod(old[axis:])))
 
 
 def transpose(ctx: ImportContext) -> Operand:
@@ -109,12 +109,12 @@ def squeeze(ctx: ImportContext) -> Operand:
     """Squeeze: without the axes of size 1, or those of them that are named."""
     x, axes = ctx.operand(0), _axes(ctx)
     old = shape_of(x)
-    gone = (
+    removed_axes = (
         tuple(k for k, s in enumerate(old) if s == 1) if axes is None else ctx.axes(axes, len(old))
     )
-    if any(old[k] != 1 for k in gone):
-        ctx.refuse(f"axes {list(gone)} of {list(old)}", "sizes of 1 are needed")
-    return moved(ctx, x, [s for k, s in enumerate(old) if k not in gone])
+    if any(old[k] != 1 for k in removed_axes):
+        ctx.refuse(f"axes {list(removed_axes)} of {list(old)}", "sizes of 1 are needed")
+    return reshaped(ctx, x, [s for k, s in enumerate(old) if k not in removed_axes])
 
 
 def unsqueeze(ctx: ImportContext) -> Operand:
@@ -125,14 +125,14 @@ def unsqueeze(ctx: ImportContext) -> Operand:
     old = shape_of(x)
     new = ctx.axes(axes, len(old) + len(axes))
     rest = iter(old)
-    return moved(ctx, x, [1 if k in new else next(rest) for k in range(len(old) + len(axes))])
+    return reshaped(ctx, x, [1 if k in new else next(rest) for k in range(len(old) + len(axes))])
 
 
 def concat(ctx: ImportContext) -> Value:
     """Concat: the operands one after another along `axis`; empty constants are left out."""
     xs = [ctx.operand(i) for i in range(len(ctx.operands))]
-    kept = [x for x in xs if 0 not in shape_of(x)] or xs  # exporters leave empty constants in
-    values = tuple(_like(ctx, x, kept) for x in kept)
+    parts = [x for x in xs if 0 not in shape_of(x)] or xs  # exporters leave empty constants in
+    values = tuple(_like(ctx, x, parts) for x in parts)
     if not values:
         ctx.refuse("no inputs", "one or more are needed")
     axis = ctx.axis(ctx.integer("axis", 1 if ctx.opset < 4 else None), values[0].type.rank)
@@ -204,18 +204,18 @@ def slice_(ctx: ImportContext) -> Operand:
         )
     if rank == 0:
         return x
-    forward, turned = {}, x
+    forward, y = {}, x
     for a, b, axis, step in zip(starts, ends, axes, steps, strict=True):
         first, last, step = slice(a, b, step).indices(x.type.shape[axis])
         if step < 0:
             if x.type.shape[axis] > MAX_TAPS:
-                found = f"{x.type.shape[axis]} elements in reverse"
-                ctx.refuse(found, f"at most {MAX_TAPS} are needed")
+                fault = f"{x.type.shape[axis]} elements in reverse"
+                ctx.refuse(fault, f"at most {MAX_TAPS} are needed")
             index = np.arange(first, last, step, dtype=np.int64)
-            turned = ctx.emit(ops.Gather(turned, Data(index), axis))
+            y = ctx.emit(ops.Gather(y, Data(index), axis))
         else:
             forward[axis] = (first, max(last, first), step)
-    return part(ctx, turned, forward) if forward or turned is x else turned
+    return part(ctx, y, forward) if forward or y is x else y
 
 
 def gather(ctx: ImportContext) -> Value:
@@ -236,8 +236,8 @@ def gather(ctx: ImportContext) -> Value:
     total = x.type.shape[axis]
     if prod(x.type.shape) // max(total, 1) * index.size > MAX_ELEMENTS:
         ctx.refuse(f"{index.size} slices", f"at most {MAX_ELEMENTS} elements are needed")
-    whole = index.astype(np.int64)
-    return ctx.result(ops.Gather(x, Data(np.where(whole < 0, whole + total, whole)), axis))
+    places = index.astype(np.int64)
+    return ctx.result(ops.Gather(x, Data(np.where(places < 0, places + total, places)), axis))
 
 
 def gather_elements(ctx: ImportContext) -> Operand:
@@ -251,14 +251,14 @@ def gather_elements(ctx: ImportContext) -> Operand:
 
 def expand(ctx: ImportContext) -> Value:
     """Expand: x and the shape broadcast together."""
-    x, wanted = ctx.value(0), ctx.integer_list(1, "shape")
-    if wanted is None:
+    x, shape = ctx.value(0), ctx.integer_list(1, "shape")
+    if shape is None:
         ctx.refuse("no shape", "one is needed")
     try:
-        to = np.broadcast_shapes(x.type.shape, wanted)
+        to = np.broadcast_shapes(x.type.shape, shape)
     except ValueError:
         ctx.refuse(
-            f"shape {list(wanted)} of {list(x.type.shape)}", "shapes that broadcast are needed"
+            f"shape {list(shape)} of {list(x.type.shape)}", "shapes that broadcast are needed"
         )
     return ctx.result(ops.Expand(x, to))
 
@@ -271,9 +271,9 @@ def tile(ctx: ImportContext) -> Operand:
         ctx.refuse(f"repeats {repeats} of {list(old)}", "one of at least 1 for each axis is needed")
     if all(r == 1 for r in repeats):
         return x
-    apart = ctx.emit(ops.Reshape(x, tuple(k for s in old for k in (1, s))))
+    spread = ctx.emit(ops.Reshape(x, tuple(k for s in old for k in (1, s))))
     pairs = tuple(k for s, r in zip(old, repeats, strict=True) for k in (r, s))
-    copied = ctx.emit(ops.Expand(apart, pairs))
+    copied = ctx.emit(ops.Expand(spread, pairs))
     return ctx.result(ops.Reshape(copied, tuple(s * r for s, r in zip(old, repeats, strict=True))))
 
 
@@ -289,11 +289,11 @@ def depth_to_space(ctx: ImportContext) -> Value:
         )
     depth = c // (b * b)
     if mode == "DCR":
-        apart, perm = (n, b, b, depth, h, w), (0, 3, 4, 1, 5, 2)
+        sizes, perm = (n, b, b, depth, h, w), (0, 3, 4, 1, 5, 2)
     else:
-        apart, perm = (n, depth, b, b, h, w), (0, 1, 4, 2, 5, 3)
-    turned = ctx.emit(ops.Transpose(ctx.emit(ops.Reshape(x, apart)), perm))
-    return ctx.result(ops.Reshape(turned, (n, depth, h * b, w * b)))
+        sizes, perm = (n, depth, b, b, h, w), (0, 1, 4, 2, 5, 3)
+    planes = ctx.emit(ops.Transpose(ctx.emit(ops.Reshape(x, sizes)), perm))
+    return ctx.result(ops.Reshape(planes, (n, depth, h * b, w * b)))
 
 
 def space_to_depth(ctx: ImportContext) -> Value:
@@ -303,10 +303,10 @@ def space_to_depth(ctx: ImportContext) -> Value:
     mode = ctx.text("mode", "DCR")
     if mode not in ("DCR", "CRD"):
         ctx.refuse(f"mode {mode!r}", "DCR or CRD is needed")
-    apart = ctx.emit(ops.Reshape(x, (n, c, h // b, b, w // b, b)))
+    blocks = ctx.emit(ops.Reshape(x, (n, c, h // b, b, w // b, b)))
     perm = (0, 3, 5, 1, 2, 4) if mode == "DCR" else (0, 1, 3, 5, 2, 4)
-    turned = ctx.emit(ops.Transpose(apart, perm))
-    return ctx.result(ops.Reshape(turned, (n, c * b * b, h // b, w // b)))
+    channels = ctx.emit(ops.Transpose(blocks, perm))
+    return ctx.result(ops.Reshape(channels, (n, c * b * b, h // b, w // b)))
 
 
 def _blocks(ctx: ImportContext, x: Value, block: int, step: int) -> tuple[int, int, int, int]:

@@ -43,7 +43,7 @@ def with_scales(
 
     Of 64 bits they are indices, and so are those of 32 bits that a node reads as such: plain i32.
     """
-    typed = dict(types)
+    new_types = dict(types)
     names: set[str] = set()
     for node in nodes:
         for place in READERS.get(node.op_type, ()):
@@ -52,15 +52,15 @@ def with_scales(
             name, elem = node.input[place], types[node.input[place]].elem
             quant = _quant_of(elem, node, place, scope) if isinstance(elem, Int) else None
             if quant is not None and name not in names:
-                typed[name] = Tensor(types[name].shape, quant)
+                new_types[name] = Tensor(types[name].shape, quant)
                 names.add(name)
     indices = {n.input[k] for n in nodes for k in INDICES.get(n.op_type, ()) if k < len(n.input)}
     for name, type_ in types.items():
         if type_.elem == I64 or (type_.elem == I32 and name in indices):
-            typed[name] = Tensor(type_.shape, I32)
+            new_types[name] = Tensor(type_.shape, I32)
         elif name not in names and isinstance(type_.elem, Int) and type_.elem in STORAGES:
-            typed[name] = Tensor(type_.shape, Quant.per_tensor(type_.elem, 1.0, 0))
-    return typed
+            new_types[name] = Tensor(type_.shape, Quant.per_tensor(type_.elem, 1.0, 0))
+    return new_types
 
 
 def _quant_of(

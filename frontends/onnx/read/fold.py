@@ -85,9 +85,9 @@ def _indexed(node: NodeProto, arrays: Arrays) -> int:
 def _gathered_parts(node: NodeProto, arrays: Arrays) -> int:
     """Slices of the first axes, by the last axis of the index."""
     x, index = _at(arrays, 0), _at(arrays, 1)
-    skipped = next((int(a.i) for a in node.attribute if a.name == "batch_dims"), 0)
+    batch_dims = next((int(a.i) for a in node.attribute if a.name == "batch_dims"), 0)
     depth = index.shape[-1]
-    return int(index.size // max(depth, 1) * prod(x.shape[skipped + depth :]))
+    return int(index.size // max(depth, 1) * prod(x.shape[batch_dims + depth :]))
 
 
 def _one_hot(node: NodeProto, arrays: Arrays) -> int:

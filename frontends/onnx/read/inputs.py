@@ -42,9 +42,9 @@ def input_types(
     names = [i.name for i in infos]
     if len(infos) > MAX_INPUTS:
         raise FrontendError(f"{file}: {len(infos)} inputs, at most {MAX_INPUTS} are needed")
-    if twice := sorted(n for n, times in Counter(names).items() if times > 1):
+    if repeats := sorted(n for n, times in Counter(names).items() if times > 1):
         raise FrontendError(
-            f"{file}: inputs {', '.join(twice[:SHOWN])} defined twice, once is needed"
+            f"{file}: inputs {', '.join(repeats[:SHOWN])} defined twice, once is needed"
         )
     if batch is not None and batch < 1:
         raise FrontendError(f"batch: {batch}, at least 1 is needed")

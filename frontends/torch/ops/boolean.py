@@ -18,13 +18,13 @@ NEEDED = "relu, clamp, maximum or minimum, or a mask that the caller gives, is n
 
 
 @imports("aten.__and__.Tensor", "aten.bitwise_and.Tensor", "aten.logical_and.default")
-def both(ctx: ImportContext, a: Operand, b: Operand) -> Value:
+def conjunction(ctx: ImportContext, a: Operand, b: Operand) -> Value:
     """and -> mul of 0 and 1."""
     return ctx.add(Mul(*(checked(ctx, x) for x in (a, b))))
 
 
 @imports("aten.__or__.Tensor", "aten.bitwise_or.Tensor", "aten.logical_or.default")
-def either(ctx: ImportContext, a: Operand, b: Operand) -> Value:
+def disjunction(ctx: ImportContext, a: Operand, b: Operand) -> Value:
     """or -> maximum of 0 and 1."""
     return ctx.add(Maximum(*(checked(ctx, x) for x in (a, b))))
 
@@ -32,8 +32,8 @@ def either(ctx: ImportContext, a: Operand, b: Operand) -> Value:
 @imports("aten.bitwise_not.default", "aten.logical_not.default")
 def opposite(ctx: ImportContext, x: Operand) -> Value:
     """not -> 1 - x; of a comparison of ids, the opposite one."""
-    turned = ids.opposite(ctx.add, ctx.builder.producer, x) if isinstance(x, Value) else None
-    return ctx.add(Sub(ctx.value(1.0), checked(ctx, x))) if turned is None else turned
+    complement = ids.opposite(ctx.add, ctx.builder.producer, x) if isinstance(x, Value) else None
+    return ctx.add(Sub(ctx.value(1.0), checked(ctx, x))) if complement is None else complement
 
 
 @imports("aten.eq.Scalar")
@@ -51,26 +51,26 @@ def unequal(ctx: ImportContext, x: Operand, number: Number) -> Value:
     return compared(ctx, x, number, "ne")
 
 
-def comparison(how: str) -> Callable[[ImportContext, Operand, Number], Value]:
+def comparison(order: str) -> Callable[[ImportContext, Operand, Number], Value]:
     """The rule of an order of integers and a number."""
 
     def rule(ctx: ImportContext, x: Operand, number: Number) -> Value:
-        return compared(ctx, x, number, how)
+        return compared(ctx, x, number, order)
 
     return rule
 
 
-for _how in ("gt", "ge", "lt", "le"):
-    imports(f"aten.{_how}.Scalar")(comparison(_how))
+for _order in ("gt", "ge", "lt", "le"):
+    imports(f"aten.{_order}.Scalar")(comparison(_order))
 
 
-def compared(ctx: ImportContext, x: Operand, number: Number, how: str) -> Value:
+def compared(ctx: ImportContext, x: Operand, number: Number, order: str) -> Value:
     """Integers of the run compared with a whole number: bits."""
     if not isinstance(x, Value) or not ids.is_integers(x):
         raise Unsupported("a condition on values of the run", NEEDED)
     if number != int(number):
         raise Unsupported(f"a comparison of integers with {number}", "a whole number is needed")
-    return ctx.add(ids.COMPARISONS[how](x, int(number)))
+    return ctx.add(ids.COMPARISONS[order](x, int(number)))
 
 
 @imports("aten.cumsum.default")
@@ -78,7 +78,7 @@ def cumsum(ctx: ImportContext, x: Operand, dim: int, *, dtype: object = None) ->
     """Of a mask, along its last axis: positions of the tokens that count."""
     positions = None
     if isinstance(x, Value) and axis_of(dim, x.type.rank) == x.type.rank - 1:
-        positions = ids.counted(ctx.add, ctx.builder.producer, x)
+        positions = ids.mask_positions(ctx.add, ctx.builder.producer, x)
     if positions is None:
         raise Unsupported("sums up to each element", "those of a mask, over tokens, are needed")
     return positions
@@ -91,7 +91,7 @@ def checked(ctx: ImportContext, x: Operand) -> Value:
     return ctx.bits(x)
 
 
-def chosen(ctx: ImportContext, bits: Value, a: torch.Tensor, b: torch.Tensor) -> Value:
+def select_constants(ctx: ImportContext, bits: Value, a: torch.Tensor, b: torch.Tensor) -> Value:
     """a where the bits are 1, else b, of constants; -inf is MASKED."""
     one, other = (np.where(np.isneginf(x), MASKED, x) for x in (reals(a), reals(b)))
     spread = ctx.add(Mul(bits, ctx.value(torch.from_numpy(np.asarray(one - other)))))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from qir.frontends.torch.context import Complex, ImportContext, Number, Operand
-from qir.frontends.torch.ops.boolean import checked, chosen, hidden, opposite
+from qir.frontends.torch.ops.boolean import checked, hidden, opposite, select_constants
 from qir.frontends.torch.ops.complex import product
 from qir.frontends.torch.table import Unsupported, imports
 from qir.ir import select as ids
@@ -24,8 +24,8 @@ OperandOrNumber = Operand | Number
 @imports("aten.add.Tensor", "aten.add.Scalar")
 def add(ctx: ImportContext, a: OperandOrNumber, b: OperandOrNumber, alpha: Number = 1) -> Value:
     """a + alpha * b; a constant mask of -inf before a softmax becomes a finite one."""
-    if (moved := positions(ctx, a, b, alpha)) is not None:
-        return moved
+    if (result := positions(ctx, a, b, alpha)) is not None:
+        return result
     if alpha == 1:
         a, b = softmax_mask(ctx, a), softmax_mask(ctx, b)
     return ctx.add(Add(ctx.value(a), scaled(ctx, b, alpha)))
@@ -38,14 +38,14 @@ def positions(
     by = b.item() if isinstance(b, torch.Tensor) and b.numel() == 1 else b
     if not isinstance(a, Value) or not isinstance(by, (int, float)) or by * alpha % 1:
         return None
-    return ids.moved(ctx.add, ctx.builder.producer, a, int(by * alpha))
+    return ids.shifted_positions(ctx.add, ctx.builder.producer, a, int(by * alpha))
 
 
 @imports("aten.sub.Tensor", "aten.sub.Scalar")
 def sub(ctx: ImportContext, a: OperandOrNumber, b: OperandOrNumber, alpha: Number = 1) -> Value:
     """a - alpha * b."""
-    if (moved := positions(ctx, a, b, -alpha)) is not None:
-        return moved
+    if (result := positions(ctx, a, b, -alpha)) is not None:
+        return result
     return ctx.add(Sub(ctx.value(a), scaled(ctx, b, alpha)))
 
 
@@ -64,10 +64,10 @@ def mul(ctx: ImportContext, a: OperandOrNumber, b: OperandOrNumber) -> Value | C
 
 
 def times(ctx: ImportContext, a: OperandOrNumber, b: OperandOrNumber) -> Value:
-    kept = None
+    result = None
     if isinstance(a, Value) and isinstance(b, Value):
-        kept = ids.kept(ctx.add, ctx.builder.producer, a, b)
-    return kept or ctx.add(Mul(ctx.value(a), ctx.value(b)))
+        result = ids.masked_positions(ctx.add, ctx.builder.producer, a, b)
+    return result or ctx.add(Mul(ctx.value(a), ctx.value(b)))
 
 
 @imports("aten.div.Tensor", "aten.div.Scalar", "aten.true_divide.Tensor")
@@ -176,12 +176,13 @@ def masked(ctx: ImportContext, condition: Value, a: OperandOrNumber, b: OperandO
     """a where a mask of the run holds, else b."""
     bits = checked(ctx, condition)
     if not isinstance(a, Value) and not isinstance(b, Value):
-        return chosen(ctx, bits, *(ctx.constant(x, "a branch of a where") for x in (a, b)))
-    low, shown = (a, b) if isinstance(b, Value) else (b, a)
-    if ctx.feeds_softmax and not isinstance(low, Value) and isinstance(shown, Value):
+        branches = (ctx.constant(x, "a branch of a where") for x in (a, b))
+        return select_constants(ctx, bits, *branches)
+    low, scores = (a, b) if isinstance(b, Value) else (b, a)
+    if ctx.feeds_softmax and not isinstance(low, Value) and isinstance(scores, Value):
         number = ctx.constant(low, "what hides scores")
         if float(number.max()) <= HIDES:
-            return hidden(ctx, bits if low is a else opposite(ctx, condition), shown)
+            return hidden(ctx, bits if low is a else opposite(ctx, condition), scores)
     raise Unsupported("a choice between values of the run", "constants, or one of -inf, are needed")
 
 

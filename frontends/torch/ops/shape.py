@@ -26,20 +26,20 @@ from qir.ir.types import Int
 )  # fmt: skip
 def identity(ctx: ImportContext, x: Operand, *to: Any, **settings: Any) -> Operand:
     """x itself, for all floats become f32; integers of masks as floats 0 and 1."""
-    wanted = next((t for t in (*to, *settings.values()) if isinstance(t, torch.dtype)), None)
-    if wanted is None:
+    dtype = next((t for t in (*to, *settings.values()) if isinstance(t, torch.dtype)), None)
+    if dtype is None:
         return x
     if isinstance(x, Value) and isinstance(x.type.elem, Int):
-        if ctx.is_mask(x) and (wanted == torch.bool or wanted.is_floating_point):
+        if ctx.is_mask(x) and (dtype == torch.bool or dtype.is_floating_point):
             return ctx.bits(x)
-        if wanted == torch.bool:
+        if dtype == torch.bool:
             return ctx.add(ids.COMPARISONS["ne"](x, 0))
-        if wanted.is_floating_point:
+        if dtype.is_floating_point:
             raise Unsupported("ids as floats", "booleans, or an input called mask, are needed")
         return x
-    if wanted.is_floating_point or ctx.is_mask(x):
+    if dtype.is_floating_point or ctx.is_mask(x):
         return x
-    raise Unsupported(f"a cast to {wanted}", "floats throughout are needed")
+    raise Unsupported(f"a cast to {dtype}", "floats throughout are needed")
 
 
 @imports("aten.full_like.default")
@@ -98,8 +98,8 @@ def view(ctx: ImportContext, x: Operand, shape: Sequence[int], *strides: Any) ->
     at = ctx.value(x)
     sizes = [int(s) for s in shape]
     if -1 in sizes:
-        known = prod(s for s in sizes if s != -1)
-        sizes[sizes.index(-1)] = at.type.size // known if known else 0
+        size = prod(s for s in sizes if s != -1)
+        sizes[sizes.index(-1)] = at.type.size // size if size else 0
     return ctx.reshape(at, *sizes)
 
 
@@ -120,8 +120,8 @@ def flatten(ctx: ImportContext, x: Operand, start_dim: int = 0, end_dim: int = -
 def unflatten(ctx: ImportContext, x: Operand, dim: int, sizes: Sequence[int]) -> Value:
     at = ctx.value(x)
     axis = axis_of(dim, at.type.rank)
-    known = prod(s for s in sizes if s != -1)
-    filled = [at.type.shape[axis] // known if s == -1 else int(s) for s in sizes]
+    size = prod(s for s in sizes if s != -1)
+    filled = [at.type.shape[axis] // size if s == -1 else int(s) for s in sizes]
     return ctx.reshape(at, *at.type.shape[:axis], *filled, *at.type.shape[axis + 1 :])
 
 
@@ -144,7 +144,7 @@ def transpose(ctx: ImportContext, x: Operand, dim0: int, dim1: int) -> Operand:
 
 
 @imports("aten.t.default", "aten.numpy_T.default", "aten.mT.default")
-def turned(ctx: ImportContext, x: Operand) -> Operand:
+def swap_last_axes(ctx: ImportContext, x: Operand) -> Operand:
     """The last two axes swapped (both axes of a matrix; a vector stays)."""
     rank = len(x.shape) if isinstance(x, QuantizedConstant) else ctx.value(x).type.rank
     return x if rank < 2 else transpose(ctx, x, -1, -2)
@@ -157,9 +157,9 @@ def movedim(
     at = ctx.value(x)
     rank = at.type.rank
     pairs = zip(*([d] if isinstance(d, int) else d for d in (source, to)), strict=True)
-    placed = {axis_of(t, rank): axis_of(s, rank) for s, t in pairs}
-    rest = iter(a for a in range(rank) if a not in placed.values())
-    return permute(ctx, at, [placed[a] if a in placed else next(rest) for a in range(rank)])
+    sources = {axis_of(t, rank): axis_of(s, rank) for s, t in pairs}
+    rest = iter(a for a in range(rank) if a not in sources.values())
+    return permute(ctx, at, [sources[a] if a in sources else next(rest) for a in range(rank)])
 
 
 @imports("aten.squeeze.default", "aten.squeeze.dim", "aten.squeeze.dims")
@@ -167,8 +167,8 @@ def squeeze(ctx: ImportContext, x: Operand, dim: int | Sequence[int] | None = No
     at = ctx.value(x)
     shape = at.type.shape
     dims = range(len(shape)) if dim is None else [dim] if isinstance(dim, int) else dim
-    gone = {axis_of(d, len(shape)) for d in dims}
-    return ctx.reshape(at, *(s for i, s in enumerate(shape) if s != 1 or i not in gone))
+    removed_axes = {axis_of(d, len(shape)) for d in dims}
+    return ctx.reshape(at, *(s for i, s in enumerate(shape) if s != 1 or i not in removed_axes))
 
 
 @imports("aten.unsqueeze.default")

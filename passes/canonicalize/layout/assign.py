@@ -121,11 +121,11 @@ class Layouts:
 
     # -- costs
 
-    def _cost(self, moved: Mapping[int, Perm]) -> Cost:
-        """The cost of the regions in `moved` (by id) and of their links, in those layouts."""
+    def _cost(self, perms: Mapping[int, Perm]) -> Cost:
+        """The cost of the regions in `perms` (by id) and of their links, in those layouts."""
         total = interior = late = 0
         links: dict[int, Op] = {}
-        for key, perm in moved.items():
+        for key, perm in perms.items():
             region = self._by_id[key]
             for value in region.mixed:
                 size = self._transposed(value, perm)
@@ -136,14 +136,14 @@ class Layouts:
             x, y = op.operands[0], op.result
             before = identity(x.type.rank)
             if x.name not in self._constants:
-                before = moved.get(id(source := self._region(x)), source.perm)
+                before = perms.get(id(source := self._region(x)), source.perm)
             target = self._region(y)
-            after = moved.get(id(target), target.perm)
+            after = perms.get(id(target), target.perm)
             if not (size := self._link_cost(op, before, after)):
                 continue
             total += size
             interior += 0 if x.name in self._border or y.name in self._border else size
-            late += size if id(target) in moved else 0
+            late += size if id(target) in perms else 0
         return total, interior, late
 
     @staticmethod
@@ -164,8 +164,8 @@ class Layouts:
         if natural is not None:
             fits = order(y.type.shape, natural) == order(y.type.shape, target)
             return 0 if fits else size_bytes(y)
-        torn = 0 if is_free(x.type.shape, source) or self.is_absorbed(op) else size_bytes(x)
-        return torn + (0 if is_free(y.type.shape, target) else size_bytes(y))
+        cost = 0 if is_free(x.type.shape, source) or self.is_absorbed(op) else size_bytes(x)
+        return cost + (0 if is_free(y.type.shape, target) else size_bytes(y))
 
     def is_absorbed(self, op: Op) -> bool:
         """Whether a flattening is read by linears of constant weights alone, elementwise ops
@@ -229,23 +229,23 @@ class Layouts:
         """Put a region into a layout, and as many of the regions that then follow through links as
         lower the cost most; none, if nothing lowers it.
         """
-        moved = {id(region): perm}
+        perms = {id(region): perm}
         queue = deque([region])
         least, best = (0, 0), dict[int, Perm]()
-        while queue and len(moved) <= MAX_CARRIED:
-            cost = self._cost(moved)
-            before = self._cost({key: self._by_id[key].perm for key in moved})
+        while queue and len(perms) <= MAX_CARRIED:
+            cost = self._cost(perms)
+            before = self._cost({key: self._by_id[key].perm for key in perms})
             change = (cost[0] - before[0], cost[1] - before[1])
             if change < least:
-                least, best = change, dict(moved)
-            self._carry(queue, moved)
+                least, best = change, dict(perms)
+            self._carry(queue, perms)
         for key, new in best.items():
             self._by_id[key].perm = new
 
-    def _carry(self, queue: deque[Region], moved: dict[int, Perm]) -> None:
-        """Add to `moved` the neighbours of the next region that can follow it."""
+    def _carry(self, queue: deque[Region], perms: dict[int, Perm]) -> None:
+        """Add to `perms` the neighbours of the next region that can follow it."""
         here = queue.popleft()
-        perm = moved[id(here)]
+        perm = perms[id(here)]
         neighbours = [(self._region(op.result), through(op, perm)) for op in here.leaving]
         neighbours += [
             (self._region(op.operands[0]), back_through(op, perm))
@@ -253,9 +253,9 @@ class Layouts:
             if op.operands[0].name not in self._constants
         ]
         for neighbour, new in neighbours:
-            if id(neighbour) in moved or neighbour.mixed or new is None or not fits(neighbour, new):
+            if id(neighbour) in perms or neighbour.mixed or new is None or not fits(neighbour, new):
                 continue
-            moved[id(neighbour)] = new
+            perms[id(neighbour)] = new
             queue.append(neighbour)
 
     def _neighbours(self, region: Region) -> Iterable[Region]:

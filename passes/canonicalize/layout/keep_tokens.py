@@ -30,17 +30,17 @@ class KeepTokens(RewritePass):
     roots: ClassVar[tuple[type[Op], ...]] = (Linear, LayerNorm, RmsNorm, Add, Unary)
 
     def rewrite(self, op: Op, at: Site) -> Value | Miss:
-        read = (op.a, op.b) if isinstance(op, Add) else op.operands[:1]
-        found = [made for v in read if isinstance(made := at.producer(v), Reshape)]
-        if len(found) < len(read) or any(len(r.shape) != 2 or r.x.type.rank < 3 for r in found):
+        operands = (op.a, op.b) if isinstance(op, Add) else op.operands[:1]
+        moves = [r for v in operands if isinstance(r := at.producer(v), Reshape)]
+        if len(moves) < len(operands) or any(len(r.shape) != 2 or r.x.type.rank < 3 for r in moves):
             return Miss("x is no matrix made of (B, N, C)")
-        flat, shape = found[0], found[0].x.type.shape
+        flat, shape = moves[0], moves[0].x.type.shape
         if prod(shape[:2]) != flat.shape[0] or (len(shape) > 3 and shape[1] == 1):
             return Miss("the reshape changes channels", flat.result.name)
-        if found[-1].x.type.shape[:2] != shape[:2]:
-            return Miss("two matrices of other tokens", found[-1].result.name)
+        if moves[-1].x.type.shape[:2] != shape[:2]:
+            return Miss("two matrices of other tokens", moves[-1].result.name)
         if not op.operands[0].type.is_float or (isinstance(op, Unary) and not op.is_pointwise):
             return Miss("x is stored, or has parameters")
-        parts = iter([reshaped(at, r.x, (*shape[:2], r.shape[1])) for r in found])
-        new = op.on(*(next(parts) if v in read else v for v in op.operands))
-        return at.replace(Reshape(at.emit(new), op.result.type.shape), *found)
+        parts = iter([reshaped(at, r.x, (*shape[:2], r.shape[1])) for r in moves])
+        new = op.on(*(next(parts) if v in operands else v for v in op.operands))
+        return at.replace(Reshape(at.emit(new), op.result.type.shape), *moves)

@@ -130,7 +130,7 @@ def one_concat(op: Concat, at: Site) -> Value | Miss:
         rest = [
             (s.start[a], s.stop[a]) == (first.start[a], first.stop[a]) for a in range(len(s.step))
         ]
-        if not all(same for a, same in enumerate(rest) if a != axis):
+        if not all(is_same for a, is_same in enumerate(rest) if a != axis):
             return Miss("the slices differ on another axis", s.result.name)
         if following is not None and s.stop[axis] != following.start[axis]:
             return Miss("the slices do not follow one another", s.result.name)

@@ -57,7 +57,7 @@ class Mover:
         self.builder = Builder(graph.name, graph.stage)
         # A value is its root transposed; a root stands in some layouts, the first one computed.
         self.roots: dict[str, tuple[str, Perm]] = {}
-        self.kept: dict[str, dict[Perm, Value]] = {}
+        self.copies: dict[str, dict[Perm, Value]] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
 
     def graph_after(self) -> Graph:
@@ -76,17 +76,17 @@ class Mover:
         """Record that `copy` is `value` in layout `perm`."""
         self.roots[value.name] = (value.name, identity(value.type.rank))
         self.shapes[value.name] = value.type.shape
-        self.kept[value.name] = {perm: copy}
+        self.copies[value.name] = {perm: copy}
 
     def read(self, value: Value, perm: Perm, loc: Loc) -> Value:
         """`value` in layout `perm`, transposed at its first use."""
         root, base = self.roots[value.name]
-        layout, copies, shape = compose(base, perm), self.kept[root], self.shapes[root]
+        layout, copies, shape = compose(base, perm), self.copies[root], self.shapes[root]
         if layout not in copies:
-            copies[layout] = self._made(copies, shape, layout, loc.touched(self.by))
+            copies[layout] = self._copy(copies, shape, layout, loc.touched(self.by))
         return copies[layout]
 
-    def _made(
+    def _copy(
         self, copies: dict[Perm, Value], shape: tuple[int, ...], layout: Perm, loc: Loc
     ) -> Value:
         first_layout, value = next(iter(copies.items()))

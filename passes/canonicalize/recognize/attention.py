@@ -55,7 +55,7 @@ class RecognizeAttention(RewritePass):
         q, k, v = (moved(at, x) for x in (scores.q, scores.k, op.b))
         if q is None or k is None or v is None:
             return Miss("q, k or v is scaled by channel")
-        v = v if v.factor == 1 else Moved.whole(op.b)
+        v = v if v.factor == 1 else Moved.unmoved(op.b)
         return fused(at, op, scores, q, replace(k, places=np.swapaxes(k.places, -1, -2)), v)
 
 
@@ -90,7 +90,7 @@ class Moved:
     factor: float
 
     @staticmethod
-    def whole(value: Value) -> Moved:
+    def unmoved(value: Value) -> Moved:
         return Moved(value, np.arange(value.type.size).reshape(value.type.shape), 1.0)
 
 
@@ -189,8 +189,8 @@ def in_rows(places: Array, batch: int, heads: int) -> Array:
     """Places of heads (..., N, D) as (B, N, heads * D), each `heads` of them taken once."""
     n, d = places.shape[-2:]
     every = places.reshape(batch, -1, n, d)
-    once = every[:, :: every.shape[1] // heads]
-    return np.ascontiguousarray(once.transpose(0, 2, 1, 3)).reshape(batch, n, heads * d)
+    rows = every[:, :: every.shape[1] // heads]
+    return np.ascontiguousarray(rows.transpose(0, 2, 1, 3)).reshape(batch, n, heads * d)
 
 
 def is_plain(source: Value, rows: Array) -> bool:

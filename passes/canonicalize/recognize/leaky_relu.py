@@ -55,15 +55,15 @@ class RecognizeLeakyRelu(RewritePass):
 def below_zero(at: Site, x: Value, other: Value) -> Op | None:
     """The rectifier whose part below zero is `other`, else None."""
     source, (shift, scale) = line(at, other)
-    mirrored = at.producer(source)
-    if isinstance(mirrored, Relu) and shift == 0:
-        coefficients = polynomial(at, mirrored.x, x)
+    rectifier = at.producer(source)
+    if isinstance(rectifier, Relu) and shift == 0:
+        coefficients = polynomial(at, rectifier.x, x)
         if coefficients is not None and len(coefficients) == 2 and coefficients == (0.0, -1.0):
             return LeakyRelu(x, -scale)
-    if isinstance(mirrored, Clip) and (shift, scale, mirrored.high) == (0.0, 1.0, 0.0):
-        power, (low, factor) = line(at, mirrored.x)
+    if isinstance(rectifier, Clip) and (shift, scale, rectifier.high) == (0.0, 1.0, 0.0):
+        power, (low, factor) = line(at, rectifier.x)
         activation = at.producer(power)
         is_elu = isinstance(activation, Exp) and activation.x == x and is_close(-low, factor)
-        if is_elu and factor >= 0 and mirrored.low <= -factor:
+        if is_elu and factor >= 0 and rectifier.low <= -factor:
             return Elu(x, factor, 1.0)
     return None

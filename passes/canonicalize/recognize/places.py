@@ -54,7 +54,7 @@ class Places:
     def times(self, factor: Array) -> Places:
         return Places(self.source, self.places, self.factors * factor)
 
-    def turned(self, op: Rope, cos: Array, sin: Array) -> Places:
+    def rotated(self, op: Rope, cos: Array, sin: Array) -> Places:
         """Each element times its cosine, and its partner times its sine."""
 
         def parts(a: Array) -> tuple[Array, Array]:
@@ -68,13 +68,13 @@ class Places:
             return b
 
         places, factors = self.places[0], self.factors[0]
-        own, other = np.ones(places.shape), np.zeros(places.shape)
-        for part in parts(own):
+        cosines, sines = np.ones(places.shape), np.zeros(places.shape)
+        for part in parts(cosines):
             part[...] = cos[:, None]
-        one, two = parts(other)
+        one, two = parts(sines)
         one[...], two[...] = -sin[:, None], sin[:, None]
-        both = np.stack([own * factors, other * swapped(factors)])
-        return Places(self.source, np.stack([places, swapped(places)]), both)
+        products = np.stack([cosines * factors, sines * swapped(factors)])
+        return Places(self.source, np.stack([places, swapped(places)]), products)
 
     def padded(self, terms: int) -> Places:
         """The same sum with terms of factor 0, of the places that are there already."""
@@ -99,8 +99,8 @@ def source_of(
     if op is None or isinstance(op, Constant):
         return value
     if isinstance(op, Concat):
-        found = {inner(v) for v in op.xs}
-        return found.pop() if len(found) == 1 else value
+        sources = {inner(v) for v in op.xs}
+        return sources.pop() if len(sources) == 1 else value
     if isinstance(op, (*MOVES, Neg)):
         x = op.operands[0]
         return value if value.type.size == size and x.type.size > size else inner(x)
@@ -116,9 +116,9 @@ def source_of(
 
 def factor_of(at: Site, op: Op | None, sums: bool) -> tuple[Value, Array] | None:
     """(x, c) of an op that multiplies x by a constant c, or divides it by 1 / c."""
-    if not isinstance(op, (Mul, Div)) or (found := split_constant(at, op)) is None:
+    if not isinstance(op, (Mul, Div)) or (split := split_constant(at, op)) is None:
         return None
-    x, c, first = found
+    x, c, first = split
     uniform = c.size > 0 and bool(np.all(c == c.flat[0]))
     if (isinstance(op, Div) and not (first and np.all(c != 0))) or not (sums or uniform):
         return None
@@ -146,7 +146,7 @@ def places_of(
         inner = places_of(at, scaled[0], source, sums)
         return None if inner is None else inner.times(scaled[1])
     if isinstance(op, Rope):
-        return _turned(at, op, places_of(at, op.x, source, sums))
+        return _rotated(at, op, places_of(at, op.x, source, sums))
     if not isinstance(op, (Add, Sub)):
         return None
     a, b = (places_of(at, v, source, sums) for v in (op.a, op.b))
@@ -158,23 +158,23 @@ def places_of(
     )
 
 
-def _turned(at: Site, op: Rope, x: Places | None) -> Places | None:
+def _rotated(at: Site, op: Rope, x: Places | None) -> Places | None:
     cos, sin = (real_constant(at, table) for table in (op.cos, op.sin))
     if x is None or len(x.places) > 1 or cos is None or sin is None:
         return None
-    return x.turned(op, cos, sin)
+    return x.rotated(op, cos, sin)
 
 
 def _joined(parts: Sequence[Places | None], op: Concat) -> Places | None:
-    held = [p for p in parts if p is not None]
-    if len(held) != len(parts):
+    places = [p for p in parts if p is not None]
+    if len(places) != len(parts):
         return None
-    terms = max(len(p.places) for p in held)
-    held = [p.padded(terms) for p in held]
+    terms = max(len(p.places) for p in places)
+    places = [p.padded(terms) for p in places]
     return Places(
-        held[0].source,
-        np.concatenate([p.places for p in held], op.axis + 1),
-        np.concatenate([p.factors for p in held], op.axis + 1),
+        places[0].source,
+        np.concatenate([p.places for p in places], op.axis + 1),
+        np.concatenate([p.factors for p in places], op.axis + 1),
     )
 
 
@@ -188,8 +188,8 @@ def emitted(at: Site, source: Value, places: Array) -> Value | None:
     """
     if np.array_equal(places.reshape(-1), np.arange(source.type.size)):
         return reshaped(at, source, places.shape)
-    if (found := _channels(places, source)) is not None:
-        rows, channels = found
+    if (grid := _channels(places, source)) is not None:
+        rows, channels = grid
         lead = source.type.shape[:-1]
         if np.array_equal(rows, np.arange(len(rows))):
             lead = places.shape[:-1]
@@ -203,9 +203,9 @@ def emitted(at: Site, source: Value, places: Array) -> Value | None:
     order = sorted(range(len(sizes)), key=lambda k: -strides[k])
     if any(strides[k] != prod(sizes[j] for j in order[i + 1 :]) for i, k in enumerate(order)):
         return None
-    apart = reshaped(at, source, tuple(sizes[k] for k in order))
+    view = reshaped(at, source, tuple(sizes[k] for k in order))
     perm = tuple(order.index(k) for k in range(len(sizes)))
-    return reshaped(at, at.emit(Transpose(apart, perm)), places.shape)
+    return reshaped(at, at.emit(Transpose(view, perm)), places.shape)
 
 
 def _part(at: Site, x: Value, channels: Array) -> Value:
@@ -231,8 +231,8 @@ def _channels(places: Array, source: Value) -> tuple[Array, Array] | None:
         return None
     flat = places.reshape(count, -1)
     rows, channels = flat[:, 0] // wide, flat[0] % wide
-    same = np.array_equal(flat, rows[:, None] * wide + channels)
-    return (rows, channels) if same else None
+    is_grid = np.array_equal(flat, rows[:, None] * wide + channels)
+    return (rows, channels) if is_grid else None
 
 
 def _axes(places: Array) -> tuple[list[int], list[int]] | None:
@@ -241,9 +241,9 @@ def _axes(places: Array) -> tuple[list[int], list[int]] | None:
     for axis, size in enumerate(places.shape):
         line = np.moveaxis(places, axis, 0).reshape(size, -1)[:, 0]
         if size > 1:
-            found = _runs(line - line[0])
-            sizes += [n for n, _ in found]
-            strides += [s for _, s in found]
+            runs = _runs(line - line[0])
+            sizes += [n for n, _ in runs]
+            strides += [s for _, s in runs]
     grid = np.zeros((), np.int64)
     for n, s in zip(sizes, strides, strict=True):
         grid = grid[..., None] + np.arange(n) * s

@@ -50,8 +50,8 @@ class RecognizeRope(RewritePass):
         source = source_of(at, value, True, op, value.type.size)
         if source == value or source.type.size != value.type.size or not source.type.rank:
             return Miss("not all elements are of one value, each of it once")
-        found = places_of(at, value, source, True, op)
-        rotation = None if found is None else rotation_of(found)
+        places = places_of(at, value, source, True, op)
+        rotation = None if places is None else rotation_of(places)
         if rotation is None:
             return Miss("it rotates no pairs of channels", source.name)
         split = heads_of(source, rotation)
@@ -72,7 +72,7 @@ def turns(at: Site, op: Op) -> bool:
         case Add() | Sub():
             return all(factor_of(at, at.producer(v), True) is not None for v in (op.a, op.b))
         case Concat():
-            return any(turns(at, made) for v in op.xs if (made := unmoved(at, v)) is not None)
+            return any(turns(at, inner) for v in op.xs if (inner := unmoved(at, v)) is not None)
         case Rope():
             return True
     return False
@@ -80,10 +80,10 @@ def turns(at: Site, op: Op) -> bool:
 
 def unmoved(at: Site, value: Value) -> Op | None:
     """The op that makes what moves bring to `value`; of joined parts none."""
-    made = at.producer(value)
-    while isinstance(made, MOVES):
-        made = at.producer(made.x)
-    return None if isinstance(made, Concat) else made
+    producer = at.producer(value)
+    while isinstance(producer, MOVES):
+        producer = at.producer(producer.x)
+    return None if isinstance(producer, Concat) else producer
 
 
 @dataclass(frozen=True)
@@ -99,12 +99,12 @@ class RotationPlaces:
     scale: float
 
 
-def rotation_of(found: Places) -> RotationPlaces | None:
+def rotation_of(sums: Places) -> RotationPlaces | None:
     """The rotation that the sums are, with a factor in front; None where they are none."""
-    if len(found.places) != 2:
+    if len(sums.places) != 2:
         return None
-    shape, size = found.places.shape[1:], found.source.type.size
-    one, two = found.places.reshape(2, -1)
+    shape, size = sums.places.shape[1:], sums.source.type.size
+    one, two = sums.places.reshape(2, -1)
     low, high = np.minimum(one, two), np.maximum(one, two)
     order = np.lexsort((np.arange(size), high, low))
     first, second = order[:-1], order[1:]  # each pair's two elements stand side by side
@@ -119,14 +119,14 @@ def rotation_of(found: Places) -> RotationPlaces | None:
     if np.any(is_rotated != (one != two)):
         return None
     itself = np.where(one == places, 0, 1)
-    factors = found.factors.reshape(2, -1)
-    own = np.take_along_axis(factors, itself[None], 0)[0]
+    factors = sums.factors.reshape(2, -1)
+    cosines = np.take_along_axis(factors, itself[None], 0)[0]
     other = np.take_along_axis(factors, 1 - itself[None], 0)[0]
-    own = np.where(is_rotated, own, factors.sum(0))
-    if not np.array_equal(own[a], own[b]) or not np.array_equal(other[a], -other[b]):
+    cosines = np.where(is_rotated, cosines, factors.sum(0))
+    if not np.array_equal(cosines[a], cosines[b]) or not np.array_equal(other[a], -other[b]):
         return None
     cos, sin, partner = np.empty(size), np.zeros(size), np.arange(size)
-    cos[places] = own
+    cos[places] = cosines
     sin[low[a]] = sin[high[a]] = other[b]
     partner[low[a]], partner[high[a]] = high[a], low[a]
     return _scaled(places.reshape(shape), partner, cos, sin)
@@ -155,27 +155,29 @@ class Split:
         """The rotation of `rows`, if they are given, or of the source as it is."""
         cos, sin = (at.emit(Constant.of(t.astype(np.float32))) for t in (self.cos, self.sin))
         x = reshaped(at, source, self.shape) if rows is None else rows
-        turned = at.emit(Rope(x, cos, sin, self.size, self.interleaved))
+        rotation = at.emit(Rope(x, cos, sin, self.size, self.interleaved))
         if rows is None or len(self.shape) == 3:
-            return turned
+            return rotation
         b, heads, n, width = self.shape
-        return at.emit(Transpose(reshaped(at, turned, (b, n, heads, width)), (0, 2, 1, 3)))
+        return at.emit(Transpose(reshaped(at, rotation, (b, n, heads, width)), (0, 2, 1, 3)))
 
     def rows(self, at: Site, source: Value) -> Value | None:
         """A source (B, N, heads * size), or (B, heads, N, size), as channels (B, N, heads * size)
         of what it is a part of; None where it is no such part.
         """
-        whole = source_of(at, source, sums=False)
-        found = None if whole == source else places_of(at, source, whole)
-        if found is None or np.any(found.factors != 1) or len(self.shape) not in (3, 4):
+        origin = source_of(at, source, sums=False)
+        moves = None if origin == source else places_of(at, source, origin)
+        if moves is None or np.any(moves.factors != 1) or len(self.shape) not in (3, 4):
             return None
-        places = found.places[0].reshape(self.shape)
+        places = moves.places[0].reshape(self.shape)
         if len(self.shape) == 4:
             places = places.transpose(0, 2, 1, 3).reshape(self.shape[0], self.shape[2], -1)
-        count, wide = places.shape[0] * places.shape[1], whole.type.shape[-1]
+        count, wide = places.shape[0] * places.shape[1], origin.type.shape[-1]
         steps = np.arange(count).reshape(*places.shape[:2], 1) * wide
-        is_part = whole.type.size == count * wide and np.array_equal(places, steps + places[:1, :1])
-        return emitted(at, whole, places) if is_part else None
+        is_part = origin.type.size == count * wide and np.array_equal(
+            places, steps + places[:1, :1]
+        )
+        return emitted(at, origin, places) if is_part else None
 
 
 def heads_of(source: Value, rotation: RotationPlaces) -> Split | None:

@@ -30,7 +30,7 @@ class Masks:
 
 @dataclass(frozen=True)
 class Scores:
-    """q @ k times `scale`, plus `added` constants of the product's shape, plus values of the run.
+    """q @ k times `scale`, plus `addend` constants of the product's shape, plus values of the run.
 
     may_hide_rows: a query that sees no key gives 0.
     """
@@ -39,7 +39,7 @@ class Scores:
     k: Value
     scale: float
     may_hide_rows: bool
-    added: Array = field(default_factory=lambda: np.zeros(()))
+    addend: Array = field(default_factory=lambda: np.zeros(()))
     biases: tuple[tuple[Value, float], ...] = ()
 
     def masks(
@@ -47,7 +47,7 @@ class Scores:
     ) -> Masks | Miss:
         """As attention takes them, for scores of `shape` (B, heads, N, M)."""
         n, m = shape[2:]
-        every = np.broadcast_to(self.added, (*lead, n, m)).reshape(shape)
+        every = np.broadcast_to(self.addend, (*lead, n, m)).reshape(shape)
         hidden = every <= HIDES
         if not self.may_hide_rows and hidden.all(-1).any():
             return Miss("a constant mask hides all keys from a query")
@@ -90,10 +90,10 @@ def of_keys(every: Array, hidden: Array) -> Array:
     number for each query, as those of ALiBi do, one row (B, heads, 1, M) that begins with 0: what
     is added to all scores of a query changes no softmax.
     """
-    shown = np.where(hidden, 0, every - every[..., :1])
-    row = shown[:, :, -1:]
+    visible = np.where(hidden, 0, every - every[..., :1])
+    row = visible[:, :, -1:]
     is_one = not hidden[:, :, -1].any() and np.allclose(
-        shown, np.where(hidden, 0, row), rtol=0, atol=1e-6 * (1 + np.abs(row).max())
+        visible, np.where(hidden, 0, row), rtol=0, atol=1e-6 * (1 + np.abs(row).max())
     )
     return row if is_one else np.where(hidden, 0, every)
 

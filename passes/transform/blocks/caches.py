@@ -82,8 +82,8 @@ def plan_named(kv: Any) -> CachePlan | None:
         return None
     if kv is None:
         return PLANS[WHOLE]
-    known = isinstance(kv, int | str) and not isinstance(kv, bool) and kv in PLANS
-    if not known:
+    is_plan = isinstance(kv, int | str) and not isinstance(kv, bool) and kv in PLANS
+    if not is_plan:
         names = ", ".join(map(repr, (*PLANS, AUTO)))
         raise DataError(f"kv: {kv!r} given, one of {names} is needed")
     return PLANS[kv]
@@ -123,10 +123,10 @@ def choose_plan(
     """
     if not head_of(graph) or not sample:
         return PLANS[8], ()
-    found = tuple(trials(graph, sample))
-    fits = [t for t in found if t.divergence <= most]
+    outcomes = tuple(trials(graph, sample))
+    fits = [t for t in outcomes if t.divergence <= most]
     best = min(fits, key=lambda t: (round(t.bits, 2), t.divergence), default=None)
-    return (PLANS[8] if best is None else best.plan), found
+    return (PLANS[8] if best is None else best.plan), outcomes
 
 
 def trials(graph: Graph, sample: Sequence[Array]) -> Iterator[Trial]:
@@ -137,12 +137,12 @@ def trials(graph: Graph, sample: Sequence[Array]) -> Iterator[Trial]:
     for plan in CANDIDATES:
         if plan.rotated and matrices.factors(head) is None:
             continue
-        tried = rounded(graph, plan, tuple(sample))
-        far = [
-            divergence(y, log_chances(run_float(tried, run)[-1]))
+        candidate = rounded(graph, plan, tuple(sample))
+        divergences = [
+            divergence(y, log_chances(run_float(candidate, run)[-1]))
             for run, y in zip(runs, logs, strict=True)
         ]
-        yield Trial(plan, plan.bits(head), float(np.mean(far)))
+        yield Trial(plan, plan.bits(head), float(np.mean(divergences)))
 
 
 def log_chances(logits: Array) -> Array:
@@ -159,18 +159,21 @@ def divergence(one: Array, other: Array) -> float:
 
 def rounded(graph: Graph, plan: CachePlan, sample: tuple[Array, ...]) -> Graph:
     """The float graph with keys and values as the plan's cache would hold them."""
-    turned = Manager().run(graph, plan.float_passes(sample))
+    base = Manager().run(graph, plan.float_passes(sample))
 
-    def kept(x: Value, kind: str, op: Attention, builder: Builder) -> Value:
+    def rows(x: Value, kind: str, op: Attention, builder: Builder) -> Value:
         packing = packing_of(kind, plan.block, x.type.shape[-1] // op.kv_heads)
         if packing is None or isinstance(packing, Miss):
             return x
         return builder.add(RoundBlocks(x, packing))
 
-    def changed(op: Op, builder: Builder) -> Op:
+    def rewrite(op: Op, builder: Builder) -> Op:
         if not isinstance(op, Attention):
             return op
-        k, v = kept(op.k, plan.keys, op, builder), kept(op.v, plan.values, op, builder)
+        k, v = (
+            rows(op.k, plan.keys, op, builder),
+            rows(op.v, plan.values, op, builder),
+        )
         return replace(op, k=k, v=v)
 
-    return turned.mapped(changed)
+    return base.mapped(rewrite)

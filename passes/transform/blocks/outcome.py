@@ -19,8 +19,10 @@ class Caches:
 
     def lines(self) -> tuple[str, ...]:
         """Facts for a reader."""
-        found = [f"keys and values: {self.format}, {self.bits:.4g} bits a value"]
+        facts = [f"keys and values: {self.format}, {self.bits:.4g} bits a value"]
         if self.tried:
-            shown = "; ".join(f"{name} {1000 * far:.3g} mnat" for name, _, far in self.tried)
-            found.append(f"formats tried: {shown}")
-        return tuple(found)
+            formats = "; ".join(
+                f"{name} {1000 * divergence:.3g} mnat" for name, _, divergence in self.tried
+            )
+            facts.append(f"formats tried: {formats}")
+        return tuple(facts)

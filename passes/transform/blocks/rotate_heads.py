@@ -59,23 +59,23 @@ class RotateKeys(Pass):
             even = builder.add(Constant.of(by.astype(np.float32)), f"{x.name}_evener")
             return builder.add(Mul(x, even, loc=op.loc.touched(self.name)), f"{x.name}_balanced")
 
-        def rotated(op: Op, builder: Builder) -> Op:
+        def rewrite(op: Op, builder: Builder) -> Op:
             if not isinstance(op, Attention):
                 return op
             size = op.q.type.shape[-1] // op.heads
             if matrices.factors(size) is None:
                 record.misses.append(Miss(f"heads of {size} have no Hadamard matrix", op.names[0]))
                 return op
-            made = []
+            operands = []
             by = balance(op, sizes)
             for x, scales in zip((op.q, op.k), by, strict=True):
                 even = x if scales is None else scaled(x, scales, builder, op)
                 rows = Hadamard(even, size, loc=op.loc.touched(self.name))
-                made.append(builder.add(rows, f"{x.name}_rotated"))
+                operands.append(builder.add(rows, f"{x.name}_rotated"))
             record.rewrites += 1
-            return replace(op, q=made[0], k=made[1])
+            return replace(op, q=operands[0], k=operands[1])
 
-        return graph.mapped(rotated)
+        return graph.mapped(rewrite)
 
 
 LEAST = 1e-3  # of the largest size of a head: channels that hold less are scaled as if they had it
@@ -157,18 +157,18 @@ class RotateValues(Pass):
             return Miss("its layers are rotated for another attention")
         by = matrices.signs(size) / np.sqrt(size)
 
-        def turned(w: Array) -> Array:
+        def rotate_rows(w: Array) -> Array:
             """Rows of heads, each head times the matrix."""
             new = w.copy()
             heads = w[span].reshape(-1, size, *w.shape[1:])
             new[span] = np.einsum("ds,hd...->hs...", by, heads).reshape(w[span].shape)
             return new
 
-        def read(w: Array) -> Array:
+        def rotate_columns(w: Array) -> Array:
             return np.asarray((w.reshape(len(w), -1, size) @ by).reshape(w.shape))
 
-        rows[name] = turned
-        columns.update(dict.fromkeys(readers, read))
+        rows[name] = rotate_rows
+        columns.update(dict.fromkeys(readers, rotate_columns))
         record.rewrites += 1
         record.divided.update(_divided(chain, by))
         record.divided[op.names[0]] = np.kron(np.eye(op.heads), by.T)
@@ -178,7 +178,7 @@ class RotateValues(Pass):
 def _divided(chain: Chain, by: Array) -> dict[str, Array]:
     """What gives back the values of the chain."""
     width, count = chain.layer.w.type.shape[0], (chain.stop - chain.start) // len(by)
-    whole = np.eye(width)
-    whole[chain.start : chain.stop, chain.start : chain.stop] = np.kron(np.eye(count), by.T)
+    matrix = np.eye(width)
+    matrix[chain.start : chain.stop, chain.start : chain.stop] = np.kron(np.eye(count), by.T)
     part = np.kron(np.eye(count), by.T)
-    return {chain.layer.names[0]: whole, **dict.fromkeys(chain.names, part)}
+    return {chain.layer.names[0]: matrix, **dict.fromkeys(chain.names, part)}

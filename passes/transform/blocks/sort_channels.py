@@ -50,9 +50,9 @@ class Orders:
         if len(order) <= WIDEST:
             self.record.divided[name] = np.eye(len(order))[order]
 
-    def made(self, graph: Graph, by: str) -> Graph:
+    def apply(self, graph: Graph, by: str) -> Graph:
         """The graph with all of them sorted."""
-        turned = with_turned_weights(
+        result = with_turned_weights(
             graph,
             {name: partial(np.take, indices=at, axis=0) for name, at in self.rows.items()},
             {name: partial(np.take, indices=at, axis=1) for name, at in self.columns.items()},
@@ -68,7 +68,7 @@ class Orders:
                 tables[key] = builder.add(Constant.of(angles[:, order]), f"{v.name}_sorted")
             return tables[key]
 
-        def changed(op: Op, builder: Builder) -> Op:
+        def rewrite(op: Op, builder: Builder) -> Op:
             order = self.pairs.get(op.names[0])
             if order is None or not isinstance(op, Rope):
                 return op
@@ -76,7 +76,7 @@ class Orders:
             loc = op.loc.touched(by)
             return replace(op, cos=cos, sin=sin, interleaved=True, loc=loc)
 
-        return turned.mapped(changed) if self.pairs else turned
+        return result.mapped(rewrite) if self.pairs else result
 
 
 @register
@@ -108,7 +108,7 @@ class SortHeads(Pass):
                     record.rewrites += 1
                 else:
                     record.misses.append(Miss(miss.why, miss.at or op.names[0]))
-        return orders.made(graph, self.name) if record.rewrites else graph
+        return orders.apply(graph, self.name) if record.rewrites else graph
 
 
 def norms(graph: Graph, chain: Chain, heads: int) -> Array:
@@ -127,17 +127,17 @@ def sort_keys(graph: Graph, op: Attention, orders: Orders) -> Miss | None:
             return chain
     assert isinstance(queries, Chain) and isinstance(keys, Chain)
     ropes = [
-        [made for n in chain.names if isinstance(made := graph.producers[n], Rope)]
+        [rope for n in chain.names if isinstance(rope := graph.producers[n], Rope)]
         for chain in (queries, keys)
     ]
     size = norms(graph, keys, op.kv_heads)
     if not any(ropes):
         each = np.argsort(-size, axis=1, kind="stable")
     else:
-        found = by_pairs(graph, size, ropes, orders)
-        if isinstance(found, Miss):
-            return found
-        each = np.broadcast_to(found, size.shape)
+        order = by_pairs(graph, size, ropes, orders)
+        if isinstance(order, Miss):
+            return order
+        each = np.broadcast_to(order, size.shape)
     shared = np.repeat(each, op.heads // op.kv_heads, 0)
     orders.sort(keys, flat(each))
     orders.sort(queries, flat(shared))
@@ -225,23 +225,23 @@ class SortChannels(Pass):
                 if is_layer:
                     orders.rows[name] = by
             record.rewrites += 1
-        return orders.made(graph, self.name) if record.rewrites else graph
+        return orders.apply(graph, self.name) if record.rewrites else graph
 
 
 def makers_of(graph: Graph, op: Linear) -> Mapping[str, bool] | Miss:
     """The values between the linear ops that make the channels of x and op, by name, and whether
     each is the result of such a linear op.
     """
-    found: dict[str, bool] = {}
+    makers: dict[str, bool] = {}
     todo, outputs = [op.x], {v.name for v in graph.outputs}
     while todo:
         v = todo.pop()
-        if v.name in found:
+        if v.name in makers:
             continue
         maker = graph.producers.get(v.name)
         if v.name in outputs:
             return Miss("an output of the graph", v.name)
-        found[v.name] = isinstance(maker, Linear)
+        makers[v.name] = isinstance(maker, Linear)
         if isinstance(maker, Linear):
             parts = (maker.w, *((maker.bias,) if maker.bias is not None else ()))
             if any(constant_of(graph, p) is None or not p.type.is_float for p in parts):
@@ -253,9 +253,9 @@ def makers_of(graph: Graph, op: Linear) -> Mapping[str, bool] | Miss:
         if not operands or any(o.type.shape != v.type.shape for o in operands):
             return Miss("something of another shape is in it", v.name)
         todo += operands
-    readers = {r.names[0] for name in found for r in graph.users.get(name, ())}
-    strangers = readers - set(found) - {op.names[0]}
-    return Miss("something else reads it too", min(strangers)) if strangers else found
+    readers = {r.names[0] for name in makers for r in graph.users.get(name, ())}
+    strangers = readers - set(makers) - {op.names[0]}
+    return Miss("something else reads it too", min(strangers)) if strangers else makers
 
 
 def channel_operands(graph: Graph, op: Op) -> Iterator[Value]:

@@ -35,14 +35,14 @@ def with_turned_weights(
     ops by name.
     """
 
-    def changed(op: Op, builder: Builder) -> Op:
+    def rewrite(op: Op, builder: Builder) -> Op:
         name = op.names[0]
         if not isinstance(op, Linear) or not (name in rows or name in columns):
             return op
         old = graph.producers[name]
         assert isinstance(old, Linear)
 
-        def made(v: Value, *turns: Callable[[Array], Array] | None) -> Value:
+        def constant(v: Value, *turns: Callable[[Array], Array] | None) -> Value:
             elements = constant_of(graph, v)
             assert elements is not None
             wide = elements.astype(np.float64)
@@ -51,9 +51,9 @@ def with_turned_weights(
             new = replace(Constant.of(wide.astype(np.float32)), loc=op.loc.touched(by))
             return builder.add(new, f"{v.name}_turned")
 
-        w = made(old.w, rows.get(name), columns.get(name))
+        w = constant(old.w, rows.get(name), columns.get(name))
         is_turned = old.bias is not None and name in rows
-        bias = made(old.bias, rows[name]) if is_turned and old.bias is not None else op.bias
+        bias = constant(old.bias, rows[name]) if is_turned and old.bias is not None else op.bias
         return replace(op, w=w, bias=bias)
 
-    return graph.mapped(changed)
+    return graph.mapped(rewrite)

@@ -8,19 +8,19 @@ NONE = float("-inf")
 
 
 def choose_groups(
-    alike: Sequence[float | None], members: int, most: int
+    cosines: Sequence[float | None], members: int, most: int
 ) -> tuple[tuple[int, ...], ...]:
     """At most `most` disjoint groups of `members` adjacent layers, as many as there is room for,
     with the greatest sum of similarities within groups.
 
-    alike: of the inputs of layers i and i + 1; None where they are not adjacent.
+    cosines: of the inputs of layers i and i + 1; None where they are not adjacent.
     Source: CQIL, arXiv:2404.06709, section 3.2, chooses one range of layers by this similarity;
             groups apart by dynamic programming: this project.
     """
-    count = len(alike) + 1
+    count = len(cosines) + 1
 
     def within(start: int) -> float:
-        links = alike[start : start + members - 1]
+        links = cosines[start : start + members - 1]
         return sum(NONE if s is None else s for s in links)
 
     # best[g][i]: of g groups among the first i layers, and where the last one starts if at i's end
@@ -34,11 +34,11 @@ def choose_groups(
                 if with_it > best[g][i]:
                     best[g][i], ends[g][i] = with_it, True
     g = max((n for n in range(most + 1) if best[n][count] > NONE), default=0)
-    found, i = list[tuple[int, ...]](), count
+    groups, i = list[tuple[int, ...]](), count
     while g:
         if ends[g][i]:
-            found.append(tuple(range(i - members, i)))
+            groups.append(tuple(range(i - members, i)))
             i, g = i - members, g - 1
         else:
             i -= 1
-    return tuple(reversed(found))
+    return tuple(reversed(groups))

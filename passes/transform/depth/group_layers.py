@@ -68,8 +68,8 @@ class GroupLayers(Pass):
                 f"pass {self.name}: layers {sorted(flat)}, different ones from 0 to"
                 f" {len(every) - 1} are needed"
             )
-        found = [every[group[0] : group[-1] + 1] for group in self.groups]
-        for members in found:
+        groups = [every[group[0] : group[-1] + 1] for group in self.groups]
+        for members in groups:
             for (_, before), (after, _) in pairwise(members):
                 readers = {op.names[0] for op in graph.users.get(before.name, ())}
                 if after.stream != before.sum or not readers <= {*after.ops, after.name}:
@@ -77,24 +77,24 @@ class GroupLayers(Pass):
                         f"pass {self.name}: %{after.name} is not all that reads %{before.name},"
                         " layers in a row are needed"
                     )
-        return found
+        return groups
 
 
 def layers_of(graph: Graph, by: str) -> Layers:
     """The layers of a graph. Errors: PassError for a graph without any."""
-    found = layers(graph, sublayers_of(graph, by))
-    if isinstance(found, Miss):
-        at = f", value %{found.at}" if found.at else ""
-        raise PassError(f"{by}: graph @{graph.name}{at}: {found.why}", HINT)
-    return found
+    result = layers(graph, sublayers_of(graph, by))
+    if isinstance(result, Miss):
+        at = f", value %{result.at}" if result.at else ""
+        raise PassError(f"{by}: graph @{graph.name}{at}: {result.why}", HINT)
+    return result
 
 
 class Group:
     """The rewrite of one group."""
 
-    def __init__(self, graph: Graph, members: Layers, how: GroupLayers, record: Record) -> None:
-        self.graph, self.members, self.how, self.record = graph, members, how, record
-        self.added = Added(graph, how.name)
+    def __init__(self, graph: Graph, members: Layers, options: GroupLayers, record: Record) -> None:
+        self.graph, self.members, self.options, self.record = graph, members, options, record
+        self.additions = Added(graph, options.name)
         self.reads: dict[str, Value] = {}  # by op, what it reads in place of the stream
 
     def run(self) -> Graph:
@@ -111,11 +111,11 @@ class Group:
         sums = [x]
         for delta in deltas:
             sums.append(self._sum(sums[-1], delta))
-        if self.how.bypass == ALL:
+        if self.options.bypass == ALL:
             return [sums[-1]] * len(self.members), sums[-1]
         inputs = []
         for j in range(len(deltas)):
-            first = max(0, j - self.how.bypass)
+            first = max(0, j - self.options.bypass)
             h = x if first else sums[j + 1]
             for delta in deltas[first : j + 1] if first else ():
                 h = self._sum(h, delta)
@@ -126,50 +126,51 @@ class Group:
         """The deltas of sub-layers that read these values; their sum alone, where that is one
         op.
         """
-        if self.how.wide and len(set(reads)) == 1:
-            made = Wide(self.graph, parts, reads[0], self.added).run(self.how.bypass == ALL)
-            if not isinstance(made, Miss):
-                return made
-            self.record.misses.append(Miss(made.why, made.at or parts[0].name))
-        for part, read in zip(parts, reads, strict=True):
-            self.reads.update(dict.fromkeys(part.ops, read))
+        if self.options.wide and len(set(reads)) == 1:
+            wide = Wide(self.graph, parts, reads[0], self.additions)
+            deltas = wide.run(self.options.bypass == ALL)
+            if not isinstance(deltas, Miss):
+                return deltas
+            self.record.misses.append(Miss(deltas.why, deltas.at or parts[0].name))
+        for part, source in zip(parts, reads, strict=True):
+            self.reads.update(dict.fromkeys(part.ops, source))
         return [part.delta for part in parts]
 
     def _sum(self, a: Value, b: Value) -> Value:
         loc = self.graph.producers[self.members[-1][1].name].loc
-        return self.added.add(Add(a, b, loc=loc), f"{self.members[0][0].name}_sum")
+        return self.additions.add(Add(a, b, loc=loc), f"{self.members[0][0].name}_sum")
 
     def _finished(self, y: Value) -> Graph:
         """The graph with y in place of the last sum, its ops in an order that they can run in."""
         old = {name: part for layer in self.members for part in layer for name in part.ops}
         last = self.members[-1][1].name
-        gone = {part.name for layer in self.members for part in layer}
-        gone.update(name for op in self.added.ops for name in op.names)
+        removals = {part.name for layer in self.members for part in layer}
+        removals.update(name for op in self.additions.ops for name in op.names)
 
         def rebound(op: Op) -> Op:
-            read = self.reads.get(op.names[0])
-            if read is None:
+            new = self.reads.get(op.names[0])
+            if new is None:
                 return op
-            was = old[op.names[0]].read.name
-            return replace(op.rebind(lambda v: read if v.name == was else v), names=op.names)
+            source = old[op.names[0]].source.name
+            return replace(op.rebind(lambda v: new if v.name == source else v), names=op.names)
 
-        kept = [rebound(op) for op in self.graph.ops if op.names[0] not in gone]
-        added = [op.named((last,)) if op.names == (y.name,) else op for op in self.added.ops]
-        return replace(self.graph, ops=ordered([*kept, *added])).without_dead_code()
+        rest = [rebound(op) for op in self.graph.ops if op.names[0] not in removals]
+        new = [op.named((last,)) if op.names == (y.name,) else op for op in self.additions.ops]
+        return replace(self.graph, ops=ordered([*rest, *new])).without_dead_code()
 
 
 def ordered(ops: Sequence[Op]) -> tuple[Op, ...]:
     """The ops, each behind those it reads, otherwise in their order."""
     makers = {name: op for op in ops for name in op.names}
-    found: dict[str, Op] = {}
+    order: dict[str, Op] = {}
     for op in ops:
         todo = [op]
         while todo:
             top = todo[-1]
             waits = [makers[v.name] for v in top.operands if v.name in makers
-                     and makers[v.name].names[0] not in found]  # fmt: skip
+                     and makers[v.name].names[0] not in order]  # fmt: skip
             if waits:
                 todo += waits[:1]
                 continue
-            found.setdefault(todo.pop().names[0], top)
-    return tuple(found.values())
+            order.setdefault(todo.pop().names[0], top)
+    return tuple(order.values())

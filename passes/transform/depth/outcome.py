@@ -22,14 +22,14 @@ class Depth:
 
     def lines(self) -> tuple[str, ...]:
         """Facts for a reader."""
-        found = []
+        facts = []
         if self.removed:
             names = ", ".join(name for name, _ in self.removed)
-            found.append(
+            facts.append(
                 f"{len(self.removed)} of {self.sublayers} sub-layers are left out: {names}"
             )
         if self.groups:
-            shown = ", ".join("+".join(map(str, group)) for group in self.groups)
+            groups = ", ".join("+".join(map(str, group)) for group in self.groups)
             bypass = "all" if self.bypass < 0 else self.bypass
-            found.append(f"layers side by side: {shown}, bypass {bypass}")
-        return tuple(found)
+            facts.append(f"layers side by side: {groups}, bypass {bypass}")
+        return tuple(facts)

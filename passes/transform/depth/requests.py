@@ -57,8 +57,8 @@ class Skip:
         is_number = isinstance(self.share, (int, float)) and not isinstance(self.share, bool)
         fits = is_number and 0 < self.share < 1
         _check("skip", "share", self.share, fits, "above 0 and below 1")
-        known = [one.value for one in Distance]
-        _check("skip", "distance", self.distance, self.distance in known, ", ".join(known))
+        distances = [one.value for one in Distance]
+        _check("skip", "distance", self.distance, self.distance in distances, ", ".join(distances))
         ways = (GREEDY, ONE_SHOT, INFLUENCE)
         _check("skip", "by", self.by, self.by in ways, ", ".join(ways))
         for name, value in (("width", self.width), ("samples", self.samples)):
@@ -93,9 +93,9 @@ def _is_count(value: Any) -> bool:
     return type(value) is int and value >= 1
 
 
-def _check(what: str, name: str, value: Any, fits: bool, needed: str) -> None:
+def _check(subject: str, name: str, value: Any, fits: bool, requirement: str) -> None:
     if not fits:
-        raise PassError(f"{what}: {name} is {value!r}, {needed} is needed")
+        raise PassError(f"{subject}: {name} is {value!r}, {requirement} is needed")
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ AS_IT_IS = Shallower()
 class Planner:
     """Requests on the way to passes; `sample` is one array of samples for each input."""
 
-    asked: Shallower
+    request: Shallower
     sample: tuple[Array, ...]
     executor: Executor | None = None
     store: Store | None = None
@@ -135,63 +135,64 @@ class Planner:
     def run(self, graph: Graph) -> tuple[tuple[Pass, ...], Depth]:
         """The passes for a float graph, and what they do. Errors: PassError without data."""
         passes, depth = list[Pass](), Depth()
-        if self.asked.skip is not None:
+        if self.request.skip is not None:
             parts = sublayers_of(graph, "skip")
-            curve = self._curve(graph, parts, self.asked.skip)
+            curve = self._curve(graph, parts, self.request.skip)
             removal = SkipLayers(tuple(one.name for one in curve))
             graph = removal.run(graph, Record(removal.name, removal.claim))
             passes.append(removal)
             names = titles(parts)
-            removed = tuple((names[r.name], r.distance) for r in curve)
-            depth = Depth(removed, self.asked.skip.distance, len(parts))
-        if self.asked.concurrency is not None:
-            groups = self._groups(graph, self.asked.concurrency)
-            passes.append(GroupLayers(groups, self.asked.concurrency.bypass))
-            depth = replace(depth, groups=groups, bypass=self.asked.concurrency.bypass)
+            removals = tuple((names[r.name], r.distance) for r in curve)
+            depth = Depth(removals, self.request.skip.distance, len(parts))
+        if self.request.concurrency is not None:
+            groups = self._groups(graph, self.request.concurrency)
+            passes.append(GroupLayers(groups, self.request.concurrency.bypass))
+            depth = replace(depth, groups=groups, bypass=self.request.concurrency.bypass)
         return tuple(passes), depth
 
-    def _runs(self, graph: Graph, most: int, what: str) -> tuple[Array, ...]:
+    def _runs(self, graph: Graph, most: int, subject: str) -> tuple[Array, ...]:
         """Runs of the sample, evenly over all of it: texts and pictures lie in it in order."""
         if not self.sample:
-            raise PassError(f"{what}: no calibration data, samples are needed")
-        own = rows_of(graph.inputs[0])
-        count = len(self.sample[0]) // own
-        starts = [i * count // most * own for i in range(most)] if count > most else [0]
-        size = own if count > most else count * own
+            raise PassError(f"{subject}: no calibration data, samples are needed")
+        run_rows = rows_of(graph.inputs[0])
+        count = len(self.sample[0]) // run_rows
+        starts = [i * count // most * run_rows for i in range(most)] if count > most else [0]
+        size = run_rows if count > most else count * run_rows
         parts = [cut(graph, self.sample, at, at + size) for at in starts]
         return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
 
-    def _curve(self, graph: Graph, parts: Sequence[Sublayer], how: Skip) -> tuple[Removal, ...]:
-        count = min(max(1, round(how.share * len(parts))), len(parts) - 1)
-        runs = self._runs(graph, how.samples or enough_runs(graph), "skip")
-        search = Search(graph, tuple(parts), runs, Distance(how.distance),
+    def _curve(self, graph: Graph, parts: Sequence[Sublayer], request: Skip) -> tuple[Removal, ...]:
+        count = min(max(1, round(request.share * len(parts))), len(parts) - 1)
+        runs = self._runs(graph, request.samples or enough_runs(graph), "skip")
+        search = Search(graph, tuple(parts), runs, Distance(request.distance),
                         None, self.executor, self.store, self.tell)  # fmt: skip
-        if how.names:
-            return search.ranked(named(parts, how.names), len(how.names))
-        if how.by == GREEDY:
-            rivals = (search.influence(), search.one_shot(PARTS if how.width is None else 1))
-            return search.greedy(count, how.width, rivals)
-        order = search.influence() if how.by == INFLUENCE else search.one_shot()
+        if request.names:
+            return search.ranked(names_of(parts, request.names), len(request.names))
+        if request.by == GREEDY:
+            rivals = (search.influence(), search.one_shot(PARTS if request.width is None else 1))
+            return search.greedy(count, request.width, rivals)
+        order = search.influence() if request.by == INFLUENCE else search.one_shot()
         return search.ranked(order, count)
 
-    def _groups(self, graph: Graph, how: Concurrency) -> tuple[tuple[int, ...], ...]:
-        if how.groups:
-            return how.groups
+    def _groups(self, graph: Graph, request: Concurrency) -> tuple[tuple[int, ...], ...]:
+        if request.groups:
+            return request.groups
         every = layers_of(graph, "concurrency")
         pairs = {
             str(i): (a[0].stream.name, b[0].stream.name)
             for i, (a, b) in enumerate(pairwise(every))
             if b[0].stream == a[1].sum
         }
-        alike = mean_cosines(graph, self._runs(graph, how.samples, "concurrency"), pairs)
-        near = [alike.get(str(i)) for i in range(len(every) - 1)]
-        found = choose_groups(near, how.members, int(how.share * len(every)) // how.members)
-        if not found:
+        cosines = mean_cosines(graph, self._runs(graph, request.samples, "concurrency"), pairs)
+        near = [cosines.get(str(i)) for i in range(len(every) - 1)]
+        members, share = request.members, request.share
+        groups = choose_groups(near, members, int(share * len(every)) // members)
+        if not groups:
             raise PassError(
-                f"concurrency: no {how.members} adjacent layers within share {how.share:g} of"
+                f"concurrency: no {members} adjacent layers within share {share:g} of"
                 f" {len(every)}, a greater share or fewer members are needed"
             )
-        return found
+        return groups
 
 
 def enough_runs(graph: Graph) -> int:
@@ -200,19 +201,19 @@ def enough_runs(graph: Graph) -> int:
     return min(max(LEAST_RUNS, -(-POSITIONS // positions)), MOST_RUNS)
 
 
-def named(parts: Sequence[Sublayer], wanted: Sequence[str]) -> tuple[str, ...]:
+def names_of(parts: Sequence[Sublayer], selection: Sequence[str]) -> tuple[str, ...]:
     """The sub-layers of these titles. Errors: PassError for a title that none has."""
-    known = {title: name for name, title in titles(parts).items()}
-    for title in wanted:
-        _check("skip", "names", title, title in known, f"one of {', '.join(known)}")
-    return tuple(known[title] for title in wanted)
+    names = {title: name for name, title in titles(parts).items()}
+    for title in selection:
+        _check("skip", "names", title, title in names, f"one of {', '.join(names)}")
+    return tuple(names[title] for title in selection)
 
 
 def titles(parts: Sequence[Sublayer]) -> dict[str, str]:
     """Kind and number of each sub-layer, by name: the number of those of its kind before it."""
     counts: dict[str, int] = {}
-    found = {}
+    by_name = {}
     for part in parts:
         number = counts[part.kind] = counts.get(part.kind, -1) + 1
-        found[part.name] = f"{part.kind} {number}"
-    return found
+        by_name[part.name] = f"{part.kind} {number}"
+    return by_name

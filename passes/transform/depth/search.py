@@ -60,47 +60,49 @@ class Search:
         return Trial(self.graph, self.parts, self.every or interval(self.graph))
 
     @cached_property
-    def _known(self) -> dict[str, dict[str, float]]:
+    def _memo(self) -> dict[str, dict[str, float]]:
         return {}
 
     @cached_property
     def samples(self) -> Sequence[tuple[Array, ...]]:
         """The sample in parts of whole runs."""
-        own = rows_of(self.graph.inputs[0])
-        runs = len(self.sample[0]) // own
-        size = -(-runs // PARTS) * own
-        return [cut(self.graph, self.sample, i, min(i + size, runs * own))
-                for i in range(0, runs * own, size)]  # fmt: skip
+        run_rows = rows_of(self.graph.inputs[0])
+        runs = len(self.sample[0]) // run_rows
+        size = -(-runs // PARTS) * run_rows
+        return [cut(self.graph, self.sample, i, min(i + size, runs * run_rows))
+                for i in range(0, runs * run_rows, size)]  # fmt: skip
 
     @cached_property
     def key(self) -> str:
         """A digest of graph, sample and distance."""
-        said = f"depth {graph_digest(self.graph)} {self.kind.value} {self.trial.every}"
-        total = hashlib.sha256(said.encode())
+        text = f"depth {graph_digest(self.graph)} {self.kind.value} {self.trial.every}"
+        total = hashlib.sha256(text.encode())
         for x in self.sample:
             total.update(f"{x.dtype}{x.shape}".encode() + np.ascontiguousarray(x).tobytes())
         return total.hexdigest()
 
     def distances(
-        self, without: Sequence[str], tried: Sequence[str], parts: int = PARTS
+        self, without: Sequence[str], candidates: Sequence[str], parts: int = PARTS
     ) -> dict[str, float]:
         """For each sub-layer that is tried the distance of the outputs without it and `without`,
         on the first `parts` of the sample.
         """
-        said = f"without {','.join(sorted(without))} tried {','.join(tried)}"
-        if (known := self._known.get(f"{said} {parts}")) is not None:
-            return known
+        title = f"without {','.join(sorted(without))} tried {','.join(candidates)}"
+        if (memo := self._memo.get(f"{title} {parts}")) is not None:
+            return memo
         tasks = [
-            Task(f"{self.key} {said} part {i}", distances,
-                 (self.trial, part, tuple(without), tuple(tried), self.kind.value))
+            Task(f"{self.key} {title} part {i}", distances,
+                 (self.trial, part, tuple(without), tuple(candidates), self.kind.value))
             for i, part in enumerate(self.samples[:parts])
         ]  # fmt: skip
         pool = ThreadPoolExecutor(cores()) if self.executor is None else None
-        with nullcontext(self.executor) if pool is None else pool as used:
-            found = run_tasks("skip", tasks, used, self.store)
-        runs = sum(int(part["runs"]) for part in found)
-        means = np.sum([part["distances"] for part in found], 0) / runs
-        self._known[f"{said} {parts}"] = near = dict(zip(tried, map(float, means), strict=True))
+        with nullcontext(self.executor) if pool is None else pool as workers:
+            results = run_tasks("skip", tasks, workers, self.store)
+        runs = sum(int(part["runs"]) for part in results)
+        means = np.sum([part["distances"] for part in results], 0) / runs
+        self._memo[f"{title} {parts}"] = near = dict(
+            zip(candidates, map(float, means), strict=True)
+        )
         return near
 
     def greedy(
@@ -130,16 +132,16 @@ class Search:
         if width is not None:
             rises |= self.distances((), names, 1)
         best, others = tuple[Removal, ...](), [tuple[Removal, ...]()] * len(rivals)
-        for done in range(count):
-            self.tell("skip", done, count)
+        for length in range(count):
+            self.tell("skip", length, count)
             near = self._round(best, rises, width or len(names))
             others = [
-                self._longer(curve, order[done])
+                self._longer(curve, order[length])
                 for curve, order in zip(others, rivals, strict=True)
             ]
             nearest = min(near, key=lambda name: near[name])
-            own = (*best, Removal(nearest, near[nearest]))
-            best = min((own, *others), key=lambda curve: curve[-1].distance)
+            extension = (*best, Removal(nearest, near[nearest]))
+            best = min((extension, *others), key=lambda curve: curve[-1].distance)
             yield best
         self.tell("skip", count, count)
 
@@ -151,16 +153,18 @@ class Search:
         self, curve: tuple[Removal, ...], rises: dict[str, float], width: int
     ) -> dict[str, float]:
         """The distances of those that are tried, `width` at a time; their rises are set."""
-        gone, at = [r.name for r in curve], curve[-1].distance if curve else 0.0
-        left = sorted((name for name in rises if name not in gone), key=lambda name: rises[name])
+        removals, at = [r.name for r in curve], curve[-1].distance if curve else 0.0
+        queue = sorted(
+            (name for name in rises if name not in removals), key=lambda name: rises[name]
+        )
         near: dict[str, float] = {}
-        while left:
+        while queue:
             least = min(near.values(), default=math.inf) - at
-            tried = [name for name in left[:width] if rises[name] < least]
-            if not tried:
+            candidates = [name for name in queue[:width] if rises[name] < least]
+            if not candidates:
                 break
-            near |= self.distances(gone, tried)
-            left = left[width:]
+            near |= self.distances(removals, candidates)
+            queue = queue[width:]
         rises |= {name: distance - at for name, distance in near.items()}
         return near
 
@@ -187,27 +191,27 @@ class Search:
         Source: ShortGPT's block influence, arXiv:2403.03853, section 2.2, of sub-layers.
         """
         pairs = {part.name: (part.stream.name, part.name) for part in self.parts}
-        alike = mean_cosines(self.graph, self.sample, pairs)
-        return tuple(sorted(alike, key=lambda name: -alike[name]))
+        cosines = mean_cosines(self.graph, self.sample, pairs)
+        return tuple(sorted(cosines, key=lambda name: -cosines[name]))
 
 
 def mean_cosines(
     graph: Graph, sample: tuple[Array, ...], pairs: dict[str, tuple[str, str]]
 ) -> dict[str, float]:
     """The mean cosine of vectors along the last axis of two values, for each pair."""
-    wanted = {name for pair in pairs.values() for name in pair}
+    names = {name for pair in pairs.values() for name in pair}
     total, program = dict.fromkeys(pairs, 0.0), FloatProgram(graph)
     runs = len(sample[0]) // rows_of(graph.inputs[0])
     for i in range(runs):
-        held: dict[str, torch.Tensor] = {}
+        values: dict[str, torch.Tensor] = {}
 
-        def watch(value: Value, x: torch.Tensor, held: dict[str, torch.Tensor] = held) -> None:
-            if value.name in wanted:
-                held[value.name] = x
+        def watch(value: Value, x: torch.Tensor, values: dict[str, torch.Tensor] = values) -> None:
+            if value.name in names:
+                values[value.name] = x
 
         with torch.no_grad():
             program(*run_of(graph, sample, i), watch=watch)
             for name, (a, b) in pairs.items():
-                cosines = torch.nn.functional.cosine_similarity(held[a], held[b], dim=-1)
+                cosines = torch.nn.functional.cosine_similarity(values[a], values[b], dim=-1)
                 total[name] += float(cosines.double().mean()) / runs
     return total

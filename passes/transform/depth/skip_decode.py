@@ -51,8 +51,8 @@ def skipped_spans(graph: Graph, speedup: float) -> dict[str, str]:
     Errors: PassError for a graph without layers, or where none is left out.
     """
     every = layers_of(graph, "skip")
-    kept = kept_layers(len(every), speedup)
-    spans = {mlp.name: a.stream.name for i, (a, mlp) in enumerate(every) if i not in kept}
+    layers_left = kept_layers(len(every), speedup)
+    spans = {mlp.name: a.stream.name for i, (a, mlp) in enumerate(every) if i not in layers_left}
     if not spans:
         raise PassError(
             f"skip: {len(every)} layers at speedup {speedup:g}, all of them stay; a greater speedup"
@@ -74,18 +74,20 @@ def skip_decode(entry: Graph, spans: Mapping[str, str]) -> Graph | Miss:
     missing = [name for pair in spans.items() for name in pair if name not in entry.producers]
     if missing:
         return Miss("the integer graph has no value of this name", missing[0])
-    now: dict[str, Value] = {}
+    values: dict[str, Value] = {}
 
-    def changed(op: Op, builder: Builder) -> Op | tuple[Value, ...]:
+    def rewrite(op: Op, builder: Builder) -> Op | tuple[Value, ...]:
         name = op.names[0]
         if name not in spans:
             return op
         before = spans[name]
-        x = now.get(before, entry.producers[before].result)
-        now[name] = x if x.type == op.result.type else builder.add(requantized(x, op), f"{name}_by")
-        return (now[name],)
+        x = values.get(before, entry.producers[before].result)
+        values[name] = (
+            x if x.type == op.result.type else builder.add(requantized(x, op), f"{name}_by")
+        )
+        return (values[name],)
 
-    return entry.mapped(changed)
+    return entry.mapped(rewrite)
 
 
 def requantized(x: Value, like: Op) -> Requantize:

@@ -40,11 +40,11 @@ class SkipLayers(Pass):
             )
         record.rewrites = len(set(self.remove))
 
-        def changed(op: Op, builder: Builder) -> Op | tuple[Value, ...]:
+        def rewrite(op: Op, builder: Builder) -> Op | tuple[Value, ...]:
             if op.names[0] not in self.remove:
                 return op
             old = graph.producers[op.names[0]]
             pairs = zip(old.operands, op.operands, strict=True)
-            return tuple(new for was, new in pairs if was.name == streams[op.names[0]])[:1]
+            return tuple(new for before, new in pairs if before.name == streams[op.names[0]])[:1]
 
-        return graph.mapped(changed)
+        return graph.mapped(rewrite)

@@ -21,8 +21,8 @@ HINT = "skip and concurrency take networks with a residual stream whose norms ar
 
 @dataclass(frozen=True)
 class Sublayer:
-    """sum = add(stream, delta), where `delta` is computed from `read`, this or an earlier value of
-    the stream.
+    """sum = add(stream, delta), where `delta` is computed from `source`, this or an earlier value
+    of the stream.
 
     ops: the names (first results) of the ops that compute it and that nothing else needs, in order;
          constants are not among them.
@@ -32,7 +32,7 @@ class Sublayer:
     sum: Value
     stream: Value
     delta: Value
-    read: Value
+    source: Value
     kind: str
     ops: tuple[str, ...]
     loc: str
@@ -48,39 +48,39 @@ def sublayers(graph: Graph) -> tuple[Sublayer, ...] | Miss:
     goes on from a norm behind the sum (post-norm) and not from the sum.
     """
     walk = Walk(graph)
-    found = tuple(walk.run())
-    for one in found:
+    parts = tuple(walk.run())
+    for one in parts:
         if (norm := _norm_behind(graph, one, walk.stream)) is not None:
             return Miss(
                 "the stream goes on from this norm and not from the sum in front of it", norm
             )
-    return found or Miss("no value is added to what it is computed from")
+    return parts or Miss("no value is added to what it is computed from")
 
 
 def sublayers_of(graph: Graph, by: str) -> tuple[Sublayer, ...]:
     """The sub-layers of a graph. Errors: PassError for a Miss."""
-    found = sublayers(graph)
-    if isinstance(found, Miss):
-        at = f", value %{found.at}" if found.at else ""
-        raise PassError(f"{by}: graph @{graph.name}{at}: {found.why}", HINT)
-    return found
+    parts = sublayers(graph)
+    if isinstance(parts, Miss):
+        at = f", value %{parts.at}" if parts.at else ""
+        raise PassError(f"{by}: graph @{graph.name}{at}: {parts.why}", HINT)
+    return parts
 
 
 Layers = tuple[tuple[Sublayer, Sublayer], ...]
 
 
-def layers(graph: Graph, found: Sequence[Sublayer]) -> Layers | Miss:
+def layers(graph: Graph, parts: Sequence[Sublayer]) -> Layers | Miss:
     """The layers among sub-layers: one of attention and the MLP that goes on from its sum, which
     nothing else reads.
     """
     outputs = {v.name for v in graph.outputs}
     pairs = list[tuple[Sublayer, Sublayer]]()
     miss = Miss("no attention with an MLP behind it")
-    for a, b in pairwise(found):
+    for a, b in pairwise(parts):
         if (a.kind, b.kind) != (ATTENTION, MLP):
             continue
         readers = {op.names[0] for op in graph.users.get(a.name, ())}
-        if a.read != a.stream or b.read != b.stream or b.stream != a.sum:
+        if a.source != a.stream or b.source != b.stream or b.stream != a.sum:
             miss = Miss("its MLP does not go on from the sum of its attention", a.name)
         elif a.name in outputs or not readers <= {*b.ops, b.name}:
             miss = Miss("something else than its MLP reads its attention's sum", a.name)
@@ -96,64 +96,64 @@ class Walk:
         self.graph = graph
         self.stream: dict[str, Value] = {}
         self.places = {name: i for i, op in enumerate(graph.ops) for name in op.names}
-        self.own: dict[str, int] = {}  # a bit for each operand of a sum
+        self.bits: dict[str, int] = {}  # a bit for each operand of a sum
         for op in graph.ops:
             for v in op.operands if isinstance(op, Add) else ():
-                self.own.setdefault(v.name, 1 << len(self.own))
+                self.bits.setdefault(v.name, 1 << len(self.bits))
         self.sources = self._sources()
 
     def _sources(self) -> Mapping[str, int]:
         """The operands of sums that each value is computed from, itself included, as bits."""
-        known = {v.name: self.own.get(v.name, 0) for v in self.graph.inputs}
+        sources = {v.name: self.bits.get(v.name, 0) for v in self.graph.inputs}
         for op in self.graph.ops:
             total = 0
             for v in op.operands:
-                total |= known[v.name]
-            known.update((name, total | self.own.get(name, 0)) for name in op.names)
-        return known
+                total |= sources[v.name]
+            sources.update((name, total | self.bits.get(name, 0)) for name in op.names)
+        return sources
 
     def run(self) -> Iterator[Sublayer]:
         for op in self.graph.ops:
             if isinstance(op, Add) and op.result.type.is_float:
                 for x, delta in (op.operands, op.operands[::-1]):
-                    if (read := self._read(x, delta)) is not None:
+                    if (source := self._source(x, delta)) is not None:
                         self.stream.update({v.name: v for v in (x, op.result)})
-                        yield self._made(op, x, delta, read)
+                        yield self._sublayer(op, x, delta, source)
                         break
 
-    def _read(self, x: Value, delta: Value) -> Value | None:
+    def _source(self, x: Value, delta: Value) -> Value | None:
         """The last value of the stream that `delta` is computed from, where x is of the stream."""
         if x.type != delta.type or delta.name in self.stream or delta.name == x.name:
             return None
         sources = self.sources[delta.name]
-        if sources & self.own[x.name]:
+        if sources & self.bits[x.name]:
             return x
         if x.name not in self.stream:
             return None
         return next(
-            (v for v in reversed(self.stream.values()) if sources & self.own.get(v.name, 0)), None
+            (v for v in reversed(self.stream.values()) if sources & self.bits.get(v.name, 0)), None
         )
 
-    def _made(self, op: Add, x: Value, delta: Value, read: Value) -> Sublayer:
-        ops = self._between(read, delta, op.names[0])
-        made = [self.graph.producers[name] for name in ops]
-        of_weights = [o for o in made if isinstance(o, Layer)]
+    def _sublayer(self, op: Add, x: Value, delta: Value, source: Value) -> Sublayer:
+        ops = self._between(source, delta, op.names[0])
+        makers = [self.graph.producers[name] for name in ops]
+        of_weights = [o for o in makers if isinstance(o, Layer)]
         kind = BLOCK
-        if any(isinstance(o, Attention) for o in made):
+        if any(isinstance(o, Attention) for o in makers):
             kind = ATTENTION
         elif of_weights and all(isinstance(o, Linear) for o in of_weights):
             kind = MLP
-        loc = made[-1].loc.source if made else op.loc.source
-        return Sublayer(op.result, x, delta, read, kind, ops, loc)
+        loc = makers[-1].loc.source if makers else op.loc.source
+        return Sublayer(op.result, x, delta, source, kind, ops, loc)
 
-    def _between(self, read: Value, delta: Value, end: str) -> tuple[str, ...]:
+    def _between(self, source: Value, delta: Value, end: str) -> tuple[str, ...]:
         """The ops back from `delta` that nothing but it needs."""
         producers, users = self.graph.producers, self.graph.users
         outputs = {v.name for v in self.graph.outputs}
         inside, todo = {end}, list[tuple[int, str]]()
 
         def look(v: Value) -> None:
-            if v.name != read.name and v.name in self.places:
+            if v.name != source.name and v.name in self.places:
                 heappush(todo, (-self.places[v.name], v.name))
 
         look(delta)

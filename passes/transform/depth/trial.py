@@ -48,13 +48,13 @@ def thinned(graph: Graph, every: int) -> Graph:
     """
     ends = {v.name for v in graph.outputs}
 
-    def changed(op: Op, builder: Builder) -> Op:
+    def rewrite(op: Op, builder: Builder) -> Op:
         if every == 1 or op.names[0] not in ends or not isinstance(op, Linear) or not _is_head(op):
             return op
         start, stop, step = (0, every - 1, 0), op.x.type.shape, (1, every, 1)
         return replace(op, x=builder.add(Slice(op.x, start, stop, step, loc=op.loc)))
 
-    return graph.mapped(changed)
+    return graph.mapped(rewrite)
 
 
 @dataclass(frozen=True)
@@ -64,16 +64,16 @@ class Trial:
     makes the program again.
     """
 
-    whole: Graph
+    full_graph: Graph
     parts: tuple[Sublayer, ...]
     every: int = 1
 
     def __reduce__(self) -> tuple[Callable[..., Trial], tuple[Any, ...]]:
-        return Trial, (self.whole, self.parts, self.every)
+        return Trial, (self.full_graph, self.parts, self.every)
 
     @cached_property
     def graph(self) -> Graph:
-        return thinned(self.whole, self.every)
+        return thinned(self.full_graph, self.every)
 
     @cached_property
     def _full(self) -> dict[bytes, tuple[Any, ...]]:
@@ -82,12 +82,12 @@ class Trial:
     def full(self, inputs: Sequence[Array]) -> tuple[Any, ...]:
         """The outputs of the full network; those of the first runs are kept."""
         key = b"".join(np.ascontiguousarray(x).tobytes() for x in inputs)
-        found = self._full.get(key)
-        if found is None:
-            found = self.outputs(inputs, ())
-            if (len(self._full) + 1) * sum(y.numel() for y in found) <= KEPT_ELEMENTS:
-                self._full[key] = found
-        return found
+        outputs = self._full.get(key)
+        if outputs is None:
+            outputs = self.outputs(inputs, ())
+            if (len(self._full) + 1) * sum(y.numel() for y in outputs) <= KEPT_ELEMENTS:
+                self._full[key] = outputs
+        return outputs
 
     def following(self, inputs: Sequence[Array]) -> torch.Tensor:
         """The first input at the positions behind those of the outputs, of token ids."""
@@ -109,25 +109,25 @@ class Trial:
         return self._to_end(env, 0, frozenset(without))
 
     def each(
-        self, inputs: Sequence[Any], without: Sequence[str], tried: Sequence[str]
+        self, inputs: Sequence[Any], without: Sequence[str], candidates: Sequence[str]
     ) -> Iterator[tuple[str, tuple[Any, ...]]]:
-        """The outputs without `without` and one of `tried`, in the order of the graph."""
-        env, at, gone = self.program.begin(inputs), 0, frozenset(without)
-        wanted = [part for part in self.parts if part.name in set(tried)]
-        for part in sorted(wanted, key=self._first):
-            at = self._advance(env, at, self._first(part), gone)
-            yield part.name, self._to_end(dict(env), at, gone | {part.name})
+        """The outputs without `without` and one of `candidates`, in the order of the graph."""
+        env, at, removals = self.program.begin(inputs), 0, frozenset(without)
+        parts = [part for part in self.parts if part.name in set(candidates)]
+        for part in sorted(parts, key=self._first):
+            at = self._advance(env, at, self._first(part), removals)
+            yield part.name, self._to_end(dict(env), at, removals | {part.name})
 
     def _first(self, part: Sublayer) -> int:
         return min(self.places[name] for name in (*part.ops, part.name))
 
-    def _to_end(self, env: Env, at: int, gone: frozenset[str]) -> tuple[Any, ...]:
-        self._advance(env, at, len(self.graph.ops), gone)
+    def _to_end(self, env: Env, at: int, removals: frozenset[str]) -> tuple[Any, ...]:
+        self._advance(env, at, len(self.graph.ops), removals)
         return tuple(env[v.name] for v in self.graph.outputs)
 
-    def _advance(self, env: Env, start: int, stop: int, gone: frozenset[str]) -> int:
+    def _advance(self, env: Env, start: int, stop: int, removals: frozenset[str]) -> int:
         """Run ops `start` to `stop` but those of sub-layers that are gone; `stop`."""
-        for at, part in self._skipped(gone):
+        for at, part in self._skipped(removals):
             if not start <= at < stop:
                 continue
             self.program.advance(env, start, at)
@@ -137,32 +137,32 @@ class Trial:
         self.program.advance(env, start, stop)
         return stop
 
-    def _skipped(self, gone: frozenset[str]) -> list[tuple[int, Sublayer | None]]:
+    def _skipped(self, removals: frozenset[str]) -> list[tuple[int, Sublayer | None]]:
         """The ops that are passed by, in order, and of sums their sub-layer."""
-        found: list[tuple[int, Sublayer | None]] = []
+        places: list[tuple[int, Sublayer | None]] = []
         for part in self.parts:
-            if part.name in gone:
-                found += [(self.places[name], None) for name in part.ops]
-                found.append((self.places[part.name], part))
-        return sorted(found, key=lambda pair: pair[0])
+            if part.name in removals:
+                places += [(self.places[name], None) for name in part.ops]
+                places.append((self.places[part.name], part))
+        return sorted(places, key=lambda pair: pair[0])
 
 
 def distances(
     trial: Trial,
     sample: tuple[Array, ...],
     without: tuple[str, ...],
-    tried: tuple[str, ...],
+    candidates: tuple[str, ...],
     kind: str,
 ) -> Result:
     """The sums over runs of the distances from the full network: without `without` and each of
-    `tried`.
+    `candidates`.
     """
-    total = dict.fromkeys(tried, 0.0)
+    total = dict.fromkeys(candidates, 0.0)
     runs = len(sample[0]) // rows_of(trial.graph.inputs[0])
     with torch.no_grad():
         for i in range(runs):
             inputs = run_of(trial.graph, sample, i)
-            wanted, following = trial.full(inputs), trial.following(inputs)
-            for name, outputs in trial.each(inputs, without, tried):
-                total[name] += distance(Distance(kind), outputs, wanted, following)
-    return {"distances": np.array([total[name] for name in tried]), "runs": np.array(runs)}
+            reference, following = trial.full(inputs), trial.following(inputs)
+            for name, outputs in trial.each(inputs, without, candidates):
+                total[name] += distance(Distance(kind), outputs, reference, following)
+    return {"distances": np.array([total[name] for name in candidates]), "runs": np.array(runs)}

@@ -21,16 +21,16 @@ class Added:
     """Ops that are added to a graph, under names that it does not have."""
 
     def __init__(self, graph: Graph, by: str) -> None:
-        self.taken = {v.name for v in graph.values}
+        self.names = {v.name for v in graph.values}
         self.by, self.ops = by, list[Op]()
 
     def add(self, op: Op, name: str) -> Value:
-        fresh, number = name, 0
-        while fresh in self.taken:
+        free_name, number = name, 0
+        while free_name in self.names:
             number += 1
-            fresh = f"{name}{number}"
-        self.taken.add(fresh)
-        self.ops.append(replace(op, names=(fresh,), loc=op.loc.touched(self.by)))
+            free_name = f"{name}{number}"
+        self.names.add(free_name)
+        self.ops.append(replace(op, names=(free_name,), loc=op.loc.touched(self.by)))
         return self.ops[-1].result
 
     def replace(self, op: Op) -> Value:
@@ -39,8 +39,8 @@ class Added:
         return self.ops[-1].result
 
     def constant(self, array: Array, like: Op, name: str) -> Value:
-        made = Constant.of(np.ascontiguousarray(array, np.float32))
-        return self.add(replace(made, loc=like.loc), name)
+        constant = Constant.of(np.ascontiguousarray(array, np.float32))
+        return self.add(replace(constant, loc=like.loc), name)
 
 
 @dataclass(frozen=True)
@@ -68,32 +68,34 @@ class Differ(Exception):
 
 
 class Wide:
-    """The ops of sub-layers `parts`, all of which read `read`, in lockstep."""
+    """The ops of sub-layers `parts`, all of which read `source`, in lockstep."""
 
-    def __init__(self, graph: Graph, parts: Sequence[Sublayer], read: Value, added: Added) -> None:
-        self.graph, self.parts, self.read, self.added = graph, parts, read, added
-        self.now: dict[str, Same | Side] = {}  # by values of the first part
+    def __init__(
+        self, graph: Graph, parts: Sequence[Sublayer], source: Value, additions: Added
+    ) -> None:
+        self.graph, self.parts, self.source, self.additions = graph, parts, source, additions
+        self.values: dict[str, Same | Side] = {}  # by values of the first part
 
     def run(self, is_summed: bool) -> Sequence[Value] | Miss:
         """The delta of each part, or the sum of all of them as the only one; nothing is added to
         the graph for a Miss.
         """
-        kept, names = len(self.added.ops), set(self.added.taken)
+        length, names = len(self.additions.ops), set(self.additions.names)
         try:
             return self._run(is_summed)
         except Differ as e:
-            del self.added.ops[kept:]
-            self.added.taken = names
+            del self.additions.ops[length:]
+            self.additions.names = names
             return e.miss
 
     def _run(self, is_summed: bool) -> Sequence[Value]:
         first, *others = self.parts
-        self.now[first.read.name] = Same(self.read)
+        self.values[first.source.name] = Same(self.source)
         if any(len(part.ops) != len(first.ops) for part in others):
             raise Differ("its sub-layers have other ops")
         for names in list(zip(*(part.ops for part in self.parts), strict=True))[:-1]:
             twins = [self.graph.producers[name] for name in names]
-            self.now[names[0]] = self._wide(twins)
+            self.values[names[0]] = self._wide(twins)
         twins = [self.graph.producers[part.ops[-1]] for part in self.parts]
         return self._deltas(twins, is_summed)
 
@@ -110,7 +112,7 @@ class Wide:
                 return self._channels(twins)
         raise Differ(f"{first.mnemonic} has no form of more channels", first.names[0])
 
-    def _alike(self, twins: Sequence[Op]) -> None:
+    def _check_alike(self, twins: Sequence[Op]) -> None:
         """Whether attributes and absent operands are the same. Errors: Differ."""
         first = twins[0]
         for op in twins[1:]:
@@ -124,16 +126,16 @@ class Wide:
     def _array(self, value: Value | None, otherwise: Array | float) -> Array:
         if value is None:
             return np.asarray(otherwise, np.float64)
-        found = constant_of(self.graph, value)
-        if found is None or found.dtype.kind != "f":
+        array = constant_of(self.graph, value)
+        if array is None or array.dtype.kind != "f":
             raise Differ("its weights are no float constants", value.name)
-        return found.astype(np.float64)
+        return array.astype(np.float64)
 
     def _norm(self, twins: Sequence[Op]) -> Same:
         """One norm with the mean gain; members' own gains go on to the layers that read it."""
         first = twins[0]
         assert isinstance(first, (RmsNorm, LayerNorm))
-        source = self.now.get(first.x.name)
+        source = self.values.get(first.x.name)
         epsilons = {op.epsilon for op in twins if isinstance(op, (RmsNorm, LayerNorm))}
         if not isinstance(source, Same) or source.ratios or len(epsilons) > 1:
             raise Differ("its norms differ", first.names[0])
@@ -146,11 +148,11 @@ class Wide:
             offsets.append(np.broadcast_to(self._array(offset, 0.0), size))
         mean = np.abs(gains).mean(0)
         mean = np.where(mean > 0, mean, 1.0)
-        gain = self.added.constant(mean, first, f"{first.names[0]}_gain")
+        gain = self.additions.constant(mean, first, f"{first.names[0]}_gain")
         plain = replace(first, x=source.value, gain=gain)
         if isinstance(plain, LayerNorm):
             plain = replace(plain, offset=None)
-        shared = self.added.add(plain, f"{first.names[0]}_wide")
+        shared = self.additions.add(plain, f"{first.names[0]}_wide")
         return Same(shared, tuple(g / mean for g in gains), tuple(offsets))
 
     def _weights(self, op: Op) -> tuple[Array, Array | None]:
@@ -162,7 +164,7 @@ class Wide:
         """Their rows one below the other."""
         first = twins[0]
         assert isinstance(first, Linear)
-        source = self.now.get(first.x.name)
+        source = self.values.get(first.x.name)
         if not isinstance(source, Same):
             raise Differ("its linear op reads a value of its own", first.names[0])
         rows, biases = list[Array](), list[Array]()
@@ -181,17 +183,17 @@ class Wide:
 
     def _layer(self, like: Linear, x: Value, w: Array, bias: Array | None, more: str = "") -> Value:
         stem = f"{like.names[0]}_wide{more}"
-        held = self.added.constant(w, like, f"{stem}_w")
-        offset = None if bias is None else self.added.constant(bias, like, f"{stem}_bias")
-        return self.added.add(replace(like, x=x, w=held, bias=offset), stem)
+        weights = self.additions.constant(w, like, f"{stem}_w")
+        offset = None if bias is None else self.additions.constant(bias, like, f"{stem}_bias")
+        return self.additions.add(replace(like, x=x, w=weights, bias=offset), stem)
 
     def _channels(self, twins: Sequence[Op]) -> Side:
         """An op on heads or single channels: the same on those of all members."""
         first = twins[0]
-        self._alike(twins)
+        self._check_alike(twins)
         operands = list[Value]()
         for at, v in enumerate(first.operands):
-            side = self.now.get(v.name)
+            side = self.values.get(v.name)
             if isinstance(side, Side):
                 operands.append(side.value)
                 continue
@@ -205,7 +207,7 @@ class Wide:
                 raise Differ("its attention has a bias, a mask or a start", first.names[0])
             count = len(twins)
             wide = replace(wide, heads=wide.heads * count, kv_heads=wide.kv_heads * count)
-        return Side(self.added.add(wide, f"{first.names[0]}_wide"))
+        return Side(self.additions.add(wide, f"{first.names[0]}_wide"))
 
     def _is_table(self, op: Op, values: Sequence[Value]) -> bool:
         """Whether all members read one constant, that has no channels of its own."""
@@ -218,7 +220,7 @@ class Wide:
     def _deltas(self, twins: Sequence[Op], is_summed: bool) -> Sequence[Value]:
         """The last linear op of each part, or one for their sum."""
         first = twins[0]
-        source = self.now.get(first.operands[0].name) if first.operands else None
+        source = self.values.get(first.operands[0].name) if first.operands else None
         if not all(isinstance(op, Linear) for op in twins) or not isinstance(source, Side):
             raise Differ("a linear op does not end it", first.names[0])
         assert isinstance(first, Linear)
@@ -237,4 +239,5 @@ class Wide:
         *lead, size = op.x.type.shape
         start, stop = (*(0 for _ in lead), j * size), (*lead, (j + 1) * size)
         part = Slice(side, start, stop, (1,) * len(stop), loc=op.loc)
-        return self.added.replace(replace(op, x=self.added.add(part, f"{op.names[0]}_part")))
+        x = self.additions.add(part, f"{op.names[0]}_part")
+        return self.additions.replace(replace(op, x=x))

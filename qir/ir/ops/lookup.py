@@ -45,7 +45,7 @@ class Lookup(Op):
         return Tensor(x.shape, self.to)
 
     def faults(self) -> Iterator[str]:
-        (low, high), storage = Bounds.of_array(self.table.array).whole, self.to.storage
+        (low, high), storage = Bounds.of_array(self.table.array).ends, self.to.storage
         if low < storage.min or high > storage.max or self.table.array.dtype != self.to.carrier:
             yield (
                 f"{self}: table holds {self.table.array.dtype} [{low}, {high}], {self.to.storage}"
@@ -59,5 +59,5 @@ class Lookup(Op):
         return np.asarray(self.table.array[np.arange(x.shape[-1]), index])
 
     def bound(self, x: Bounds) -> Bounds:
-        (low, high), base = x.whole, self.x.type.quant.storage.min
+        (low, high), base = x.ends, self.x.type.quant.storage.min
         return Bounds.of_array(self.table.array[..., low - base : high - base + 1]).forgotten

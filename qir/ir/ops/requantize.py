@@ -75,7 +75,7 @@ class Requantize(Op):
                 f"{self}: clamp [{self.low}, {self.high}], within"
                 f" [{storage.min}, {storage.max}] is needed"
             )
-        first, last = Bounds.of_array(shift).whole if shift.size else (1, 1)
+        first, last = Bounds.of_array(shift).ends if shift.size else (1, 1)
         if first < 1 or last > MAX_SHIFT:
             yield f"{self}: shifts [{first}, {last}], 1 to {MAX_SHIFT} are needed"
             return
@@ -136,5 +136,5 @@ class Requantize(Op):
         for x, term in zip(self.xs, terms, strict=True):
             yield Extreme(f"product of {x}", term, I64)
         partial = reduce(Bounds.plus, (t.with_zero() for t in terms))
-        half = 2 ** (Bounds.of_array(self.shift.array).whole[1] - 1)
+        half = 2 ** (Bounds.of_array(self.shift.array).ends[1] - 1)
         yield Extreme("sum", partial.plus(Bounds.of(0, half)), I64)

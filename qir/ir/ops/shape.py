@@ -50,7 +50,7 @@ class Move(Selection):
         return slice(None)
 
     def bound(self, x: Any) -> Bounds:
-        return Bounds.of(*x.whole)
+        return Bounds.of(*x.ends)
 
 
 @op("reshape")

@@ -99,7 +99,7 @@ class Reader(Literals):
         loc = self.loc()
         try:
             op = cls(**fields, names=tuple(names), loc=loc)
-            inferred = [v.type for v in op.results]
+            op_types = [v.type for v in op.results]
         except (QirError, ValueError, TypeError, IndexError, OverflowError, ArithmeticError) as e:
             self.at = start
             reason = e.text if isinstance(e, QirError) else str(e)
@@ -107,11 +107,11 @@ class Reader(Literals):
                 f"found {cls.mnemonic} %{names[0]} with {reason}",
                 "operands and attributes that fit are needed",
             )
-        if inferred != types:
+        if op_types != types:
             self.at = start
             self.fail(
                 f"found type {', '.join(map(str, types))}",
-                f"{', '.join(map(str, inferred))} is the op's type",
+                f"{', '.join(map(str, op_types))} is the op's type",
             )
         scope.update({v.name: v for v in op.results})
         return op

@@ -41,8 +41,8 @@ def page(report: ReportData) -> str:
     fill = {
         "name": escape(report.name),
         "target": escape(report.machine),
-        "style": _beside("page.css"),
-        "script": _beside("page.js"),
+        "style": _resource("page.css"),
+        "script": _resource("page.js"),
         "details": _details(report),
         "warnings": _warnings(report),
         "cards": _cards(report),
@@ -59,17 +59,17 @@ def page(report: ReportData) -> str:
         "ports": _ports(report),
         "created_by": escape(", ".join(f"{name} {version}" for name, version in report.created_by)),
     }
-    return Template(_beside("page.html")).substitute(fill)
+    return Template(_resource("page.html")).substitute(fill)
 
 
-def _beside(name: str) -> str:
+def _resource(name: str) -> str:
     return (files("qir.report.html") / name).read_text(encoding="utf-8")
 
 
 def _details(report: ReportData) -> str:
     """What the script shows of a box that is clicked, as JSON that no text can break out of."""
-    shown = [_facts(row) for row in report.rows]
-    return json.dumps(shown).replace("<", "\\u003c")
+    facts = [_facts(row) for row in report.rows]
+    return json.dumps(facts).replace("<", "\\u003c")
 
 
 def _facts(row: OpRow) -> list[tuple[str, str]]:
@@ -91,12 +91,12 @@ def _facts(row: OpRow) -> list[tuple[str, str]]:
 
 def _warnings(report: ReportData) -> str:
     items = "".join(f"<li>{escape(warning)}</li>" for warning in report.warnings)
-    shown = f'<ul class="warnings">{items}</ul>\n' if items else ""
+    listing = f'<ul class="warnings">{items}</ul>\n' if items else ""
     if not report.notes:
-        return shown
+        return listing
     notes = "".join(f"<li>{escape(note)}</li>" for note in report.notes)
     head = f"{len(report.notes)} notes of passes"
-    return f"{shown}<details><summary>{head}</summary><ul>{notes}</ul></details>\n"
+    return f"{listing}<details><summary>{head}</summary><ul>{notes}</ul></details>\n"
 
 
 def _cards(report: ReportData) -> str:
@@ -125,8 +125,8 @@ def _worst(report: ReportData) -> str:
 
 def _item(i: int, row: OpRow, place: Places) -> str:
     style, sqnr = sqnr_class(row.sqnr_db), decibels(row.sqnr_db, " dB")
-    about = f"{escape(row.op)} <code>{escape(row.name)}</code> <span>{escape(place.of(row))}</span>"
-    return f'<li data-row="{i}"><b class="{style}">{sqnr}</b> {about}</li>'
+    label = f"{escape(row.op)} <code>{escape(row.name)}</code> <span>{escape(place.of(row))}</span>"
+    return f'<li data-row="{i}"><b class="{style}">{sqnr}</b> {label}</li>'
 
 
 def _table(head: Sequence[str], body: Iterable[str], style: str = "") -> str:
@@ -183,50 +183,50 @@ def _op(i: int, row: OpRow, place: Places) -> str:
 LAYERS = ("layer", "bits", "weights>")
 
 
-def _bits(chosen: ChosenBits | None) -> str:
+def _bits(choice: ChosenBits | None) -> str:
     """The section about mixed precision, nothing where bits were not chosen."""
-    if chosen is None:
+    if choice is None:
         return ""
-    limits = {m.of: m.value for m in chosen.limits}
-    used = ", ".join(f"{m.of} {m.value:,.0f} of {limits[m.of]:,.0f}"
-                     for m in chosen.used if m.of in limits)  # fmt: skip
+    limits = {m.of: m.value for m in choice.limits}
+    costs = ", ".join(f"{m.of} {m.value:,.0f} of {limits[m.of]:,.0f}"
+                     for m in choice.used if m.of in limits)  # fmt: skip
     head = (
         f'<section id="bits"><h2>Bits of each layer</h2><p class="quiet">Requested:'
-        f" {escape(chosen.request)}; used: {escape(used)}; {chosen.average_bits:.2f} bits a weight."
-        f" Losses are {escape(chosen.measure)}.</p>"
+        f" {escape(choice.request)}; used: {escape(costs)};"
+        f" {choice.average_bits:.2f} bits a weight. Losses are {escape(choice.measure)}.</p>"
     )
-    plots = f"{bits_plot(chosen)}<h3>The front of loss and cost</h3>{front_plot(chosen)}"
+    plots = f"{bits_plot(choice)}<h3>The front of loss and cost</h3>{front_plot(choice)}"
     agreement = ""
-    if chosen.agreement:
-        pairs = (_row(_cell(m.of), _cell(f"{m.value:.2f}", m.value)) for m in chosen.agreement)
+    if choice.agreement:
+        pairs = (_row(_cell(m.of), _cell(f"{m.value:.2f}", m.value)) for m in choice.agreement)
         agreement = "<h3>Agreement of the measures</h3>" + _table(
             ("measures", "rank correlation>"), pairs, "sortable"
         )
-    return f"{head}{plots}{_layers(chosen)}{agreement}</section>"
+    return f"{head}{plots}{_layers(choice)}{agreement}</section>"
 
 
-def _layers(chosen: ChosenBits) -> str:
-    first = chosen.layers[0] if chosen.layers else None
+def _layers(choice: ChosenBits) -> str:
+    first = choice.layers[0] if choice.layers else None
     groups = [] if first is None else [
-        *(f"loss {m.of}>" for m in widest(chosen, "losses")),
-        *(f"us {m.of}>" for m in widest(chosen, "micros")),
-        *(f"{m.of}>" for m in widest(chosen, "measures")),
+        *(f"loss {m.of}>" for m in widest(choice, "losses")),
+        *(f"us {m.of}>" for m in widest(choice, "micros")),
+        *(f"{m.of}>" for m in widest(choice, "measures")),
     ]  # fmt: skip
     return _table(
-        (*LAYERS, *groups), (_layer(layer, chosen) for layer in chosen.layers), "sortable"
+        (*LAYERS, *groups), (_layer(layer, choice) for layer in choice.layers), "sortable"
     )
 
 
-def _layer(layer: LayerBits, chosen: ChosenBits) -> str:
+def _layer(layer: LayerBits, choice: ChosenBits) -> str:
     cells = [
         _cell(layer.layer),
         _cell(layer.bits),
         _cell(count(layer.parameters), layer.parameters),
     ]
     for kind in ("losses", "micros", "measures"):
-        have = {m.of: m.value for m in getattr(layer, kind)}
-        for m in widest(chosen, kind):
-            value = have.get(m.of)
+        values = {m.of: m.value for m in getattr(layer, kind)}
+        for m in widest(choice, kind):
+            value = values.get(m.of)
             cells.append(_cell("-") if value is None else _cell(f"{value:.3g}", value))
     return _row(*cells)
 
@@ -268,13 +268,13 @@ def _pass(i: int, p: PassRow) -> str:
 
 def _proofs(report: ReportData) -> str:
     proofs = report.proofs
-    stated = (
+    entries = (
         ("Integer only", proofs.integer_only),
         ("Kernels", proofs.kernels),
         ("No overflow", f"{proofs.overflow_claims:,} intermediates stay within their bits"),
         ("Memory", memory(report.sizes)),
     )
-    listed = "".join(f"<dt>{escape(a)}</dt><dd>{escape(b)}</dd>" for a, b in stated)
+    listed = "".join(f"<dt>{escape(a)}</dt><dd>{escape(b)}</dd>" for a, b in entries)
     if not proofs.tightest:
         return f"<dl>{listed}</dl>"
     return f"<dl>{listed}</dl><h3>Least room</h3>" + _table(MARGINS, map(_margin, proofs.tightest))
@@ -288,7 +288,7 @@ def _margin(m: Margin) -> str:
         _cell(f"{m.high:,}", float(m.high)),
         _cell(str(m.bits_needed), m.bits_needed),
         _cell(str(m.bits), m.bits),
-        _cell(part(m.used, 1.0), m.used),
+        _cell(part(m.share, 1.0), m.share),
     )
 
 
@@ -297,6 +297,6 @@ def _ports(report: ReportData) -> str:
     if not report.entries:
         return ports
     entries = _table(ENTRIES, (_row(*map(_cell, cells)) for cells in entry_cells(report)))
-    found = report.agreement
-    logits = f"<p>Logits {escape(agreement_text(found))}.</p>" if found is not None else ""
+    agreement = report.agreement
+    logits = f"<p>Logits {escape(agreement_text(agreement))}.</p>" if agreement is not None else ""
     return f"{entries}{logits}<h3>Of {escape(report.entries[0].name)}</h3>{ports}"

@@ -121,8 +121,8 @@ def _settle(
     for layer in layers:
         offsets = _offsets(layer, size)
         pulls = [_pull(n, graph, x) if n not in spine else (0.0, SPINE) for n in layer]
-        wished = [mean - off for (mean, _), off in zip(pulls, offsets, strict=True)]
-        nearest = monotone(wished, [weight for _, weight in pulls])
+        targets = [mean - off for (mean, _), off in zip(pulls, offsets, strict=True)]
+        nearest = monotone(targets, [weight for _, weight in pulls])
         x.update((n, p + off) for n, p, off in zip(layer, nearest, offsets, strict=True))
 
 
@@ -136,13 +136,13 @@ def _pull(n: Key, graph: nx.DiGraph[Key], x: Mapping[Key, float]) -> tuple[float
     return sum(p * x[m] for p, m in zip(pull, near, strict=True)) / sum(pull), sum(pull)
 
 
-def monotone(wished: Sequence[float], weights: Iterable[float]) -> list[float]:
-    """The non-decreasing numbers nearest to `wished` in weighted squares.
+def monotone(targets: Sequence[float], weights: Iterable[float]) -> list[float]:
+    """The non-decreasing numbers nearest to `targets` in weighted squares.
 
     Source: pool adjacent violators, Barlow et al. 1972.
     """
     blocks: list[tuple[float, float, int]] = []  # mean, weight, length
-    for value, weight in zip(wished, weights, strict=True):
+    for value, weight in zip(targets, weights, strict=True):
         length = 1
         while blocks and blocks[-1][0] >= value:
             mean, w, n = blocks.pop()

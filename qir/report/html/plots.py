@@ -22,10 +22,10 @@ TIMED = 25  # bars of single ops; the rest is one bar
 
 def sqnr_plot(report: ReportData) -> str:
     """SQNR of each op in program order; the worst are numbered."""
-    measured = [(i, r) for i, r in enumerate(report.rows) if r.sqnr_db is not None]
-    if not measured:
+    rows = [(i, r) for i, r in enumerate(report.rows) if r.sqnr_db is not None]
+    if not rows:
         return '<p class="quiet">SQNR was not measured: that needs calibration data.</p>'
-    finite = [r.sqnr_db for _, r in measured if r.sqnr_db is not None and math.isfinite(r.sqnr_db)]
+    finite = [r.sqnr_db for _, r in rows if r.sqnr_db is not None and math.isfinite(r.sqnr_db)]
     low = min(0.0, STEP * math.floor(min(finite, default=0.0) / STEP))
     high = max(50.0, STEP * math.ceil(max(finite, default=0.0) / STEP + 0.5))
     scale = _Scale(len(report.rows), low, high)
@@ -33,7 +33,7 @@ def sqnr_plot(report: ReportData) -> str:
         f'<div class="wide"><svg class="plot" viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" role="img"'
         ' aria-label="SQNR of each op">',
         *_grid(scale),
-        *(_stem(scale, i, row) for i, row in measured),
+        *(_stem(scale, i, row) for i, row in rows),
         *_numbers(scale, report),
         "</svg></div>",
     ]
@@ -106,12 +106,12 @@ def _numbers(scale: _Scale, report: ReportData) -> Iterator[str]:
 
 def time_bars(report: ReportData) -> str:
     """A bar for each of the slowest ops, the others in one."""
-    timed = [(i, r, r.micros) for i, r in enumerate(report.rows) if r.micros is not None]
-    if not timed:
+    rows = [(i, r, r.micros) for i, r in enumerate(report.rows) if r.micros is not None]
+    if not rows:
         return '<p class="quiet">Not profiled: <code>qir bench</code> times each op.</p>'
-    timed.sort(key=lambda t: -t[2])
-    bars = [(i, f"{row.op} · {row.name}", time) for i, row, time in timed[:TIMED]]
-    rest = timed[TIMED:]
+    rows.sort(key=lambda t: -t[2])
+    bars = [(i, f"{row.op} · {row.name}", time) for i, row, time in rows[:TIMED]]
+    rest = rows[TIMED:]
     lines = list(bars)
     if rest:
         lines.append((-1, f"{len(rest)} other ops", sum(t[2] for t in rest)))

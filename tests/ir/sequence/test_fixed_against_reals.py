@@ -79,7 +79,7 @@ def test_rows_of_extremes() -> None:
     scale = scale_op.evaluate(x)
     codes = QuantizeRows(v, scale_op.result, 2, names=("y",)).evaluate(x, scale)
     assert codes.tolist() == [[-127, 127], [0, 0], [127, -127], [-127, 0]]
-    low, high = scale_op.bound(Bounds.of_type(v.type)).whole
+    low, high = scale_op.bound(Bounds.of_type(v.type)).ends
     assert low <= scale.min() and scale.max() <= high
 
 
@@ -185,7 +185,7 @@ def test_hadamard(size: int, blocks: int) -> None:
     extreme = (np.sign(h[:, -1]) * -(1 << 15)).clip(max=(1 << 15) - 1).astype(np.int16)
     (bound,) = (e.bounds for e in op.extremes(Bounds.of_type(op.x.type)))
     sums = Hadamard(value("x", (size,), I16, 0.01), size, names=("y",)).evaluate(extreme)
-    assert bound.whole[0] <= sums.min() and sums.max() <= bound.whole[1]
+    assert bound.ends[0] <= sums.min() and sums.max() <= bound.ends[1]
 
 
 def test_curves() -> None:

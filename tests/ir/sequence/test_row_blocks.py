@@ -64,7 +64,7 @@ def test_sums_are_proven_for_every_scale() -> None:
     w = b.add(Constant.of(np.full((2, 64), 100, np.int8), Quant.per_axis(I8, [1.0, 1.0], 0, 0)))
     graph = b.finish([b.add(Linear(codes, w, None))])
     assert codes.type.quant.storage == I16
-    ends = [one.extreme.bounds.whole for one in prove_no_overflow(graph)]
+    ends = [one.extreme.bounds.ends for one in prove_no_overflow(graph)]
     assert (-64 * 100 * (127 << 7), 64 * 100 * (127 << 7)) in ends
 
 

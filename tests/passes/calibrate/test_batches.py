@@ -37,22 +37,28 @@ def tuples() -> list[tuple[Array, ...]]:
 def test_each_run_takes_its_rows_of_every_input() -> None:
     ranges = calibrate(three(), tuples(), "min-max")
     expected = (X + ANCHORS) * GAIN[:, None, None]
-    assert ranges.seen["y"].count == expected.size
-    assert (ranges.seen["y"].low, ranges.seen["y"].high) == (expected.min(), expected.max())
+    assert ranges.observations["y"].count == expected.size
+    assert (ranges.observations["y"].low, ranges.observations["y"].high) == (
+        expected.min(),
+        expected.max(),
+    )
 
 
 def test_several_runs_in_one_batch_are_those_runs() -> None:
     joined = (X.reshape(6, 4), ANCHORS.reshape(18, 4), GAIN)
     one, other = (calibrate(three(), batches) for batches in (tuples(), [joined]))
-    assert all(one.seen[n].high == other.seen[n].high for n in ("x", "anchors", "gain", "y"))
+    assert all(
+        one.observations[n].high == other.observations[n].high
+        for n in ("x", "anchors", "gain", "y")
+    )
 
 
 def test_a_mapping_is_read_by_names() -> None:
     items = [{"gain": g, "x": x, "anchors": a} for x, a, g in tuples()]
     one, other = (calibrate(three(), batches) for batches in (tuples(), items))
-    assert one.seen["y"].low == other.seen["y"].low
+    assert one.observations["y"].low == other.observations["y"].low
     alone = {"gain": GAIN, "x": X.reshape(6, 4), "anchors": ANCHORS.reshape(18, 4)}
-    assert calibrate(three(), alone).seen["y"].low == one.seen["y"].low
+    assert calibrate(three(), alone).observations["y"].low == one.observations["y"].low
 
 
 def test_channels_of_every_run_count() -> None:

@@ -106,7 +106,7 @@ def test_a_mask_takes_no_part_of_the_range(mask: float) -> None:
     forgotten = 2.0 + np.log(SLIGHT / 4)
     assert ranges.limits["scores"] == (pytest.approx(forgotten), np.inf)
     low, high = ranges.of(["scores"], 256)
-    assert low == pytest.approx(forgotten) and high == ranges.seen["scores"].high
+    assert low == pytest.approx(forgotten) and high == ranges.observations["scores"].high
     assert ranges.limits["mask"][0] == pytest.approx(forgotten - x.max())
 
 
@@ -141,7 +141,7 @@ def test_a_row_that_is_masked_throughout_does_not_count() -> None:
     x = b.input("x", Tensor((1, 4), F32))
     graph = b.finish([b.add(Softmax(x), "y")])
     rows = np.array([[1, 2, -1e4, 0], [-1e4, -1e4, -1e4, -1e4]], np.float32)
-    assert calibrate(graph, rows).seen["x"].least_top == 2
+    assert calibrate(graph, rows).observations["x"].least_top == 2
 
 
 def test_observations_clamped_to_an_interval() -> None:

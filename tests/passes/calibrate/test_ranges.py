@@ -29,10 +29,10 @@ def plain(batch: int = 1, crossed: bool = False) -> Graph:
 
 
 def same(a: Ranges, b: Ranges) -> bool:
-    if a.samples != b.samples or set(a.seen) != set(b.seen):
+    if a.samples != b.samples or set(a.observations) != set(b.observations):
         return False
-    for name, one in a.seen.items():
-        other = b.seen[name]
+    for name, one in a.observations.items():
+        other = b.observations[name]
         if (one.count, one.low, one.high) != (other.count, other.low, other.high):
             return False
         pair = (one.histogram, other.histogram)
@@ -48,8 +48,11 @@ def test_ranges_are_those_of_the_values() -> None:
     ranges = calibrate(plain(), DATA, "min-max")
     less = DATA - np.float32(1)
     assert ranges.samples == 50
-    assert set(ranges.seen) == {"x", "less", "kept", "y"}  # no constants
-    assert (ranges.seen["less"].low, ranges.seen["less"].high) == (less.min(), less.max())
+    assert set(ranges.observations) == {"x", "less", "kept", "y"}  # no constants
+    assert (ranges.observations["less"].low, ranges.observations["less"].high) == (
+        less.min(),
+        less.max(),
+    )
     assert ranges.of(["kept"], 256) == (0, max(less.max(), 0))
     assert ranges.of(["y"], 256)[0] == 0  # y >= 1, and 0 must be exact
 
@@ -66,7 +69,7 @@ def test_a_graph_that_cannot_be_remade_runs_batch_by_batch() -> None:
     crossed = calibrate(plain(crossed=True), DATA)
     assert same(crossed, calibrate(plain(crossed=True), DATA[:, None][:, 0]))
     straight = calibrate(plain(), DATA)
-    assert crossed.seen["y"].high == straight.seen["y"].high
+    assert crossed.observations["y"].high == straight.observations["y"].high
 
 
 def test_memory_is_bounded_by_the_chunk(monkeypatch: pytest.MonkeyPatch) -> None:

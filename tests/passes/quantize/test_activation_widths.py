@@ -62,12 +62,12 @@ def test_what_sums_read_keeps_sixteen_bits() -> None:
     stored = {n: w for n, w in widths.stored.items() if n in ("x", "a", "b", "d", "pool", "e")}
     assert stored == {"x": 8, "a": 16, "b": 4, "d": 4, "pool": 4, "e": 8}
     names = layer_names(graph)
-    assert widths.read == {names[1]: 4}  # of the value in 16 bits
+    assert widths.reads == {names[1]: 4}  # of the value in 16 bits
 
 
 def test_at_eight_bits_all_have_eight() -> None:
     widths = activation_widths(plan_quantization(block()), {}, 8)
-    assert set(widths.stored.values()) == {8} and not widths.read
+    assert set(widths.stored.values()) == {8} and not widths.reads
 
 
 def test_single_layers_ask_for_their_own() -> None:
@@ -75,7 +75,7 @@ def test_single_layers_ask_for_their_own() -> None:
     first, last = layer_names(graph)[0], layer_names(graph)[-1]
     bits = {first: Bits(8, 4), last: Bits(8, 4)}
     widths = activation_widths(plan_quantization(graph), bits, 8)
-    assert (widths.stored["x"], widths.read) == (8, {first: 4})
+    assert (widths.stored["x"], widths.reads) == (8, {first: 4})
     assert (widths.stored["d"], widths.stored["pool"]) == (4, 4)
 
 

@@ -137,7 +137,7 @@ def test_layers_read_the_greater_and_the_lesser_of_two() -> None:
 def test_functions_of_known_range_have_steps_of_what_was_seen() -> None:
     net = Net()
     graph = net.finish([net.add(Softmax(net.conv(net.x, "c")), "s")])
-    top = calibrate(graph, samples(graph, 20)).seen["s"].high
+    top = calibrate(graph, samples(graph, 20)).observations["s"].high
     ranges = quantized(graph)["s"]
     assert float(ranges.scale.array) == np.float32(min(1.0, top * 1.125) / 256)
     assert int(ranges.zero_point.array) == 0

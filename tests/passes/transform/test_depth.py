@@ -57,7 +57,7 @@ def by_hand(groups: tuple[tuple[int, ...], ...], bypass: int, tokens: Any) -> An
 
     def delta(part: Any, x: Any) -> Any:
         ops = [op for op in GRAPH.ops if op.names[0] in part.ops]
-        values = {part.read.name: x} | {
+        values = {part.source.name: x} | {
             op.names[0]: op.compute(torch) for op in GRAPH.ops if not op.operands
         }
         for op in ops:
@@ -138,7 +138,7 @@ def test_groups_that_are_none(groups: tuple[tuple[int, ...], ...], why: str) -> 
 def test_sublayers_of_a_decoder() -> None:
     found = sublayers_of(GRAPH, "test")
     assert [one.kind for one in found] == [ATTENTION, MLP] * LAYERS
-    assert all(one.read == one.stream for one in found)
+    assert all(one.source == one.stream for one in found)
     assert found[1].stream == found[0].sum
 
 

@@ -77,8 +77,8 @@ class RowTailWriter(ABC):
                 residual = None
                 if self.rows.residual is not None:
                     place = self._place(self.rows.residual, p) + at.channels[v]
-                    loaded = w.load(self.residual, residual_at + place, lanes)
-                    residual = w.let(cast(loaded, "int32", lanes))
+                    elements = w.load(self.residual, residual_at + place, lanes)
+                    residual = w.let(cast(elements, "int32", lanes))
                 value = self._scaled(_Lanes(epilogue, record, total, residual, shared), row)
                 offset = self._place(code.y, p) + at.channels[v]
                 count = lanes if code.packing.by_vector else code.share - v * lanes
@@ -129,15 +129,15 @@ class LongTail(RowTailWriter):
             product = w.let(cast(at.total, LONG, lanes) * mult * mantissas)
         by = at.words("row_shift") - spread(row[1], lanes)
         by = w.let(clipped_shift(w.let(by), lanes)) - splat(1, LONG, lanes)
-        twice = tirx.shift_right(product, w.let(by))  # z, before it is rounded
+        double = tirx.shift_right(product, w.let(by))  # z, before it is rounded
         bias = at.longs("row_bias") if rows.has_bias else splat(int(long_bias(0)), LONG, lanes)
-        twice = twice + bias
+        double = double + bias
         if at.residual is not None:
             factor = spread(cast(at.shared["row_residual"], LONG, 1), lanes)
             more = w.let(cast(at.residual, LONG, lanes) * factor)
             more = rounded(w, more, splat(self.code.residual_shift, LONG, lanes), lanes)
-            twice = twice + tirx.shift_left(w.let(more), splat(1, LONG, lanes))
-        y = w.let(tirx.shift_right(w.let(twice), splat(FRACTION + 1, LONG, lanes)))
+            double = double + tirx.shift_left(w.let(more), splat(1, LONG, lanes))
+        y = w.let(tirx.shift_right(w.let(double), splat(FRACTION + 1, LONG, lanes)))
         return cast(clamp(y, rows.low, rows.high, LONG, lanes), rows.dtype, lanes)
 
 
@@ -159,26 +159,26 @@ class HighTail(RowTailWriter):
     def _scaled(self, at: _Lanes, row: tuple[Expr, ...]) -> Expr:
         w, lanes, longs = self.w, self.dot.lanes, self.longs
         short = w.let(at.total * spread(row[0], lanes))
-        more, whole = self._beside(at, row)
+        more, upper = self._addend_parts(at, row)
         product = longs.product(longs.signed(short), longs.signed(at.words("row_mult")), more)
         y = tirx.shift_right(w.let(longs.high(product)), spread(row[1], lanes))
-        y = w.let(y if whole is None else y + whole)
+        y = w.let(y if upper is None else y + upper)
         return cast(clamp(y, self.rows.low, self.rows.high, "int32", lanes), self.rows.dtype, lanes)
 
-    def _beside(self, at: _Lanes, row: tuple[Expr, ...]) -> tuple[Longs, Expr]:
+    def _addend_parts(self, at: _Lanes, row: tuple[Expr, ...]) -> tuple[Longs, Expr]:
         """(2 * (v & 255) + 1) << (n - 9), and v >> 8."""
         w, lanes, by = self.w, self.dot.lanes, spread(row[2], self.longs.count)
         if at.residual is None and not self.rows.has_bias:
             return self.longs.broadcast(row[3]), None
-        added = at.words("row_added") if self.rows.has_bias else splat(HALF, "int32", lanes)
+        addend = at.words("row_added") if self.rows.has_bias else splat(HALF, "int32", lanes)
         if at.residual is not None:
-            added = added + self._residual(at)
-        added = w.let(added)
+            addend = addend + self._residual(at)
+        addend = w.let(addend)
         mask = splat(2 * (2 * HALF - 1), "int32", lanes)
-        twice = tirx.bitwise_and(tirx.shift_left(added, splat(1, "int32", lanes)), mask)
-        odd = w.let(tirx.bitwise_or(twice, splat(1, "int32", lanes)))
+        double = tirx.bitwise_and(tirx.shift_left(addend, splat(1, "int32", lanes)), mask)
+        odd = w.let(tirx.bitwise_or(double, splat(1, "int32", lanes)))
         parts = tuple(tirx.shift_left(w.let(x), by) for x in self.longs.unsigned(odd))
-        return parts, tirx.shift_right(added, splat(FRACTION, "int32", lanes))
+        return parts, tirx.shift_right(addend, splat(FRACTION, "int32", lanes))
 
     def _residual(self, at: _Lanes) -> Expr:
         """The residual in steps of y / 2**8."""

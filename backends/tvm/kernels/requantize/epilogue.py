@@ -68,9 +68,9 @@ class VectorEpilogue(ABC):
         """Accumulator and residual, shifted left where their shift is short."""
         let = self.writer.let
         if self.code.before:
-            left = self.word(record, "before")
-            acc = tirx.shift_left(acc, left)
-            residual = None if residual is None else let(tirx.shift_left(residual, left))
+            by = self.word(record, "before")
+            acc = tirx.shift_left(acc, by)
+            residual = None if residual is None else let(tirx.shift_left(residual, by))
         return let(acc, "acc"), residual
 
     def _lowered(self, value: Expr, record: Expr) -> Expr:
@@ -173,8 +173,8 @@ class PairsEpilogue(VectorEpilogue):
         """The even or the odd lanes of a field that is not negative, in 64 bits; of `add` too."""
         if f"{name}_{half}" in self.code.fields:
             return self.field(record, f"{name}_{half}", "int64", self.dot.lanes // 2)
-        both = Pairs(self.writer, self.dot.lanes).unsigned(self.word(record, name))
-        return both[half == "odd"]
+        halves = Pairs(self.writer, self.dot.lanes).unsigned(self.word(record, name))
+        return halves[half == "odd"]
 
 
 class LanesEpilogue(VectorEpilogue):
@@ -222,13 +222,13 @@ class HalvesEpilogue(VectorEpilogue):
         mult = let(self.word(record, "mult"))
         total = dot.high_product(acc, mult) + self.word(record, "half")
         if residual is not None:
-            total = total + self._beside(acc, mult, residual, record)
+            total = total + self._residual_part(acc, mult, residual, record)
         value = dot.added_high(let(total), acc, mult)
         if self.code.late:
             value = value + self.word(record, "late")
         return let(self._lowered(value, record))
 
-    def _beside(self, acc: Expr, mult: Expr, residual: Expr, record: Expr) -> Expr:
+    def _residual_part(self, acc: Expr, mult: Expr, residual: Expr, record: Expr) -> Expr:
         """The residual's part of the sum: its product >> 16, and the carry of the low bits."""
         factor, dot = self.writer.let(self.word(record, "residual")), self.halves
         mask = splat(0xFFFF, "int32", dot.lanes)
@@ -238,8 +238,8 @@ class HalvesEpilogue(VectorEpilogue):
         ]
         by = splat(16, "int32", dot.lanes)
         carry = tirx.shift_right(low[0] + low[1], by)
-        whole = residual * tirx.shift_right(factor, by)
-        return whole + dot.high_product(residual, factor) + carry
+        upper = residual * tirx.shift_right(factor, by)
+        return upper + dot.high_product(residual, factor) + carry
 
 
 SCHEMES: dict[Scheme, type[VectorEpilogue]] = {

@@ -17,9 +17,9 @@ def emit_within(code: WithinCode, symbol: str) -> PrimFunc:
     yes, no = (word(int(is_inside ^ code.outside)) for is_inside in (True, False))
 
     def element(x_at: Expr, y_at: Expr) -> None:
-        found = w.let(cast(w.load(x, x_at), LONG, 1))
-        not_above = w.let(tirx.Select(tirx.GE(long(code.high), found), yes, no))
-        inside = w.let(tirx.Select(tirx.GE(found, long(code.low)), not_above, no))
+        number = w.let(cast(w.load(x, x_at), LONG, 1))
+        not_above = w.let(tirx.Select(tirx.GE(long(code.high), number), yes, no))
+        inside = w.let(tirx.Select(tirx.GE(number, long(code.low)), not_above, no))
         w.store(y, y_at, cast(inside, "uint8", 1))
 
     with w.units() as unit, w.rows(code.nest, unit) as (x_at, y_at):
@@ -38,8 +38,8 @@ def emit_positions(code: PositionsCode, symbol: str) -> PrimFunc:
         with w.steps(code.nest.shape[-1], "i") as i:
             bit = w.let(cast(w.load(bits, x_at + i * x_step), "int32", 1))
             count[0] = count[0] + bit
-            found = w.let(count[0])
+            position = w.let(count[0])
             if code.hidden is not None:
-                found = tirx.Select(tirx.EQ(bit, word(1)), found, word(code.hidden))
-            w.store(y, y_at + i * y_step, found)
+                position = tirx.Select(tirx.EQ(bit, word(1)), position, word(code.hidden))
+            w.store(y, y_at + i * y_step, position)
     return w.finish(symbol)

@@ -40,7 +40,7 @@ class Norm:
         root, h = reciprocal_root(w, constants, total)
         self.root = w.let(cast(root, "int32", 1))
         # d is shorter than its row: shifted by what the rounding shift lacks to 32, it fits 32 bits
-        self.left = w.let(word(30) - cast(h, "int32", 1))
+        self.left_shift = w.let(word(30) - cast(h, "int32", 1))
 
     def ahead(self, first: Expr, count: int) -> None:
         """Nothing is looked up."""
@@ -49,16 +49,16 @@ class Norm:
         """Some elements as they are stored, in int32."""
         w, source = self.w, self.source
         longs = widening(w, lanes, self.in_pairs)
-        d = w.let(tirx.shift_left(self._centred(i, lanes), spread(self.left, lanes)))
+        d = w.let(tirx.shift_left(self._centred(i, lanes), spread(self.left_shift, lanes)))
         half = longs.broadcast(long(1 << 31))
         reach = 1 << UNIT_BITS
         root = longs.uniform(w.let(spread(self.root, lanes)))
         u = longs.high_product(longs.signed(d), root, half)
         u = w.let(clamp(u, -reach, reach, "int32", lanes))
-        if source.left is None:
+        if source.left_shift is None:
             return self._long_element(u, i, lanes)
-        if source.left:
-            u = w.let(tirx.shift_left(u, splat(source.left, "int32", lanes)))
+        if source.left_shift:
+            u = w.let(tirx.shift_left(u, splat(source.left_shift, "int32", lanes)))
         right = self.constants.take("shift")
         if source.has_offset:
             more = longs.unsigned(self.constants.take("offset_low", i, 1, lanes))

@@ -104,10 +104,10 @@ def _floating(w: Script, of: PackedRows, x: Expr, number: Expr, other: Expr) -> 
     power = tirx.shift_left(tirx.const(1, "int32"), w.let(cast(t, "int32", 1)))
     times = w.let(cast(power, SHORT, 1))
 
-    def made(codes: Expr, n: int) -> Expr:
+    def elements(codes: Expr, n: int) -> Expr:
         return (codes - splat(1 << (bits - 1), SHORT, n)) * spread(times, n)
 
-    return made
+    return elements
 
 
 def _spanned(w: Script, of: PackedRows, x: Expr, number: Expr, other: Expr) -> Make:
@@ -115,13 +115,13 @@ def _spanned(w: Script, of: PackedRows, x: Expr, number: Expr, other: Expr) -> M
     low = w.let(cast(w.load(x, other), SHORT, 1) - tirx.const(128, SHORT))
     half = 1 << (STEP_FRACTION - 1)
 
-    def made(codes: Expr, n: int) -> Expr:
+    def elements(codes: Expr, n: int) -> Expr:
         product = w.let(codes * spread(number, n) + splat(half, SHORT, n))
         value = tirx.shift_right(product, splat(STEP_FRACTION, SHORT, n)) + spread(low, n)
         top = (1 << (of.bits - 1)) - 1
         return tirx.min(w.let(value), splat(top, SHORT, n))
 
-    return made
+    return elements
 
 
 def emit_pack_rows(code: PackRowsCode, symbol: str) -> PrimFunc:

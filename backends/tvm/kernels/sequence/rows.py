@@ -89,16 +89,16 @@ def emit_quantize_row_blocks(code: QuantizeRowBlocksCode, symbol: str) -> PrimFu
     lanes = straight((x_step, y_step), width_of(code.vector_bytes, "int32")) if x_step else 1
     with w.units() as unit, w.rows(code.nest, unit) as (x_at, scale_at, y_at):
         row = w.let(w.load(scale, scale_at))
-        own = row_scale(w, greatest(w, x, x_at, x_step, code))
-        less = tirx.Select(tirx.GT(mantissa(own), mantissa(row)), word(1), word(0))
-        lower = w.let(exponent(row) - exponent(own) - less)
+        block_scale = row_scale(w, greatest(w, x, x_at, x_step, code))
+        less = tirx.Select(tirx.GT(mantissa(block_scale), mantissa(row)), word(1), word(0))
+        lower = w.let(exponent(row) - exponent(block_scale) - less)
         t = w.let(clamp(lower, 0, code.spread, "int32", 1))
         coder = Coder(w, constants, w.let(row - t * word(256)), code.top)
         times = w.let(tirx.shift_left(word(1), w.let(word(code.spread) - t)))
 
         def some(i: Expr, width: int) -> None:
-            found = cast(w.load(x, x_at + i * x_step, width), "int32", width)
-            codes = w.let(coder.codes(w.let(found), width)) * spread(times, width)
+            elements = cast(w.load(x, x_at + i * x_step, width), "int32", width)
+            codes = w.let(coder.codes(w.let(elements), width)) * spread(times, width)
             w.store(y, y_at + i * y_step, cast(codes, code.y, width), width)
 
         w.spans(code.nest.shape[-1], lanes, some)
@@ -123,8 +123,8 @@ def emit_scale_rows(code: ScaleRowsCode, symbol: str) -> PrimFunc:
         at = [o + i * s for o, s in zip(offsets, steps, strict=True)]
         mult = cast(constants.take("mult", at[-2], 1, width), LONG, width)
         product = cast(w.load(x, at[0], width), LONG, width) * spread(a, width) * mult
-        own = cast(constants.take("shift", at[-2], 1, width), "int32", width)
-        by = own - spread(e, width)
+        shifts = cast(constants.take("shift", at[-2], 1, width), "int32", width)
+        by = shifts - spread(e, width)
         z = rounded(w, w.let(product), w.let(clipped_shift(w.let(by), width)), width)
         if code.has_bias:
             z = z + constants.take("bias", at[-2], 1, width)

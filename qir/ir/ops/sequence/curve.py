@@ -42,7 +42,7 @@ class Interpolate(Op):
         return Tensor(self.x.type.shape, self.to)
 
     def faults(self) -> Iterator[str]:
-        (low, high), storage = Bounds.of_array(self.table.array).whole, self.to.storage
+        (low, high), storage = Bounds.of_array(self.table.array).ends, self.to.storage
         if low < storage.min or high > storage.max or self.table.array.dtype != self.to.carrier:
             yield (
                 f"{self}: table holds {self.table.array.dtype} [{low}, {high}], {storage} is needed"
@@ -59,7 +59,7 @@ class Interpolate(Op):
         )
 
     def bound(self, x: Bounds) -> Bounds:
-        return Bounds.of(*Bounds.of_array(self.table.array).whole)
+        return Bounds.of(*Bounds.of_array(self.table.array).ends)
 
     def extremes(self, x: Bounds) -> Iterator[Extreme]:
         steps = np.diff(self.table.array.astype(np.int64)) * ((1 << (16 - SEGMENT_BITS)) - 1)

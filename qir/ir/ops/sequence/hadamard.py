@@ -61,7 +61,7 @@ class Hadamard(Op):
         return stored(sums, self.result.type)
 
     def bound(self, x: Bounds) -> Bounds:
-        most = self.size * max(abs(end) for end in x.whole)
+        most = self.size * max(abs(end) for end in x.ends)
         return Bounds.of(-most, most)
 
     def extremes(self, x: Bounds) -> Iterator[Extreme]:

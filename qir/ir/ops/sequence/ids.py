@@ -64,17 +64,17 @@ class Positions(Op):
 
     def compute(self, torch: Any, bits: Any) -> Any:
         bits = torch.as_tensor(bits).long()
-        counted = bits.cumsum(-1) + (self.first - 1)
-        return counted if self.hidden is None else torch.where(bits == 1, counted, self.hidden)
+        positions = bits.cumsum(-1) + (self.first - 1)
+        return positions if self.hidden is None else torch.where(bits == 1, positions, self.hidden)
 
     def evaluate(self, bits: Array) -> Array:
-        counted = np.cumsum(bits, -1, dtype=np.int64) + (self.first - 1)
-        y = counted if self.hidden is None else np.where(bits == 1, counted, self.hidden)
+        positions = np.cumsum(bits, -1, dtype=np.int64) + (self.first - 1)
+        y = positions if self.hidden is None else np.where(bits == 1, positions, self.hidden)
         return stored(y, self.result.type)
 
     def bound(self, bits: Bounds) -> Bounds:
-        counted = Bounds.of(self.first - 1, self.first - 1 + self.bits.type.shape[-1])
-        return counted if self.hidden is None else counted.join(Bounds.of(self.hidden, self.hidden))
+        bounds = Bounds.of(self.first - 1, self.first - 1 + self.bits.type.shape[-1])
+        return bounds if self.hidden is None else bounds.join(Bounds.of(self.hidden, self.hidden))
 
     def extremes(self, bits: Bounds) -> Iterator[Extreme]:
         yield Extreme("position", self.bound(bits), I32)

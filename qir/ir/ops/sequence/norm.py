@@ -122,9 +122,9 @@ class NormFixed(Op):
             total = d.with_zero().scaled(size).scaled(self.mean.mult.array)
             half = 1 << int(self.mean.shift.array) - 1
             yield Extreme("sum times reciprocal", total.plus(Bounds.of(0, half)), I64)
-            low, high = (end << self.fraction for end in d.whole)
+            low, high = (end << self.fraction for end in d.ends)
             d = Bounds.of(low - max(high, 0) - 1, high - min(low, 0) + 1)
-        most = max(abs(end) for end in d.whole)
+        most = max(abs(end) for end in d.ends)
         yield Extreme("sum of squares", Bounds.of(0, most * most * size + self.epsilon), I64)
         reach = most << rows.ROOT_BITS
         yield Extreme("element times root", Bounds.of(-reach, reach + (1 << 33)), I64)

@@ -74,10 +74,10 @@ class Rope(Rotation):
         cos, sin = cos[:, None], sin[:, None]
         one, two = a * cos - b * sin, b * cos + a * sin
         if self.interleaved:
-            rotated = torch.stack((one, two), -1).flatten(-2)
+            pair = torch.stack((one, two), -1).flatten(-2)
         else:
-            rotated = torch.cat((one, two), -1)
-        return torch.cat((rotated, rest), -1).reshape(x.shape)
+            pair = torch.cat((one, two), -1)
+        return torch.cat((pair, rest), -1).reshape(x.shape)
 
 
 @op("rope_fixed")
@@ -136,8 +136,8 @@ class RopeFixed(Rotation):
     def extremes(self, x: Bounds, cos: Bounds, sin: Bounds) -> Iterator[Extreme]:
         x = x.forgotten
         terms = x.times(cos.forgotten).with_zero(), x.times(sin.forgotten).with_zero()
-        low = min(terms[0].whole[0] - terms[1].whole[1], terms[0].whole[0] + terms[1].whole[0])
-        high = max(terms[0].whole[1] - terms[1].whole[0], terms[0].whole[1] + terms[1].whole[1])
+        low = min(terms[0].ends[0] - terms[1].ends[1], terms[0].ends[0] + terms[1].ends[0])
+        high = max(terms[0].ends[1] - terms[1].ends[0], terms[0].ends[1] + terms[1].ends[1])
         still = x.scaled(self.one)
         total = Bounds.of(low, high).join(still)
         yield Extreme("sum of two products", total, I32)

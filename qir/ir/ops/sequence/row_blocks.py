@@ -54,10 +54,10 @@ class RoundRowBlocks(Op):
     def compute(self, torch: Any, x: Any) -> Any:
         parts = x.reshape(*x.shape[:-1], -1, self.block)
         most = parts.abs().amax(-1, keepdim=True)
-        whole = most.amax(-2, keepdim=True)
-        whole = torch.where(whole > 0, whole, torch.ones_like(whole))
-        a, e = _rounded_up(torch, whole)
-        b, f = _rounded_up(torch, torch.where(most > 0, most, whole))
+        row_most = most.amax(-2, keepdim=True)
+        row_most = torch.where(row_most > 0, row_most, torch.ones_like(row_most))
+        a, e = _rounded_up(torch, row_most)
+        b, f = _rounded_up(torch, torch.where(most > 0, most, row_most))
         t = (e - f - (b > a).to(e.dtype)).clamp(0, self.spread)
         step = torch.ldexp(a.expand_as(t), e - t) / rows.code_top(self.bits)
         top = rows.code_top(self.bits)
@@ -116,9 +116,9 @@ class QuantizeRowBlocks(Op):
 
     def evaluate(self, x: Array, scale: Array) -> Array:
         parts = x.astype(np.int64).reshape(*x.shape[:-1], -1, self.block)
-        own, row = rows.row_scale(np.abs(parts).max(-1)), scale.astype(np.int64)
-        less = rows.mantissa(own) > rows.mantissa(row)
-        t = np.clip(rows.exponent(row) - rows.exponent(own) - less, 0, self.spread)
+        block_scales, row = rows.row_scale(np.abs(parts).max(-1)), scale.astype(np.int64)
+        less = rows.mantissa(block_scales) > rows.mantissa(row)
+        t = np.clip(rows.exponent(row) - rows.exponent(block_scales) - less, 0, self.spread)
         each, by = np.repeat(row - 256 * t, self.block, -1), np.repeat(t, self.block, -1)
         y = rows.codes(x, each, rows.code_top(self.bits)) << (self.spread - by)
         return stored(y, self.result.type)

@@ -86,7 +86,7 @@ class RowScale(Op):
         return stored(rows.row_scale(parts.max(-1)), self.result.type)
 
     def bound(self, x: Bounds) -> Bounds:
-        low, high = x.whole
+        low, high = x.ends
         most = int(rows.row_scale(np.array(min(max(-low, high, 1), 2**31))))
         return Bounds.of(-7 * 256 + 128, most | 255)
 
@@ -212,7 +212,7 @@ class ScaleRows(Op):
     def extremes(self, x: Bounds, scale: Bounds, residual: Bounds | None) -> Iterator[Extreme]:
         product = x.scaled(255).scaled(self.mult.array).with_zero()
         yield Extreme("sum times scale", product.plus(Bounds.of(0, 1 << 61)), I64)
-        total = Bounds.of(*(end // 2 for end in product.whole)).plus(Bounds.of(-1, 1))
+        total = Bounds.of(*(end // 2 for end in product.ends)).plus(Bounds.of(-1, 1))
         if self.bias is not None:
             total = total.plus(Bounds.of_array(self.bias.array)).forgotten
         if residual is not None:
