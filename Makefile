@@ -5,7 +5,8 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.14 python3.13 python3.12; 
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.qir-ready
-JOBS ?= 2
+# On two cores: a test often waits for a compiler or an emulator that it started.
+JOBS ?= 3
 
 .PHONY: demo test test-all lint bench clean
 

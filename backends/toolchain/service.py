@@ -46,6 +46,10 @@ def answers(questions: Sequence[bytes]) -> list[Built]:
         return [server.answer(connection, end) for connection in pending]
 
 
+WORKER = "import sys; sys.modules['torch'] = None; from qir.backends.tvm.worker import main; main()"
+"""TVM loads torch where there is one, which takes longer than TVM, for tensors it never sees."""
+
+
 class _Server:
     """`qir.backends.tvm.worker` in a process of its own; it ends when `control` is closed."""
 
@@ -56,7 +60,7 @@ class _Server:
         self.control, child = socket.socketpair()
         with child:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", "from qir.backends.tvm.worker import main; main()"],
+                [sys.executable, "-c", WORKER],
                 stdin=child.fileno(),
                 stdout=self.log,
                 stderr=self.log,

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
-from torch.fx import GraphModule, Node
+from torch.fx import Graph, GraphModule, Node
 from torch.utils import _pytree as pytree
 
 from qir.frontends.torch.examples import (
@@ -59,7 +59,7 @@ def to_program(model: Any, example_inputs: Any) -> TorchGraph:
         model = load_exported(Path(model))
     if isinstance(model, ExportedProgram):
         return of_exported(model, leaves(examples))
-    if isinstance(model, GraphModule) and is_functional(model):
+    if isinstance(model, GraphModule) and is_functional(model.graph):
         return of_graph_module(model, leaves(examples))
     if not isinstance(model, torch.nn.Module):
         raise FrontendError(
@@ -165,6 +165,8 @@ def check_stateless(program: ExportedProgram, name: str) -> None:
 
 def decomposed(program: ExportedProgram) -> ExportedProgram:
     """Functional form, with every operator decomposed that the table does not know."""
+    if is_functional(program.graph):
+        return program  # torch takes half a second to look through all of its decompositions
     table = torch.export.default_decompositions()
     for op in list(table):
         if is_known(str(op)):
@@ -199,15 +201,18 @@ def of_graph_module(model: GraphModule, examples: tuple[torch.Tensor, ...] | Non
     )
 
 
-def is_functional(model: GraphModule) -> bool:
-    """Whether the graph is of operators with a rule alone, so that it needs no export."""
+def is_functional(graph: Graph) -> bool:
+    """Whether the graph is of operators with a rule alone, none of which writes to an operand."""
     return all(
         node.op in ("placeholder", "get_attr", "output")
         or (
             node.op == "call_function"
-            and (node.target is operator.getitem or str(node.target) in RULES)
+            and (
+                node.target is operator.getitem
+                or (str(node.target) in RULES and not node.target._schema.is_mutable)
+            )
         )
-        for node in model.graph.nodes
+        for node in graph.nodes
     )
 
 

@@ -7,8 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import csr_array
+import scipy  # its parts load when they are used
 
 from qir.ir.errors import PassError, listed
 from qir.ir.types import Array
@@ -104,19 +103,21 @@ class _Program:
                 cost_of(layer, choice, resource)  # says which is missing
         return self._each(resource)
 
-    def _one_hot(self) -> LinearConstraint:
+    def _one_hot(self) -> scipy.optimize.LinearConstraint:
         n = len(self.group_of)
-        rows = csr_array((np.ones(n), (self.group_of, np.arange(n))))
-        return LinearConstraint(rows, 1, 1)
+        rows = scipy.sparse.csr_array((np.ones(n), (self.group_of, np.arange(n))))
+        return scipy.optimize.LinearConstraint(rows, 1, 1)
 
-    def _agreements(self, ties: Sequence[Sequence[int]]) -> list[LinearConstraint]:
+    def _agreements(self, ties: Sequence[Sequence[int]]) -> list[scipy.optimize.LinearConstraint]:
         """For groups tied by their activations: as much of each width in one as in the next."""
         rows = []
         for part in ties:
             widths = sorted({w for k in part for w in activation_widths(self.groups[k])})
             for a, b in itertools.pairwise(part):
                 rows += [self._of_width(a, w) - self._of_width(b, w) for w in widths]
-        return [LinearConstraint(csr_array(np.array(rows)), 0, 0)] if rows else []
+        if not rows:
+            return []
+        return [scipy.optimize.LinearConstraint(scipy.sparse.csr_array(np.array(rows)), 0, 0)]
 
     def _of_width(self, k: int, width: int) -> Array:
         row = np.zeros(len(self.group_of))
@@ -133,22 +134,24 @@ class _Program:
         factor = step / largest if largest > TINY else 1.0
         return above * factor, math.fsum(least.tolist()), factor
 
-    def _row(self, values: Array, bound: float) -> LinearConstraint:
+    def _row(self, values: Array, bound: float) -> scipy.optimize.LinearConstraint:
         above, base, factor = self.scaled(values, ROW_STEP)
         rounded = math.ulp(base) + math.ulp(bound)  # never excludes a sum that rounds to the bound
-        return LinearConstraint(above[None], -np.inf, (bound - base + rounded) * factor)
+        return scipy.optimize.LinearConstraint(
+            above[None], -np.inf, (bound - base + rounded) * factor
+        )
 
     def solve(
         self,
         objective: Array,
         rows: Sequence[tuple[Array, float]],
-        cuts: Sequence[LinearConstraint],
+        cuts: Sequence[scipy.optimize.LinearConstraint],
     ) -> Array | None:
         """The choice of each group, as indices of variables, or None where none keeps the rows."""
-        result = milp(
+        result = scipy.optimize.milp(
             self.scaled(objective, OBJECTIVE_STEP)[0],
             integrality=np.ones(len(objective)),
-            bounds=Bounds(0, 1),
+            bounds=scipy.optimize.Bounds(0, 1),
             constraints=[*self.shape, *(self._row(*row) for row in rows), *cuts],
             options={"mip_rel_gap": 0},
         )
@@ -176,7 +179,7 @@ class _Program:
         What HiGHS lets pass by its tolerance is excluded by a cut, and solved again.
         """
         costs = {r: self.cost(r) for r, bound in limits.items() if bound < math.inf}
-        rows, cuts = [(costs[r], limits[r]) for r in costs], list[LinearConstraint]()
+        rows, cuts = [(costs[r], limits[r]) for r in costs], list[scipy.optimize.LinearConstraint]()
         while (variables := self.solve(objective, rows, cuts)) is not None:
             assignment = self.assignment(variables)
             resource = next((r for r in costs if assignment.costs[r] > limits[r]), None)
@@ -191,7 +194,7 @@ class _Program:
             cuts.append(self._cover_cut(costs[resource], variables))
         return None
 
-    def _cover_cut(self, costs: Array, variables: Array) -> LinearConstraint:
+    def _cover_cut(self, costs: Array, variables: Array) -> scipy.optimize.LinearConstraint:
         """Excludes choices that break a limit, and all that use at least as much of the resource.
 
             sum_{g in C} sum_{c: d_c >= d_g} x_c + sum_{g not in C} sum_{c: d_c >= max d} x_c < |C|
@@ -205,7 +208,7 @@ class _Program:
         cover = use > 0
         thresholds = np.where(cover, use, use.max() if cover.any() else np.inf)
         row = (above >= thresholds[self.group_of]).astype(float)
-        return LinearConstraint(row[None], -np.inf, int(cover.sum()) - 1)
+        return scipy.optimize.LinearConstraint(row[None], -np.inf, int(cover.sum()) - 1)
 
     def least(self, resource: str, limits: Mapping[str, float]) -> float:
         """The least cost in a resource within limits that can be met."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import spearmanr
+import scipy  # its parts load when they are used
 
 from qir.ir.errors import DataError, PassError
 from qir.passes.bits.choice import Bits
@@ -136,4 +136,4 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
     """Spearman's rank correlation, NaN where one of the two is constant."""
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
-    return float(spearmanr(a, b).statistic)
+    return float(scipy.stats.spearmanr(a, b).statistic)

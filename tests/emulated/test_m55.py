@@ -47,7 +47,10 @@ def integers(case: Any) -> Graph:
     return manager.run(simulated, TO_INTEGER)
 
 
-@pytest.mark.parametrize("name", ["resnet8", "dscnn", "vww", "autoencoder"])
+MORE = pytest.param("vww", marks=pytest.mark.full)
+
+
+@pytest.mark.parametrize("name", ["resnet8", "dscnn", MORE, "autoencoder"])
 def test_networks_give_the_same_bits(zoo: ModuleType, name: str) -> None:
     case = zoo.ZOO[name]
     graph, x = integers(case), case.inputs()

@@ -11,7 +11,12 @@ from tests.emulated.networks import network
 
 MORE = [pytest.param(name, marks=pytest.mark.full) for name in ("vww", "autoencoder")]
 SMALL = ("resnet8", "dscnn", *MORE)
-LARGE = ("resnet20", "mobilenetv2")
+LARGE = [
+    ("resnet20", "aarch64-dotprod"),
+    ("resnet20", "hexagon-v68"),
+    ("mobilenetv2", "aarch64-dotprod"),
+    pytest.param("mobilenetv2", "hexagon-v68", marks=pytest.mark.full),
+]
 
 
 def check(zoo: ModuleType, config: pytest.Config, name: str, target: str, count: int) -> None:
@@ -29,8 +34,7 @@ def test_small_networks(
     check(zoo, pytestconfig, name, target, 16)
 
 
-@pytest.mark.parametrize("target", ["aarch64-dotprod", "hexagon-v68"])
-@pytest.mark.parametrize("name", LARGE)
+@pytest.mark.parametrize(("name", "target"), LARGE)
 def test_large_networks(
     zoo: ModuleType, pytestconfig: pytest.Config, name: str, target: str
 ) -> None:

@@ -203,20 +203,28 @@ class Stop(Exception):
     pass
 
 
-@pytest.mark.parametrize("at", ["hessian traces", "adaround"])
-def test_cut_off_work_goes_on_to_the_same_artifact(block: Block, tmp_path: Path, at: str) -> None:
-    options = {"bits": mixed(size=0.5), "rounding": "adaround"}
-    whole = compiled(block, **options).save(tmp_path / "whole.qir")
+ROUNDED = {"bits": mixed(size=0.5), "rounding": "adaround"}
 
+
+@pytest.fixture(scope="module")
+def whole(block: Block, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The artifact of work that nothing cuts off."""
+    return compiled(block, **ROUNDED).save(tmp_path_factory.mktemp("whole") / "whole.qir")
+
+
+@pytest.mark.parametrize("at", ["hessian traces", "adaround"])
+def test_cut_off_work_goes_on_to_the_same_artifact(
+    block: Block, whole: Path, tmp_path: Path, at: str
+) -> None:
     def stop(what: str, done: int, of: int) -> None:
         if what == at and done:
             raise Stop
 
     with pytest.raises(Stop):
-        compiled(block, **options, state=tmp_path / "work", progress=stop)
+        compiled(block, **ROUNDED, state=tmp_path / "work", progress=stop)
     heard: list[tuple[str, int]] = []
     resumed = compiled(
-        block, **options, state=tmp_path / "work", progress=lambda w, d, of: heard.append((w, d))
+        block, **ROUNDED, state=tmp_path / "work", progress=lambda w, d, of: heard.append((w, d))
     ).save(tmp_path / "resumed.qir")
     assert min(done for what, done in heard if what == at) > 0
     files = sorted(p.relative_to(whole) for p in whole.rglob("*") if p.is_file())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,14 @@ from qir.ir.text.file import save_graph
 from qir.passes.quantize.rescue_groups import RescueGroups
 from tests.passes.quantize.test_rescue_groups import data, grouped, net
 
+BY_NAME = pytest.param("rescue-groups,gptq", marks=pytest.mark.full)
 
-@pytest.mark.parametrize(
-    "rounding", ["rescue-groups", "rescue-groups,gptq", ("gptq", RescueGroups(group=32))]
-)
+
+@pytest.mark.parametrize("rounding", ["rescue-groups", BY_NAME, ("gptq", RescueGroups(group=32))])
 def test_compile_rescues_a_layer(rounding: object) -> None:
-    compiled = qir.compile(net(), calibration=data(1), rounding=rounding, bits=(4, 8), target="c")
+    options = {"rounding": rounding, "bits": (4, 8), "target": "c"}
+    with ThreadPoolExecutor(1) as pool:  # starting processes takes longer than the work
+        compiled = qir.compile(net(), calibration=data(1), executor=pool, **options)
     simulated = compiled.stages["simulated"]
     assert grouped(simulated) == ["l2"]
     (scaled,) = [op for op in simulated.ops if isinstance(op, ScaleGroups)]

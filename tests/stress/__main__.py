@@ -1,4 +1,4 @@
-"""python -m tests.stress NAME COUNT: tampered 5000, calls 100000, loads 1000, pools 10000,
+"""python -m tests.stress NAME COUNT ...: tampered 5000, calls 100000, loads 1000, pools 10000,
 forks 500, saves 200, sequences 1000, or tampered-entries 5000.
 """
 
@@ -27,14 +27,14 @@ CHECKS = {
 
 
 def main() -> None:
-    """Run one check on a small artifact; a figure or two, or the first thing that is wrong."""
+    """Run checks on a small artifact; a figure or two of each, or the first thing that is wrong."""
     faulthandler.enable()
-    name, count = sys.argv[1], int(sys.argv[2])
-    with tempfile.TemporaryDirectory(prefix="qir-stress-") as folder:
-        path = qir.compile(residual_network()).save(Path(folder) / "small.qir")
-        begin = time.monotonic()
-        figures = CHECKS[name](path, count)
-        print(f"{name} {count}: {figures}; {time.monotonic() - begin:.0f} s")
+    for name, count in zip(sys.argv[1::2], map(int, sys.argv[2::2]), strict=True):
+        with tempfile.TemporaryDirectory(prefix="qir-stress-") as folder:
+            path = qir.compile(residual_network()).save(Path(folder) / "small.qir")
+            begin = time.monotonic()
+            figures = CHECKS[name](path, count)
+            print(f"{name} {count}: {figures}; {time.monotonic() - begin:.0f} s")
 
 
 if __name__ == "__main__":

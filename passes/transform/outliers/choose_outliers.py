@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from qir.ir.graph import Graph
+from qir.ir.ops import Mul
 from qir.ir.stages import FLOAT_STAGES
 from qir.ir.types import Array
 from qir.passes.infra.manager import (
@@ -23,6 +24,7 @@ from qir.passes.infra.manager import (
 from qir.passes.transform.channel_ranges import up_to
 from qir.passes.transform.outliers.consumers import Consumer, Form, Judge, captured, reach_of
 from qir.passes.transform.outliers.os_plus import suppression
+from qir.passes.transform.outliers.rotate_products import RotateProducts, greatest_block
 from qir.passes.transform.outliers.rotate_residual import RotateResidual
 from qir.passes.transform.outliers.smooth_quant import smoothing
 from qir.passes.transform.outliers.tie_classes import Edits, TieClass, tie_classes
@@ -43,21 +45,24 @@ WAYS = (
     (AS_IT_WAS, *SUPPRESSIONS),
 )
 GAIN = 0.98  # of the error as it was: a choice that leaves more of it is none
+MUCH = 0.7  # of the error of the best s: a rotation at run time that leaves more is none
 
 
 @register
 @dataclass(frozen=True)
 class ChooseOutliers(Pass):
     """Each tie class as it was, or divided by the s of smooth-quant or of Outlier Suppression+,
-    whichever rounds its consumers' outputs best; the stream rotated before that, where it helps
+    whichever rounds its consumers' outputs best; the stream rotated before that, where it helps,
+    and products at run time, where that helps much
 
     A choice is made on half of a few runs of the sample by the squared error of what reads a class
     (attention, a product, linear ops), with x and weights rounded as they will be, and is kept if
     it helps on the other half too. A rotation is judged by the sum over classes, each relative to
-    its outputs and with s of smooth-quant where that helps.
+    its outputs and with s of smooth-quant where that helps. One of a product costs an op, and is
+    kept, behind the best s, where it leaves less than 0.7 of the error.
     Keeps: reals within 1e-3.
-    Source: the methods: smooth-quant, outlier-suppression, rotate-residual; the choice: this
-            project.
+    Source: the methods: smooth-quant, outlier-suppression, rotate-residual, rotate-products; the
+            choice: this project.
     """
 
     name: ClassVar[str] = "choose-outliers"
@@ -73,16 +78,21 @@ class ChooseOutliers(Pass):
         if not self.sample:
             record.misses.append(Miss("no sample is given"))
             return graph
-        best, turn = Candidate(graph, self), RotateResidual()
+        turn = RotateResidual()
         own = Record(turn.name, turn.claim)
         turned = turn.run(graph, own)
         record.misses += own.misses
-        other = Candidate(turned, self) if own.rewrites else best
-        if other.loss < TURN * best.loss:
-            record.notes.append(f"{turn.name}: error {best.loss:.3g} -> {other.loss:.3g}")
+        if not own.rewrites:
+            return Candidate(graph, self).chosen(record, self.name)
+        loss = Candidate(graph, self).loss  # one at a time: each keeps a few runs of all classes
+        best = Candidate(turned, self)
+        if best.loss < TURN * loss:
+            record.notes.append(f"{turn.name}: error {loss:.3g} -> {best.loss:.3g}")
             record.divided.update(own.divided)
             record.rewrites += own.rewrites
-            best = other
+        else:
+            del turned, best
+            best = Candidate(graph, self)
         return best.chosen(record, self.name)
 
 
@@ -129,20 +139,29 @@ class Candidate:
         return np.ones(one.width)
 
     def chosen(self, record: Record, by: str) -> Graph:
-        """The graph with the best s of each class."""
-        edits = Edits()
+        """The graph with the best change of each class."""
+        edits, products = Edits(), []
         record.misses += self.misses
         for one in self.classes:
-            errors = self._followed(one)
-            name = min(errors, key=lambda n: errors[n])
-            if name != AS_IT_WAS and self._helps(one, s := self._scales(one, name)):
+            name = self._best(one)
+            s, block = self._scales(one, name), self._block(one, name)
+            if (name == AS_IT_WAS and not block) or not self._helps(one, s, block):
+                continue
+            if block:
+                products.append(one.value.name)
+            if name != AS_IT_WAS:
                 edits.divide(one, s)
-                self._note(one, name, s, record)
-        return edits.made(self.graph, by) if record.rewrites else self.graph
+                divide(record.divided, one.divided(s))
+            how = f"{name}, {RotateProducts.name}" if block else name
+            record.notes.append(f"{one}: {how}, {one.change(s, self.reach[one.value.name])}")
+            record.rewrites += 1
+        graph = edits.made(self.graph, by) if edits.columns else self.graph
+        turn = RotateProducts(tuple(products))
+        return turn.run(graph, Record(turn.name, turn.claim)) if products else graph
 
-    def _followed(self, one: TieClass) -> dict[str, float]:
-        """The errors of a class, each way followed as long as they become no larger."""
-        errors = dict(self.errors[one.value.name])
+    def _best(self, one: TieClass) -> str:
+        """The choice of least error, each way followed as long as errors become no larger."""
+        errors = self.errors[one.value.name]
         for first, *way in WAYS:
             last = errors[first]
             for name in way:
@@ -150,15 +169,20 @@ class Candidate:
                 if errors[name] > last:
                     break
                 last = errors[name]
-        return errors
+        return min(errors, key=lambda name: errors[name])
 
-    def _helps(self, one: TieClass, s: Array) -> bool:
+    def _block(self, one: TieClass, name: str) -> int:
+        """Channels of the blocks to rotate at run time, where the class is a product and that is
+        much better than the choice alone; else 0.
+        """
+        if not isinstance(self.graph.producers[one.value.name], Mul):
+            return 0
+        judge, block = self.judges[one.value.name], greatest_block(one.width)
+        rotated = judge.error(self._scales(one, name), block)
+        return block if rotated < MUCH * self.errors[one.value.name][name] else 0
+
+    def _helps(self, one: TieClass, s: Array, block: int) -> bool:
         """Whether it does on the other half of the runs."""
-        control, reach = self._judge(one, 1), self.judges[one.value.name].reach
-        return control.error(s, reach) <= GAIN * control.error(np.ones(one.width), reach)
-
-    def _note(self, one: TieClass, name: str, s: Array, record: Record) -> None:
-        reach = self.reach[one.value.name]
-        record.notes.append(f"{one}: {name}, {one.change(s, reach)}")
-        record.rewrites += 1
-        divide(record.divided, one.divided(s))
+        control, judge, ones = self._judge(one, 1), self.judges[one.value.name], np.ones(one.width)
+        error = control.error(s, block, judge.reach(s, block))
+        return error <= GAIN * control.error(ones, reach=judge.reach(ones))

@@ -13,6 +13,7 @@ from qir.ir.graph import Builder, Graph
 from qir.ir.op import Op, Value
 from qir.ir.ops import Attention, Linear, RmsNorm, RoundRowBlocks
 from qir.ir.ops.kinds import Elementwise, Layer
+from qir.ir.ops.sequence.matrices import signs
 from qir.ir.ops.sequence.rope import Rotation
 from qir.ir.torch_executor import FloatProgram, in_place
 from qir.ir.types import Array
@@ -95,25 +96,46 @@ def _weights(graph: Graph, layer: Linear) -> Any:
 
 
 class Judge:
-    """The relative squared error of a consumer's outputs for choices of s, on runs of its x."""
+    """The relative squared error of a consumer's outputs for changes of its x, on runs of it: each
+    channel divided by its s, then blocks of so many channels, if any, rotated.
+    """
 
     def __init__(self, consumer: Consumer, runs: Sequence[Any], form: Form) -> None:
         self.consumer, self.runs, self.form = consumer, runs, form
-        self.wanted = consumer.outputs(runs, consumer.weights)
-        self.reach = reach_of(runs)
+        self.reals = consumer.outputs(runs, consumer.weights)
 
-    def error(self, s: Array, reach: Any = None) -> float:
-        """`reach`: of channels of x elsewhere, which static scales cover; else those of here."""
-        by = torch.from_numpy(s[self.consumer.one.spread].astype(np.float32))
-        seen = self.reach if reach is None else reach
-        weights = [self.form.rounded_weights(w * by) for w in self.consumer.weights]
-        most = float((seen / by).max())
-        runs = [self.form.rounded(x / by, most) for x in self.runs]
-        found = self.consumer.outputs(runs, weights)
+    def error(self, s: Array, block: int = 0, reach: float | None = None) -> float:
+        """`reach`: of x elsewhere, which static scales cover; else that of here."""
+        by, matrix = self._by(s), hadamard_matrix(block) if block else None
+        weights = [rotated(w * by, matrix) for w in self.consumer.weights]
+        weights = [self.form.rounded_weights(w) for w in weights]
+        reach = self.reach(s, block) if reach is None else reach
+        runs = [self.form.rounded(rotated(x / by, matrix), reach) for x in self.runs]
+        outputs = self.consumer.outputs(runs, weights)
         return sum(
             float((a - b).pow(2).sum() / a.pow(2).sum().clamp(min=1e-30))
-            for a, b in zip(self.wanted, found, strict=True)
+            for a, b in zip(self.reals, outputs, strict=True)
         )
+
+    def reach(self, s: Array, block: int = 0) -> float:
+        """max|x| of what is changed so."""
+        by, matrix = self._by(s), hadamard_matrix(block) if block else None
+        return max(float(rotated(x / by, matrix).abs().max()) for x in self.runs)
+
+    def _by(self, s: Array) -> Any:
+        return torch.from_numpy(s[self.consumer.one.spread].astype(np.float32))
+
+
+def hadamard_matrix(size: int) -> Any:
+    """Symmetric and orthogonal: its own inverse."""
+    return torch.from_numpy((signs(size) / np.sqrt(size)).astype(np.float32))
+
+
+def rotated(x: Any, matrix: Any) -> Any:
+    """Blocks of the last axis times a matrix, if any."""
+    if matrix is None:
+        return x
+    return (x.reshape(*x.shape[:-1], -1, len(matrix)) @ matrix).reshape(x.shape)
 
 
 def reach_of(runs: Sequence[Any]) -> Any:

@@ -18,7 +18,7 @@ from qir.ir.stages import FLOAT_STAGES
 from qir.ir.types import Array
 from qir.passes.infra.manager import Claim, Miss, Pass, Record, keeps_reals, register
 from qir.passes.transform.blocks.turned_weights import with_turned_weights
-from qir.passes.transform.outliers.tie_classes import TieClass, of_product
+from qir.passes.transform.outliers.tie_classes import of_product
 
 
 @register
@@ -27,6 +27,7 @@ class RotateProducts(Pass):
     """linear(a * b, w) -> linear(hadamard(a * b), w @ H), H of blocks of the greatest size there is
 
     What a gate lets pass has outliers of single tokens, which no factor of a channel removes.
+    `products`: the names of those that are rotated; all, if none is named.
     Keeps: reals within 1e-4.
     Source: QuaRot, arXiv:2404.00456, section 4, stage 1c; SpinQuant, arXiv:2405.16406 (R4).
     """
@@ -35,13 +36,17 @@ class RotateProducts(Pass):
     claim: ClassVar[Claim] = keeps_reals(1e-4)
     stages: ClassVar[tuple[str, ...]] = FLOAT_STAGES
 
+    products: tuple[str, ...] = ()
+
     def run(self, graph: Graph, record: Record) -> Graph:
         sizes: dict[str, int] = {}  # of layers, by name
         for op in graph.ops:
-            one = of_product(graph, op) if isinstance(op, Mul) else None
+            if not isinstance(op, Mul) or (self.products and op.names[0] not in self.products):
+                continue
+            one = of_product(graph, op)
             if isinstance(one, Miss):
                 record.misses.append(one)
-            elif isinstance(one, TieClass):
+            else:
                 size = greatest_block(one.width)
                 sizes.update({layer.names[0]: size for layer in one.consumers})
         record.rewrites = len(sizes)

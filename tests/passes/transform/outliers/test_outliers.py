@@ -12,7 +12,7 @@ from qir.ir.errors import DataError
 from qir.ir.graph import Builder, Graph
 from qir.ir.interpret import dequantize_outputs, interpret
 from qir.ir.op import Value
-from qir.ir.ops import Add, Attention, Constant, Gelu, Hadamard, LayerNorm, Linear
+from qir.ir.ops import Add, Attention, Constant, Gelu, Hadamard, LayerNorm, Linear, Mul
 from qir.ir.ranges import prove_no_overflow
 from qir.ir.torch_executor import run_float
 from qir.ir.types import F32, Array, Tensor
@@ -172,6 +172,26 @@ def test_what_is_chosen_undoes_injected_outliers(scales: Scales) -> None:
         noise(g, quantized(g, TOKENS, scales)[0], TOKENS) for g in (before, hard, soft)
     )
     assert worse > 4 * usual > 2 * better
+
+
+def test_products_with_outliers_of_single_tokens_are_rotated() -> None:
+    """Each channel is large for some token, so that none can be divided; others are left alone."""
+    rng, b, width = np.random.default_rng(4), Builder("gates", "canonical"), 64
+
+    def linear(x: Value) -> Value:
+        w = rng.standard_normal((width, width)).astype(np.float32) / 8
+        return b.add(Linear(x, b.add(Constant.of(w)), None))
+
+    ports = [b.input(name, Tensor((1, COUNT, width), F32)) for name in ("x", "rare", "even")]
+    products = [b.add(Mul(gate, linear(ports[0])), f"by_{gate.name}") for gate in ports[1:]]
+    graph = b.finish([linear(product) for product in products])
+    x, rare = rng.standard_normal((2, 32, COUNT, width)).astype(np.float32)
+    rare *= np.where(rng.random(rare.shape) < 0.03, 40, 1)
+    samples = x, rare, np.ones_like(x)
+    manager = Manager(check=True, samples=tuple(each[:1] for each in samples))
+    after = manager.run(graph, [ChooseOutliers(samples)])
+    assert [op.x.name for op in after.ops if isinstance(op, Hadamard)] == ["by_rare"]
+    assert any("%by_rare" in n and "rotate-products" in n for n in manager.records[0].notes)
 
 
 def test_a_rotated_tied_stream_in_integers() -> None:
