@@ -9,8 +9,8 @@ from itertools import chain
 from qir.backends.c.dispatch import symbol
 from qir.backends.kernels.kernel import Code
 from qir.backends.lowering.program import LoweredProgram
+from qir.backends.targets.generators import generator_of
 from qir.backends.toolchain.compile import Compiled, compile_kernels
-from qir.backends.toolchain.generators import generator_of
 from qir.ir.target import Target
 
 

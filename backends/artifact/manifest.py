@@ -64,7 +64,7 @@ def manifest(
             "graph": GRAPH,
             "golden": {"file": GOLDEN, "cases": len(calls)},
             "variants": [
-                {**_machine(p.variant), "steps": [_step(step) for step in p.steps]}
+                {**_machine(p.variant), "steps": _steps(p)}
                 for p in programs
                 if p.variant is not None
             ],
@@ -87,7 +87,7 @@ def _of_entries(programs: Sequence[LoweredProgram]) -> dict[str, Any]:
                     for limit in of_one[-1].limits
                 ],
                 "variants": [
-                    {"name": p.variant.name, "steps": [_step(step) for step in p.steps]}
+                    {"name": p.variant.name, "steps": _steps(p)}
                     for p in of_one
                     if p.variant is not None
                 ],
@@ -112,7 +112,7 @@ def _entry(programs: Sequence[LoweredProgram]) -> dict[str, Any]:
         "outputs": [
             _tensor(v, n) for v, n in zip(program.outputs, program.output_names, strict=True)
         ],
-        "steps": [_step(step) for step in program.steps],
+        "steps": _steps(program),
         "stored_bytes": border.scratch(program)[1],
         "macs": program.macs,
     }
@@ -125,6 +125,12 @@ def listed(content: bytes) -> dict[str, Any]:
 
 def _machine(machine: Target) -> dict[str, Any]:
     return {"name": machine.name, "about": machine.about, "needs": list(machine.needs)}
+
+
+def _steps(program: LoweredProgram) -> list[dict[str, Any]]:
+    """Every step, with the number of its job where several may run at the same time."""
+    has_jobs = program.has_jobs
+    return [_step(step) | ({"job": step.job} if has_jobs else {}) for step in program.steps]
 
 
 def _step(step: Step) -> dict[str, Any]:

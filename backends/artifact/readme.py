@@ -9,7 +9,7 @@ from qir.backends.c.header import description
 from qir.backends.c.template import fill
 from qir.backends.kernels import SLACK
 from qir.backends.lowering.program import LoweredProgram, size_bytes
-from qir.backends.toolchain.generators import generator_of
+from qir.backends.targets.generators import generator_of
 from qir.backends.toolchain.link import candidates_of
 from qir.ir.errors import printable
 from qir.ir.target import PYTHON, Target

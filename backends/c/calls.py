@@ -62,9 +62,17 @@ def _limits(program: LoweredProgram) -> Iterator[str]:
         )
 
 
-def run(program: LoweredProgram, number: int) -> str:
+STEP, JOB = (
+    " i++) do_step(&order.first[i], &c, threads)",
+    ") i += do_job(&order.first[i], &c, threads)",
+)
+"""What NAME_run does again and again."""
+
+
+def run(program: LoweredProgram, number: int, has_jobs: bool) -> str:
     """NAME_run, or NAME_ENTRY_run."""
-    return _call("entry/run.c", program, number, ("C_NAME", "STATE", "GIVEN"))
+    next_ = JOB if has_jobs else STEP
+    return _call("entry/run.c", program, number, ("C_NAME", "STATE", "GIVEN"), NEXT=next_)
 
 
 def profile(program: LoweredProgram, number: int) -> str:
@@ -72,13 +80,16 @@ def profile(program: LoweredProgram, number: int) -> str:
     return _call("entry/profile.c", program, number, ("C_NAME", "MACRO", "STATE", "GIVEN"))
 
 
-def _call(template: str, program: LoweredProgram, number: int, keys: tuple[str, ...]) -> str:
+def _call(
+    template: str, program: LoweredProgram, number: int, keys: tuple[str, ...], **more: str
+) -> str:
     slots = parameters(program)
     return fill(
         template,
         LOCAL=local(program),
         WHICH=number if program.entry else "",
         **{key: slots[key] for key in keys},
+        **more,
     )
 
 

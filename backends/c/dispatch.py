@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from qir.backends.c.calls import local
@@ -15,6 +16,15 @@ from qir.ir.target import Target
 
 THREAD_BYTES = 12_500
 """Bytes moved, or multiply-adds over 32, under which work is not worth a thread: about 1 us."""
+TICKS = 8
+"""The parts of that work in which jobs are counted."""
+MOST_TICKS = 1 << 20
+"""Of a step, so that those of a job fit 31 bits."""
+OF_JOB = """\
+    int32_t together, ticks; /* steps of its job; its work */
+    int64_t pace;            /* units of a tick, times 2**32 */
+"""
+"""What a step is besides, where there are jobs."""
 
 
 def label(variant: Target | None) -> str:
@@ -52,12 +62,15 @@ def prototypes(programs: Sequence[LoweredProgram]) -> str:
 def steps(programs: Sequence[LoweredProgram]) -> str:
     """The tables of steps, and the function that returns the one to run."""
     program, entries = programs[0], by_entry(programs)
+    has_jobs = have_jobs(programs)
     tables = "\n\n".join(
-        f"static const struct step {_table_name(p)}[] = {{\n{_table(p)}\n}};" for p in programs
+        f"static const struct step {_table_name(p)}[] = {{\n{_table(p, has_jobs)}\n}};"
+        for p in programs
     )
     if program.variant is None:
         if not program.entry:
-            return fill("entry/steps.c", UPPER=program.name.upper(), TABLE=_table(program))
+            table = _table(program, has_jobs)
+            return fill("entry/steps.c", UPPER=program.name.upper(), TABLE=table)
         return fill("entry/entries_steps.c", TABLES=tables, ORDERS=", ".join(map(_order, programs)))
     architecture = program.variant.architecture
     return fill(
@@ -92,14 +105,35 @@ def _variant(programs: Sequence[LoweredProgram]) -> str:
     return f"    {{{f'{{{orders}}}' if program.entry else orders}, {{{masks}}}}},"
 
 
-def _table(program: LoweredProgram) -> str:
-    return "\n".join(
-        f"    {{{step_name(program, i)}, {s.units}, {grain(s)}}},"
-        for i, s in enumerate(program.steps)
-    )
+def _table(program: LoweredProgram, has_jobs: bool) -> str:
+    rows = [f"{step_name(program, i)}, {s.units}, {grain(s)}" for i, s in enumerate(program.steps)]
+    if has_jobs:
+        counts = Counter(s.job for s in program.steps)
+        of_jobs = [f"{counts[s.job]}, {ticks(s)}, {pace(s)}" for s in program.steps]
+        rows = [f"{row}, {more}" for row, more in zip(rows, of_jobs, strict=True)]
+    return "\n".join(f"    {{{row}}}," for row in rows)
+
+
+def have_jobs(programs: Sequence[LoweredProgram]) -> bool:
+    """Whether steps of some program may run at the same time."""
+    return any(program.has_jobs for program in programs)
+
+
+def _work(step: Step) -> int:
+    """In bytes moved."""
+    return max(step.macs // 32, step.bytes_moved, 1)
 
 
 def grain(step: Step) -> int:
     """The fewest units that are worth a thread."""
-    work = max(step.macs // 32, step.bytes_moved, 1)
-    return max(1, min(step.units, -(-THREAD_BYTES * step.units // work)))
+    return max(1, min(step.units, -(-THREAD_BYTES * step.units // _work(step))))
+
+
+def ticks(step: Step) -> int:
+    """The work of a step as one of several in a job."""
+    return max(1, min(MOST_TICKS, TICKS * _work(step) // THREAD_BYTES))
+
+
+def pace(step: Step) -> int:
+    """The units of a tick, times 2**32."""
+    return (step.units << 32) // ticks(step)

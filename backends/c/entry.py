@@ -63,6 +63,7 @@ def entry(programs: Sequence[LoweredProgram], texts: Mapping[str, str]) -> str:
     `texts`: the kernels themselves, where they are C; empty where they are in an object.
     """
     program, entries = programs[-1], last_variants(programs)
+    has_jobs = dispatch.have_jobs(programs)
     prototypes = {symbol(p, s.symbol): _prototype(p, s) for p in programs for s in p.steps}
     return fill(
         "entry/entry.c",
@@ -73,9 +74,11 @@ def entry(programs: Sequence[LoweredProgram], texts: Mapping[str, str]) -> str:
         FUNCTIONS="\n\n".join(
             _step(p, i, s, texts) for p in programs for i, s in enumerate(p.steps)
         ),
+        OF_JOB=dispatch.OF_JOB if has_jobs else "",
         STEPS=dispatch.steps(programs),
         PREPARES="\n".join(map(calls.prepare, entries)),
-        RUNS="\n".join(calls.run(p, i) for i, p in enumerate(entries))
+        JOB=fill("entry/job.c", GRAIN=dispatch.TICKS) if has_jobs else "",
+        RUNS="\n".join(calls.run(p, i, has_jobs) for i, p in enumerate(entries))
         + ("\n" + calls.reset(program).rstrip("\n") + "\n" if program.entry else ""),
         PROFILES="\n".join(calls.profile(p, i) for i, p in enumerate(entries)),
         SIZES=_sizes(entries),

@@ -10,7 +10,7 @@ from qir.backends.c.template import fill
 from qir.backends.kernels import SLACK
 from qir.backends.lowering.program import LoweredProgram
 from qir.backends.lowering.variants import by_entry
-from qir.backends.toolchain.generators import generator_of
+from qir.backends.targets.generators import has_threads
 from qir.ir.op import Value
 from qir.ir.states import Limit
 from qir.ir.target import Target
@@ -37,7 +37,7 @@ def header(programs: Sequence[LoweredProgram], target: Target, version: str) -> 
         "UPPER": program.name.upper(),
         "TARGET": printable(target.name),
         "VERSION": version,
-        "HOSTED": int(target.is_hosted and not generator_of(target).is_text),
+        "HOSTED": int(has_threads(target)),
         "ALIGNMENT": target.alignment,
         "SLACK": SLACK,
         "WORKSPACE": program.workspace_bytes,

@@ -38,10 +38,10 @@ from qir.backends.lowering.program import (
     WORKSPACE,
     Address,
     Argument,
-    Buffer,
     LoweredProgram,
     Step,
 )
+from qir.backends.lowering.schedule import scheduled
 from qir.backends.lowering.shared import Shared
 from qir.ir.errors import LowerError, listed
 from qir.ir.graph import Graph
@@ -253,9 +253,14 @@ class _Lowering:
     # -- memory
 
     def _finish(self) -> LoweredProgram:
-        buffers = self._buffers()
+        calls = [p.call for p in self.pending]
+        jobs, buffers = scheduled(calls, self.layout.roots, self.context.target)
         offsets = {b.name: b.offset for b in buffers}
-        steps = tuple(self._step(p, offsets) for p in self.pending)
+        steps = tuple(
+            self._step(self.pending[i], offsets, number)
+            for number, job in enumerate(jobs)
+            for i in job
+        )
         plan_bytes = max((b.offset + memory.aligned(b.size_bytes) for b in buffers), default=0)
         lifetimes = [memory.Lifetime(b.name, b.size_bytes, b.first, b.last) for b in buffers]
         slack = SLACK if buffers else 0
@@ -270,31 +275,7 @@ class _Lowering:
             limits=limits(self.graph),
         )  # fmt: skip
 
-    def _buffers(self) -> tuple[Buffer, ...]:
-        """The roots of the workspace, alive from their first use to their last, with offsets."""
-        uses: dict[str, list[int]] = {}
-        for i, p in enumerate(self.pending):
-            for place in p.call.places.values():
-                if place is not None:
-                    uses.setdefault(place.root, []).append(i)
-        lives, alignment = [], self.context.target.alignment
-        for name, at in uses.items():
-            root = self.layout.roots[name]
-            if root.kind == BUFFER:
-                size = memory.aligned(root.size * BYTES[root.dtype], alignment)
-                lives.append(memory.Lifetime(name, size, min(at), max(at)))
-        plan = memory.plan(lives)
-        return tuple(
-            Buffer(b.name, self._text(b.name), b.size_bytes, offset, b.first, b.last)
-            for b, offset in zip(lives, plan.offsets, strict=True)
-        )
-
-    def _text(self, name: str) -> str:
-        root = self.layout.roots[name]
-        shape = "x".join(map(str, root.outer.shape)) if root.outer is not None else str(root.size)
-        return f"{root.dtype}[{shape}]"
-
-    def _step(self, pending: _Pending, offsets: Mapping[str, int]) -> Step:
+    def _step(self, pending: _Pending, offsets: Mapping[str, int], job: int) -> Step:
         call = pending.call
         code = call.kernel.code
         symbol = self.symbols.setdefault(code, f"{_kind(code)}{len(self.symbols)}")
@@ -308,10 +289,10 @@ class _Lowering:
         )
         names = tuple(op.names[0] for op in pending.ops)
         loc = Loc.merged(*(op.loc for op in pending.ops))
-        title = pending.title
         return Step(
-            symbol, title, arguments, code.units, names, loc, call.macs, total_bytes, weight_bytes
-        )
+            symbol, pending.title, arguments, code.units, names, loc,
+            call.macs, total_bytes, weight_bytes, job,
+        )  # fmt: skip
 
     def _arguments(self, call: Call, offsets: Mapping[str, int]) -> Iterator[Argument]:
         for name, place in call.places.items():
@@ -321,7 +302,7 @@ class _Lowering:
                 yield Argument(name, address, f"{len(block)} bytes")
                 continue
             text = f"{place.dtype}[{'x'.join(map(str, place.shape))}] of {place.root}"
-            yield Argument(name, self._address(place, offsets), text)
+            yield Argument(name, self._address(place, offsets), text, place.view)
 
     def _address(self, place: Place, offsets: Mapping[str, int]) -> Address:
         root = self.layout.roots[place.root]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
 
-from qir.backends.kernels.plane import Plane
+from qir.backends.kernels.plane import INDICES, Plane
 from qir.backends.kernels.view import View
 
 Shape = tuple[int, ...]
@@ -52,6 +52,25 @@ class Place:
 
     def is_same(self, other: Place) -> bool:
         return self.normal == other.normal
+
+    def meets(self, other: Place) -> bool:
+        """Whether the two, of one root, may have an element in common: they are apart where one
+        begins behind the other, or does so in every row of some length.
+        """
+        both = [*zip(self.shape, self.strides, strict=True)]
+        both += zip(other.shape, other.strides, strict=True)
+        lengths = {INDICES, *(abs(step) for size, step in both if size > 1 and step)}
+        return not any(_are_apart(self._in_rows(n), other._in_rows(n)) for n in lengths)
+
+    def _in_rows(self, length: int) -> tuple[int, int] | None:
+        """With the root in rows of `length` elements, the first and the last place in them that it
+        has; None where it goes on from one row in the next.
+        """
+        steps = zip(self.shape, self.strides, strict=True)
+        reaches = [(size - 1) * step for size, step in steps if step % length]
+        first = (self.offset + sum(min(0, reach) for reach in reaches)) % length
+        last = first + sum(map(abs, reaches))
+        return (first, last) if last < length else None
 
     def permuted(self, perm: Sequence[int]) -> Place:
         return replace(
@@ -105,6 +124,10 @@ class Place:
         if self.size == 0 or (c > 1 and sc != 1) or sw < c or min(sn, sh) < 0:
             return None
         return Plane(self.dtype, n, h, w, c, sn, sh, sw)
+
+
+def _are_apart(a: tuple[int, int] | None, b: tuple[int, int] | None) -> bool:
+    return a is not None and b is not None and (a[1] < b[0] or b[1] < a[0])
 
 
 def _reshaped_strides(shape: Shape, strides: Shape, new: Shape) -> Shape | None:

@@ -5,11 +5,13 @@ Kernel calls in order, buffers with offsets, packed constants; prints as text.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
 from qir.backends.kernels.kernel import Code
+from qir.backends.kernels.view import View
 from qir.ir.op import Loc, Value
 from qir.ir.states import Limit
 from qir.ir.target import Target
@@ -32,11 +34,12 @@ class Address:
 
 @dataclass(frozen=True)
 class Argument:
-    """One pointer of a kernel: its name, its target, and the tensor there."""
+    """One pointer of a kernel: its name, its target, and the tensor there, as it lies."""
 
     name: str
     address: Address
     about: str = ""
+    view: View | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Step:
 
     `symbol` names its code; `ops` are the graph's ops it computes, by first result;
     `constants_bytes`: of the kernel's weights, tables and multipliers, as packed, what it reads.
+    `job`: the number that it shares with adjacent steps which may run at the same time.
     """
 
     symbol: str
@@ -56,6 +60,7 @@ class Step:
     macs: int = 0
     bytes_moved: int = 0
     constants_bytes: int = 0
+    job: int = 0
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,16 @@ class LoweredProgram:
         return f"{self.name}_{self.entry}" if self.entry else self.name
 
     @property
+    def jobs(self) -> tuple[int, ...]:
+        """How many steps each job has."""
+        return tuple(Counter(step.job for step in self.steps).values())
+
+    @property
+    def has_jobs(self) -> bool:
+        """Whether steps may run at the same time."""
+        return len(self.jobs) < len(self.steps)
+
+    @property
     def macs(self) -> int:
         return sum(step.macs for step in self.steps)
 
@@ -135,9 +150,11 @@ class LoweredProgram:
                 f"  buffer {b.name}: {b.about}, {b.size_bytes} bytes at {b.offset},"
                 f" steps {b.first}-{b.last}"
             )
+        has_jobs = self.has_jobs
         for i, step in enumerate(self.steps):
             arguments = ", ".join(f"{a.name}={a.address}" for a in step.arguments)
-            lines.append(f"  {i}: {step.symbol}({arguments}) units={step.units}  // {step.title}")
+            units = f"units={step.units}" + (f" job={step.job}" if has_jobs else "")
+            lines.append(f"  {i}: {step.symbol}({arguments}) {units}  // {step.title}")
         return "\n".join([*lines, "}", ""])
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from qir.backends.targets.generators import generator_of
 from qir.backends.toolchain import service
 from qir.backends.toolchain.built import Built
-from qir.backends.toolchain.generators import generator_of
 from qir.ir.errors import LowerError, listed
 from qir.ir.target import Target
 

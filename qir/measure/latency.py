@@ -17,8 +17,8 @@ import numpy as np
 from qir.backends.artifact import artifact
 from qir.backends.lowering import variants
 from qir.backends.lowering.program import LoweredProgram, Step
+from qir.backends.targets.generators import generator_of
 from qir.backends.toolchain import link
-from qir.backends.toolchain.generators import generator_of
 from qir.ir.errors import LowerError
 from qir.ir.graph import Graph
 from qir.ir.target import Target

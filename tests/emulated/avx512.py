@@ -22,8 +22,8 @@ from qir.backends import Artifact, find
 from qir.backends import build as build_artifact
 from qir.backends.artifact import compiled
 from qir.backends.kernels.kernel import Code
+from qir.backends.targets.generators import generator_of
 from qir.backends.toolchain.compile import Compiled
-from qir.backends.toolchain.generators import generator_of
 from qir.ir.graph import Graph
 from qir.ir.target import Target
 

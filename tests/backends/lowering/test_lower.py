@@ -95,7 +95,7 @@ def test_a_concatenation_is_written_by_those_it_joins() -> None:
 
 def test_an_output_that_is_read_again_is_copied_out() -> None:
     program = lower(two_branches(), CPU)
-    assert titles(program)[-1] == "output %requantize"
+    assert "output %requantize" in titles(program)
 
 
 def test_reshapes_and_slices_move_nothing() -> None:

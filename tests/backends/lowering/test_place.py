@@ -65,3 +65,25 @@ def test_a_plane_walks_the_same_elements(place: Place) -> None:
     strides = (plane.pitch_n, plane.pitch_y, plane.pitch_x, 1)
     walked = seen(Place("r", "int8", plane.shape, strides, place.offset))
     assert np.array_equal(walked.reshape(-1), seen(place).reshape(-1))
+
+
+@given(places(), places())
+@settings(max_examples=300, deadline=None)
+def test_places_with_a_common_element_meet(a: Place, b: Place) -> None:
+    assert a.meets(b) == b.meets(a)
+    assert a.meets(b) or not np.intersect1d(seen(a), seen(b)).size
+
+
+@given(places(), st.data())
+@settings(max_examples=200, deadline=None)
+def test_parts_along_an_axis_do_not_meet(place: Place, data: st.DataObject) -> None:
+    axes = [axis for axis, size in enumerate(place.shape) if size > 1]
+    place = Place.packed("r", "int8", place.shape)
+    if axes:
+        axis = data.draw(st.sampled_from(axes))
+        cut, rank = data.draw(st.integers(1, place.shape[axis] - 1)), len(place.shape)
+        at = [cut if i == axis else 0 for i in range(rank)]
+        sizes = [[n if i == axis else size for i, size in enumerate(place.shape)]
+                 for n in (cut, place.shape[axis] - cut)]  # fmt: skip
+        left, right = place.sliced([0] * rank, sizes[0]), place.sliced(at, sizes[1])
+        assert not left.meets(right) and left.meets(place) and right.meets(place)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache
 from itertools import combinations, pairwise
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import torch
 import qir
 from qir import runtime
 from qir.backends import build
+from qir.backends.c import dispatch
 from qir.ir.errors import PassError
 from qir.ir.graph import Builder, Graph
 from qir.ir.interpret import dequantize_outputs, interpret
@@ -178,7 +180,9 @@ REQUESTS: dict[str, dict[str, Any]] = {
 
 @cache
 def net_of(name: str) -> LanguageNet:
-    return qir.compile_lm(GRAPH, calibration=IDS, max_tokens=6, prefill=3, **REQUESTS[name])
+    """Threads take small pieces of it."""
+    with patch.object(dispatch, "THREAD_BYTES", 64):
+        return qir.compile_lm(GRAPH, calibration=IDS, max_tokens=6, prefill=3, **REQUESTS[name])
 
 
 def reads_as_the_interpreter(net: LanguageNet, graph: Graph) -> bool:
@@ -201,6 +205,17 @@ def test_a_shallower_decoder_is_compiled(name: str) -> None:
     for line in report.depth.lines():
         assert line in str(report) and line in report.html()
     assert type(report).from_json(report.to_json()) == report
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_layers_side_by_side_run_on_threads(threads: int) -> None:
+    net = net_of("both")
+    session = runtime.Session(net.session.loaded, threads=threads)
+    other = LanguageNet(session, net.stages, net.report(), net.entries)
+    assert reads_as_the_interpreter(other, net.stages["integer"])
+    for entry in session.entries.values():
+        downs = [step for step in entry.steps if "scale_rows" in step["title"]]
+        assert len({step["job"] for step in downs}) < len(downs)
 
 
 @pytest.mark.parametrize("target", ["c", pytest.param("aarch64", marks=pytest.mark.full)])

@@ -27,7 +27,7 @@ struct call {
 struct step {
     qir_task run;
     int32_t units, grain;
-};
+@OF_JOB@};
 
 struct order {
     const struct step *first;
@@ -45,7 +45,7 @@ static void do_step(const struct step *s, const struct call *c, const struct qir
     }
 }
 
-@RUNS@
+@JOB@@RUNS@
 #if @UPPER@_HOSTED
 #include <time.h>
 

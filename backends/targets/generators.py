@@ -39,3 +39,8 @@ GENERATORS: Mapping[str, Generator] = {
 
 def generator_of(target: Target) -> Generator:
     return GENERATORS[target.generator]
+
+
+def has_threads(target: Target) -> bool:
+    """Whether programs are compiled with a clock and a pool of threads; portable C may be."""
+    return target.is_hosted and not generator_of(target).is_text
