@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ from qir.quantize import Quantizer
 from qir.report.chosen_bits import ChosenBits
 
 SQNR_SAMPLES = 16  # calibration samples on which every value is compared with the float graph,
-COMPARED = 1 << 26  # or fewer, of so many elements of outputs: logits of all tokens are large
+COMPARED = 1 << 25  # or fewer, of so many elements of outputs: logits of all tokens are large
 
 
 class Stages:
@@ -123,6 +124,7 @@ class Stages:
 
     def _reach(self, graph: Graph) -> None:
         self.newest = self.graphs[graph.stage] = graph
+        return_freed_memory()
 
     def _draw(self) -> None:
         """Set the first samples apart: some for passes, others to judge the result by."""
@@ -131,3 +133,12 @@ class Stages:
             elements = sum(v.type.size for v in self.newest.outputs)
             most = max(1, min(SQNR_SAMPLES, COMPARED // max(1, elements)))
             self._sample, self._control = held_back(self.newest, self._sample, most)
+
+
+def return_freed_memory() -> None:
+    """To the system. glibc keeps what lies between arrays that are still used: of a language model
+    more than a gigabyte, from activations that lay between its weights.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim:
+        trim(0)
