@@ -82,7 +82,9 @@ def restored(x: Array, divided: Array) -> Array:
     """
     if divided.ndim < 2:
         return np.asarray(x * divided)
-    return np.asarray((np.diag(x) if x.ndim == 1 else x) @ divided)
+    if x.ndim < 2:
+        return np.asarray(x[:, None] * divided, divided.dtype)
+    return np.asarray(x @ divided)
 
 
 def divide(divided: dict[str, Array], more: Mapping[str, Array]) -> None:

@@ -175,8 +175,10 @@ class Rotation:
         self.gains = {name: gain_of(graph, graph.producers[name]) for name in stream.norms}
         self.gains.update(dict.fromkeys(self.still, np.ones(stream.width)))
         self.made: dict[str, Value] = {}  # rotated tables
-        record.divided.update(dict.fromkeys(stream.values, self.q.T))
-        record.divided.update({name: self.q.T * gain for name, gain in self.gains.items()})
+        back = self.q.T.astype(np.float32)  # kept for each norm until the end of a compile
+        record.divided.update(dict.fromkeys(stream.values, back))
+        for name, gain in self.gains.items():
+            record.divided[name] = (back * gain).astype(np.float32)
 
     def changed(self, op: Op, builder: Builder) -> Op:
         name, old, stream = op.names[0], self.graph.producers[op.names[0]], self.stream
