@@ -128,9 +128,14 @@ def _machine(machine: Target) -> dict[str, Any]:
 
 
 def _steps(program: LoweredProgram) -> list[dict[str, Any]]:
-    """Every step, with the number of its job where several may run at the same time."""
+    """Every step, with its job and its branch where several may run at the same time."""
     has_jobs = program.has_jobs
-    return [_step(step) | ({"job": step.job} if has_jobs else {}) for step in program.steps]
+    return [_step(s) | (_side_by_side(s) if has_jobs else {}) for s in program.steps]
+
+
+def _side_by_side(step: Step) -> dict[str, Any]:
+    branch = {} if step.branch is None else {"branch": list(step.branch)}
+    return {"job": step.job, **branch}
 
 
 def _step(step: Step) -> dict[str, Any]:

@@ -76,6 +76,60 @@ def _exclude(one: Uses, other: Uses) -> bool:
     return any(a.excludes(b) for a in one for b in other)
 
 
+def branches(steps: Sequence[Uses], order: Sequence[Sequence[int]]) -> dict[int, tuple[int, int]]:
+    """Of steps that several machines could share, the number of the fork and of the branch.
+
+    A fork begins behind a job of one step, and with a job of which all steps depend on several
+    branches. A step that depends on none of the fork begins a branch, and what depends on one
+    branch goes on with it. Frames are on none: they are data.
+    """
+    forks = [fork for fork in _forks(steps, order) if fork]
+    return {number: (at, of) for at, fork in enumerate(forks) for number, of in fork.items()}
+
+
+def _forks(steps: Sequence[Uses], order: Sequence[Sequence[int]]) -> Iterator[dict[int, int]]:
+    fork = _Fork()
+    for job in order:
+        inside = [n for n in job if not all(use.is_frame for use in steps[n])]
+        if len(inside) == 1 or all(len(fork.before(steps[n])) > 1 for n in inside):
+            yield fork.branches
+            fork = _Fork()
+        if len(inside) > 1:
+            for number in inside:
+                fork.add(number, steps[number])
+    yield fork.branches
+
+
+class _Fork:
+    """Branches side by side; of each step, those that it is on or behind."""
+
+    def __init__(self) -> None:
+        self.behind: dict[int, set[int]] = {}
+        self.uses: dict[str, list[tuple[Use, int]]] = {}
+        self.count = 0
+
+    def before(self, uses: Uses) -> set[int]:
+        """The branches that these depend on."""
+        return set[int]().union(*(
+            self.behind[number] for use in uses for other, number in self.uses.get(use.memory, ())
+            if use.excludes(other)
+        ))  # fmt: skip
+
+    def add(self, number: int, uses: Uses) -> None:
+        before = self.before(uses)
+        if not before:
+            before, self.count = {self.count}, self.count + 1
+        self.behind[number] = before
+        for use in uses:
+            self.uses.setdefault(use.memory, []).append((use, number))
+
+    @property
+    def branches(self) -> dict[int, int]:
+        """The branch of each step that is on one, where there are several."""
+        on_one = {n: min(before) for n, before in self.behind.items() if len(before) == 1}
+        return on_one if self.count > 1 else {}
+
+
 class _Schedule:
     """Jobs so far, and the bytes that are alive in each; what a later step uses, to the end."""
 

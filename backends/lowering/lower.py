@@ -254,11 +254,14 @@ class _Lowering:
 
     def _finish(self) -> LoweredProgram:
         calls = [p.call for p in self.pending]
-        jobs, buffers = scheduled(calls, self.layout.roots, self.context.target)
+        schedule = scheduled(calls, self.layout.roots, self.context.target)
+        buffers = schedule.buffers
         offsets = {b.name: b.offset for b in buffers}
         steps = tuple(
-            self._step(self.pending[i], offsets, number)
-            for number, job in enumerate(jobs)
+            replace(
+                self._step(self.pending[i], offsets), job=number, branch=schedule.branches.get(i)
+            )
+            for number, job in enumerate(schedule.jobs)
             for i in job
         )
         plan_bytes = max((b.offset + memory.aligned(b.size_bytes) for b in buffers), default=0)
@@ -275,7 +278,7 @@ class _Lowering:
             limits=limits(self.graph),
         )  # fmt: skip
 
-    def _step(self, pending: _Pending, offsets: Mapping[str, int], job: int) -> Step:
+    def _step(self, pending: _Pending, offsets: Mapping[str, int]) -> Step:
         call = pending.call
         code = call.kernel.code
         symbol = self.symbols.setdefault(code, f"{_kind(code)}{len(self.symbols)}")
@@ -291,7 +294,7 @@ class _Lowering:
         loc = Loc.merged(*(op.loc for op in pending.ops))
         return Step(
             symbol, pending.title, arguments, code.units, names, loc,
-            call.macs, total_bytes, weight_bytes, job,
+            call.macs, total_bytes, weight_bytes,
         )  # fmt: skip
 
     def _arguments(self, call: Call, offsets: Mapping[str, int]) -> Iterator[Argument]:

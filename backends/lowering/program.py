@@ -48,7 +48,8 @@ class Step:
 
     `symbol` names its code; `ops` are the graph's ops it computes, by first result;
     `constants_bytes`: of the kernel's weights, tables and multipliers, as packed, what it reads.
-    `job`: the number that it shares with adjacent steps which may run at the same time.
+    `job`: the number that it shares with adjacent steps which may run at the same time. `branch`:
+    of one that several machines could share, the numbers of the fork and of the branch.
     """
 
     symbol: str
@@ -61,6 +62,7 @@ class Step:
     bytes_moved: int = 0
     constants_bytes: int = 0
     job: int = 0
+    branch: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate
 
 from qir.backends.kernels.kernel import RESULTS
@@ -10,7 +11,7 @@ from qir.backends.kernels.move import FrameCode
 from qir.backends.kernels.plane import BYTES
 from qir.backends.lowering import memory
 from qir.backends.lowering.context import Call
-from qir.backends.lowering.jobs import Use, jobs
+from qir.backends.lowering.jobs import Use, branches, jobs
 from qir.backends.lowering.layout import BUFFER, CONSTANT, Root
 from qir.backends.lowering.program import Buffer
 from qir.backends.targets.generators import has_threads
@@ -23,26 +24,36 @@ MORE, FREE_BYTES = 32, 1 << 14
 """The workspace that jobs may cost: a part of what is needed without them, and some bytes."""
 
 
-def scheduled(
-    calls: Sequence[Call], roots: Mapping[str, Root], target: Target
-) -> tuple[Jobs, tuple[Buffer, ...]]:
+@dataclass(frozen=True)
+class Schedule:
     """The jobs, each of one call where there are no threads, and the buffers of the workspace.
 
-    In a job calls of few units come first: what cannot be cut begins before what can.
+    In a job calls of few units come first: what cannot be cut begins before what can. `branches`:
+    the fork and the branch of calls that are on one.
     """
+
+    jobs: Jobs
+    buffers: tuple[Buffer, ...]
+    branches: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+
+
+def scheduled(calls: Sequence[Call], roots: Mapping[str, Root], target: Target) -> Schedule:
+    """The order of calls and the plan of memory that is best for the target."""
     alone = [[i] for i in range(len(calls))]
     apart = _lives(alone, calls, roots, target.alignment)
     if has_threads(target):
         bound = memory.max_live(apart)
         most_bytes = bound + bound // MORE + FREE_BYTES
         sizes = {b.name: memory.aligned(b.size_bytes) for b in apart}
-        found = jobs([tuple(_uses(call, roots)) for call in calls], sizes, most_bytes)
+        uses = [tuple(_uses(call, roots)) for call in calls]
+        found = jobs(uses, sizes, most_bytes)
         together = [sorted(job, key=lambda i: calls[i].kernel.units) for job in found]
         lives = _lives(together, calls, roots, target.alignment)
         plan = memory.plan(lives)
         if plan.total_bytes <= most_bytes:
-            return together, _buffers(together, lives, plan, roots)
-    return alone, _buffers(alone, apart, memory.plan(apart), roots)
+            buffers = _buffers(together, lives, plan, roots)
+            return Schedule(together, buffers, branches(uses, together))
+    return Schedule(alone, _buffers(alone, apart, memory.plan(apart), roots))
 
 
 def _uses(call: Call, roots: Mapping[str, Root]) -> Iterator[Use]:

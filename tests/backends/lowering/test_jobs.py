@@ -21,6 +21,7 @@ from qir.backends.c import dispatch
 from qir.backends.kernels.kernel import RESULTS
 from qir.backends.kernels.move import FrameCode
 from qir.backends.lowering.jobs import FAR, Use, jobs
+from qir.backends.lowering.jobs import branches as branches_of
 from qir.backends.lowering.place import Place
 from qir.backends.lowering.program import WEIGHTS, Argument, LoweredProgram, Step
 from qir.backends.targets.generators import has_threads
@@ -206,6 +207,25 @@ def test_a_frame_goes_with_who_writes_inside() -> None:
     steps = [(reads("x"), writes("a0")), (frame,), inside, (reads("a1"), writes("a2"))]
     assert jobs(steps, SIZES, 10**6) == [[0], [1, 2], [3]]
     assert jobs([steps[0], (frame,), steps[3]], SIZES, 10**6) == [[0, 1], [2]]
+
+
+def test_branches_are_what_several_machines_could_do() -> None:
+    """Two forks; joins and frames are on no branch."""
+    program = lower(branches(), CPU)
+    of = [(s.title.split()[1], s.branch) for s in program.steps if s.branch is not None]
+    assert of == [
+        ("%conv", (0, 0)), ("%conv1", (0, 1)), ("%conv3", (0, 2)),
+        ("%conv2", (0, 1)), ("%conv4", (0, 2)),
+        ("%conv5", (1, 0)), ("%conv6", (1, 1)), ("%conv8", (1, 2)),
+        ("%conv7", (1, 1)), ("%conv9", (1, 2)),
+    ]  # fmt: skip
+
+
+def test_what_depends_on_two_branches_is_on_none() -> None:
+    join, apart = (reads("a0"), reads("b0"), writes("a1")), (reads("b0"), writes("b1"))
+    steps = [*chain("a", 1), *chain("b", 1), join, apart, (reads("a1"), writes("a2"))]
+    assert branches_of(steps, [[0, 1], [2, 3], [4]]) == {0: (0, 0), 1: (0, 1), 3: (0, 1)}
+    assert branches_of(steps, [[0], [1], [2], [3], [4]]) == {}
 
 
 @pytest.mark.parametrize("make", [branches, residual_network])

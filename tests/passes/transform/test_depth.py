@@ -216,6 +216,9 @@ def test_layers_side_by_side_run_on_threads(threads: int) -> None:
     for entry in session.entries.values():
         downs = [step for step in entry.steps if "scale_rows" in step["title"]]
         assert len({step["job"] for step in downs}) < len(downs)
+        branches = Counter(tuple(step["branch"]) for step in entry.steps if "branch" in step)
+        long = [fork for (fork, _), count in branches.items() if count >= 4]
+        assert len(long) > len(set(long))  # the MLPs of the two layers
 
 
 @pytest.mark.parametrize("target", ["c", pytest.param("aarch64", marks=pytest.mark.full)])
