@@ -17,7 +17,7 @@ from qir.measure.timing import Timing, measure
 from tests.bench.depth.subjects import subject
 from tests.bench.models import CACHE, source_hash
 
-ROUNDS, SECONDS = 6, 0.25  # slices of each program, and their length
+ROUNDS, SECONDS = 12, 0.25  # slices of each program, and their length
 CHUNK = 64
 Asked = Mapping[str, Any]
 
