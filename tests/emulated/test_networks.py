@@ -14,7 +14,7 @@ SMALL = ("resnet8", "dscnn", *MORE)
 LARGE = [
     ("resnet20", "aarch64-dotprod"),
     ("resnet20", "hexagon-v68"),
-    ("mobilenetv2", "aarch64-dotprod"),
+    pytest.param("mobilenetv2", "aarch64-dotprod", marks=pytest.mark.full),
     pytest.param("mobilenetv2", "hexagon-v68", marks=pytest.mark.full),
 ]
 

@@ -21,7 +21,7 @@ TRIPLES = [
 
 @pytest.fixture(scope="module", params=["all", "sequences"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    graph = batch(range(120_000, 120_012), family=request.param)
+    graph = batch(range(120_000, 120_008), family=request.param)
     return build(graph, "c", "prog").save(tmp_path_factory.mktemp("c") / "prog.qir")
 
 

@@ -212,7 +212,10 @@ def whole(block: Block, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return compiled(block, **ROUNDED).save(tmp_path_factory.mktemp("whole") / "whole.qir")
 
 
-@pytest.mark.parametrize("at", ["hessian traces", "adaround"])
+EARLIER = pytest.param("hessian traces", marks=pytest.mark.full)
+
+
+@pytest.mark.parametrize("at", [EARLIER, "adaround"])
 def test_cut_off_work_goes_on_to_the_same_artifact(
     block: Block, whole: Path, tmp_path: Path, at: str
 ) -> None:

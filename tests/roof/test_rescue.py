@@ -15,10 +15,11 @@ from qir.ir.text.file import save_graph
 from qir.passes.quantize.rescue_groups import RescueGroups
 from tests.passes.quantize.test_rescue_groups import data, grouped, net
 
-BY_NAME = pytest.param("rescue-groups,gptq", marks=pytest.mark.full)
+BEFORE_GPTQ = ("rescue-groups,gptq", ("gptq", RescueGroups(group=32)))
+LONG = [pytest.param(rounding, marks=pytest.mark.full) for rounding in BEFORE_GPTQ]
 
 
-@pytest.mark.parametrize("rounding", ["rescue-groups", BY_NAME, ("gptq", RescueGroups(group=32))])
+@pytest.mark.parametrize("rounding", ["rescue-groups", *LONG])
 def test_compile_rescues_a_layer(rounding: object) -> None:
     options = {"rounding": rounding, "bits": (4, 8), "target": "c"}
     with ThreadPoolExecutor(1) as pool:  # starting processes takes longer than the work

@@ -11,7 +11,7 @@ from tests.tree import ROOT
 
 SAMPLES = [
     "calls 2000 loads 40 pools 80 tampered 150",
-    "sequences 64 tampered-entries 60",
+    "sequences 32 tampered-entries 30",
     "forks 20 saves 10",
 ]
 

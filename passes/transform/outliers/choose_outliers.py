@@ -44,7 +44,7 @@ WAYS = (
     (SMOOTHED, "smooth-quant 0.35"),
     (AS_IT_WAS, *SUPPRESSIONS),
 )
-GAIN = 0.98  # of the error as it was: a choice that leaves more of it is none
+GAIN = 0.8  # of the error as it was: a choice that leaves more of it is none
 MUCH = 0.7  # of the error of the best s: a rotation at run time that leaves more is none
 
 

@@ -82,6 +82,7 @@ def test_every_form(storage: Int, spread: float) -> None:
     check(build(graph(storage, spread)).files, graph(storage, spread))
 
 
+@pytest.mark.full
 @avx512.needed
 def test_every_form_on_vectors_of_64_bytes() -> None:
     check(avx512.build(graph()).files, graph())
