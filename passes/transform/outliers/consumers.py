@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +13,12 @@ from qir.ir.graph import Builder, Graph
 from qir.ir.op import Op, Value
 from qir.ir.ops import Attention, Linear, RmsNorm, RoundRowBlocks
 from qir.ir.ops.kinds import Elementwise, Layer
-from qir.ir.ops.sequence.matrices import signs
 from qir.ir.ops.sequence.rope import Rotation
 from qir.ir.torch_executor import FloatProgram, in_place
 from qir.ir.types import Array
 from qir.passes.calibrate.ranges import run_chunk, run_of
 from qir.passes.infra.layers import constant_of
+from qir.passes.transform.outliers.rotate_products import by_blocks, hadamard_matrix
 from qir.passes.transform.outliers.tie_classes import TieClass
 
 INNER = (Attention, Elementwise, RmsNorm, Rotation)
@@ -106,11 +106,10 @@ class Judge:
 
     def error(self, s: Array, block: int = 0, reach: float | None = None) -> float:
         """`reach`: of x elsewhere, which static scales cover; else that of here."""
-        by, matrix = self._by(s), hadamard_matrix(block) if block else None
-        weights = [rotated(w * by, matrix) for w in self.consumer.weights]
-        weights = [self.form.rounded_weights(w) for w in weights]
+        by, turn = self._change(s, block)
+        weights = [self.form.rounded_weights(turn(w * by)) for w in self.consumer.weights]
         reach = self.reach(s, block) if reach is None else reach
-        runs = [self.form.rounded(rotated(x / by, matrix), reach) for x in self.runs]
+        runs = [self.form.rounded(turn(x / by), reach) for x in self.runs]
         outputs = self.consumer.outputs(runs, weights)
         return sum(
             float((a - b).pow(2).sum() / a.pow(2).sum().clamp(min=1e-30))
@@ -119,23 +118,16 @@ class Judge:
 
     def reach(self, s: Array, block: int = 0) -> float:
         """max|x| of what is changed so."""
-        by, matrix = self._by(s), hadamard_matrix(block) if block else None
-        return max(float(rotated(x / by, matrix).abs().max()) for x in self.runs)
+        by, turn = self._change(s, block)
+        return max(float(turn(x / by).abs().max()) for x in self.runs)
 
-    def _by(self, s: Array) -> Any:
-        return torch.from_numpy(s[self.consumer.one.spread].astype(np.float32))
-
-
-def hadamard_matrix(size: int) -> Any:
-    """Symmetric and orthogonal: its own inverse."""
-    return torch.from_numpy((signs(size) / np.sqrt(size)).astype(np.float32))
-
-
-def rotated(x: Any, matrix: Any) -> Any:
-    """Blocks of the last axis times a matrix, if any."""
-    if matrix is None:
-        return x
-    return (x.reshape(*x.shape[:-1], -1, len(matrix)) @ matrix).reshape(x.shape)
+    def _change(self, s: Array, block: int) -> tuple[Any, Callable[[Any], Any]]:
+        """s of each channel of x, and the rotation of blocks."""
+        by = torch.from_numpy(s[self.consumer.one.spread].astype(np.float32))
+        if not block:
+            return by, lambda x: x
+        matrix = torch.from_numpy(hadamard_matrix(block).astype(np.float32))
+        return by, lambda x: by_blocks(x, matrix)
 
 
 def reach_of(runs: Sequence[Any]) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -51,7 +51,7 @@ class RotateProducts(Pass):
                 sizes.update({layer.names[0]: size for layer in one.consumers})
         record.rewrites = len(sizes)
         columns: dict[str, Callable[[Array], Array]] = {
-            name: partial(by_blocks, size=size) for name, size in sizes.items()
+            name: partial(by_blocks, matrix=hadamard_matrix(size)) for name, size in sizes.items()
         }
         made: dict[str, Value] = {}  # by the value that is rotated
 
@@ -66,10 +66,14 @@ class RotateProducts(Pass):
         return with_turned_weights(graph, {}, columns, self.name).mapped(read)
 
 
-def by_blocks(w: Array, size: int) -> Array:
-    """Blocks of the last axis times the Hadamard matrix of that size, over its root."""
-    parts = w.reshape(len(w), -1, size).astype(np.float64)
-    return np.asarray((parts @ signs(size) / np.sqrt(size)).reshape(w.shape))
+def by_blocks(x: Any, matrix: Any) -> Any:
+    """Blocks of the last axis times a matrix, both of numpy or both of torch."""
+    return (x.reshape(*x.shape[:-1], -1, len(matrix)) @ matrix).reshape(x.shape)
+
+
+def hadamard_matrix(size: int) -> Array:
+    """The Hadamard matrix over its root: symmetric and orthogonal, its own inverse."""
+    return np.asarray(signs(size) / np.sqrt(size))
 
 
 def greatest_block(width: int) -> int:
